@@ -1,0 +1,175 @@
+//! CBOR (RFC 8949, the part Smithy RPC v2 uses) to a value. Blobs become base64 text and timestamps their seconds; a key
+//! given twice, other tags, undefined and bytes after the end are refused.
+
+use super::text::malformed;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use durward_core::{Refusal, limits};
+use minicbor::data::{Tag, Type};
+use minicbor::decode::{Decoder, Error};
+use serde_json::{Map, Number, Value};
+
+/// Reads a body that is one CBOR map.
+pub(super) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    let mut decoder = Decoder::new(bytes);
+    let value = item(&mut decoder, 0)
+        .map_err(|error| malformed("the body is not valid cbor of rpc-v2").detail(error))?;
+    if decoder.position() != bytes.len() {
+        return Err(malformed("bytes follow the end of the cbor body"));
+    }
+    match value {
+        Value::Object(map) => Ok(map),
+        _ => Err(malformed("the body is not a cbor map")),
+    }
+}
+
+fn item(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Error> {
+    if depth > limits::DEPTH {
+        return Err(Error::message("nested too deeply"));
+    }
+    Ok(match decoder.datatype()? {
+        Type::Bool => Value::Bool(decoder.bool()?),
+        Type::Null => {
+            decoder.null()?;
+            Value::Null
+        }
+        Type::U8 | Type::U16 | Type::U32 | Type::U64 => Value::Number(decoder.u64()?.into()),
+        Type::I8 | Type::I16 | Type::I32 | Type::I64 => Value::Number(decoder.i64()?.into()),
+        Type::F16 => float(half(decoder)?),
+        Type::F32 => float(f64::from(decoder.f32()?)),
+        Type::F64 => float(decoder.f64()?),
+        Type::String | Type::StringIndef => Value::String(text(decoder)?),
+        Type::Bytes => Value::String(STANDARD.encode(decoder.bytes()?)),
+        Type::BytesIndef => {
+            let mut out = Vec::new();
+            for chunk in decoder.bytes_iter()? {
+                out.extend_from_slice(chunk?);
+            }
+            Value::String(STANDARD.encode(out))
+        }
+        Type::Array | Type::ArrayIndef => {
+            let mut out = Vec::new();
+            let mut left = decoder.array()?;
+            while more(decoder, &mut left)? {
+                out.push(item(decoder, depth + 1)?);
+            }
+            Value::Array(out)
+        }
+        Type::Map | Type::MapIndef => {
+            let mut out = Map::new();
+            let mut left = decoder.map()?;
+            while more(decoder, &mut left)? {
+                let key = text(decoder)?;
+                let value = item(decoder, depth + 1)?;
+                if out.insert(key, value).is_some() {
+                    return Err(Error::message("a key is given twice"));
+                }
+            }
+            Value::Object(out)
+        }
+        Type::Tag => {
+            // 1 is epoch seconds; Smithy RPC v2 knows no other tag that a request needs.
+            if decoder.tag()? != Tag::new(1) {
+                return Err(Error::message("a tag other than 1"));
+            }
+            match item(decoder, depth + 1)? {
+                number @ Value::Number(_) => number,
+                _ => return Err(Error::message("a timestamp that is no number")),
+            }
+        }
+        other => return Err(Error::type_mismatch(other)),
+    })
+}
+
+/// Whether another item follows; reads the break of an indefinite length.
+fn more(decoder: &mut Decoder<'_>, left: &mut Option<u64>) -> Result<bool, Error> {
+    match left {
+        Some(0) => Ok(false),
+        Some(count) => {
+            *count -= 1;
+            Ok(true)
+        }
+        None if decoder.datatype()? == Type::Break => {
+            decoder.set_position(decoder.position() + 1);
+            Ok(false)
+        }
+        None => Ok(true),
+    }
+}
+
+fn text(decoder: &mut Decoder<'_>) -> Result<String, Error> {
+    if decoder.datatype()? == Type::StringIndef {
+        let mut out = String::new();
+        for chunk in decoder.str_iter()? {
+            out.push_str(chunk?);
+        }
+        return Ok(out);
+    }
+    decoder.str().map(str::to_owned)
+}
+
+/// A half-precision number (RFC 8949 appendix D); the decoder has no reader for it.
+fn half(decoder: &mut Decoder<'_>) -> Result<f64, Error> {
+    let at = decoder.position();
+    let Some([_, high, low]) = decoder.input().get(at..).and_then(<[u8]>::first_chunk::<3>) else {
+        return Err(Error::end_of_input());
+    };
+    decoder.set_position(at + 3);
+    let bits = u16::from_be_bytes([*high, *low]);
+    let mantissa = f64::from(bits & 0x3ff);
+    let value = match i32::from(bits >> 10 & 0x1f) {
+        0 => mantissa * 2f64.powi(-24),
+        31 if mantissa == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        exponent => (mantissa + 1024.0) * 2f64.powi(exponent - 25),
+    };
+    Ok(if bits & 0x8000 == 0 { value } else { -value })
+}
+
+/// Infinities and NaN are no JSON numbers: they stay as text.
+fn float(value: f64) -> Value {
+    Number::from_f64(value).map_or_else(|| Value::String(value.to_string()), Value::Number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn reads_definite_and_indefinite_items() {
+        // {_ "a": [_ 1, -2], "b": h'0102', "t": 1(1.5), "s": (_ "x" "y")}
+        let bytes =
+            b"\xbf\x61a\x9f\x01\x21\xff\x61b\x42\x01\x02\x61t\xc1\xf9\x3e\x00\x61s\x7f\x61x\x61y\xff\xff";
+        let read = Value::Object(parse_object(bytes).unwrap());
+        assert_eq!(read, json!({"a": [1, -2], "b": "AQI=", "t": 1.5, "s": "xy"}));
+    }
+
+    #[test]
+    fn refuses_ambiguous_cbor() {
+        for bad in [
+            &b"\xa2\x61a\x01\x61a\x02"[..], // a key twice
+            b"\xa1\x61a\xf7",               // undefined
+            b"\xa1\x61a\xc2\x41\x01",       // big number
+            b"\xa1\x61a\x61\xff",           // not utf-8
+            b"\xa1\x01\x01",                // a key that is no text
+            b"\xa0\x00",                    // bytes after the end
+            b"\x80",                        // no map
+            b"\xbf",                        // no end
+            b"\xa1\x61a\x9b\xff\xff\xff\xff\xff\xff\xff\xff",
+        ] {
+            assert!(parse_object(bad).is_err(), "{bad:x?}");
+        }
+        let mut deep = vec![0xa1, 0x61, b'a'];
+        deep.extend([0x81; 100]);
+        deep.push(1);
+        assert!(parse_object(&deep).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let _outcome = parse_object(&bytes);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What policy must allow: the IAM actions of the operation, each on the resources that its parameters name. Where the
+//! catalog's templates cannot be filled the demand is on any resource, never on none.
+
+use super::Scope;
+use durward_catalog::{ActionUse, ArnTemplate, Operation as Model, Service};
+use durward_core::{AccessLevel, Demand, Resource};
+use serde_json::{Map, Value};
+
+/// More combinations of list items than this are one demand on any resource.
+const MOST: usize = 1_000;
+
+/// What demands are made of.
+pub(super) struct Context<'a> {
+    pub partition: &'a str,
+    pub scope: &'a Scope<'a>,
+    pub service: &'a Service,
+    pub op: &'a Model,
+    pub parameters: &'a Map<String, Value>,
+}
+
+impl Context<'_> {
+    /// A top-level parameter that is text and not empty.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Whether a top-level parameter is there at all.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.parameters.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// The items of a top-level list.
+    pub(super) fn items(&self, name: &str) -> &[Value] {
+        self.parameters.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    /// An ARN in the connection's account and the request's region.
+    pub(super) fn arn(&self, service: &str, resource: &str) -> String {
+        format!("arn:{}:{service}:{}:{}:{resource}", self.partition, self.scope.region, self.scope.account)
+    }
+
+    /// `value` when it is an ARN already, else the ARN of `<prefix><value>`.
+    pub(super) fn arn_of(&self, service: &str, prefix: &str, value: &str) -> String {
+        if value.starts_with("arn:") {
+            value.to_owned()
+        } else {
+            self.arn(service, &format!("{prefix}{value}"))
+        }
+    }
+
+    /// The catalog's action uses that apply to these parameters.
+    pub(super) fn uses(&self) -> impl Iterator<Item = &ActionUse> {
+        self.op
+            .actions
+            .iter()
+            .filter(|use_| use_.when_member.as_deref().is_none_or(|member| self.has(member)))
+    }
+
+    /// The catalog's access level for an action of this operation, or the given one.
+    pub(super) fn level(&self, action: &str, otherwise: AccessLevel) -> AccessLevel {
+        self.op.actions.iter().find(|use_| use_.action == action).map_or(otherwise, |use_| use_.access_level)
+    }
+}
+
+/// A demand on an ARN.
+pub(super) fn demand(action: &str, access_level: AccessLevel, arn: String) -> Demand {
+    Demand { action: action.to_owned(), resource: Resource::Arn(arn), access_level }
+}
+
+/// A demand on any resource.
+pub(super) fn demand_any(action: &str, access_level: AccessLevel) -> Demand {
+    Demand { action: action.to_owned(), resource: Resource::Any, access_level }
+}
+
+/// Adds a demand once.
+pub(super) fn push(demands: &mut Vec<Demand>, demand: Demand) {
+    if !demands.contains(&demand) {
+        demands.push(demand);
+    }
+}
+
+/// The demands by the catalog's templates alone.
+pub(super) fn by_templates(context: &Context<'_>) -> Vec<Demand> {
+    let mut out = Vec::new();
+    for use_ in context.uses() {
+        by_template(context, use_, &mut out);
+    }
+    out
+}
+
+/// The demands of one action by its templates.
+pub(super) fn by_template(context: &Context<'_>, use_: &ActionUse, out: &mut Vec<Demand>) {
+    let mut arns: Vec<String> = Vec::new();
+    let mut complete = true;
+    for template in &use_.resources {
+        complete &= fill(context, template, &mut arns);
+    }
+    if arns.is_empty() || !complete || arns.len() > MOST {
+        push(out, demand_any(&use_.action, use_.access_level));
+    }
+    if arns.len() <= MOST {
+        let mut seen = std::collections::HashSet::new();
+        for arn in arns {
+            if seen.insert(arn.clone()) {
+                push(out, demand(&use_.action, use_.access_level, arn));
+            }
+        }
+    }
+}
+
+/// Adds the ARNs of a template. False when a list held items that name nothing.
+fn fill(context: &Context<'_>, template: &ArnTemplate, arns: &mut Vec<String>) -> bool {
+    let mut complete = true;
+    if let Some(path) = &template.arn_member {
+        let found = values(context.parameters, path);
+        let mut whole: Vec<String> =
+            found.texts.iter().filter(|text| text.starts_with("arn:")).cloned().collect();
+        if !whole.is_empty() {
+            // A list of which some are ARNs: the others are names that this template cannot place.
+            complete &= found.complete && whole.len() == found.texts.len();
+            arns.append(&mut whole);
+            return complete;
+        }
+    }
+    let mut partial = vec![String::new()];
+    let mut rest = template.template.as_str();
+    while let Some((before, after)) = rest.split_once("${") {
+        let Some((name, tail)) = after.split_once('}') else { return complete };
+        let found = match name {
+            "Partition" => Values::one(context.partition),
+            "Region" => Values::one(context.scope.region),
+            "Account" => Values::one(context.scope.account),
+            _ => match template.fill.iter().find(|(placeholder, _)| placeholder == name) {
+                Some((_, path)) => values(context.parameters, path),
+                None => return complete,
+            },
+        };
+        if found.texts.is_empty() || partial.len().saturating_mul(found.texts.len()) > MOST {
+            return complete && found.complete && found.texts.is_empty();
+        }
+        complete &= found.complete;
+        // A name that is a whole ARN is the resource itself.
+        let (whole, names): (Vec<&String>, Vec<&String>) =
+            found.texts.iter().partition(|text| text.starts_with("arn:"));
+        arns.extend(whole.into_iter().cloned());
+        if names.is_empty() {
+            return complete;
+        }
+        partial = partial
+            .iter()
+            .flat_map(|start| names.iter().map(move |value| format!("{start}{before}{value}")))
+            .collect();
+        rest = tail;
+    }
+    arns.extend(partial.into_iter().map(|start| start + rest));
+    complete
+}
+
+struct Values {
+    texts: Vec<String>,
+    complete: bool,
+}
+
+impl Values {
+    fn one(text: &str) -> Self {
+        Self { texts: vec![text.to_owned()], complete: true }
+    }
+}
+
+/// The texts a path leads to: `Name`, `A.B`, `Items[].Name`, `Tables{}` (the keys), `Tables{}.Name` (in the values).
+fn values(parameters: &Map<String, Value>, path: &str) -> Values {
+    let mut out = Values { texts: Vec::new(), complete: true };
+    descend_member(parameters, path, &mut out, false);
+    out
+}
+
+/// `expected`: a list or map holds this, so that an absence is an item that names nothing.
+fn descend_member(object: &Map<String, Value>, path: &str, out: &mut Values, expected: bool) {
+    let (step, rest) = path.split_once('.').unwrap_or((path, ""));
+    let name = step.trim_end_matches("[]").trim_end_matches("{}");
+    let Some(value) = object.get(name).filter(|value| !value.is_null()) else {
+        out.complete &= !expected;
+        return;
+    };
+    if step.ends_with("{}") {
+        let Value::Object(map) = value else {
+            out.complete = false;
+            return;
+        };
+        for (key, item) in map {
+            if rest.is_empty() { out.texts.push(key.clone()) } else { descend(item, rest, out) }
+        }
+    } else if let Value::Array(items) = value {
+        for item in items {
+            descend(item, rest, out);
+        }
+    } else if step.ends_with("[]") {
+        out.complete = false;
+    } else if rest.is_empty() {
+        leaf(value, out, expected);
+    } else if let Value::Object(inner) = value {
+        descend_member(inner, rest, out, expected);
+    } else {
+        out.complete = false;
+    }
+}
+
+fn descend(item: &Value, rest: &str, out: &mut Values) {
+    if rest.is_empty() {
+        leaf(item, out, true);
+    } else if let Value::Object(inner) = item {
+        descend_member(inner, rest, out, true);
+    } else {
+        out.complete = false;
+    }
+}
+
+fn leaf(value: &Value, out: &mut Values, expected: bool) {
+    match value {
+        Value::String(text) if !text.is_empty() => out.texts.push(text.clone()),
+        Value::String(_) => out.complete &= !expected,
+        Value::Number(number) => out.texts.push(number.to_string()),
+        Value::Bool(value) => out.texts.push(value.to_string()),
+        _ => out.complete = false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn texts(parameters: &Value, path: &str) -> (Vec<String>, bool) {
+        let found = values(parameters.as_object().unwrap(), path);
+        (found.texts, found.complete)
+    }
+
+    #[test]
+    fn follows_paths_through_lists_and_maps() {
+        let parameters = json!({
+            "Name": "n", "Names": ["a", "b"], "Entries": [{"Q": "x"}, {"Q": "y"}],
+            "Tables": {"t1": {"A": 1}, "t2": {}}, "Deep": {"Inner": {"Id": 7}}, "Empty": "",
+        });
+        assert_eq!(texts(&parameters, "Name"), (vec!["n".into()], true));
+        assert_eq!(texts(&parameters, "Names[]"), (vec!["a".into(), "b".into()], true));
+        assert_eq!(texts(&parameters, "Names"), (vec!["a".into(), "b".into()], true));
+        assert_eq!(texts(&parameters, "Entries[].Q"), (vec!["x".into(), "y".into()], true));
+        assert_eq!(texts(&parameters, "Tables{}"), (vec!["t1".into(), "t2".into()], true));
+        assert_eq!(texts(&parameters, "Deep.Inner.Id"), (vec!["7".into()], true));
+        assert_eq!(texts(&parameters, "Empty"), (vec![], true));
+        assert_eq!(texts(&parameters, "Absent"), (vec![], true));
+    }
+
+    #[test]
+    fn an_item_that_names_nothing_is_noticed() {
+        let parameters = json!({"Entries": [{"Q": "x"}, {}], "Names": ["a", {}], "Tables": ["x"]});
+        assert!(!texts(&parameters, "Entries[].Q").1);
+        assert!(!texts(&parameters, "Names[]").1);
+        assert!(!texts(&parameters, "Tables{}").1);
+    }
+}

@@ -1,0 +1,103 @@
+//! Systems Manager: parameters by path, with versions and labels in the name; commands on instances.
+
+use super::super::resources::{Context, by_template, demand, demand_any, push};
+use super::super::text::malformed;
+use durward_core::{Demand, Refusal};
+use serde_json::Value;
+
+pub(super) fn demands(context: &Context<'_>) -> Result<Option<Vec<Demand>>, Refusal> {
+    let arns = match context.op.name.as_str() {
+        "GetParameter"
+        | "PutParameter"
+        | "DeleteParameter"
+        | "GetParameterHistory"
+        | "LabelParameterVersion"
+        | "UnlabelParameterVersion" => names(context, "Name")?,
+        "GetParameters" | "DeleteParameters" => names(context, "Names")?,
+        "GetParametersByPath" => names(context, "Path")?,
+        "AddTagsToResource" | "RemoveTagsFromResource" | "ListTagsForResource"
+            if context.text("ResourceType") == Some("Parameter") =>
+        {
+            names(context, "ResourceId")?
+        }
+        "SendCommand" | "StartSession" => return run(context).map(Some),
+        _ => return Ok(None),
+    };
+    let mut out = Vec::new();
+    for use_ in context.uses() {
+        if use_.action.starts_with("ssm:") {
+            for arn in &arns {
+                push(&mut out, demand(&use_.action, use_.access_level, arn.clone()));
+            }
+        } else {
+            by_template(context, use_, &mut out);
+        }
+    }
+    Ok(Some(out))
+}
+
+fn names(context: &Context<'_>, member: &str) -> Result<Vec<String>, Refusal> {
+    let missing = || malformed(format!("{member} names no parameter"));
+    match context.parameters.get(member) {
+        Some(Value::String(name)) if !name.is_empty() => Ok(vec![parameter_arn(context, name)]),
+        Some(Value::Array(items)) if !items.is_empty() => items
+            .iter()
+            .map(|item| item.as_str().filter(|name| !name.is_empty()).ok_or_else(missing))
+            .map(|name| name.map(|name| parameter_arn(context, name)))
+            .collect(),
+        _ => Err(missing()),
+    }
+}
+
+/// `/a/b` is `parameter/a/b`, and `a` is `parameter/a`; `:3` and `:label` select a version and are no part of the ARN.
+fn parameter_arn(context: &Context<'_>, name: &str) -> String {
+    if name.starts_with("arn:") {
+        // An ARN has five colons of its own.
+        return name.splitn(7, ':').take(6).collect::<Vec<_>>().join(":");
+    }
+    let bare = name.split_once(':').map_or(name, |(bare, _)| bare);
+    context.arn("ssm", &format!("parameter/{}", bare.trim_start_matches('/')))
+}
+
+/// Documents run on instances: the document, every instance, and any instance where tags choose them.
+fn run(context: &Context<'_>) -> Result<Vec<Demand>, Refusal> {
+    let mut out = Vec::new();
+    let Some(first) = context.uses().next() else { return Ok(out) };
+    let (action, level) = (first.action.as_str(), first.access_level);
+    if let Some(document) = context.text("DocumentName") {
+        let arn = match document {
+            arn if arn.starts_with("arn:") => arn.to_owned(),
+            // AWS's own documents have no account.
+            own if own.starts_with("AWS-") || own.starts_with("AWSEC2-") || own.starts_with("Amazon") => {
+                format!("arn:{}:ssm:{}::document/{own}", context.partition, context.scope.region)
+            }
+            name => context.arn("ssm", &format!("document/{name}")),
+        };
+        push(&mut out, demand(action, level, arn));
+    }
+    let instance = |id: &str| {
+        if id.starts_with("mi-") {
+            context.arn("ssm", &format!("managed-instance/{id}"))
+        } else {
+            context.arn("ec2", &format!("instance/{id}"))
+        }
+    };
+    for id in context.items("InstanceIds") {
+        let id = id.as_str().ok_or_else(|| malformed("an item of InstanceIds is not text"))?;
+        push(&mut out, demand(action, level, instance(id)));
+    }
+    if let Some(target) = context.text("Target") {
+        if target.contains(':') {
+            push(&mut out, demand_any(action, level));
+        } else {
+            push(&mut out, demand(action, level, instance(target)));
+        }
+    }
+    if context.has("Targets") || out.is_empty() {
+        push(&mut out, demand_any(action, level));
+    }
+    for use_ in context.uses().skip(1) {
+        by_template(context, use_, &mut out);
+    }
+    Ok(out)
+}

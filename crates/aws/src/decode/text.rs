@@ -1,0 +1,159 @@
+//! Text as it comes in heads: percent-decoding, query pairs, header values. Everything is strict: a bad escape, bytes that
+//! are not UTF-8 and a value given twice are refusals.
+
+use durward_core::{Reason, Refusal};
+use http::HeaderMap;
+
+/// Refusal of a request that contradicts itself or its protocol.
+pub(super) fn malformed(message: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::Malformed, message)
+}
+
+/// Refusal of a request in which no operation, or more than one, is found.
+pub(super) fn unknown(message: impl Into<String>) -> Refusal {
+    Refusal::new(Reason::UnknownOperation, message)
+}
+
+/// Caller text made fit for a message: printable ASCII, at most 80 characters.
+pub(super) fn quote(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_graphic() && c != '`' { c } else { '?' }).take(80).collect()
+}
+
+/// Percent-decodes; `plus` says whether `+` is a space (forms) or itself (paths).
+pub(super) fn decode_percent(raw: &str, plus: bool) -> Result<String, Refusal> {
+    if !raw.bytes().any(|byte| byte == b'%' || byte == b'+') {
+        return Ok(raw.to_owned());
+    }
+    let mut out = Vec::with_capacity(raw.len());
+    let mut bytes = raw.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let high = bytes.next().and_then(hex_digit);
+                let low = bytes.next().and_then(hex_digit);
+                let (Some(high), Some(low)) = (high, low) else {
+                    return Err(malformed("a percent sign is not followed by two hexadecimal digits"));
+                };
+                out.push(high << 4 | low);
+            }
+            b'+' if plus => out.push(b' '),
+            other => out.push(other),
+        }
+    }
+    String::from_utf8(out).map_err(|_| malformed("percent-encoded text is not valid utf-8"))
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// The decoded pairs of a query string or form, in order. A key without `=` has an empty value.
+pub(super) fn pairs(raw: &str, plus: bool) -> Result<Vec<(String, String)>, Refusal> {
+    if raw.is_empty() {
+        return Ok(Vec::new());
+    }
+    raw.split('&')
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if key.is_empty() {
+                return Err(malformed("a query or form parameter has no name"));
+            }
+            Ok((decode_percent(key, plus)?, decode_percent(value, plus)?))
+        })
+        .collect()
+}
+
+/// The pairs of a URL's query without those of a presigned signature, which the verifier has read.
+pub(super) fn query_pairs(raw: &str) -> Result<Vec<(String, String)>, Refusal> {
+    if raw.contains('+') {
+        // Services disagree on whether it is a space.
+        return Err(malformed("the query holds a bare `+`; send %2B or %20"));
+    }
+    let mut pairs = pairs(raw, false)?;
+    pairs.retain(|(key, _)| !is_signature_key(key));
+    Ok(pairs)
+}
+
+/// Query keys of a presigned request that are its signature.
+fn is_signature_key(key: &str) -> bool {
+    const KEYS: [&str; 8] = [
+        "X-Amz-Algorithm",
+        "X-Amz-Credential",
+        "X-Amz-Date",
+        "X-Amz-Expires",
+        "X-Amz-SignedHeaders",
+        "X-Amz-Signature",
+        "X-Amz-Security-Token",
+        "X-Amz-Content-Sha256",
+    ];
+    KEYS.iter().any(|known| known.eq_ignore_ascii_case(key))
+}
+
+/// The one value of a header; `None` when it is absent, a refusal when it is there twice or is not UTF-8.
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let Some(first) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(malformed(format!("the header {} is given twice", quote(name))));
+    }
+    std::str::from_utf8(first.as_bytes())
+        .map(|text| Some(text.trim_matches([' ', '\t'])))
+        .map_err(|_| malformed(format!("the header {} is not valid utf-8", quote(name))))
+}
+
+/// The media type of the body in lower case, without parameters. Any charset but UTF-8 is refused.
+pub(super) fn media_type(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let Some(value) = header(headers, "content-type")? else { return Ok(None) };
+    let mut parts = value.split(';');
+    let media = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+    for part in parts {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        if name.trim().eq_ignore_ascii_case("charset")
+            && !value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        {
+            return Err(malformed("the body is not declared as utf-8"));
+        }
+    }
+    Ok(Some(media).filter(|media| !media.is_empty()))
+}
+
+/// The content codings in lower case, in order.
+pub(super) fn content_encodings(headers: &HeaderMap) -> Result<Vec<String>, Refusal> {
+    let Some(value) = header(headers, "content-encoding")? else { return Ok(Vec::new()) };
+    Ok(value
+        .split(',')
+        .map(|part| part.trim().to_ascii_lowercase())
+        .filter(|part| !part.is_empty())
+        .collect())
+}
+
+/// Whether the head says that a body follows.
+pub(super) fn announces_body(headers: &HeaderMap) -> bool {
+    headers.contains_key("transfer-encoding")
+        || headers.get_all("content-length").iter().any(|value| value.as_bytes() != b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decodes_percent_escapes_strictly() {
+        assert_eq!(decode_percent("a%20b%2Bc", false).unwrap(), "a b+c");
+        assert_eq!(decode_percent("a+b", true).unwrap(), "a b");
+        for bad in ["%", "%4", "%zz", "%ff", "%C3%28"] {
+            assert!(decode_percent(bad, false).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn quotes_only_printable_text() {
+        assert_eq!(quote("Get\r\n`Object\u{202e}"), "Get???Object?");
+        assert_eq!(quote(&"a".repeat(200)).len(), 80);
+    }
+}

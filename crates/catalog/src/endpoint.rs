@@ -1,0 +1,51 @@
+//! Where a service lives in a region, from a table that the generator made by running botocore's endpoint rules.
+//!
+//! A region is put into a host name, so only text that has the form of a region of a known partition is accepted.
+
+use crate::index::{Endpoints, Partition, Target};
+
+/// Where to send a request and how to sign it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub host: String,
+    /// Not the region asked for where the service is global (`us-east-1` for iam).
+    pub signing_region: String,
+    pub signing_name: String,
+}
+
+pub(crate) fn resolve(table: &Endpoints, id: &str, signing_name: &str, region: &str) -> Option<Endpoint> {
+    let partition = partition(table, region)?;
+    let at = table.services.binary_search_by(|(known, _)| known.as_str().cmp(id)).ok()?;
+    let (_, rules) = table.services.get(at)?;
+    let rule = rules.iter().find(|rule| {
+        table.partitions.get(rule.partition as usize).is_some_and(|known| known.id == partition.id)
+    })?;
+    let exception = rule.exceptions.iter().find(|(known, _)| known == region);
+    let target: &Target = exception.map_or(&rule.target, |(_, target)| target);
+    Some(Endpoint {
+        host: target.host.replace("{region}", region),
+        signing_region: target.signing_region.clone().unwrap_or_else(|| region.to_owned()),
+        signing_name: target.signing_name.clone().unwrap_or_else(|| signing_name.to_owned()),
+    })
+}
+
+/// The partition whose regions look like `region`: one of its prefixes, a word, a hyphen, digits.
+pub(crate) fn partition<'a>(table: &'a Endpoints, region: &str) -> Option<&'a Partition> {
+    table.partitions.iter().find(|partition| {
+        partition.regions.iter().any(|known| known == region)
+            || partition
+                .prefixes
+                .iter()
+                .any(|prefix| region.strip_prefix(prefix.as_str()).is_some_and(is_place))
+    })
+}
+
+/// `central-1`: `\w+-\d+` of partitions.json, without the upper case and underscores that `\w` would let into a host name.
+fn is_place(text: &str) -> bool {
+    let Some((word, number)) = text.split_once('-') else { return false };
+    !word.is_empty()
+        && word.len() <= 32
+        && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        && (1..=3).contains(&number.len())
+        && number.bytes().all(|byte| byte.is_ascii_digit())
+}

@@ -1,0 +1,161 @@
+//! The data model of the catalog: what one AWS service's API looks like on the wire and in IAM.
+//!
+//! Everything here is data, read from the compiled index; nothing here knows how to parse a request.
+
+use durward_core::AccessLevel;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    Query,
+    Ec2,
+    Json10,
+    Json11,
+    RestJson,
+    RestXml,
+    RpcV2Cbor,
+}
+
+/// Index of a shape in [`Service::shapes`].
+pub type ShapeId = u32;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Service {
+    /// botocore's name of the service (`dynamodb`, `s3`, `cloudwatch`).
+    pub id: String,
+    /// The prefix of its IAM actions (`cloudwatch` for `monitoring`).
+    pub iam_prefix: String,
+    /// The service in the SigV4 credential scope (`monitoring`).
+    pub signing_name: String,
+    pub api_version: String,
+    /// `X-Amz-Target` prefix of the json protocols and the service segment of rpc-v2-cbor paths.
+    pub target_prefix: Option<String>,
+    /// Every protocol the service accepts, botocore's preferred one first.
+    pub protocols: Vec<Protocol>,
+    /// Answers carry `x-amzn-query-error` (`awsQueryCompatible` in the models).
+    pub query_compatible: bool,
+    pub xml_namespace: Option<String>,
+    pub operations: Vec<Operation>,
+    pub shapes: Vec<Shape>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Operation {
+    pub name: String,
+    /// HTTP method of the rest protocols.
+    pub method: String,
+    /// Path template of the rest protocols without its query: `/{Bucket}/{Key+}`.
+    pub path: String,
+    /// Query literals of the template: `?acl` is `("acl", None)`, `list-type=2` is `("list-type", Some("2"))`.
+    pub query: Vec<(String, Option<String>)>,
+    pub input: Option<ShapeId>,
+    pub output: Option<ShapeId>,
+    /// Host prefix template (`{AccountId}.`, `sync-`), where the model has one.
+    pub host_prefix: Option<String>,
+    /// IAM actions the operation needs, always at least one where known; empty: unknown, denied by default.
+    pub actions: Vec<ActionUse>,
+    pub traits: durward_core::Traits,
+    /// The operation takes no signature (`noAuth`).
+    pub unsigned: bool,
+}
+
+/// One IAM action that an operation needs, and on which resources.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ActionUse {
+    /// `s3:GetObject`.
+    pub action: String,
+    pub access_level: AccessLevel,
+    /// ARN templates, alternatives of one resource type each. Empty: the action has no resource-level permissions (`*`).
+    pub resources: Vec<ArnTemplate>,
+    /// The action is needed only when this input member (top level) is present.
+    pub when_member: Option<String>,
+}
+
+/// `arn:${Partition}:dynamodb:${Region}:${Account}:table/${TableName}` with the members that fill it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ArnTemplate {
+    pub template: String,
+    /// Placeholder to input member (top-level model name, or a path with `.` and `[]`: `RequestItems{}` are map keys,
+    /// `Entries[].QueueName` each list item). `${Partition}`, `${Region}`, `${Account}` come from the connection.
+    pub fill: Vec<(String, String)>,
+    /// An input member that may hold the whole ARN; when its value starts with `arn:` it is the resource.
+    pub arn_member: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Shape {
+    pub kind: ShapeKind,
+    /// Marked `sensitive` in the model, or by the reviewed supplement.
+    pub sensitive: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum ShapeKind {
+    Structure {
+        members: Vec<Member>,
+        /// Name of the member that is the whole HTTP body of the rest protocols.
+        payload: Option<String>,
+        /// A union: exactly one member set.
+        union: bool,
+    },
+    List {
+        member: ShapeId,
+        /// Wire name of an item in XML and query (`member` unless the model says otherwise).
+        item_name: Option<String>,
+        flattened: bool,
+    },
+    Map {
+        key: ShapeId,
+        value: ShapeId,
+        /// Wire names in XML and query (`key`, `value` unless the model says otherwise).
+        key_name: Option<String>,
+        value_name: Option<String>,
+        flattened: bool,
+    },
+    String,
+    Blob {
+        streaming: bool,
+    },
+    Boolean,
+    Integer,
+    Long,
+    Float,
+    Double,
+    Timestamp {
+        format: Option<String>,
+    },
+    /// A JSON document of any shape.
+    Document,
+    /// An event stream: frames, never a whole body.
+    EventStream,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Member {
+    /// Model name: the key in `Operation.parameters`.
+    pub name: String,
+    /// Name on the wire (`locationName`), where it differs from `name`.
+    pub wire_name: Option<String>,
+    /// `queryName` of the ec2 protocol.
+    pub ec2_name: Option<String>,
+    pub shape: ShapeId,
+    pub location: Location,
+    pub required: bool,
+    /// Sensitive by itself, whatever its shape.
+    pub sensitive: bool,
+    /// List or map member written without its wrapper (member-level `flattened`).
+    pub flattened: bool,
+    /// An XML attribute, not an element.
+    pub xml_attribute: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Location {
+    Body,
+    Uri,
+    Query,
+    Header,
+    /// All headers with the wire name as prefix (`x-amz-meta-`).
+    Headers,
+    StatusCode,
+}

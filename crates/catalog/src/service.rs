@@ -1,0 +1,29 @@
+//! Lookups on one service of the model. Operations are sorted by name in the index, so a lookup is a binary search.
+
+use crate::model::{Member, Operation, Service, Shape, ShapeId, ShapeKind};
+
+impl Service {
+    /// The operation called `name`, exactly as the model spells it.
+    pub fn operation(&self, name: &str) -> Option<&Operation> {
+        let at = self.operations.binary_search_by(|operation| operation.name.as_str().cmp(name)).ok()?;
+        self.operations.get(at)
+    }
+
+    /// The shape with this id. Ids come from this service's operations and shapes only, so `None` means the id is another's.
+    pub fn shape(&self, id: ShapeId) -> Option<&Shape> {
+        self.shapes.get(usize::try_from(id).ok()?)
+    }
+
+    /// The members of the structure `id`; empty when it is no structure.
+    pub fn members(&self, id: ShapeId) -> &[Member] {
+        match self.shape(id).map(|shape| &shape.kind) {
+            Some(ShapeKind::Structure { members, .. }) => members,
+            _ => &[],
+        }
+    }
+
+    /// The member of the structure `id` with this model name.
+    pub fn member(&self, id: ShapeId, name: &str) -> Option<&Member> {
+        self.members(id).iter().find(|member| member.name == name)
+    }
+}

@@ -1,0 +1,23 @@
+//! What policy answered.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Allow,
+    Deny,
+    Ask,
+}
+
+/// A verdict with the policies that determined it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    pub verdict: Verdict,
+    /// Ids of the determining policies: the permits of an allow, the forbids of a deny or an ask. Empty: no policy permits.
+    pub policies: Vec<String>,
+    /// One line a caller may read: what was denied and why. Empty for an allow.
+    pub reason: String,
+    /// Version of the policy set that decided: the first 16 hex digits of the SHA-256 of its sources.
+    pub policy_set: String,
+}

@@ -1,0 +1,20 @@
+//! The words of DESIGN section 1 as types, and nothing that does I/O.
+//!
+//! Every other room speaks in these types. Secrets and untrusted text are types of their own here,
+//! so that no room can print one by accident.
+
+pub mod caller;
+pub mod decision;
+pub mod env;
+pub mod ids;
+pub mod limits;
+pub mod operation;
+pub mod refusal;
+pub mod secret;
+
+pub use caller::{Caller, CallerKind};
+pub use decision::{Decision, Verdict};
+pub use ids::{ExchangeId, SessionId};
+pub use operation::{AccessLevel, Demand, Door, Operation, Resource, Traits};
+pub use refusal::{Fault, Reason, Refusal};
+pub use secret::Secret;

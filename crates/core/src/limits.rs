@@ -1,0 +1,25 @@
+//! Every limit the gateway enforces, with its source.
+
+use std::time::Duration;
+
+/// Largest request body that is read whole because its operation is in it, in bytes. The largest JSON or query request of
+/// AWS is 20 MB and up only for services whose payload is a blob; 16 MiB covers DynamoDB (16 MB batch), Lambda (6 MB), SQS (1 MiB).
+pub const BODY: usize = 16 << 20;
+/// Largest answer that is read whole to be masked, in bytes.
+pub const ANSWER: usize = 32 << 20;
+/// Request head: all header bytes (AWS itself: 8 KiB for most services; long session tokens need more).
+pub const HEAD: usize = 64 << 10;
+/// Header fields of one request.
+pub const HEADERS: usize = 128;
+/// How long a client may take to send a request head.
+pub const HEAD_TIME: Duration = Duration::from_secs(15);
+/// How far a signature's date may be from our clock (AWS: 15 minutes, Signature Version 4 documentation).
+pub const CLOCK_SKEW: Duration = Duration::from_mins(15);
+/// Largest `X-Amz-Expires` (AWS: seven days, "Authenticating requests: using query parameters").
+pub const PRESIGN: Duration = Duration::from_hours(7 * 24);
+/// `WebIdentityToken` characters (STS API reference, AssumeRoleWithWebIdentity).
+pub const WEB_IDENTITY_TOKEN: usize = 20_000;
+/// Session policy characters (STS API reference, AssumeRole `Policy`).
+pub const SESSION_POLICY: usize = 2_048;
+/// Nesting of JSON, XML or CBOR that is read.
+pub const DEPTH: usize = 64;

@@ -1,0 +1,58 @@
+//! Why no credential was lent. Each text is for operators and holds no secret; [`LendError::refusal`] is the only way to
+//! text for a caller.
+
+use crate::{IdentityError, PolicyError};
+use durward_core::{Reason, Refusal};
+
+/// Nothing was lent; the exchange must stop.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LendError {
+    #[error("the gateway has no AWS identity: {0}")]
+    Identity(#[from] IdentityError),
+    #[error("the credential cannot be cut to the operation: {0}")]
+    Policy(#[from] PolicyError),
+    /// STS said no: `AccessDenied`, `ValidationError`, `PackedPolicyTooLarge`, ...
+    #[error("STS refused AssumeRole with {code}: {message}")]
+    Refused { code: String, message: String },
+    #[error("STS throttled AssumeRole with {code}: {message}")]
+    Throttled { code: String, message: String },
+    #[error("STS could not be reached or failed: {0}")]
+    Unavailable(String),
+    #[error("STS gave an answer that cannot be used: {0}")]
+    Answer(&'static str),
+    #[error("the AssumeRole request cannot be made: {0}")]
+    Request(String),
+}
+
+impl LendError {
+    /// The code STS gave, where it gave one.
+    pub fn sts_code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } | Self::Throttled { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
+    /// What the caller may read; the rest is in the detail.
+    pub fn refusal(&self) -> Refusal {
+        let (reason, message) = match self {
+            Self::Policy(PolicyError::Arn(_)) => {
+                (Reason::Malformed, "the request names a resource that is no plain ARN")
+            }
+            Self::Throttled { .. } => (Reason::Busy, "the gateway gets no credential right now; try again"),
+            Self::Unavailable(_) => {
+                (Reason::Upstream, "the gateway cannot reach the service that issues credentials")
+            }
+            _ => (Reason::Internal, "the gateway could not get a credential for this operation"),
+        };
+        Refusal::new(reason, message).detail(self)
+    }
+}
+
+/// Text from outside as one printable line of at most 300 characters. Text that repeats one of `secrets` is withheld.
+pub(crate) fn printable(text: &str, secrets: &[&str]) -> String {
+    if secrets.iter().any(|secret| secret.len() >= 8 && text.contains(secret)) {
+        return "(withheld: the text repeats a secret)".to_owned();
+    }
+    text.chars().take(300).map(|character| if character.is_control() { ' ' } else { character }).collect()
+}

@@ -1,0 +1,425 @@
+use super::key::Key;
+use super::*;
+use crate::fakes::{FakeTransport, Hands, START, caller, error_xml, issued_xml, operation, operation_of};
+use crate::{IdentityError, PolicyError};
+use durward_core::{CallerKind, Reason};
+use http::StatusCode;
+use proptest::prelude::*;
+
+fn lender(transport: &Arc<FakeTransport>, hands: &Hands) -> Lender {
+    let identity =
+        BaseIdentity::fixed("AKIABASE", Secret::new("base-secret-key"), Some(Secret::new("base-token")));
+    let endpoint: StsEndpoint = Arc::new(|region| {
+        format!("https://sts.{region}.amazonaws.com/").parse().map_err(|_error| "no such region".to_owned())
+    });
+    Lender::new(Arc::new(identity), transport.clone(), endpoint).with_clock(hands.clock())
+}
+
+fn connection() -> ConnectionConfig {
+    ConnectionConfig::new("prod", "arn:aws:iam::123456789012:role/agents", "eu-west-1")
+}
+
+/// An owned [`LendRequest`], to be changed field by field.
+#[derive(Clone)]
+struct Ask {
+    connection: ConnectionConfig,
+    caller: Caller,
+    session: SessionId,
+    exchange: ExchangeId,
+    operation: Operation,
+}
+
+impl Ask {
+    fn new() -> Self {
+        Self {
+            connection: connection(),
+            caller: caller("alice@example.com"),
+            session: SessionId::new(),
+            exchange: ExchangeId::new(),
+            operation: operation("s3:GetObject", "arn:aws:s3:::reports/a.csv"),
+        }
+    }
+
+    fn request(&self) -> LendRequest<'_> {
+        LendRequest {
+            connection: &self.connection,
+            caller: &self.caller,
+            session: self.session,
+            exchange: self.exchange,
+            operation: &self.operation,
+        }
+    }
+}
+
+#[tokio::test]
+async fn asks_sts_with_policy_identity_and_tags() {
+    let (hands, ask) = (Hands::default(), Ask::new());
+    let sts = FakeTransport::sts(&hands);
+    let lent = lender(&sts, &hands).lend(&ask.request()).await.unwrap();
+    let form = sts.form(0);
+    for (name, value) in [
+        ("Action", "AssumeRole"),
+        ("Version", "2011-06-15"),
+        ("RoleArn", "arn:aws:iam::123456789012:role/agents"),
+        ("RoleSessionName", &format!("durward-{}", ask.session)),
+        ("SourceIdentity", "alice@example.com"),
+        ("DurationSeconds", "900"),
+        ("Tags.member.1.Key", "durward:caller"),
+        ("Tags.member.1.Value", "corp/alice@example.com"),
+        ("Tags.member.2.Key", "durward:session"),
+        ("Tags.member.2.Value", &ask.session.to_string()),
+        ("Tags.member.3.Key", "durward:exchange"),
+        ("Tags.member.3.Value", &ask.exchange.to_string()),
+        ("Tags.member.4.Key", "durward:connection"),
+        ("Tags.member.4.Value", "prod"),
+    ] {
+        assert_eq!(form.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert!(!form.contains_key("ExternalId"));
+    assert!(form["Policy"].contains("\"aws:CurrentTime\":\"2026-11-21T06:01:00Z\""), "{}", form["Policy"]);
+    assert_eq!(lent.scope, Scope::Operation);
+    assert_eq!(lent.policy_sha256, Some(sha256_hex(form["Policy"].as_bytes())));
+    assert_eq!(lent.access_key_id, "ASIA0");
+    assert_eq!(lent.secret.expose(), "secret-0");
+    assert_eq!(lent.usable_until, time::macros::datetime!(2026-11-21 06:00:55 UTC));
+    assert_eq!(lent.expires, START + Duration::from_mins(15));
+
+    let sent = sts.sent.lock().unwrap();
+    let request = &sent[0];
+    assert_eq!(request.uri(), "https://sts.eu-west-1.amazonaws.com/");
+    assert_eq!(request.headers()["host"], "sts.eu-west-1.amazonaws.com");
+    assert_eq!(request.headers()["x-amz-security-token"], "base-token");
+    let authorization = request.headers()["authorization"].to_str().unwrap();
+    assert!(
+        authorization.contains("Credential=AKIABASE/20261121/eu-west-1/sts/aws4_request"),
+        "{authorization}"
+    );
+}
+
+#[tokio::test]
+async fn sends_the_external_id() {
+    let (hands, mut ask) = (Hands::default(), Ask::new());
+    ask.connection.external_id = Some("tenant 7/&=".to_owned());
+    let sts = FakeTransport::sts(&hands);
+    lender(&sts, &hands).lend(&ask.request()).await.unwrap();
+    assert_eq!(sts.form(0)["ExternalId"], "tenant 7/&=");
+}
+
+#[tokio::test]
+async fn a_loan_is_reused_only_while_its_policy_holds() {
+    let (hands, mut ask) = (Hands::default(), Ask::new());
+    let sts = FakeTransport::sts(&hands);
+    let lender = lender(&sts, &hands);
+    let first = lender.lend(&ask.request()).await.unwrap();
+    hands.advance(54);
+    ask.exchange = ExchangeId::new();
+    let second = lender.lend(&ask.request()).await.unwrap();
+    assert!(Arc::ptr_eq(&first, &second));
+    hands.advance(1);
+    let third = lender.lend(&ask.request()).await.unwrap();
+    assert_eq!(third.access_key_id, "ASIA1");
+    assert_eq!(sts.form(1)["Tags.member.3.Value"], ask.exchange.to_string());
+}
+
+#[tokio::test]
+async fn a_loan_is_never_used_past_its_expiry() {
+    let hands = Hands::default();
+    let sts = FakeTransport::new(|number, _| {
+        Ok((StatusCode::OK, issued_xml(&format!("ASIA{number}"), "secret", "token", "2026-11-21T06:00:40Z")))
+    });
+    let lender = lender(&sts, &hands);
+    let ask = Ask::new();
+    let lent = lender.lend(&ask.request()).await.unwrap();
+    assert_eq!(lent.usable_until, time::macros::datetime!(2026-11-21 06:00:10 UTC));
+    hands.advance(10);
+    assert!(matches!(lender.lend(&ask.request()).await, Err(LendError::Answer(_))));
+}
+
+#[tokio::test]
+async fn concurrent_asks_share_one_call_and_its_failure() {
+    let hands = Hands::default();
+    let sts = FakeTransport::new(|_, _| Ok((StatusCode::FORBIDDEN, error_xml("AccessDenied", "not you"))));
+    let lender = Arc::new(lender(&sts, &hands));
+    let ask = Ask::new();
+    let asks: Vec<_> = (0..8)
+        .map(|_| {
+            let (lender, mut ask) = (lender.clone(), ask.clone());
+            ask.exchange = ExchangeId::new();
+            tokio::spawn(async move { lender.lend(&ask.request()).await.map(|_| ()) })
+        })
+        .collect();
+    for each in asks {
+        let denied = LendError::Refused { code: "AccessDenied".to_owned(), message: "not you".to_owned() };
+        assert_eq!(each.await.unwrap(), Err(denied));
+    }
+    assert_eq!(sts.calls(), 1);
+    // The failure itself is not remembered.
+    assert!(lender.lend(&ask.request()).await.is_err());
+    assert_eq!(sts.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_policy_that_does_not_pack_is_asked_for_once_more_by_its_actions() {
+    let hands = Hands::default();
+    let sts = FakeTransport::new(|number, request| {
+        let body = std::str::from_utf8(request.body()).unwrap();
+        if body.contains("reports") {
+            return Ok((StatusCode::BAD_REQUEST, error_xml("PackedPolicyTooLarge", "104% of the limit")));
+        }
+        Ok((StatusCode::OK, issued_xml(&format!("ASIA{number}"), "s", "t", "2026-11-21T06:15:00Z")))
+    });
+    let lent = lender(&sts, &hands).lend(&Ask::new().request()).await.unwrap();
+    assert_eq!((sts.calls(), lent.scope), (2, Scope::Actions));
+    assert!(sts.form(1)["Policy"].contains(r#""Action":["s3:GetObject"],"Resource":["*"]"#));
+    assert_eq!(lent.policy_sha256, Some(sha256_hex(sts.form(1)["Policy"].as_bytes())));
+}
+
+#[tokio::test]
+async fn a_policy_that_never_packs_is_refused_after_two_calls() {
+    let hands = Hands::default();
+    let sts =
+        FakeTransport::new(|_, _| Ok((StatusCode::BAD_REQUEST, error_xml("PackedPolicyTooLarge", "tags"))));
+    let error = lender(&sts, &hands).lend(&Ask::new().request()).await.unwrap_err();
+    assert_eq!((sts.calls(), error.sts_code()), (2, Some("PackedPolicyTooLarge")));
+}
+
+#[tokio::test]
+async fn session_scope_sends_no_policy_and_serves_the_session() {
+    let (hands, mut ask) = (Hands::default(), Ask::new());
+    ask.connection.scope = ConnectionScope::Session;
+    let sts = FakeTransport::sts(&hands);
+    let lender = lender(&sts, &hands);
+    let lent = lender.lend(&ask.request()).await.unwrap();
+    let form = sts.form(0);
+    assert!(!form.contains_key("Policy") && form.contains_key("SourceIdentity"));
+    assert_eq!(form["Tags.member.1.Value"], "corp/alice@example.com");
+    assert_eq!((lent.scope, &lent.policy_sha256), (Scope::Session, &None));
+    assert_eq!(lent.usable_until, START + Duration::from_mins(10));
+
+    ask.operation = operation("sqs:SendMessage", "arn:aws:sqs:eu-west-1:1:q");
+    hands.advance(599);
+    assert!(Arc::ptr_eq(&lent, &lender.lend(&ask.request()).await.unwrap()));
+    ask.session = SessionId::new();
+    assert!(!Arc::ptr_eq(&lent, &lender.lend(&ask.request()).await.unwrap()));
+}
+
+#[tokio::test]
+async fn a_revoked_session_gets_nothing_from_memory() {
+    let (hands, ask) = (Hands::default(), Ask::new());
+    let sts = FakeTransport::sts(&hands);
+    let lender = lender(&sts, &hands);
+    lender.lend(&ask.request()).await.unwrap();
+    lender.forget(SessionId::new());
+    lender.lend(&ask.request()).await.unwrap();
+    assert_eq!(sts.calls(), 1);
+    lender.forget(ask.session);
+    lender.lend(&ask.request()).await.unwrap();
+    assert_eq!(sts.calls(), 2);
+}
+
+#[tokio::test]
+async fn memory_is_bounded() {
+    let (hands, mut ask) = (Hands::default(), Ask::new());
+    let sts = FakeTransport::sts(&hands);
+    let lender = lender(&sts, &hands);
+    for number in 0..MAX_CACHED + 3 {
+        ask.operation = operation("s3:GetObject", &format!("arn:aws:s3:::reports/{number}"));
+        lender.lend(&ask.request()).await.unwrap();
+    }
+    assert_eq!(lender.entries(|cache| cache.len()), MAX_CACHED);
+    hands.advance(60);
+    ask.operation = operation("s3:GetObject", "arn:aws:s3:::reports/last");
+    lender.lend(&ask.request()).await.unwrap();
+    assert_eq!(lender.entries(|cache| cache.len()), 1);
+}
+
+#[tokio::test]
+async fn failures_say_whose_fault_it_is_and_never_a_secret() {
+    type Case = (Result<(StatusCode, String), String>, fn(&LendError) -> bool, Reason);
+    let cases: Vec<Case> = vec![
+        (
+            Ok((StatusCode::BAD_REQUEST, error_xml("Throttling", "Rate exceeded"))),
+            |error| matches!(error, LendError::Throttled { .. }),
+            Reason::Busy,
+        ),
+        (
+            Ok((StatusCode::SERVICE_UNAVAILABLE, error_xml("ServiceUnavailable", "later"))),
+            |error| matches!(error, LendError::Unavailable(_)),
+            Reason::Upstream,
+        ),
+        (
+            Ok((StatusCode::BAD_GATEWAY, "<html>base-secret-key</html>".to_owned())),
+            |error| matches!(error, LendError::Unavailable(_)),
+            Reason::Upstream,
+        ),
+        (
+            Err("tls: base-secret-key".to_owned()),
+            |error| matches!(error, LendError::Unavailable(_)),
+            Reason::Upstream,
+        ),
+        (
+            Ok((StatusCode::FORBIDDEN, error_xml("AccessDenied", "you said base-token, base-secret-key"))),
+            |error| error.sts_code() == Some("AccessDenied"),
+            Reason::Internal,
+        ),
+        (
+            Ok((StatusCode::OK, issued_xml("ASIA", "base-secret-key", "base-token", "never"))),
+            |error| matches!(error, LendError::Answer(_)),
+            Reason::Internal,
+        ),
+    ];
+    for (answer, expected, reason) in cases {
+        let sts = FakeTransport::new(move |_, _| answer.clone());
+        let error = lender(&sts, &Hands::default()).lend(&Ask::new().request()).await.unwrap_err();
+        assert!(expected(&error), "{error:?}");
+        let refusal = error.refusal();
+        assert_eq!(refusal.reason, reason);
+        for text in [format!("{error}"), format!("{error:?}"), format!("{refusal:?}")] {
+            assert!(!text.contains("base-secret-key") && !text.contains("base-token"), "{text}");
+        }
+        assert!(!refusal.message.contains("arn:"));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_cut_reaches_no_sts() {
+    let (hands, mut ask) = (Hands::default(), Ask::new());
+    let sts = FakeTransport::sts(&hands);
+    ask.operation = operation_of(&[]);
+    assert_eq!(
+        lender(&sts, &hands).lend(&ask.request()).await.unwrap_err(),
+        LendError::Policy(PolicyError::NoDemand)
+    );
+    assert_eq!(sts.calls(), 0);
+}
+
+#[tokio::test]
+async fn an_expired_base_credential_is_looked_up_again_once() {
+    let sts = FakeTransport::new(|_, _| Ok((StatusCode::FORBIDDEN, error_xml("ExpiredToken", "expired"))));
+    let error = lender(&sts, &Hands::default()).lend(&Ask::new().request()).await.unwrap_err();
+    assert_eq!((sts.calls(), error.sts_code()), (2, Some("ExpiredToken")));
+}
+
+#[test]
+fn debug_output_holds_no_secret() {
+    let lent = Lent {
+        access_key_id: "ASIA".to_owned(),
+        secret: Secret::new("hush-1"),
+        session_token: Secret::new("hush-2"),
+        expires: START,
+        usable_until: START,
+        scope: Scope::Operation,
+        policy_sha256: None,
+        session: SessionId::new(),
+    };
+    assert!(!format!("{lent:?}").contains("hush"));
+    let error = LendError::from(IdentityError::Expired { source_name: "environment" });
+    assert_eq!(error.refusal().reason, Reason::Internal);
+}
+
+/// One way to make an ask different from another, by a text.
+type Change = fn(&mut Ask, &str);
+
+const CHANGES: [(&str, Change); 18] = [
+    ("connection name", |ask, text| ask.connection.name.push_str(text)),
+    ("role", |ask, text| ask.connection.role_arn.push_str(text)),
+    ("external id", |ask, text| ask.connection.external_id = Some(text.to_owned())),
+    ("duration", |ask, _| ask.connection.duration += Duration::from_secs(1)),
+    ("scope", |ask, _| ask.connection.scope = ConnectionScope::Session),
+    ("region", |ask, text| ask.connection.region.push_str(text)),
+    ("source ip", |ask, text| ask.connection.extras.source_ip.push(text.to_owned())),
+    ("source vpce", |ask, text| ask.connection.extras.source_vpce.push(text.to_owned())),
+    ("provider", |ask, text| ask.caller.provider.push_str(text)),
+    ("issuer", |ask, text| ask.caller.issuer.push_str(text)),
+    ("subject", |ask, text| ask.caller.subject.push_str(text)),
+    ("kind", |ask, _| ask.caller.kind = CallerKind::Workload),
+    ("groups", |ask, text| ask.caller.groups.push(text.to_owned())),
+    ("act", |ask, text| ask.caller.act.push(text.to_owned())),
+    ("session", |ask, _| ask.session = SessionId::new()),
+    ("action", |ask, text| ask.operation.demands[0].action.push_str(text)),
+    ("resource", |ask, text| {
+        ask.operation.demands[0].resource = Resource::Arn(format!("arn:aws:s3:::reports/a.csv{text}"));
+    }),
+    ("demand", |ask, text| {
+        let mut more = ask.operation.demands[0].clone();
+        more.action.push_str(text);
+        ask.operation.demands.push(more);
+    }),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Any two different sets of changes give two different keys, whatever the texts, delimiters included.
+    #[test]
+    fn asks_that_differ_in_any_input_never_share(
+        one in proptest::collection::btree_map(0..CHANGES.len(), "[a-c0-9:,/*]{1,4}", 0..4),
+        two in proptest::collection::btree_map(0..CHANGES.len(), "[a-c0-9:,/*]{1,4}", 0..4),
+    ) {
+        let base = Ask::new();
+        let changed = |changes: &std::collections::BTreeMap<usize, String>| {
+            let mut ask = base.clone();
+            for (&index, text) in changes {
+                CHANGES[index].1(&mut ask, text);
+            }
+            ask
+        };
+        let (first, second) = (changed(&one), changed(&two));
+        let same_session = first.session == second.session;
+        let same_demands = |a: &Ask, b: &Ask| {
+            let set = |ask: &Ask| ask.operation.demands.iter()
+                .map(|demand| (demand.action.clone(), demand.resource.as_text()))
+                .collect::<std::collections::BTreeSet<_>>();
+            set(a) == set(b) || a.connection.scope == ConnectionScope::Session
+        };
+        let equal = first.connection == second.connection
+            && first.caller == second.caller
+            && same_session
+            && same_demands(&first, &second);
+        prop_assert_eq!(equal, Key::of(&first.request()) == Key::of(&second.request()));
+    }
+
+    /// The same end to end: credentials that STS issued to one ask are never lent to the other.
+    #[test]
+    fn no_two_different_asks_are_lent_one_credential(index in 0..CHANGES.len(), text in "[a-z]{1,4}") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let hands = Hands::default();
+        let sts = FakeTransport::sts(&hands);
+        let lender = lender(&sts, &hands);
+        let ask = Ask::new();
+        let mut other = ask.clone();
+        let (name, change) = CHANGES[index];
+        change(&mut other, &text);
+        let (first, again, second) = runtime.block_on(async {
+            (
+                lender.lend(&ask.request()).await.unwrap(),
+                lender.lend(&ask.request()).await.unwrap(),
+                lender.lend(&other.request()).await.unwrap(),
+            )
+        });
+        prop_assert_eq!(&first.access_key_id, &again.access_key_id);
+        prop_assert_ne!(&first.access_key_id, &second.access_key_id, "{}", name);
+    }
+}
+
+#[test]
+fn the_order_of_demands_and_the_exchange_do_not_matter() {
+    let mut one = Ask::new();
+    one.operation = operation_of(&[
+        ("s3:GetObject", Resource::Arn("arn:aws:s3:::a".to_owned())),
+        ("s3:PutObject", Resource::Any),
+    ]);
+    let mut two = one.clone();
+    two.operation.demands.reverse();
+    two.exchange = ExchangeId::new();
+    assert_eq!(Key::of(&one.request()), Key::of(&two.request()));
+}
+
+#[test]
+fn any_resource_is_not_one_named_star() {
+    let mut one = Ask::new();
+    one.operation = operation_of(&[("s3:GetObject", Resource::Any)]);
+    let mut two = one.clone();
+    two.operation = operation("s3:GetObject", "*");
+    assert_ne!(Key::of(&one.request()), Key::of(&two.request()));
+}

@@ -1,0 +1,265 @@
+//! The session policy: what one credential may do, compiled from the decoded operation. The text of a request never acts
+//! as a wildcard here; where the operation cannot be said in STS's limit, the policy says its actions and nothing else.
+
+use durward_core::{Operation, Resource, limits};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use time::OffsetDateTime;
+
+/// What a credential is cut to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// The operation's actions on its resources.
+    Operation,
+    /// The operation's actions on any resource: it could not be said in [`limits::SESSION_POLICY`] characters.
+    Actions,
+    /// The connection's whole role: the connection is configured with `scope = "session"`.
+    Session,
+}
+
+impl Scope {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operation => "operation",
+            Self::Actions => "actions",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// Conditions the operator adds to each statement. Several kinds must all hold. Calls that an AWS service makes on the
+/// caller's behalf come from neither address nor endpoint and are refused by them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PolicyExtras {
+    /// Addresses or CIDR ranges from which the gateway reaches AWS: `aws:SourceIp`.
+    #[serde(default)]
+    pub source_ip: Vec<String>,
+    /// VPC endpoints by which the gateway reaches AWS: `aws:SourceVpce`.
+    #[serde(default)]
+    pub source_vpce: Vec<String>,
+}
+
+/// A session policy as STS takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionPolicy {
+    pub json: String,
+    /// [`Scope::Operation`] or [`Scope::Actions`].
+    pub scope: Scope,
+}
+
+/// The operation cannot be cut to; nothing may be lent for it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    #[error("the operation demands nothing, so no credential can be cut to it")]
+    NoDemand,
+    #[error("`{0}` is no IAM action; correct the catalog entry of the operation")]
+    Action(String),
+    #[error("`{0}` is no ARN with a plain partition, service, region and account; correct the request")]
+    Arn(String),
+    #[error("an MCP resource is no AWS resource; only operations of the AWS door can be lent for")]
+    NotAws,
+    #[error("even the actions alone take more than {} characters", limits::SESSION_POLICY)]
+    TooLong,
+}
+
+/// The policy for `operation` that holds until `not_after`, cut to its resources where that fits.
+pub fn session_policy(
+    operation: &Operation,
+    not_after: OffsetDateTime,
+    extras: &PolicyExtras,
+) -> Result<SessionPolicy, PolicyError> {
+    let statements = by_resources(operation)?;
+    let condition = condition(not_after, extras);
+    let json = write_policy(&statements, &condition);
+    if json.chars().count() <= limits::SESSION_POLICY {
+        return Ok(SessionPolicy { json, scope: Scope::Operation });
+    }
+    actions_only(&statements, &condition)
+}
+
+/// The policy for the actions of `operation` alone, for when STS cannot pack the whole.
+pub(crate) fn action_policy(
+    operation: &Operation,
+    not_after: OffsetDateTime,
+    extras: &PolicyExtras,
+) -> Result<SessionPolicy, PolicyError> {
+    actions_only(&by_resources(operation)?, &condition(not_after, extras))
+}
+
+/// Resource patterns to the actions that need exactly these: sets, so that no action gets another one's resource.
+type Statements<'a> = BTreeMap<BTreeSet<String>, BTreeSet<&'a str>>;
+
+fn by_resources(operation: &Operation) -> Result<Statements<'_>, PolicyError> {
+    let mut by_action: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for demand in &operation.demands {
+        if !is_action(&demand.action) {
+            return Err(PolicyError::Action(demand.action.clone()));
+        }
+        let pattern = match &demand.resource {
+            Resource::Any => "*".to_owned(),
+            Resource::Arn(arn) => resource_pattern(arn)?,
+            Resource::McpTool { .. } | Resource::McpServer(_) => return Err(PolicyError::NotAws),
+        };
+        by_action.entry(&demand.action).or_default().insert(pattern);
+    }
+    if by_action.is_empty() {
+        return Err(PolicyError::NoDemand);
+    }
+    let mut statements = Statements::new();
+    for (action, mut patterns) in by_action {
+        if patterns.contains("*") {
+            patterns = BTreeSet::from(["*".to_owned()]);
+        }
+        statements.entry(patterns).or_default().insert(action);
+    }
+    Ok(statements)
+}
+
+fn actions_only(statements: &Statements<'_>, condition: &str) -> Result<SessionPolicy, PolicyError> {
+    let actions = statements.values().flatten().copied().collect();
+    let any = Statements::from([(BTreeSet::from(["*".to_owned()]), actions)]);
+    let json = write_policy(&any, condition);
+    if json.chars().count() > limits::SESSION_POLICY {
+        return Err(PolicyError::TooLong);
+    }
+    Ok(SessionPolicy { json, scope: Scope::Actions })
+}
+
+/// `service:Name`, without the wildcards IAM would take.
+fn is_action(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(service, name)| {
+        !service.is_empty()
+            && !name.is_empty()
+            && service.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
+
+/// `arn` as an IAM pattern that matches exactly it. Two suffixes that the catalog makes stay wildcards: `-??????` of a
+/// secret (Secrets Manager appends six random characters) and `:*` of a log group (its own ARN form).
+fn resource_pattern(arn: &str) -> Result<String, PolicyError> {
+    let refuse = || PolicyError::Arn(arn.to_owned());
+    let mut parts = arn.splitn(6, ':');
+    let (Some("arn"), Some(partition), Some(service), Some(region), Some(account), Some(resource)) =
+        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(refuse());
+    };
+    // IAM replaces variables only in the last part, so a wildcard before it could not be escaped.
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if partition.is_empty() || service.is_empty() || resource.is_empty() {
+        return Err(refuse());
+    }
+    if ![partition, service, region, account].into_iter().all(plain) {
+        return Err(refuse());
+    }
+    let (literal, wild) = split_wild_suffix(service, resource);
+    let mut pattern = String::with_capacity(arn.len() + 8);
+    // Writing to a String cannot fail.
+    let _infallible = write!(pattern, "arn:{partition}:{service}:{region}:{account}:");
+    for character in literal.chars() {
+        match character {
+            '*' => pattern.push_str("${*}"),
+            '?' => pattern.push_str("${?}"),
+            '$' => pattern.push_str("${$}"),
+            other => pattern.push(other),
+        }
+    }
+    pattern.push_str(wild);
+    Ok(pattern)
+}
+
+fn split_wild_suffix<'a>(service: &str, resource: &'a str) -> (&'a str, &'a str) {
+    let suffix = match service {
+        "secretsmanager" if resource.starts_with("secret:") => "-??????",
+        "logs" if resource.starts_with("log-group:") => ":*",
+        _ => return (resource, ""),
+    };
+    let Some(literal) = resource.strip_suffix(suffix) else { return (resource, "") };
+    // Only a suffix of a named thing: `log-group:*` names no group, and `log-group:a:log-stream:*` names a stream `*`.
+    match literal.split_once(':') {
+        Some((_, name)) if !name.is_empty() && (service != "logs" || !name.contains(':')) => {
+            resource.split_at(literal.len())
+        }
+        _ => (resource, ""),
+    }
+}
+
+fn condition(not_after: OffsetDateTime, extras: &PolicyExtras) -> String {
+    let mut json = format!(r#"{{"DateLessThan":{{"aws:CurrentTime":"{}"}}"#, seconds(not_after));
+    for (operator, key, values) in [
+        ("IpAddress", "aws:SourceIp", &extras.source_ip),
+        ("StringEquals", "aws:SourceVpce", &extras.source_vpce),
+    ] {
+        if !values.is_empty() {
+            let _infallible = write!(json, r#","{operator}":{{"{key}":"#);
+            write_list(values.iter().map(String::as_str), &mut json);
+            json.push('}');
+        }
+    }
+    json.push('}');
+    json
+}
+
+/// `2026-11-21T06:00:00Z`: ISO 8601 in whole seconds, the form IAM documents for dates.
+fn seconds(at: OffsetDateTime) -> String {
+    let at = at.to_offset(time::UtcOffset::UTC);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second()
+    )
+}
+
+fn write_policy(statements: &Statements<'_>, condition: &str) -> String {
+    // Variables (`${*}`) are read only in this version of the language.
+    let mut json = String::from(r#"{"Version":"2012-10-17","Statement":["#);
+    for (index, (patterns, actions)) in statements.iter().enumerate() {
+        json.push_str(if index == 0 { "" } else { "," });
+        json.push_str(r#"{"Effect":"Allow","Action":"#);
+        write_list(actions.iter().copied(), &mut json);
+        json.push_str(r#","Resource":"#);
+        write_list(patterns.iter().map(String::as_str), &mut json);
+        json.push_str(r#","Condition":"#);
+        json.push_str(condition);
+        json.push('}');
+    }
+    json.push_str("]}");
+    json
+}
+
+fn write_list<'a>(items: impl Iterator<Item = &'a str>, json: &mut String) {
+    json.push('[');
+    for (index, item) in items.enumerate() {
+        json.push_str(if index == 0 { "" } else { "," });
+        write_text(item, json);
+    }
+    json.push(']');
+}
+
+/// A JSON string in the characters STS takes (`Policy`: U+0020 to U+00FF); all others as `\u` escapes.
+fn write_text(text: &str, json: &mut String) {
+    json.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            ' '..='~' | '\u{a0}'..='\u{ff}' => json.push(character),
+            other => {
+                for unit in other.encode_utf16(&mut [0; 2]) {
+                    let _infallible = write!(json, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    json.push('"');
+}
+
+#[cfg(test)]
+mod tests;

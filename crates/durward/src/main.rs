@@ -1,0 +1,215 @@
+//! The door-ward between AI agents and what they act on: the command line.
+
+mod client;
+mod config;
+mod demo;
+mod journal_commands;
+mod policy_commands;
+mod serve;
+mod tls;
+
+use clap::{Args, Parser, Subcommand};
+use durward_core::env;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "durward", version, about = "The door-ward between AI agents and what they act on")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(long, env = env::CONFIG, default_value = "durward.toml", value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway
+    Serve {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Walk through the product with a stand-in AWS, an issuer and sample callers, then stay up
+    Demo {
+        /// Exit after the walk-through; non-zero if any step went wrong
+        #[arg(long)]
+        once: bool,
+    },
+    /// Run CMD with its AWS traffic through the gateway
+    Run {
+        #[command(flatten)]
+        sign_in: client::SignIn,
+        /// The command and its arguments, after `--`
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Print a gateway credential for `credential_process` of the AWS configuration file
+    Credentials {
+        #[command(flatten)]
+        sign_in: client::SignIn,
+    },
+    /// Check, test and explain policies
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Verify the journal
+    #[command(subcommand)]
+    Journal(JournalCommand),
+    /// Look at sessions in the journal
+    #[command(subcommand)]
+    Sessions(Sessions),
+    /// Check the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum Policy {
+    /// Validate every *.cedar file of a directory against the schema
+    Check { dir: PathBuf },
+    /// Run the cases of tests.toml beside the policies
+    Test { dir: PathBuf },
+    /// Say what policy answers one question, and why
+    Explain {
+        dir: PathBuf,
+        #[command(flatten)]
+        question: policy_commands::ExplainArgs,
+    },
+}
+
+#[derive(Args)]
+struct JournalDir {
+    /// The journal's directory; without it, the one of the configuration
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+#[derive(Subcommand)]
+enum JournalCommand {
+    /// Go over every record; names the first bad one
+    Verify {
+        #[command(flatten)]
+        journal: JournalDir,
+    },
+}
+
+#[derive(Subcommand)]
+enum Sessions {
+    /// List sessions
+    Ls {
+        #[command(flatten)]
+        journal: JournalDir,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the exchanges of one session
+    Show {
+        session: String,
+        #[command(flatten)]
+        journal: JournalDir,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Read the configuration file and say what is wrong with it
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+}
+
+impl JournalDir {
+    fn path(&self) -> Result<PathBuf, String> {
+        if let Some(dir) = &self.dir {
+            return Ok(dir.clone());
+        }
+        let config = config::load(&self.file.config)?;
+        Ok(config.data_dir.unwrap_or_default().join("journal"))
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging();
+    match run(cli.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(message) => {
+            complain(&message);
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<u8, String> {
+    let mut out = std::io::stdout().lock();
+    let written = |result: std::io::Result<u8>| result.map_err(|error| format!("cannot write: {error}"));
+    match command {
+        Command::Serve { file } => block_on(serve::serve(&file.config)).map(|()| 0),
+        Command::Demo { once } => {
+            drop(out);
+            block_on(demo::demo(once))
+        }
+        Command::Run { sign_in, command } => client::run(&sign_in, &command),
+        Command::Credentials { sign_in } => {
+            let text = block_on(client::credentials(&sign_in))?;
+            written(writeln!(out, "{text}").map(|()| 0))
+        }
+        Command::Policy(Policy::Check { dir }) => written(policy_commands::check(&dir, &mut out)),
+        Command::Policy(Policy::Test { dir }) => written(policy_commands::test(&dir, &mut out)),
+        Command::Policy(Policy::Explain { dir, question }) => {
+            written(policy_commands::explain(&dir, &question, &mut out))
+        }
+        Command::Journal(JournalCommand::Verify { journal }) => {
+            written(journal_commands::verify(&journal.path()?, &mut out))
+        }
+        Command::Sessions(Sessions::Ls { journal, json }) => {
+            written(journal_commands::sessions_ls(&journal.path()?, json, &mut out))
+        }
+        Command::Sessions(Sessions::Show { session, journal, json }) => {
+            written(journal_commands::sessions_show(&journal.path()?, &session, json, &mut out))
+        }
+        Command::Config(ConfigCommand::Check { file }) => {
+            config::load(&file.config)?;
+            written(writeln!(out, "{}: no problem found", file.config.display()).map(|()| 0))
+        }
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?
+        .block_on(work)
+}
+
+fn start_logging() {
+    let level = std::env::var(env::LOG).ok().and_then(|text| text.parse::<tracing::Level>().ok());
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_max_level(level.unwrap_or(tracing::Level::INFO))
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        .with_target(false)
+        .init();
+}
+
+#[expect(clippy::print_stderr, reason = "the command line's own error output")]
+fn complain(message: &str) {
+    eprintln!("durward: {message}");
+}
+
+/// Reads a file, naming it in the error.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))
+}

@@ -1,0 +1,201 @@
+//! `durward serve`: wires the rooms from the configuration and runs until it is told to stop.
+
+use crate::config::{self, Config};
+use crate::tls::acceptor;
+use durward_catalog::Catalog;
+use durward_core::{CallerKind, env};
+use durward_credential::{BaseIdentity, ConnectionConfig, ConnectionScope, Lender, StsEndpoint};
+use durward_gateway::aws_door::AwsDoor;
+use durward_gateway::listen::serve_aws;
+use durward_gateway::outward::Outward;
+use durward_gateway::rooms::Rooms;
+use durward_gateway::transport::{Origin, Transport};
+use durward_identity::{ProviderConfig, SealKeys, Verifier};
+use durward_journal::{Journal, Options};
+use durward_masking::Masker;
+use durward_policy::Policies;
+use http::Uri;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// A gateway that listens. Dropping it does not stop it; [`Running::stop`] does.
+pub struct Running {
+    pub aws: SocketAddr,
+    pub tls: bool,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+    rooms: Arc<Rooms>,
+}
+
+impl Running {
+    /// Waits until everything recorded so far is durable.
+    pub async fn flush(&self) -> Result<(), String> {
+        self.rooms.journal.flush().await.map_err(|error| error.to_string())
+    }
+
+    /// Stops accepting and returns when the listener is closed.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the listener ended badly");
+        }
+    }
+}
+
+/// Starts a gateway; `identity` overrides the standard chain of the gateway's own AWS identity (for the demo).
+pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Running, String> {
+    let data_dir = config.data_dir.clone().ok_or("`data_dir` is not set")?;
+    let emulator = config.aws.upstream.as_deref().map(origin).transpose()?;
+    let mut trusted: Vec<Origin> = emulator.iter().cloned().collect();
+    for provider in &config.identity.oidc {
+        trusted.push(origin(&provider.issuer)?);
+    }
+    let transport = Arc::new(Transport::new(trusted)?);
+    let verifier = Verifier::new(providers(&config), Arc::new(Outward(transport.clone())))
+        .map_err(|error| error.to_string())?;
+    let seal = SealKeys::load_or_create(&data_dir.join("keys").join("seal.key"))
+        .map_err(|error| error.to_string())?;
+    let journal =
+        Journal::open(&data_dir.join("journal"), Options::default()).map_err(|error| error.to_string())?;
+    if let Some(recovered) = journal.recovered() {
+        tracing::warn!(
+            ?recovered,
+            "an append that a crash interrupted was cut off; it had been acknowledged to nobody"
+        );
+    }
+    let policies =
+        Arc::new(Policies::open(&config.policy.dir, Catalog::embedded()).map_err(|error| error.to_string())?);
+    let outward = Arc::new(Outward(transport.clone()));
+    let identity = match identity {
+        Some(identity) => identity,
+        None => BaseIdentity::chain(outward.clone(), metadata()?),
+    };
+    let lender = Lender::new(Arc::new(identity), outward, sts_endpoint(emulator.clone()));
+    let tls = config.listen.tls.as_ref().map(|tls| acceptor(&tls.certificate, &tls.key)).transpose()?;
+    let door = Arc::new(AwsDoor::new(emulator, names(&config), tls.is_some()));
+    let rooms = Arc::new(Rooms {
+        catalog: Catalog::embedded(),
+        policies: policies.clone(),
+        journal,
+        masker: Masker::default(),
+        lender,
+        seal,
+        verifier,
+        transport,
+        connections: connections(&config),
+    });
+    let address = match config.listen.aws {
+        Some(address) => address,
+        None => env::AWS_LISTEN.parse().map_err(|_error| "the default address is wrong")?,
+    };
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        format!("cannot listen on {address}: {error}\n  hint: choose another address with [listen] aws")
+    })?;
+    let aws = listener.local_addr().map_err(|error| error.to_string())?;
+    let (stop, stopped) = watch::channel(false);
+    let is_tls = tls.is_some();
+    let serving = rooms.clone();
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            () = serve_aws(listener, tls, door, serving, stopped) => {}
+            () = policies.watch() => {}
+        }
+    });
+    Ok(Running { aws, tls: is_tls, stop, task, rooms })
+}
+
+pub async fn serve(path: &Path) -> Result<(), String> {
+    let config = config::load(path)?;
+    let running = start(config, None).await?;
+    tracing::info!(address = %running.aws, tls = running.tls, "the AWS door is open");
+    wait_for_signal().await;
+    tracing::info!("stopping");
+    running.stop().await;
+    Ok(())
+}
+
+async fn wait_for_signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _interrupted = interrupt => {}
+                _terminated = terminate.recv() => {}
+            }
+        }
+        Err(_unavailable) => {
+            if let Err(error) = interrupt.await {
+                tracing::error!(%error, "cannot wait for a signal");
+            }
+        }
+    }
+}
+
+pub fn origin(url: &str) -> Result<Origin, String> {
+    let parsed: Uri = url.parse().map_err(|_error| format!("`{url}` is not a URL"))?;
+    Origin::of(&parsed).ok_or_else(|| format!("`{url}` is not an http or https URL"))
+}
+
+fn providers(config: &Config) -> Vec<ProviderConfig> {
+    let provider = |oidc: &config::Oidc| ProviderConfig {
+        groups_claim: oidc.groups_claim.clone(),
+        kind: match oidc.kind {
+            config::Kind::Workload => CallerKind::Workload,
+            config::Kind::Human => CallerKind::Human,
+        },
+        ..ProviderConfig::new(&oidc.name, &oidc.issuer, oidc.audience.clone())
+    };
+    config.identity.oidc.iter().map(provider).collect()
+}
+
+fn connections(config: &Config) -> Vec<ConnectionConfig> {
+    let connection = |connection: &config::Connection| ConnectionConfig {
+        external_id: connection.external_id.clone(),
+        scope: match connection.scope {
+            config::Scope::Operation => ConnectionScope::Operation,
+            config::Scope::Session => ConnectionScope::Session,
+        },
+        ..ConnectionConfig::new(&connection.name, &connection.role_arn, &connection.region)
+    };
+    config.aws.connection.iter().map(connection).collect()
+}
+
+/// The STS endpoint of a region: the emulator, or AWS's regional one from our tables.
+fn sts_endpoint(emulator: Option<Origin>) -> StsEndpoint {
+    Arc::new(move |region| {
+        let url = match &emulator {
+            Some(emulator) => emulator.url(),
+            None => {
+                let endpoint = Catalog::embedded().endpoint("sts", region);
+                format!(
+                    "https://{}",
+                    endpoint.ok_or_else(|| format!("no STS endpoint is known in region `{region}`"))?.host
+                )
+            }
+        };
+        format!("{url}/").parse().map_err(|_error| format!("`{url}` is not a URL"))
+    })
+}
+
+/// The way to the metadata services of EC2, ECS and EKS, whose link-local addresses nothing else may reach.
+fn metadata() -> Result<Arc<Outward>, String> {
+    let service = |host: &str| Origin { tls: false, host: host.to_owned(), port: 80 };
+    let mut trusted: Vec<Origin> =
+        ["169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23"]
+            .map(service)
+            .to_vec();
+    if let Ok(url) = std::env::var("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
+        trusted.push(origin(&url)?);
+    }
+    Ok(Arc::new(Outward(Arc::new(Transport::new(trusted)?))))
+}
+
+/// `localhost` always, so that `bucket.localhost` works for clients that resolve it.
+fn names(config: &Config) -> Vec<String> {
+    let mut names = config.listen.aws_names.clone();
+    names.push("localhost".to_owned());
+    names
+}

@@ -1,0 +1,13 @@
+//! The line of DESIGN section 2, its listeners, its doors and the upstream transport.
+//!
+//! Start reading at [`line`]: it is the way of every request, step by step.
+
+mod answer;
+pub mod aws_door;
+mod body;
+pub mod line;
+pub mod listen;
+pub mod outward;
+mod replay;
+pub mod rooms;
+pub mod transport;

@@ -1,0 +1,465 @@
+//! The line of DESIGN section 2. [`walk`] reads like the list; each step takes the proof of the step before and makes
+//! its own, and only this module can make them: an operation that was not decided, or whose intent is not durable,
+//! cannot be forwarded because the [`Lent`] it would need does not exist.
+//!
+//!     accept -> identify -> decode -> decide -> (approve) -> record intent -> lend credential
+//!            -> forward -> mask -> record outcome -> answer
+
+use crate::answer::{Answer, AnswerBody, recorded_stream};
+use crate::body::{Body, full};
+use crate::rooms::Rooms;
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use durward_core::{Caller, Decision, ExchangeId, Operation, Reason, Refusal, SessionId, Verdict};
+use durward_credential::LendRequest;
+use durward_journal::{LentScope, Masked as MaskedCount, Record};
+use durward_policy::{Ask, Facts, Question};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use time::OffsetDateTime;
+
+/// One request and its response passing through: what is known before anyone looks inside.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    pub id: ExchangeId,
+    pub source: SocketAddr,
+    pub at: OffsetDateTime,
+    pub started: Instant,
+    pub user_agent: Option<String>,
+}
+
+/// Who asks, as a door has verified it.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub caller: Caller,
+    pub session: SessionId,
+    /// The connection (AWS role or MCP server) that the request is for.
+    pub connection: String,
+}
+
+/// What a door keeps of a request between decode and forward.
+pub trait Wire: Send {
+    /// A digest of everything that will be sent. Taken when the operation is decided and again when it is sent.
+    fn fingerprint(&self) -> [u8; 32];
+}
+
+/// A small adapter between one protocol and the line.
+pub trait Door: Send + Sync + 'static {
+    type Wire: Wire;
+    /// What a refusal must look like for this client, learnt as the request is read.
+    type Shape: Send;
+    const KIND: durward_core::Door;
+
+    fn shape(&self, head: &http::request::Parts) -> Self::Shape;
+    fn identify(
+        &self,
+        rooms: &Rooms,
+        exchange: &Exchange,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<(Identity, Self::Wire), Refusal>> + Send;
+    fn decode(
+        &self,
+        rooms: &Rooms,
+        identity: &Identity,
+        wire: Self::Wire,
+        shape: &mut Self::Shape,
+    ) -> impl Future<Output = Result<(Operation, Self::Wire), Refusal>> + Send;
+    fn forward(
+        &self,
+        rooms: &Rooms,
+        lent: Lent<Self::Wire>,
+    ) -> impl Future<Output = Result<Answer, Refusal>> + Send;
+    fn refuse(&self, exchange: &Exchange, refusal: &Refusal, shape: &Self::Shape) -> Response<Body>;
+    /// Whether the upstream wants an AWS credential.
+    fn lends(&self) -> bool;
+}
+
+/// A request as accepted.
+struct Received(Request<Incoming>);
+
+/// A request whose caller is known.
+struct Identified<W> {
+    identity: Identity,
+    wire: W,
+}
+
+/// A request whose operation is known.
+struct Decoded<W> {
+    identity: Identity,
+    operation: Operation,
+    wire: W,
+}
+
+/// An operation that policy permits, bound to its digest and to the bytes that were decided.
+struct Permitted<W> {
+    decoded: Decoded<W>,
+    decision: Decision,
+    digest: [u8; 32],
+    fingerprint: [u8; 32],
+}
+
+/// A permitted operation whose intent is durable in the journal.
+struct Intended<W>(Permitted<W>);
+
+/// A recorded operation with the credential to execute it: the only thing a door forwards.
+pub struct Lent<W> {
+    intended: Intended<W>,
+    credential: Option<Arc<durward_credential::Lent>>,
+}
+
+/// What a door gets to forward.
+pub struct Forwardable<W> {
+    pub identity: Identity,
+    pub operation: Operation,
+    pub wire: W,
+    pub credential: Option<Arc<durward_credential::Lent>>,
+}
+
+impl<W: Wire> Lent<W> {
+    /// Opens the proof for sending; refuses if anything differs from what was decided (DESIGN section 12, promise 3).
+    pub fn open(self) -> Result<Forwardable<W>, Refusal> {
+        let Permitted { decoded: Decoded { identity, operation, wire }, digest, fingerprint, .. } =
+            self.intended.0;
+        if digest_of(&operation) != digest || wire.fingerprint() != fingerprint {
+            return Err(Refusal::new(
+                Reason::Internal,
+                "the request to be sent is not the request that was decided",
+            ));
+        }
+        Ok(Forwardable { identity, operation, wire, credential: self.credential })
+    }
+}
+
+/// What the journal and the error shape need when the line stops, wherever it stops.
+pub(crate) struct Known<S> {
+    pub shape: S,
+    pub identity: Option<Identity>,
+    /// As recorded: sensitive parameters masked.
+    pub operation: Option<Operation>,
+    pub decision: Option<Decision>,
+    pub intended: bool,
+}
+
+/// Takes one request down the line and answers it, whatever happens.
+pub async fn pass<D: Door>(
+    door: &D,
+    rooms: &Arc<Rooms>,
+    source: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let exchange = Exchange {
+        id: ExchangeId::new(),
+        source,
+        at: OffsetDateTime::now_utc(),
+        started: Instant::now(),
+        user_agent: head.headers.get("user-agent").and_then(|value| value.to_str().ok()).map(str::to_owned),
+    };
+    let mut known =
+        Known { shape: door.shape(&head), identity: None, operation: None, decision: None, intended: false };
+    let received = Received(Request::from_parts(head, body));
+    match walk(door, rooms, &exchange, received, &mut known).await {
+        Ok(response) => response,
+        Err(refusal) => stop(door, rooms, &exchange, refusal, known).await,
+    }
+}
+
+async fn walk<D: Door>(
+    door: &D,
+    rooms: &Arc<Rooms>,
+    exchange: &Exchange,
+    received: Received,
+    known: &mut Known<D::Shape>,
+) -> Result<Response<Body>, Refusal> {
+    let identified = identify(door, rooms, exchange, received, known).await?;
+    let decoded = decode(door, rooms, identified, known).await?;
+    let permitted = decide(rooms, exchange, decoded, known)?;
+    let intended = record_intent::<D>(rooms, exchange, permitted, known).await?;
+    let lent = lend(door, rooms, exchange, intended).await?;
+    let answer = door.forward(rooms, lent).await?;
+    let masked = mask(rooms, exchange, answer, known)?;
+    record_outcome(rooms, exchange, masked).await
+}
+
+async fn identify<D: Door>(
+    door: &D,
+    rooms: &Rooms,
+    exchange: &Exchange,
+    received: Received,
+    known: &mut Known<D::Shape>,
+) -> Result<Identified<D::Wire>, Refusal> {
+    let (identity, wire) = door.identify(rooms, exchange, received.0).await?;
+    known.identity = Some(identity.clone());
+    Ok(Identified { identity, wire })
+}
+
+async fn decode<D: Door>(
+    door: &D,
+    rooms: &Rooms,
+    identified: Identified<D::Wire>,
+    known: &mut Known<D::Shape>,
+) -> Result<Decoded<D::Wire>, Refusal> {
+    let Identified { identity, wire } = identified;
+    let (operation, wire) = door.decode(rooms, &identity, wire, &mut known.shape).await?;
+    let mut recorded = operation.clone();
+    rooms.masker.mask_value(&mut recorded.parameters, &operation.sensitive, &|_class| false);
+    known.operation = Some(recorded);
+    Ok(Decoded { identity, operation, wire })
+}
+
+fn decide<W: Wire, S>(
+    rooms: &Rooms,
+    exchange: &Exchange,
+    decoded: Decoded<W>,
+    known: &mut Known<S>,
+) -> Result<Permitted<W>, Refusal> {
+    let facts = facts(exchange, &decoded.identity);
+    let decision =
+        rooms.policies.current().decide_operation(&decoded.identity.caller, &decoded.operation, facts);
+    known.decision = Some(decision.clone());
+    match decision.verdict {
+        Verdict::Allow => {
+            let digest = digest_of(&decoded.operation);
+            let fingerprint = decoded.wire.fingerprint();
+            Ok(Permitted { decoded, decision, digest, fingerprint })
+        }
+        Verdict::Deny => Err(Refusal::new(Reason::AccessDenied, decision.reason)),
+        Verdict::Ask => {
+            Err(Refusal::new(Reason::AccessDenied, format!("{}; approval not available", decision.reason)))
+        }
+    }
+}
+
+async fn record_intent<D: Door>(
+    rooms: &Rooms,
+    exchange: &Exchange,
+    permitted: Permitted<D::Wire>,
+    known: &mut Known<D::Shape>,
+) -> Result<Intended<D::Wire>, Refusal> {
+    let identity = &permitted.decoded.identity;
+    let record = Record::Intent {
+        exchange: exchange.id,
+        session: Some(identity.session),
+        caller: Some(identity.caller.clone()),
+        door: D::KIND,
+        connection: identity.connection.clone(),
+        operation: known.operation.clone().unwrap_or_else(|| permitted.decoded.operation.clone()),
+        digest: durward_aws::sigv4::hex(&permitted.digest),
+        decision: permitted.decision.clone(),
+        source_address: exchange.source.ip(),
+        user_agent: exchange.user_agent.clone(),
+        link_to: None,
+    };
+    rooms.journal.record_durable(record).await.map_err(|error| {
+        Refusal::new(Reason::Internal, "the journal cannot record this request, so it was not sent")
+            .detail(error)
+    })?;
+    known.intended = true;
+    Ok(Intended(permitted))
+}
+
+async fn lend<D: Door>(
+    door: &D,
+    rooms: &Rooms,
+    exchange: &Exchange,
+    intended: Intended<D::Wire>,
+) -> Result<Lent<D::Wire>, Refusal> {
+    if !door.lends() {
+        return Ok(Lent { intended, credential: None });
+    }
+    let Decoded { identity, operation, .. } = &intended.0.decoded;
+    let connection = rooms.connection(&identity.connection)?;
+    let ask = LendRequest {
+        connection,
+        caller: &identity.caller,
+        session: identity.session,
+        exchange: exchange.id,
+        operation,
+    };
+    let credential = rooms.lender.lend(&ask).await.map_err(|error| {
+        Refusal::new(Reason::Upstream, "the gateway could not obtain a credential for this operation")
+            .detail(error)
+    })?;
+    let record = Record::Lent {
+        exchange: exchange.id,
+        access_key_id: credential.access_key_id.clone(),
+        scope: match credential.scope {
+            durward_credential::Scope::Operation => LentScope::Operation,
+            durward_credential::Scope::Actions => LentScope::Actions,
+            durward_credential::Scope::Session => LentScope::Session,
+        },
+        session_policy_sha256: credential.policy_sha256.clone(),
+        expires: credential.expires,
+    };
+    rooms.journal.record(record).await.map_err(|error| {
+        Refusal::new(Reason::Internal, "the journal cannot record this request, so it was not sent")
+            .detail(error)
+    })?;
+    Ok(Lent { intended, credential: Some(credential) })
+}
+
+/// An answer that the caller may see.
+struct Masked {
+    answer: Answer,
+    counts: Vec<MaskedCount>,
+}
+
+fn mask<S>(
+    rooms: &Rooms,
+    exchange: &Exchange,
+    mut answer: Answer,
+    known: &Known<S>,
+) -> Result<Masked, Refusal> {
+    let AnswerBody::Whole { bytes, content, plan } = &answer.body else {
+        return Ok(Masked { answer, counts: Vec::new() });
+    };
+    let reveals = |class: &str| {
+        known.identity.as_ref().is_some_and(|identity| {
+            let facts = facts(exchange, identity);
+            let question =
+                Question { caller: &identity.caller, ask: Ask::Reveal { data_class: class }, facts };
+            rooms.policies.current().decide(&question).verdict == Verdict::Allow
+        })
+    };
+    let plan = plan.as_ref().map(|plan| plan.for_masking());
+    let masked = rooms.masker.mask_answer(bytes, *content, plan.as_ref(), &reveals).map_err(|error| {
+        Refusal::new(
+            Reason::Upstream,
+            "the answer could not be inspected for sensitive data, so it is withheld",
+        )
+        .detail(error)
+    })?;
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    if let durward_masking::Masked::Changed { body, hits } = masked {
+        for hit in &hits {
+            *counts.entry(hit.data_class.as_str().to_owned()).or_default() += hit.count;
+        }
+        answer.replace_body(Bytes::from(body));
+    }
+    let counts = counts.into_iter().map(|(data_class, count)| MaskedCount { data_class, count }).collect();
+    Ok(Masked { answer, counts })
+}
+
+async fn record_outcome(
+    rooms: &Arc<Rooms>,
+    exchange: &Exchange,
+    masked: Masked,
+) -> Result<Response<Body>, Refusal> {
+    let Masked { answer, counts } = masked;
+    let outcome = Outcome {
+        exchange: exchange.id,
+        started: exchange.started,
+        status: answer.head.status,
+        error_code: answer.error_code.clone(),
+        request_bytes: answer.request_bytes,
+        upstream_request_id: answer.upstream_request_id.clone(),
+        masked: counts,
+    };
+    match answer.body {
+        AnswerBody::Whole { bytes, .. } => {
+            let sha256 = Some(durward_aws::sigv4::hex(digest(&SHA256, &bytes).as_ref()));
+            let record = outcome.record(bytes.len() as u64, sha256, None);
+            rooms.journal.record(record).await.map_err(|error| {
+                Refusal::new(Reason::Internal, "the journal cannot record the answer, so it is withheld")
+                    .detail(error)
+            })?;
+            Ok(Response::from_parts(answer.head, full(bytes)))
+        }
+        AnswerBody::Stream(body) => {
+            Ok(Response::from_parts(answer.head, recorded_stream(body, rooms.clone(), outcome)))
+        }
+    }
+}
+
+/// An outcome whose last figures are known when the answer ends.
+pub(crate) struct Outcome {
+    exchange: ExchangeId,
+    started: Instant,
+    status: StatusCode,
+    error_code: Option<String>,
+    request_bytes: u64,
+    upstream_request_id: Option<String>,
+    masked: Vec<MaskedCount>,
+}
+
+impl Outcome {
+    pub fn record(
+        self,
+        response_bytes: u64,
+        response_sha256: Option<String>,
+        failure: Option<String>,
+    ) -> Record {
+        Record::Outcome {
+            exchange: self.exchange,
+            status: self.status.as_u16(),
+            error_code: self.error_code,
+            request_bytes: self.request_bytes,
+            response_bytes,
+            response_sha256,
+            masked: self.masked,
+            upstream_request_id: self.upstream_request_id,
+            duration_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            failure,
+        }
+    }
+}
+
+/// The line stopped: record it, then refuse in the caller's protocol.
+async fn stop<D: Door>(
+    door: &D,
+    rooms: &Rooms,
+    exchange: &Exchange,
+    refusal: Refusal,
+    known: Known<D::Shape>,
+) -> Response<Body> {
+    tracing::info!(exchange = %exchange.id, reason = ?refusal.reason, detail = %refusal.detail, "refused: {}", refusal.message);
+    let mut response = door.refuse(exchange, &refusal, &known.shape);
+    let record = if known.intended {
+        let outcome = Outcome {
+            exchange: exchange.id,
+            started: exchange.started,
+            status: response.status(),
+            error_code: Some(format!("{:?}", refusal.reason)),
+            request_bytes: 0,
+            upstream_request_id: None,
+            masked: Vec::new(),
+        };
+        outcome.record(0, None, Some(refusal.to_string()))
+    } else {
+        let identity = known.identity;
+        Record::Refused {
+            exchange: exchange.id,
+            session: identity.as_ref().map(|identity| identity.session),
+            caller: identity.as_ref().map(|identity| identity.caller.clone()),
+            door: D::KIND,
+            connection: identity.map(|identity| identity.connection),
+            operation: known.operation,
+            decision: known.decision,
+            reason: refusal.reason,
+            message: refusal.to_string(),
+            source_address: exchange.source.ip(),
+        }
+    };
+    if let Err(error) = rooms.journal.record(record).await {
+        tracing::error!(exchange = %exchange.id, %error, "the journal cannot record a refusal");
+        // A refusal widens nothing; but say the true state of the gateway instead of the policy's words.
+        let failed = Refusal::new(Reason::Internal, "the journal cannot record this request");
+        response = door.refuse(exchange, &failed, &known.shape);
+    }
+    response
+}
+
+fn facts<'a>(exchange: &Exchange, identity: &'a Identity) -> Facts<'a> {
+    Facts { connection: Some(&identity.connection), source_ip: exchange.source.ip(), now: exchange.at }
+}
+
+fn digest_of(operation: &Operation) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, operation.canonical().as_bytes()).as_ref());
+    bytes
+}

@@ -1,0 +1,253 @@
+//! Verification of OIDC tokens: ID tokens, access tokens in JWT form (RFC 9068) and workload tokens.
+//!
+//! A token names its issuer; exactly one configured provider has that issuer, and only that provider's keys, audiences
+//! and claim names are used on it. The algorithm comes from our allow-list and from the key, never from the token alone,
+//! and no key or address inside a token is ever used.
+
+mod claims;
+mod jws;
+mod keys;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use durward_core::{Caller, CallerKind, Reason, Refusal, limits};
+use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::Duration};
+use time::OffsetDateTime;
+
+pub use keys::Algorithm;
+use source::KeySource;
+
+/// How far the clock of a provider may be from ours.
+const LEEWAY: Duration = Duration::from_mins(1);
+
+/// One `[[identity.oidc]]` of the configuration.
+#[derive(Debug, Clone)]
+pub struct ProviderConfig {
+    pub name: String,
+    /// `iss` of its tokens, byte for byte; discovery is done below it. `http` only on loopback.
+    pub issuer: String,
+    /// A token must be for at least one of these.
+    pub audience: Vec<String>,
+    /// The claim that holds the caller's groups, as a string or a list of strings. The name is taken as it is: no paths.
+    pub groups_claim: String,
+    pub kind: CallerKind,
+    /// Signature algorithms that are accepted.
+    pub algorithms: Vec<Algorithm>,
+    /// Clients (`azp`, or `client_id` of RFC 9068) whose tokens are accepted. Empty: every client, but a token for
+    /// several audiences that names an `azp` must name one of `audience`.
+    pub authorized_parties: Vec<String>,
+}
+
+impl ProviderConfig {
+    /// A provider of workloads with the defaults: groups in `groups`, every algorithm, every client.
+    pub fn new(name: impl Into<String>, issuer: impl Into<String>, audience: Vec<String>) -> Self {
+        Self {
+            name: name.into(),
+            issuer: issuer.into(),
+            audience,
+            groups_claim: "groups".to_owned(),
+            kind: CallerKind::Workload,
+            algorithms: Algorithm::ALL.to_vec(),
+            authorized_parties: Vec::new(),
+        }
+    }
+}
+
+/// An answer to [`Fetch::get`].
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    pub status: u16,
+    /// The whole body; an implementation caps it and reports a longer one as an error.
+    pub body: Bytes,
+    /// The value of `Cache-Control`, if there is one.
+    pub cache_control: Option<String>,
+}
+
+/// The way out to a provider. An implementation follows no redirect, verifies TLS, and speaks plain `http` only to
+/// loopback addresses.
+pub trait Fetch: Send + Sync {
+    fn get<'a>(&'a self, url: &'a str) -> Pin<Box<dyn Future<Output = Result<Fetched, String>> + Send + 'a>>;
+}
+
+/// What a verified token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    pub caller: Caller,
+    /// `exp` of the token. The clock leeway is not in it: it can be up to a minute past.
+    pub expires: OffsetDateTime,
+    /// `jti`, or `sha256:` and the hash of the token. For records, not for access.
+    pub token_id: String,
+}
+
+/// Why the configured providers cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("identity.oidc \"{provider}\": {why}")]
+pub struct ConfigError {
+    provider: String,
+    why: String,
+}
+
+/// Why a token is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    #[error("the identity token expired at {at}")]
+    Expired { at: OffsetDateTime },
+    /// It is not a token, or it is not one we may trust. The text says why and holds nothing of the token.
+    #[error("the identity token is not valid: {0}")]
+    Invalid(&'static str),
+    /// No configured provider has this issuer. Holds it quoted and cut, for the log.
+    #[error("no identity provider is configured for the issuer {0}")]
+    UnknownIssuer(String),
+    /// It was issued for somebody else. Holds the provider's name, for the log.
+    #[error("the identity token of \"{0}\" is for another audience")]
+    ForeignAudience(String),
+    /// The provider's keys could not be had; nothing is known about the token.
+    #[error("the keys of identity provider \"{provider}\" are not available: {why}")]
+    Unavailable { provider: String, why: String },
+}
+
+impl TokenError {
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Expired { .. } => Refusal::new(
+                Reason::ExpiredToken,
+                "the identity token has expired: get a new one from your identity provider",
+            )
+            .detail(self),
+            Self::Invalid(_) => Refusal::new(Reason::InvalidToken, self.to_string()),
+            Self::UnknownIssuer(_) => Refusal::new(
+                Reason::InvalidToken,
+                "the issuer of the identity token is not one this gateway accepts (iss)",
+            )
+            .detail(self),
+            Self::ForeignAudience(_) => Refusal::new(
+                Reason::InvalidToken,
+                "the identity token is not meant for this gateway: ask for one with its audience (aud)",
+            )
+            .detail(self),
+            Self::Unavailable { .. } => Refusal::new(
+                Reason::Upstream,
+                "the identity provider's signing keys cannot be fetched now: try again in a few seconds",
+            )
+            .detail(self),
+        }
+    }
+}
+
+/// Verifies tokens of all configured providers.
+pub struct Verifier {
+    providers: Vec<Provider>,
+}
+
+struct Provider {
+    config: ProviderConfig,
+    keys: Arc<KeySource>,
+}
+
+impl Verifier {
+    /// Checks the configuration; nothing is fetched before the first token.
+    pub fn new(configs: Vec<ProviderConfig>, fetch: Arc<dyn Fetch>) -> Result<Self, ConfigError> {
+        let mut names = BTreeSet::new();
+        let mut issuers = BTreeSet::new();
+        for config in &configs {
+            let wrong = |why: String| ConfigError { provider: config.name.clone(), why };
+            check(config).map_err(wrong)?;
+            if !names.insert(&config.name) {
+                return Err(wrong("another provider has this name: names must differ".to_owned()));
+            }
+            if !issuers.insert(&config.issuer) {
+                return Err(wrong(format!(
+                    "another provider has the issuer {}: list all its audiences in one provider",
+                    config.issuer
+                )));
+            }
+        }
+        let providers = configs
+            .into_iter()
+            .map(|config| Provider { keys: Arc::new(KeySource::new(&config.issuer, fetch.clone())), config })
+            .collect();
+        Ok(Self { providers })
+    }
+
+    /// Who the token speaks for. `now` also ages the cached keys.
+    pub async fn verify(&self, token: &str, now: OffsetDateTime) -> Result<Verified, TokenError> {
+        let token = token.trim();
+        if token.is_empty() {
+            return Err(TokenError::Invalid("it is empty"));
+        }
+        if token.len() > limits::WEB_IDENTITY_TOKEN {
+            return Err(TokenError::Invalid("it is longer than 20,000 characters"));
+        }
+        let jws = jws::parse(token)?;
+        let issuer = claims::issuer(&jws.claims)?;
+        let provider = self
+            .providers
+            .iter()
+            .find(|provider| provider.config.issuer == issuer)
+            .ok_or_else(|| TokenError::UnknownIssuer(quoted(issuer)))?;
+        if !provider.config.algorithms.contains(&jws.algorithm) {
+            return Err(TokenError::Invalid(
+                "its signature algorithm (alg) is not accepted for this provider",
+            ));
+        }
+        let key = provider.key(&jws, now).await?;
+        if !key.verifies(jws.algorithm, jws.signed.as_bytes(), &jws.signature) {
+            return Err(TokenError::Invalid("its signature does not verify"));
+        }
+        claims::check(&provider.config, &jws.claims, token, now)
+    }
+}
+
+impl Provider {
+    async fn key(&self, jws: &jws::Jws<'_>, now: OffsetDateTime) -> Result<Arc<keys::Key>, TokenError> {
+        let wanted = keys::Wanted { kid: jws.kid.as_deref(), algorithm: jws.algorithm };
+        self.keys.find(&wanted, now).await.map_err(|missing| match missing {
+            source::Missing::Unknown => {
+                TokenError::Invalid("the key that signed it (kid) is not one of its provider's keys")
+            }
+            source::Missing::Ambiguous => {
+                TokenError::Invalid("it does not say which of its provider's keys signed it (kid)")
+            }
+            source::Missing::Unsuitable => {
+                TokenError::Invalid("its signature algorithm (alg) is not the one of the key it names (kid)")
+            }
+            source::Missing::Unavailable(why) => {
+                TokenError::Unavailable { provider: self.config.name.clone(), why }
+            }
+        })
+    }
+}
+
+impl std::fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.providers.iter().map(|provider| &provider.config.name)).finish()
+    }
+}
+
+fn check(config: &ProviderConfig) -> Result<(), String> {
+    if config.name.is_empty() || config.name.contains('/') || config.name.contains(char::is_control) {
+        return Err("name must not be empty nor hold \"/\" (caller ids are <name>/<subject>)".to_owned());
+    }
+    source::check_url(&config.issuer, true).map_err(|why| format!("issuer {}: {why}", config.issuer))?;
+    if config.issuer.contains('?') {
+        return Err(format!("issuer {}: must not have a query", config.issuer));
+    }
+    if config.audience.is_empty() || config.audience.iter().any(String::is_empty) {
+        return Err("audience must name at least one audience, and none may be empty".to_owned());
+    }
+    if config.groups_claim.is_empty() {
+        return Err("groups_claim must name a claim".to_owned());
+    }
+    if config.algorithms.is_empty() {
+        return Err("algorithms must name at least one algorithm".to_owned());
+    }
+    Ok(())
+}
+
+/// Untrusted text for a log line: quoted, escaped, and cut.
+fn quoted(text: &str) -> String {
+    let cut: String = text.chars().take(200).collect();
+    format!("{cut:?}")
+}

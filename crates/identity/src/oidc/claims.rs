@@ -1,0 +1,176 @@
+//! The claims of a token whose signature has verified (RFC 7519 section 4, RFC 8693 section 4.1, OpenID Connect Core
+//! section 2), read strictly: a claim of the wrong type refuses the token instead of counting as absent.
+
+use super::{LEEWAY, ProviderConfig, TokenError, Verified};
+use aws_lc_rs::digest;
+use durward_core::Caller;
+use serde_json::{Map, Value};
+use std::fmt::Write as _;
+use time::OffsetDateTime;
+
+type Object = Map<String, Value>;
+
+/// Characters of a subject. OpenID Connect allows 255; CI providers write whole repository paths.
+const SUBJECT: usize = 1_024;
+/// Characters of one group.
+const GROUP: usize = 512;
+/// Groups of one caller; a 20,000-character token holds fewer than this many real ones.
+const GROUPS: usize = 2_000;
+/// Actors in an `act` chain.
+const ACTORS: usize = 8;
+
+/// `iss`, to choose the provider by; nothing vouches for it yet.
+pub(super) fn issuer(claims: &Object) -> Result<&str, TokenError> {
+    claims
+        .get("iss")
+        .and_then(Value::as_str)
+        .ok_or(TokenError::Invalid("it does not name its issuer (iss) as a string"))
+}
+
+pub(super) fn check(
+    config: &ProviderConfig,
+    claims: &Object,
+    token: &str,
+    now: OffsetDateTime,
+) -> Result<Verified, TokenError> {
+    check_audience(config, claims)?;
+    let expires = check_times(claims, now)?;
+    let subject = name(claims.get("sub"), SUBJECT).ok_or(TokenError::Invalid(
+        "its subject (sub) is missing, empty, too long or has control characters",
+    ))?;
+    let caller = Caller {
+        provider: config.name.clone(),
+        issuer: config.issuer.clone(),
+        subject: subject.to_owned(),
+        kind: config.kind,
+        groups: groups(config, claims)?,
+        act: actors(claims)?,
+    };
+    Ok(Verified { caller, expires, token_id: token_id(claims, token) })
+}
+
+fn check_audience(config: &ProviderConfig, claims: &Object) -> Result<(), TokenError> {
+    let audience = strings(claims.get("aud"))
+        .filter(|audience| !audience.is_empty())
+        .ok_or(TokenError::Invalid("its audience (aud) is missing or not a string or list of strings"))?;
+    if !audience.iter().any(|one| config.audience.iter().any(|ours| ours == one)) {
+        return Err(TokenError::ForeignAudience(config.name.clone()));
+    }
+    let party = match claims.get("azp").or_else(|| claims.get("client_id")) {
+        None => None,
+        Some(Value::String(party)) => Some(party),
+        Some(_) => return Err(TokenError::Invalid("its client (azp or client_id) is not a string")),
+    };
+    let accepted = if config.authorized_parties.is_empty() {
+        let party = party.filter(|_| claims.contains_key("azp") && audience.len() > 1);
+        party.is_none_or(|party| config.audience.contains(party))
+    } else {
+        party.is_some_and(|party| config.authorized_parties.contains(party))
+    };
+    if accepted {
+        Ok(())
+    } else {
+        Err(TokenError::Invalid("it was issued to a client that is not accepted here (azp)"))
+    }
+}
+
+fn check_times(claims: &Object, now: OffsetDateTime) -> Result<OffsetDateTime, TokenError> {
+    let expires = date(claims.get("exp"))
+        .map_err(|()| TokenError::Invalid("its expiry (exp) is not a date"))?
+        .ok_or(TokenError::Invalid("it has no expiry (exp)"))?;
+    let starts =
+        date(claims.get("nbf")).map_err(|()| TokenError::Invalid("its start (nbf) is not a date"))?;
+    let issued =
+        date(claims.get("iat")).map_err(|()| TokenError::Invalid("its issue time (iat) is not a date"))?;
+    // Differences, not sums: a date near the end of the calendar must not overflow.
+    let ahead = |date: OffsetDateTime| date - now > LEEWAY;
+    if now - expires >= LEEWAY {
+        return Err(TokenError::Expired { at: expires });
+    }
+    if starts.is_some_and(ahead) {
+        return Err(TokenError::Invalid("it is not valid yet (nbf): check the clocks"));
+    }
+    if issued.is_some_and(ahead) {
+        return Err(TokenError::Invalid("it was issued in the future (iat): check the clocks"));
+    }
+    Ok(expires)
+}
+
+/// A NumericDate: seconds, perhaps with a fraction, which is cut off. `Err`: present but not one.
+fn date(claim: Option<&Value>) -> Result<Option<OffsetDateTime>, ()> {
+    let Some(claim) = claim else { return Ok(None) };
+    let seconds = match (claim.as_i64(), claim.as_f64()) {
+        (Some(seconds), _) => seconds,
+        // The conversion saturates, and what is beyond the calendar is refused below.
+        (None, Some(seconds)) => seconds as i64,
+        (None, None) => return Err(()),
+    };
+    OffsetDateTime::from_unix_timestamp(seconds).map(Some).map_err(|_| ())
+}
+
+fn groups(config: &ProviderConfig, claims: &Object) -> Result<Vec<String>, TokenError> {
+    // A provider that leaves out a long list says so here (OpenID Connect Core section 5.6.2). Without its groups a
+    // caller would slip past every policy that forbids a group.
+    if claims.get("_claim_names").is_some_and(|names| names.get(&config.groups_claim).is_some()) {
+        return Err(TokenError::Invalid(
+            "its provider left out the groups because they are too many: let it send only those of this application",
+        ));
+    }
+    let wrong =
+        TokenError::Invalid("its groups are not a string or list of non-empty strings of usual length");
+    let Some(claim) = claims.get(&config.groups_claim) else { return Ok(Vec::new()) };
+    let Some(groups) = strings(Some(claim)).filter(|groups| groups.len() <= GROUPS) else {
+        return Err(wrong);
+    };
+    if groups.iter().any(|group| !plain(group, GROUP)) {
+        return Err(wrong);
+    }
+    let mut groups: Vec<String> = groups.into_iter().map(str::to_owned).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    Ok(groups)
+}
+
+/// The subjects of the `act` chain, nearest actor first.
+fn actors(claims: &Object) -> Result<Vec<String>, TokenError> {
+    let mut actors = Vec::new();
+    let mut next = claims.get("act");
+    while let Some(actor) = next {
+        let subject = actor.as_object().and_then(|actor| name(actor.get("sub"), SUBJECT));
+        let (Some(subject), true) = (subject, actors.len() < ACTORS) else {
+            return Err(TokenError::Invalid("its chain of actors (act) is malformed or longer than 8"));
+        };
+        actors.push(subject.to_owned());
+        next = actor.get("act");
+    }
+    Ok(actors)
+}
+
+fn token_id(claims: &Object, token: &str) -> String {
+    if let Some(id) = name(claims.get("jti"), 256) {
+        return id.to_owned();
+    }
+    let mut id = "sha256:".to_owned();
+    for byte in digest::digest(&digest::SHA256, token.as_bytes()).as_ref() {
+        // Writing to a String cannot fail.
+        let _infallible = write!(id, "{byte:02x}");
+    }
+    id
+}
+
+/// A string or a list of strings, as a list.
+fn strings(claim: Option<&Value>) -> Option<Vec<&str>> {
+    match claim? {
+        Value::String(one) => Some(vec![one]),
+        Value::Array(many) => many.iter().map(Value::as_str).collect(),
+        _ => None,
+    }
+}
+
+fn name(claim: Option<&Value>, longest: usize) -> Option<&str> {
+    claim?.as_str().filter(|text| plain(text, longest))
+}
+
+fn plain(text: &str, longest: usize) -> bool {
+    !text.is_empty() && text.len() <= longest && !text.contains(char::is_control)
+}

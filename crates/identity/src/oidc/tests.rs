@@ -1,0 +1,181 @@
+//! The attacks of class C 25 to 27, each with a provider that signs whatever it is asked to.
+//!
+//! Tokens are signed by `jsonwebtoken`, so that signer and verifier share no code of ours.
+
+mod fetching;
+mod provider;
+mod refusals;
+
+use super::*;
+use provider::*;
+use serde_json::{Value, json};
+use time::Duration;
+
+/// What makes a good configuration or a good answer bad.
+type Change<T> = fn(&mut T);
+
+#[tokio::test]
+async fn accepts_a_token_of_every_algorithm_and_says_who_it_is() {
+    let idp = Idp::start();
+    let verifier = idp.verifier();
+    for (kid, algorithm) in [
+        ("rsa", "RS256"),
+        ("rsa", "RS384"),
+        ("rsa", "RS512"),
+        ("rsa", "PS256"),
+        ("rsa", "PS384"),
+        ("rsa", "PS512"),
+        ("p256", "ES256"),
+        ("p384", "ES384"),
+        ("ed", "EdDSA"),
+    ] {
+        let token = idp.sign(&json!({"alg": algorithm, "kid": kid, "typ": "JWT"}), &claims());
+        let verified = verifier.verify(&token, NOW).await.expect(algorithm);
+        assert_eq!(
+            verified.caller,
+            Caller {
+                provider: "corp".to_owned(),
+                issuer: ISSUER.to_owned(),
+                subject: "agent-7".to_owned(),
+                kind: CallerKind::Workload,
+                groups: vec!["agents".to_owned(), "sre".to_owned()],
+                act: vec![],
+            }
+        );
+        assert_eq!((verified.expires, verified.token_id.as_str()), (NOW + Duration::hours(1), "token-1"));
+    }
+    assert_eq!(idp.fetches(), 1, "one set serves all");
+}
+
+#[tokio::test]
+async fn accepts_the_access_token_type_and_no_type_and_white_space_around() {
+    let idp = Idp::start();
+    let verifier = idp.verifier();
+    for typ in ["at+jwt", "application/at+jwt", "AT+JWT", "jwt", "JWT"] {
+        let token = idp.sign(&json!({"alg": "ES256", "kid": "p256", "typ": typ}), &claims());
+        verifier.verify(&token, NOW).await.expect(typ);
+    }
+    let token = idp.sign(&json!({"alg": "ES256", "kid": "p256"}), &claims());
+    verifier.verify(&format!(" {token}\n"), NOW).await.expect("no typ, as a file holds it");
+}
+
+#[tokio::test]
+async fn reads_groups_from_a_string_or_a_list_and_from_the_configured_claim_only() {
+    let idp = Idp::start();
+    for (claim, value, groups) in [
+        ("groups", json!("one"), vec!["one"]),
+        ("groups", json!(["b", "a", "b"]), vec!["a", "b"]),
+        ("groups", json!([]), vec![]),
+        ("https://example.com/roles", json!(["r"]), vec!["r"]),
+        ("realm_access.roles", json!(["r"]), vec!["r"]),
+    ] {
+        let verifier = idp.verifier_with(|config| config.groups_claim = claim.to_owned());
+        let mut wanted = claims();
+        wanted["groups"] = json!(["decoy"]);
+        wanted[claim] = value;
+        let verified = verifier.verify(&idp.token(&wanted), NOW).await.expect(claim);
+        assert_eq!(verified.caller.groups, groups, "{claim}");
+    }
+    let verifier = idp.verifier_with(|config| config.groups_claim = "realm_access.roles".to_owned());
+    let nested = with("realm_access", json!({"roles": ["admin"]}));
+    let verified = verifier.verify(&idp.token(&nested), NOW).await.expect("no such claim");
+    assert!(verified.caller.groups.is_empty(), "a dot is not a path");
+}
+
+#[tokio::test]
+async fn keeps_the_chain_of_actors_nearest_first() {
+    let idp = Idp::start();
+    let act = json!({"sub": "agent", "act": {"sub": "orchestrator", "iss": "https://other.example"}});
+    let verified = idp.verifier().verify(&idp.token(&with("act", act)), NOW).await.expect("verified");
+    assert_eq!(verified.caller.act, ["agent", "orchestrator"]);
+}
+
+#[tokio::test]
+async fn names_a_token_without_an_id_by_its_hash() {
+    let idp = Idp::start();
+    let token = idp.token(&without("jti"));
+    let verified = idp.verifier().verify(&token, NOW).await.expect("verified");
+    assert_eq!(verified.token_id.len(), "sha256:".len() + 64);
+    assert!(!token.contains(&verified.token_id[7..]));
+}
+
+#[tokio::test]
+async fn chooses_the_provider_by_the_exact_issuer_and_uses_only_its_keys() {
+    let (ours, theirs) = (Idp::start(), Idp::start());
+    let other = "https://login.example.com/tenant";
+    let second = ProviderConfig {
+        kind: CallerKind::Human,
+        ..ProviderConfig::new("people", other, vec!["console".to_owned()])
+    };
+    theirs.answer_as(other);
+    let both = Arc::new(Both { ours: ours.web(), theirs: theirs.web() });
+    let verifier = Verifier::new(vec![config(), second], both).expect("configured");
+
+    let mut person = with("iss", json!(other));
+    person["aud"] = json!("console");
+    let verified = verifier.verify(&theirs.token(&person), NOW).await.expect("the second provider");
+    assert_eq!((verified.caller.provider.as_str(), verified.caller.kind), ("people", CallerKind::Human));
+
+    // Mix-up: a provider vouches for callers of the other, or for the other's audience.
+    let refused = verifier.verify(&theirs.token(&claims()), NOW).await;
+    assert_eq!(refused, Err(TokenError::Invalid("its signature does not verify")));
+    let refused = verifier.verify(&theirs.token(&with("iss", json!(other))), NOW).await;
+    assert_eq!(refused, Err(TokenError::ForeignAudience("people".to_owned())));
+}
+
+#[test]
+fn refuses_a_configuration_that_could_confuse_issuers_or_leak_keys_requests() {
+    let wrong: Vec<(&str, Change<ProviderConfig>)> = vec![
+        ("no name", |config| config.name.clear()),
+        ("a name that could forge a caller id", |config| config.name = "corp/agent".to_owned()),
+        ("plain http", |config| config.issuer = "http://login.example.com".to_owned()),
+        ("a query", |config| config.issuer = "https://login.example.com?x=1".to_owned()),
+        ("a fragment", |config| config.issuer = "https://login.example.com#x".to_owned()),
+        ("no url", |config| config.issuer = "corp".to_owned()),
+        ("no audience", |config| config.audience.clear()),
+        ("an empty audience", |config| config.audience.push(String::new())),
+        ("no groups claim", |config| config.groups_claim.clear()),
+        ("no algorithm", |config| config.algorithms.clear()),
+    ];
+    for (what, change) in wrong {
+        let mut config = config();
+        change(&mut config);
+        assert!(Verifier::new(vec![config], Idp::start().web()).is_err(), "{what}");
+    }
+    let again = |name: &str, issuer: &str| ProviderConfig::new(name, issuer, vec!["durward".to_owned()]);
+    for second in [again("corp", "https://other.example"), again("other", ISSUER)] {
+        assert!(Verifier::new(vec![config(), second], Idp::start().web()).is_err());
+    }
+    assert!(
+        Verifier::new(vec![config(), again("other", "https://other.example")], Idp::start().web()).is_ok()
+    );
+}
+
+#[tokio::test]
+async fn without_a_provider_every_token_is_of_an_unknown_issuer() {
+    let idp = Idp::start();
+    let verifier = Verifier::new(vec![], idp.web()).expect("configured");
+    let refused = verifier.verify(&idp.token(&claims()), NOW).await;
+    assert!(matches!(refused, Err(TokenError::UnknownIssuer(_))));
+}
+
+#[test]
+fn every_error_is_a_refusal_that_holds_nothing_of_the_token() {
+    let errors = [
+        (TokenError::Expired { at: NOW }, Reason::ExpiredToken),
+        (TokenError::Invalid("why"), Reason::InvalidToken),
+        (TokenError::UnknownIssuer("\"https://evil\"".to_owned()), Reason::InvalidToken),
+        (TokenError::ForeignAudience("corp".to_owned()), Reason::InvalidToken),
+        (
+            TokenError::Unavailable { provider: "corp".to_owned(), why: "no route".to_owned() },
+            Reason::Upstream,
+        ),
+    ];
+    for (error, reason) in errors {
+        let refusal = error.refusal();
+        assert_eq!(refusal.reason, reason);
+        for private in ["evil", "corp", "no route"] {
+            assert!(!refusal.message.contains(private), "{}", refusal.message);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The file system as the writer sees it.
+//!
+//! The writer names no other way to change a file, so a test that stands in for [`Disk`] sees every write and sync.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+/// Where segments are made.
+pub(crate) trait Disk: Send {
+    /// Makes an empty segment that must not exist.
+    fn create(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
+    /// Opens an existing segment to append to it.
+    fn open(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
+    fn remove(&mut self, path: &Path) -> io::Result<()>;
+    /// Makes the names in `dir` durable.
+    fn sync_names(&mut self, dir: &Path) -> io::Result<()>;
+}
+
+/// A segment opened for appending.
+pub(crate) trait SegmentFile: Send {
+    /// Appends some of `bytes` and says how many, as write(2) does.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Makes what was appended durable: fdatasync(2).
+    fn sync(&mut self) -> io::Result<()>;
+    fn truncate(&mut self, length: u64) -> io::Result<()>;
+}
+
+/// The real one.
+pub(crate) struct LocalDisk;
+
+impl Disk for LocalDisk {
+    fn create(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
+        Ok(Box::new(LocalFile(file)))
+    }
+
+    fn open(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
+        Ok(Box::new(LocalFile(OpenOptions::new().append(true).open(path)?)))
+    }
+
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_names(&mut self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+}
+
+struct LocalFile(File);
+
+impl SegmentFile for LocalFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+}

@@ -1,0 +1,312 @@
+//! The records themselves and their JSON text.
+//!
+//! One JSON object per record: `time` first, then `type`, then the fields of the variant. Optional fields that are
+//! empty are left out. Whoever builds a record has masked it already: nothing here looks into values.
+
+use crate::{JournalError, format::MAX_RECORD};
+use durward_core::{Caller, Decision, Door, ExchangeId, Operation, Reason, SessionId};
+use serde::{Deserialize, Serialize};
+use std::{net::IpAddr, sync::Arc};
+use time::{
+    OffsetDateTime, UtcOffset, format_description::StaticFormatDescription, macros::format_description,
+};
+
+/// RFC 3339 in UTC with microseconds, always 27 characters.
+const STAMP: StaticFormatDescription =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+/// What every record's text begins with; the 27 characters of the time follow.
+const OPENING: &[u8] = b"{\"time\":\"";
+const STAMP_LENGTH: usize = 27;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Record {
+    /// A caller signed in.
+    SessionOpened {
+        session: SessionId,
+        caller: Caller,
+        connection: String,
+        source_address: IpAddr,
+        #[serde(with = "stamp")]
+        expires: OffsetDateTime,
+    },
+    /// A caller did not get in.
+    SignInRefused {
+        door: Door,
+        /// Present once the token was verified, that is when policy refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caller: Option<Caller>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connection: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decision: Option<Decision>,
+        #[serde(with = "reason")]
+        reason: Reason,
+        message: String,
+        source_address: IpAddr,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user_agent: Option<String>,
+    },
+    /// What is about to be sent upstream; durable before it is.
+    Intent {
+        exchange: ExchangeId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caller: Option<Caller>,
+        door: Door,
+        connection: String,
+        /// Masked by whoever records it.
+        operation: Operation,
+        /// Lower-case hex of the digest that decision and send are bound to.
+        digest: String,
+        decision: Decision,
+        source_address: IpAddr,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user_agent: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link_to: Option<LinkTo>,
+    },
+    /// The credential that was lent to an exchange.
+    Lent {
+        exchange: ExchangeId,
+        access_key_id: String,
+        scope: LentScope,
+        /// Lower-case hex SHA-256 of the session policy; absent when the role was lent whole.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session_policy_sha256: Option<String>,
+        #[serde(with = "stamp")]
+        expires: OffsetDateTime,
+    },
+    /// How an exchange ended that had gone upstream.
+    Outcome {
+        exchange: ExchangeId,
+        status: u16,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error_code: Option<String>,
+        request_bytes: u64,
+        response_bytes: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        response_sha256: Option<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        masked: Vec<Masked>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        upstream_request_id: Option<String>,
+        duration_us: u64,
+        /// Why the exchange broke off, if it did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
+    /// An exchange that never went upstream.
+    Refused {
+        exchange: ExchangeId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caller: Option<Caller>,
+        door: Door,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        connection: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operation: Option<Operation>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decision: Option<Decision>,
+        #[serde(with = "reason")]
+        reason: Reason,
+        message: String,
+        source_address: IpAddr,
+    },
+}
+
+/// What an exchange was caused by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkTo {
+    /// The MCP exchange within which an AWS call was made.
+    Exchange(ExchangeId),
+    /// A `traceparent` that the caller sent; its word, not proof.
+    Trace(String),
+}
+
+/// How narrowly a credential was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LentScope {
+    /// To the actions and resources of one operation.
+    Operation,
+    /// To the actions only.
+    Actions,
+    /// To the whole session: the role as it is.
+    Session,
+}
+
+/// How many values of a data class were masked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Masked {
+    pub data_class: String,
+    pub count: u64,
+}
+
+/// The text of `record` as it is stored, stamped with `now`.
+pub(crate) fn encode(record: &Record, now: OffsetDateTime) -> Result<Vec<u8>, JournalError> {
+    let mut text = Vec::with_capacity(1024);
+    text.extend_from_slice(OPENING);
+    let unwritable =
+        |error: &dyn std::fmt::Display| JournalError::Unwritable { what: Arc::from(error.to_string()) };
+    now.to_offset(UtcOffset::UTC).format_into(&mut text, STAMP).map_err(|error| unwritable(&error))?;
+    text.push(b'"');
+    let joint = text.len();
+    serde_json::to_writer(&mut text, record).map_err(|error| unwritable(&error))?;
+    // The variant is an object that holds at least `type`: its opening brace becomes the comma after `time`.
+    if let Some(brace) = text.get_mut(joint) {
+        *brace = b',';
+    }
+    if text.len() > MAX_RECORD {
+        return Err(JournalError::TooLarge { bytes: text.len() });
+    }
+    Ok(text)
+}
+
+/// The time at the beginning of a stored text, also of one that is damaged further on.
+pub(crate) fn time_of(text: &[u8]) -> Option<&str> {
+    let stamp = text.strip_prefix(OPENING)?.get(..STAMP_LENGTH)?;
+    let stamp = std::str::from_utf8(stamp).ok()?;
+    OffsetDateTime::parse(stamp, &time::format_description::well_known::Rfc3339).ok()?;
+    Some(stamp)
+}
+
+/// Times inside records.
+mod stamp {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _, ser::Error as _};
+    use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+
+    pub(super) fn serialize<S: Serializer>(at: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = at.to_offset(UtcOffset::UTC).format(super::STAMP).map_err(S::Error::custom)?;
+        serializer.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<OffsetDateTime, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        OffsetDateTime::parse(&text, &Rfc3339).map_err(D::Error::custom)
+    }
+}
+
+/// Reasons as words: core keeps them free of any wire form.
+mod reason {
+    use durward_core::Reason;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    const ALL: [Reason; 15] = [
+        Reason::MissingAuthentication,
+        Reason::InvalidToken,
+        Reason::ExpiredToken,
+        Reason::SignatureMismatch,
+        Reason::ClockSkew,
+        Reason::RequestExpired,
+        Reason::Replay,
+        Reason::AccessDenied,
+        Reason::Malformed,
+        Reason::BodyMismatch,
+        Reason::TooLarge,
+        Reason::UnknownOperation,
+        Reason::Busy,
+        Reason::Upstream,
+        Reason::Internal,
+    ];
+
+    fn word(reason: Reason) -> &'static str {
+        match reason {
+            Reason::MissingAuthentication => "missing_authentication",
+            Reason::InvalidToken => "invalid_token",
+            Reason::ExpiredToken => "expired_token",
+            Reason::SignatureMismatch => "signature_mismatch",
+            Reason::ClockSkew => "clock_skew",
+            Reason::RequestExpired => "request_expired",
+            Reason::Replay => "replay",
+            Reason::AccessDenied => "access_denied",
+            Reason::Malformed => "malformed",
+            Reason::BodyMismatch => "body_mismatch",
+            Reason::TooLarge => "too_large",
+            Reason::UnknownOperation => "unknown_operation",
+            Reason::Busy => "busy",
+            Reason::Upstream => "upstream",
+            Reason::Internal => "internal",
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's `with` passes a reference")]
+    pub(super) fn serialize<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(word(*reason))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Reason, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        ALL.into_iter()
+            .find(|reason| word(*reason) == text)
+            .ok_or_else(|| D::Error::custom(format!("`{text}` is no reason this version knows")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use time::macros::datetime;
+
+    #[test]
+    fn every_record_reads_back_as_it_was_written() {
+        for record in testing::one_of_each() {
+            let text = encode(&record, datetime!(2026-11-21 07:30:00.123456 +1)).unwrap();
+            let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            assert_eq!(value["time"], "2026-11-21T06:30:00.123456Z");
+            assert_eq!(time_of(&text), Some("2026-11-21T06:30:00.123456Z"));
+            let read: Record = serde_json::from_slice(&text).unwrap();
+            assert_eq!(read, record);
+        }
+    }
+
+    #[test]
+    fn a_record_is_one_flat_object_with_time_and_type_first() {
+        let text = encode(&testing::outcome(1), datetime!(2026-11-21 06:30:00 UTC)).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(
+            text.starts_with(
+                "{\"time\":\"2026-11-21T06:30:00.000000Z\",\"type\":\"outcome\",\"exchange\":\""
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn refuses_a_record_over_the_limit() {
+        let Record::Refused { exchange, session, caller, door, reason, source_address, .. } =
+            testing::refused("x")
+        else {
+            panic!("testing::refused makes a Refused");
+        };
+        let record = Record::Refused {
+            exchange,
+            session,
+            caller,
+            door,
+            connection: None,
+            operation: None,
+            decision: None,
+            reason,
+            message: "x".repeat(MAX_RECORD),
+            source_address,
+        };
+        assert!(matches!(encode(&record, OffsetDateTime::UNIX_EPOCH), Err(JournalError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn finds_no_time_in_text_that_does_not_begin_with_one() {
+        assert_eq!(time_of(b""), None);
+        assert_eq!(time_of(b"{\"time\":\"2026-11-21T06:30"), None);
+        assert_eq!(time_of(b"{\"time\":\"\xff\xff26-11-21T06:30:00.000000Z\"}"), None);
+        assert_eq!(time_of(b"{\"time\":\"2026-99-21T06:30:00.000000Z\"}"), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! The MCP wire: JSON-RPC framing, revisions, catalogue of a server.

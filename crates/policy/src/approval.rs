@@ -1,0 +1,158 @@
+//! The annotations by which a `forbid` can be lifted by people, read and checked once at load.
+
+use std::time::Duration;
+
+/// What happens to an ask that nobody answered in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnTimeout {
+    Reject,
+    Queue,
+}
+
+/// How people can lift one `forbid` for exactly one operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// `@approval`: the group whose members may answer.
+    pub group: String,
+    /// `@quorum`: how many people must approve. 1 unless the policy says otherwise.
+    pub quorum: u32,
+    /// `@timeout`; none: the configuration's.
+    pub timeout: Option<Duration>,
+    /// `@on_timeout`. Reject unless the policy says otherwise.
+    pub on_timeout: OnTimeout,
+}
+
+/// The annotations a policy may carry.
+pub(crate) const ANNOTATIONS: [&str; 7] =
+    ["id", "description", "reason", "approval", "quorum", "timeout", "on_timeout"];
+
+/// Reads the approval of a policy from its annotations. `get` returns an annotation's value. Errors are (annotation, message, help).
+pub(crate) fn read<'a>(
+    get: impl Fn(&str) -> Option<&'a str>,
+    is_forbid: bool,
+) -> Result<Option<Approval>, (&'static str, String, String)> {
+    let Some(group) = get("approval") else {
+        for name in ["quorum", "timeout", "on_timeout"] {
+            if get(name).is_some() {
+                return Err((
+                    name,
+                    format!("@{name} without @approval has no effect"),
+                    "add @approval(\"<group that may approve>\") or remove the annotation".to_owned(),
+                ));
+            }
+        }
+        return Ok(None);
+    };
+    if !is_forbid {
+        return Err((
+            "approval",
+            "@approval on a permit has no effect".to_owned(),
+            "put it on a forbid: people lift a forbid, they do not grant a permit".to_owned(),
+        ));
+    }
+    let group = group.trim();
+    if group.is_empty() {
+        return Err((
+            "approval",
+            "@approval names no group".to_owned(),
+            "name the group whose members may approve, as in @approval(\"platform-oncall\")".to_owned(),
+        ));
+    }
+    let quorum = match get("quorum") {
+        None => 1,
+        Some(text) => match text.parse::<u32>() {
+            Ok(number) if number >= 1 => number,
+            _ => {
+                return Err((
+                    "quorum",
+                    format!("@quorum(\"{text}\") is not a number of people"),
+                    "write a whole number from 1, as in @quorum(\"2\")".to_owned(),
+                ));
+            }
+        },
+    };
+    let timeout = match get("timeout") {
+        None => None,
+        Some(text) => match duration(text) {
+            Some(length) => Some(length),
+            None => {
+                return Err((
+                    "timeout",
+                    format!("@timeout(\"{text}\") is not a duration"),
+                    "write a number and s, m, h or d, as in @timeout(\"10m\")".to_owned(),
+                ));
+            }
+        },
+    };
+    let on_timeout = match get("on_timeout") {
+        None | Some("reject") => OnTimeout::Reject,
+        Some("queue") => OnTimeout::Queue,
+        Some(text) => {
+            return Err((
+                "on_timeout",
+                format!("@on_timeout(\"{text}\") is not known"),
+                "write \"reject\" or \"queue\"".to_owned(),
+            ));
+        }
+    };
+    Ok(Some(Approval { group: group.to_owned(), quorum, timeout, on_timeout }))
+}
+
+/// `90s`, `10m`, `2h` or `1d`; never zero.
+fn duration(text: &str) -> Option<Duration> {
+    let unit = text.chars().last()?;
+    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    let seconds = match unit {
+        's' => number,
+        'm' => number.checked_mul(60)?,
+        'h' => number.checked_mul(3_600)?,
+        'd' => number.checked_mul(86_400)?,
+        _ => return None,
+    };
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(pairs: &[(&str, &'static str)]) -> Result<Option<Approval>, (&'static str, String, String)> {
+        let pairs: Vec<(String, &'static str)> = pairs.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
+        read(|name| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| *value), true)
+    }
+
+    #[test]
+    fn reads_every_annotation() {
+        let approval =
+            from(&[("approval", "oncall"), ("quorum", "2"), ("timeout", "10m"), ("on_timeout", "queue")]);
+        assert_eq!(
+            approval,
+            Ok(Some(Approval {
+                group: "oncall".to_owned(),
+                quorum: 2,
+                timeout: Some(Duration::from_mins(10)),
+                on_timeout: OnTimeout::Queue,
+            }))
+        );
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_meant() {
+        for (wrong, at) in [
+            (vec![("approval", " ")], "approval"),
+            (vec![("approval", "a"), ("quorum", "0")], "quorum"),
+            (vec![("approval", "a"), ("quorum", "two")], "quorum"),
+            (vec![("approval", "a"), ("timeout", "10")], "timeout"),
+            (vec![("approval", "a"), ("timeout", "0m")], "timeout"),
+            (vec![("approval", "a"), ("timeout", "9999999999999999999d")], "timeout"),
+            (vec![("approval", "a"), ("on_timeout", "allow")], "on_timeout"),
+            (vec![("quorum", "2")], "quorum"),
+        ] {
+            assert_eq!(from(&wrong).map_err(|(name, ..)| name), Err(at), "{wrong:?}");
+        }
+        assert!(
+            read(|name| (name == "approval").then_some("a"), false).is_err(),
+            "a permit cannot be approved"
+        );
+    }
+}

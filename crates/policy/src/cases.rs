@@ -1,0 +1,362 @@
+//! Policy tests: questions with expected answers, in `tests.toml` files beside the policies.
+//!
+//! The same form of question serves `policy explain`. Nothing here reaches a network or a clock: what a case leaves out has a
+//! fixed default.
+
+use crate::entities::arn_parts;
+use crate::{
+    explain::Explanation,
+    problem::LoadError,
+    schema::MCP_METHODS,
+    set::{Ask, Facts, PolicySet, Question},
+    vocabulary::Vocabulary,
+};
+use durward_core::{AccessLevel, Caller, CallerKind, Demand, Door, Operation, Resource, Traits, Verdict};
+use serde::Deserialize;
+use serde_json::Value;
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::datetime};
+
+/// Who asks, in a case.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AskedCaller {
+    pub provider: String,
+    pub subject: String,
+    pub issuer: String,
+    pub kind: CallerKind,
+    pub groups: Vec<String>,
+    /// On whose behalf.
+    pub acting_for: Vec<String>,
+}
+
+impl Default for AskedCaller {
+    fn default() -> Self {
+        Self {
+            provider: "test".to_owned(),
+            subject: "tester".to_owned(),
+            issuer: "https://issuer.test".to_owned(),
+            kind: CallerKind::Workload,
+            groups: Vec::new(),
+            acting_for: Vec::new(),
+        }
+    }
+}
+
+/// A question as a person writes it.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub caller: AskedCaller,
+    /// `connect`, `reveal`, an IAM action (`s3:GetObject`) or an MCP method (`tools/call`).
+    pub action: String,
+    /// A connection, a data class, an ARN or `*`, `<server>/<tool>` or a server.
+    pub resource: String,
+    /// Request parameters, or the arguments of a tool: an object.
+    pub params: Value,
+    /// The API operation; by default the one the action is named after.
+    pub operation: Option<String>,
+    pub connection: Option<String>,
+    pub account: Option<String>,
+    pub region: Option<String>,
+    pub source_ip: Option<IpAddr>,
+    /// RFC 3339.
+    pub now: Option<String>,
+}
+
+const CONNECTION: &str = "demo";
+const ACCOUNT: &str = "123456789012";
+const REGION: &str = "us-east-1";
+const NOW: OffsetDateTime = datetime!(2026-01-01 12:00 UTC);
+
+impl Asked {
+    /// Answers the question. An error says what in it cannot be understood.
+    pub fn answer(&self, set: &PolicySet, vocabulary: &dyn Vocabulary) -> Result<Explanation, String> {
+        let mut groups = self.caller.groups.clone();
+        groups.sort();
+        groups.dedup();
+        let caller = Caller {
+            provider: self.caller.provider.clone(),
+            issuer: self.caller.issuer.clone(),
+            subject: self.caller.subject.clone(),
+            kind: self.caller.kind,
+            groups,
+            act: self.caller.acting_for.clone(),
+        };
+        let now = match &self.now {
+            None => NOW,
+            Some(text) => OffsetDateTime::parse(text, &Rfc3339)
+                .map_err(|error| format!("now = \"{text}\" is not an RFC 3339 time: {error}"))?,
+        };
+        let facts = Facts {
+            connection: Some(self.connection.as_deref().unwrap_or(CONNECTION)),
+            source_ip: self.source_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            now,
+        };
+        let ask = match self.action.as_str() {
+            "connect" => Ask::Connect { connection: &self.resource },
+            "reveal" => Ask::Reveal { data_class: &self.resource },
+            _ => {
+                let operation = self.operation(vocabulary)?;
+                return Ok(set.explain_operation(&caller, &operation, facts));
+            }
+        };
+        Ok(set.explain(&Question { caller: &caller, ask, facts }))
+    }
+
+    fn operation(&self, vocabulary: &dyn Vocabulary) -> Result<Operation, String> {
+        let params = match &self.params {
+            Value::Null => Value::Object(serde_json::Map::new()),
+            Value::Object(_) => self.params.clone(),
+            _ => return Err("params is not an object".to_owned()),
+        };
+        let mut operation = Operation {
+            door: Door::Aws,
+            service: String::new(),
+            name: String::new(),
+            demands: Vec::new(),
+            parameters: params,
+            sensitive: Vec::new(),
+            region: None,
+            account: None,
+            traits: Traits::default(),
+            uninspected: Vec::new(),
+            body_sha256: None,
+        };
+        if MCP_METHODS.contains(&self.action.as_str()) {
+            let (server, tool) = match self.resource.split_once('/') {
+                Some((server, tool)) => (server.to_owned(), Some(tool.to_owned())),
+                None if self.action == "tools/call" => {
+                    return Err(format!("resource = \"{}\" is not <server>/<tool>", self.resource));
+                }
+                None => (self.resource.clone(), None),
+            };
+            operation.door = Door::Mcp;
+            operation.service.clone_from(&server);
+            operation.name = match &tool {
+                Some(tool) => format!("{} {tool}", self.action),
+                None => self.action.clone(),
+            };
+            operation.demands.push(Demand {
+                action: self.action.clone(),
+                resource: match tool {
+                    Some(name) => Resource::McpTool { server, name },
+                    None => Resource::McpServer(server),
+                },
+                access_level: AccessLevel::Write,
+            });
+            return Ok(operation);
+        }
+        let level = match (vocabulary.access_level(&self.action), self.action.split_once(':')) {
+            (Some(level), _) => level,
+            (None, Some((service, "*unknown*"))) if !vocabulary.actions_of(service).is_empty() => {
+                AccessLevel::Write
+            }
+            _ => {
+                let near = vocabulary.nearest(&self.action).map(|near| format!("; did you mean {near}?"));
+                return Err(format!(
+                    "action = \"{}\" is none of connect, reveal, an IAM action or an MCP method{}",
+                    self.action,
+                    near.unwrap_or_default()
+                ));
+            }
+        };
+        let (service, action) = self.action.split_once(':').unwrap_or_default();
+        let resource = if self.resource == "*" {
+            Resource::Any
+        } else if arn_parts(&self.resource).is_some() {
+            Resource::Arn(self.resource.clone())
+        } else {
+            return Err(format!("resource = \"{}\" is neither an ARN nor \"*\"", self.resource));
+        };
+        let (name, traits) =
+            vocabulary.operation(&self.action).unwrap_or((action.to_owned(), Traits::default()));
+        service.clone_into(&mut operation.service);
+        operation.name = self.operation.clone().unwrap_or(name);
+        operation.traits = traits;
+        operation.region = Some(self.region.clone().unwrap_or_else(|| REGION.to_owned()));
+        operation.account = Some(self.account.clone().unwrap_or_else(|| ACCOUNT.to_owned()));
+        operation.demands.push(Demand { action: self.action.clone(), resource, access_level: level });
+        Ok(operation)
+    }
+}
+
+/// One `[[case]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    #[serde(default)]
+    caller: AskedCaller,
+    action: String,
+    #[serde(default = "any")]
+    resource: String,
+    #[serde(default)]
+    params: Value,
+    operation: Option<String>,
+    connection: Option<String>,
+    account: Option<String>,
+    region: Option<String>,
+    source_ip: Option<IpAddr>,
+    now: Option<String>,
+    expect: Verdict,
+    /// The determining policies, in any order.
+    policies: Option<Vec<String>>,
+}
+
+fn any() -> String {
+    "*".to_owned()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cases {
+    #[serde(default)]
+    case: Vec<Case>,
+}
+
+/// How one case came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaseOutcome {
+    pub file: PathBuf,
+    pub name: String,
+    /// Why it failed; none: it passed.
+    pub failure: Option<String>,
+}
+
+/// Why no case was run.
+#[derive(Debug, thiserror::Error)]
+pub enum CasesError {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("{}: {message}", file.display())]
+    File { file: PathBuf, message: String },
+    #[error("{} holds no tests.toml and no *.tests.toml with a [[case]]", dir.display())]
+    None { dir: PathBuf },
+}
+
+/// Runs every case of `tests.toml` and `*.tests.toml` beside the policies.
+pub fn run_cases(dir: &Path, vocabulary: &dyn Vocabulary) -> Result<Vec<CaseOutcome>, CasesError> {
+    let set = PolicySet::load(dir, vocabulary)?;
+    let broken = |file: &Path, message: String| CasesError::File { file: file.to_owned(), message };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|error| broken(dir, error.to_string()))? {
+        let path = entry.map_err(|error| broken(dir, error.to_string()))?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name == "tests.toml" || name.ends_with(".tests.toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let mut outcomes = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).map_err(|error| broken(&file, error.to_string()))?;
+        let cases: Cases = toml::from_str(&text).map_err(|error| broken(&file, error.to_string()))?;
+        outcomes.extend(cases.case.into_iter().map(|case| run(&file, case, &set, vocabulary)));
+    }
+    if outcomes.is_empty() {
+        return Err(CasesError::None { dir: dir.to_owned() });
+    }
+    Ok(outcomes)
+}
+
+fn run(file: &Path, case: Case, set: &PolicySet, vocabulary: &dyn Vocabulary) -> CaseOutcome {
+    let asked = Asked {
+        caller: case.caller,
+        action: case.action,
+        resource: case.resource,
+        params: case.params,
+        operation: case.operation,
+        connection: case.connection,
+        account: case.account,
+        region: case.region,
+        source_ip: case.source_ip,
+        now: case.now,
+    };
+    let failure = match asked.answer(set, vocabulary) {
+        Err(error) => Some(error),
+        Ok(explanation) => {
+            let decision = &explanation.decision;
+            let sorted = |policies: &[String]| {
+                let mut policies = policies.to_vec();
+                policies.sort();
+                policies
+            };
+            let wrong_policies =
+                case.policies.as_ref().filter(|expected| sorted(expected) != sorted(&decision.policies));
+            if decision.verdict == case.expect {
+                wrong_policies
+                    .map(|expected| format!("expected it of {}, got\n{explanation}", expected.join(", ")))
+            } else {
+                Some(format!("expected {:?}, got\n{explanation}", case.expect))
+            }
+        }
+    };
+    CaseOutcome { file: file.to_owned(), name: case.name, failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Small;
+
+    fn dir(tests: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let policy = "@id(\"reads\") permit (principal in Group::\"agents\", action in Aws::Action::\"Read\", resource);\n\
+            @id(\"tools\") permit (principal, action == Mcp::Action::\"tools/call\", resource in Mcp::Server::\"files\")\n\
+            when { context.arguments.path like \"/srv/*\" };\n";
+        fs::write(dir.path().join("a.cedar"), policy).expect("written");
+        fs::write(dir.path().join("tests.toml"), tests).expect("written");
+        dir
+    }
+
+    #[test]
+    fn passes_and_fails_as_expected() {
+        let dir = dir(r#"
+            [[case]]
+            name = "agents read"
+            caller = { subject = "a", groups = ["agents"] }
+            action = "s3:GetObject"
+            resource = "arn:aws:s3:::b/k"
+            expect = "allow"
+            policies = ["reads"]
+
+            [[case]]
+            name = "wrong verdict"
+            action = "s3:GetObject"
+            expect = "allow"
+
+            [[case]]
+            name = "wrong policy"
+            caller = { subject = "a", groups = ["agents"] }
+            action = "s3:GetObject"
+            expect = "allow"
+            policies = ["other"]
+
+            [[case]]
+            name = "misspelt"
+            action = "s3:GetObjekt"
+            expect = "deny"
+
+            [[case]]
+            name = "tool"
+            action = "tools/call"
+            resource = "files/read"
+            params = { path = "/srv/x" }
+            expect = "allow"
+        "#);
+        let outcomes = run_cases(dir.path(), &Small).expect("runs");
+        let passed: Vec<bool> = outcomes.iter().map(|outcome| outcome.failure.is_none()).collect();
+        assert_eq!(passed, [true, false, false, false, true], "{outcomes:#?}");
+    }
+
+    #[test]
+    fn refuses_unknown_keys_and_empty_suites() {
+        let wrong = dir("[[case]]\nname = \"x\"\naction = \"connect\"\nexpect = \"deny\"\nregoin = \"x\"\n");
+        assert!(matches!(run_cases(wrong.path(), &Small), Err(CasesError::File { .. })));
+        assert!(matches!(run_cases(dir("").path(), &Small), Err(CasesError::None { .. })));
+    }
+}

@@ -1,0 +1,31 @@
+//! Cedar: schema, entities, index, decisions, explanations and policy tests.
+//!
+//! The only room that names `cedar-policy`. Default deny; a satisfied `forbid` without `@approval` is final; an
+//! evaluation error denies and names the policy; a policy set that does not validate is never put in force.
+
+mod approval;
+mod cases;
+mod context;
+mod entities;
+mod explain;
+mod handle;
+mod index;
+mod load;
+mod notation;
+mod problem;
+mod reading;
+mod schema;
+mod set;
+mod source;
+mod vocabulary;
+
+pub use approval::{Approval, OnTimeout};
+pub use cases::{Asked, AskedCaller, CaseOutcome, CasesError, run_cases};
+pub use explain::{Considered, Explanation, Outcome};
+pub use handle::Policies;
+pub use problem::{Excerpt, LoadError, Problem};
+pub use set::{Ask, Facts, PolicySet, Question};
+pub use vocabulary::{ParamType, Vocabulary};
+
+#[cfg(test)]
+mod sample;

@@ -1,0 +1,436 @@
+//! From policy text to checked policies: parse, own checks, schema, strict validation. All problems are told at once.
+//!
+//! Nothing that fails any check comes out; warnings of the validator count as failures, because a policy that can never
+//! apply, or whose text hides characters, is not what its author meant.
+
+use crate::{
+    approval::{self, Approval},
+    entities::{arn_parts, is_account},
+    problem::{LoadError, Problem},
+    reading::{self, Members, Reading},
+    schema::{self, MCP_METHODS, Scope},
+    source::Source,
+    vocabulary::Vocabulary,
+};
+use cedar_policy::{
+    ActionConstraint, Effect, Policy, PolicyId, PolicySet as CedarSet, Schema, ValidationError,
+    ValidationMode, ValidationWarning, Validator,
+};
+use durward_core::AccessLevel;
+use miette::Diagnostic;
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+    str::FromStr,
+};
+
+/// A policy that passed every check.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub id: String,
+    pub file: PathBuf,
+    pub line: usize,
+    pub policy: Policy,
+    pub approval: Option<Approval>,
+    /// `@reason`: told to a caller whom the policy stops.
+    pub reason: Option<String>,
+    pub reading: Reading,
+}
+
+/// A policy as parsed, with its place in its file.
+struct Parsed<'a> {
+    source: &'a Source,
+    policy: Policy,
+    id: String,
+    offset: usize,
+    text: String,
+}
+
+impl Parsed<'_> {
+    /// A problem with the part of the policy that reads `needle`, or with its first line.
+    fn problem(&self, needle: &str) -> Problem {
+        let (offset, length) = match self.text.find(needle) {
+            Some(at) if !needle.is_empty() => (self.offset + at, needle.len()),
+            _ => (self.offset, self.text.lines().next().map_or(1, str::len)),
+        };
+        Problem::at(&self.source.path, &self.source.text, offset, length).policy(&self.id)
+    }
+}
+
+/// Checks the policies of all files together.
+pub(crate) fn load(sources: &[Source], vocabulary: &dyn Vocabulary) -> Result<Vec<Checked>, LoadError> {
+    let mut problems = Vec::new();
+    let mut checked = Vec::new();
+    for policy in parse(sources, &mut problems) {
+        match check(&policy, vocabulary) {
+            Ok(reading) => checked.push((policy, reading)),
+            Err(found) => problems.extend(found),
+        }
+    }
+    validate(&checked, vocabulary, &mut problems);
+    if !problems.is_empty() {
+        return Err(LoadError::new(problems));
+    }
+    Ok(checked.into_iter().map(|(policy, (reading, approval))| finish(policy, reading, approval)).collect())
+}
+
+/// As [`load`], without the validation against a schema: for the test that compares the index with Cedar itself.
+#[cfg(test)]
+pub(crate) fn load_unvalidated(
+    sources: &[Source],
+    vocabulary: &dyn Vocabulary,
+) -> Result<Vec<Checked>, LoadError> {
+    let mut problems = Vec::new();
+    let parsed = parse(sources, &mut problems);
+    let checked = parsed.into_iter().map(|policy| {
+        let (reading, approval) = check(&policy, vocabulary).map_err(LoadError::new)?;
+        Ok(finish(policy, reading, approval))
+    });
+    checked.collect()
+}
+
+fn finish(parsed: Parsed<'_>, reading: Reading, approval: Option<Approval>) -> Checked {
+    let line = parsed.source.text[..parsed.offset].matches('\n').count() + 1;
+    let reason = parsed.policy.annotation("reason").map(str::trim).filter(|text| !text.is_empty());
+    Checked {
+        reason: reason.map(str::to_owned),
+        id: parsed.id,
+        file: parsed.source.path.clone(),
+        line,
+        policy: parsed.policy,
+        approval,
+        reading,
+    }
+}
+
+/// Parses every file and gives each policy its id: `@id`, or `<file stem>.<n>`, counted from 1.
+fn parse<'a>(sources: &'a [Source], problems: &mut Vec<Problem>) -> Vec<Parsed<'a>> {
+    let mut all: Vec<Parsed<'a>> = Vec::new();
+    let mut ids: HashMap<String, String> = HashMap::new();
+    for source in sources {
+        let set = match CedarSet::from_str(&source.text) {
+            Ok(set) => set,
+            Err(errors) => {
+                problems.extend(errors.iter().map(|error| diagnosed(source, error, &error.to_string())));
+                continue;
+            }
+        };
+        for template in set.templates() {
+            let text = template.to_cedar();
+            let offset = source.text.find(&text).unwrap_or(0);
+            problems.push(
+                Problem::at(&source.path, &source.text, offset, 1)
+                    .says("is a template: it has a slot")
+                    .help("write the principal or resource in place of ?principal or ?resource"),
+            );
+        }
+        let mut policies: Vec<(usize, &Policy)> = set
+            .policies()
+            .map(|policy| (policy.id().to_string().trim_start_matches("policy").parse().unwrap_or(0), policy))
+            .collect();
+        policies.sort_by_key(|(number, _)| *number);
+        let mut cursor = 0;
+        for (number, policy) in policies {
+            let text = policy.to_cedar().unwrap_or_default();
+            let offset =
+                source.text.get(cursor..).and_then(|rest| rest.find(&text)).map_or(cursor, |at| cursor + at);
+            cursor = offset + text.len();
+            let id = policy
+                .annotation("id")
+                .map_or_else(|| format!("{}.{}", source.stem, number + 1), |id| id.trim().to_owned());
+            let parsed =
+                Parsed { source, policy: policy.new_id(PolicyId::new(&id)), id: id.clone(), offset, text };
+            if id.is_empty() {
+                problems
+                    .push(parsed.problem("@id").says("@id is empty").help("name the policy or remove @id"));
+                continue;
+            }
+            let line = source.text[..offset].matches('\n').count() + 1;
+            let place = format!("{}:{line}", source.path.display());
+            if let Some(first) = ids.get(&id) {
+                problems.push(
+                    parsed
+                        .problem("@id")
+                        .says(format!("another policy has this id, at {first}"))
+                        .help("give each policy an @id of its own"),
+                );
+                continue;
+            }
+            ids.insert(id, place);
+            all.push(parsed);
+        }
+    }
+    all
+}
+
+/// A problem at the place a diagnostic of Cedar points to.
+fn diagnosed(source: &Source, diagnostic: &dyn Diagnostic, message: &str) -> Problem {
+    let label = diagnostic.labels().and_then(|mut labels| labels.next());
+    let mut problem = match &label {
+        Some(label) => Problem::at(&source.path, &source.text, label.offset(), label.len()),
+        None => Problem::whole(&source.path, "", ""),
+    };
+    problem = problem.says(match label.as_ref().and_then(|label| label.label()) {
+        Some(detail) if !message.contains(detail) => format!("{message}: {detail}"),
+        _ => message.to_owned(),
+    });
+    match diagnostic.help() {
+        Some(help) => problem.help(help.to_string()),
+        None => problem,
+    }
+}
+
+type Read = (Reading, Option<Approval>);
+
+/// Our own checks: annotations, names, and what the schema cannot say well.
+fn check(parsed: &Parsed<'_>, vocabulary: &dyn Vocabulary) -> Result<Read, Vec<Problem>> {
+    let mut problems = Vec::new();
+    for (name, _) in parsed.policy.annotations() {
+        if !approval::ANNOTATIONS.contains(&name) {
+            problems.push(
+                parsed
+                    .problem(&format!("@{name}"))
+                    .says(format!("the annotation @{name} is not known"))
+                    .help(format!("known are @{}", approval::ANNOTATIONS.join(", @"))),
+            );
+        }
+    }
+    let is_forbid = parsed.policy.effect() == Effect::Forbid;
+    let approval = approval::read(|name| parsed.policy.annotation(name), is_forbid).unwrap_or_else(
+        |(name, message, help)| {
+            problems.push(parsed.problem(&format!("@{name}")).says(message).help(help));
+            None
+        },
+    );
+    let mut named = BTreeSet::new();
+    for literal in parsed.policy.entity_literals() {
+        let (kind, id) = (literal.type_name().to_string(), literal.id().unescaped().to_owned());
+        if let Some((message, help)) = wrong_name(&kind, &id, vocabulary)
+            && named.insert((kind.clone(), id.clone()))
+        {
+            let mut problem = parsed.problem(&format!("{kind}::\"{id}\""));
+            if !parsed.text.contains(&format!("{kind}::\"{id}\"")) {
+                problem = parsed.problem(&format!("\"{id}\""));
+            }
+            problems.push(problem.says(message).help(help));
+        }
+    }
+    let reading = match parsed.policy.to_json() {
+        Ok(json) => reading::read(&json),
+        Err(error) => {
+            problems.push(parsed.problem("").says(format!("cannot be read: {error}")));
+            return Err(problems);
+        }
+    };
+    if reading.tags {
+        let needle = if parsed.text.contains("hasTag") { "hasTag" } else { "getTag" };
+        problems.push(parsed.problem(needle).says("resource tags are not available to policies yet").help(
+            "decide by ARN, account or parameters; to guard named resources, list them: resource in Aws::Resource::\"<arn>\"",
+        ));
+    }
+    if reading.foreign {
+        problems.push(
+            parsed
+                .problem("")
+                .says("reads attributes or groups of something else than principal, action, resource or context")
+                .help("of an entity that is not part of the request only its id is known: compare with it, or test `in` it"),
+        );
+    }
+    for conflict in &reading.conflicts {
+        problems.push(
+            parsed
+                .problem("context.arguments")
+                .says(conflict)
+                .help("an argument has one type in a policy: write two policies"),
+        );
+    }
+    if problems.is_empty() { Ok((reading, approval)) } else { Err(problems) }
+}
+
+/// What is wrong with naming this entity, and what to write: (message, help).
+fn wrong_name(kind: &str, id: &str, vocabulary: &dyn Vocabulary) -> Option<(String, String)> {
+    let unknown = |help: String| Some((format!("there is no {kind}::\"{id}\""), help));
+    match kind {
+        "Aws::Action" => {
+            if AccessLevel::parse(id).is_some() || vocabulary.access_level(id).is_some() {
+                return None;
+            }
+            let levels = "a group is \"Read\", \"List\", \"Write\", \"Tagging\", \"Permissions management\" or \"<service>:*\"";
+            let Some((service, name)) = id.split_once(':') else {
+                return unknown(format!("an action is written as in IAM, \"s3:GetObject\"; {levels}"));
+            };
+            if matches!(name, "*" | "*unknown*") && !vocabulary.actions_of(service).is_empty() {
+                return None;
+            }
+            if name.contains(['*', '?']) && name != "*" {
+                return unknown(format!(
+                    "wildcards inside a name are not expanded: list the actions; {levels}"
+                ));
+            }
+            match vocabulary.nearest(id) {
+                Some(nearest) => unknown(format!("did you mean \"{nearest}\"?")),
+                None => {
+                    unknown(format!("check the spelling in the Service Authorization Reference; {levels}"))
+                }
+            }
+        }
+        "Action" if !matches!(id, "connect" | "reveal") => unknown(if id.contains(':') {
+            format!("AWS actions are Aws::Action::\"{id}\"")
+        } else if MCP_METHODS.contains(&id) {
+            format!("MCP methods are Mcp::Action::\"{id}\"")
+        } else {
+            "there are Action::\"connect\" and Action::\"reveal\"; AWS actions are Aws::Action, MCP methods Mcp::Action"
+                .to_owned()
+        }),
+        "Mcp::Action" if !MCP_METHODS.contains(&id) => {
+            unknown(format!("the methods are {}", MCP_METHODS.join(", ")))
+        }
+        "Aws::Resource" if id != "*" && arn_parts(id).is_none() => {
+            Some((format!("\"{id}\" is not an ARN"), "write the whole ARN, or \"*\"".to_owned()))
+        }
+        "Aws::Resource" if id != "*" && id.contains(['*', '?']) => Some((
+            format!("\"{id}\" has a wildcard, which Cedar takes literally"),
+            "for the objects of a bucket write `resource in Aws::Resource::\"arn:aws:s3:::bucket\"`, else \
+             `when { resource.arn like \"...*\" }`"
+                .to_owned(),
+        )),
+        "Aws::Account" if !is_account(id) => {
+            Some((format!("\"{id}\" is not an account"), "write its twelve digits".to_owned()))
+        }
+        "Mcp::Tool" if !id.contains('/') => {
+            Some((format!("\"{id}\" names no server"), "write \"<server>/<tool>\"".to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// Validates strictly: policies with an action in their scope against one schema of all those actions, policies on any
+/// action against the stand-ins, and a policy with needs of its own (it tests `action`, or types arguments) against its own.
+fn validate(checked: &[(Parsed<'_>, Read)], vocabulary: &dyn Vocabulary, problems: &mut Vec<Problem>) {
+    let mut scoped = (Scope::default(), Vec::new());
+    let mut open = (Scope { mcp: all_methods(), ..Scope::default() }, Vec::new());
+    let mut own = Vec::new();
+    for entry in checked {
+        let (parsed, (reading, _)) = entry;
+        let any_action = parsed.policy.action_constraint() == ActionConstraint::Any;
+        if reading.action || reading.arguments {
+            let mut scope = Scope { membership: reading.action, ..Scope::default() };
+            if any_action {
+                scope.mcp = all_methods();
+            }
+            name_actions(&mut scope, parsed, reading);
+            scope.arguments = reading.arguments.then(|| reading.argument.to_schema());
+            own.push((scope, vec![entry]));
+        } else if any_action {
+            name_actions(&mut open.0, parsed, reading);
+            open.1.push(entry);
+        } else {
+            name_actions(&mut scoped.0, parsed, reading);
+            scoped.1.push(entry);
+        }
+    }
+    for (scope, policies) in [scoped, open].into_iter().chain(own) {
+        if !policies.is_empty() {
+            validate_against(&scope, &policies, vocabulary, problems);
+        }
+    }
+}
+
+fn all_methods() -> BTreeSet<String> {
+    MCP_METHODS.iter().map(|method| (*method).to_owned()).collect()
+}
+
+fn name_actions(scope: &mut Scope, parsed: &Parsed<'_>, reading: &Reading) {
+    for literal in parsed.policy.entity_literals() {
+        let id = literal.id().unescaped();
+        match literal.type_name().to_string().as_str() {
+            "Aws::Action" if AccessLevel::parse(id).is_some() => {}
+            "Aws::Action" => match id.strip_suffix(":*") {
+                Some(service) => {
+                    scope.services.insert(service.to_owned());
+                }
+                None => {
+                    scope.aws.insert(id.to_owned());
+                }
+            },
+            "Mcp::Action" => {
+                scope.mcp.insert(id.to_owned());
+            }
+            _ => {}
+        }
+    }
+    if let Members::Named(names) = &reading.needs.members {
+        scope.members.extend(names.iter().map(ToString::to_string));
+    }
+}
+
+fn validate_against(
+    scope: &Scope,
+    policies: &[&(Parsed<'_>, Read)],
+    vocabulary: &dyn Vocabulary,
+    problems: &mut Vec<Problem>,
+) {
+    let by_id: HashMap<&str, &(Parsed<'_>, Read)> =
+        policies.iter().map(|entry| (entry.0.id.as_str(), *entry)).collect();
+    let set = CedarSet::from_policies(policies.iter().map(|(parsed, _)| parsed.policy.clone()));
+    let schema = Schema::from_json_value(schema::generate(scope, vocabulary));
+    let (set, schema) = match (set, schema) {
+        (Ok(set), Ok(schema)) => (set, schema),
+        (set, schema) => {
+            let cause =
+                set.err().map(|error| error.to_string()).or(schema.err().map(|error| error.to_string()));
+            problems.extend(policies.first().map(|(parsed, _)| {
+                parsed
+                    .problem("")
+                    .says(format!("no schema could be made for this policy: {}", cause.unwrap_or_default()))
+            }));
+            return;
+        }
+    };
+    let result = Validator::new(schema).validate(&set, ValidationMode::Strict);
+    let mut tell = |id: &PolicyId, diagnostic: &dyn Diagnostic, message: String, help: Option<String>| {
+        let Some((parsed, _)) = by_id.get(AsRef::<str>::as_ref(id)) else {
+            problems.push(Problem::whole("", message, ""));
+            return;
+        };
+        let prefix = format!("for policy `{}`, ", parsed.id);
+        let message = message.strip_prefix(&prefix).unwrap_or(&message);
+        let mut problem = diagnosed(parsed.source, diagnostic, message).policy(&parsed.id);
+        if problem.place.is_none() {
+            problem = parsed.problem("").says(message).help(problem.help.unwrap_or_default());
+        }
+        problems.push(match help {
+            Some(help) => problem.help(help),
+            None => problem,
+        });
+    };
+    for error in result.validation_errors() {
+        let params = by_id
+            .get(AsRef::<str>::as_ref(error.policy_id()))
+            .is_some_and(|(_, (reading, _))| reading.params);
+        let help = match error {
+            ValidationError::UnsafeAttributeAccess(_) if params => Some(PARAMS_HELP.to_owned()),
+            _ => None,
+        };
+        tell(error.policy_id(), error, error.to_string(), help);
+    }
+    for warning in result.validation_warnings() {
+        let params = by_id
+            .get(AsRef::<str>::as_ref(warning.policy_id()))
+            .is_some_and(|(_, (reading, _))| reading.params);
+        let help = match warning {
+            ValidationWarning::ImpossiblePolicy(_) if params => Some(PARAMS_HELP.to_owned()),
+            ValidationWarning::ImpossiblePolicy(_) => Some("its conditions can never hold together".to_owned()),
+            ValidationWarning::InvalidActionApplication(_) => Some(
+                "Aws::Action goes with Aws::Resource, Aws::Account or Connection; Mcp::Action with Mcp::Tool or Mcp::Server; \
+                 Action::\"connect\" with Connection; Action::\"reveal\" with DataClass"
+                    .to_owned(),
+            ),
+            _ => None,
+        };
+        tell(warning.policy_id(), warning, warning.to_string(), help);
+    }
+}
+
+const PARAMS_HELP: &str = "context.params has the request members of the actions in the scope that a policy can rely on: check the \
+     name, and name actions or one service (Aws::Action::\"s3:*\"), not an access level";

@@ -1,0 +1,323 @@
+use super::*;
+use crate::sample::{Small, caller, operation, tool_call};
+use serde_json::json;
+use std::path::PathBuf;
+use time::macros::datetime;
+
+mod against_cedar;
+
+fn source(text: &str) -> Source {
+    Source { path: PathBuf::from("p.cedar"), stem: "p".to_owned(), text: text.to_owned() }
+}
+
+fn set(text: &str) -> PolicySet {
+    PolicySet::from_sources(&[source(text)], &Small).unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+fn refused(text: &str) -> String {
+    match PolicySet::from_sources(&[source(text)], &Small) {
+        Ok(_) => unreachable!("should not load: {text}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn facts() -> Facts<'static> {
+    Facts {
+        connection: Some("demo"),
+        source_ip: IpAddr::from([10, 0, 0, 7]),
+        now: datetime!(2026-11-21 06:00 UTC),
+    }
+}
+
+fn decide(set: &PolicySet, groups: &[&str], operation: &Operation) -> Decision {
+    set.decide_operation(&caller("bob", groups), operation, facts())
+}
+
+const READ: &str = "@id(\"reads\") permit (principal in Group::\"agents\", action in Aws::Action::\"Read\", \
+                    resource in Aws::Account::\"123456789012\");";
+const OBJECT: (&str, &str) = ("s3:GetObject", "arn:aws:s3:::b/k");
+
+#[test]
+fn denies_by_default_and_says_what() {
+    let set = set(READ);
+    let decision = decide(&set, &["agents"], &operation(&[("s3:PutObject", "arn:aws:s3:::b/k")], json!({})));
+    assert_eq!(decision.verdict, Verdict::Deny);
+    assert_eq!(decision.reason, "no policy permits s3:PutObject on arn:aws:s3:::b/k");
+    assert_eq!(decision.policies, Vec::<String>::new());
+    assert_eq!(decide(&set, &["others"], &operation(&[OBJECT], json!({}))).verdict, Verdict::Deny);
+    assert_eq!(
+        decide(&set, &["agents"], &operation(&[], json!({}))).verdict,
+        Verdict::Deny,
+        "no demand, no permit"
+    );
+}
+
+#[test]
+fn permits_by_group_level_and_account() {
+    let set = set(READ);
+    let decision = decide(&set, &["agents"], &operation(&[OBJECT], json!({})));
+    assert_eq!((decision.verdict, decision.policies), (Verdict::Allow, vec!["reads".to_owned()]));
+    assert_eq!(decision.policy_set, set.version());
+    assert_eq!(decision.policy_set.len(), 16);
+    let elsewhere = ("dynamodb:GetItem", "arn:aws:dynamodb:eu-west-1:999999999999:table/T");
+    assert_eq!(decide(&set, &["agents"], &operation(&[elsewhere], json!({}))).verdict, Verdict::Deny);
+    assert_eq!(
+        decide(&set, &["agents"], &operation(&[("dynamodb:GetItem", "*")], json!({}))).verdict,
+        Verdict::Allow
+    );
+}
+
+#[test]
+fn a_forbid_is_final_even_beside_one_that_can_be_lifted() {
+    let set = set(
+        "permit (principal, action, resource);
+         @id(\"ask\") @approval(\"oncall\") forbid (principal, action == Aws::Action::\"s3:DeleteObject\", resource);
+         @id(\"never\") @reason(\"backups stay\") forbid (principal, action == Aws::Action::\"s3:DeleteObject\",
+             resource in Aws::Resource::\"arn:aws:s3:::backups\");",
+    );
+    let decision = decide(&set, &[], &operation(&[("s3:DeleteObject", "arn:aws:s3:::b/k")], json!({})));
+    assert_eq!((decision.verdict, decision.policies), (Verdict::Ask, vec!["ask".to_owned()]));
+    let decision = decide(&set, &[], &operation(&[("s3:DeleteObject", "arn:aws:s3:::backups/k")], json!({})));
+    assert_eq!((decision.verdict, decision.policies), (Verdict::Deny, vec!["never".to_owned()]));
+    assert_eq!(
+        decision.reason,
+        "s3:DeleteObject on arn:aws:s3:::backups/k is forbidden by policy `never`: backups stay"
+    );
+    assert_eq!(set.approval("ask").map(|approval| approval.group.as_str()), Some("oncall"));
+    assert_eq!(set.approval("never"), None);
+}
+
+#[test]
+fn asks_only_where_a_permit_holds() {
+    let set = set("@approval(\"oncall\") forbid (principal, action in Aws::Action::\"s3:*\", resource);");
+    let decision = decide(&set, &[], &operation(&[OBJECT], json!({})));
+    assert_eq!(decision.verdict, Verdict::Deny);
+    assert_eq!(decision.policies, Vec::<String>::new());
+}
+
+#[test]
+fn the_strictest_demand_decides_an_operation() {
+    let set = set(
+        "@id(\"all\") permit (principal, action in Aws::Action::\"s3:*\", resource);
+         @id(\"write\") @approval(\"oncall\") forbid (principal, action == Aws::Action::\"s3:PutObject\", resource);",
+    );
+    let copy = [OBJECT, ("s3:PutObject", "arn:aws:s3:::c/k")];
+    let decision = decide(&set, &[], &operation(&copy, json!({})));
+    assert_eq!((decision.verdict, decision.policies), (Verdict::Ask, vec!["write".to_owned()]));
+    let denied = [copy[0], copy[1], ("dynamodb:GetItem", "*")];
+    let decision = decide(&set, &[], &operation(&denied, json!({})));
+    assert_eq!(
+        (decision.verdict, decision.reason.as_str()),
+        (Verdict::Deny, "no policy permits dynamodb:GetItem on *")
+    );
+}
+
+#[test]
+fn an_evaluation_error_refuses_and_names_the_policy() {
+    let set = set(
+        "permit (principal, action == Mcp::Action::\"tools/call\", resource);
+         @id(\"base\") forbid (principal, action == Mcp::Action::\"tools/call\", resource == Mcp::Tool::\"github/merge\")
+         unless { context.arguments.base != \"main\" };",
+    );
+    let merge = |arguments| decide(&set, &[], &tool_call("github", "merge", arguments));
+    assert_eq!(merge(json!({ "base": "dev" })).verdict, Verdict::Allow);
+    assert_eq!(merge(json!({ "base": "main" })).policies, ["base"]);
+    let decision = merge(json!({}));
+    assert_eq!((decision.verdict, decision.policies), (Verdict::Deny, vec!["base".to_owned()]));
+    assert!(decision.reason.contains("policy `base` could not be evaluated"), "{}", decision.reason);
+    assert_eq!(
+        merge(json!({ "base": 1.5 })).verdict,
+        Verdict::Deny,
+        "a value Cedar cannot hold is not \"not main\""
+    );
+    assert_eq!(decide(&set, &[], &tool_call("github", "close", json!({}))).verdict, Verdict::Allow);
+}
+
+#[test]
+fn lists_a_tool_that_some_arguments_may_permit() {
+    let set = set(
+        "permit (principal, action == Mcp::Action::\"tools/call\", resource in Mcp::Server::\"files\")
+         when { context.arguments.path like \"/srv/*\" };
+         forbid (principal, action == Mcp::Action::\"tools/call\", resource == Mcp::Tool::\"files/delete\");",
+    );
+    let may = |tool| set.may_be_allowed(&caller("bob", &[]), &tool_call("files", tool, json!({})), facts());
+    assert!(may("read"));
+    assert!(!may("delete"));
+    assert!(!set.may_be_allowed(&caller("bob", &[]), &tool_call("other", "read", json!({})), facts()));
+}
+
+#[test]
+fn facts_reach_the_conditions() {
+    let set = set(
+        "permit (principal, action == Aws::Action::\"s3:DeleteObject\", resource in Connection::\"demo\")
+         when { context.source_ip.isInRange(ip(\"10.0.0.0/8\")) && context.now < datetime(\"2027-01-01\")
+             && context.region == \"eu-central-1\" && context.account == \"123456789012\" && context.connection == \"demo\"
+             && context.access_level == \"Write\" && context.operation == \"DeleteObject\" && context.irreversible
+             && !context.escalates && !context.indirect && !context.returns_credentials
+             && principal.kind == \"workload\" && principal.acting_for.contains(\"alice\") && principal.subject == \"bob\"
+             && resource has bucket && resource.bucket == \"b\" && resource.name == \"k\" && resource.type == \"object\"
+             && context.params has Owner.ID && context.params.Owner.ID == \"o\"
+             && context.params has Tags && context.params.Tags.contains(\"t\")
+         };",
+    );
+    let params = json!({ "Owner": { "ID": "o" }, "Tags": ["s", "t"], "Other": 1 });
+    let delete =
+        |params| decide(&set, &[], &operation(&[("s3:DeleteObject", "arn:aws:s3:::b/k")], params)).verdict;
+    assert_eq!(delete(params), Verdict::Allow);
+    assert_eq!(delete(json!({ "Owner": { "ID": "p" }, "Tags": ["t"] })), Verdict::Deny);
+}
+
+#[test]
+fn connecting_and_revealing_are_decided_too() {
+    let set = set(
+        "permit (principal in Group::\"agents\", action == Action::\"connect\", resource == Connection::\"demo\");
+         permit (principal in Group::\"sre\", action == Action::\"reveal\", resource == DataClass::\"email\");",
+    );
+    let bob = caller("bob", &["agents"]);
+    let ask = |ask| set.decide(&Question { caller: &bob, ask, facts: facts() }).verdict;
+    assert_eq!(ask(Ask::Connect { connection: "demo" }), Verdict::Allow);
+    assert_eq!(ask(Ask::Connect { connection: "prod" }), Verdict::Deny);
+    assert_eq!(ask(Ask::Reveal { data_class: "email" }), Verdict::Deny);
+}
+
+#[test]
+fn explains_how_each_policy_came_out() {
+    let set = set(&format!(
+        "{READ}\n@id(\"hours\") permit (principal, action == Aws::Action::\"s3:GetObject\", resource)\n  \
+         when {{ context.now < datetime(\"2020-01-01\") }};"
+    ));
+    let read = operation(&[OBJECT], json!({}));
+    let explanation = set.explain_operation(&caller("bob", &["agents"]), &read, facts());
+    assert_eq!(
+        explanation.to_string(),
+        "allow: s3:GetObject on arn:aws:s3:::b/k by corp/bob\n  \
+         permit reads  holds  (p.cedar:1)\n  \
+         permit hours  does not hold  (p.cedar:2)\n  \
+         2 of 2 policies can apply\n"
+    );
+}
+
+#[test]
+fn policies_are_named_by_file_where_they_do_not_name_themselves() {
+    let set = set(
+        "permit (principal, action == Action::\"connect\", resource);\n@id(\"x\")\npermit (principal, action == Action::\"connect\", resource);",
+    );
+    let decision = set.decide(&Question {
+        caller: &caller("bob", &[]),
+        ask: Ask::Connect { connection: "demo" },
+        facts: facts(),
+    });
+    assert_eq!(decision.policies, ["p.1", "x"]);
+}
+
+#[test]
+fn refuses_policies_that_cannot_be_meant_and_says_where() {
+    for (text, told) in [
+        (
+            "permit (principal, action == Aws::Action::\"s3:GetObjekt\", resource);",
+            "did you mean \"s3:GetObject\"?",
+        ),
+        ("permit (principal, action == Aws::Action::\"s3:Get*\", resource);", "wildcards inside a name"),
+        (
+            "permit (principal, action in Aws::Action::\"nope:*\", resource);",
+            "there is no Aws::Action::\"nope:*\"",
+        ),
+        ("permit (principal, action == Mcp::Action::\"tools/cal\", resource);", "the methods are"),
+        ("permit (principal, action == Action::\"s3:GetObject\", resource);", "AWS actions are Aws::Action"),
+        ("permit (principal, action, resource == Aws::Resource::\"arn:aws:s3:::b/*\");", "takes literally"),
+        ("permit (principal, action, resource == Aws::Resource::\"b\");", "is not an ARN"),
+        ("permit (principal, action, resource in Aws::Account::\"prod\");", "write its twelve digits"),
+        ("permit (principal, action, resource == Mcp::Tool::\"read\");", "<server>/<tool>"),
+        ("@owner(\"x\") permit (principal, action, resource);", "the annotation @owner is not known"),
+        ("@quorum(\"2\") forbid (principal, action, resource);", "@quorum without @approval"),
+        ("@approval(\"x\") permit (principal, action, resource);", "@approval on a permit"),
+        (
+            "@id(\"a\") permit (principal, action, resource); @id(\"a\") permit (principal, action, resource);",
+            "another policy has this id",
+        ),
+        ("@id(\" \") permit (principal, action, resource);", "@id is empty"),
+        ("permit (principal == ?principal, action, resource);", "is a template"),
+        ("permit (principal, action, resource", "p.cedar:1:"),
+        (
+            "forbid (principal, action, resource is Aws::Resource) when { resource.hasTag(\"x\") };",
+            "resource tags are not available",
+        ),
+        (
+            "forbid (principal, action == Aws::Action::\"s3:GetObject\", resource) when { context.params.Bucket == \"b\" };",
+            "has",
+        ),
+        (
+            "forbid (principal, action == Aws::Action::\"s3:GetObject\", resource) when { context.params.Bukket == \"b\" };",
+            "check the name",
+        ),
+        (
+            "forbid (principal, action in Aws::Action::\"Read\", resource) when { context.params has Bucket && context.params.Bucket == \"b\" };",
+            "not an access level",
+        ),
+        (
+            "permit (principal in Group::\"a\", action == Action::\"connect\", resource == DataClass::\"x\");",
+            "goes with",
+        ),
+        (
+            "forbid (principal, action == Mcp::Action::\"tools/call\", resource) when { context.arguments.a == 1 || context.arguments.a == \"x\" };",
+            "used as a number and as a string",
+        ),
+        (
+            "permit (principal, action, resource) when { Caller::\"a/b\".kind == \"human\" };",
+            "something else than principal",
+        ),
+        ("permit (principal in Grupe::\"a\", action, resource);", "Grupe"),
+    ] {
+        let error = refused(text);
+        assert!(error.contains(told), "{text}\n{error}");
+        assert!(error.starts_with("p.cedar:1:"), "{text}\n{error}");
+    }
+}
+
+#[test]
+fn accepts_what_people_write() {
+    for text in [
+        "forbid (principal, action, resource) when { context.source_ip.isLoopback() };",
+        "forbid (principal, action, resource is Aws::Resource) unless { context.region == \"eu-central-1\" };",
+        "forbid (principal, action in [Aws::Action::\"Write\", Aws::Action::\"Permissions management\"], resource in Connection::\"demo\");",
+        "forbid (principal, action in Aws::Action::\"s3:*\", resource) when { context.params has Bucket && context.params.Bucket like \"prod-*\" };",
+        "forbid (principal, action, resource is Aws::Resource) when { action in Aws::Action::\"s3:*\" && context.irreversible };",
+        "forbid (principal, action == Aws::Action::\"dynamodb:*unknown*\", resource);",
+        "forbid (principal, action == Mcp::Action::\"tools/call\", resource) when { context.arguments has q && context.arguments.q == 1 };",
+        "forbid (principal, action, resource is Mcp::Tool) when { context.server == \"files\" };",
+        "permit (principal == Caller::\"corp/bob\", action == Action::\"reveal\", resource);",
+        "permit (principal is Caller in Group::\"a\", action in [Mcp::Action::\"tools/list\", Mcp::Action::\"ping\"], resource == Mcp::Server::\"files\");",
+        "permit (principal, action == Aws::Action::\"s3:GetObject\", resource) when { resource has bucket && [\"a\", \"b\"].contains(resource.bucket) };",
+    ] {
+        assert_eq!(set(text).len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn the_directory_itself_must_be_trustworthy() {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt as _, symlink},
+    };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let load = || PolicySet::load(dir.path(), &Small).map(|set| set.len()).map_err(|error| error.to_string());
+    assert!(load().is_err_and(|error| error.contains("holds no *.cedar file")));
+    let file = dir.path().join("a.cedar");
+    fs::write(&file, READ).expect("written");
+    assert_eq!(load(), Ok(1));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("set");
+    assert!(load().is_err_and(|error| error.contains("writable by everybody")));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("set");
+    let outside = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(outside.path(), READ.replace("reads", "more")).expect("written");
+    symlink(outside.path(), dir.path().join("b.cedar")).expect("linked");
+    assert!(load().is_err_and(|error| error.contains("links out of the policy directory")));
+    fs::remove_file(dir.path().join("b.cedar")).expect("removed");
+    fs::create_dir(dir.path().join("..data")).expect("made");
+    fs::write(dir.path().join("..data/c.cedar"), READ.replace("reads", "linked")).expect("written");
+    symlink("..data/c.cedar", dir.path().join("c.cedar")).expect("linked");
+    assert_eq!(load(), Ok(2), "a link inside the directory is how a ConfigMap is mounted");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("set");
+    assert!(load().is_err_and(|error| error.contains("writable by everybody")));
+    assert!(PolicySet::load(&dir.path().join("none"), &Small).is_err());
+}

@@ -1,0 +1,308 @@
+"""Sets the stage for the real-client suites: issuer, emulator, recorder, gateway, each a process on a free loopback port.
+
+`Stage` is used by the Python suite where a test needs a stage of its own; the command runs any suite inside one:
+
+    stage.py --kind ministack|moto [--direct] -- COMMAND...
+
+The command's environment is the way an SDK is configured on EKS (token file, role, endpoint), plus DW_* for what a test may want to ask:
+
+    DW_KIND          ministack or moto
+    DW_GATEWAY_URL   the gateway's AWS door; absent with --direct
+    DW_DIRECT_URL    the emulator itself
+    DW_ROLE_ARN      the role the callers sign in to
+    DW_TOKEN_FILE    token of the caller `agent`
+    DW_TOKEN_SRE     token of the caller `sre`, who may reveal and destroy
+    DW_STAGE         the stage's directory: tokens, issuer keys, gateway configuration, data and logs, recording
+
+Environments come from DURWARD_SUITES (default: .suites in the clone), the gateway from DURWARD_BIN. Nothing outlives the command.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import boto3
+import botocore.config
+import issuer
+
+HERE = Path(__file__).resolve().parent
+CLONE = HERE.parent.parent
+SUITES = Path(os.environ.get("DURWARD_SUITES", CLONE / ".suites"))
+REGION = "us-east-1"
+ACCOUNT = {"ministack": "000000000000", "moto": "123456789012"}
+CALLERS = {"agent": ["agents"], "sre": ["agents", "sre"], "reader": ["readers"], "nobody": []}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listens(port):
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+class Process:
+    """A child with its log; ready when it listens on `port`, gone when the stage is."""
+
+    def __init__(self, name, command, directory, port, env=None, patience=60):
+        self.log = Path(directory) / f"{name}.log"
+        self.port = port
+        with self.log.open("ab") as out:
+            self.child = subprocess.Popen(
+                [str(part) for part in command], stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+                env=env, cwd=directory, start_new_session=True,
+            )
+        deadline = time.monotonic() + patience
+        while not listens(port):
+            if self.child.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                tail = self.log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{name} did not start on port {port} (exit {self.child.poll()}):\n{tail}")
+            time.sleep(0.05)
+
+    def stop(self, how=signal.SIGTERM):
+        if self.child.poll() is None:
+            os.killpg(self.child.pid, how)
+            try:
+                self.child.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.child.pid, signal.SIGKILL)
+                self.child.wait(10)
+
+
+def clean_environment(**additions):
+    """This process's environment without anything an AWS SDK or the gateway would read."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "DW_"))}
+    kept |= {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    return kept | {name: str(value) for name, value in additions.items()}
+
+
+class Stage:
+    """One issuer, one emulator, one recorder before it, one gateway before that."""
+
+    def __init__(self, kind, directory=None, gateway=True, upstream_port=None):
+        self.kind = kind
+        self.directory = Path(directory or tempfile.mkdtemp(prefix="durward-stage-"))
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.processes = []
+        self.gateway = None
+        self.gateway_port = None
+        # The gateway's own key: a canary that no log, journal or answer may hold.
+        self.base = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        try:
+            self.start_emulator() if upstream_port is None else self.use_upstream(upstream_port)
+            if gateway:
+                self.start_issuer()
+                self.recorder_port = free_port()
+                self.start(
+                    "recorder",
+                    [sys.executable, HERE / "recorder.py", self.recording, self.recorder_port, self.emulator_port],
+                    self.recorder_port,
+                )
+                self.start_gateway()
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, name, command, port, env=None):
+        process = Process(name, command, self.directory, port, env or clean_environment())
+        self.processes.append(process)
+        return process
+
+    @property
+    def recording(self):
+        return self.directory / "recording"
+
+    @property
+    def account(self):
+        return ACCOUNT[self.kind]
+
+    @property
+    def role_arn(self):
+        return f"arn:aws:iam::{self.account}:role/suite"
+
+    @property
+    def direct_url(self):
+        return f"http://127.0.0.1:{self.emulator_port}"
+
+    @property
+    def gateway_url(self):
+        return f"http://127.0.0.1:{self.gateway_port}"
+
+    @property
+    def journal(self):
+        return self.directory / "data" / "journal"
+
+    def use_upstream(self, port):
+        self.emulator_port = port
+
+    def start_emulator(self):
+        self.emulator_port = free_port()
+        if self.kind == "ministack":
+            env = clean_environment(
+                BIND_HOST="127.0.0.1", AUTH="true", GATEWAY_PORT=self.emulator_port, LOG_LEVEL="WARNING"
+            )
+            self.start("ministack", [SUITES / "ministack/bin/ministack"], self.emulator_port, env)
+            self.make_base_identity()
+        else:
+            command = [SUITES / "moto/bin/moto_server", "-H", "127.0.0.1", "-p", self.emulator_port]
+            self.start("moto", command, self.emulator_port, clean_environment())
+
+    def make_base_identity(self):
+        """A user that may only assume the role, and the role that may do everything: what the role grants, session policies must narrow."""
+        iam = self.root("iam")
+        trust = {
+            "Version": "2012-10-17",
+            "Statement": [{
+                "Effect": "Allow",
+                "Principal": {"AWS": f"arn:aws:iam::{self.account}:root"},
+                "Action": ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"],
+            }],
+        }
+        allow = lambda actions, resource: json.dumps({
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": actions, "Resource": resource}],
+        })
+        iam.create_role(RoleName="suite", AssumeRolePolicyDocument=json.dumps(trust))
+        iam.put_role_policy(RoleName="suite", PolicyName="all", PolicyDocument=allow("*", "*"))
+        iam.create_user(UserName="durward")
+        iam.put_user_policy(
+            UserName="durward", PolicyName="lend",
+            PolicyDocument=allow(["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"], self.role_arn),
+        )
+        key = iam.create_access_key(UserName="durward")["AccessKey"]
+        self.base = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+
+    def root(self, service):
+        """A client of the emulator itself, as its root."""
+        return boto3.session.Session(
+            aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION
+        ).client(service, endpoint_url=self.direct_url, config=botocore.config.Config(
+            s3={"addressing_style": "path"}, ignore_configured_endpoint_urls=True
+        ))
+
+    def start_issuer(self):
+        port = free_port()
+        self.issuer_url = f"http://127.0.0.1:{port}"
+        self.start("issuer", [sys.executable, HERE / "issuer.py", "serve", self.directory / "issuer", port], port)
+        for caller, groups in CALLERS.items():
+            token = issuer.mint(self.directory / "issuer", caller, groups)
+            # the newline is what an editor or `echo` leaves: SDKs send it along
+            (self.directory / f"{caller}.jwt").write_text(token + "\n")
+
+    def configuration(self):
+        return f"""\
+data_dir = "{self.directory}/data"
+
+[listen]
+aws = "127.0.0.1:{self.gateway_port}"
+
+[policy]
+dir = "{HERE}/policies"
+
+[[identity.oidc]]
+name = "dev"
+issuer = "{self.issuer_url}"
+audience = ["{issuer.AUDIENCE}"]
+groups_claim = "groups"
+kind = "workload"
+
+[aws]
+upstream = "http://127.0.0.1:{self.recorder_port}"
+
+[[aws.connection]]
+name = "suite"
+role_arn = "{self.role_arn}"
+scope = "operation"
+"""
+
+    def start_gateway(self):
+        binary = os.environ.get("DURWARD_BIN")
+        if not binary:
+            raise RuntimeError("DURWARD_BIN names no gateway; build one and set it, or pass --direct")
+        self.gateway_port = self.gateway_port or free_port()
+        self.config = self.directory / "durward.toml"
+        self.config.write_text(self.configuration())
+        env = clean_environment(AWS_REGION=REGION, DURWARD_LOG="debug", **self.base)
+        self.gateway = self.start("gateway", [binary, "serve", "--config", self.config], self.gateway_port, env)
+
+    def restart_gateway(self, how=signal.SIGTERM):
+        self.gateway.stop(how)
+        self.processes.remove(self.gateway)
+        self.start_gateway()
+
+    def token_file(self, caller):
+        return self.directory / f"{caller}.jwt"
+
+    def environment(self):
+        """What a suite's command gets."""
+        common = {
+            "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, "DW_KIND": self.kind, "DW_DIRECT_URL": self.direct_url,
+            "DW_ROLE_ARN": self.role_arn, "DW_STAGE": self.directory,
+        }
+        if not self.gateway:
+            return clean_environment(
+                AWS_ENDPOINT_URL=self.direct_url, AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", **common
+            )
+        return clean_environment(
+            AWS_ENDPOINT_URL=self.gateway_url,
+            AWS_WEB_IDENTITY_TOKEN_FILE=self.token_file("agent"),
+            AWS_ROLE_ARN=self.role_arn,
+            AWS_ROLE_SESSION_NAME="suite",
+            DW_GATEWAY_URL=self.gateway_url,
+            DW_TOKEN_FILE=self.token_file("agent"),
+            DW_TOKEN_SRE=self.token_file("sre"),
+            **common,
+        )
+
+    def close(self):
+        for process in reversed(self.processes):
+            process.stop()
+        self.processes.clear()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description="runs a command on a stage of emulator, issuer and gateway")
+    parser.add_argument("--kind", choices=sorted(ACCOUNT), required=True)
+    parser.add_argument("--direct", action="store_true", help="no gateway: the command talks to the emulator")
+    parser.add_argument("--keep", help="directory to keep the stage's files in")
+    parser.add_argument("command", nargs="+")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    stage = Stage(arguments.kind, arguments.keep, gateway=not arguments.direct)
+    with stage:
+        code = subprocess.run(arguments.command, env=stage.environment(), check=False).returncode
+        if code != 0 and stage.gateway:
+            print(f"--- the gateway's last words ({stage.gateway.log})", file=sys.stderr)
+            print(stage.gateway.log.read_text(errors="replace")[-3000:], file=sys.stderr)
+    if code == 0 and not arguments.keep:
+        shutil.rmtree(stage.directory, ignore_errors=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

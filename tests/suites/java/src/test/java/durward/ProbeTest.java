@@ -1,0 +1,3 @@
+package durward;
+import org.junit.jupiter.api.Test;
+class ProbeTest { @Test void ok() {} }

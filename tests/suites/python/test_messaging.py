@@ -1,0 +1,73 @@
+"""SQS and SNS: the queue address that leads back through the gateway, batches, fan-out, typed errors."""
+
+import json
+
+import pytest
+
+from conftest import GATEWAY_URL
+
+
+@pytest.fixture
+def queue(client, name):
+    return client("sqs").create_queue(QueueName=name)["QueueUrl"]
+
+
+@pytest.mark.gateway
+def test_queue_urls_lead_to_the_gateway(client, queue, name):
+    sqs = client("sqs")
+    assert queue.startswith(GATEWAY_URL + "/")
+    assert sqs.get_queue_url(QueueName=name)["QueueUrl"] == queue
+    assert queue in sqs.list_queues(QueueNamePrefix=name)["QueueUrls"]
+
+
+def test_message_there_and_back(client, queue):
+    sqs = client("sqs")
+    text = "ü <tag> & \"quoted\" \N{GRINNING FACE}"
+    sqs.send_message(QueueUrl=queue, MessageBody=text, MessageAttributes={"kind": {"DataType": "String", "StringValue": "t"}})
+    answer = sqs.receive_message(QueueUrl=queue, MessageAttributeNames=["All"], WaitTimeSeconds=2)
+    [message] = answer["Messages"]
+    assert message["Body"] == text
+    assert message["MessageAttributes"]["kind"]["StringValue"] == "t"
+    sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+    attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+    assert attributes["ApproximateNumberOfMessages"] == "0"
+
+
+def test_batch_reports_each_entry(client, queue):
+    sqs = client("sqs")
+    entries = [{"Id": str(number), "MessageBody": f"m{number}"} for number in range(10)]
+    assert len(sqs.send_message_batch(QueueUrl=queue, Entries=entries)["Successful"]) == 10
+
+
+def test_missing_queue_is_typed(client, name):
+    sqs = client("sqs")
+    with pytest.raises(sqs.exceptions.QueueDoesNotExist):
+        sqs.get_queue_url(QueueName=name)
+
+
+def test_topic_fans_out_to_a_queue(client, queue, name):
+    sqs, sns = client("sqs"), client("sns")
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    topic = sns.create_topic(Name=name)["TopicArn"]
+    policy = {"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn,
+    }]}
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(policy)})
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    sns.publish(TopicArn=topic, Subject="s", Message="fan & out")
+    [message] = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"]
+    assert json.loads(message["Body"])["Message"] == "fan & out"
+
+
+def test_lists_topics_by_pages(client, name):
+    sns = client("sns")
+    topic = sns.create_topic(Name=name)["TopicArn"]
+    pages = sns.get_paginator("list_topics").paginate()
+    assert topic in [found["TopicArn"] for page in pages for found in page["Topics"]]
+
+
+def test_missing_topic_is_typed(client, name):
+    sns = client("sns")
+    existing = sns.create_topic(Name=name)["TopicArn"]
+    with pytest.raises(sns.exceptions.NotFoundException):
+        sns.publish(TopicArn=existing + "-gone", Message="x")

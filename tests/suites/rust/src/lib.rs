@@ -1,0 +1,1 @@
+//! Nothing is here: the suite is `tests/`, run by `cargo test`.

@@ -1,0 +1,148 @@
+//! `cargo xtask catalog`: generates crates/catalog/data/catalog.bin and manifest.json from pinned public packages.
+//!
+//! The result depends on the pinned packages, the overlay and this code only, byte for byte; `--check` regenerates it and
+//! compares. The packages are kept in `$CARGO_TARGET_DIR/xtask-catalog` and checked against their hashes before each use.
+
+mod arns;
+mod endpoints;
+mod iam;
+mod overlay;
+mod ruleset;
+mod shapes;
+mod sources;
+mod traits;
+
+use durward_catalog::index::{self, ActionUsers, Index, PrefixActions};
+use durward_catalog::{Protocol, Service};
+use serde_json::{Value, json};
+use sources::Sources;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Generates the index; with `check`, only compares it to the committed one.
+pub fn run(check: bool) -> Result<(), String> {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/catalog/data");
+    let overlay_text = read(&data.join("overlay.toml"))?;
+    let overlay = overlay::Overlay::parse(&overlay_text)?;
+    let sources = Sources::fetch()?;
+    let (bytes, manifest) = generate(&sources, &overlay, &overlay_text)?;
+    let files: [(PathBuf, &[u8]); 2] =
+        [(data.join("catalog.bin"), &bytes), (data.join("manifest.json"), manifest.as_bytes())];
+    for (path, new) in files {
+        if !check {
+            std::fs::write(&path, new)
+                .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        } else if std::fs::read(&path).ok().as_deref() != Some(new) {
+            return Err(format!(
+                "{} is not what its sources give; run `cargo xtask catalog` and commit the result",
+                path.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+fn generate(
+    sources: &Sources,
+    overlay: &overlay::Overlay,
+    overlay_text: &str,
+) -> Result<(Vec<u8>, String), String> {
+    let authorization = iam::Authorization::load(sources)?;
+    overlay.check(&authorization)?;
+    let mut services = Vec::new();
+    let mut models = BTreeMap::new();
+    for id in sources.service_ids()? {
+        let model = sources.model(&id)?;
+        let mut service = shapes::service(&id, &model, overlay)?;
+        iam::map(&mut service, &model, &authorization, overlay)?;
+        traits::set(&mut service, overlay);
+        models.insert(id, (model["metadata"]["endpointPrefix"].as_str().unwrap_or_default()).to_owned());
+        services.push(service);
+    }
+    overlay.check_operations(&services)?;
+    let actions = authorization.actions();
+    let users = users(&services);
+    let endpoints = endpoints::table(sources, &models, overlay)?;
+    let bytes = index::encode(&Index {
+        services: &services,
+        actions: &actions,
+        users: &users,
+        endpoints: &endpoints,
+    })
+    .map_err(|error| error.to_string())?;
+    let manifest = manifest(&services, &actions, &bytes, overlay_text);
+    Ok((bytes, manifest))
+}
+
+fn users(services: &[Service]) -> Vec<ActionUsers> {
+    let mut users: BTreeMap<&str, BTreeSet<(u32, &str)>> = BTreeMap::new();
+    for (at, service) in services.iter().enumerate() {
+        for operation in &service.operations {
+            for needed in &operation.actions {
+                users.entry(&needed.action).or_default().insert((at as u32, &operation.name));
+            }
+        }
+    }
+    users
+        .into_iter()
+        .map(|(action, users)| ActionUsers {
+            action: action.to_owned(),
+            users: users.into_iter().map(|(at, name)| (at, name.to_owned())).collect(),
+        })
+        .collect()
+}
+
+fn manifest(services: &[Service], actions: &[PrefixActions], bytes: &[u8], overlay_text: &str) -> String {
+    let operations = || services.iter().flat_map(|service| &service.operations);
+    let protocol =
+        |wanted: Protocol| services.iter().filter(|service| service.protocols.contains(&wanted)).count();
+    let traits =
+        |test: fn(&durward_core::Traits) -> bool| operations().filter(|one| test(&one.traits)).count();
+    let packages: Vec<Value> = sources::PACKAGES
+        .iter()
+        .map(|package| {
+            json!({
+                "registry": package.registry.as_str(),
+                "name": package.name,
+                "version": package.version,
+                "sha256": package.sha256,
+                "licence": package.licence,
+            })
+        })
+        .collect();
+    let manifest = json!({
+        "packages": packages,
+        "overlay_sha256": sources::sha256(overlay_text.as_bytes()),
+        "index_sha256": sources::sha256(bytes),
+        "index_bytes": bytes.len(),
+        "services": services.len(),
+        "operations": operations().count(),
+        "operations_without_action": operations().filter(|one| one.actions.is_empty()).count(),
+        "shapes": services.iter().map(|service| service.shapes.len()).sum::<usize>(),
+        "iam_prefixes": actions.len(),
+        "iam_actions": actions.iter().map(|prefix| prefix.actions.len()).sum::<usize>(),
+        "services_speaking": {
+            "query": protocol(Protocol::Query),
+            "ec2": protocol(Protocol::Ec2),
+            "json10": protocol(Protocol::Json10),
+            "json11": protocol(Protocol::Json11),
+            "rest-json": protocol(Protocol::RestJson),
+            "rest-xml": protocol(Protocol::RestXml),
+            "rpc-v2-cbor": protocol(Protocol::RpcV2Cbor),
+        },
+        "operations_with_trait": {
+            "irreversible": traits(|one| one.irreversible),
+            "escalates": traits(|one| one.escalates),
+            "indirect": traits(|one| one.indirect),
+            "returns_credentials": traits(|one| one.returns_credentials),
+        },
+    });
+    // A manifest of strings and numbers always serialises.
+    let mut text = serde_json::to_string_pretty(&manifest).unwrap_or_default();
+    text.push('\n');
+    text
+}

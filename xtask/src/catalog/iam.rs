@@ -1,0 +1,343 @@
+//! Which IAM actions an operation needs, in the order of trust: the overlay, the action of the same name, the action whose
+//! documentation links to the operation, a few name rules. What is left has no action and is denied by default.
+
+use super::arns::{self, Members};
+use super::overlay::{Overlay, ServiceOverlay};
+use super::sources::Sources;
+use durward_catalog::index::PrefixActions;
+use durward_catalog::{ActionUse, ArnTemplate, Operation, Service};
+use durward_core::AccessLevel;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub struct Action {
+    /// `s3:GetObject`
+    pub full: String,
+    pub level: AccessLevel,
+    /// Resource types, and whether each is always checked.
+    types: Vec<(String, bool)>,
+}
+
+#[derive(Default)]
+struct Prefix {
+    /// By lower-case name.
+    actions: BTreeMap<String, Action>,
+    /// Resource type to ARN template, by lower-case key.
+    arns: BTreeMap<String, String>,
+}
+
+/// What the two packages say about IAM.
+pub struct Authorization {
+    prefixes: BTreeMap<String, Prefix>,
+    /// (prefix, lower-case operation) to the actions that link to its documentation.
+    links: BTreeMap<(String, String), BTreeSet<String>>,
+    /// Actions that depend on iam:PassRole.
+    pass_role: BTreeSet<String>,
+}
+
+impl Authorization {
+    pub fn load(sources: &Sources) -> Result<Self, String> {
+        let mut prefixes = BTreeMap::new();
+        for prefix in sources.iam_prefixes()? {
+            let mut entry = Prefix::default();
+            for (key, source) in sources.iam("actions", &prefix)?.as_object().into_iter().flatten() {
+                entry.actions.insert(key.to_ascii_lowercase(), action(&prefix, source)?);
+            }
+            for (key, source) in sources.iam("resourceTypes", &prefix)?.as_object().into_iter().flatten() {
+                let arn = source["arn"]
+                    .as_str()
+                    .ok_or_else(|| format!("resource type {prefix} {key} has no ARN"))?;
+                entry.arns.insert(key.to_ascii_lowercase(), arn.to_owned());
+            }
+            prefixes.insert(prefix, entry);
+        }
+        let (links, pass_role) = definition(&sources.definition()?);
+        Ok(Self { prefixes, links, pass_role })
+    }
+
+    /// The action `prefix:Name`, whatever its case.
+    pub fn action(&self, full: &str) -> Option<&Action> {
+        let (prefix, name) = full.split_once(':')?;
+        self.prefixes.get(prefix)?.actions.get(&name.to_ascii_lowercase())
+    }
+
+    pub fn actions(&self) -> Vec<PrefixActions> {
+        self.prefixes
+            .iter()
+            .filter(|(_, entry)| !entry.actions.is_empty())
+            .map(|(prefix, entry)| {
+                let name = |action: &Action| {
+                    action.full.split_once(':').map_or_else(String::new, |pair| pair.1.to_owned())
+                };
+                let mut actions: Vec<_> =
+                    entry.actions.values().map(|action| (name(action), action.level)).collect();
+                actions.sort_unstable();
+                PrefixActions { prefix: prefix.clone(), actions }
+            })
+            .collect()
+    }
+
+    fn has(&self, prefix: &str, name: &str) -> Option<&Action> {
+        self.prefixes.get(prefix)?.actions.get(&name.to_ascii_lowercase())
+    }
+}
+
+fn action(prefix: &str, source: &Value) -> Result<Action, String> {
+    let name = source["name"].as_str().unwrap_or_default();
+    // "Tagging, Write" is the level Tagging: the reference lists the special ones first.
+    let level = source["accessLevel"].as_str().and_then(|text| AccessLevel::parse(text.split(", ").next()?));
+    let types = source["resourceTypes"].as_array().into_iter().flatten();
+    Ok(Action {
+        full: format!("{prefix}:{name}"),
+        level: level
+            .ok_or_else(|| format!("{prefix}:{name} has the unknown level {}", source["accessLevel"]))?,
+        types: types
+            .map(|one| {
+                (one["name"].as_str().unwrap_or_default().to_ascii_lowercase(), one["required"] == true)
+            })
+            .filter(|(name, _)| !name.is_empty() && name != "*")
+            .collect(),
+    })
+}
+
+type Definition = (BTreeMap<(String, String), BTreeSet<String>>, BTreeSet<String>);
+
+fn definition(source: &Value) -> Definition {
+    let mut links: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    let mut pass_role = BTreeSet::new();
+    for (prefix, service) in source.as_object().into_iter().flatten() {
+        for (name, privilege) in service["privileges"].as_object().into_iter().flatten() {
+            let link = privilege["api_documentation_link"].as_str().unwrap_or_default();
+            if let Some((_, page)) = link.rsplit_once("/API_") {
+                let operation = page.split('.').next().unwrap_or_default().to_ascii_lowercase();
+                links.entry((prefix.clone(), operation)).or_default().insert(format!("{prefix}:{name}"));
+            }
+            let types = privilege["resource_types"].as_object().into_iter().flatten();
+            let mut dependents =
+                types.flat_map(|(_, one)| one["dependent_actions"].as_array().into_iter().flatten());
+            if dependents.any(|one| one == "iam:PassRole") {
+                pass_role.insert(format!("{prefix}:{name}"));
+            }
+        }
+    }
+    (links, pass_role)
+}
+
+/// Sets the service's IAM prefix and the actions of its operations.
+pub fn map(
+    service: &mut Service,
+    model: &Value,
+    authorization: &Authorization,
+    overlay: &Overlay,
+) -> Result<(), String> {
+    service.iam_prefix = prefix(service, model, authorization, overlay);
+    let reviewed = overlay.service(&service.id);
+    let mut mapped = Vec::with_capacity(service.operations.len());
+    for operation in &service.operations {
+        mapped.push(uses(service, operation, authorization, reviewed)?);
+    }
+    for (operation, actions) in service.operations.iter_mut().zip(mapped) {
+        operation.actions = actions;
+    }
+    Ok(())
+}
+
+/// The reviewed prefix, or of the names a service goes by the one that knows most of its operations.
+fn prefix(service: &Service, model: &Value, authorization: &Authorization, overlay: &Overlay) -> String {
+    if let Some(reviewed) = overlay.prefix(&service.id) {
+        return reviewed.to_owned();
+    }
+    let endpoint = model["metadata"]["endpointPrefix"].as_str().unwrap_or_default();
+    let mut best = (0, service.signing_name.as_str());
+    for candidate in [service.signing_name.as_str(), endpoint, service.id.as_str()] {
+        let known = service
+            .operations
+            .iter()
+            .filter(|operation| authorization.has(candidate, undated(&operation.name)).is_some())
+            .count();
+        if known > best.0 {
+            best = (known, candidate);
+        }
+    }
+    best.1.to_owned()
+}
+
+/// CloudFront's operations end in their API version: `GetDistribution2020_05_31`.
+fn undated(name: &str) -> &str {
+    let Some((start, date)) = name.len().checked_sub(10).and_then(|at| name.split_at_checked(at)) else {
+        return name;
+    };
+    let dated = date
+        .bytes()
+        .enumerate()
+        .all(|(at, byte)| if at == 4 || at == 7 { byte == b'_' } else { byte.is_ascii_digit() });
+    if dated { start } else { name }
+}
+
+fn uses(
+    service: &Service,
+    operation: &Operation,
+    authorization: &Authorization,
+    reviewed: Option<&ServiceOverlay>,
+) -> Result<Vec<ActionUse>, String> {
+    let members = Members::of(service, operation);
+    if service.iam_prefix == "apigateway" {
+        return Ok(api_gateway(operation, authorization, &members).into_iter().collect());
+    }
+    let mut uses: Vec<ActionUse> = Vec::new();
+    for action in actions(service, operation, authorization, reviewed) {
+        uses.extend(action_uses(action, operation, authorization, reviewed, &members));
+    }
+    let passes = uses.iter().any(|one| authorization.pass_role.contains(&one.action));
+    uses.extend(arns::pass_role(service, operation, &uses, passes, &members));
+    for extra in
+        reviewed.into_iter().flat_map(|one| &one.uses).filter(|one| one.operations.contains(&operation.name))
+    {
+        let action =
+            authorization.action(&extra.action).ok_or_else(|| format!("no action {}", extra.action))?;
+        let plain = match &extra.resources {
+            None => action_uses(action, operation, authorization, reviewed, &members),
+            Some(arns) => vec![ActionUse {
+                action: action.full.clone(),
+                access_level: action.level,
+                resources: arns.iter().map(|arn| arns::explicit(arn, &members)).collect(),
+                when_member: None,
+            }],
+        };
+        if extra.when.is_empty() {
+            uses.extend(plain);
+        } else {
+            let present = extra.when.iter().filter(|path| members.has(path));
+            uses.extend(present.flat_map(|path| {
+                plain.iter().map(|one| ActionUse { when_member: Some(path.clone()), ..one.clone() })
+            }));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    uses.retain(|one| seen.insert(format!("{one:?}")));
+    for one in &uses {
+        let paths =
+            one.resources.iter().flat_map(|arn| arn.fill.iter().map(|(_, path)| path).chain(&arn.arn_member));
+        for path in paths.chain(&one.when_member) {
+            if !members.has(path) {
+                return Err(format!("{}:{} has no input member {path}", service.id, operation.name));
+            }
+        }
+    }
+    Ok(uses)
+}
+
+fn actions<'a>(
+    service: &Service,
+    operation: &Operation,
+    authorization: &'a Authorization,
+    reviewed: Option<&ServiceOverlay>,
+) -> Vec<&'a Action> {
+    let prefix = service.iam_prefix.as_str();
+    let name = undated(&operation.name);
+    if let Some(listed) = reviewed.and_then(|one| one.operations.get(&operation.name)) {
+        return listed.iter().filter_map(|action| authorization.action(action)).collect();
+    }
+    if let Some(same) = authorization.has(prefix, name) {
+        return vec![same];
+    }
+    let key = (prefix.to_owned(), name.to_ascii_lowercase());
+    if let Some(linked) = authorization.links.get(&key)
+        && let [one] = linked.iter().collect::<Vec<_>>().as_slice()
+        && let Some(action) = authorization.action(one)
+    {
+        return vec![action];
+    }
+    alike(name).iter().find_map(|name| authorization.has(prefix, name)).into_iter().collect()
+}
+
+/// Other names under which IAM may know an operation.
+fn alike(name: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for whole in [name.strip_suffix("Batch"), name.strip_prefix("Batch")].into_iter().flatten() {
+        names.push(whole.to_owned());
+        names.extend(whole.strip_suffix("ies").map(|start| format!("{start}y")));
+        names.extend(whole.strip_suffix("es").map(str::to_owned));
+        names.extend(whole.strip_suffix('s').map(str::to_owned));
+    }
+    names.extend(name.strip_suffix("V2").map(str::to_owned));
+    names.extend(name.strip_prefix("Delete").map(|rest| format!("Put{rest}")));
+    names
+}
+
+/// What one action demands: a use for each resource type that is always checked, one for each optional type that the
+/// request names, or one whose optional types are alternatives.
+fn action_uses(
+    action: &Action,
+    operation: &Operation,
+    authorization: &Authorization,
+    reviewed: Option<&ServiceOverlay>,
+    members: &Members,
+) -> Vec<ActionUse> {
+    let prefix = action.full.split_once(':').map_or("", |pair| pair.0);
+    let arns_of = |name: &str| authorization.prefixes.get(prefix).and_then(|entry| entry.arns.get(name));
+    let one = |resources: Vec<ArnTemplate>, when_member: Option<String>| ActionUse {
+        action: action.full.clone(),
+        access_level: action.level,
+        resources,
+        when_member,
+    };
+    let candidates: Vec<(arns::Candidate, bool)> = action
+        .types
+        .iter()
+        .filter_map(|(name, required)| {
+            Some((arns::candidate(name, arns_of(name)?, operation, reviewed, members), *required))
+        })
+        .collect();
+    if candidates.iter().any(|(_, required)| *required) {
+        let mut uses = Vec::new();
+        for (at, (candidate, required)) in candidates.iter().enumerate() {
+            let shared = candidate.generic_member().filter(|member| {
+                let mut others = candidates.iter().enumerate().filter(|(other, _)| *other != at);
+                others.any(|(_, (other, _))| other.generic_member() == Some(member))
+            });
+            if let Some(member) = shared {
+                // Several types, one member for the ARN: it is of one of them.
+                uses.push(one(vec![arns::whole(member.to_owned())], None));
+            } else if *required {
+                uses.push(one(candidate.arns.clone(), None));
+            } else if candidate.filled
+                && let Some(when) = candidate.telling_member(members)
+            {
+                uses.push(one(candidate.arns.clone(), Some(when)));
+            }
+        }
+        return uses;
+    }
+    let (named, rest): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|(candidate, _)| candidate.filled);
+    if !named.is_empty() {
+        return vec![one(named.into_iter().flat_map(|(candidate, _)| candidate.arns).collect(), None)];
+    }
+    let by_arn = rest.iter().find_map(|(candidate, _)| candidate.generic_member().map(str::to_owned));
+    vec![one(by_arn.map(arns::whole).into_iter().collect(), None)]
+}
+
+/// API Gateway's actions are HTTP methods on the path of the call (Service Authorization Reference, "API Gateway management").
+fn api_gateway(operation: &Operation, authorization: &Authorization, members: &Members) -> Option<ActionUse> {
+    let action = authorization.has("apigateway", &operation.method)?;
+    let mut template = "arn:${Partition}:apigateway:${Region}::".to_owned();
+    let mut fill = Vec::new();
+    for segment in operation.path.split('/').skip(1) {
+        template.push('/');
+        match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            Some(label) => {
+                let wire = label.trim_end_matches('+');
+                let member = members.by_wire_name(wire)?;
+                template.push_str(&format!("${{{member}}}"));
+                fill.push((member.clone(), member));
+            }
+            None => template.push_str(segment),
+        }
+    }
+    Some(ActionUse {
+        action: action.full.clone(),
+        access_level: action.level,
+        resources: vec![ArnTemplate { template, fill, arn_member: None }],
+        when_member: None,
+    })
+}

@@ -1,0 +1,133 @@
+//! Runs botocore's endpoint rulesets (the Smithy rules engine), as far as plain regional requests need it.
+//!
+//! A function this file does not know makes its condition false, so an unexpected ruleset gives no endpoint rather than a
+//! wrong one.
+
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+type Scope = BTreeMap<String, Value>;
+
+/// The endpoint object of `ruleset` for `parameters`, with its URL filled in; `None` for an error rule or no rule.
+pub fn resolve(ruleset: &Value, parameters: &Scope, partition: &dyn Fn(&str) -> Value) -> Option<Value> {
+    let mut scope = Scope::new();
+    for (name, parameter) in ruleset["parameters"].as_object()? {
+        let value = parameters.get(name).cloned().unwrap_or_else(|| parameter["default"].clone());
+        if !value.is_null() {
+            scope.insert(name.clone(), value);
+        }
+    }
+    rules(ruleset["rules"].as_array()?, &scope, partition)?
+}
+
+/// The outer option: whether a rule matched; the inner: what it gave.
+fn rules(list: &[Value], scope: &Scope, partition: &dyn Fn(&str) -> Value) -> Option<Option<Value>> {
+    for rule in list {
+        let mut inner = scope.clone();
+        let holds = rule["conditions"].as_array()?.iter().all(|condition| {
+            let value = call(condition, &inner, partition);
+            let truth = !value.is_null() && value != Value::Bool(false);
+            if truth && let Some(name) = condition["assign"].as_str() {
+                inner.insert(name.to_owned(), value);
+            }
+            truth
+        });
+        if !holds {
+            continue;
+        }
+        return match rule["type"].as_str()? {
+            "tree" => rules(rule["rules"].as_array()?, &inner, partition),
+            "endpoint" => Some(Some(filled(&rule["endpoint"], &inner, partition))),
+            _ => Some(None),
+        };
+    }
+    None
+}
+
+fn filled(value: &Value, scope: &Scope, partition: &dyn Fn(&str) -> Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(template(text, scope)),
+        Value::Array(items) => items.iter().map(|item| filled(item, scope, partition)).collect(),
+        Value::Object(map) if map.contains_key("ref") || map.contains_key("fn") => {
+            evaluate(value, scope, partition)
+        }
+        Value::Object(map) => {
+            map.iter().map(|(key, item)| (key.clone(), filled(item, scope, partition))).collect()
+        }
+        other => other.clone(),
+    }
+}
+
+/// `{Region}` and `{PartitionResult#dnsSuffix}` replaced by what they stand for.
+fn template(text: &str, scope: &Scope) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((name, tail)) = after.split_once('}') else { break };
+        out.push_str(before);
+        let (variable, path) = name.split_once('#').unwrap_or((name, ""));
+        let value = scope.get(variable).map(|value| attribute(value, path)).unwrap_or_default();
+        out.push_str(value.as_str().unwrap_or_default());
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn evaluate(value: &Value, scope: &Scope, partition: &dyn Fn(&str) -> Value) -> Value {
+    match value {
+        Value::Object(map) => match map.get("ref").and_then(Value::as_str) {
+            Some(name) => scope.get(name).cloned().unwrap_or_default(),
+            None if map.contains_key("fn") => call(value, scope, partition),
+            None => value.clone(),
+        },
+        Value::String(text) => Value::String(template(text, scope)),
+        other => other.clone(),
+    }
+}
+
+fn call(condition: &Value, scope: &Scope, partition: &dyn Fn(&str) -> Value) -> Value {
+    let arguments: Vec<Value> = condition["argv"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|argument| evaluate(argument, scope, partition))
+        .collect();
+    let argument = |at: usize| arguments.get(at).cloned().unwrap_or_default();
+    match condition["fn"].as_str().unwrap_or_default() {
+        "isSet" => Value::Bool(!argument(0).is_null()),
+        "not" => Value::Bool(argument(0) == Value::Bool(false) || argument(0).is_null()),
+        "booleanEquals" | "stringEquals" => Value::Bool(!argument(0).is_null() && argument(0) == argument(1)),
+        "getAttr" => attribute(&argument(0), argument(1).as_str().unwrap_or_default()),
+        "aws.partition" => argument(0).as_str().map(partition).unwrap_or_default(),
+        "coalesce" => arguments.into_iter().find(|value| !value.is_null()).unwrap_or_default(),
+        "isValidHostLabel" => {
+            json!(argument(0).as_str().is_some_and(|text| is_label(text, argument(1) == true)))
+        }
+        _ => Value::Null,
+    }
+}
+
+/// `a.b[0]` of a value.
+fn attribute(value: &Value, path: &str) -> Value {
+    let mut at = value;
+    for step in path.split('.').filter(|step| !step.is_empty()) {
+        let (name, index) = step.split_once('[').map_or((step, None), |(name, rest)| (name, Some(rest)));
+        if !name.is_empty() {
+            at = &at[name];
+        }
+        if let Some(index) = index.and_then(|text| text.trim_end_matches(']').parse::<usize>().ok()) {
+            at = &at[index];
+        }
+    }
+    at.clone()
+}
+
+fn is_label(text: &str, dots: bool) -> bool {
+    if dots {
+        return text.split('.').all(|part| is_label(part, false));
+    }
+    (1..=63).contains(&text.len())
+        && !text.starts_with('-')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}

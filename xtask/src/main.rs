@@ -1,0 +1,31 @@
+//! Development tasks: `cargo xtask test` runs every suite, `cargo xtask catalog` generates the compiled index of AWS.
+//!
+//! A task prints what it does to standard output, its errors to standard error, and exits non-zero if anything failed.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool for developers")]
+
+mod catalog;
+mod suites;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask test [--only unit|python|js|go|java|rust]...
+       cargo xtask catalog [--check]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["test", options @ ..] => test::run(options),
+        ["catalog"] => catalog::run(false),
+        ["catalog", "--check"] => catalog::run(true),
+        _ => Err(USAGE.to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

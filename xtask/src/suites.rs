@@ -1,0 +1,206 @@
+//! The real-client suites: what each needs installed, and how it is run on the stage of `tests/peers/stage.py`.
+//!
+//! Everything is pinned by files beside the tests and installed into the suites' directory once; a changed pin installs anew.
+
+use crate::test::{Bench, Count};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub struct Suite {
+    /// As `--only` takes it, and the directory in `tests/suites`.
+    pub name: &'static str,
+    install: fn(&Bench) -> Result<(), String>,
+    /// The suite's command, to be run in its directory.
+    command: fn(&Bench) -> Vec<String>,
+}
+
+pub const ALL: [Suite; 5] = [
+    Suite { name: "python", install: install_python, command: python },
+    Suite { name: "js", install: install_js, command: js },
+    Suite { name: "go", install: install_go, command: go },
+    Suite { name: "java", install: install_java, command: java },
+    Suite { name: "rust", install: install_rust, command: rust },
+];
+
+/// The emulators every suite runs against: strict first, then broad.
+const KINDS: [&str; 2] = ["ministack", "moto"];
+
+const MAVEN: [&str; 2] = ["--batch-mode", "--no-transfer-progress"];
+
+/// Builds the gateway, installs what the suites need, and runs each against each emulator.
+pub fn run(bench: &Bench, suites: &[&Suite]) -> Result<Count, String> {
+    let gateway = build_gateway(bench)?;
+    for environment in ["ministack", "moto"] {
+        install_environment(bench, environment, &format!("tests/peers/{environment}.txt"))?;
+    }
+    install_environment(bench, "client", "tests/suites/python/requirements.txt")?;
+    let mut total = Count::default();
+    for suite in suites {
+        (suite.install)(bench)?;
+        for kind in KINDS {
+            total.add(
+                bench.step(&format!("{} on {kind}", suite.name), on_stage(bench, suite, kind, &gateway))?,
+            );
+        }
+    }
+    Ok(total)
+}
+
+fn on_stage(bench: &Bench, suite: &Suite, kind: &str, gateway: &Path) -> Command {
+    let mut command = bench.command(client_python(bench));
+    command
+        .arg(bench.clone.join("tests/peers/stage.py"))
+        .args(["--kind", kind, "--"])
+        .args((suite.command)(bench))
+        .env("DURWARD_BIN", gateway)
+        .current_dir(directory(bench, suite.name));
+    command
+}
+
+fn build_gateway(bench: &Bench) -> Result<PathBuf, String> {
+    let mut build = bench.command("cargo");
+    build.args(["build", "--locked", "--package", "durward", "--bin", "durward"]);
+    bench.prepare("build the gateway", build)?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| bench.clone.join("target"), PathBuf::from);
+    let binary = bench.clone.join(target).join("debug").join("durward");
+    if binary.is_file() { Ok(binary) } else { Err(format!("cargo built no {}", binary.display())) }
+}
+
+fn directory(bench: &Bench, suite: &str) -> PathBuf {
+    bench.clone.join("tests/suites").join(suite)
+}
+
+fn client_python(bench: &Bench) -> PathBuf {
+    bench.suites.join("client/bin/python")
+}
+
+fn text(path: impl AsRef<Path>) -> String {
+    path.as_ref().to_string_lossy().into_owned()
+}
+
+/// A virtual environment with exactly the pinned packages; made anew when the pins change.
+fn install_environment(bench: &Bench, name: &str, pins: &str) -> Result<(), String> {
+    once(bench, name, &[&bench.clone.join(pins)], || {
+        let place = bench.suites.join(name);
+        let mut make = bench.command("python3");
+        make.args(["-m", "venv", "--clear"]).arg(&place);
+        bench.prepare(&format!("make environment {name}"), make)?;
+        let mut install = bench.command(place.join("bin/python"));
+        install.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--requirement",
+            pins,
+        ]);
+        bench.prepare(&format!("install {name}"), install)
+    })
+}
+
+/// Runs `install` unless it has run with the same pins: their text is kept beside what was installed.
+fn once(
+    bench: &Bench,
+    name: &str,
+    pins: &[&Path],
+    install: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
+    let mut wanted = String::new();
+    for pin in pins {
+        wanted += &std::fs::read_to_string(pin)
+            .map_err(|error| format!("cannot read {}: {error}", pin.display()))?;
+    }
+    let stamp = bench.suites.join(format!("{name}.installed"));
+    if std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        return Ok(());
+    }
+    install()?;
+    std::fs::write(&stamp, wanted).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
+}
+
+fn install_python(bench: &Bench) -> Result<(), String> {
+    install_environment(bench, "cli", "tests/suites/python/cli.txt")
+}
+
+fn python(bench: &Bench) -> Vec<String> {
+    [&text(client_python(bench)), "-m", "pytest"].map(str::to_owned).into()
+}
+
+fn install_js(bench: &Bench) -> Result<(), String> {
+    let here = directory(bench, "js");
+    let place = bench.suites.join("js");
+    once(bench, "js", &[&here.join("package-lock.json")], || {
+        std::fs::create_dir_all(&place)
+            .map_err(|error| format!("cannot make {}: {error}", place.display()))?;
+        for file in ["package.json", "package-lock.json"] {
+            std::fs::copy(here.join(file), place.join(file))
+                .map_err(|error| format!("cannot copy {file}: {error}"))?;
+        }
+        let mut install = bench.command("npm");
+        install.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&place);
+        bench.prepare("install js", install)
+    })?;
+    // node finds modules in the directories above a test file, nowhere else
+    let link = here.join("node_modules");
+    if std::fs::read_link(&link).is_ok_and(|to| to == place.join("node_modules")) {
+        return Ok(());
+    }
+    if link.is_symlink() {
+        std::fs::remove_file(&link).map_err(|error| format!("cannot replace {}: {error}", link.display()))?;
+    }
+    std::os::unix::fs::symlink(place.join("node_modules"), &link)
+        .map_err(|error| format!("cannot link {}: {error}", link.display()))
+}
+
+fn js(_: &Bench) -> Vec<String> {
+    ["node", "--test", "--test-reporter=spec", "--test-concurrency=1"].map(str::to_owned).into()
+}
+
+fn install_go(bench: &Bench) -> Result<(), String> {
+    let here = directory(bench, "go");
+    once(bench, "go", &[&here.join("go.sum")], || {
+        let mut download = bench.command("go");
+        download.args(["mod", "download"]).current_dir(&here);
+        bench.prepare("install go", download)
+    })
+}
+
+fn go(_: &Bench) -> Vec<String> {
+    ["go", "test", "-mod=readonly", "-count=1", "-v", "./..."].map(str::to_owned).into()
+}
+
+fn install_java(bench: &Bench) -> Result<(), String> {
+    let mut build = bench.command("mvn");
+    build.args(MAVEN).arg(java_target(bench)).arg("test-compile").current_dir(directory(bench, "java"));
+    bench.prepare("build java", build)
+}
+
+fn java(bench: &Bench) -> Vec<String> {
+    let mut command: Vec<String> = std::iter::once("mvn").chain(MAVEN).map(str::to_owned).collect();
+    command.extend([java_target(bench), "test".to_owned()]);
+    command
+}
+
+fn java_target(bench: &Bench) -> String {
+    format!("-Dsuite.target={}", text(bench.suites.join("java-target")))
+}
+
+fn install_rust(bench: &Bench) -> Result<(), String> {
+    let mut build = bench.command("cargo");
+    build
+        .args(["test", "--locked", "--no-run", "--target-dir"])
+        .arg(rust_target(bench))
+        .current_dir(directory(bench, "rust"));
+    bench.prepare("build rust", build)
+}
+
+fn rust(bench: &Bench) -> Vec<String> {
+    let target = text(rust_target(bench));
+    ["cargo", "test", "--locked", "--target-dir", &target].map(str::to_owned).into()
+}
+
+fn rust_target(bench: &Bench) -> PathBuf {
+    bench.suites.join("rust-target")
+}

@@ -1,0 +1,283 @@
+//! `cargo xtask test`: format, lints, unit tests, then the real-client suites, each runner's closing lines, and one total.
+//!
+//! A step that cannot run has failed; nothing is skipped because a tool is missing.
+
+use crate::suites::{self, Suite};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// How many tests a step ran, by its runner's own count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    pub passed: u32,
+    pub failed: u32,
+}
+
+/// Runs everything, or only the named parts.
+pub fn run(options: &[&str]) -> Result<(), String> {
+    let parts = chosen(options)?;
+    let bench = Bench::open()?;
+    let mut total = Count::default();
+    if parts.contains(&"unit") {
+        total.add(unit(&bench)?);
+    }
+    let suites: Vec<&Suite> = suites::ALL.iter().filter(|suite| parts.contains(&suite.name)).collect();
+    if !suites.is_empty() {
+        total.add(suites::run(&bench, &suites)?);
+    }
+    println!("\n{} passed, {} failed", total.passed, total.failed);
+    match total {
+        Count { failed: 0, passed: 1.. } => Ok(()),
+        Count { failed: 0, .. } => Err("no test ran".to_owned()),
+        Count { failed, .. } => Err(format!("{failed} failed; the logs are in {}", bench.logs.display())),
+    }
+}
+
+fn chosen<'a>(options: &[&'a str]) -> Result<Vec<&'a str>, String> {
+    let known: Vec<&str> =
+        std::iter::once("unit").chain(suites::ALL.iter().map(|suite| suite.name)).collect();
+    let mut parts = Vec::new();
+    let mut words = options.iter();
+    while let Some(word) = words.next() {
+        if *word != "--only" {
+            return Err(format!("unknown option `{word}`; {}", crate::USAGE));
+        }
+        match words.next() {
+            Some(part) if known.contains(part) => parts.push(*part),
+            Some(part) => return Err(format!("`--only {part}` is none of {}", known.join(", "))),
+            None => return Err(format!("`--only` needs one of {}", known.join(", "))),
+        }
+    }
+    Ok(if parts.is_empty() { known } else { parts })
+}
+
+fn unit(bench: &Bench) -> Result<Count, String> {
+    let cargo = |arguments: &[&str]| {
+        let mut command = bench.command("cargo");
+        command.args(arguments);
+        command
+    };
+    let mut total = Count::default();
+    total.add(bench.check("format", cargo(&["fmt", "--all", "--check"]))?);
+    let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    total.add(bench.check("lints", cargo(&lints))?);
+    total.add(bench.step("unit", cargo(&["test", "--workspace", "--locked"]))?);
+    Ok(total)
+}
+
+impl Count {
+    pub fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// Where the steps run: the clone, the suites' directory, and the logs in it.
+pub struct Bench {
+    pub clone: PathBuf,
+    pub suites: PathBuf,
+    pub logs: PathBuf,
+}
+
+impl Bench {
+    fn open() -> Result<Self, String> {
+        let clone = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .ok_or("xtask is not in a workspace")?
+            .to_path_buf();
+        let suites = match std::env::var_os("DURWARD_SUITES") {
+            Some(directory) if !directory.is_empty() => PathBuf::from(directory),
+            _ => clone.join(".suites"),
+        };
+        let logs = suites.join("logs");
+        std::fs::create_dir_all(&logs).map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
+        Ok(Self { clone, suites, logs })
+    }
+
+    /// A command that runs in the clone.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.clone).env("DURWARD_SUITES", &self.suites);
+        command
+    }
+
+    /// Runs a step that has no test count of its own: it is one test.
+    pub fn check(&self, name: &str, command: Command) -> Result<Count, String> {
+        let (succeeded, _) = self.run(name, command)?;
+        let count = if succeeded { Count { passed: 1, failed: 0 } } else { Count { passed: 0, failed: 1 } };
+        println!("    {}", if succeeded { "ok" } else { "FAILED" });
+        Ok(count)
+    }
+
+    /// Runs a step whose runner counts its tests; prints the runner's closing lines.
+    pub fn step(&self, name: &str, command: Command) -> Result<Count, String> {
+        let (succeeded, output) = self.run(name, command)?;
+        let mut count = Count::default();
+        for line in output.lines() {
+            if let Some(closing) = read_closing_line(line) {
+                println!("    {}", plain(line).trim());
+                count.add(closing);
+            }
+        }
+        // a runner that failed without naming a failed test (it did not compile, say) is a failure too
+        if !succeeded && count.failed == 0 {
+            count.failed = 1;
+        }
+        if succeeded && count == Count::default() {
+            println!("    {name} exited 0 and ran no test: counted as a failure");
+            count.failed = 1;
+        }
+        Ok(count)
+    }
+
+    /// Prepares something; failing ends the run.
+    pub fn prepare(&self, name: &str, command: Command) -> Result<(), String> {
+        match self.run(name, command)? {
+            (true, _) => Ok(()),
+            (false, _) => Err(format!("{name} failed; see {}", self.log(name).display())),
+        }
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.logs.join(format!("{}.log", name.replace(' ', "-")))
+    }
+
+    fn run(&self, name: &str, mut command: Command) -> Result<(bool, String), String> {
+        println!("\n=== {name}");
+        let began = Instant::now();
+        let path = self.log(name);
+        let describe = |error| format!("cannot write {}: {error}", path.display());
+        let log = File::create(&path).map_err(describe)?;
+        let errors = log.try_clone().map_err(describe)?;
+        let program = command.get_program().to_string_lossy().into_owned();
+        let status = command
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .status()
+            .map_err(|error| format!("cannot run `{program}` for {name}: {error}"))?;
+        let bytes =
+            std::fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let output = String::from_utf8_lossy(&bytes).into_owned();
+        if !status.success() {
+            let lines: Vec<&str> = output.lines().collect();
+            for line in lines.iter().skip(lines.len().saturating_sub(120)) {
+                println!("    | {line}");
+            }
+        }
+        println!("    {} in {:.0} s", status, began.elapsed().as_secs_f64());
+        Ok((status.success(), output))
+    }
+}
+
+/// Reads the closing line of cargo test, pytest, node's runner, Maven Surefire, or our own Go summary.
+fn read_closing_line(line: &str) -> Option<Count> {
+    let line = plain(line);
+    let line = line.trim();
+    if let Some(rest) = line.strip_prefix("test result: ") {
+        return Some(Count { passed: before(rest, "passed")?, failed: before(rest, "failed")? });
+    }
+    if let Some(rest) =
+        line.strip_prefix("[INFO] Tests run: ").or_else(|| line.strip_prefix("[ERROR] Tests run: "))
+        && !line.contains("Time elapsed")
+    {
+        let after = |word: &str| rest.split(word).nth(1).and_then(leading_number);
+        let failed = after("Failures: ")? + after("Errors: ")?;
+        return Some(Count { passed: leading_number(rest)? - failed - after("Skipped: ")?, failed });
+    }
+    if let Some(rest) = line.strip_prefix("ℹ pass ").or_else(|| line.strip_prefix("# pass ")) {
+        return Some(Count { passed: leading_number(rest)?, failed: 0 });
+    }
+    if let Some(rest) = line.strip_prefix("ℹ fail ").or_else(|| line.strip_prefix("# fail ")) {
+        return Some(Count { passed: 0, failed: leading_number(rest)? });
+    }
+    // go test -v: one line for each test; subtests are indented and belong to theirs
+    if line.starts_with("--- PASS: ") {
+        return Some(Count { passed: 1, failed: 0 });
+    }
+    if line.starts_with("--- FAIL: ") {
+        return Some(Count { passed: 0, failed: 1 });
+    }
+    let bare = line.trim_matches(|c| c == '=' || c == ' ');
+    if bare.contains(" in ") && bare.ends_with('s') && (bare.contains(" passed") || bare.contains(" failed"))
+    {
+        let errors = before(bare, "error").or_else(|| before(bare, "errors")).unwrap_or(0);
+        let failed = before(bare, "failed").unwrap_or(0) + errors;
+        return Some(Count { passed: before(bare, "passed").unwrap_or(0), failed });
+    }
+    None
+}
+
+fn leading_number(text: &str) -> Option<u32> {
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+/// The number right before the word.
+fn before(text: &str, word: &str) -> Option<u32> {
+    let words: Vec<&str> = text.split_whitespace().map(|part| part.trim_matches([',', ';', '.'])).collect();
+    words.windows(2).find(|pair| pair.get(1) == Some(&word)).and_then(|pair| pair.first()?.parse().ok())
+}
+
+/// The line without terminal colours.
+fn plain(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        if character == '\u{1b}' {
+            for skipped in characters.by_ref() {
+                if skipped.is_ascii_alphabetic() {
+                    break;
+                }
+            }
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_closing_line_of_every_runner() {
+        let read = |line| read_closing_line(line).map(|count| (count.passed, count.failed));
+        assert_eq!(
+            read("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out"),
+            Some((3, 2))
+        );
+        assert_eq!(read("2 failed, 64 passed, 3 skipped in 7.13s"), Some((64, 2)));
+        assert_eq!(read("= 1 failed, 2 passed, 3 errors in 0.50s ="), Some((2, 4)));
+        assert_eq!(read("\u{1b}[32m5 passed in 3.03s\u{1b}[0m"), Some((5, 0)));
+        assert_eq!(read("\u{1b}[34mℹ pass 12\u{1b}[39m"), Some((12, 0)));
+        assert_eq!(read("# fail 1"), Some((0, 1)));
+        assert_eq!(read("[INFO] Tests run: 9, Failures: 0, Errors: 0, Skipped: 1"), Some((8, 0)));
+        assert_eq!(read("[ERROR] Tests run: 9, Failures: 2, Errors: 1, Skipped: 0"), Some((6, 3)));
+        assert_eq!(read("--- PASS: TestSignsIn (0.02s)"), Some((1, 0)));
+        assert_eq!(read("--- FAIL: TestSignsIn (0.02s)"), Some((0, 1)));
+    }
+
+    #[test]
+    fn takes_nothing_else_for_a_closing_line() {
+        for line in [
+            "[INFO] Tests run: 1, Failures: 0, Errors: 0, Skipped: 0, Time elapsed: 0.082 s -- in durward.ProbeTest",
+            "5.07s call     test_messaging.py::test_topic_fans_out_to_a_queue",
+            "test_x passed",
+            "",
+        ] {
+            assert_eq!(read_closing_line(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn refuses_an_unknown_part() {
+        assert!(chosen(&["--only", "cobol"]).is_err());
+        assert!(chosen(&["--fast"]).is_err());
+        assert!(chosen(&["--only"]).is_err());
+        assert_eq!(chosen(&["--only", "go"]), Ok(vec!["go"]));
+    }
+}
