@@ -63,7 +63,7 @@ def build(shape, full, name="", depth=0, seen=()):
         text = VALUES.get(name) if depth <= 1 or name in ("Statement", "Key") else None
         if text is None:
             text = shape.enum[0] if shape.enum else ("arn:aws:iam::111122223333:role/x" if name.endswith("Arn") else f"v{depth}-{name[:20]}")
-        if name in ("CopySource", "RenameSource") and depth == 1:
+        if name in ("CopySource", "RenameSource", "UserData") and depth == 1:
             return text, ANY  # botocore encodes it
         if shape.serialization.get("jsonvalue"):
             return {"a": 1}, ANY

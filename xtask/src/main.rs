@@ -1,8 +1,10 @@
-//! Development tasks: `cargo xtask test` runs every suite, `cargo xtask catalog` generates the compiled index of AWS.
+//! Development tasks: `cargo xtask test` runs every suite, `cargo xtask bench` measures the gateway beside its peers,
+//! `cargo xtask catalog` generates the compiled index of AWS.
 //!
 //! A task prints what it does to standard output, its errors to standard error, and exits non-zero if anything failed.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool for developers")]
 
+mod bench;
 mod catalog;
 mod suites;
 mod test;
@@ -10,6 +12,7 @@ mod test;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask test [--only unit|python|js|go|java|rust]...
+       cargo xtask bench [--rounds N]
        cargo xtask catalog [--check]";
 
 fn main() -> ExitCode {
@@ -17,6 +20,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["test", options @ ..] => test::run(options),
+        ["bench", options @ ..] => bench::run(options),
         ["catalog"] => catalog::run(false),
         ["catalog", "--check"] => catalog::run(true),
         _ => Err(USAGE.to_owned()),

@@ -134,7 +134,7 @@ fn code(reason: Reason, wire: &Wire) -> &'static str {
         Reason::MissingAuthentication if wire.s3 => "AccessDenied",
         Reason::MissingAuthentication if short => "MissingAuthenticationToken",
         Reason::MissingAuthentication => "MissingAuthenticationTokenException",
-        Reason::InvalidToken if wire.s3 => "InvalidToken",
+        Reason::InvalidToken if wire.s3 => "InvalidAccessKeyId",
         Reason::InvalidToken if wire.sts => "InvalidIdentityToken",
         Reason::InvalidToken if ec2 => "AuthFailure",
         Reason::InvalidToken if short => "InvalidClientTokenId",
@@ -189,6 +189,7 @@ fn status(reason: Reason, wire: &Wire) -> StatusCode {
             StatusCode::BAD_REQUEST
         }
         // json services answer 400 for everything; STS sign-in errors are 400 as well.
+        Reason::InvalidToken if wire.s3 => StatusCode::FORBIDDEN,
         Reason::ExpiredToken | Reason::InvalidToken if wire.sts || wire.s3 => StatusCode::BAD_REQUEST,
         _ if json => StatusCode::BAD_REQUEST,
         _ => StatusCode::FORBIDDEN,

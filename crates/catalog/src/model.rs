@@ -60,7 +60,7 @@ pub struct Operation {
 }
 
 /// One IAM action that an operation needs, and on which resources.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActionUse {
     /// `s3:GetObject`.
     pub action: String,
@@ -72,7 +72,7 @@ pub struct ActionUse {
 }
 
 /// `arn:${Partition}:dynamodb:${Region}:${Account}:table/${TableName}` with the members that fill it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArnTemplate {
     pub template: String,
     /// Placeholder to input member (top-level model name, or a path with `.` and `[]`: `RequestItems{}` are map keys,

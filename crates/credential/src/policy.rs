@@ -102,7 +102,12 @@ fn by_resources(operation: &Operation) -> Result<Statements<'_>, PolicyError> {
             Resource::Arn(arn) => resource_pattern(arn)?,
             Resource::McpTool { .. } | Resource::McpServer(_) => return Err(PolicyError::NotAws),
         };
-        by_action.entry(&demand.action).or_default().insert(pattern);
+        let patterns = by_action.entry(&demand.action).or_default();
+        // CreateLogGroup and DescribeLogGroups are authorised on the group's ARN without `:*`, everything else with it.
+        if let Some(group) = pattern.strip_suffix(":*").filter(|group| group.contains(":logs:")) {
+            patterns.insert(group.to_owned());
+        }
+        patterns.insert(pattern);
     }
     if by_action.is_empty() {
         return Err(PolicyError::NoDemand);
@@ -137,8 +142,8 @@ fn is_action(text: &str) -> bool {
     })
 }
 
-/// `arn` as an IAM pattern that matches exactly it. Two suffixes that the catalog makes stay wildcards: `-??????` of a
-/// secret (Secrets Manager appends six random characters) and `:*` of a log group (its own ARN form).
+/// `arn` as an IAM pattern that matches exactly it. What the decoder makes stays a wildcard: `-??????` of a
+/// secret (Secrets Manager appends six random characters), `:*` of a log group (its own ARN form) and `instance/*`.
 fn resource_pattern(arn: &str) -> Result<String, PolicyError> {
     let refuse = || PolicyError::Arn(arn.to_owned());
     let mut parts = arn.splitn(6, ':');
@@ -173,6 +178,8 @@ fn resource_pattern(arn: &str) -> Result<String, PolicyError> {
 
 fn split_wild_suffix<'a>(service: &str, resource: &'a str) -> (&'a str, &'a str) {
     let suffix = match service {
+        // An instance that RunInstances has yet to make; no instance can be named `*`.
+        "ec2" if resource == "instance/*" => return resource.split_at("instance/".len()),
         "secretsmanager" if resource.starts_with("secret:") => "-??????",
         "logs" if resource.starts_with("log-group:") => ":*",
         _ => return (resource, ""),

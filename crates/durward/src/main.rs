@@ -78,7 +78,7 @@ enum Policy {
     Explain {
         dir: PathBuf,
         #[command(flatten)]
-        question: policy_commands::ExplainArgs,
+        question: Box<policy_commands::ExplainArgs>,
     },
 }
 

@@ -16,7 +16,13 @@ use std::{
 pub fn check(dir: &Path, out: &mut impl Write) -> io::Result<u8> {
     match PolicySet::load(dir, Catalog::embedded()) {
         Ok(set) => {
-            writeln!(out, "{}: {}, version {}, no problem found", dir.display(), counted(set.len(), "policy", "policies"), set.version())?;
+            writeln!(
+                out,
+                "{}: {}, version {}, no problem found",
+                dir.display(),
+                counted(set.len(), "policy", "policies"),
+                set.version()
+            )?;
             Ok(0)
         }
         Err(error) => {

@@ -166,15 +166,14 @@ fn connections(config: &Config) -> Vec<ConnectionConfig> {
 /// The STS endpoint of a region: the emulator, or AWS's regional one from our tables.
 fn sts_endpoint(emulator: Option<Origin>) -> StsEndpoint {
     Arc::new(move |region| {
-        let url = match &emulator {
-            Some(emulator) => emulator.url(),
-            None => {
-                let endpoint = Catalog::embedded().endpoint("sts", region);
-                format!(
-                    "https://{}",
-                    endpoint.ok_or_else(|| format!("no STS endpoint is known in region `{region}`"))?.host
-                )
-            }
+        let url = if let Some(emulator) = &emulator {
+            emulator.url()
+        } else {
+            let endpoint = Catalog::embedded().endpoint("sts", region);
+            format!(
+                "https://{}",
+                endpoint.ok_or_else(|| format!("no STS endpoint is known in region `{region}`"))?.host
+            )
         };
         format!("{url}/").parse().map_err(|_error| format!("`{url}` is not a URL"))
     })

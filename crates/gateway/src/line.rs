@@ -2,8 +2,10 @@
 //! its own, and only this module can make them: an operation that was not decided, or whose intent is not durable,
 //! cannot be forwarded because the [`Lent`] it would need does not exist.
 //!
-//!     accept -> identify -> decode -> decide -> (approve) -> record intent -> lend credential
-//!            -> forward -> mask -> record outcome -> answer
+//! ```text
+//! accept -> identify -> decode -> decide -> (approve) -> record intent -> lend credential
+//!        -> forward -> mask -> record outcome -> answer
+//! ```
 
 use crate::answer::{Answer, AnswerBody, recorded_stream};
 use crate::body::{Body, full};

@@ -55,7 +55,7 @@ impl Fetch for Outward {
 }
 
 impl durward_credential::Transport for Outward {
-    fn send<'a>(&'a self, request: Request<Bytes>) -> Pending<'a, Response<Bytes>> {
+    fn send(&self, request: Request<Bytes>) -> Pending<'_, Response<Bytes>> {
         Box::pin(self.call(request))
     }
 }

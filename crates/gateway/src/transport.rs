@@ -276,14 +276,11 @@ pub fn is_public(address: IpAddr) -> bool {
                 }
                 _ => None,
             });
-            match mapped {
-                Some(v4) => is_public(IpAddr::V4(v4)),
-                None => {
-                    let first = v6.segments()[0];
-                    // 2000::/3 is what is routed on the internet.
-                    first & 0xe000 == 0x2000
-                }
+            if let Some(v4) = mapped {
+                return is_public(IpAddr::V4(v4));
             }
+            // 2000::/3 is what is routed on the internet.
+            v6.segments()[0] & 0xe000 == 0x2000
         }
     }
 }

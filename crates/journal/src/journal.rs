@@ -175,10 +175,7 @@ fn recover(disk: &mut dyn Disk, dir: &Path) -> Result<(Tip, Chain, Option<Recove
     let Some(&last) = numbers.last() else {
         return Ok((begin_segment(disk, dir, 1, &Chain::START)?, Chain::START, None));
     };
-    let (chain, end, tail) = match walk(dir, last, true)? {
-        Some(walked) => walked,
-        None => return restart(disk, dir, last),
-    };
+    let Some((chain, end, tail)) = walk(dir, last, true)? else { return restart(disk, dir, last) };
     let path = dir.join(file_name(last));
     let mut file = disk.open(&path).map_err(|error| JournalError::failed("open", &path, error))?;
     if tail.is_some() {

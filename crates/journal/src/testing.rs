@@ -148,7 +148,7 @@ pub(crate) fn one_of_each() -> Vec<Record> {
 
 /// Options whose sync delay never passes within a test.
 pub(crate) fn options() -> Options {
-    Options { sync_delay: Duration::from_secs(3600), ..Options::default() }
+    Options { sync_delay: Duration::from_hours(1), ..Options::default() }
 }
 
 /// The marks of all outcomes in `dir`, in order.

@@ -37,8 +37,9 @@ fn policies(count: usize) -> String {
             ),
             _ => writeln!(
                 text,
-                "permit (principal == Caller::\"corp/u{number}\", action == Aws::Action::\"dynamodb:GetItem\", resource) \
-                 when {{ principal.kind == \"workload\" }};"
+                "permit (principal == Caller::\"corp/u{}\", action == Aws::Action::\"dynamodb:GetItem\", resource) \
+                 when {{ principal.kind == \"workload\" }};",
+                number % 1_000
             ),
         };
     }
@@ -56,9 +57,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let caller = Caller {
             provider: "corp".to_owned(),
             issuer: "https://login.example.com".to_owned(),
-            subject: "bob".to_owned(),
+            subject: "u4".to_owned(),
             kind: CallerKind::Workload,
-            groups: (0..4).map(|group| format!("g{}", group * 5)).collect(),
+            groups: (0..4).map(|group| format!("g{group}")).collect(),
             act: Vec::new(),
         };
         let facts = Facts {
@@ -66,11 +67,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             source_ip: IpAddr::from([10, 0, 0, 1]),
             now: OffsetDateTime::from_unix_timestamp(1_800_000_000)?,
         };
-        for (action, level) in [
-            ("s3:GetObject", AccessLevel::Read),
-            ("s3:PutObject", AccessLevel::Write),
-            ("s3:DeleteObject", AccessLevel::Write),
-            ("dynamodb:GetItem", AccessLevel::Read),
+        for (action, level, resource) in [
+            ("s3:GetObject", AccessLevel::Read, "arn:aws:s3:::b0/key"),
+            ("s3:PutObject", AccessLevel::Write, "arn:aws:s3:::b1/key"),
+            ("s3:DeleteObject", AccessLevel::Write, "arn:aws:s3:::b3/p3/key"),
+            ("dynamodb:GetItem", AccessLevel::Read, "arn:aws:dynamodb:eu-central-1:000000000002:table/T"),
         ] {
             let operation = Operation {
                 door: Door::Aws,
@@ -78,10 +79,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 name: "GetObject".to_owned(),
                 demands: vec![Demand {
                     action: action.to_owned(),
-                    resource: Resource::Arn("arn:aws:s3:::b5/p8/key".to_owned()),
+                    resource: Resource::Arn(resource.to_owned()),
                     access_level: level,
                 }],
-                parameters: serde_json::json!({ "Bucket": "b5", "Key": "p8/key" }),
+                parameters: serde_json::json!({ "Bucket": "b3", "Key": "p3/key" }),
                 sensitive: Vec::new(),
                 region: Some("eu-central-1".to_owned()),
                 account: Some("000000000002".to_owned()),

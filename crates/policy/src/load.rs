@@ -43,6 +43,7 @@ struct Parsed<'a> {
     policy: Policy,
     id: String,
     offset: usize,
+    line: usize,
     text: String,
 }
 
@@ -90,13 +91,12 @@ pub(crate) fn load_unvalidated(
 }
 
 fn finish(parsed: Parsed<'_>, reading: Reading, approval: Option<Approval>) -> Checked {
-    let line = parsed.source.text[..parsed.offset].matches('\n').count() + 1;
     let reason = parsed.policy.annotation("reason").map(str::trim).filter(|text| !text.is_empty());
     Checked {
         reason: reason.map(str::to_owned),
         id: parsed.id,
         file: parsed.source.path.clone(),
-        line,
+        line: parsed.line,
         policy: parsed.policy,
         approval,
         reading,
@@ -129,24 +129,35 @@ fn parse<'a>(sources: &'a [Source], problems: &mut Vec<Problem>) -> Vec<Parsed<'
             .map(|policy| (policy.id().to_string().trim_start_matches("policy").parse().unwrap_or(0), policy))
             .collect();
         policies.sort_by_key(|(number, _)| *number);
-        let mut cursor = 0;
+        let (mut cursor, mut line) = (0, 1);
         for (number, policy) in policies {
             let text = policy.to_cedar().unwrap_or_default();
             let offset =
                 source.text.get(cursor..).and_then(|rest| rest.find(&text)).map_or(cursor, |at| cursor + at);
+            let newlines = |from: usize, to: usize| {
+                source.text.get(from..to).map_or(0, |part| part.matches('\n').count())
+            };
+            line += newlines(cursor, offset);
+            let first_line = line;
             cursor = offset + text.len();
+            line += newlines(offset, cursor);
             let id = policy
                 .annotation("id")
                 .map_or_else(|| format!("{}.{}", source.stem, number + 1), |id| id.trim().to_owned());
-            let parsed =
-                Parsed { source, policy: policy.new_id(PolicyId::new(&id)), id: id.clone(), offset, text };
+            let parsed = Parsed {
+                source,
+                policy: policy.new_id(PolicyId::new(&id)),
+                id: id.clone(),
+                offset,
+                line: first_line,
+                text,
+            };
             if id.is_empty() {
                 problems
                     .push(parsed.problem("@id").says("@id is empty").help("name the policy or remove @id"));
                 continue;
             }
-            let line = source.text[..offset].matches('\n').count() + 1;
-            let place = format!("{}:{line}", source.path.display());
+            let place = format!("{}:{first_line}", source.path.display());
             if let Some(first) = ids.get(&id) {
                 problems.push(
                     parsed

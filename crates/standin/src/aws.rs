@@ -334,7 +334,8 @@ impl State {
             Fault(StatusCode::NOT_FOUND, code, "The specified bucket or key does not exist".to_owned())
         };
         if bucket.is_empty() {
-            let names: String = self.buckets.keys().map(|name| format!("<Bucket><Name>{name}</Name><CreationDate>2026-11-21T00:00:00.000Z</CreationDate></Bucket>")).collect();
+            let names: Vec<String> = self.buckets.keys().map(|name| format!("<Bucket><Name>{name}</Name><CreationDate>2026-11-21T00:00:00.000Z</CreationDate></Bucket>")).collect();
+            let names = names.concat();
             return Ok(xml(format!(
                 "<ListAllMyBucketsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Owner><ID>standin</ID></Owner><Buckets>{names}</Buckets></ListAllMyBucketsResult>"
             )));
@@ -464,7 +465,7 @@ fn form(body: &Bytes) -> BTreeMap<String, String> {
 
 fn random_text(bytes: usize) -> String {
     let mut random = vec![0; bytes];
-    // Without randomness there is no stand-in worth starting: the secret stays all zeros and no signature of ours fits by luck.
+    // Without randomness the text is empty, and no session is worth anything: this is a stand-in, not a service.
     if rand::fill(&mut random).is_err() {
         random.clear();
     }

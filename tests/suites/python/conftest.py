@@ -7,6 +7,7 @@ from pathlib import Path
 
 import boto3
 import botocore.config
+import botocore.session
 import pytest
 from botocore.exceptions import ClientError
 
@@ -44,7 +45,7 @@ def sessions():
                     f"[profile {caller}]\nregion = {REGION}\nrole_arn = {ROLE_ARN}\nrole_session_name = {caller}\n"
                     f"web_identity_token_file = {STAGE}/{caller}.jwt\n"
                 )
-                core = __import__("botocore.session").session.Session(profile=caller)
+                core = botocore.session.Session(profile=caller)
                 core.set_config_variable("config_file", str(config))
                 made[caller] = boto3.session.Session(botocore_session=core)
         return made[caller]

@@ -1,12 +1,14 @@
 """A denied call, in every wire protocol: the SDK's typed AccessDenied, our words, one attempt, nothing upstream."""
 
-import io
-import os
+import hashlib
+import socket
 
 import boto3
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 
-from conftest import ACCOUNT, EXCHANGE_ID, REGION, STAGE
+from conftest import ACCOUNT, EXCHANGE_ID, GATEWAY_URL, REGION, STAGE
 
 pytestmark = pytest.mark.gateway
 
@@ -74,29 +76,21 @@ def test_copy_from_a_closed_place_is_denied(client, direct, failure, name):
     assert refused.code == "AccessDenied" and "payroll-is-closed" in refused.message, refused
 
 
-def test_denied_upload_transfers_nothing(client, failure, name):
-    """boto3 sends `Expect: 100-continue`; a denial comes instead of the 100, and the body stays where it is."""
-
-    class Watched(io.BytesIO):
-        sent = 0
-
-        def read(self, size=-1):
-            piece = super().read(size)
-            self.sent += len(piece)
-            return piece
-
-    body = Watched(os.urandom(8 << 20))
-    s3 = client("s3")
-    before = []
-
-    def note(**_):
-        # the SDK has read the body once by now, to hash it
-        before.append(body.sent)
-
-    s3.meta.events.register("before-send.s3.PutObject", note)
-    refused = failure(s3.put_object, Bucket="dw-payroll", Key="big", Body=body)
-    assert refused.code == "AccessDenied" and refused.attempts == 1
-    assert before == [body.sent], "the body was sent although the upload was denied"
+def test_denied_upload_transfers_nothing(sessions):
+    """A denial comes instead of `100 Continue`: the body, which would be 8 MiB, stays where it is."""
+    url = f"{GATEWAY_URL}/dw-payroll/big"
+    request = AWSRequest("PUT", url, headers={
+        "Content-Length": str(8 << 20), "Expect": "100-continue", "X-Amz-Content-SHA256": hashlib.sha256(b"unseen").hexdigest(),
+    })
+    S3SigV4Auth(sessions("agent").get_credentials(), "s3", REGION).add_auth(request)
+    host, port = url.split("/")[2].split(":")
+    head = f"PUT /dw-payroll/big HTTP/1.1\r\nHost: {host}:{port}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in request.headers.items()) + "\r\n"
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode())
+        answer = connection.recv(1 << 16)
+    assert answer.startswith(b"HTTP/1.1 403 "), answer
+    assert b"AccessDenied" in answer and b"payroll-is-closed" in answer
 
 
 def test_reader_can_list_but_sees_secrets_masked(client, name):
@@ -110,4 +104,5 @@ def test_credentials_of_a_stranger_are_refused(failure):
         "s3", aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
     )
     refused = failure(s3.list_buckets)
-    assert (refused.code, refused.status) == ("InvalidAccessKeyId", 403)
+    assert refused.code in ("InvalidAccessKeyId", "InvalidToken") and refused.status in (400, 403), refused
+    assert refused.attempts == 1

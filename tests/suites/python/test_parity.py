@@ -7,7 +7,7 @@ import pytest
 
 from conftest import ACCOUNT, GATEWAY_URL, REGION
 
-pytestmark = pytest.mark.gateway
+pytestmark = [pytest.mark.gateway, pytest.mark.moto]
 QUEUE = f"/{ACCOUNT}/dw-none"
 KEY = "11111111-2222-3333-4444-555555555555"
 
@@ -16,7 +16,7 @@ CALLS = [
     ("s3", "get a missing key", lambda c: c.get_object(Bucket="dw-parity", Key="missing")),
     ("s3", "head a missing key", lambda c: c.head_object(Bucket="dw-parity", Key="missing")),
     ("s3", "list a missing bucket", lambda c: c.list_objects_v2(Bucket="dw-parity-none")),
-    ("s3", "make an existing bucket", lambda c: c.create_bucket(Bucket="dw-parity", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})),
+    ("s3", "put into a missing bucket", lambda c: c.put_object(Bucket="dw-parity-none", Key="k", Body=b"x")),
     ("s3", "read a missing configuration", lambda c: c.get_bucket_lifecycle_configuration(Bucket="dw-parity")),
     ("s3", "complete an unknown upload", lambda c: c.complete_multipart_upload(
         Bucket="dw-parity", Key="k", UploadId="none", MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": "x"}]})),

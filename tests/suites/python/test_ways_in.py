@@ -5,6 +5,7 @@ import os
 import subprocess
 
 import boto3
+import botocore.session
 import pytest
 
 from conftest import ACCOUNT, GATEWAY_URL, REGION, STAGE
@@ -80,7 +81,7 @@ def test_credential_lives_on_when_the_token_file_is_gone(tmp_path):
     """The gateway credential is self-contained: one sign-in serves many calls."""
     token = tmp_path / "token"
     token.write_text((STAGE / "agent.jwt").read_text())
-    core = boto3.session.Session()._session
+    core = botocore.session.Session()
     core.set_config_variable("web_identity_token_file", str(token))
     s3 = boto3.session.Session(botocore_session=core).client("s3")
     s3.list_buckets()

@@ -100,9 +100,9 @@ impl Candidate {
     pub fn telling_member(&self, members: &Members) -> Option<String> {
         let paths =
             self.arns.iter().flat_map(|arn| arn.fill.iter().map(|(_, path)| path).chain(&arn.arn_member));
-        let names = paths.filter_map(|path| path.split(['.', '[', '{']).next());
+        let mut names = paths.filter_map(|path| path.split(['.', '[', '{']).next());
         let optional = |name: &&str| members.slots.iter().any(|slot| slot.name == **name && !slot.required);
-        names.filter(optional).last().map(str::to_owned)
+        names.rfind(optional).map(str::to_owned)
     }
 }
 
@@ -277,4 +277,92 @@ pub fn pass_role(
             when_member: Some(slot.name.clone()),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(slots: &[(&str, bool, bool)]) -> Members {
+        let slots = slots.iter().map(|(name, list, required)| Slot {
+            name: (*name).to_owned(),
+            wire: (*name).to_owned(),
+            key: plain(name),
+            list: *list,
+            text: !list,
+            required: *required,
+        });
+        Members { slots: slots.collect() }
+    }
+
+    fn operation(name: &str) -> Operation {
+        Operation {
+            name: name.to_owned(),
+            method: "POST".to_owned(),
+            path: "/".to_owned(),
+            query: Vec::new(),
+            input: None,
+            output: None,
+            host_prefix: None,
+            actions: Vec::new(),
+            traits: durward_core::Traits::default(),
+            unsigned: false,
+        }
+    }
+
+    fn fill(
+        key: &str,
+        arn: &str,
+        name: &str,
+        slots: &[(&str, bool, bool)],
+    ) -> (Vec<(String, String)>, Option<String>) {
+        let found = candidate(key, arn, &operation(name), None, &members(slots));
+        let arn = found.arns.into_iter().next().expect("a template");
+        (arn.fill, arn.arn_member)
+    }
+
+    #[test]
+    fn prefers_the_member_of_the_same_name() {
+        let slots = [("Name", false, true), ("TableName", false, true)];
+        let (filled, arn) = fill("table", "arn:x:table/${TableName}", "GetTable", &slots);
+        assert_eq!(filled, [("TableName".to_owned(), "TableName".to_owned())]);
+        assert_eq!(arn.as_deref(), Some("TableName"), "its value may be the whole ARN");
+    }
+
+    #[test]
+    fn finds_plurals_and_the_type_itself() {
+        let (filled, _) =
+            fill("alarm", "arn:x:alarm:${AlarmName}", "DeleteAlarms", &[("AlarmNames", true, true)]);
+        assert_eq!(filled, [("AlarmName".to_owned(), "AlarmNames[]".to_owned())]);
+        let (filled, _) = fill("bucket", "arn:x:::${BucketName}", "GetBucketAcl", &[("Bucket", false, true)]);
+        assert_eq!(filled, [("BucketName".to_owned(), "Bucket".to_owned())]);
+    }
+
+    #[test]
+    fn a_bare_name_counts_only_for_operations_on_the_type() {
+        let slots = [("Name", false, true)];
+        let (filled, _) = fill("topic", "arn:x:${TopicName}", "CreateTopic", &slots);
+        assert_eq!(filled, [("TopicName".to_owned(), "Name".to_owned())]);
+        let (filled, _) = fill("topic", "arn:x:${TopicName}", "CreatePlatform", &slots);
+        assert!(filled.is_empty());
+    }
+
+    #[test]
+    fn a_member_that_holds_arns_fills_no_part_of_one() {
+        let (filled, arn) = fill("topic", "arn:x:${TopicName}", "Publish", &[("TopicArn", false, false)]);
+        assert!(filled.is_empty());
+        assert_eq!(arn.as_deref(), Some("TopicArn"));
+    }
+
+    #[test]
+    fn leaves_open_what_nothing_fills() {
+        let (filled, arn) =
+            fill("volume", "arn:x:volume/${VolumeId}", "CreateVolume", &[("Size", false, true)]);
+        assert!(filled.is_empty() && arn.is_none());
+    }
+
+    #[test]
+    fn leaves_partition_region_and_account_to_the_connection() {
+        assert_eq!(placeholders("arn:${Partition}:x:${Region}:${Account}:t/${A}/${B}"), ["A", "B"]);
+    }
 }

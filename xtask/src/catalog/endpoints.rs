@@ -109,3 +109,16 @@ fn target(ruleset: &Value, one: &Known, region: &str) -> Option<Target> {
         signing_name: text("signingName"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_prefixes_from_region_patterns() {
+        assert_eq!(prefixes(r"^(us|eu)\-\w+\-\d+$"), Some(vec!["us-".to_owned(), "eu-".to_owned()]));
+        assert_eq!(prefixes(r"^us\-gov\-\w+\-\d+$"), Some(vec!["us-gov-".to_owned()]));
+        assert_eq!(prefixes(r"^eusc\-(de)\-\w+\-\d+$"), Some(vec!["eusc-de-".to_owned()]));
+        assert_eq!(prefixes(r"^.*$"), None);
+    }
+}

@@ -153,25 +153,13 @@ fn prefix(service: &Service, model: &Value, authorization: &Authorization, overl
         let known = service
             .operations
             .iter()
-            .filter(|operation| authorization.has(candidate, undated(&operation.name)).is_some())
+            .filter(|operation| authorization.has(candidate, &operation.name).is_some())
             .count();
         if known > best.0 {
             best = (known, candidate);
         }
     }
     best.1.to_owned()
-}
-
-/// CloudFront's operations end in their API version: `GetDistribution2020_05_31`.
-fn undated(name: &str) -> &str {
-    let Some((start, date)) = name.len().checked_sub(10).and_then(|at| name.split_at_checked(at)) else {
-        return name;
-    };
-    let dated = date
-        .bytes()
-        .enumerate()
-        .all(|(at, byte)| if at == 4 || at == 7 { byte == b'_' } else { byte.is_ascii_digit() });
-    if dated { start } else { name }
 }
 
 fn uses(
@@ -213,8 +201,10 @@ fn uses(
             }));
         }
     }
-    let mut seen = BTreeSet::new();
-    uses.retain(|one| seen.insert(format!("{one:?}")));
+    let mut uses = unique(uses);
+    for one in &mut uses {
+        one.resources = unique(std::mem::take(&mut one.resources));
+    }
     for one in &uses {
         let paths =
             one.resources.iter().flat_map(|arn| arn.fill.iter().map(|(_, path)| path).chain(&arn.arn_member));
@@ -227,6 +217,17 @@ fn uses(
     Ok(uses)
 }
 
+/// In the same order, each once.
+fn unique<T: PartialEq>(list: Vec<T>) -> Vec<T> {
+    let mut kept = Vec::new();
+    for one in list {
+        if !kept.contains(&one) {
+            kept.push(one);
+        }
+    }
+    kept
+}
+
 fn actions<'a>(
     service: &Service,
     operation: &Operation,
@@ -234,7 +235,7 @@ fn actions<'a>(
     reviewed: Option<&ServiceOverlay>,
 ) -> Vec<&'a Action> {
     let prefix = service.iam_prefix.as_str();
-    let name = undated(&operation.name);
+    let name = operation.name.as_str();
     if let Some(listed) = reviewed.and_then(|one| one.operations.get(&operation.name)) {
         return listed.iter().filter_map(|action| authorization.action(action)).collect();
     }
@@ -328,7 +329,7 @@ fn api_gateway(operation: &Operation, authorization: &Authorization, members: &M
             Some(label) => {
                 let wire = label.trim_end_matches('+');
                 let member = members.by_wire_name(wire)?;
-                template.push_str(&format!("${{{member}}}"));
+                template.extend(["${", &member, "}"]);
                 fill.push((member.clone(), member));
             }
             None => template.push_str(segment),

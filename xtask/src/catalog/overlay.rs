@@ -3,9 +3,9 @@
 //! Every action and operation it names must exist, so it cannot rot silently when a package is raised.
 
 use super::iam::Authorization;
-use durward_catalog::Service;
+use durward_catalog::{Service, ShapeKind};
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -147,58 +147,81 @@ impl Overlay {
         Ok(())
     }
 
-    /// Refuses operations, members and trait patterns that no model has.
+    /// Refuses operations, members and trait patterns that no model has, naming all of them.
     pub fn check_operations(&self, services: &[Service]) -> Result<(), String> {
         let by_id: BTreeMap<&str, &Service> =
             services.iter().map(|service| (service.id.as_str(), service)).collect();
+        let mut unknown = Vec::new();
         for (id, overlay) in &self.service {
-            let service =
-                by_id.get(id.as_str()).ok_or_else(|| format!("overlay.toml: there is no service {id}"))?;
             let of_uses = overlay.uses.iter().flat_map(|one| &one.operations);
             let of_resources = overlay.resources.iter().flat_map(|one| &one.operations);
             for name in overlay.operations.keys().chain(of_uses).chain(of_resources) {
-                if service.operation(name).is_none() {
-                    return Err(format!(
-                        "overlay.toml: [service.{id}] names the operation {name}, which does not exist"
-                    ));
+                if by_id.get(id.as_str()).is_none_or(|service| service.operation(name).is_none()) {
+                    unknown.push(format!("operation {id}:{name}"));
                 }
             }
         }
         for (id, members) in &self.sensitive {
-            for entry in members {
-                let name = entry.split_once('.').map_or(entry.as_str(), |(_, name)| name);
-                let found = services.iter().filter(|service| id == "*" || service.id == *id).any(|service| {
-                    service.shapes.iter().any(|shape| match &shape.kind {
-                        durward_catalog::ShapeKind::Structure { members, .. } => {
-                            members.iter().any(|member| member.name == name && member.sensitive)
-                        }
-                        _ => false,
-                    })
-                });
-                if !found {
-                    return Err(format!("overlay.toml: sensitive {id} {entry} marks nothing"));
-                }
+            for entry in members.iter().filter(|entry| !marks(services, id, entry)) {
+                unknown.push(format!("sensitive {id} {entry}"));
             }
         }
-        let rules = [
-            &self.traits.irreversible,
-            &self.traits.escalates,
-            &self.traits.indirect,
-            &self.traits.returns_credentials,
-        ];
+        let traits = &self.traits;
+        let rules = [&traits.irreversible, &traits.escalates, &traits.indirect, &traits.returns_credentials];
         for pattern in rules.iter().flat_map(|rule| rule.yes.iter().chain(&rule.no)) {
-            let used = services.iter().any(|service| {
-                service.operations.iter().any(|operation| matches(pattern, &service.id, &operation.name))
-            });
+            let used = services
+                .iter()
+                .any(|service| service.operations.iter().any(|one| matches(pattern, &service.id, &one.name)));
             if !used {
-                return Err(format!("overlay.toml: the trait pattern {pattern} matches no operation"));
+                unknown.push(format!("trait pattern {pattern}"));
             }
         }
-        let known: BTreeSet<&str> = by_id.keys().copied().collect();
         let named = self.prefixes.keys().chain(self.protocols.keys()).chain(self.endpoints.keys());
-        match named.into_iter().find(|id| !known.contains(id.as_str())) {
-            Some(id) => Err(format!("overlay.toml: there is no service {id}")),
-            None => Ok(()),
+        unknown.extend(named.filter(|id| !by_id.contains_key(id.as_str())).map(|id| format!("service {id}")));
+        if unknown.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("overlay.toml names what no model has: {}", unknown.join(", ")))
         }
+    }
+}
+
+/// Whether a `Structure.Member` of the supplement marks a member of the service.
+fn marks(services: &[Service], id: &str, entry: &str) -> bool {
+    let name = entry.split_once('.').map_or(entry, |(_, name)| name);
+    services.iter().filter(|service| id == "*" || service.id == id).any(|service| {
+        service.shapes.iter().any(|shape| match &shape.kind {
+            ShapeKind::Structure { members, .. } => {
+                members.iter().any(|member| member.name == name && member.sensitive)
+            }
+            _ => false,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_stands_for_its_service_and_one_gap() {
+        assert!(matches("s3:Delete*", "s3", "DeleteObject"));
+        assert!(matches("*:Delete*", "sqs", "DeleteQueue"));
+        assert!(matches("iam:Create*Provider", "iam", "CreateSAMLProvider"));
+        assert!(!matches("iam:Create*Provider", "iam", "CreateSAMLProviders"));
+        assert!(!matches("s3:Delete*", "sqs", "DeleteQueue"));
+        assert!(!matches("s3:Get", "s3", "GetObject"));
+        assert!(!matches("x:ab*ba", "x", "aba"), "the gap is no overlap");
+    }
+
+    #[test]
+    fn an_exception_beats_a_rule() {
+        let rule = Rule { yes: vec!["*:Delete*".to_owned()], no: vec!["sqs:DeleteMessage".to_owned()] };
+        assert!(rule.holds("sqs", "DeleteQueue") && !rule.holds("sqs", "DeleteMessage"));
+    }
+
+    #[test]
+    fn refuses_a_key_it_does_not_know() {
+        assert!(Overlay::parse("[misspelt]").is_err());
     }
 }

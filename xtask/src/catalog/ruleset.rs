@@ -17,11 +17,19 @@ pub fn resolve(ruleset: &Value, parameters: &Scope, partition: &dyn Fn(&str) -> 
             scope.insert(name.clone(), value);
         }
     }
-    rules(ruleset["rules"].as_array()?, &scope, partition)?
+    match rules(ruleset["rules"].as_array()?, &scope, partition)? {
+        Outcome::Endpoint(endpoint) => Some(endpoint),
+        Outcome::Error => None,
+    }
 }
 
-/// The outer option: whether a rule matched; the inner: what it gave.
-fn rules(list: &[Value], scope: &Scope, partition: &dyn Fn(&str) -> Value) -> Option<Option<Value>> {
+/// What the first rule that holds gives.
+enum Outcome {
+    Endpoint(Value),
+    Error,
+}
+
+fn rules(list: &[Value], scope: &Scope, partition: &dyn Fn(&str) -> Value) -> Option<Outcome> {
     for rule in list {
         let mut inner = scope.clone();
         let holds = rule["conditions"].as_array()?.iter().all(|condition| {
@@ -37,8 +45,8 @@ fn rules(list: &[Value], scope: &Scope, partition: &dyn Fn(&str) -> Value) -> Op
         }
         return match rule["type"].as_str()? {
             "tree" => rules(rule["rules"].as_array()?, &inner, partition),
-            "endpoint" => Some(Some(filled(&rule["endpoint"], &inner, partition))),
-            _ => Some(None),
+            "endpoint" => Some(Outcome::Endpoint(filled(&rule["endpoint"], &inner, partition))),
+            _ => Some(Outcome::Error),
         };
     }
     None
@@ -130,4 +138,59 @@ fn is_label(text: &str, dots: bool) -> bool {
     (1..=63).contains(&text.len())
         && !text.starts_with('-')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ruleset() -> Value {
+        json!({
+            "parameters": {"Region": {"type": "String"}, "UseFIPS": {"type": "Boolean", "default": false}},
+            "rules": [
+                {"type": "error", "error": "no", "conditions": [{"fn": "booleanEquals", "argv": [{"ref": "UseFIPS"}, true]}]},
+                {"type": "tree", "conditions": [
+                    {"fn": "isSet", "argv": [{"ref": "Region"}]},
+                    {"fn": "aws.partition", "argv": [{"ref": "Region"}], "assign": "P"},
+                ], "rules": [
+                    {"type": "endpoint",
+                     "conditions": [{"fn": "stringEquals", "argv": [{"fn": "getAttr", "argv": [{"ref": "P"}, "name"]}, "aws"]}],
+                     "endpoint": {"url": "https://x.{Region}.{P#dnsSuffix}", "properties": {}}},
+                ]},
+            ],
+        })
+    }
+
+    fn resolve_in(region: Option<&str>, fips: bool, partition: &str) -> Option<Value> {
+        let mut parameters = Scope::from([("UseFIPS".to_owned(), Value::Bool(fips))]);
+        parameters.extend(region.map(|region| ("Region".to_owned(), Value::from(region))));
+        let outputs = json!({"name": partition, "dnsSuffix": "example.com"});
+        resolve(&ruleset(), &parameters, &|_| outputs.clone())
+    }
+
+    #[test]
+    fn fills_the_url_of_the_first_rule_that_holds() {
+        let endpoint = resolve_in(Some("eu-west-1"), false, "aws").expect("a rule holds");
+        assert_eq!(endpoint["url"], "https://x.eu-west-1.example.com");
+    }
+
+    #[test]
+    fn gives_nothing_for_an_error_rule_or_no_rule() {
+        assert_eq!(resolve_in(Some("eu-west-1"), true, "aws"), None);
+        assert_eq!(resolve_in(None, false, "aws"), None);
+        assert_eq!(resolve_in(Some("cn-north-1"), false, "aws-cn"), None);
+    }
+
+    #[test]
+    fn an_unknown_function_is_false() {
+        let condition = json!({"fn": "aws.somethingNew", "argv": []});
+        assert_eq!(call(&condition, &Scope::new(), &|_| Value::Null), Value::Null);
+    }
+
+    #[test]
+    fn reads_nested_attributes() {
+        let value = json!({"a": {"b": ["x", "y"]}});
+        assert_eq!(attribute(&value, "a.b[1]"), "y");
+        assert_eq!(attribute(&value, "a.c"), Value::Null);
+    }
 }

@@ -99,7 +99,7 @@ impl Sources {
                 .map_err(|error| format!("cannot make {}: {error}", into.display()))?;
             match package.registry {
                 Registry::PyPi => {
-                    command(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&file).arg(&into))?
+                    command(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&file).arg(&into))?;
                 }
                 Registry::Npm => command(Command::new("tar").arg("-xzf").arg(&file).arg("-C").arg(&into))?,
             }
@@ -204,7 +204,8 @@ fn command(command: &mut Command) -> Result<(), String> {
 /// Lower-case hex.
 pub fn sha256(bytes: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA256, bytes);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let nibbles = digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    nibbles.filter_map(|nibble| char::from_digit(u32::from(nibble), 16)).collect()
 }
 
 fn directories(path: &Path) -> Result<Vec<String>, String> {
@@ -237,4 +238,25 @@ fn gzipped(path: &Path) -> Result<Value, String> {
         .read_to_end(&mut plain)
         .map_err(|error| format!("{} does not unpack: {error}", path.display()))?;
     serde_json::from_slice(&plain).map_err(|error| format!("{} is no JSON: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn corrections_are_merged_key_by_key() {
+        let mut base = json!({"shapes": {"A": {"type": "string", "min": 1}, "B": {"type": "list"}}});
+        merge(&mut base, json!({"shapes": {"A": {"type": "timestamp"}, "C": {}}}));
+        assert_eq!(
+            base,
+            json!({"shapes": {"A": {"type": "timestamp", "min": 1}, "B": {"type": "list"}, "C": {}}})
+        );
+    }
+
+    #[test]
+    fn hashes_in_lower_case_hex() {
+        assert_eq!(sha256(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
 }

@@ -1,18 +1,27 @@
 //! What makes operations risky beyond their access level, by the rules of the overlay.
 
 use super::overlay::Overlay;
-use durward_catalog::Service;
+use durward_catalog::{ActionUse, Service, ShapeKind};
 use durward_core::{AccessLevel, Traits};
 
 /// Sets the traits of every operation. An operation that only reads or lists destroys nothing and gives no power, whatever
 /// its name begins with.
 pub fn set(service: &mut Service, overlay: &Overlay) {
     let rules = &overlay.traits;
+    let shapes = &service.shapes;
     for operation in &mut service.operations {
         let levels = operation.actions.iter().map(|one| one.access_level);
         let changes = levels.max().is_none_or(|level| level > AccessLevel::Read);
         let name = operation.name.as_str();
-        let permissions = operation.actions.iter().any(|one| {
+        let required = |member: &str| {
+            let members = operation.input.and_then(|id| shapes.get(id as usize)).map(|shape| &shape.kind);
+            let ShapeKind::Structure { members, .. } = members? else { return None };
+            members.iter().find(|one| one.name == member).map(|one| one.required)
+        };
+        // What an optional parameter adds is seen in the demands of the request, not in the operation.
+        let always =
+            |one: &&ActionUse| one.when_member.as_ref().is_none_or(|path| required(path) == Some(true));
+        let permissions = operation.actions.iter().filter(always).any(|one| {
             one.access_level == AccessLevel::PermissionsManagement || one.action == "iam:PassRole"
         });
         operation.traits = Traits {

@@ -3,6 +3,7 @@
 //! [`recognise`] looks at the head alone and says which operation it is and whether the body is needed; [`decode`] reads
 //! the parameters by their shapes and lists what policy must allow. Both are pure functions: no clock, no network.
 
+mod bind;
 mod forms;
 mod parse_cbor;
 mod parse_json;
@@ -129,7 +130,7 @@ pub fn decode_in(
                     let value = if body.is_empty() { Map::new() } else { parse_cbor::parse_object(&body)? };
                     shape::read_object(&service, op.input, value)?
                 }
-                _ => rest::read(&service, op, head, recognised, &body)?,
+                _ => bind::read(&service, op, head, recognised, &body)?,
             };
             (service, op_index, read)
         }

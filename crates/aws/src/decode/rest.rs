@@ -1,14 +1,12 @@
-//! The rest protocols: routing by method, path template and query literals, and binding of labels, query, headers and
-//! payload to members. S3 is read more strictly than the rest: see [`route`].
+//! Routing of the rest protocols by method, path template and query literals. S3 is routed more strictly than the others:
+//! a query key that is not the operation's own refuses the request.
 
-use super::recognise::{Recognised, strictest};
-use super::shape::{self, insert, refuse_lookalike, scalar, wire_name};
-use super::text::{decode_percent, header, malformed, query_pairs, quote, unknown};
-use super::{Head, Read, Scope, parse_json, parse_xml};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use durward_catalog::{Location, Member, Operation as Model, Protocol, Service, ShapeId, ShapeKind};
+use super::recognise::strictest;
+use super::shape::wire_name;
+use super::text::{decode_percent, malformed, query_pairs, quote, unknown};
+use super::{Head, Scope};
+use durward_catalog::{Location, Operation as Model, Service};
 use durward_core::Refusal;
-use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -231,6 +229,10 @@ fn s3_fits(scope: &Scope<'_>, service: &Service, op: &Model, query: &[(String, S
         "WriteGetObjectResponse" => scope.service == "s3-object-lambda",
         "ListDirectoryBuckets" => scope.service == "s3express",
         "ListBuckets" => scope.service != "s3express",
+        // Older names of the same requests; the newer ones end in Configuration.
+        "GetBucketLifecycle" | "PutBucketLifecycle" | "GetBucketNotification" | "PutBucketNotification" => {
+            false
+        }
         _ => true,
     };
     let members = op.input.map_or(&[][..], |input| service.members(input));
@@ -242,7 +244,8 @@ fn s3_fits(scope: &Scope<'_>, service: &Service, op: &Model, query: &[(String, S
         })
 }
 
-fn starts_ignoring_case(text: &str, prefix: &str) -> bool {
+/// Whether a text begins with an ASCII prefix, in any case.
+pub(super) fn starts_ignoring_case(text: &str, prefix: &str) -> bool {
     text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
@@ -333,324 +336,4 @@ fn plain_label(raw: &str, greedy: bool) -> Result<String, Refusal> {
         ));
     }
     Ok(value)
-}
-
-/// Parameters of a rest request.
-pub(super) fn read(
-    service: &Service,
-    op: &Model,
-    head: &Head<'_>,
-    recognised: &Recognised,
-    body: &[u8],
-) -> Result<Read, Refusal> {
-    let input = op.input.and_then(|input| service.shape(input)).map(|shape| &shape.kind);
-    let empty = (Vec::new(), None);
-    let (members, payload) = match input {
-        Some(ShapeKind::Structure { members, payload, .. }) => (members, payload),
-        _ => (&empty.0, &empty.1),
-    };
-    let mut read = Read::default();
-    let out = &mut read.parameters;
-    for (name, value) in &recognised.labels {
-        let value = match members
-            .iter()
-            .find(|member| member.name == *name)
-            .and_then(|member| service.shape(member.shape))
-        {
-            Some(shape) => scalar(&shape.kind, value.clone())?,
-            None => Value::String(value.clone()),
-        };
-        insert(out, name, value)?;
-    }
-    let mut query = query_pairs(head.query)?;
-    let hoisted = hoisted_headers(service, &mut query)?;
-    bind_query(service, op, members, query, out)?;
-    bind_headers(service, members, head, &hoisted, out)?;
-    if recognised.body_use() == super::BodyUse::Streamed {
-        read.uninspected.push("body".to_owned());
-    } else {
-        let bound = bind_body(service, op, members, payload.as_deref(), recognised.protocol(), body)?;
-        for (name, value) in bound {
-            insert(out, &name, value)?;
-        }
-    }
-    read.sensitive = shape::sensitive(service, op.input, &read.parameters);
-    Ok(read)
-}
-
-/// Takes `x-amz-` query keys out of an S3 query: presigned URLs carry headers there.
-fn hoisted_headers(
-    service: &Service,
-    query: &mut Vec<(String, String)>,
-) -> Result<Vec<(String, String)>, Refusal> {
-    let mut hoisted: Vec<(String, String)> = Vec::new();
-    if service.id != "s3" {
-        return Ok(hoisted);
-    }
-    query.retain_mut(|(key, value)| {
-        let moved = starts_ignoring_case(key, "x-amz-");
-        if moved {
-            hoisted.push((key.to_ascii_lowercase(), std::mem::take(value)));
-        }
-        !moved
-    });
-    hoisted.sort();
-    if hoisted.windows(2).any(|pair| pair.first().map(|entry| &entry.0) == pair.last().map(|entry| &entry.0))
-    {
-        return Err(malformed("a query key is given twice"));
-    }
-    Ok(hoisted)
-}
-
-fn bind_query(
-    service: &Service,
-    op: &Model,
-    members: &[Member],
-    query: Vec<(String, String)>,
-    out: &mut Map<String, Value>,
-) -> Result<(), Refusal> {
-    let open_map = members.iter().find(|member| {
-        member.location == Location::Query
-            && matches!(service.shape(member.shape).map(|shape| &shape.kind), Some(ShapeKind::Map { .. }))
-    });
-    let mut literals_seen = Vec::new();
-    for (key, value) in query {
-        let member =
-            members.iter().find(|member| member.location == Location::Query && wire_name(member) == key);
-        if op.query.iter().any(|(literal, _)| *literal == key) && member.is_none() {
-            if literals_seen.contains(&key) {
-                return Err(malformed(format!("the query key `{}` is given twice", quote(&key))));
-            }
-            literals_seen.push(key);
-            continue;
-        }
-        match member.and_then(|member| Some((member, service.shape(member.shape)?))) {
-            Some((member, shape)) => match &shape.kind {
-                ShapeKind::List { member: item, .. } => {
-                    let item = item_value(service, *item, value)?;
-                    let list = out.entry(member.name.clone()).or_insert_with(|| Value::Array(Vec::new()));
-                    match list {
-                        Value::Array(items) => items.push(item),
-                        _ => return Err(malformed("a query key is given twice")),
-                    }
-                }
-                kind => insert(out, &member.name, scalar(kind, value)?)?,
-            },
-            None => match open_map {
-                Some(map) => into_map(service, map, key, value, out)?,
-                None => {
-                    refuse_lookalike(members, &key)?;
-                    insert(out, &key, Value::String(value))?;
-                }
-            },
-        }
-    }
-    Ok(())
-}
-
-/// A query key that a map member collects.
-fn into_map(
-    service: &Service,
-    member: &Member,
-    key: String,
-    value: String,
-    out: &mut Map<String, Value>,
-) -> Result<(), Refusal> {
-    let lists = match service.shape(member.shape).map(|shape| &shape.kind) {
-        Some(ShapeKind::Map { value, .. }) => {
-            matches!(service.shape(*value).map(|shape| &shape.kind), Some(ShapeKind::List { .. }))
-        }
-        _ => false,
-    };
-    let map = out.entry(member.name.clone()).or_insert_with(|| Value::Object(Map::new()));
-    let Value::Object(map) = map else { return Err(malformed("a query key is given twice")) };
-    if lists {
-        let list = map.entry(key).or_insert_with(|| Value::Array(Vec::new()));
-        if let Value::Array(items) = list {
-            items.push(Value::String(value));
-        }
-        return Ok(());
-    }
-    insert(map, &key, Value::String(value))
-}
-
-fn item_value(service: &Service, item: ShapeId, value: String) -> Result<Value, Refusal> {
-    match service.shape(item) {
-        Some(shape) => scalar(&shape.kind, value),
-        None => Ok(Value::String(value)),
-    }
-}
-
-/// Headers of the transport and the signature, which no operation reads.
-const TRANSPORT: [&str; 11] = [
-    "x-amz-date",
-    "x-amz-content-sha256",
-    "x-amz-security-token",
-    "x-amz-user-agent",
-    "x-amz-decoded-content-length",
-    "x-amz-trailer",
-    "x-amz-target",
-    "x-amzn-trace-id",
-    "x-amz-s3session-token",
-    "x-amz-api-version",
-    "x-amzn-query-mode",
-];
-
-fn bind_headers(
-    service: &Service,
-    members: &[Member],
-    head: &Head<'_>,
-    hoisted: &[(String, String)],
-    out: &mut Map<String, Value>,
-) -> Result<(), Refusal> {
-    let mut bound: Vec<&str> = Vec::new();
-    for member in members.iter().filter(|member| member.location == Location::Header) {
-        let wire = wire_name(member);
-        let lower = wire.to_ascii_lowercase();
-        let from_query = hoisted.iter().find(|(key, _)| *key == lower);
-        let is_list =
-            matches!(service.shape(member.shape).map(|shape| &shape.kind), Some(ShapeKind::List { .. }));
-        let text = if is_list { joined(head, wire)? } else { header(head.headers, wire)?.map(str::to_owned) };
-        let text = match (text, from_query) {
-            (Some(_), Some(_)) => {
-                return Err(malformed(format!(
-                    "`{}` is given both as a header and in the query",
-                    quote(wire)
-                )));
-            }
-            (Some(text), None) => text,
-            (None, Some((key, value))) => {
-                bound.push(key);
-                value.clone()
-            }
-            (None, None) => continue,
-        };
-        let value = match service.shape(member.shape).map(|shape| &shape.kind) {
-            Some(ShapeKind::List { member: item, .. }) => Value::Array(
-                text.split(',')
-                    .map(|part| item_value(service, *item, part.trim().to_owned()))
-                    .collect::<Result<_, _>>()?,
-            ),
-            // JSON in a header travels as base64 (`jsonvalue`): kept as sent.
-            Some(ShapeKind::Structure { .. } | ShapeKind::Map { .. }) | None => Value::String(text),
-            Some(kind) => scalar(kind, text)?,
-        };
-        insert(out, &member.name, value)?;
-    }
-    for member in members.iter().filter(|member| member.location == Location::Headers) {
-        let prefix = wire_name(member).to_ascii_lowercase();
-        let mut map = Map::new();
-        for name in head.headers.keys() {
-            if let Some(rest) = name.as_str().strip_prefix(&prefix)
-                && let Some(value) = header(head.headers, name.as_str())?
-            {
-                insert(&mut map, rest, Value::String(value.to_owned()))?;
-            }
-        }
-        for (key, value) in hoisted {
-            if let Some(rest) = key.strip_prefix(&prefix) {
-                bound.push(key);
-                insert(&mut map, rest, Value::String(value.clone()))?;
-            }
-        }
-        if !map.is_empty() {
-            insert(out, &member.name, Value::Object(map))?;
-        }
-    }
-    let is_member = |name: &str| {
-        members.iter().any(|member| match member.location {
-            Location::Header => wire_name(member).eq_ignore_ascii_case(name),
-            Location::Headers => starts_ignoring_case(name, wire_name(member)),
-            _ => false,
-        })
-    };
-    for name in head.headers.keys().map(http::HeaderName::as_str) {
-        if name.starts_with("x-amz") && !TRANSPORT.contains(&name) && !is_member(name) {
-            let value = header(head.headers, name)?.unwrap_or_default();
-            insert(out, name, Value::String(value.to_owned()))?;
-        }
-    }
-    for (key, value) in hoisted.iter().filter(|(key, _)| !bound.contains(&key.as_str())) {
-        if key != "x-amz-user-agent" {
-            insert(out, key, Value::String(value.clone()))?;
-        }
-    }
-    Ok(())
-}
-
-/// All values of a list header, joined by commas.
-fn joined(head: &Head<'_>, name: &str) -> Result<Option<String>, Refusal> {
-    let mut out: Option<String> = None;
-    for value in head.headers.get_all(name) {
-        let text =
-            std::str::from_utf8(value.as_bytes()).map_err(|_| malformed("a header is not valid utf-8"))?;
-        match &mut out {
-            Some(all) => {
-                all.push(',');
-                all.push_str(text);
-            }
-            None => out = Some(text.to_owned()),
-        }
-    }
-    Ok(out)
-}
-
-fn bind_body(
-    service: &Service,
-    op: &Model,
-    members: &[Member],
-    payload: Option<&str>,
-    protocol: Protocol,
-    body: &[u8],
-) -> Result<Map<String, Value>, Refusal> {
-    let mut out = Map::new();
-    if let Some(member) = payload.and_then(|name| members.iter().find(|member| member.name == name)) {
-        if !body.is_empty() {
-            insert(&mut out, &member.name, payload_value(service, member, protocol, body)?)?;
-        }
-        return Ok(out);
-    }
-    if !members.iter().any(|member| member.location == Location::Body) {
-        // Some clients send an empty object with operations that have no body.
-        if !body.is_empty() && !(protocol == Protocol::RestJson && body == b"{}") {
-            return Err(malformed(format!("{} takes no body; send none", op.name)));
-        }
-        return Ok(out);
-    }
-    if body.is_empty() {
-        return Ok(out);
-    }
-    if protocol == Protocol::RestXml {
-        return parse_xml::structure(service, members, parse_xml::parse(body)?);
-    }
-    shape::structure(service, members, parse_json::parse_object(body)?)
-}
-
-fn payload_value(
-    service: &Service,
-    member: &Member,
-    protocol: Protocol,
-    body: &[u8],
-) -> Result<Value, Refusal> {
-    let kind = service.shape(member.shape).map(|shape| &shape.kind);
-    Ok(match kind {
-        Some(ShapeKind::Blob { .. }) => Value::String(STANDARD.encode(body)),
-        Some(ShapeKind::String) => match std::str::from_utf8(body) {
-            Ok(text) => Value::String(text.to_owned()),
-            Err(_) => return Err(malformed("the body is not valid utf-8")),
-        },
-        _ if protocol == Protocol::RestXml => {
-            let root = parse_xml::parse(body)?;
-            if let Some(expected) = &member.wire_name
-                && root.name != *expected
-            {
-                return Err(malformed(format!(
-                    "the xml's root element is {} instead of {expected}",
-                    quote(&root.name)
-                )));
-            }
-            parse_xml::by_shape(service, member.shape, root)?
-        }
-        _ => shape::by_shape(service, member.shape, parse_json::parse(body)?)?,
-    })
 }

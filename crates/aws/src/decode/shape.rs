@@ -60,16 +60,13 @@ pub(super) fn structure(
     for (key, value) in object {
         let found =
             members.iter().find(|member| member.location == Location::Body && wire_name(member) == key);
-        match found {
-            Some(member) => {
-                let value = by_shape(service, member.shape, value)
-                    .map_err(|refusal| refusal.detail(format!("in {}", quote(&member.name))))?;
-                insert(&mut out, &member.name, value)?;
-            }
-            None => {
-                refuse_lookalike(members, &key)?;
-                insert(&mut out, &key, value)?;
-            }
+        if let Some(member) = found {
+            let value = by_shape(service, member.shape, value)
+                .map_err(|refusal| refusal.detail(format!("in {}", quote(&member.name))))?;
+            insert(&mut out, &member.name, value)?;
+        } else {
+            refuse_lookalike(members, &key)?;
+            insert(&mut out, &key, value)?;
         }
     }
     Ok(out)

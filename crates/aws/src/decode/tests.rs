@@ -1,1 +1,607 @@
+use super::*;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use durward_core::Resource;
+use http::{HeaderName, HeaderValue, Method};
+use proptest::prelude::*;
+use serde_json::json;
+use std::io::Write as _;
 
+/// A request as the tests write it.
+#[derive(Clone)]
+struct Request {
+    service: &'static str,
+    method: Method,
+    path: String,
+    query: String,
+    headers: http::HeaderMap,
+    body: Vec<u8>,
+    bucket: Option<&'static str>,
+}
+
+fn request(service: &'static str, method: Method, target: &str) -> Request {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    Request {
+        service,
+        method,
+        path: path.to_owned(),
+        query: query.to_owned(),
+        headers: http::HeaderMap::new(),
+        body: Vec::new(),
+        bucket: None,
+    }
+}
+
+fn get(service: &'static str, target: &str) -> Request {
+    request(service, Method::GET, target)
+}
+
+fn put(service: &'static str, target: &str) -> Request {
+    request(service, Method::PUT, target)
+}
+
+fn post(service: &'static str, target: &str) -> Request {
+    request(service, Method::POST, target)
+}
+
+fn json_call(service: &'static str, target: &'static str, body: &str) -> Request {
+    let version = if matches!(service, "dynamodb" | "sqs" | "monitoring") { "0" } else { "1" };
+    post(service, "/")
+        .with("x-amz-target", target)
+        .with("content-type", &format!("application/x-amz-json-1.{version}"))
+        .body(body)
+}
+
+fn form(service: &'static str, body: &str) -> Request {
+    post(service, "/").with("content-type", "application/x-www-form-urlencoded; charset=utf-8").body(body)
+}
+
+impl Request {
+    fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        self
+    }
+
+    fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.body = body.as_ref().to_vec();
+        self.headers.insert("content-length", HeaderValue::from(self.body.len()));
+        self
+    }
+
+    fn host(mut self, bucket: &'static str) -> Self {
+        self.bucket = Some(bucket);
+        self
+    }
+
+    fn decode(&self) -> Result<Decoded, Refusal> {
+        let catalog = Catalog::embedded();
+        let scope = Scope { service: self.service, region: "eu-west-1", account: "111122223333" };
+        let head = Head {
+            method: &self.method,
+            path: &self.path,
+            query: &self.query,
+            headers: &self.headers,
+            bucket_host: self.bucket,
+        };
+        let recognised = recognise(catalog, &scope, &head)?;
+        let body = recognised.needs_body().then_some(self.body.as_slice());
+        decode(catalog, &scope, &head, &recognised, body)
+    }
+
+    #[track_caller]
+    fn reads(&self) -> Operation {
+        self.decode().unwrap_or_else(|refusal| panic!("refused: {refusal}")).operation
+    }
+
+    #[track_caller]
+    fn refused(&self) -> Reason {
+        match self.decode() {
+            Ok(decoded) => panic!("read as {}", decoded.operation.title()),
+            Err(refusal) => {
+                assert!(
+                    matches!(refusal.reason, Reason::Malformed | Reason::UnknownOperation),
+                    "{refusal:?}"
+                );
+                refusal.reason
+            }
+        }
+    }
+}
+
+fn demands(operation: &Operation) -> Vec<String> {
+    operation
+        .demands
+        .iter()
+        .map(|demand| format!("{} {}", demand.action, demand.resource.as_text()))
+        .collect()
+}
+
+#[test]
+fn reads_one_request_of_each_service() {
+    let cases: Vec<(Request, &str, &str)> = vec![
+        (get("s3", "/example-bucket/a%20b"), "GetObject", "s3:GetObject arn:aws:s3:::example-bucket/a b"),
+        (
+            json_call("dynamodb", "DynamoDB_20120810.GetItem", r#"{"TableName":"t","Key":{}}"#),
+            "GetItem",
+            "dynamodb:GetItem arn:aws:dynamodb:eu-west-1:111122223333:table/t",
+        ),
+        (
+            json_call(
+                "sqs",
+                "AmazonSQS.SendMessage",
+                r#"{"QueueUrl":"http://gw/444455556666/q","MessageBody":"m"}"#,
+            ),
+            "SendMessage",
+            "sqs:SendMessage arn:aws:sqs:eu-west-1:444455556666:q",
+        ),
+        (
+            form(
+                "sns",
+                "Action=Publish&Version=2010-03-31&TopicArn=arn%3Aaws%3Asns%3Aeu-west-1%3A1%3At&Message=a+b",
+            ),
+            "Publish",
+            "sns:Publish arn:aws:sns:eu-west-1:1:t",
+        ),
+        (
+            json_call("secretsmanager", "secretsmanager.GetSecretValue", r#"{"SecretId":"db"}"#),
+            "GetSecretValue",
+            "secretsmanager:GetSecretValue arn:aws:secretsmanager:eu-west-1:111122223333:secret:db-??????",
+        ),
+        (
+            json_call("ssm", "AmazonSSM.GetParameter", r#"{"Name":"/a/b:3"}"#),
+            "GetParameter",
+            "ssm:GetParameter arn:aws:ssm:eu-west-1:111122223333:parameter/a/b",
+        ),
+        (
+            form(
+                "sts",
+                "Action=AssumeRole&Version=2011-06-15&RoleArn=arn:aws:iam::1:role/r&RoleSessionName=s",
+            ),
+            "AssumeRole",
+            "sts:AssumeRole arn:aws:iam::1:role/r",
+        ),
+        (
+            form(
+                "iam",
+                "Action=CreateRole&Version=2010-05-08&RoleName=r&Path=/p/&AssumeRolePolicyDocument={}",
+            ),
+            "CreateRole",
+            "iam:CreateRole arn:aws:iam::111122223333:role/p/r",
+        ),
+        (
+            form("ec2", "Action=TerminateInstances&Version=2016-11-15&InstanceId.1=i-0123456789abcdef0"),
+            "TerminateInstances",
+            "ec2:TerminateInstances arn:aws:ec2:eu-west-1:111122223333:instance/i-0123456789abcdef0",
+        ),
+        (
+            post("lambda", "/2015-03-31/functions/f/invocations?Qualifier=live").body("{}"),
+            "Invoke",
+            "lambda:InvokeFunction arn:aws:lambda:eu-west-1:111122223333:function:f:live",
+        ),
+        (
+            json_call("kms", "TrentService.Encrypt", r#"{"KeyId":"alias/a","Plaintext":"AA=="}"#),
+            "Encrypt",
+            "kms:Encrypt arn:aws:kms:eu-west-1:111122223333:alias/a",
+        ),
+        (
+            json_call("logs", "Logs_20140328.GetLogEvents", r#"{"logGroupName":"g","logStreamName":"s"}"#),
+            "GetLogEvents",
+            "logs:GetLogEvents arn:aws:logs:eu-west-1:111122223333:log-group:g:log-stream:s",
+        ),
+        (
+            json_call("monitoring", "GraniteServiceVersion20100801.DeleteAlarms", r#"{"AlarmNames":["a"]}"#),
+            "DeleteAlarms",
+            "cloudwatch:DeleteAlarms arn:aws:cloudwatch:eu-west-1:111122223333:alarm:a",
+        ),
+        (
+            form("monitoring", "Action=DeleteAlarms&Version=2010-08-01&AlarmNames.member.1=a"),
+            "DeleteAlarms",
+            "cloudwatch:DeleteAlarms arn:aws:cloudwatch:eu-west-1:111122223333:alarm:a",
+        ),
+        (
+            post("monitoring", "/service/GraniteServiceVersion20100801/operation/DeleteAlarms")
+                .with("smithy-protocol", "rpc-v2-cbor")
+                .with("content-type", "application/cbor")
+                .body(b"\xa1\x6aAlarmNames\x81\x61a"),
+            "DeleteAlarms",
+            "cloudwatch:DeleteAlarms arn:aws:cloudwatch:eu-west-1:111122223333:alarm:a",
+        ),
+    ];
+    for (request, name, demand) in cases {
+        let read = request.reads();
+        assert_eq!(read.name, name);
+        assert!(demands(&read).contains(&demand.to_owned()), "{name}: {:?}", demands(&read));
+    }
+}
+
+#[test]
+fn the_scope_selects_the_service() {
+    let call = json_call("dynamodb", "DynamoDB_20120810.GetItem", "{}");
+    for other in ["sqs", "s3", "iam", "lambda", "nosuch"] {
+        Request { service: other, ..call.clone() }.refused();
+    }
+    Request { service: "sts", ..form("iam", "Action=CreateUser&Version=2010-05-08&UserName=u") }.refused();
+    Request { service: "dynamodb", ..get("s3", "/bucket/key") }.refused();
+}
+
+#[test]
+fn an_operation_the_catalog_does_not_know_is_refused_by_name() {
+    let refusal = json_call("dynamodb", "DynamoDB_20120810.EatItem", "{}").decode().unwrap_err();
+    assert_eq!(refusal.reason, Reason::UnknownOperation);
+    assert!(refusal.message.contains("EatItem"), "{}", refusal.message);
+    let refusal = form("sts", "Action=Nothing&Version=2011-06-15").decode().unwrap_err();
+    assert_eq!(refusal.reason, Reason::UnknownOperation);
+}
+
+#[test]
+fn refuses_json_requests_that_contradict_themselves() {
+    let call = || json_call("dynamodb", "DynamoDB_20120810.GetItem", r#"{"TableName":"t"}"#);
+    call().with("x-amz-target", "DynamoDB_20120810.DeleteItem").refused();
+    call().with("smithy-protocol", "rpc-v2-cbor").refused();
+    Request { path: "/x".into(), ..call() }.refused();
+    Request { query: "Action=DeleteTable".into(), ..call() }.refused();
+    Request { method: Method::GET, ..call() }.refused();
+    call().with("content-type", "text/plain").refused();
+    let mut typed = call();
+    typed.headers.insert("content-type", HeaderValue::from_static("application/json"));
+    typed.refused();
+    for body in [
+        r#"{"TableName":"t","TableName":"u"}"#,
+        r#"{"TableName":"t","tablename":"u"}"#,
+        r#"{"TableName":["t"]}"#,
+        r#"{"Key":{"a":{"S":"x","S":"y"}},"TableName":"t"}"#,
+        "[]",
+        "{",
+    ] {
+        call().body(body).refused();
+    }
+    call().body(b"{\"TableName\":\"\xff\"}").refused();
+}
+
+#[test]
+fn refuses_forms_that_contradict_themselves() {
+    for body in [
+        "Action=GetUser&Action=DeleteUser&Version=2010-05-08",
+        "Action=GetUser&action=DeleteUser&Version=2010-05-08",
+        "Action=GetUser",
+        "Action=GetUser&Version=2009-01-01",
+        "Version=2010-05-08",
+        "Action=GetUser&Version=2010-05-08&UserName=a&UserName=b",
+        "Action=GetUser&Version=2010-05-08&UserName=a&username=b",
+        "Action=GetUser&Version=2010-05-08&UserName.1=a",
+        "Action=GetUser&Version=2010-05-08&UserName=%ff",
+        "Action=TagUser&Version=2010-05-08&UserName=u&Tags.member.1.Key=a&Tags.1.Key=b",
+        "Action=TagUser&Version=2010-05-08&UserName=u&Tags.member.01.Key=a",
+    ] {
+        form("iam", body).refused();
+    }
+    let body = "Action=GetUser&Version=2010-05-08";
+    Request { query: "Action=DeleteUser".into(), ..form("iam", body) }.refused();
+    Request { method: Method::GET, ..form("iam", body) }.refused();
+    Request { path: "/x".into(), ..form("iam", body) }.refused();
+    post("iam", "/").with("content-type", "application/json").body("{}").refused();
+    // The model's own name, where the wire's is another, cannot stand in for it.
+    form("ec2", "Action=TerminateInstances&Version=2016-11-15&InstanceIds.1=i-0123456789abcdef0").refused();
+}
+
+#[test]
+fn a_presigned_query_call_is_read_from_its_query() {
+    let read =
+        get("sts", "/?Action=GetCallerIdentity&Version=2011-06-15&X-Amz-Signature=00&X-Amz-Date=1").reads();
+    assert_eq!((read.name.as_str(), &read.parameters), ("GetCallerIdentity", &json!({})));
+}
+
+#[test]
+fn s3_sub_resources_select_one_operation() {
+    for (request, name) in [
+        (get("s3", "/example-bucket?acl"), "GetBucketAcl"),
+        (get("s3", "/example-bucket/"), "ListObjects"),
+        (get("s3", "/example-bucket?list-type=2&prefix=a%2Fb"), "ListObjectsV2"),
+        (get("s3", "/example-bucket/k?acl&versionId=v"), "GetObjectAcl"),
+        (get("s3", "/example-bucket/k?uploadId=u&x-id=ListParts"), "ListParts"),
+        (put("s3", "/example-bucket/k?partNumber=1&uploadId=u"), "UploadPart"),
+        (put("s3", "/example-bucket/k").with("x-amz-copy-source", "/src-bucket/k"), "CopyObject"),
+        (put("s3", "/example-bucket/k?x-amz-copy-source=src-bucket%2Fk"), "CopyObject"),
+        (request("s3", Method::HEAD, "/example-bucket"), "HeadBucket"),
+        (get("s3", "/"), "ListBuckets"),
+        (get("s3", "/?lifecycle").host("example-bucket"), "GetBucketLifecycleConfiguration"),
+        (get("s3", "/v20180820/key"), "GetObject"),
+    ] {
+        assert_eq!(request.reads().name, name);
+    }
+    for target in [
+        "/example-bucket?acl&policy",
+        "/example-bucket?policy&x-id=GetObject",
+        "/example-bucket/k?x-id=PutObject",
+        "/example-bucket?ACL",
+        "/example-bucket?acl=1",
+        "/example-bucket?acl&acl",
+        "/example-bucket/k?newthing",
+        "/example-bucket/k?versionId=a&versionId=b",
+        "/example-bucket?list-type=3",
+        "/..%2Fother/k",
+        "/exam%70le-bucket/k",
+        "/example-bucket%2Fk",
+        "/example-bucket/a+b",
+        "/example-bucket/%ff",
+        "/example-bucket/%2",
+    ] {
+        get("s3", target).refused();
+    }
+    put("s3", "/example-bucket/k?partNumber=1").refused();
+    put("s3", "/example-bucket/k?uploadId=1").refused();
+    post("s3", "/example-bucket")
+        .with("content-type", "multipart/form-data; boundary=b")
+        .body("--b")
+        .refused();
+    let copy = || put("s3", "/example-bucket/k").with("x-amz-copy-source", "src-bucket/k");
+    copy().with("x-amz-copy-source", "other/k").refused();
+    Request { query: "x-amz-copy-source=other/k".into(), ..copy() }.refused();
+}
+
+#[test]
+fn s3_keys_are_kept_byte_for_byte() {
+    for (path, key) in [
+        ("/example-bucket//a", "/a"),
+        ("/example-bucket/a/../b", "a/../b"),
+        ("/example-bucket/a%2Fb", "a/b"),
+        ("/example-bucket/a//b/", "a//b/"),
+        ("/example-bucket/%C3%BC%2B", "ü+"),
+    ] {
+        assert_eq!(get("s3", path).reads().parameters["Key"], key);
+    }
+    let read = get("s3", "/../b").host("example-bucket").reads();
+    assert_eq!(read.demands[0].resource, Resource::Arn("arn:aws:s3:::example-bucket/../b".into()));
+}
+
+#[test]
+fn s3_headers_and_versions_change_what_is_demanded() {
+    let arn = "arn:aws:s3:::example-bucket/k";
+    let read = put("s3", "/example-bucket/k")
+        .with("x-amz-acl", "public-read")
+        .with("x-amz-tagging", "a=b")
+        .with("content-type", "text/plain")
+        .body("hello")
+        .reads();
+    assert_eq!(
+        demands(&read),
+        [
+            format!("s3:PutObject {arn}"),
+            format!("s3:PutObjectAcl {arn}"),
+            format!("s3:PutObjectTagging {arn}")
+        ]
+    );
+    assert_eq!(read.uninspected, ["body"]);
+    let hoisted = put("s3", "/example-bucket/k?x-amz-acl=public-read").reads();
+    assert!(demands(&hoisted).contains(&format!("s3:PutObjectAcl {arn}")));
+    let version = request("s3", Method::DELETE, "/example-bucket/k?versionId=v").reads();
+    assert_eq!(demands(&version), [format!("s3:DeleteObjectVersion {arn}")]);
+    let copy =
+        put("s3", "/example-bucket/k").with("x-amz-copy-source", "src-bucket/a%20b?versionId=v").reads();
+    assert!(demands(&copy).contains(&"s3:GetObjectVersion arn:aws:s3:::src-bucket/a b".to_owned()));
+    for bad in [
+        "src-bucket",
+        "src-bucket/",
+        "src-bucket/k?x=1",
+        "src-bucket/k?versionId=a&b",
+        "a+b/k",
+        "arn:aws:s3:::x",
+    ] {
+        put("s3", "/example-bucket/k").with("x-amz-copy-source", bad).refused();
+    }
+}
+
+#[test]
+fn delete_objects_demands_every_key() {
+    let call = |body: &str| post("s3", "/example-bucket?delete").body(body);
+    let read = call(
+        "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Object><Key>a&amp;b</Key></Object>\
+         <Object><Key>c</Key><VersionId>v</VersionId></Object></Delete>",
+    )
+    .reads();
+    assert_eq!(
+        demands(&read),
+        [
+            "s3:DeleteObject arn:aws:s3:::example-bucket/a&b",
+            "s3:DeleteObjectVersion arn:aws:s3:::example-bucket/c"
+        ]
+    );
+    for bad in [
+        "<Delete/>",
+        "<Other><Object><Key>a</Key></Object></Other>",
+        "<Delete><Object><Key>a</Key><Key>b</Key></Object></Delete>",
+        "<Delete><object><Key>a</Key></object></Delete>",
+        "<Delete><Object><Key>a<!-- x -->b</Key></Object></Delete>",
+        "<!DOCTYPE d [<!ENTITY x 'a'>]><Delete><Object><Key>&x;</Key></Object></Delete>",
+        "<Delete><Object><Key><b/></Key></Object></Delete>",
+        "",
+    ] {
+        call(bad).refused();
+    }
+}
+
+#[test]
+fn dynamodb_demands_every_table() {
+    let arn = "arn:aws:dynamodb:eu-west-1:111122223333:table";
+    let call = |target, body: &str| json_call("dynamodb", target, body);
+    let query = call("DynamoDB_20120810.Query", r#"{"TableName":"t","IndexName":"i"}"#).reads();
+    assert_eq!(demands(&query), [format!("dynamodb:Query {arn}/t/index/i")]);
+    let other = "arn:aws:dynamodb:eu-west-1:999988887777:table/x";
+    let batch =
+        call("DynamoDB_20120810.BatchGetItem", &format!(r#"{{"RequestItems":{{"a":{{}},"{other}":{{}}}}}}"#))
+            .reads();
+    assert_eq!(
+        demands(&batch),
+        [format!("dynamodb:BatchGetItem {arn}/a"), format!("dynamodb:BatchGetItem {other}")]
+    );
+    let transact = call(
+        "DynamoDB_20120810.TransactWriteItems",
+        r#"{"TransactItems":[{"Put":{"TableName":"a"}},{"Delete":{"TableName":"b"}}]}"#,
+    )
+    .reads();
+    assert_eq!(
+        demands(&transact),
+        [format!("dynamodb:PutItem {arn}/a"), format!("dynamodb:DeleteItem {arn}/b")]
+    );
+    let partiql =
+        call("DynamoDB_20120810.ExecuteStatement", r#"{"Statement":"DELETE FROM \"t\" WHERE k=1"}"#).reads();
+    assert_eq!(demands(&partiql), [format!("dynamodb:PartiQLDelete {arn}/t")]);
+    for (target, body) in [
+        ("DynamoDB_20120810.BatchGetItem", r#"{"RequestItems":{}}"#),
+        ("DynamoDB_20120810.TransactWriteItems", r#"{"TransactItems":[{"Steal":{"TableName":"a"}}]}"#),
+        ("DynamoDB_20120810.ExecuteStatement", r#"{"Statement":"SELECT * FROM a, b"}"#),
+        ("DynamoDB_20120810.BatchExecuteStatement", r#"{"Statements":[{"Statement":"SELECT * FROM a"},{}]}"#),
+    ] {
+        call(target, body).refused();
+    }
+}
+
+#[test]
+fn lambda_functions_are_named_in_three_ways() {
+    let arn = "arn:aws:lambda:eu-west-1:111122223333:function:f";
+    for (label, expected) in [
+        ("f", arn.to_owned()),
+        ("f%3A1", format!("{arn}:1")),
+        ("111122223333%3Afunction%3Af", arn.to_owned()),
+        ("999988887777%3Afunction%3Af", "arn:aws:lambda:eu-west-1:999988887777:function:f".to_owned()),
+        ("arn%3Aaws%3Alambda%3Aeu-west-1%3A111122223333%3Afunction%3Af%3Alive", format!("{arn}:live")),
+    ] {
+        let read = post("lambda", &format!("/2015-03-31/functions/{label}/invocations")).reads();
+        assert_eq!(demands(&read), [format!("lambda:InvokeFunction {expected}")]);
+    }
+    post("lambda", "/2015-03-31/functions/f%3A1/invocations?Qualifier=2").refused();
+}
+
+#[test]
+fn rest_paths_cannot_be_read_as_other_paths() {
+    for path in [
+        "/2015-03-31/functions/..%2Fevent-source-mappings%2F/code",
+        "/2015-03-31/functions/a%2Fb",
+        "/2015-03-31/functions/%2e%2e",
+        "/2015-03-31/functions/..",
+        "/2015-03-31//functions/f",
+        "/2015-03-31/functions/f/../g",
+        "/2015-03-31/nothing",
+    ] {
+        get("lambda", path).refused();
+    }
+    let arn = "arn%3Aaws%3Alambda%3Aeu-west-1%3A1%3Afunction%3Af";
+    let untag =
+        request("lambda", Method::DELETE, &format!("/2017-03-31/tags/{arn}?tagKeys=a&tagKeys=b")).reads();
+    assert_eq!(untag.parameters["TagKeys"], json!(["a", "b"]));
+    get("lambda", "/2015-03-31/functions/f?Qualifier=1&Qualifier=2").refused();
+    get("lambda", "/2019-09-30/functions/f/provisioned-concurrency?List=all&Qualifier=1").refused();
+}
+
+#[test]
+fn sqs_queues_are_named_by_urls_of_their_region() {
+    let call = |url: &str| json_call("sqs", "AmazonSQS.PurgeQueue", &json!({ "QueueUrl": url }).to_string());
+    for good in
+        ["https://sqs.eu-west-1.amazonaws.com/111122223333/q.fifo", "http://127.0.0.1:8610/111122223333/q"]
+    {
+        call(good).reads();
+    }
+    for bad in [
+        "https://sqs.us-east-1.amazonaws.com/111122223333/q",
+        "https://gw/111122223333/q/../r",
+        "https://gw/1/q",
+        "ftp://gw/111122223333/q",
+        "https://gw@evil/111122223333/q",
+        "q",
+    ] {
+        call(bad).refused();
+    }
+}
+
+#[test]
+fn secrets_are_pointed_at_and_unknown_parameters_kept() {
+    let body = r#"{"Name":"n","SecretString":"s3cret","Novel":{"x":1}}"#;
+    let read = json_call("secretsmanager", "secretsmanager.CreateSecret", body).reads();
+    assert!(read.sensitive.contains(&"/SecretString".to_owned()), "{:?}", read.sensitive);
+    assert_eq!(read.parameters["Novel"], json!({"x": 1}));
+}
+
+#[test]
+fn gzip_bodies_are_read_and_capped() {
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let call = |body: Vec<u8>| {
+        json_call("monitoring", "GraniteServiceVersion20100801.DeleteAlarms", "")
+            .with("content-encoding", "gzip")
+            .body(body)
+    };
+    let small = gzip(br#"{"AlarmNames":["a"]}"#);
+    assert_eq!(call(small.clone()).reads().parameters, json!({"AlarmNames": ["a"]}));
+    let bomb = call(gzip(&vec![b' '; limits::BODY + 1])).decode().unwrap_err();
+    assert_eq!(bomb.reason, Reason::TooLarge);
+    call([small.clone(), b"x".to_vec()].concat()).refused();
+    call(small[..small.len() - 3].to_vec()).refused();
+    call(b"{}".to_vec()).refused();
+}
+
+#[test]
+fn the_body_is_asked_for_only_where_it_matters() {
+    let catalog = Catalog::embedded();
+    let needs = |request: &Request| {
+        let scope = Scope { service: request.service, region: "eu-west-1", account: "1" };
+        let head = Head {
+            method: &request.method,
+            path: &request.path,
+            query: &request.query,
+            headers: &request.headers,
+            bucket_host: None,
+        };
+        recognise(catalog, &scope, &head).unwrap().body_use()
+    };
+    assert_eq!(needs(&put("s3", "/example-bucket/k").body("x")), BodyUse::Streamed);
+    assert_eq!(needs(&get("s3", "/example-bucket/k")), BodyUse::None);
+    assert_eq!(needs(&post("s3", "/example-bucket?delete").body("x")), BodyUse::Whole);
+    // A body where none belongs is read, so that it can be refused.
+    assert_eq!(needs(&get("s3", "/example-bucket/k").body("x")), BodyUse::Whole);
+    get("s3", "/example-bucket/k").body("x").refused();
+}
+
+#[test]
+fn a_lambda_payload_is_kept_as_base64() {
+    let read = post("lambda", "/2015-03-31/functions/f/invocations").body(b"\xff{}").reads();
+    assert_eq!(read.parameters["Payload"], STANDARD.encode(b"\xff{}"));
+}
+
+#[test]
+fn launching_instances_demands_the_role_and_the_tags() {
+    let read = form(
+        "ec2",
+        "Action=RunInstances&Version=2016-11-15&ImageId=ami-01234567&MinCount=1&MaxCount=1\
+         &IamInstanceProfile.Name=p&TagSpecification.1.Tag.1.Key=k&TagSpecification.1.ResourceType=instance",
+    )
+    .reads();
+    let demands = demands(&read);
+    for expected in [
+        "ec2:RunInstances arn:aws:ec2:eu-west-1::image/ami-01234567",
+        "ec2:RunInstances arn:aws:ec2:eu-west-1:111122223333:instance/*",
+        "iam:PassRole *",
+    ] {
+        assert!(demands.iter().any(|demand| demand == expected), "{expected}: {demands:?}");
+    }
+    assert!(demands.iter().any(|demand| demand.starts_with("ec2:CreateTags")), "{demands:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn never_panics_on_any_head(
+        service in prop::sample::select(vec!["s3", "lambda", "iam", "ec2", "monitoring", "sqs"]),
+        method in prop::sample::select(vec![Method::GET, Method::PUT, Method::POST, Method::DELETE]),
+        path in "/[a-z%/.{}+2F?]{0,40}",
+        query in "[a-zA-Z=&%+.]{0,40}",
+        body in proptest::collection::vec(any::<u8>(), 0..80),
+    ) {
+        let request = Request { query, body, ..request(service, method, &path.replace('?', "")) };
+        let _outcome = request.decode();
+        let form = Request { path: "/".into(), ..request }.with("content-type", "application/x-www-form-urlencoded");
+        let _outcome = form.decode();
+    }
+}

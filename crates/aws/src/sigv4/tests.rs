@@ -198,7 +198,7 @@ fn agrees_with_the_aws_sdk_signer() {
             .identity(&identity)
             .region("eu-west-1")
             .name(service)
-            .time(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_795_262_400))
+            .time(std::time::UNIX_EPOCH + std::time::Duration::from_hours(498_684))
             .settings(settings)
             .build()
             .unwrap()

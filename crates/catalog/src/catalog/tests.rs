@@ -1,1 +1,508 @@
+use super::*;
+use crate::model::{ActionUse, Location, Protocol, ShapeKind};
+use durward_core::AccessLevel;
 
+fn service(id: &str) -> Arc<Service> {
+    Catalog::embedded().service(id).expect("the service is in the index")
+}
+
+fn uses(id: &str, operation: &str) -> Vec<ActionUse> {
+    service(id).operation(operation).expect("the operation is in the model").actions.clone()
+}
+
+fn actions(id: &str, operation: &str) -> Vec<String> {
+    let mut actions: Vec<String> = uses(id, operation).into_iter().map(|one| one.action).collect();
+    actions.dedup();
+    actions
+}
+
+fn manifest() -> serde_json::Value {
+    serde_json::from_str(include_str!("../../data/manifest.json")).expect("the manifest is JSON")
+}
+
+#[test]
+fn every_frame_unpacks_and_the_manifest_counts_what_is_there() {
+    let catalog = Catalog::embedded();
+    let (mut operations, mut without, mut shapes) = (0, 0, 0);
+    for entry in catalog.services() {
+        let service = service(&entry.id);
+        assert_eq!(service.operations.len(), entry.operations as usize, "{}", entry.id);
+        assert_eq!(
+            (&service.iam_prefix, &service.signing_name),
+            (&entry.iam_prefix, &entry.signing_name),
+            "{}",
+            entry.id
+        );
+        assert!(service.operations.is_sorted_by(|a, b| a.name < b.name), "{}", entry.id);
+        operations += service.operations.len();
+        without += service.operations.iter().filter(|one| one.actions.is_empty()).count();
+        shapes += service.shapes.len();
+    }
+    let manifest = manifest();
+    assert_eq!(manifest["services"], catalog.services().len());
+    assert_eq!(manifest["operations"], operations);
+    assert_eq!(manifest["operations_without_action"], without);
+    assert_eq!(manifest["shapes"], shapes);
+    assert_eq!(manifest["iam_prefixes"], catalog.iam_prefixes().count());
+    let actions: usize = catalog.iam_prefixes().map(|prefix| catalog.actions_of(prefix).count()).sum();
+    assert_eq!(manifest["iam_actions"], actions);
+    assert_eq!(manifest["index_bytes"], BYTES.len());
+}
+
+#[test]
+fn no_more_operations_are_without_an_action_than_were_reviewed() {
+    // 95.8%: the rest are operations newer than the authorization data, or without IAM actions at all.
+    let without = manifest()["operations_without_action"].as_u64().expect("a number");
+    assert!((1..=850).contains(&without), "{without} operations have no action");
+}
+
+#[test]
+fn every_shape_an_operation_reaches_is_in_its_service() {
+    for entry in Catalog::embedded().services() {
+        let service = service(&entry.id);
+        let known = |id: u32| (id as usize) < service.shapes.len();
+        for operation in &service.operations {
+            assert!(
+                operation.input.is_none_or(known) && operation.output.is_none_or(known),
+                "{}",
+                operation.name
+            );
+        }
+        for shape in &service.shapes {
+            let holds = match &shape.kind {
+                ShapeKind::Structure { members, .. } => members.iter().all(|member| known(member.shape)),
+                ShapeKind::List { member, .. } => known(*member),
+                ShapeKind::Map { key, value, .. } => known(*key) && known(*value),
+                _ => true,
+            };
+            assert!(holds, "{}", entry.id);
+        }
+    }
+}
+
+#[test]
+fn every_action_an_operation_needs_is_an_iam_action_of_that_level() {
+    let catalog = Catalog::embedded();
+    for entry in catalog.services() {
+        for operation in &service(&entry.id).operations {
+            for needed in &operation.actions {
+                assert_eq!(catalog.action(&needed.action), Some(needed.access_level), "{}", needed.action);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_member_a_template_names_is_in_the_input() {
+    for entry in Catalog::embedded().services() {
+        let service = service(&entry.id);
+        for operation in &service.operations {
+            let members = operation.input.map(|id| service.members(id)).unwrap_or_default();
+            for needed in &operation.actions {
+                let fills = needed.resources.iter().flat_map(|arn| arn.fill.iter().map(|(_, path)| path));
+                let arns = needed.resources.iter().filter_map(|arn| arn.arn_member.as_ref());
+                for path in fills.chain(arns).chain(&needed.when_member) {
+                    let first = path.split(['.', '[', '{']).next().expect("split gives one part");
+                    let known = members.iter().any(|member| member.name == first);
+                    assert!(known, "{}:{} has no member {path}", entry.id, operation.name);
+                }
+                for (placeholder, _) in needed.resources.iter().flat_map(|arn| &arn.fill) {
+                    let open = format!("${{{placeholder}}}");
+                    assert!(needed.resources.iter().any(|arn| arn.template.contains(&open)), "{open}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_action_of_the_overlay_is_an_iam_action() {
+    fn strings(value: &toml::Value, out: &mut Vec<String>) {
+        match value {
+            toml::Value::String(text) => out.push(text.clone()),
+            toml::Value::Array(items) => items.iter().for_each(|item| strings(item, out)),
+            toml::Value::Table(table) => table.iter().for_each(|(_, item)| strings(item, out)),
+            _ => {}
+        }
+    }
+    let overlay: toml::Table =
+        toml::from_str(include_str!("../../data/overlay.toml")).expect("the overlay is TOML");
+    let services = overlay.get("service").and_then(toml::Value::as_table).expect("the overlay has services");
+    let mut seen = 0;
+    for (id, service) in services {
+        let mut named = Vec::new();
+        if let Some(operations) = service.get("operations") {
+            strings(operations, &mut named);
+        }
+        for one in service.get("uses").and_then(toml::Value::as_array).into_iter().flatten() {
+            named.extend(one.get("action").and_then(toml::Value::as_str).map(str::to_owned));
+        }
+        for action in named {
+            assert!(Catalog::embedded().action(&action).is_some(), "[service.{id}] {action}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 100, "the overlay names {seen} actions");
+}
+
+#[test]
+fn maps_operations_whose_action_has_another_name() {
+    for (id, operation, expected) in [
+        ("s3", "ListBuckets", "s3:ListAllMyBuckets"),
+        ("s3", "HeadObject", "s3:GetObject"),
+        ("s3", "ListObjectsV2", "s3:ListBucket"),
+        ("s3", "UploadPart", "s3:PutObject"),
+        ("s3", "DeleteBucketEncryption", "s3:PutEncryptionConfiguration"),
+        ("lambda", "Invoke", "lambda:InvokeFunction"),
+        ("lambda", "InvokeWithResponseStream", "lambda:InvokeFunction"),
+        ("sqs", "SendMessageBatch", "sqs:SendMessage"),
+        ("sqs", "DeleteMessageBatch", "sqs:DeleteMessage"),
+        ("sns", "PublishBatch", "sns:Publish"),
+        ("cloudwatch", "PutMetricData", "cloudwatch:PutMetricData"),
+        ("logs", "PutLogEvents", "logs:PutLogEvents"),
+        ("ec2", "DescribeInstances", "ec2:DescribeInstances"),
+        ("resourcegroupstaggingapi", "TagResources", "tag:TagResources"),
+        ("apigateway", "DeleteRestApi", "apigateway:DELETE"),
+    ] {
+        assert_eq!(actions(id, operation), [expected], "{id}:{operation}");
+    }
+    assert_eq!(actions("kms", "ReEncrypt"), ["kms:ReEncryptFrom", "kms:ReEncryptTo"]);
+    assert_eq!(actions("s3", "GetObjectAttributes"), ["s3:GetObject", "s3:GetObjectAttributes"]);
+    assert_eq!(
+        actions("dynamodb", "TransactWriteItems"),
+        ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"]
+    );
+}
+
+#[test]
+fn names_the_members_that_fill_an_arn() {
+    for (id, operation, template, fill) in [
+        (
+            "s3",
+            "GetObject",
+            "arn:${Partition}:s3:::${BucketName}/${ObjectName}",
+            &[("BucketName", "Bucket"), ("ObjectName", "Key")][..],
+        ),
+        ("s3", "ListObjectsV2", "arn:${Partition}:s3:::${BucketName}", &[("BucketName", "Bucket")]),
+        (
+            "dynamodb",
+            "PutItem",
+            "arn:${Partition}:dynamodb:${Region}:${Account}:table/${TableName}",
+            &[("TableName", "TableName")],
+        ),
+        (
+            "dynamodb",
+            "BatchGetItem",
+            "arn:${Partition}:dynamodb:${Region}:${Account}:table/${TableName}",
+            &[("TableName", "RequestItems{}")],
+        ),
+        (
+            "sqs",
+            "SendMessage",
+            "arn:${Partition}:sqs:${Region}:${Account}:${QueueName}",
+            &[("Account", "QueueUrl"), ("QueueName", "QueueUrl")],
+        ),
+        (
+            "secretsmanager",
+            "GetSecretValue",
+            "arn:${Partition}:secretsmanager:${Region}:${Account}:secret:${SecretId}-??????",
+            &[("SecretId", "SecretId")],
+        ),
+        (
+            "logs",
+            "DeleteLogGroup",
+            "arn:${Partition}:logs:${Region}:${Account}:log-group:${LogGroupName}:*",
+            &[("LogGroupName", "logGroupName")],
+        ),
+        (
+            "iam",
+            "DeleteRole",
+            "arn:${Partition}:iam::${Account}:role/${RoleNameWithPath}",
+            &[("RoleNameWithPath", "RoleName")],
+        ),
+        ("kms", "Decrypt", "arn:${Partition}:kms:${Region}:${Account}:key/${KeyId}", &[("KeyId", "KeyId")]),
+        (
+            "ec2",
+            "TerminateInstances",
+            "arn:${Partition}:ec2:${Region}:${Account}:instance/${InstanceId}",
+            &[("InstanceId", "InstanceIds[]")],
+        ),
+        (
+            "lambda",
+            "DeleteFunction",
+            "arn:${Partition}:lambda:${Region}:${Account}:function:${FunctionName}",
+            &[("FunctionName", "FunctionName")],
+        ),
+        (
+            "ssm",
+            "GetParameters",
+            "arn:${Partition}:ssm:${Region}:${Account}:parameter/${ParameterNameWithoutLeadingSlash}",
+            &[("ParameterNameWithoutLeadingSlash", "Names[]")],
+        ),
+        (
+            "cloudwatch",
+            "DeleteAlarms",
+            "arn:${Partition}:cloudwatch:${Region}:${Account}:alarm:${AlarmName}",
+            &[("AlarmName", "AlarmNames[]")],
+        ),
+        (
+            "s3",
+            "DeleteObjects",
+            "arn:${Partition}:s3:::${BucketName}/${ObjectName}",
+            &[("BucketName", "Bucket"), ("ObjectName", "Delete.Objects[].Key")],
+        ),
+    ] {
+        let uses = uses(id, operation);
+        let arn = &uses.first().expect("a use").resources.first().expect("a template");
+        assert_eq!(arn.template, template, "{id}:{operation}");
+        let expected: Vec<(String, String)> =
+            fill.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        assert_eq!(arn.fill, expected, "{id}:{operation}");
+    }
+    assert_eq!(uses("sts", "AssumeRole")[0].resources[0].arn_member.as_deref(), Some("RoleArn"));
+    assert_eq!(uses("sns", "PublishBatch")[0].resources[0].arn_member.as_deref(), Some("TopicArn"));
+}
+
+#[test]
+fn passing_a_role_is_an_action_of_its_own() {
+    for (id, operation, member) in [
+        ("lambda", "CreateFunction", "Role"),
+        ("lambda", "UpdateFunctionConfiguration", "Role"),
+        ("ecs", "RegisterTaskDefinition", "taskRoleArn"),
+        ("stepfunctions", "CreateStateMachine", "roleArn"),
+        ("ec2", "RunInstances", "IamInstanceProfile"),
+    ] {
+        let passes = uses(id, operation);
+        let pass = passes
+            .iter()
+            .find(|one| one.action == "iam:PassRole" && one.when_member.as_deref() == Some(member));
+        assert!(pass.is_some(), "{id}:{operation} does not pass {member}");
+    }
+    assert!(!actions("sts", "AssumeRole").contains(&"iam:PassRole".to_owned()));
+    assert!(!actions("iam", "GetRole").contains(&"iam:PassRole".to_owned()));
+}
+
+#[test]
+fn finds_services_by_signing_name_and_target() {
+    let catalog = Catalog::embedded();
+    assert_eq!(catalog.ids_signing_as("monitoring"), ["cloudwatch"]);
+    assert_eq!(catalog.ids_signing_as("s3"), ["s3", "s3control"]);
+    for alias in ["s3express", "s3-outposts", "s3-object-lambda"] {
+        let ids = catalog.ids_signing_as(alias);
+        assert!(ids.contains(&"s3") && ids.contains(&"s3control"), "{alias} gives {ids:?}");
+    }
+    let ses: Vec<String> = catalog.services_signing_as("ses").iter().map(|one| one.id.clone()).collect();
+    assert!(ses.contains(&"ses".to_owned()) && ses.contains(&"sesv2".to_owned()));
+    assert!(catalog.services_signing_as("nosuch").is_empty());
+    assert_eq!(
+        catalog.service_by_target_prefix("DynamoDB_20120810").map(|one| one.id.clone()).as_deref(),
+        Some("dynamodb")
+    );
+    assert!(catalog.service_by_target_prefix("Timestream_20181101").is_none());
+    assert_eq!(catalog.services_by_target_prefix("Timestream_20181101").len(), 2);
+    assert!(catalog.service("nosuch").is_none());
+}
+
+#[test]
+fn loads_a_service_once() {
+    assert!(Arc::ptr_eq(&service("sqs"), &service("sqs")));
+}
+
+#[test]
+fn knows_routes_protocols_and_shapes() {
+    let s3 = service("s3");
+    let list = s3.operation("ListObjectsV2").expect("s3 lists objects");
+    assert_eq!((list.method.as_str(), list.path.as_str()), ("GET", "/{Bucket}"));
+    assert_eq!(list.query, [("list-type".to_owned(), Some("2".to_owned()))]);
+    let put = s3.operation("PutObject").expect("s3 puts objects");
+    let input = put.input.expect("PutObject has an input");
+    let key = s3.member(input, "Key").expect("PutObject has a key");
+    assert!(key.required && key.location == Location::Uri);
+    assert_eq!(s3.member(input, "Metadata").map(|member| member.location), Some(Location::Headers));
+    let body = s3.member(input, "Body").and_then(|member| s3.shape(member.shape));
+    assert!(matches!(body.map(|shape| &shape.kind), Some(ShapeKind::Blob { streaming: true })));
+    assert_eq!(service("sqs").protocols, [Protocol::Json10, Protocol::Query]);
+    assert_eq!(service("cloudwatch").protocols, [Protocol::Json10, Protocol::RpcV2Cbor, Protocol::Query]);
+    assert!(service("sqs").query_compatible && !service("sns").query_compatible);
+    assert_eq!(service("ec2").protocols, [Protocol::Ec2]);
+    assert_eq!(
+        service("stepfunctions")
+            .operation("StartSyncExecution")
+            .and_then(|one| one.host_prefix.clone())
+            .as_deref(),
+        Some("sync-")
+    );
+    assert!(service("sts").operation("AssumeRoleWithWebIdentity").is_some_and(|one| one.unsigned));
+    assert!(service("sts").operation("AssumeRole").is_some_and(|one| !one.unsigned));
+}
+
+#[test]
+fn marks_secrets_that_the_models_do_not() {
+    for (id, operation, path) in [
+        ("sts", "AssumeRole", &["Credentials", "SessionToken"][..]),
+        ("sts", "AssumeRole", &["Credentials", "SecretAccessKey"]),
+        ("apigateway", "GetApiKey", &["value"]),
+        ("secretsmanager", "GetSecretValue", &["SecretString"]),
+    ] {
+        let service = service(id);
+        let mut at = service.operation(operation).and_then(|one| one.output).expect("the operation answers");
+        let mut sensitive = false;
+        for name in path {
+            let member = service.member(at, name).expect("the answer has the member");
+            sensitive = member.sensitive || service.shape(member.shape).is_some_and(|shape| shape.sensitive);
+            at = member.shape;
+        }
+        assert!(sensitive, "{id}:{operation} {path:?}");
+    }
+}
+
+#[test]
+fn knows_what_is_risky() {
+    let traits =
+        |id: &str, name: &str| service(id).operation(name).expect("the operation is in the model").traits;
+    assert!(traits("s3", "DeleteObject").irreversible);
+    assert!(traits("ec2", "TerminateInstances").irreversible);
+    assert!(traits("kms", "ScheduleKeyDeletion").irreversible);
+    assert!(!traits("sqs", "DeleteMessage").irreversible);
+    assert!(!traits("ec2", "DescribeInstances").irreversible);
+    for name in [
+        "CreateAccessKey",
+        "PutUserPolicy",
+        "AttachRolePolicy",
+        "UpdateAssumeRolePolicy",
+        "CreateLoginProfile",
+    ] {
+        assert!(traits("iam", name).escalates, "{name}");
+    }
+    assert!(traits("lambda", "UpdateFunctionCode").escalates);
+    assert!(traits("lambda", "CreateFunction").escalates, "it always passes a role");
+    assert!(!traits("s3", "PutObject").escalates, "only its ACL would");
+    assert!(!traits("iam", "GetUser").escalates);
+    assert!(traits("ssm", "SendCommand").indirect && traits("lambda", "Invoke").indirect);
+    assert!(traits("ec2", "RunInstances").indirect && !traits("ec2", "StopInstances").indirect);
+    for (id, name) in [
+        ("sts", "AssumeRole"),
+        ("iam", "CreateAccessKey"),
+        ("secretsmanager", "GetSecretValue"),
+        ("ecr", "GetAuthorizationToken"),
+    ] {
+        assert!(traits(id, name).returns_credentials, "{id}:{name}");
+    }
+    assert!(!traits("sts", "GetCallerIdentity").returns_credentials);
+}
+
+#[test]
+fn knows_actions_and_what_a_misspelt_one_meant() {
+    let catalog = Catalog::embedded();
+    assert_eq!(catalog.action("s3:GetObject"), Some(AccessLevel::Read));
+    assert_eq!(catalog.action("s3:PutBucketTagging"), Some(AccessLevel::Tagging));
+    assert_eq!(catalog.action("iam:PassRole"), Some(AccessLevel::Write));
+    assert_eq!(catalog.action("s3:PutBucketPolicy"), Some(AccessLevel::PermissionsManagement));
+    assert_eq!(catalog.action("s3:getobject"), None);
+    assert_eq!(catalog.action("s3"), None);
+    for (wrong, right) in [
+        ("s3:GetObjct", "s3:GetObject"),
+        ("s3:getobject", "s3:GetObject"),
+        ("dynamodb:PutItems", "dynamodb:PutItem"),
+        ("sqss:SendMessage", "sqs:SendMessage"),
+    ] {
+        assert_eq!(catalog.nearest_action(wrong).as_deref(), Some(right), "{wrong}");
+    }
+    assert_eq!(catalog.nearest_action("s3:MakeMeCoffeeWithMilkPlease"), None);
+    assert_eq!(catalog.nearest_action("nothing"), None);
+    let s3: Vec<(String, AccessLevel)> = catalog.actions_of("s3").collect();
+    assert!(s3.contains(&("s3:ListAllMyBuckets".to_owned(), AccessLevel::List)) && s3.len() > 150);
+    assert_eq!(catalog.actions_of("nosuch").count(), 0);
+}
+
+#[test]
+fn lists_the_operations_that_need_an_action() {
+    let needing = Catalog::embedded().operations_needing("s3:GetObject");
+    for name in ["GetObject", "HeadObject", "SelectObjectContent"] {
+        assert!(needing.contains(&("s3".to_owned(), name.to_owned())), "{name}");
+    }
+    assert!(Catalog::embedded().operations_needing("s3:NoSuchAction").is_empty());
+}
+
+#[test]
+fn resolves_endpoints_and_the_region_that_signs() {
+    let catalog = Catalog::embedded();
+    for (id, region, host, signing_region, signing_name) in [
+        ("s3", "eu-west-1", "s3.eu-west-1.amazonaws.com", "eu-west-1", "s3"),
+        ("s3", "us-east-1", "s3.us-east-1.amazonaws.com", "us-east-1", "s3"),
+        ("s3control", "eu-west-1", "s3-control.eu-west-1.amazonaws.com", "eu-west-1", "s3"),
+        ("sqs", "eu-west-1", "sqs.eu-west-1.amazonaws.com", "eu-west-1", "sqs"),
+        ("sts", "us-east-1", "sts.us-east-1.amazonaws.com", "us-east-1", "sts"),
+        ("cloudwatch", "eu-central-1", "monitoring.eu-central-1.amazonaws.com", "eu-central-1", "monitoring"),
+        ("dynamodb", "us-west-2", "dynamodb.us-west-2.amazonaws.com", "us-west-2", "dynamodb"),
+        ("iam", "eu-west-1", "iam.amazonaws.com", "us-east-1", "iam"),
+        ("iam", "cn-north-1", "iam.cn-north-1.amazonaws.com.cn", "cn-north-1", "iam"),
+        ("iam", "us-gov-east-1", "iam.us-gov.amazonaws.com", "us-gov-west-1", "iam"),
+        ("route53", "eu-west-1", "route53.amazonaws.com", "us-east-1", "route53"),
+        ("cloudfront", "eu-west-1", "cloudfront.amazonaws.com", "us-east-1", "cloudfront"),
+        ("organizations", "eu-west-1", "organizations.us-east-1.amazonaws.com", "us-east-1", "organizations"),
+        ("ec2", "cn-north-1", "ec2.cn-north-1.amazonaws.com.cn", "cn-north-1", "ec2"),
+        ("lambda", "us-iso-east-1", "lambda.us-iso-east-1.c2s.ic.gov", "us-iso-east-1", "lambda"),
+        ("lambda", "eu-nowhere-9", "lambda.eu-nowhere-9.amazonaws.com", "eu-nowhere-9", "lambda"),
+    ] {
+        let endpoint =
+            catalog.endpoint(id, region).unwrap_or_else(|| panic!("{id} has no endpoint in {region}"));
+        assert_eq!(
+            (endpoint.host.as_str(), endpoint.signing_region.as_str(), endpoint.signing_name.as_str()),
+            (host, signing_region, signing_name),
+            "{id} {region}"
+        );
+    }
+}
+
+#[test]
+fn gives_no_endpoint_for_text_that_is_no_region() {
+    for region in [
+        "",
+        "evil.example",
+        "eu-west-1.evil.example/",
+        "eu-west-1/../",
+        "us-",
+        "xx-west-1",
+        "EU-west-1",
+        "eu-w@st-1",
+    ] {
+        assert_eq!(Catalog::embedded().endpoint("sqs", region), None, "{region:?}");
+    }
+    assert_eq!(Catalog::embedded().endpoint("nosuch", "eu-west-1"), None);
+}
+
+#[test]
+fn tells_partitions_apart() {
+    let catalog = Catalog::embedded();
+    for (region, partition) in [
+        ("eu-west-1", "aws"),
+        ("us-gov-west-1", "aws-us-gov"),
+        ("cn-north-1", "aws-cn"),
+        ("us-iso-east-1", "aws-iso"),
+        ("us-isob-east-1", "aws-iso-b"),
+        ("eu-isoe-west-1", "aws-iso-e"),
+        ("us-isof-south-1", "aws-iso-f"),
+        ("eusc-de-east-1", "aws-eusc"),
+        ("sa-newplace-4", "aws"),
+        ("somewhere", "aws"),
+    ] {
+        assert_eq!(catalog.partition(region), partition, "{region}");
+    }
+}
+
+#[test]
+fn refuses_bytes_that_are_no_index() {
+    assert!(matches!(Catalog::from_bytes(b"not an index"), Err(IndexError::Magic)));
+    assert!(Catalog::from_bytes(BYTES.get(..40).expect("the index is longer")).is_err());
+    assert!(Catalog::from_bytes(BYTES.get(..10).expect("the index is longer")).is_err());
+}
+
+#[test]
+fn a_damaged_frame_makes_its_service_unknown() {
+    let cut = BYTES.get(..BYTES.len() / 2).expect("half of the index");
+    let catalog = Catalog::from_bytes(cut).expect("the table of contents is whole");
+    assert!(catalog.service("accessanalyzer").is_some());
+    assert!(catalog.service("xray").is_none());
+    assert_eq!(catalog.action("s3:GetObject"), None);
+}

@@ -16,7 +16,21 @@ fn read(policy: &SessionPolicy) -> Value {
 
 fn pattern(arn: &str) -> String {
     let text = read(&policy(&[("s3:GetObject", Resource::Arn(arn.to_owned()))]));
-    text["Statement"][0]["Resource"][0].as_str().unwrap().to_owned()
+    text["Statement"][0]["Resource"].as_array().unwrap().last().unwrap().as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_log_group_is_allowed_in_both_forms_of_its_arn() {
+    let group = "arn:aws:logs:us-east-1:1:log-group:/app";
+    let text = read(&policy(&[("logs:CreateLogGroup", Resource::Arn(format!("{group}:*")))]));
+    assert_eq!(text["Statement"][0]["Resource"], serde_json::json!([group, format!("{group}:*")]));
+}
+
+#[test]
+fn an_instance_that_is_yet_to_be_made_is_any_instance() {
+    let any = "arn:aws:ec2:us-east-1:1:instance/*";
+    assert_eq!(pattern(any), any);
+    assert_eq!(pattern("arn:aws:ec2:us-east-1:1:volume/*"), "arn:aws:ec2:us-east-1:1:volume/${*}");
 }
 
 #[test]

@@ -35,12 +35,11 @@ pub(super) async fn identify(
         .open(&claimed.access_key_id, &claimed.session_token, exchange.at)
         .map_err(durward_identity::CredentialError::refusal)?;
     let key = SigningKey::derive(opened.secret.expose(), &claimed.date, &claimed.region, &claimed.service);
-    let (payload_hash, body) = match claimed.payload.as_text() {
-        Some(text) => (text.to_owned(), InboundBody::Unread(body)),
-        None => {
-            let bytes = read_whole(body, limits::BODY, "request body").await?;
-            (sha256_hex(&bytes), InboundBody::Whole(bytes))
-        }
+    let (payload_hash, body) = if let Some(text) = claimed.payload.as_text() {
+        (text.to_owned(), InboundBody::Unread(body))
+    } else {
+        let bytes = read_whole(body, limits::BODY, "request body").await?;
+        (sha256_hex(&bytes), InboundBody::Whole(bytes))
     };
     claimed.check(&head, &payload_hash, &key)?;
     if claimed.form == Form::Header {

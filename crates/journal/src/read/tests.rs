@@ -84,7 +84,7 @@ fn an_untouched_journal_is_verified() {
 
 #[test]
 fn one_flipped_byte_anywhere_is_found_and_named() {
-    let files = journal(0, 7);
+    let files = journal(0, 9);
     assert!(files.len() >= 3);
     let mut record_before = 0;
     for (name, bytes) in &files {

@@ -35,6 +35,7 @@ const KINDS: [(&str, &str); 27] = [
     ("vpce-", "vpc-endpoint"),
 ];
 
+#[expect(clippy::unnecessary_wraps, reason = "one of a table of functions, others of which can refuse")]
 pub(super) fn demands(context: &Context<'_>) -> Result<Option<Vec<Demand>>, Refusal> {
     let mut arns = Vec::new();
     for (name, value) in context.parameters {

@@ -12,6 +12,7 @@ const CREATED: [(&str, &str, &str); 5] = [
     ("CreateUser", "UserName", "user"),
 ];
 
+#[expect(clippy::unnecessary_wraps, reason = "one of a table of functions, others of which can refuse")]
 pub(super) fn demands(context: &Context<'_>) -> Result<Option<Vec<Demand>>, Refusal> {
     let Some((_, member, kind)) = CREATED.iter().find(|(op, _, _)| *op == context.op.name) else {
         return Ok(None);

@@ -45,7 +45,10 @@ pub(super) fn parse(statement: &str) -> Result<Statement, Refusal> {
         "DELETE" => ("dynamodb:PartiQLDelete", AccessLevel::Write, second(&tokens, "FROM")?),
         "UPDATE" => ("dynamodb:PartiQLUpdate", AccessLevel::Write, 1),
         other => {
-            return Err(malformed(format!("the statement begins with `{}`, which is not read", quote(other))));
+            return Err(malformed(format!(
+                "the statement begins with `{}`, which is not read",
+                quote(other)
+            )));
         }
     };
     // One verb and one FROM, so that nothing else can name a table.

@@ -8,7 +8,11 @@ use serde_json::Value;
 use AccessLevel::{List, PermissionsManagement, Read, Tagging, Write};
 
 /// Operations on one object: action, action with a version id, level.
-const OBJECT: [(&str, &str, &str, AccessLevel); 26] = [
+const OBJECT: [(&str, &str, &str, AccessLevel); 30] = [
+    ("DeleteObjectAnnotation", "s3:DeleteObjectAnnotation", "s3:DeleteObjectAnnotation", Write),
+    ("GetObjectAnnotation", "s3:GetObjectAnnotation", "s3:GetObjectAnnotation", Read),
+    ("ListObjectAnnotations", "s3:ListObjectAnnotations", "s3:ListObjectAnnotations", List),
+    ("PutObjectAnnotation", "s3:PutObjectAnnotation", "s3:PutObjectAnnotation", Write),
     ("AbortMultipartUpload", "s3:AbortMultipartUpload", "s3:AbortMultipartUpload", Write),
     ("CompleteMultipartUpload", "s3:PutObject", "s3:PutObject", Write),
     ("CopyObject", "s3:PutObject", "s3:PutObject", Write),
@@ -38,7 +42,23 @@ const OBJECT: [(&str, &str, &str, AccessLevel); 26] = [
 ];
 
 /// Operations on one bucket whose action has another name.
-const BUCKET: [(&str, &str, AccessLevel); 8] = [
+const BUCKET: [(&str, &str, AccessLevel); 24] = [
+    ("DeleteBucketAnalyticsConfiguration", "s3:PutAnalyticsConfiguration", Write),
+    ("DeleteBucketEncryption", "s3:PutEncryptionConfiguration", Write),
+    ("DeleteBucketIntelligentTieringConfiguration", "s3:PutIntelligentTieringConfiguration", Write),
+    ("DeleteBucketInventoryConfiguration", "s3:PutInventoryConfiguration", Write),
+    ("DeleteBucketLifecycle", "s3:PutLifecycleConfiguration", Write),
+    ("DeleteBucketMetricsConfiguration", "s3:PutMetricsConfiguration", Write),
+    ("DeleteBucketReplication", "s3:PutReplicationConfiguration", Write),
+    ("DeletePublicAccessBlock", "s3:PutBucketPublicAccessBlock", PermissionsManagement),
+    ("GetBucketLifecycleConfiguration", "s3:GetLifecycleConfiguration", Read),
+    ("GetBucketNotificationConfiguration", "s3:GetBucketNotification", Read),
+    ("ListBucketAnalyticsConfigurations", "s3:GetAnalyticsConfiguration", Read),
+    ("ListBucketIntelligentTieringConfigurations", "s3:GetIntelligentTieringConfiguration", Read),
+    ("ListBucketInventoryConfigurations", "s3:GetInventoryConfiguration", Read),
+    ("ListBucketMetricsConfigurations", "s3:GetMetricsConfiguration", Read),
+    ("PutBucketLifecycleConfiguration", "s3:PutLifecycleConfiguration", Write),
+    ("PutBucketNotificationConfiguration", "s3:PutBucketNotification", Write),
     ("HeadBucket", "s3:ListBucket", List),
     ("ListObjects", "s3:ListBucket", List),
     ("ListObjectsV2", "s3:ListBucket", List),
@@ -54,6 +74,12 @@ pub(super) fn demands(context: &Context<'_>) -> Result<Option<Vec<Demand>>, Refu
     let mut out = Vec::new();
     if name == "ListBuckets" {
         return Ok(Some(vec![demand_any("s3:ListAllMyBuckets", List)]));
+    }
+    if name == "ListDirectoryBuckets" {
+        return Ok(Some(vec![demand_any("s3express:ListAllMyDirectoryBuckets", List)]));
+    }
+    if name == "WriteGetObjectResponse" {
+        return Ok(Some(vec![demand_any("s3-object-lambda:WriteGetObjectResponse", Write)]));
     }
     let Some(bucket) = context.text("Bucket") else { return Ok(None) };
     if name == "DeleteObjects" {

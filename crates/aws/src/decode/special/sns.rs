@@ -3,6 +3,7 @@
 use super::super::resources::{Context, demand, demand_any, push};
 use durward_core::{AccessLevel, Demand, Refusal};
 
+#[expect(clippy::unnecessary_wraps, reason = "one of a table of functions, others of which can refuse")]
 pub(super) fn demands(context: &Context<'_>) -> Result<Option<Vec<Demand>>, Refusal> {
     let mut out = Vec::new();
     match context.op.name.as_str() {

@@ -96,7 +96,7 @@ fn run(context: &Context<'_>) -> Result<Vec<Demand>, Refusal> {
     if context.has("Targets") || out.is_empty() {
         push(&mut out, demand_any(action, level));
     }
-    for use_ in context.uses().skip(1) {
+    for use_ in context.uses().filter(|use_| use_.action != action) {
         by_template(context, use_, &mut out);
     }
     Ok(out)

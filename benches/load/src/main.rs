@@ -1,0 +1,140 @@
+//! The measuring half of `cargo xtask bench`, which builds it and passes it the programs to measure.
+//!
+//! The same pre-signed requests go direct to an origin and through each proxy in turn, round after round; the table holds
+//! medians over the rounds. The origin is a second process of this program: `origin PORT` serves, `run ...` measures.
+
+mod client;
+mod origin;
+mod peers;
+mod requests;
+mod table;
+
+use peers::{Peer, Programs, Stage};
+use requests::Corpus;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use table::{Sample, Scenario, Table};
+
+const USAGE: &str = "usage: durward-bench-load origin PORT
+       durward-bench-load run --durward FILE --scratch DIR [--envoy FILE] [--nginx FILE] [--rounds N] [--proxy-core N]";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("bench: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start a runtime: {error}"))?;
+    match words {
+        ["origin", port] => {
+            let port = port.parse().map_err(|_error| USAGE.to_owned())?;
+            runtime.block_on(origin::serve(port))
+        }
+        ["run", options @ ..] => {
+            let options = Options::parse(options)?;
+            runtime.block_on(measure(&options))
+        }
+        _ => Err(USAGE.to_owned()),
+    }
+}
+
+struct Options {
+    programs: Programs,
+    rounds: usize,
+}
+
+impl Options {
+    fn parse(words: &[&str]) -> Result<Self, String> {
+        let (mut durward, mut envoy, mut nginx, mut scratch) = (None, None, None, None);
+        let (mut rounds, mut proxy_core) = (4, None);
+        let number = |value: &str| {
+            value.parse::<usize>().map_err(|_error| format!("`{value}` is not a number; {USAGE}"))
+        };
+        for pair in words.chunks(2) {
+            let [name, value] = pair else { return Err(USAGE.to_owned()) };
+            let path = Some(PathBuf::from(value));
+            match *name {
+                "--durward" => durward = path,
+                "--envoy" => envoy = path,
+                "--nginx" => nginx = path,
+                "--scratch" => scratch = path,
+                "--rounds" => rounds = number(value)?,
+                "--proxy-core" => proxy_core = Some(number(value)?),
+                _ => return Err(format!("unknown option `{name}`; {USAGE}")),
+            }
+        }
+        let durward = durward.ok_or(USAGE)?;
+        let scratch = scratch.ok_or(USAGE)?;
+        if rounds == 0 {
+            return Err("`--rounds` must be at least 1".to_owned());
+        }
+        Ok(Self { programs: Programs { durward, envoy, nginx, scratch, proxy_core }, rounds })
+    }
+}
+
+async fn measure(options: &Options) -> Result<(), String> {
+    let stage = Stage::set(&options.programs).await?;
+    let fdatasync = peers::fdatasync_micros(&options.programs.scratch)?;
+    let mut table = Table::new(fdatasync);
+    for peer in &stage.peers {
+        table.note_start(peer.name, peer.resident_mib()?);
+    }
+    let outcome = rounds(&stage, options.rounds, &mut table).await;
+    if outcome.is_ok() {
+        print!("{}", table.render(options.rounds));
+    }
+    outcome.map_err(|error| format!("{error}\n{}", stage.last_words()))
+}
+
+async fn rounds(stage: &Stage, rounds: usize, table: &mut Table) -> Result<(), String> {
+    let mut corpus = Corpus::new(&stage.credential, stage.host());
+    // Round 0 warms every path and counts for nothing.
+    for round in 0..=rounds {
+        for scenario in Scenario::ALL {
+            let count = if round == 0 { scenario.warm_up() } else { scenario.requests };
+            let requests = corpus.sign(scenario.load, count)?;
+            for turn in 0..stage.peers.len() {
+                // Another path goes first each round, so that none always meets the same neighbour's noise.
+                let Some(peer) = stage.peers.get((turn + round) % stage.peers.len()) else { continue };
+                let sample = one(peer, &scenario, &requests)
+                    .await
+                    .map_err(|error| format!("{}, {}: {error}", peer.name, scenario.title()))?;
+                if round > 0 {
+                    table.add(&scenario, peer.name, sample);
+                }
+            }
+        }
+        eprintln!("round {round} of {rounds} done");
+    }
+    Ok(())
+}
+
+async fn one(peer: &Peer, scenario: &Scenario, requests: &[Vec<u8>]) -> Result<Sample, String> {
+    let before = peer.cpu_seconds()?;
+    let slice = client::send_all(
+        peer.address(scenario.load),
+        scenario.connections,
+        requests,
+        scenario.load.answer_bytes(),
+    )
+    .await?;
+    let cpu =
+        peer.cpu_seconds()?.zip(before).map(|(after, before)| (after - before) * 1e4 / requests.len() as f64);
+    Ok(Sample {
+        rps: requests.len() as f64 / slice.elapsed.as_secs_f64(),
+        p50: slice.percentile(50),
+        p99: slice.percentile(99),
+        cpu_per_10k: cpu,
+        resident_mib: peer.resident_mib()?,
+    })
+}

@@ -1,0 +1,304 @@
+//! Sessions and their exchanges, put together from the records in the order of the journal.
+//!
+//! A list keeps one entry per session whatever the journal's size; a story keeps the exchanges of one session.
+
+use super::text::{duration, moment, plain};
+use durward_core::{Caller, Decision, ExchangeId, Operation, SessionId, Verdict};
+use durward_journal::{Entry, LentScope, LinkTo, Masked, Record};
+use serde::Serialize;
+use std::{collections::HashMap, fmt::Write as _};
+use time::format_description::well_known::Rfc3339;
+
+#[derive(Default, Serialize)]
+pub(super) struct Tally {
+    pub(super) allowed: u64,
+    pub(super) denied: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct Session {
+    pub(super) session: SessionId,
+    pub(super) caller: Option<Caller>,
+    pub(super) connection: Option<String>,
+    pub(super) opened: Option<String>,
+    pub(super) expires: Option<String>,
+    pub(super) last_exchange: Option<String>,
+    pub(super) allowed: u64,
+    pub(super) denied: u64,
+    /// Number of the record that first named it: the order of the list.
+    #[serde(skip)]
+    pub(super) number: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Sessions {
+    pub(super) by_id: HashMap<SessionId, Session>,
+    pub(super) without: Tally,
+}
+
+impl Sessions {
+    pub(super) fn add(&mut self, entry: &Entry, record: Record) {
+        let time = entry.time().map(str::to_owned);
+        match record {
+            Record::SessionOpened { session, caller, connection, expires, .. } => {
+                let session = self.named(session, entry);
+                session.caller = Some(caller);
+                session.connection = Some(connection);
+                session.opened = time;
+                session.expires = expires.format(&Rfc3339).ok();
+            }
+            Record::Intent { session, caller, connection, decision, .. } => {
+                self.count(
+                    session,
+                    entry,
+                    decision.verdict == Verdict::Allow,
+                    caller,
+                    Some(connection),
+                    time,
+                );
+            }
+            Record::Refused { session, caller, connection, .. } => {
+                self.count(session, entry, false, caller, connection, time);
+            }
+            Record::SignInRefused { .. } | Record::Lent { .. } | Record::Outcome { .. } => {}
+        }
+    }
+
+    fn count(
+        &mut self,
+        session: Option<SessionId>,
+        entry: &Entry,
+        allowed: bool,
+        caller: Option<Caller>,
+        connection: Option<String>,
+        time: Option<String>,
+    ) {
+        let (count_allowed, count_denied) = match session {
+            None => (&mut self.without.allowed, &mut self.without.denied),
+            Some(session) => {
+                let session = self.named(session, entry);
+                // A session that another replica opened is known by its exchanges only.
+                if session.caller.is_none() {
+                    session.caller = caller;
+                }
+                if session.connection.is_none() {
+                    session.connection = connection;
+                }
+                session.last_exchange = time;
+                (&mut session.allowed, &mut session.denied)
+            }
+        };
+        *(if allowed { count_allowed } else { count_denied }) += 1;
+    }
+
+    fn named(&mut self, session: SessionId, entry: &Entry) -> &mut Session {
+        self.by_id.entry(session).or_insert_with(|| Session {
+            session,
+            caller: None,
+            connection: None,
+            opened: None,
+            expires: None,
+            last_exchange: None,
+            allowed: 0,
+            denied: 0,
+            number: entry.position.record,
+        })
+    }
+}
+
+/// One exchange of the session that is shown.
+#[derive(Serialize)]
+pub(super) struct Exchange {
+    exchange: ExchangeId,
+    time: Option<String>,
+    operation: Option<Operation>,
+    decision: Option<Decision>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link_to: Option<LinkTo>,
+    /// Why it never went upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lent: Option<Lent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+}
+
+#[derive(Serialize)]
+struct Lent {
+    access_key_id: String,
+    scope: LentScope,
+}
+
+#[derive(Serialize)]
+struct Outcome {
+    status: u16,
+    error_code: Option<String>,
+    request_bytes: u64,
+    response_bytes: u64,
+    masked: Vec<Masked>,
+    upstream_request_id: Option<String>,
+    duration_us: u64,
+    failure: Option<String>,
+}
+
+#[derive(Default)]
+pub(super) struct Story {
+    pub(super) sessions: Sessions,
+    pub(super) exchanges: Vec<Exchange>,
+    index: HashMap<ExchangeId, usize>,
+}
+
+impl Story {
+    pub(super) fn add(&mut self, wanted: SessionId, entry: &Entry, record: Record) {
+        let time = entry.time().map(str::to_owned);
+        match &record {
+            Record::SessionOpened { session, .. } if *session == wanted => self.sessions.add(entry, record),
+            Record::Intent { exchange, session: Some(session), operation, decision, link_to, .. }
+                if *session == wanted =>
+            {
+                let shown = Exchange {
+                    exchange: *exchange,
+                    time,
+                    operation: Some(operation.clone()),
+                    decision: Some(decision.clone()),
+                    link_to: link_to.clone(),
+                    refused: None,
+                    lent: None,
+                    outcome: None,
+                };
+                self.begin(shown);
+                self.sessions.add(entry, record);
+            }
+            Record::Refused { exchange, session: Some(session), operation, decision, message, .. }
+                if *session == wanted =>
+            {
+                let shown = Exchange {
+                    exchange: *exchange,
+                    time,
+                    operation: operation.clone(),
+                    decision: decision.clone(),
+                    link_to: None,
+                    refused: Some(message.clone()),
+                    lent: None,
+                    outcome: None,
+                };
+                self.begin(shown);
+                self.sessions.add(entry, record);
+            }
+            Record::Lent { exchange, access_key_id, scope, .. } => {
+                if let Some(shown) = self.begun(exchange) {
+                    shown.lent = Some(Lent { access_key_id: access_key_id.clone(), scope: *scope });
+                }
+            }
+            Record::Outcome { exchange, .. } => {
+                if let Some(shown) = self.begun(exchange) {
+                    shown.outcome = outcome(record);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, shown: Exchange) {
+        self.index.insert(shown.exchange, self.exchanges.len());
+        self.exchanges.push(shown);
+    }
+
+    fn begun(&mut self, exchange: &ExchangeId) -> Option<&mut Exchange> {
+        self.index.get(exchange).and_then(|index| self.exchanges.get_mut(*index))
+    }
+}
+
+fn outcome(record: Record) -> Option<Outcome> {
+    let Record::Outcome {
+        status,
+        error_code,
+        request_bytes,
+        response_bytes,
+        masked,
+        upstream_request_id,
+        duration_us,
+        failure,
+        ..
+    } = record
+    else {
+        return None;
+    };
+    Some(Outcome {
+        status,
+        error_code,
+        request_bytes,
+        response_bytes,
+        masked,
+        upstream_request_id,
+        duration_us,
+        failure,
+    })
+}
+
+impl Exchange {
+    /// Time, verdict, operation, resources, then what there is of status, policies, duration and masking.
+    pub(super) fn line(&self) -> String {
+        let verdict = match (&self.refused, &self.decision) {
+            (_, Some(decision)) if decision.verdict == Verdict::Ask => "ask",
+            (Some(_), _) => "deny",
+            (None, Some(decision)) if decision.verdict == Verdict::Allow => "allow",
+            (None, _) => "deny",
+        };
+        let title = self.operation.as_ref().map_or_else(|| "(not decoded)".to_owned(), Operation::title);
+        let mut line = format!("{}  {verdict:<5}  {}", moment(self.time.as_deref()), plain(&title));
+        if let Some(operation) = &self.operation {
+            line.push(' ');
+            line.push_str(&plain(&resources(operation)));
+        }
+        let mut add = |text: String| {
+            line.push_str("  ");
+            line.push_str(&text);
+        };
+        match &self.outcome {
+            Some(outcome) => {
+                add(match &outcome.error_code {
+                    Some(code) => format!("{} {}", outcome.status, plain(code)),
+                    None => outcome.status.to_string(),
+                });
+                add(duration(outcome.duration_us));
+                let masked: u64 = outcome.masked.iter().map(|masked| masked.count).sum();
+                if masked > 0 {
+                    add(format!("masked {masked}"));
+                }
+                if let Some(failure) = &outcome.failure {
+                    add(format!("failed: {}", plain(failure)));
+                }
+            }
+            None if self.refused.is_none() => add("(no outcome recorded)".to_owned()),
+            None => {}
+        }
+        if let Some(decision) = self.decision.as_ref().filter(|decision| !decision.policies.is_empty()) {
+            add(format!("policy {}", plain(&decision.policies.join(", "))));
+        }
+        if let Some(refused) = &self.refused {
+            add(plain(refused));
+        }
+        line
+    }
+}
+
+/// The distinct resources of an operation; the first three of many.
+fn resources(operation: &Operation) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for demand in &operation.demands {
+        let name = demand.resource.as_text();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let more = names.len().saturating_sub(3);
+    names.truncate(3);
+    let mut out = names.join(", ");
+    if more > 0 {
+        // Writing to a String cannot fail.
+        let _infallible = write!(out, " and {more} more");
+    }
+    out
+}

@@ -1,0 +1,115 @@
+//! Recorded values as text for a terminal.
+//!
+//! Nothing that was recorded leaves here with a character that a terminal would obey or a reader would not see.
+
+use durward_core::Caller;
+use serde::Serialize;
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+pub(super) fn who(caller: Option<&Caller>) -> String {
+    let Some(caller) = caller else { return "-".to_owned() };
+    let mut out = caller.id();
+    if !caller.act.is_empty() {
+        out.push_str(" for ");
+        out.push_str(&caller.act.join(", "));
+    }
+    out
+}
+
+pub(super) fn duration(microseconds: u64) -> String {
+    match microseconds {
+        0..1_000 => format!("{microseconds} us"),
+        1_000..10_000_000 => format!("{}.{} ms", microseconds / 1_000, microseconds % 1_000 / 100),
+        _ => format!("{} s", microseconds / 1_000_000),
+    }
+}
+
+/// A recorded time to the second, as people read it.
+pub(super) fn moment(stamp: Option<&str>) -> String {
+    let Some(stamp) = stamp else { return "-".to_owned() };
+    match OffsetDateTime::parse(stamp, &Rfc3339) {
+        Ok(at) => format!(
+            "{:04}-{:02}-{:02} {:02}:{:02}:{:02}Z",
+            at.year(),
+            u8::from(at.month()),
+            at.day(),
+            at.hour(),
+            at.minute(),
+            at.second()
+        ),
+        Err(_) => plain(stamp),
+    }
+}
+
+pub(super) fn write_table<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> io::Result<()> {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            // Writing to a String cannot fail.
+            let _infallible = write!(line, "{cell:<width$}  ");
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+pub(super) fn write_json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        // JSON's own layout has line feeds; everything else that is unsafe stands within a string.
+        if character == '\n' || !is_unsafe(character) {
+            safe.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a String cannot fail.
+                let _infallible = write!(safe, "\\u{unit:04x}");
+            }
+        }
+    }
+    writeln!(out, "{safe}")
+}
+
+/// Recorded text as it may stand on a terminal.
+pub(super) fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_unsafe(character) {
+            out.extend(character.escape_unicode());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// Control characters, and those that are invisible or change the direction of the text around them.
+fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
+}
