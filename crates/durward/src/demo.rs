@@ -32,9 +32,9 @@ const CONNECTION: &str = "demo";
 const SECRET_VALUE: &str = "{\"user\":\"app\",\"password\":\"correct-horse-battery\"}";
 
 /// A caller with a gateway credential, and how it reaches the gateway.
-struct Caller {
-    transport: Transport,
-    origin: Origin,
+pub(crate) struct Caller {
+    pub transport: Transport,
+    pub origin: Origin,
     access_key_id: String,
     secret: Secret,
     session_token: Secret,
@@ -132,12 +132,16 @@ pub async fn demo(once: bool) -> Result<u8, String> {
     Ok(0)
 }
 
-fn gateway_identity(aws: &Aws) -> BaseIdentity {
+pub(crate) fn gateway_identity(aws: &Aws) -> BaseIdentity {
     BaseIdentity::fixed(GATEWAY_KEY, Secret::new(aws.gateway_secret()), None)
 }
 
 /// Writes the sample policies below `dir` and returns a maker of configurations for an address.
-fn write_config(dir: &Path, aws: &Aws, issuer: &Issuer) -> Result<impl Fn(&str) -> Config, String> {
+pub(crate) fn write_config(
+    dir: &Path,
+    aws: &Aws,
+    issuer: &Issuer,
+) -> Result<impl Fn(&str) -> Config + use<>, String> {
     let policies = dir.join("policies");
     std::fs::create_dir_all(&policies).map_err(|error| format!("{}: {error}", policies.display()))?;
     for (name, text) in POLICIES {
@@ -170,7 +174,7 @@ fn write_config(dir: &Path, aws: &Aws, issuer: &Issuer) -> Result<impl Fn(&str) 
     })
 }
 
-async fn sign_in(url: &str, token: &str) -> Result<Caller, String> {
+pub(crate) async fn sign_in(url: &str, token: &str) -> Result<Caller, String> {
     let origin = serve::origin(url)?;
     let transport = Transport::new(vec![origin.clone()])?;
     let request = Request::get(format!("{CONTAINER_PATH}{CONNECTION}"))
@@ -197,14 +201,14 @@ async fn sign_in(url: &str, token: &str) -> Result<Caller, String> {
 
 impl Caller {
     /// One request, signed as an SDK would.
-    async fn call(
+    pub fn signed(
         &self,
         method: Method,
         service: &str,
         path: &str,
         target: Option<&str>,
-        body: &'static str,
-    ) -> Result<Response<Bytes>, String> {
+        body: &'static [u8],
+    ) -> Result<Request<Bytes>, String> {
         let at = OffsetDateTime::now_utc();
         let date = durward_aws::sigv4::inbound::format_timestamp(at);
         let key =
@@ -228,12 +232,24 @@ impl Caller {
             set("x-amz-target", target)?;
             set("content-type", "application/x-amz-json-1.1")?;
         }
-        sign(&signer, &method, path, "", &mut headers, &sha256_hex(body.as_bytes()))
+        sign(&signer, &method, path, "", &mut headers, &sha256_hex(body))
             .map_err(|error| error.to_string())?;
-        let mut request = Request::new(Bytes::from_static(body.as_bytes()));
+        let mut request = Request::new(Bytes::from_static(body));
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().map_err(|_error| format!("`{path}` is not a path"))?;
         *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        service: &str,
+        path: &str,
+        target: Option<&str>,
+        body: &'static str,
+    ) -> Result<Response<Bytes>, String> {
+        let request = self.signed(method, service, path, target, body.as_bytes())?;
         self.transport.call(&self.origin, request, 1 << 20).await.map_err(|error| error.to_string())
     }
 }

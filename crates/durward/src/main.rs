@@ -1,5 +1,7 @@
 //! The door-ward between AI agents and what they act on: the command line.
 
+#[cfg(test)]
+mod attacks;
 mod client;
 mod config;
 mod demo;
