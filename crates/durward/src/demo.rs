@@ -254,10 +254,19 @@ impl Caller {
     }
 }
 
+/// An answer on one line: of an XML error its code and message, else the body without control characters.
 fn shown(response: &Response<Bytes>) -> String {
     let text = String::from_utf8_lossy(response.body());
+    let element = |name: &str| {
+        let (_before, rest) = text.split_once(&format!("<{name}>"))?;
+        rest.split_once(&format!("</{name}>")).map(|(value, _after)| value.to_owned())
+    };
+    let said = match (element("Code"), element("Message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        _ => text.into_owned(),
+    };
     let flat: String =
-        text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
+        said.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
     format!("{} {}", response.status().as_u16(), flat.trim())
 }
 
