@@ -264,6 +264,8 @@ scope = "operation"
             )
         return clean_environment(
             AWS_ENDPOINT_URL=self.gateway_url,
+            # the Go SDK's sign-in does not look at AWS_ENDPOINT_URL, only at the service's own
+            AWS_ENDPOINT_URL_STS=self.gateway_url,
             AWS_WEB_IDENTITY_TOKEN_FILE=self.token_file("agent"),
             AWS_ROLE_ARN=self.role_arn,
             AWS_ROLE_SESSION_NAME="suite",
