@@ -103,10 +103,7 @@ fn by_resources(operation: &Operation) -> Result<Statements<'_>, PolicyError> {
             Resource::McpTool { .. } | Resource::McpServer(_) => return Err(PolicyError::NotAws),
         };
         let patterns = by_action.entry(&demand.action).or_default();
-        // CreateLogGroup and DescribeLogGroups are authorised on the group's ARN without `:*`, everything else with it.
-        if let Some(group) = pattern.strip_suffix(":*").filter(|group| group.contains(":logs:")) {
-            patterns.insert(group.to_owned());
-        }
+        patterns.extend(other_form(&pattern));
         patterns.insert(pattern);
     }
     if by_action.is_empty() {
@@ -174,6 +171,19 @@ fn resource_pattern(arn: &str) -> Result<String, PolicyError> {
     }
     pattern.push_str(wild);
     Ok(pattern)
+}
+
+/// The other ARN under which AWS may authorise the same thing: a secret that does not exist yet has no random suffix, and
+/// some CloudWatch Logs calls are authorised on the group's ARN without `:*` or its stream.
+fn other_form(pattern: &str) -> Option<String> {
+    if pattern.contains(":secretsmanager:") {
+        return pattern.strip_suffix("-??????").map(str::to_owned);
+    }
+    if pattern.contains(":logs:") {
+        let group = pattern.split_once(":log-stream:").map(|(group, _stream)| group);
+        return group.or_else(|| pattern.strip_suffix(":*")).map(str::to_owned);
+    }
+    None
 }
 
 fn split_wild_suffix<'a>(service: &str, resource: &'a str) -> (&'a str, &'a str) {

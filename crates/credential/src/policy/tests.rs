@@ -20,10 +20,16 @@ fn pattern(arn: &str) -> String {
 }
 
 #[test]
-fn a_log_group_is_allowed_in_both_forms_of_its_arn() {
+fn log_groups_and_secrets_are_allowed_in_both_forms_of_their_arns() {
     let group = "arn:aws:logs:us-east-1:1:log-group:/app";
     let text = read(&policy(&[("logs:CreateLogGroup", Resource::Arn(format!("{group}:*")))]));
     assert_eq!(text["Statement"][0]["Resource"], serde_json::json!([group, format!("{group}:*")]));
+    let stream = format!("{group}:log-stream:s");
+    let text = read(&policy(&[("logs:CreateLogStream", Resource::Arn(stream.clone()))]));
+    assert_eq!(text["Statement"][0]["Resource"], serde_json::json!([group, stream]));
+    let secret = "arn:aws:secretsmanager:us-east-1:1:secret:db";
+    let text = read(&policy(&[("secretsmanager:CreateSecret", Resource::Arn(format!("{secret}-??????")))]));
+    assert_eq!(text["Statement"][0]["Resource"], serde_json::json!([secret, format!("{secret}-??????")]));
 }
 
 #[test]
