@@ -179,8 +179,8 @@ fn read_closing_line(line: &str) -> Option<Count> {
     if let Some(rest) = line.strip_prefix("test result: ") {
         return Some(Count { passed: before(rest, "passed")?, failed: before(rest, "failed")? });
     }
-    if let Some(rest) =
-        line.strip_prefix("[INFO] Tests run: ").or_else(|| line.strip_prefix("[ERROR] Tests run: "))
+    let maven = ["[INFO] ", "[WARNING] ", "[ERROR] "].into_iter().find_map(|level| line.strip_prefix(level));
+    if let Some(rest) = maven.and_then(|line| line.strip_prefix("Tests run: "))
         && !line.contains("Time elapsed")
     {
         let after = |word: &str| rest.split(word).nth(1).and_then(leading_number);
@@ -256,6 +256,7 @@ mod tests {
         assert_eq!(read("\u{1b}[34mℹ pass 12\u{1b}[39m"), Some((12, 0)));
         assert_eq!(read("# fail 1"), Some((0, 1)));
         assert_eq!(read("[INFO] Tests run: 9, Failures: 0, Errors: 0, Skipped: 1"), Some((8, 0)));
+        assert_eq!(read("[WARNING] Tests run: 29, Failures: 0, Errors: 0, Skipped: 13"), Some((16, 0)));
         assert_eq!(read("[ERROR] Tests run: 9, Failures: 2, Errors: 1, Skipped: 0"), Some((6, 3)));
         assert_eq!(read("--- PASS: TestSignsIn (0.02s)"), Some((1, 0)));
         assert_eq!(read("--- FAIL: TestSignsIn (0.02s)"), Some((0, 1)));

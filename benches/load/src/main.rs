@@ -84,19 +84,19 @@ impl Options {
 
 async fn measure(options: &Options) -> Result<(), String> {
     let stage = Stage::set(&options.programs).await?;
-    let fdatasync = peers::fdatasync_micros(&options.programs.scratch)?;
-    let mut table = Table::new(fdatasync);
+    let mut table = Table::new();
     for peer in &stage.peers {
         table.note_start(peer.name, peer.resident_mib()?);
     }
-    let outcome = rounds(&stage, options.rounds, &mut table).await;
+    let outcome = rounds(&stage, options, &mut table).await;
     if outcome.is_ok() {
         print!("{}", table.render(options.rounds));
     }
     outcome.map_err(|error| format!("{error}\n{}", stage.last_words()))
 }
 
-async fn rounds(stage: &Stage, rounds: usize, table: &mut Table) -> Result<(), String> {
+async fn rounds(stage: &Stage, options: &Options, table: &mut Table) -> Result<(), String> {
+    let rounds = options.rounds;
     let mut corpus = Corpus::new(&stage.credential, stage.host());
     // Round 0 warms every path and counts for nothing.
     for round in 0..=rounds {
@@ -114,6 +114,7 @@ async fn rounds(stage: &Stage, rounds: usize, table: &mut Table) -> Result<(), S
                 }
             }
         }
+        table.note_fdatasync(peers::fdatasync_micros(&options.programs.scratch)?);
         eprintln!("round {round} of {rounds} done");
     }
     Ok(())
