@@ -241,6 +241,7 @@ scope = "operation"
         self.gateway_port = self.gateway_port or free_port()
         self.config = self.directory / "durward.toml"
         self.config.write_text(self.configuration())
+        (self.directory / "base-secret").write_text(self.base["AWS_SECRET_ACCESS_KEY"])
         env = clean_environment(AWS_REGION=REGION, DURWARD_LOG="debug", **self.base)
         self.gateway = self.start("gateway", [binary, "serve", "--config", self.config], self.gateway_port, env)
 
