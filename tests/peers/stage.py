@@ -18,6 +18,8 @@ Environments come from DURWARD_SUITES (default: .suites in the clone), the gatew
 """
 
 import argparse
+import datetime
+import ipaddress
 import json
 import os
 import shutil
@@ -32,11 +34,17 @@ from pathlib import Path
 import boto3
 import botocore.config
 import issuer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 HERE = Path(__file__).resolve().parent
 CLONE = HERE.parent.parent
 SUITES = Path(os.environ.get("DURWARD_SUITES", CLONE / ".suites"))
 REGION = "us-east-1"
+# The gateway's DNS name, resolved by nobody: a test that uses it brings its own resolver.
+GATEWAY_NAME = "aws.gw.test"
 ACCOUNT = {"ministack": "000000000000", "moto": "123456789012"}
 CALLERS = {"agent": ["agents"], "sre": ["agents", "sre"], "reader": ["readers"], "nobody": []}
 
@@ -98,8 +106,9 @@ def clean_environment(**additions):
 class Stage:
     """One issuer, one emulator, one recorder before it, one gateway before that."""
 
-    def __init__(self, kind, directory=None, gateway=True, upstream_port=None):
+    def __init__(self, kind, directory=None, gateway=True, upstream_port=None, tls=False):
         self.kind = kind
+        self.tls = tls
         self.directory = Path(directory or tempfile.mkdtemp(prefix="durward-stage-"))
         self.directory.mkdir(parents=True, exist_ok=True)
         self.processes = []
@@ -145,7 +154,7 @@ class Stage:
 
     @property
     def gateway_url(self):
-        return f"http://127.0.0.1:{self.gateway_port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.gateway_port}"
 
     @property
     def journal(self):
@@ -208,13 +217,34 @@ class Stage:
             # the newline is what an editor or `echo` leaves: SDKs send it along
             (self.directory / f"{caller}.jwt").write_text(token + "\n")
 
+    def tls_configuration(self):
+        """A certificate of the gateway's own for its address, its name and the buckets below it; clients trust it as it is."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "durward suite")])
+        now = datetime.datetime.now(datetime.UTC)
+        names = [x509.DNSName(GATEWAY_NAME), x509.DNSName(f"*.{GATEWAY_NAME}"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        certificate = (
+            x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=2))
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        (self.directory / "tls.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        (self.directory / "tls.key").write_bytes(key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ))
+        return '[listen.tls]\ncertificate = "tls.pem"\nkey = "tls.key"\n'
+
     def configuration(self):
         return f"""\
 data_dir = "{self.directory}/data"
 
 [listen]
 aws = "127.0.0.1:{self.gateway_port}"
-
+aws_names = ["{GATEWAY_NAME}"]
+{self.tls_configuration() if self.tls else ""}
 [policy]
 dir = "{HERE}/policies"
 

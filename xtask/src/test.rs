@@ -201,7 +201,9 @@ fn read_closing_line(line: &str) -> Option<Count> {
         return Some(Count { passed: 0, failed: 1 });
     }
     let bare = line.trim_matches(|c| c == '=' || c == ' ');
-    if bare.contains(" in ") && bare.ends_with('s') && (bare.contains(" passed") || bare.contains(" failed"))
+    // pytest: `5 passed in 3.03s`, and after a minute `5 passed in 97.30s (0:01:37)`.
+    let timed = bare.split_once(" in ").and_then(|(_counts, time)| time.split_whitespace().next());
+    if timed.is_some_and(|time| time.ends_with('s')) && (bare.contains(" passed") || bare.contains(" failed"))
     {
         let errors = before(bare, "error").or_else(|| before(bare, "errors")).unwrap_or(0);
         let failed = before(bare, "failed").unwrap_or(0) + errors;
@@ -252,6 +254,7 @@ mod tests {
         );
         assert_eq!(read("2 failed, 64 passed, 3 skipped in 7.13s"), Some((64, 2)));
         assert_eq!(read("= 1 failed, 2 passed, 3 errors in 0.50s ="), Some((2, 4)));
+        assert_eq!(read("139 passed, 50 skipped in 97.30s (0:01:37)"), Some((139, 0)));
         assert_eq!(read("\u{1b}[32m5 passed in 3.03s\u{1b}[0m"), Some((5, 0)));
         assert_eq!(read("\u{1b}[34mℹ pass 12\u{1b}[39m"), Some((12, 0)));
         assert_eq!(read("# fail 1"), Some((0, 1)));

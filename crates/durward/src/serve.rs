@@ -6,7 +6,7 @@ use durward_catalog::Catalog;
 use durward_core::{CallerKind, env};
 use durward_credential::{BaseIdentity, ConnectionConfig, ConnectionScope, Lender, StsEndpoint};
 use durward_gateway::aws_door::AwsDoor;
-use durward_gateway::listen::serve_aws;
+use durward_gateway::listen::{self, Open};
 use durward_gateway::outward::Outward;
 use durward_gateway::rooms::Rooms;
 use durward_gateway::transport::{Origin, Transport};
@@ -75,7 +75,7 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
     };
     let lender = Lender::new(Arc::new(identity), outward, sts_endpoint(emulator.clone()));
     let tls = config.listen.tls.as_ref().map(|tls| acceptor(&tls.certificate, &tls.key)).transpose()?;
-    let door = Arc::new(AwsDoor::new(emulator, names(&config), tls.is_some()));
+    let door = AwsDoor::new(emulator, names(&config), tls.is_some());
     let rooms = Arc::new(Rooms {
         catalog: Catalog::embedded(),
         policies: policies.clone(),
@@ -100,7 +100,7 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
     let serving = rooms.clone();
     let task = tokio::spawn(async move {
         tokio::select! {
-            () = serve_aws(listener, tls, door, serving, stopped) => {}
+            () = listen::serve(listener, tls, Arc::new(Open { door, rooms: serving }), stopped) => {}
             () = policies.watch() => {}
         }
     });

@@ -5,9 +5,11 @@
 mod answer;
 pub mod aws_door;
 mod body;
+pub mod framing;
 pub mod line;
 pub mod listen;
 pub mod outward;
 mod replay;
 pub mod rooms;
+mod strict_io;
 pub mod transport;

@@ -1,30 +1,45 @@
 //! Listeners: HTTP/1.1 with limits on heads and time, in front of a door.
 //!
-//! Request smuggling needs two readers that disagree: hyper refuses conflicting lengths and codings, and what it
-//! tolerates is refused in [`refuse_ambiguous`] before a door sees it.
+//! Every connection is read through [`crate::strict_io`], so that a door only sees requests with one reading.
 
-use crate::aws_door::AwsDoor;
 use crate::body::{Body, full};
+use crate::framing::Violation;
 use crate::rooms::Rooms;
+use crate::strict_io::{StrictIo, Verdict};
 use durward_core::limits;
-use http::{Request, Response, StatusCode, Version, header};
+use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// Serves the AWS door until `stop` turns true.
-pub async fn serve_aws(
+/// What answers the requests of a listener.
+pub trait Serve: Send + Sync + 'static {
+    fn serve(
+        &self,
+        source: SocketAddr,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// A door with the rooms behind it.
+pub struct Open<D> {
+    pub door: D,
+    pub rooms: Arc<Rooms>,
+}
+
+/// Serves a door until `stop` turns true.
+pub async fn serve<D: Serve>(
     listener: TcpListener,
     tls: Option<tokio_rustls::TlsAcceptor>,
-    door: Arc<AwsDoor>,
-    rooms: Arc<Rooms>,
+    door: Arc<D>,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
@@ -41,15 +56,15 @@ pub async fn serve_aws(
                 continue;
             }
         };
-        let (door, rooms, tls) = (door.clone(), rooms.clone(), tls.clone());
+        let (door, tls) = (door.clone(), tls.clone());
         tokio::spawn(async move {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "cannot set TCP_NODELAY");
             }
             match tls {
-                None => serve_connection(stream, source, door, rooms).await,
+                None => serve_connection(stream, source, door).await,
                 Some(tls) => match tokio::time::timeout(limits::HEAD_TIME, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => serve_connection(stream, source, door, rooms).await,
+                    Ok(Ok(stream)) => serve_connection(stream, source, door).await,
                     Ok(Err(error)) => tracing::debug!(%source, %error, "TLS handshake failed"),
                     Err(_elapsed) => tracing::debug!(%source, "TLS handshake timed out"),
                 },
@@ -58,16 +73,20 @@ pub async fn serve_aws(
     }
 }
 
-async fn serve_connection<S>(stream: S, source: SocketAddr, door: Arc<AwsDoor>, rooms: Arc<Rooms>)
+async fn serve_connection<S, D>(stream: S, source: SocketAddr, door: Arc<D>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    D: Serve,
 {
+    let verdict = Verdict::default();
+    let stream = StrictIo::new(stream, verdict.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let (door, rooms) = (door.clone(), rooms.clone());
+        let door = door.clone();
+        let refused = verdict.next();
         async move {
-            let response = match refuse_ambiguous(&request) {
-                Some(refused) => refused,
-                None => door.answer(&rooms, source, request).await,
+            let response = match refused {
+                Some(violation) => refuse(source, violation),
+                None => door.serve(source, request).await,
             };
             Ok::<Response<Body>, Infallible>(response)
         }
@@ -84,31 +103,11 @@ where
     }
 }
 
-/// What HTTP allows or servers tolerate, and two readers could read differently. The connection is closed after it.
-fn refuse_ambiguous(request: &Request<Incoming>) -> Option<Response<Body>> {
-    let headers = request.headers();
-    let count = |name| headers.get_all(name).iter().count();
-    let why = if request.version() != Version::HTTP_11 {
-        "only HTTP/1.1 is served"
-    } else if count(header::HOST) != 1 {
-        "exactly one Host header is needed"
-    } else if count(header::CONTENT_LENGTH) > 1 || count(header::TRANSFER_ENCODING) > 1 {
-        "a length or transfer coding is given twice"
-    } else if headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING)
-    {
-        "Content-Length and Transfer-Encoding exclude each other"
-    } else if headers
-        .get(header::TRANSFER_ENCODING)
-        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-    {
-        "the only transfer coding is chunked"
-    } else if headers.contains_key(header::UPGRADE) {
-        "protocol upgrades are not served"
-    } else {
-        return None;
-    };
-    let mut response = Response::new(full(format!("durward: {why}\n")));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
+/// The answer to a request whose framing has more than one reading. The connection is closed after it.
+fn refuse(source: SocketAddr, violation: Violation) -> Response<Body> {
+    tracing::info!(%source, "refused: {}", violation.why);
+    let mut response = Response::new(full(format!("durward: {}\n", violation.why)));
+    *response.status_mut() = StatusCode::from_u16(violation.status).unwrap_or(StatusCode::BAD_REQUEST);
     response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
-    Some(response)
+    response
 }

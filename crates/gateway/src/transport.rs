@@ -6,6 +6,7 @@
 
 use crate::body::{Body, BoxError, full};
 use bytes::Bytes;
+use durward_core::Refusal;
 use http::{Request, Response, Uri};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
@@ -72,6 +73,9 @@ pub enum TransportError {
     Connect(String, String),
     #[error("the upstream broke off: {0}")]
     Broken(String),
+    /// The request's own body ended in this refusal.
+    #[error("{0}")]
+    Upload(Refusal),
 }
 
 struct Idle {
@@ -118,12 +122,9 @@ impl Transport {
                 // hyper hands the request back only when no byte of it was written: sending it again is safe.
                 Some(unsent) => {
                     sender = self.dial(origin).await?;
-                    sender
-                        .send_request(unsent)
-                        .await
-                        .map_err(|error| TransportError::Broken(error.to_string()))?
+                    sender.send_request(unsent).await.map_err(|error| broken(&error))?
                 }
-                None => return Err(TransportError::Broken(error.into_error().to_string())),
+                None => return Err(broken(&error.into_error())),
             },
         };
         let lease = Lease { sender: Some(sender), pool: self.pool.clone(), origin: origin.clone() };
@@ -184,6 +185,14 @@ impl Transport {
             .await
             .map_err(|refusal| TransportError::Broken(refusal.to_string()))?;
         Ok(Response::from_parts(head, body))
+    }
+}
+
+/// What went wrong once a request was on its way: the body of the request, or the upstream.
+fn broken(error: &hyper::Error) -> TransportError {
+    match std::error::Error::source(error).and_then(|source| source.downcast_ref::<Refusal>()) {
+        Some(refusal) => TransportError::Upload(refusal.clone()),
+        None => TransportError::Broken(error.to_string()),
     }
 }
 

@@ -5,11 +5,13 @@ mod queue_url;
 mod signin;
 pub use signin::{CONTAINER_PATH, HEALTH_PATH};
 mod upload;
+use upload::mismatch;
 mod upstream;
 
 use crate::answer::Answer;
 use crate::body::{Body, full, read_whole};
 use crate::line::{Door, Exchange, Identity, Lent, Wire, pass};
+use crate::listen::{Open, Serve};
 use crate::replay::ReplayGuard;
 use crate::rooms::Rooms;
 use crate::transport::Origin;
@@ -42,20 +44,6 @@ impl AwsDoor {
         Self { replay: ReplayGuard::new(), emulator, names, tls }
     }
 
-    /// Answers one request: sign-in and health here, everything else down the line.
-    pub async fn answer(
-        &self,
-        rooms: &Arc<Rooms>,
-        source: SocketAddr,
-        request: Request<Incoming>,
-    ) -> Response<Body> {
-        match signin::is_for_us(&request) {
-            Some(kind) => signin::answer(rooms, source, request, kind).await,
-            // Boxed: the future of the whole line is some 20 KiB.
-            None => Box::pin(pass(self, rooms, source, request)).await,
-        }
-    }
-
     /// The bucket in front of one of the gateway's own names.
     fn bucket_of(&self, headers: &HeaderMap) -> Option<String> {
         let host = headers.get("host")?.to_str().ok()?;
@@ -64,6 +52,17 @@ impl AwsDoor {
             let bucket = host.strip_suffix(name.as_str())?.strip_suffix('.')?;
             (!bucket.is_empty()).then(|| bucket.to_owned())
         })
+    }
+}
+
+impl Serve for Open<AwsDoor> {
+    /// Sign-in and health are answered here, everything else goes down the line.
+    async fn serve(&self, source: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+        match signin::is_for_us(&request) {
+            Some(kind) => signin::answer(&self.rooms, source, request, kind).await,
+            // Boxed: the future of the whole line is some 20 KiB.
+            None => Box::pin(pass(&self.door, &self.rooms, source, request)).await,
+        }
     }
 }
 
@@ -275,12 +274,11 @@ impl AwsWire {
 }
 
 fn unchunk(decoder: &mut Decoder, bytes: Bytes) -> Result<Bytes, Refusal> {
-    let mismatch = |error: &dyn std::fmt::Display| Refusal::new(Reason::BodyMismatch, error.to_string());
     let mut whole = Vec::new();
-    for piece in decoder.push(bytes).map_err(|error| mismatch(&error))? {
+    for piece in decoder.push(bytes).map_err(mismatch)? {
         if let Piece::Data(data) = piece {
             whole.extend_from_slice(&data);
         }
     }
-    if decoder.is_done() { Ok(whole.into()) } else { Err(mismatch(&"the body ends before its final chunk")) }
+    if decoder.is_done() { Ok(whole.into()) } else { Err(mismatch("the body ends before its final chunk")) }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use durward_aws::chunked::{Decoder, Piece};
 use durward_aws::sigv4::inbound::Payload;
 use durward_aws::sigv4::{UNSIGNED_PAYLOAD, hex, sha256_hex};
-use durward_core::Refusal;
+use durward_core::{Reason, Refusal};
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
@@ -106,7 +106,7 @@ fn drop_chunked(headers: &mut HeaderMap) {
 }
 
 impl Upload {
-    fn take(&mut self, data: Bytes) -> Result<(), BoxError> {
+    fn take(&mut self, data: Bytes) -> Result<(), Refusal> {
         match &mut self.check {
             Check::Nothing => self.ready.push_back(data),
             Check::Sha256 { hash, .. } => {
@@ -114,11 +114,11 @@ impl Upload {
                 self.ready.push_back(data);
             }
             Check::Framing(decoder) => {
-                decoder.push(data.clone())?;
+                decoder.push(data.clone()).map_err(mismatch)?;
                 self.ready.push_back(data);
             }
             Check::Unsign { decoder, framed, open } => {
-                for piece in decoder.push(data)? {
+                for piece in decoder.push(data).map_err(mismatch)? {
                     match piece {
                         Piece::Data(bytes) => self.ready.push_back(bytes),
                         Piece::Chunk(size) if *framed => {
@@ -137,7 +137,7 @@ impl Upload {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), BoxError> {
+    fn finish(&mut self) -> Result<(), Refusal> {
         match &mut self.check {
             Check::Nothing => Ok(()),
             Check::Sha256 { hash, declared } => {
@@ -145,18 +145,22 @@ impl Upload {
                 if hex(hash.as_ref()) == *declared {
                     Ok(())
                 } else {
-                    Err("the body is not the one that was signed".into())
+                    Err(mismatch("the body is not the one that was signed"))
                 }
             }
             Check::Framing(decoder) | Check::Unsign { decoder, .. } => {
                 if decoder.is_done() {
                     Ok(())
                 } else {
-                    Err("the body ends before its final chunk".into())
+                    Err(mismatch("the body ends before its final chunk"))
                 }
             }
         }
     }
+}
+
+pub(super) fn mismatch(why: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Reason::BodyMismatch, why.to_string())
 }
 
 impl http_body::Body for Upload {
@@ -178,18 +182,22 @@ impl http_body::Body for Upload {
             let checked = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => this.take(data),
-                    Err(_http_trailers) => Err("HTTP trailers are not part of a signed request".into()),
+                    Err(_http_trailers) => Err(mismatch("HTTP trailers are not part of a signed request")),
                 },
-                Some(Err(error)) => Err(error.into()),
+                Some(Err(error)) => {
+                    let refusal =
+                        Refusal::new(Reason::Malformed, "the body broke off or is not framed as HTTP asks");
+                    Err(refusal.detail(error))
+                }
                 None => {
                     this.ended = true;
                     this.finish()
                 }
             };
-            if let Err(error) = checked {
+            if let Err(refusal) = checked {
                 this.ready.clear();
                 this.ended = true;
-                return Poll::Ready(Some(Err(error)));
+                return Poll::Ready(Some(Err(refusal.into())));
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::answer::{Answer, AnswerBody, OwnedPlan};
 use crate::body::{Body, read_whole};
 use crate::line::Forwardable;
 use crate::rooms::Rooms;
-use crate::transport::Origin;
+use crate::transport::{Origin, TransportError};
 use durward_aws::sigv4::SigningKey;
 use durward_aws::sigv4::inbound::Form;
 use durward_aws::sigv4::outbound::{Signer, sign};
@@ -69,9 +69,10 @@ pub(super) async fn forward(
     *request.method_mut() = method.clone();
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
-    let response = rooms.transport.send(&origin, request).await.map_err(|error| {
-        Refusal::new(Reason::Upstream, "AWS could not be reached, or broke off before it answered")
-            .detail(error)
+    let response = rooms.transport.send(&origin, request).await.map_err(|error| match error {
+        TransportError::Upload(refusal) => refusal,
+        error => Refusal::new(Reason::Upstream, "AWS could not be reached, or broke off before it answered")
+            .detail(error),
     })?;
     let mut answer = read_answer(&target, &method, response).await?;
     answer.request_bytes = request_bytes;

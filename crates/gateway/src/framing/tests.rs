@@ -1,0 +1,149 @@
+use super::*;
+use proptest::prelude::*;
+
+fn head(lines: &str) -> Result<Length, Violation> {
+    let text = format!("PUT /a HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
+    assert_eq!(HeadEnd::default().find(text.as_bytes()), Ok(Some(text.len())));
+    read_head(text.as_bytes())
+}
+
+#[test]
+fn reads_what_clients_send() {
+    assert_eq!(head(""), Ok(Length::Bytes(0)));
+    assert_eq!(head("Content-Length: 5\r\nconnection: Keep-Alive\r\n"), Ok(Length::Bytes(5)));
+    assert_eq!(head("transfer-encoding:\tChunked \r\n"), Ok(Length::Chunked));
+    assert_eq!(head("X-Amz-Meta-Name: gr\u{fc}n, a\tb\r\nX-Empty:\r\n"), Ok(Length::Bytes(0)));
+}
+
+#[test]
+fn refuses_what_two_readers_could_read_differently() {
+    for lines in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 5\r\nContent-Length: 5\r\n",
+        "Content-Length: 5, 5\r\n",
+        "Content-Length: +5\r\n",
+        "Content-Length: 0x5\r\n",
+        "Content-Length: 5 5\r\n",
+        "Content-Length:\r\n",
+        "Content-Length: 99999999999999999999\r\n",
+        "Content-Length : 5\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding: \u{b}chunked\r\n",
+        "Transfer-Encoding: \"chunked\"\r\n",
+        "Host: y\r\n",
+        " folded: a\r\n",
+        "X: a\r\n b\r\n",
+        "X: a\0b\r\n",
+        "X: a\rb\r\n",
+        "no colon\r\n",
+        ": no name\r\n",
+        "Connection: close, X-Amz-Acl\r\n",
+        "Upgrade: h2c\r\n",
+    ] {
+        assert!(head(lines).is_err(), "{lines:?}");
+    }
+    for line in [
+        "GET /",
+        "GET  / HTTP/1.1",
+        "GET / HTTP/1.0",
+        "GET\t/\tHTTP/1.1",
+        "GET / HTTP/1.1 ",
+        "get / HTTP/1.1",
+        "GET /\u{1} HTTP/1.1",
+        "GET /\u{fc} HTTP/1.1",
+        " GET / HTTP/1.1",
+        "PRI * HTTP/2.0",
+    ] {
+        assert!(read_head(format!("{line}\r\nHost: x\r\n\r\n").as_bytes()).is_err(), "{line:?}");
+    }
+    assert!(read_head(b"GET / HTTP/1.1\r\n\r\n").is_err(), "no host");
+}
+
+#[test]
+fn refuses_bare_line_feeds_and_empty_lines_before_a_request() {
+    for text in [
+        "GET / HTTP/1.1\nHost: x\n\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nA: b\nC: d\r\n\r\n",
+        "\r\nGET / HTTP/1.1",
+    ] {
+        assert!(HeadEnd::default().find(text.as_bytes()).is_err(), "{text:?}");
+    }
+}
+
+fn chunked(body: &[u8]) -> Result<(usize, BodyState), Violation> {
+    let mut state = BodyState::of(Length::Chunked);
+    let taken = state.take(body)?;
+    Ok((taken, state))
+}
+
+#[test]
+fn follows_a_chunked_body_to_its_end_and_not_beyond() {
+    assert_eq!(chunked(b"5\r\nhello\r\n0A\r\n0123456789\r\n0\r\n\r\nGET /"), Ok((31, BodyState::Done)));
+    let mut state = BodyState::of(Length::Bytes(3));
+    assert_eq!((state.take(b"abcdef"), state), (Ok(3), BodyState::Done));
+}
+
+#[test]
+fn refuses_chunks_that_two_readers_could_read_differently() {
+    for body in [
+        "+5\r\nhello\r\n",
+        "0_5\r\nhello\r\n",
+        "0x5\r\nhello\r\n",
+        "10000000000000005\r\nhello\r\n",
+        "5\nhello\n",
+        "5;a=b\r\nhello\r\n",
+        "5 \r\nhello\r\n",
+        "5\r\nhelloXX",
+        "\r\n",
+        "5\r\rhello",
+        "0\r\nContent-Length: 5\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "5\r\nhello\r\n0\r\n\n",
+    ] {
+        assert!(chunked(body.as_bytes()).is_err(), "{body:?}");
+    }
+}
+
+proptest! {
+    /// However the stream is cut by the network, the verdict is the same.
+    #[test]
+    fn the_cut_of_the_stream_does_not_matter(
+        body in prop::collection::vec(prop::sample::select(b"05aF;\r\nx ".to_vec()), 0..40),
+        cut in 1_usize..8,
+    ) {
+        let mut state = BodyState::of(Length::Chunked);
+        let mut taken = Ok(0);
+        for part in body.chunks(cut) {
+            taken = match (taken, state.take(part)) {
+                (Ok(sum), Ok(count)) => Ok(sum + count),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            };
+            if taken.is_err() {
+                break;
+            }
+        }
+        let whole = chunked(&body);
+        prop_assert_eq!(taken.is_err(), whole.is_err());
+        if let (Ok(count), Ok((all, end))) = (taken, whole) {
+            prop_assert_eq!((count, state), (all, end));
+        }
+
+        let mut search = HeadEnd::default();
+        let mut found = Ok(None);
+        for end in 0..=body.len() {
+            found = search.find(&body[..end]);
+            if found != Ok(None) {
+                break;
+            }
+        }
+        prop_assert_eq!(found, HeadEnd::default().find(&body));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _verdict = read_head(&bytes);
+        let _verdict = chunked(&bytes);
+    }
+}

@@ -1,0 +1,179 @@
+//! A client connection read through [`crate::framing`]: the HTTP parser behind it gets whole heads and well-framed bodies only.
+//!
+//! A head that is refused is replaced by [`REFUSED`], one plain request, so that the refusal is answered in its turn
+//! after the answers before it; then nothing more is read. A body that is refused breaks off with an error.
+
+use crate::framing::{BodyState, HeadEnd, Violation, read_head};
+use bytes::{Buf, BytesMut};
+use durward_core::limits;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+const REFUSED: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+
+/// What a connection was refused for, and when it is that request's turn to be answered.
+#[derive(Debug, Clone, Default)]
+pub struct Verdict(Arc<Turns>);
+
+#[derive(Debug, Default)]
+struct Turns {
+    /// How many requests in order came before the refused one, and why it was refused.
+    refused: OnceLock<(u64, Violation)>,
+    answered: AtomicU64,
+}
+
+impl Verdict {
+    /// Called once for each request in their order: whether this one stands for one that was refused.
+    pub fn next(&self) -> Option<Violation> {
+        let number = self.0.answered.fetch_add(1, Ordering::Relaxed);
+        self.0.refused.get().filter(|(before, _why)| *before == number).map(|(_before, why)| *why)
+    }
+}
+
+enum State {
+    Head(HeadEnd),
+    Body(BodyState),
+    Refused,
+}
+
+pub struct StrictIo<S> {
+    stream: S,
+    state: State,
+    /// Bytes of `arrived` that were checked and may be handed on.
+    checked: usize,
+    arrived: BytesMut,
+    heads: u64,
+    verdict: Verdict,
+}
+
+impl<S> StrictIo<S> {
+    pub fn new(stream: S, verdict: Verdict) -> Self {
+        let state = State::Head(HeadEnd::default());
+        Self { stream, state, checked: 0, arrived: BytesMut::new(), heads: 0, verdict }
+    }
+
+    fn refuse(&mut self, why: Violation) {
+        self.arrived.clear();
+        self.arrived.extend_from_slice(REFUSED);
+        self.checked = REFUSED.len();
+        self.state = State::Refused;
+        let _first = self.verdict.0.refused.set((self.heads, why));
+    }
+
+    /// Checks what has arrived and is not checked yet; `Err` breaks the body off.
+    fn check(&mut self) -> io::Result<()> {
+        match &mut self.state {
+            State::Head(end) => match end.find(&self.arrived) {
+                Ok(Some(length)) => match read_head(self.arrived.get(..length).unwrap_or_default()) {
+                    Ok(body) => {
+                        self.heads += 1;
+                        self.checked = length;
+                        self.state = State::Body(BodyState::of(body));
+                    }
+                    Err(why) => self.refuse(why),
+                },
+                Ok(None) if self.arrived.len() > limits::HEAD => {
+                    self.refuse(Violation { status: 431, why: "the request head is too large" });
+                }
+                Ok(None) => {}
+                Err(why) => self.refuse(why),
+            },
+            State::Body(body) => self.checked = body.take(&self.arrived).map_err(broken)?,
+            State::Refused => {}
+        }
+        Ok(())
+    }
+
+    /// Hands on what was checked.
+    fn hand_on(&mut self, into: &mut ReadBuf<'_>) {
+        let count = self.checked.min(into.remaining());
+        into.put_slice(self.arrived.get(..count).unwrap_or_default());
+        self.arrived.advance(count);
+        self.checked -= count;
+        if self.checked == 0 && matches!(self.state, State::Body(BodyState::Done)) {
+            self.state = State::Head(HeadEnd::default());
+        }
+    }
+}
+
+fn broken(violation: Violation) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, violation.why)
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for StrictIo<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if this.checked == 0 && !this.arrived.is_empty() {
+                this.check()?;
+            }
+            if this.checked > 0 {
+                this.hand_on(into);
+                return Poll::Ready(Ok(()));
+            }
+            match &mut this.state {
+                // Nothing more comes from this client; the answer to `REFUSED` closes the connection.
+                State::Refused => return Poll::Pending,
+                State::Body(body) if *body != BodyState::Done => {
+                    // Straight into the parser's buffer; what belongs to the next message is taken back.
+                    let before = into.filled().len();
+                    ready!(Pin::new(&mut this.stream).poll_read(context, into))?;
+                    let new = into.filled().get(before..).unwrap_or_default();
+                    let taken = body.take(new).map_err(broken)?;
+                    this.arrived.extend_from_slice(new.get(taken..).unwrap_or_default());
+                    into.set_filled(before + taken);
+                    if *body == BodyState::Done {
+                        this.state = State::Head(HeadEnd::default());
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                State::Body(_done) => this.state = State::Head(HeadEnd::default()),
+                State::Head(_) => {
+                    // The parser's buffer serves to read into; it keeps nothing of it before the head is whole.
+                    let before = into.filled().len();
+                    ready!(Pin::new(&mut this.stream).poll_read(context, into))?;
+                    let new = into.filled().get(before..).unwrap_or_default();
+                    if new.is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    this.arrived.extend_from_slice(new);
+                    into.set_filled(before);
+                }
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for StrictIo<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,94 @@
+"""The gateway by its own DNS name: virtual-host-style buckets, and over TLS, where boto3 uploads in chunks with a trailing checksum."""
+
+import hashlib
+import io
+import os
+import socket
+
+import boto3
+import botocore
+import botocore.config
+import pytest
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ClientError
+
+import recording
+from conftest import REGION
+from stage import GATEWAY_NAME, Stage
+
+pytestmark = [pytest.mark.gateway, pytest.mark.ministack]
+
+
+@pytest.fixture(scope="module", params=["http", "https"])
+def stage(request, tmp_path_factory):
+    with Stage("ministack", tmp_path_factory.mktemp("names") / "stage", tls=request.param == "https") as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def resolver(monkeypatch):
+    """What wildcard DNS does for a gateway that has a name."""
+    real = socket.getaddrinfo
+
+    def resolve(host, *arguments, **keywords):
+        return real("127.0.0.1" if str(host).endswith(GATEWAY_NAME) else host, *arguments, **keywords)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+
+@pytest.fixture
+def make(stage):
+    url = stage.gateway_url.replace("127.0.0.1", GATEWAY_NAME)
+    trust = {"verify": str(stage.directory / "tls.pem")} if stage.tls else {}
+    sts = boto3.client(
+        "sts", endpoint_url=url, region_name=REGION, config=botocore.config.Config(signature_version=botocore.UNSIGNED), **trust
+    )
+    got = sts.assume_role_with_web_identity(
+        RoleArn=stage.role_arn, RoleSessionName="names", WebIdentityToken=stage.token_file("agent").read_text()
+    )["Credentials"]
+    session = boto3.session.Session(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"], REGION)
+
+    def client(service, **config):
+        return session.client(service, endpoint_url=url, config=botocore.config.Config(**config), **trust)
+
+    return client
+
+
+@pytest.mark.parametrize("style", ["path", "virtual"])
+def test_round_trip_and_list(stage, make, style, name):
+    s3 = make("s3", s3={"addressing_style": style})
+    s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=name, Key="a b/ü", Body=b"named")
+    assert s3.get_object(Bucket=name, Key="a b/ü")["Body"].read() == b"named"
+    assert [found["Key"] for found in s3.list_objects_v2(Bucket=name)["Contents"]] == ["a b/ü"]
+    assert any(f'"arn:aws:s3:::{name}/a b/ü"' in one.policy for one in recording.lent(stage.recording))
+
+
+def test_upload_in_parts_with_checksums(make, name):
+    s3 = make("s3", s3={"addressing_style": "virtual"})
+    s3.create_bucket(Bucket=name)
+    body = os.urandom(17 << 20)
+    config = TransferConfig(multipart_threshold=8 << 20, multipart_chunksize=8 << 20)
+    s3.upload_fileobj(io.BytesIO(body), name, "large", Config=config)
+    back = io.BytesIO()
+    s3.download_fileobj(name, "large", back, Config=config)
+    assert hashlib.sha256(back.getvalue()).digest() == hashlib.sha256(body).digest()
+
+
+def test_closed_bucket_is_closed_under_its_name_too(make, failure):
+    refused = failure(make("s3", s3={"addressing_style": "virtual"}).get_object, Bucket="dw-payroll", Key="x")
+    assert refused.code == "AccessDenied" and "payroll-is-closed" in refused.message
+
+
+def test_other_services_answer_under_the_name(make, name):
+    assert make("sqs").create_queue(QueueName=name)["QueueUrl"].split("/")[2].startswith(GATEWAY_NAME)
+    assert "Users" in make("iam").list_users()
+
+
+def test_name_that_is_not_ours_is_refused(stage, make):
+    """A signature for another host is not a signature for this one."""
+    s3 = make("s3", s3={"addressing_style": "path"})
+    s3.meta.events.register("before-send.s3.ListBuckets", lambda request, **_: request.headers.__setitem__("Host", "evil.test"))
+    with pytest.raises(ClientError) as refused:
+        s3.list_buckets()
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 403)
