@@ -121,7 +121,27 @@ fn once(
 }
 
 fn install_python(bench: &Bench) -> Result<(), String> {
-    install_environment(bench, "cli", "tests/suites/python/cli.txt")
+    install_environment(bench, "cli", "tests/suites/python/cli.txt")?;
+    install_s3s(bench)
+}
+
+/// s3s-fs, the peer that checks every body against its signed hash, at the pinned version.
+fn install_s3s(bench: &Bench) -> Result<(), String> {
+    let pin = bench.clone.join("tests/peers/s3s-fs.txt");
+    once(bench, "s3s", &[&pin], || {
+        let text = std::fs::read_to_string(&pin)
+            .map_err(|error| format!("cannot read {}: {error}", pin.display()))?;
+        let (name, version) =
+            text.trim().split_once(' ').ok_or_else(|| format!("{}: not `name version`", pin.display()))?;
+        let mut install = bench.command("cargo");
+        install.args(["install", "--locked", "--force", "--features", "binary", "--version", version, name]);
+        install
+            .arg("--root")
+            .arg(bench.suites.join("s3s"))
+            .arg("--target-dir")
+            .arg(bench.suites.join("s3s-target"));
+        bench.prepare("install s3s-fs", install)
+    })
 }
 
 fn python(bench: &Bench) -> Vec<String> {
