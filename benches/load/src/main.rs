@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use table::{Sample, Scenario, Table};
 
 const USAGE: &str = "usage: durward-bench-load origin PORT
-       durward-bench-load run --durward FILE --scratch DIR [--envoy FILE] [--nginx FILE] [--rounds N] [--proxy-core N]";
+       durward-bench-load run --durward FILE --scratch DIR [--envoy FILE] [--nginx FILE] [--rounds N] [--proxy-core N] [--only TEXT]";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -51,12 +51,14 @@ fn run(words: &[&str]) -> Result<(), String> {
 struct Options {
     programs: Programs,
     rounds: usize,
+    /// Only scenarios with this in their title.
+    only: String,
 }
 
 impl Options {
     fn parse(words: &[&str]) -> Result<Self, String> {
         let (mut durward, mut envoy, mut nginx, mut scratch) = (None, None, None, None);
-        let (mut rounds, mut proxy_core) = (4, None);
+        let (mut rounds, mut proxy_core, mut only) = (4, None, String::new());
         let number = |value: &str| {
             value.parse::<usize>().map_err(|_error| format!("`{value}` is not a number; {USAGE}"))
         };
@@ -70,6 +72,7 @@ impl Options {
                 "--scratch" => scratch = path,
                 "--rounds" => rounds = number(value)?,
                 "--proxy-core" => proxy_core = Some(number(value)?),
+                "--only" => (*value).clone_into(&mut only),
                 _ => return Err(format!("unknown option `{name}`; {USAGE}")),
             }
         }
@@ -78,7 +81,7 @@ impl Options {
         if rounds == 0 {
             return Err("`--rounds` must be at least 1".to_owned());
         }
-        Ok(Self { programs: Programs { durward, envoy, nginx, scratch, proxy_core }, rounds })
+        Ok(Self { programs: Programs { durward, envoy, nginx, scratch, proxy_core }, rounds, only })
     }
 }
 
@@ -100,7 +103,7 @@ async fn rounds(stage: &Stage, options: &Options, table: &mut Table) -> Result<(
     let mut corpus = Corpus::new(&stage.credential, stage.host());
     // Round 0 warms every path and counts for nothing.
     for round in 0..=rounds {
-        for scenario in Scenario::ALL {
+        for scenario in Scenario::ALL.into_iter().filter(|one| one.title().contains(&options.only)) {
             let count = if round == 0 { scenario.warm_up() } else { scenario.requests };
             let requests = corpus.sign(scenario.load, count)?;
             for turn in 0..stage.peers.len() {

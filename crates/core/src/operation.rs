@@ -1,8 +1,8 @@
 //! What an exchange asks, decoded. Both doors decode to this; policy, approval, credential and journal read it.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
-use std::fmt::Write as _;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -50,7 +50,7 @@ pub enum Resource {
     /// The action has no resource-level permissions, or the request names no resource: `*` in IAM.
     Any,
     /// `<server>/<name>` of an MCP tool.
-    McpTool { server: String, name: String },
+    McpTool { name: String, server: String },
     /// An MCP server itself (methods that name no tool).
     McpServer(String),
 }
@@ -69,21 +69,21 @@ impl Resource {
 /// One (action, resource) pair that policy must allow. An operation is allowed when each of its demands is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Demand {
+    pub access_level: AccessLevel,
     /// The action as IAM spells it (`s3:DeleteObject`), or an MCP method (`tools/call`).
     pub action: String,
     pub resource: Resource,
-    pub access_level: AccessLevel,
 }
 
 /// What makes an operation risky beyond its access level.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traits {
-    /// What it destroys cannot be brought back.
-    pub irreversible: bool,
     /// It can give somebody more power than they have.
     pub escalates: bool,
     /// It runs code or makes another service act.
     pub indirect: bool,
+    /// What it destroys cannot be brought back.
+    pub irreversible: bool,
     /// Its answer holds credentials.
     pub returns_credentials: bool,
 }
@@ -129,46 +129,143 @@ impl Operation {
 
     /// The bytes that an approval, a journal record and a send are bound to: every field, keys sorted, no spaces
     /// (the rules of RFC 8785 for the values that occur here: strings, integers, booleans, arrays, objects).
-    pub fn canonical(&self) -> String {
-        let mut out = String::with_capacity(512);
-        // An Operation holds only strings, numbers, booleans, lists and objects: it always serialises.
-        if let Ok(value) = serde_json::to_value(self) {
-            write_canonical(&value, &mut out);
-        }
+    pub fn canonical(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(1024);
+        // An Operation holds only strings, numbers, booleans, lists and objects, and a Vec takes all: this cannot fail.
+        let _infallible = serde_json::to_writer(&mut out, &Canonical(self));
         out
     }
 }
 
-/// `value` as JSON text with the keys of every object sorted by their bytes.
-pub fn write_canonical(value: &Value, out: &mut String) {
-    match value {
-        Value::Array(items) => {
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                write_canonical(item, out);
+/// An operation with its keys in the order of their bytes. Those of [`Demand`], [`Traits`] and [`Resource`] are declared so.
+struct Canonical<'a>(&'a Operation);
+
+impl Serialize for Canonical<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Operation {
+            door,
+            service,
+            name,
+            demands,
+            parameters,
+            sensitive,
+            region,
+            account,
+            traits,
+            uninspected,
+            body_sha256,
+        } = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(account) = account {
+            map.serialize_entry("account", account)?;
+        }
+        if let Some(body_sha256) = body_sha256 {
+            map.serialize_entry("body_sha256", body_sha256)?;
+        }
+        map.serialize_entry("demands", demands)?;
+        map.serialize_entry("door", door)?;
+        map.serialize_entry("name", name)?;
+        map.serialize_entry("parameters", &Sorted(parameters))?;
+        if let Some(region) = region {
+            map.serialize_entry("region", region)?;
+        }
+        if !sensitive.is_empty() {
+            map.serialize_entry("sensitive", sensitive)?;
+        }
+        map.serialize_entry("service", service)?;
+        map.serialize_entry("traits", traits)?;
+        if !uninspected.is_empty() {
+            map.serialize_entry("uninspected", uninspected)?;
+        }
+        map.end()
+    }
+}
+
+/// A value with the keys of every object in the order of their bytes.
+struct Sorted<'a>(&'a Value);
+
+impl Serialize for Sorted<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Sorted)),
+            Value::Object(members) => {
+                let mut members: Vec<(&String, &Value)> = members.iter().collect();
+                members.sort_unstable_by_key(|(name, _value)| *name);
+                serializer.collect_map(members.into_iter().map(|(name, value)| (name, Sorted(value))))
             }
-            out.push(']');
+            scalar => scalar.serialize(serializer),
         }
-        Value::Object(map) => {
-            let mut keys: Vec<&String> = map.keys().collect();
-            keys.sort_unstable();
-            out.push('{');
-            for (index, key) in keys.into_iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                write_canonical(&Value::String(key.clone()), out);
-                out.push(':');
-                write_canonical(&map[key], out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The same rules, written the slow way: every object of the whole tree sorted.
+    fn sorted(value: &Value) -> String {
+        match value {
+            Value::Array(items) => format!("[{}]", items.iter().map(sorted).collect::<Vec<_>>().join(",")),
+            Value::Object(members) => {
+                let mut members: Vec<_> = members.iter().collect();
+                members.sort_by_key(|(name, _value)| *name);
+                let members =
+                    members.iter().map(|(name, value)| format!("{}:{}", json!(name), sorted(value)));
+                format!("{{{}}}", members.collect::<Vec<_>>().join(","))
             }
-            out.push('}');
+            scalar => scalar.to_string(),
         }
-        scalar => {
-            // Writing to a String cannot fail.
-            let _infallible = write!(out, "{scalar}");
+    }
+
+    fn operation() -> Operation {
+        let demand = |resource| Demand {
+            access_level: AccessLevel::PermissionsManagement,
+            action: "s3:PutObject".to_owned(),
+            resource,
+        };
+        Operation {
+            door: Door::Aws,
+            service: "s3".to_owned(),
+            name: "PutObject".to_owned(),
+            demands: vec![
+                demand(Resource::Arn("arn:aws:s3:::b/k \"\u{1}".to_owned())),
+                demand(Resource::McpTool { server: "s".to_owned(), name: "n".to_owned() }),
+                demand(Resource::McpServer("s".to_owned())),
+                demand(Resource::Any),
+            ],
+            parameters: json!({"b": [1, {"z": null, "a": true}], "a": -1.5, "\u{e9}": {}, "Z": "\n"}),
+            sensitive: vec!["/b".to_owned()],
+            region: Some("r".to_owned()),
+            account: Some("123456789012".to_owned()),
+            traits: Traits { irreversible: true, ..Traits::default() },
+            uninspected: vec!["body".to_owned()],
+            body_sha256: Some("00".to_owned()),
         }
+    }
+
+    #[test]
+    fn the_canonical_form_has_every_field_and_sorted_keys() {
+        let bare = Operation {
+            sensitive: Vec::new(),
+            region: None,
+            account: None,
+            uninspected: Vec::new(),
+            body_sha256: None,
+            ..operation()
+        };
+        for operation in [operation(), bare] {
+            let slow = sorted(&serde_json::to_value(&operation).unwrap());
+            assert_eq!(String::from_utf8(operation.canonical()).unwrap(), slow);
+        }
+    }
+
+    #[test]
+    fn the_order_of_parameters_does_not_matter_and_their_values_do() {
+        let one = Operation { parameters: json!({"a": 1, "b": 2}), ..operation() };
+        let two = Operation { parameters: json!({"b": 2, "a": 1}), ..operation() };
+        let three = Operation { parameters: json!({"b": 2, "a": "1"}), ..operation() };
+        assert_eq!(one.canonical(), two.canonical());
+        assert_ne!(one.canonical(), three.canonical());
     }
 }

@@ -4,6 +4,7 @@
 use crate::demo::{Caller, gateway_identity, sign_in, write_config};
 use crate::serve::{self, Running};
 use bytes::Bytes;
+use durward_journal::Record;
 use durward_standin::aws::Aws;
 use durward_standin::issuer::Issuer;
 use http::{HeaderValue, Method, Request};
@@ -40,6 +41,14 @@ impl Stage {
 
     async fn send(&self, request: Request<Bytes>) -> u16 {
         self.caller.transport.call(&self.caller.origin, request, 1 << 20).await.unwrap().status().as_u16()
+    }
+
+    fn journal(&self) -> String {
+        let mut journal = Vec::new();
+        for entry in std::fs::read_dir(self.dir.path().join("data/journal")).unwrap() {
+            journal.extend(std::fs::read(entry.unwrap().path()).unwrap());
+        }
+        String::from_utf8_lossy(&journal).into_owned()
     }
 
     fn get(&self) -> Request<Bytes> {
@@ -162,16 +171,32 @@ async fn no_secret_of_the_upstream_is_in_the_journal_or_an_answer() {
     let answer = stage.caller.transport.call(&stage.caller.origin, request, 1 << 20).await.unwrap();
     assert_eq!(answer.status(), 200);
     stage.running.flush().await.unwrap();
-    let mut journal = Vec::new();
-    for entry in std::fs::read_dir(stage.dir.path().join("data/journal")).unwrap() {
-        journal.extend(std::fs::read(entry.unwrap().path()).unwrap());
-    }
-    let text = String::from_utf8_lossy(&journal);
+    let text = stage.journal();
     assert!(text.contains("GetSecretValue"));
     for canary in ["canary-4f1d".to_owned(), stage.aws.gateway_secret(), "IQoJstandin".to_owned()] {
         assert!(!text.contains(&canary));
         assert!(!String::from_utf8_lossy(answer.body()).contains(&canary));
     }
+}
+
+/// Bodies of known length are not polled for their end by the server: their outcome must stand before their last byte.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_read_to_its_end_is_recorded_so() {
+    let stage = Stage::set().await;
+    stage.aws.put_object("demo-data", "empty", "");
+    for path in ["/demo-data/a.csv", "/demo-data/empty"] {
+        let request = stage.caller.signed(Method::GET, "s3", path, None, b"").unwrap();
+        let answer = stage.caller.transport.call(&stage.caller.origin, request, 1 << 20).await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    stage.running.flush().await.unwrap();
+    let outcomes: Vec<_> = durward_journal::read(&stage.dir.path().join("data/journal"))
+        .filter_map(|entry| match entry.unwrap().record().unwrap() {
+            Record::Outcome { response_bytes, failure, .. } => Some((response_bytes, failure)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(outcomes, [(15, None), (0, None)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// A request makes some hundred small allocations that live as long as it: glibc's allocator took 14 % of the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "durward", version, about = "The door-ward between AI agents and what they act on")]
 struct Cli {

@@ -35,6 +35,12 @@ pub enum AnswerBody {
     Stream(Body),
 }
 
+impl AnswerBody {
+    pub fn empty() -> Self {
+        Self::Whole { bytes: Bytes::new(), content: Content::Text, plan: None }
+    }
+}
+
 pub struct Answer {
     pub head: Parts,
     pub body: AnswerBody,
@@ -74,11 +80,23 @@ struct RecordedStream {
     outcome: Option<Outcome>,
     bytes: u64,
     recording: Option<Recording>,
+    /// The last piece of a body of known length, which would end the answer.
+    last: Option<Frame<Bytes>>,
+    ended: bool,
 }
 
 /// `body` passed on; its end is held back until the outcome is in the journal. A client that goes away is recorded too.
 pub fn recorded_stream(body: Body, rooms: Arc<Rooms>, outcome: Outcome) -> Body {
-    RecordedStream { body, rooms, outcome: Some(outcome), bytes: 0, recording: None }.boxed_unsync()
+    let stream = RecordedStream {
+        body,
+        rooms,
+        outcome: Some(outcome),
+        bytes: 0,
+        recording: None,
+        last: None,
+        ended: false,
+    };
+    stream.boxed_unsync()
 }
 
 impl RecordedStream {
@@ -100,11 +118,18 @@ impl http_body::Body for RecordedStream {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if this.ended {
+            return Poll::Ready(None);
+        }
         if this.recording.is_none() {
             match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 Some(Ok(frame)) => {
                     this.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                    return Poll::Ready(Some(Ok(frame)));
+                    if !this.body.is_end_stream() {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                    this.last = Some(frame);
+                    this.recording = this.recording(None);
                 }
                 Some(Err(error)) => {
                     // The outcome is recorded when this stream is dropped, which hyper does on an error.
@@ -113,20 +138,24 @@ impl http_body::Body for RecordedStream {
                 None => this.recording = this.recording(None),
             }
         }
-        match &mut this.recording {
-            None => Poll::Ready(None),
-            Some(recording) => match ready!(recording.as_mut().poll(context)) {
-                Ok(()) => {
-                    this.recording = Some(Box::pin(std::future::ready(Ok(()))));
-                    Poll::Ready(None)
-                }
-                Err(error) => Poll::Ready(Some(Err(error))),
-            },
+        if let Some(recording) = &mut this.recording {
+            let recorded = ready!(recording.as_mut().poll(context));
+            this.recording = None;
+            this.ended = true;
+            if let Err(error) = recorded {
+                return Poll::Ready(Some(Err(error)));
+            }
         }
+        Poll::Ready(this.last.take().map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
     }
 
     fn size_hint(&self) -> hyper::body::SizeHint {
-        self.body.size_hint()
+        let held = self.last.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+        if held > 0 { hyper::body::SizeHint::with_exact(held) } else { self.body.size_hint() }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::body::{Body, BoxError, full};
 use bytes::Bytes;
 use durward_core::Refusal;
 use http::{Request, Response, Uri};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -127,8 +128,13 @@ impl Transport {
                 None => return Err(broken(&error.into_error())),
             },
         };
-        let lease = Lease { sender: Some(sender), pool: self.pool.clone(), origin: origin.clone() };
-        Ok(response.map(|body| Leased { body, lease }.boxed_unsync()))
+        let mut lease = Lease { sender: Some(sender), pool: self.pool.clone(), origin: origin.clone() };
+        Ok(response.map(|body| {
+            if body.is_end_stream() {
+                lease.give_back();
+            }
+            Leased { body, lease }.boxed_unsync()
+        }))
     }
 
     async fn idle(&self, origin: &Origin) -> Option<SendRequest<Body>> {
@@ -244,15 +250,15 @@ impl http_body::Body for Leased {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(None) = polled {
+        // Whoever reads a body of known length does not ask again after its last piece.
+        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
             self.lease.give_back();
         }
         polled.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
-        // Never early: the poll that sees the end is what gives the connection back.
-        false
+        self.lease.sender.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> hyper::body::SizeHint {

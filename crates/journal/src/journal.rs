@@ -30,7 +30,7 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes of records that may wait to be written before appends wait too.
     pub queue_bytes: usize,
-    /// How long a record that nobody waits for may stay unsynced.
+    /// How long a record that nobody waits for may stay in memory before it is written and synced.
     pub sync_delay: Duration,
 }
 
@@ -72,13 +72,12 @@ impl Journal {
         make_dir(&mut *disk, dir)?;
         let lock = lock(dir)?;
         let (tip, chain, recovered) = recover(&mut *disk, dir)?;
-        let queue = Arc::new(Queue::new(options.queue_bytes));
+        let queue = Arc::new(Queue::new(options.queue_bytes, options.sync_delay));
         let writer = Writer {
             queue: Arc::clone(&queue),
             disk,
             dir: dir.to_owned(),
             segment_bytes: options.segment_bytes,
-            sync_delay: options.sync_delay,
             tip,
             chain,
         };
@@ -103,7 +102,8 @@ impl Journal {
         durable.await.unwrap_or_else(|_gone| Err(self.queue.why_over()))
     }
 
-    /// Appends and returns once the record is in the queue; it is durable at the latest [`Options::sync_delay`] after it was written.
+    /// Appends and returns once the record is in the queue; it is durable with the next record that somebody
+    /// waits for, or after [`Options::sync_delay`].
     /// While the disk is full it returns only when the record was written or refused.
     ///
     /// There is no position to return yet: a full disk may still refuse an earlier record of the queue.

@@ -10,7 +10,7 @@ use crate::{
 };
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -99,11 +99,31 @@ enum State {
     Over(JournalError),
 }
 
+/// What the writer does while the lock is free.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    Working,
+    /// Asleep, and it wakes by itself in time for records that nobody waits for.
+    Dozing,
+    /// Asleep until it is woken.
+    Asleep,
+}
+
 struct Inner {
     batch: Batch,
+    /// Frames of the batch that somebody waits for.
+    waited_for: usize,
     flushers: Vec<Flusher>,
     closing: bool,
     state: State,
+    writer: Writer,
+}
+
+impl Inner {
+    /// Whether the batch must be written now.
+    fn is_urgent(&self, most: usize) -> bool {
+        self.waited_for > 0 || !self.flushers.is_empty() || self.closing || self.batch.charge > most
+    }
 }
 
 pub(crate) struct Queue {
@@ -111,6 +131,8 @@ pub(crate) struct Queue {
     arrived: Condvar,
     room: Semaphore,
     capacity: usize,
+    /// How long a record that nobody waits for may lie here.
+    delay: Duration,
 }
 
 /// What the writer found.
@@ -120,19 +142,22 @@ pub(crate) struct Taken {
 }
 
 impl Queue {
-    pub fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize, delay: Duration) -> Self {
         // tokio's semaphore is acquired in u32 steps.
         let capacity = capacity.clamp(1, u32::MAX as usize >> 4);
         Self {
             inner: Mutex::new(Inner {
                 batch: Batch::default(),
+                waited_for: 0,
                 flushers: Vec::new(),
                 closing: false,
                 state: State::Open,
+                writer: Writer::Working,
             }),
             arrived: Condvar::new(),
             room: Semaphore::new(capacity),
             capacity,
+            delay,
         }
     }
 
@@ -142,7 +167,7 @@ impl Queue {
         // A record larger than the whole queue takes all of it.
         let charge = (HEAD + record.len()).min(self.capacity);
         let permit = self.room.acquire_many(charge as u32).await.map_err(|_closed| self.why_over())?;
-        let confirmed = {
+        let (confirmed, wake) = {
             let mut inner = self.lock();
             if inner.closing {
                 return Err(JournalError::Closed);
@@ -157,10 +182,22 @@ impl Queue {
                 }
             };
             permit.forget();
+            inner.waited_for += usize::from(waiter.is_some());
             inner.batch.push(record, leaf, charge, waiter);
-            confirmed
+            // Waking a thread costs more than all else here: only for a reason, and not when it is awake.
+            let wake = match inner.writer {
+                Writer::Working => false,
+                Writer::Dozing => inner.is_urgent(self.capacity / 2),
+                Writer::Asleep => true,
+            };
+            if wake {
+                inner.writer = Writer::Working;
+            }
+            (confirmed, wake)
         };
-        self.arrived.notify_one();
+        if wake {
+            self.arrived.notify_one();
+        }
         match confirmed {
             None => Ok(()),
             Some(confirmed) => {
@@ -189,21 +226,32 @@ impl Queue {
         self.arrived.notify_one();
     }
 
-    /// Waits for something to do, at most `until`, and swaps the waiting records for the empty `batch`.
+    /// Waits until there is something to write, and swaps it for the empty `batch`. Comes back empty-handed at `until`.
     pub fn take(&self, batch: &mut Batch, until: Option<Instant>) -> Taken {
         let mut inner = self.lock();
-        while inner.batch.is_empty() && inner.flushers.is_empty() && !inner.closing {
-            inner = match until {
-                None => self.arrived.wait(inner).unwrap_or_else(PoisonError::into_inner),
-                Some(until) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        break;
-                    }
-                    self.arrived.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+        // When records that nobody waits for must be written: whatever is here came after the last call.
+        let mut due = Instant::now() + self.delay;
+        loop {
+            if inner.is_urgent(self.capacity / 2) {
+                break;
+            }
+            let now = Instant::now();
+            if until.is_some_and(|until| until <= now) || (due <= now && !inner.batch.is_empty()) {
+                break;
+            }
+            let wake_at = if due > now { Some(until.map_or(due, |until| until.min(due))) } else { until };
+            if let Some(at) = wake_at {
+                inner.writer = Writer::Dozing;
+                let left = at.saturating_duration_since(now);
+                inner = self.arrived.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+            } else {
+                inner.writer = Writer::Asleep;
+                inner = self.arrived.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                due = Instant::now() + self.delay;
+            }
         }
+        inner.writer = Writer::Working;
+        inner.waited_for = 0;
         std::mem::swap(&mut inner.batch, batch);
         Taken { flushers: std::mem::take(&mut inner.flushers), closing: inner.closing }
     }

@@ -38,7 +38,6 @@ pub(crate) struct Writer {
     pub disk: Box<dyn Disk>,
     pub dir: PathBuf,
     pub segment_bytes: u64,
-    pub sync_delay: Duration,
     pub tip: Tip,
     pub chain: Chain,
 }
@@ -66,26 +65,16 @@ impl Writer {
         let mut batch = Batch::default();
         // Records nobody waits for that found the disk full.
         let mut kept = Batch::default();
-        let mut unsynced_since: Option<Instant> = None;
         loop {
-            let due = unsynced_since.map(|since| since + self.sync_delay);
             let retry = (!kept.is_empty()).then(|| Instant::now() + RETRY);
-            let until = due.into_iter().chain(retry).min();
-            let taken = self.queue.take(&mut batch, until);
+            let taken = self.queue.take(&mut batch, retry);
             if !kept.is_empty() {
                 kept.append(&mut batch);
                 std::mem::swap(&mut kept, &mut batch);
             }
-            let waited_for = taken.closing
-                || !taken.flushers.is_empty()
-                || batch.frames.iter().any(|frame| frame.waiter.is_some());
             let (charge, tried) = (batch.charge, !batch.is_empty());
-            let result = self.write(&mut batch).and_then(|start| {
-                let overdue = due.is_some_and(|due| due <= Instant::now());
-                if waited_for || overdue { self.sync() } else { Ok(()) }
-                    .map(|()| start)
-                    .map_err(Trouble::Fatal)
-            });
+            let result =
+                self.write(&mut batch).and_then(|start| self.sync().map(|()| start).map_err(Trouble::Fatal));
             let end = match result {
                 Ok(start) => {
                     if tried {
@@ -121,11 +110,6 @@ impl Writer {
             self.queue.make_room(charge);
             if taken.closing {
                 return Ok(());
-            }
-            if self.tip.synced == self.tip.offset {
-                unsynced_since = None;
-            } else if unsynced_since.is_none() {
-                unsynced_since = Some(Instant::now());
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::line::{Exchange, Identity};
 use crate::replay::Seen;
 use crate::rooms::Rooms;
 use durward_aws::sigv4::inbound::{self, Form, Head, Payload};
-use durward_aws::sigv4::{SigningKey, sha256_hex};
+use durward_aws::sigv4::sha256_hex;
 use durward_core::{Reason, Refusal, limits};
 use http::Request;
 use hyper::body::Incoming;
@@ -34,7 +34,13 @@ pub(super) async fn identify(
         .seal
         .open(&claimed.access_key_id, &claimed.session_token, exchange.at)
         .map_err(durward_identity::CredentialError::refusal)?;
-    let key = SigningKey::derive(opened.secret.expose(), &claimed.date, &claimed.region, &claimed.service);
+    let key = door.keys.key(
+        &claimed.access_key_id,
+        &opened.secret,
+        &claimed.date,
+        &claimed.region,
+        &claimed.service,
+    );
     let (payload_hash, body) = if let Some(text) = claimed.payload.as_text() {
         (text.to_owned(), InboundBody::Unread(body))
     } else {

@@ -1,10 +1,12 @@
 //! The AWS door: the line's steps spelt for unmodified SDKs and the CLI.
 
 mod identify;
+mod keys;
 mod queue_url;
 mod signin;
 pub use signin::{CONTAINER_PATH, HEALTH_PATH};
 mod upload;
+use keys::KeyCache;
 use upload::mismatch;
 mod upstream;
 
@@ -37,11 +39,12 @@ pub struct AwsDoor {
     /// The gateway's own DNS names: `<bucket>.<name>` is a virtual-host-style bucket.
     names: Vec<String>,
     tls: bool,
+    keys: KeyCache,
 }
 
 impl AwsDoor {
     pub fn new(emulator: Option<Origin>, names: Vec<String>, tls: bool) -> Self {
-        Self { replay: ReplayGuard::new(), emulator, names, tls }
+        Self { replay: ReplayGuard::new(), emulator, names, tls, keys: KeyCache::default() }
     }
 
     /// The bucket in front of one of the gateway's own names.

@@ -6,7 +6,6 @@ use crate::body::{Body, read_whole};
 use crate::line::Forwardable;
 use crate::rooms::Rooms;
 use crate::transport::{Origin, TransportError};
-use durward_aws::sigv4::SigningKey;
 use durward_aws::sigv4::inbound::Form;
 use durward_aws::sigv4::outbound::{Signer, sign};
 use durward_catalog::{Protocol, ShapeKind};
@@ -51,8 +50,8 @@ pub(super) async fn forward(
     let (body, payload_hash) = upload::outgoing(wire, &mut headers)?;
     let at = OffsetDateTime::now_utc();
     let date = durward_aws::sigv4::inbound::format_timestamp(at);
-    let key =
-        SigningKey::derive(credential.secret.expose(), date.get(..8).unwrap_or_default(), &region, &service);
+    let day = date.get(..8).unwrap_or_default();
+    let key = door.keys.key(&credential.access_key_id, &credential.secret, day, &region, &service);
     let signer = Signer {
         access_key_id: &credential.access_key_id,
         session_token: Some(&credential.session_token),
