@@ -6,11 +6,13 @@
 mod arns;
 mod endpoints;
 mod iam;
+mod newer;
 mod overlay;
 mod ruleset;
 mod shapes;
 mod sources;
 mod traits;
+mod words;
 
 use durward_catalog::index::{self, ActionUsers, Index, PrefixActions};
 use durward_catalog::{Protocol, Service};
@@ -51,7 +53,7 @@ fn generate(
     overlay: &overlay::Overlay,
     overlay_text: &str,
 ) -> Result<(Vec<u8>, String), String> {
-    let authorization = iam::Authorization::load(sources)?;
+    let authorization = iam::Authorization::load(sources, overlay)?;
     overlay.check(&authorization)?;
     let mut services = Vec::new();
     let mut models = BTreeMap::new();
@@ -75,7 +77,32 @@ fn generate(
     })
     .map_err(|error| error.to_string())?;
     let manifest = manifest(&services, &actions, &bytes, overlay_text);
+    print_missing(&services);
     Ok((bytes, manifest))
+}
+
+/// The table of operations without an IAM action, by service, and how many operations have one.
+fn print_missing(services: &[Service]) {
+    let mut missing: Vec<(&str, usize, Vec<&str>)> = services
+        .iter()
+        .map(|service| {
+            let without = service.operations.iter().filter(|one| one.actions.is_empty());
+            (service.id.as_str(), service.operations.len(), without.map(|one| one.name.as_str()).collect())
+        })
+        .filter(|(_, _, without): &(_, _, Vec<&str>)| !without.is_empty())
+        .collect();
+    missing.sort_by_key(|(id, _, without)| (std::cmp::Reverse(without.len()), *id));
+    println!("operations without an IAM action (unknown, denied by default):");
+    for (id, operations, without) in &missing {
+        println!("{:>6} of {operations:>4}  {id}: {}", without.len(), without.join(" "));
+    }
+    let all: usize = services.iter().map(|service| service.operations.len()).sum();
+    let without: usize = missing.iter().map(|(_, _, without)| without.len()).sum();
+    println!(
+        "{} of {all} operations have an action ({:.2} %)",
+        all - without,
+        100.0 * (all - without) as f64 / all as f64
+    );
 }
 
 fn users(services: &[Service]) -> Vec<ActionUsers> {

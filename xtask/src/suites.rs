@@ -46,6 +46,40 @@ pub fn run(bench: &Bench, suites: &[&Suite]) -> Result<Count, String> {
     Ok(total)
 }
 
+/// Serialises every operation of every service with the pinned SDKs and reads each request with the decoder.
+pub fn corpus(bench: &Bench) -> Result<Count, String> {
+    install_environment(bench, "client", "tests/suites/python/requirements.txt")?;
+    let generator = bench.clone.join("tests/corpus/generate.py");
+    let pins = bench.clone.join("tests/suites/python/requirements.txt");
+    once(bench, "corpus", &[&generator, &pins], || {
+        let mut generate = bench.command(client_python(bench));
+        generate.arg(&generator).arg("--into").arg(bench.suites.join("corpus.jsonl"));
+        bench.prepare("serialise the corpus with botocore", generate)
+    })?;
+    let here = bench.clone.join("tests/corpus");
+    let place = bench.suites.join("corpus-js");
+    let inputs = ["generate.mjs", "package-lock.json"].map(|file| here.join(file));
+    once(bench, "corpus-js", &[&inputs[0], &inputs[1], &generator], || {
+        std::fs::create_dir_all(&place)
+            .map_err(|error| format!("cannot make {}: {error}", place.display()))?;
+        for file in ["package.json", "package-lock.json", "generate.mjs"] {
+            std::fs::copy(here.join(file), place.join(file))
+                .map_err(|error| format!("cannot copy {file}: {error}"))?;
+        }
+        let mut install = bench.command("npm");
+        install.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&place);
+        bench.prepare("install the corpus's JavaScript SDK", install)?;
+        let mut generate = bench.command("node");
+        generate.arg(place.join("generate.mjs")).arg(bench.suites.join("corpus.jsonl"));
+        generate.arg(bench.suites.join("corpus-js.jsonl"));
+        bench.prepare("serialise the corpus with the JavaScript SDK", generate)
+    })?;
+    let mut test = bench.command("cargo");
+    test.args(["test", "--locked", "--package", "durward-aws", "--test", "corpus"]);
+    test.args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
+    bench.step_with("corpus", test, |line| line.starts_with('|') || line.starts_with("refused"))
+}
+
 fn on_stage(bench: &Bench, suite: &Suite, kind: &str, gateway: &Path) -> Command {
     let mut command = bench.command(client_python(bench));
     command
@@ -122,7 +156,14 @@ fn once(
 
 fn install_python(bench: &Bench) -> Result<(), String> {
     install_environment(bench, "cli", "tests/suites/python/cli.txt")?;
+    install_mcp(bench)?;
     install_s3s(bench)
+}
+
+/// The MCP SDK for Python in its two versions: servers for both suites that speak MCP, clients for one.
+fn install_mcp(bench: &Bench) -> Result<(), String> {
+    install_environment(bench, "mcp", "tests/peers/mcp.txt")?;
+    install_environment(bench, "mcp1", "tests/peers/mcp1.txt")
 }
 
 /// s3s-fs, the peer that checks every body against its signed hash, at the pinned version.
@@ -149,6 +190,7 @@ fn python(bench: &Bench) -> Vec<String> {
 }
 
 fn install_js(bench: &Bench) -> Result<(), String> {
+    install_mcp(bench)?;
     let here = directory(bench, "js");
     let place = bench.suites.join("js");
     once(bench, "js", &[&here.join("package-lock.json")], || {

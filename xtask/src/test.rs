@@ -23,6 +23,9 @@ pub fn run(options: &[&str]) -> Result<(), String> {
     if parts.contains(&"unit") {
         total.add(unit(&bench)?);
     }
+    if parts.contains(&"corpus") {
+        total.add(suites::corpus(&bench)?);
+    }
     let suites: Vec<&Suite> = suites::ALL.iter().filter(|suite| parts.contains(&suite.name)).collect();
     if !suites.is_empty() {
         total.add(suites::run(&bench, &suites)?);
@@ -37,7 +40,7 @@ pub fn run(options: &[&str]) -> Result<(), String> {
 
 fn chosen<'a>(options: &[&'a str]) -> Result<Vec<&'a str>, String> {
     let known: Vec<&str> =
-        std::iter::once("unit").chain(suites::ALL.iter().map(|suite| suite.name)).collect();
+        ["unit", "corpus"].into_iter().chain(suites::ALL.iter().map(|suite| suite.name)).collect();
     let mut parts = Vec::new();
     let mut words = options.iter();
     while let Some(word) = words.next() {
@@ -113,9 +116,17 @@ impl Bench {
 
     /// Runs a step whose runner counts its tests; prints the runner's closing lines.
     pub fn step(&self, name: &str, command: Command) -> Result<Count, String> {
+        self.step_with(name, command, |_| false)
+    }
+
+    /// [`Self::step`], printing also the lines of the runner that `shown` picks.
+    pub fn step_with(&self, name: &str, command: Command, shown: fn(&str) -> bool) -> Result<Count, String> {
         let (succeeded, output) = self.run(name, command)?;
         let mut count = Count::default();
         for line in output.lines() {
+            if shown(line) {
+                println!("    {line}");
+            }
             if let Some(closing) = read_closing_line(line) {
                 println!("    {}", plain(line).trim());
                 count.add(closing);

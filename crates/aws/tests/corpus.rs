@@ -1,123 +1,369 @@
-//! Every operation of 13 services as botocore serialises it: recognised as itself with the parameters it was given, or
-//! refused; never read as another. The corpus is made by `tests/corpus/generate.py`.
+//! Every operation of every service as SDKs serialise it: recognised as itself with the parameters it was given, or refused;
+//! never read as another. The corpus is made by `tests/corpus/generate.py` (botocore) and `generate.mjs` (JavaScript).
+
+#[path = "corpus/oracle.rs"]
+mod oracle;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use durward_aws::decode::{Head, Scope, decode, recognise};
-use durward_catalog::Catalog;
+use durward_aws::chunked::{Decoder, Piece};
+use durward_aws::decode::{Decoded, Head, Scope, decode, recognise};
+use durward_catalog::{Catalog, Operation as Model};
+use durward_core::{Refusal, Resource};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+const SCOPE_ACCOUNT: &str = "111122223333";
+
+/// Older names of S3's bucket operations: the same request, and the same action.
+const TWINS: [(&str, &str); 4] = [
+    ("PutBucketLifecycle", "PutBucketLifecycleConfiguration"),
+    ("PutBucketNotification", "PutBucketNotificationConfiguration"),
+    ("GetBucketLifecycle", "GetBucketLifecycleConfiguration"),
+    ("GetBucketNotification", "GetBucketNotificationConfiguration"),
+];
+
+/// Parameters that an SDK adds to what it was given, by service.
+const ADDED: [(&str, &str); 24] = [
+    ("apigateway", "accepts"),
+    ("bedrock-agentcore", "contentType"),
+    ("bedrock-runtime", "contentType"),
+    ("ec2", "DestinationRegion"),
+    ("ec2", "PresignedUrl"),
+    ("glacier", "x-amz-glacier-version"),
+    ("glacier", "checksum"),
+    ("s3", "x-amz-checksum-crc32"),
+    ("s3", "ChecksumAlgorithm"),
+    ("s3", "ChecksumCRC32"),
+    ("s3", "ChecksumMode"),
+    ("s3", "ContentEncoding"),
+    ("s3", "ContentType"),
+    ("s3", "ContentLength"),
+    ("s3", "EncodingType"),
+    ("s3control", "x-amz-checksum-crc32"),
+    // SigV2, which the models still name for it and the gateway does not take: the signature is in the form.
+    ("sdb", "AWSAccessKeyId"),
+    ("sdb", "Signature"),
+    ("sdb", "SignatureMethod"),
+    ("sdb", "SignatureVersion"),
+    ("sdb", "Timestamp"),
+    ("importexport", "AWSAccessKeyId"),
+    ("importexport", "Timestamp"),
+    ("importexport", "Signature"),
+];
 
 #[test]
-#[ignore = "needs the corpus: .suites/bin/python tests/corpus/generate.py > .suites/corpus.jsonl"]
-fn reads_every_botocore_request_as_what_it_is() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.suites/corpus.jsonl");
-    let corpus = std::fs::read_to_string(path).expect("the corpus was generated");
+#[ignore = "needs the corpus: cargo xtask test --only corpus"]
+fn reads_every_request_of_botocore_as_what_it_is() {
+    let tally = judge(&corpus("corpus.jsonl"));
+    tally.print();
+    assert!(tally.misread.is_empty(), "{} requests are misread", tally.misread.len());
+    assert_eq!(tally.services.len(), Catalog::embedded().services().len(), "the corpus has every service");
+    assert_eq!(tally.operations.len(), catalog_operations(), "the corpus has every operation");
+    let share = |part: usize, whole: usize| part as f64 / whole as f64;
+    let refused: usize = tally.refused.values().map(Vec::len).sum();
+    assert!(share(tally.requests - refused, tally.requests) >= 0.995, "{refused} requests are refused");
+    assert!(share(tally.refused_operations().len(), tally.operations.len()) <= 0.005);
+    assert!(share(tally.with_action, tally.operations.len()) >= 0.98, "too many operations lack an action");
+    assert!(
+        share(tally.with_arn.len(), tally.resource_level.len()) >= 0.93,
+        "too few operations have an ARN"
+    );
+}
+
+#[test]
+#[ignore = "needs the corpus: cargo xtask test --only corpus"]
+fn reads_every_request_of_the_javascript_sdk_as_what_it_is() {
+    let tally = judge(&corpus("corpus-js.jsonl"));
+    tally.print();
+    assert!(tally.misread.is_empty(), "{} requests are misread", tally.misread.len());
+    assert!(tally.services.len() >= 40, "the sample has {} services", tally.services.len());
+    let refused: usize = tally.refused.values().map(Vec::len).sum();
+    assert!(refused as f64 <= 0.005 * tally.requests as f64, "{refused} requests are refused");
+}
+
+fn corpus(file: &str) -> String {
+    let suites = std::env::var_os("DURWARD_SUITES").filter(|path| !path.is_empty());
+    let suites = suites
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.suites")), PathBuf::from);
+    std::fs::read_to_string(suites.join(file)).expect("the corpus was generated")
+}
+
+fn catalog_operations() -> usize {
+    Catalog::embedded().services().iter().map(|entry| entry.operations as usize).sum()
+}
+
+/// What became of the corpus.
+#[derive(Default)]
+struct Tally {
+    services: BTreeSet<String>,
+    operations: BTreeSet<String>,
+    requests: usize,
+    recognised: usize,
+    /// Requests read as the operation of another service that the wire does not tell apart and that needs the same IAM actions
+    /// or more.
+    tied: BTreeMap<String, usize>,
+    refused: BTreeMap<String, Vec<String>>,
+    misread: Vec<String>,
+    with_action: usize,
+    /// Operations with an action that supports resource-level permissions.
+    resource_level: BTreeSet<String>,
+    with_arn: BTreeSet<String>,
+    /// Operations of which no demand is on any resource, where its action supports more.
+    all_arns: BTreeSet<String>,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.services.extend(other.services);
+        self.operations.extend(other.operations);
+        self.requests += other.requests;
+        self.recognised += other.recognised;
+        self.misread.extend(other.misread);
+        self.resource_level.extend(other.resource_level);
+        self.with_arn.extend(other.with_arn);
+        self.all_arns.extend(other.all_arns);
+        for (which, count) in other.tied {
+            *self.tied.entry(which).or_default() += count;
+        }
+        for (why, ids) in other.refused {
+            self.refused.entry(why).or_default().extend(ids);
+        }
+    }
+
+    fn refused_operations(&self) -> BTreeSet<&str> {
+        let ids = self.refused.values().flatten();
+        ids.map(|id| id.split(' ').next().unwrap_or_default()).collect()
+    }
+
+    fn print(&self) {
+        let percent = |part: usize, whole: usize| 100.0 * part as f64 / whole.max(1) as f64;
+        let refused: usize = self.refused.values().map(Vec::len).sum();
+        let tied: usize = self.tied.values().sum();
+        println!("| corpus | count | share |\n|---|---:|---:|");
+        println!("| services | {} | |", self.services.len());
+        println!("| operations | {} | |", self.operations.len());
+        println!("| requests | {} | |", self.requests);
+        let read = self.recognised + tied;
+        println!("| recognised | {read} | {:.2} % |", percent(read, self.requests));
+        println!(
+            "| of these one of several with the same wire and action | {tied} | {:.2} % |",
+            percent(tied, self.requests)
+        );
+        println!("| refused | {refused} | {:.2} % |", percent(refused, self.requests));
+        println!("| misread | {} | |", self.misread.len());
+        let operations = self.operations.len();
+        println!(
+            "| operations with IAM action | {} | {:.2} % |",
+            self.with_action,
+            percent(self.with_action, operations)
+        );
+        println!("| operations with resource-level permissions | {} | |", self.resource_level.len());
+        let whole = self.resource_level.len();
+        println!(
+            "| of these with ARN | {} | {:.2} % |",
+            self.with_arn.len(),
+            percent(self.with_arn.len(), whole)
+        );
+        println!(
+            "| of these with nothing but ARNs | {} | {:.2} % |",
+            self.all_arns.len(),
+            percent(self.all_arns.len(), whole)
+        );
+        for (why, ids) in &self.refused {
+            println!("refused {}: {why}: {}", ids.len(), ids[..ids.len().min(3)].join(", "));
+        }
+        for (which, count) in &self.tied {
+            println!("tied {count}: {which}");
+        }
+        for wrong in &self.misread {
+            println!("MISREAD {wrong}");
+        }
+        if std::env::var_os("DURWARD_CORPUS_MISSING").is_some() {
+            for id in self.resource_level.difference(&self.with_arn) {
+                println!("NOARN {id}");
+            }
+        }
+    }
+}
+
+fn judge(corpus: &str) -> Tally {
+    let lines: Vec<&str> = corpus.lines().collect();
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let mut tally = Tally::default();
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..workers)
+            .map(|first| {
+                let mine: Vec<&str> = lines.iter().skip(first).step_by(workers).copied().collect();
+                scope.spawn(move || judge_lines(&mine))
+            })
+            .collect();
+        for worker in running {
+            tally.add(worker.join().expect("a worker does not panic"));
+        }
+    });
     let catalog = Catalog::embedded();
-    let mut wrong = Vec::new();
-    let mut refused: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut total = 0;
-    for line in corpus.lines() {
+    tally.with_action = tally
+        .operations
+        .iter()
+        .filter_map(|id| id.split_once(':'))
+        .filter(|(service, name)| {
+            let service = catalog.service(service).expect("a service of the catalog");
+            service.operation(name).is_some_and(|model| !model.actions.is_empty())
+        })
+        .count();
+    tally
+}
+
+fn judge_lines(lines: &[&str]) -> Tally {
+    let catalog = Catalog::embedded();
+    let mut tally = Tally::default();
+    for line in lines {
         let case: Value = serde_json::from_str(line).expect("a line is json");
-        let field = |name: &str| case[name].as_str().unwrap_or_default();
-        let (service, operation) = (field("service"), field("operation"));
-        let mut headers = HeaderMap::new();
-        for (name, value) in case["headers"].as_object().expect("headers") {
-            let name = HeaderName::try_from(name.as_str()).expect("a header name");
-            headers
-                .append(name, HeaderValue::try_from(value.as_str().expect("text")).expect("a header value"));
-        }
-        let method = Method::try_from(field("method")).expect("a method");
-        let body = STANDARD.decode(field("body")).expect("base64");
-        let head = Head {
-            method: &method,
-            path: field("path"),
-            query: field("query"),
-            headers: &headers,
-            bucket_host: None,
-        };
-        let scope = Scope { service: field("signing"), region: "us-east-1", account: "111122223333" };
-        total += 1;
-        let id = format!("{service}:{operation} full={}", case["full"]);
-        let outcome = recognise(catalog, &scope, &head).and_then(|recognised| {
-            let whole = recognised.needs_body().then_some(body.as_slice());
-            decode(catalog, &scope, &head, &recognised, whole)
-        });
-        match outcome {
-            Ok(decoded) => {
-                let name = &decoded.operation.name;
-                let twins = [
-                    ("PutBucketLifecycle", "PutBucketLifecycleConfiguration"),
-                    ("PutBucketNotification", "PutBucketNotificationConfiguration"),
-                    ("GetBucketLifecycle", "GetBucketLifecycleConfiguration"),
-                    ("GetBucketNotification", "GetBucketNotificationConfiguration"),
-                ];
-                let twin = twins.iter().any(|(old, new)| {
-                    [*old, *new].contains(&operation) && [*old, *new].contains(&name.as_str())
-                });
-                if decoded.service.id != service || (name != operation && !twin) {
-                    wrong.push(format!("{id} read as {}:{name}", decoded.service.id));
-                } else if let Some(difference) = difference(&case["meant"], &decoded.operation.parameters, "")
-                    && !twin
-                {
-                    wrong.push(format!("{id}: {difference}"));
+        let service = case["service"].as_str().unwrap_or_default();
+        let name = case["operation"].as_str().unwrap_or_default();
+        let id = format!("{service}:{name}");
+        tally.services.insert(service.to_owned());
+        tally.operations.insert(id.clone());
+        for request in case["requests"].as_array().expect("requests") {
+            let modes = request["modes"].as_array().expect("modes");
+            let label = format!("{id} full={} {}", case["full"], request["modes"]);
+            tally.requests += modes.len();
+            match read(catalog, request) {
+                Err(refusal) => {
+                    tally.refused.entry(refusal.to_string()).or_default().extend(vec![label; modes.len()]);
                 }
-                if decoded.operation.demands.is_empty() {
-                    wrong.push(format!("{id} demands nothing"));
-                }
+                Ok(decoded) => judge_one(catalog, &mut tally, &case, &label, modes.len(), &decoded),
             }
-            Err(refusal) => refused.entry(refusal.to_string()).or_default().push(id),
         }
     }
-    for (why, ids) in &refused {
-        println!("{} refused: {why}: {}", ids.len(), ids[..ids.len().min(4)].join(", "));
-    }
-    println!("{total} requests, {} refused", refused.values().map(Vec::len).sum::<usize>());
-    assert!(refused.is_empty(), "requests of SDKs are refused");
-    assert!(wrong.is_empty(), "{} misread:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
+    tally
 }
 
-/// Where the parameters read differ from those meant. `{"$any": true}` is a value whose wire form is free.
-fn difference(meant: &Value, read: &Value, path: &str) -> Option<String> {
-    match (meant, read) {
-        (Value::Object(any), _) if any.contains_key("$any") => None,
-        (Value::Object(meant), Value::Object(read)) => {
-            for (key, value) in meant {
-                match read.get(key) {
-                    Some(found) => {
-                        if let Some(difference) = difference(value, found, &format!("{path}/{key}")) {
-                            return Some(difference);
-                        }
-                    }
-                    None if hollow(value) || (path.is_empty() && value.get("$any").is_some()) => {}
-                    None => return Some(format!("{path}/{key} is missing")),
-                }
-            }
-            None
-        }
-        (Value::Array(meant), Value::Array(read)) => {
-            if meant.iter().all(hollow) && read.iter().all(hollow) {
-                return None;
-            }
-            if meant.len() != read.len() {
-                return Some(format!("{path} has {} items instead of {}", read.len(), meant.len()));
-            }
-            meant
-                .iter()
-                .zip(read)
-                .enumerate()
-                .find_map(|(at, (meant, read))| difference(meant, read, &format!("{path}/{at}")))
-        }
-        (meant, read) if meant == read || (hollow(meant) && hollow(read)) => None,
-        _ => Some(format!("{path} is {read} instead of {meant}")),
+fn judge_one(
+    catalog: &Catalog,
+    tally: &mut Tally,
+    case: &Value,
+    label: &str,
+    modes: usize,
+    decoded: &Decoded,
+) {
+    let service = case["service"].as_str().unwrap_or_default();
+    let name = case["operation"].as_str().unwrap_or_default();
+    let read_as = decoded.operation.name.as_str();
+    let wanted = catalog.service(service).and_then(|service| service.operation(name).cloned());
+    let exact = decoded.service.id == service && read_as == name;
+    let twin = TWINS.iter().any(|(old, new)| [*old, *new].contains(&name) && [*old, *new].contains(&read_as));
+    let as_strict = wanted.as_ref().is_some_and(|wanted| {
+        decoded.model().is_some_and(|found| action_names(found).is_superset(&action_names(wanted)))
+    });
+    if !exact && !(as_strict && (twin || read_as == name)) {
+        tally.misread.push(format!("{label} read as {}:{read_as}", decoded.service.id));
+        return;
+    }
+    let streamed = decoded.operation.uninspected.iter().any(|part| part == "body");
+    let added: Vec<&str> =
+        ADDED.iter().filter(|(of, _)| *of == "*" || *of == service).map(|(_, added)| *added).collect();
+    if let Some(difference) =
+        oracle::difference(&case["meant"], &decoded.operation.parameters, streamed, exact, &added)
+        && !twin
+    {
+        let other = if exact { String::new() } else { format!(" (as {})", decoded.service.id) };
+        tally.misread.push(format!("{label}{other}: {difference}"));
+        return;
+    }
+    if decoded.operation.demands.is_empty() {
+        tally.misread.push(format!("{label} demands nothing"));
+        return;
+    }
+    if exact {
+        tally.recognised += modes;
+    } else {
+        *tally.tied.entry(format!("{service} as {}", decoded.service.id)).or_default() += modes;
+    }
+    if let Some(wanted) = wanted {
+        count_arns(tally, &format!("{service}:{name}"), &wanted, decoded, case["full"] == true);
     }
 }
 
-/// Nothing but empty structures and lists, which forms and XML cannot write.
-fn hollow(value: &Value) -> bool {
-    match value {
-        Value::Object(map) => map.values().all(hollow),
-        Value::Array(items) => items.iter().all(hollow),
-        _ => false,
+/// Which operations with resource-level permissions name their resources.
+fn count_arns(tally: &mut Tally, id: &str, wanted: &Model, decoded: &Decoded, full: bool) {
+    let supports: BTreeSet<&str> = wanted
+        .actions
+        .iter()
+        .filter(|needed| needed.resource_level && needed.action != "iam:PassRole")
+        .map(|needed| needed.action.as_str())
+        .collect();
+    if supports.is_empty() {
+        return;
     }
+    tally.resource_level.insert(id.to_owned());
+    let mut about = decoded.operation.demands.iter().filter(|demand| demand.action != "iam:PassRole");
+    let open: BTreeSet<String> = wanted
+        .actions
+        .iter()
+        .flat_map(|needed| &needed.resources)
+        .filter_map(|arn| all_open(&arn.template))
+        .collect();
+    let concrete = |resource: &Resource| matches!(resource, Resource::Arn(arn) if !open.contains(arn));
+    if full && about.clone().any(|demand| concrete(&demand.resource)) {
+        tally.with_arn.insert(id.to_owned());
+        if about.all(|demand| concrete(&demand.resource) || !supports.contains(demand.action.as_str())) {
+            tally.all_arns.insert(id.to_owned());
+        }
+    }
+}
+
+/// The ARN of a template of which the request fills nothing; `None` for one that has nothing to fill.
+fn all_open(template: &str) -> Option<String> {
+    let known = [("${Partition}", "aws"), ("${Region}", "us-east-1"), ("${Account}", SCOPE_ACCOUNT)];
+    let known = known.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
+    let mut out = String::new();
+    let mut rest = known.as_str();
+    while let Some((before, after)) = rest.split_once("${") {
+        out.extend([before, "*"]);
+        rest = after.split_once('}')?.1;
+    }
+    (!out.is_empty()).then(|| out + rest)
+}
+
+fn action_names(model: &Model) -> BTreeSet<&str> {
+    model.actions.iter().map(|needed| needed.action.as_str()).collect()
+}
+
+/// One request through the decoder, as the gateway gives it: virtual-host buckets split off, `aws-chunked` framing taken off.
+fn read(catalog: &Catalog, request: &Value) -> Result<Decoded, Refusal> {
+    let field = |name: &str| request[name].as_str().unwrap_or_default();
+    let mut headers = HeaderMap::new();
+    for (name, value) in request["headers"].as_object().expect("headers") {
+        let name = HeaderName::try_from(name.as_str()).expect("a header name");
+        headers.append(name, HeaderValue::try_from(value.as_str().expect("text")).expect("a header value"));
+    }
+    let method = Method::try_from(field("method")).expect("a method");
+    let head = Head {
+        method: &method,
+        path: field("path"),
+        query: field("query"),
+        headers: &headers,
+        bucket_host: request["bucket"].as_str(),
+    };
+    let scope = Scope { service: field("signing"), region: "us-east-1", account: SCOPE_ACCOUNT };
+    let recognised = recognise(catalog, &scope, &head)?;
+    let body = recognised.needs_body().then(|| whole_body(&headers, field("body")));
+    decode(catalog, &scope, &head, &recognised, body.as_deref())
+}
+
+fn whole_body(headers: &HeaderMap, base64: &str) -> Vec<u8> {
+    let body = STANDARD.decode(base64).expect("base64");
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if !text("x-amz-content-sha256").is_some_and(|hash| hash.starts_with("STREAMING-")) {
+        return body;
+    }
+    let length = text("x-amz-decoded-content-length").and_then(|text| text.parse().ok()).expect("a length");
+    let trailers = text("x-amz-trailer").into_iter().map(str::to_owned).collect();
+    let pieces = Decoder::new(length, trailers, None).push(body.into()).expect("well framed");
+    let data =
+        pieces.into_iter().filter_map(|piece| if let Piece::Data(data) = piece { Some(data) } else { None });
+    data.flatten().collect()
 }

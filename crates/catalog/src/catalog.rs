@@ -4,7 +4,7 @@
 //! wrongly known; the tests unpack every frame of the embedded one.
 
 use crate::endpoint::{self, Endpoint};
-use crate::iam::Actions;
+use crate::iam::{self, Actions};
 use crate::index::{self, Contents, Endpoints, Entry, IndexError};
 use crate::model::Service;
 use durward_core::AccessLevel;
@@ -43,7 +43,9 @@ impl Catalog {
         let mut by_signing_name: HashMap<String, Vec<usize>> = HashMap::new();
         let mut by_target_prefix: HashMap<String, Vec<usize>> = HashMap::new();
         for (at, entry) in contents.services.iter().enumerate() {
-            by_signing_name.entry(entry.signing_name.clone()).or_default().push(at);
+            for name in std::iter::once(&entry.signing_name).chain(&entry.also_signs_as) {
+                by_signing_name.entry(name.clone()).or_default().push(at);
+            }
             if let Some(prefix) = &entry.target_prefix {
                 by_target_prefix.entry(prefix.clone()).or_default().push(at);
             }
@@ -123,6 +125,31 @@ impl Catalog {
     /// The action a writer most likely meant by `text`, when one is near.
     pub fn nearest_action(&self, text: &str) -> Option<String> {
         self.actions().nearest(text)
+    }
+
+    /// The operation that a writer most likely meant by `service` and `name`, as (service id, operation), when one is near.
+    /// Services go by botocore's name, the IAM prefix or the signing name.
+    pub fn nearest_operation(&self, service: &str, name: &str) -> Option<(String, String)> {
+        let plain = |text: &str| text.replace(['-', '_'], "").to_ascii_lowercase();
+        let (service, name) = (plain(service), plain(name));
+        let apart = |entry: &Entry| {
+            let names = [&entry.id, &entry.iam_prefix, &entry.signing_name];
+            names.into_iter().map(|known| iam::distance(&service, &plain(known))).min().unwrap_or(usize::MAX)
+        };
+        let mut best: Option<(usize, String, String)> = None;
+        for (at, entry) in self.contents.services.iter().enumerate() {
+            let apart = apart(entry);
+            if apart > iam::FARTHEST / 2 {
+                continue;
+            }
+            for operation in self.load(at).iter().flat_map(|service| &service.operations) {
+                let total = apart + iam::distance(&name, &plain(&operation.name));
+                if total <= iam::FARTHEST && best.as_ref().is_none_or(|(least, _, _)| total < *least) {
+                    best = Some((total, entry.id.clone(), operation.name.clone()));
+                }
+            }
+        }
+        best.map(|(_, id, operation)| (id, operation))
     }
 
     /// The operations that need `action`, as (service id, operation name), sorted.

@@ -4,7 +4,7 @@ use crate::index::{ActionUsers, PrefixActions};
 use durward_core::AccessLevel;
 
 /// A name further away than this is another name, not a misspelling.
-const FARTHEST: usize = 4;
+pub(crate) const FARTHEST: usize = 4;
 
 pub(crate) struct Actions {
     /// Sorted by prefix.
@@ -76,7 +76,7 @@ impl Actions {
 }
 
 /// Levenshtein's distance in bytes; action names are ASCII.
-fn distance(left: &str, right: &str) -> usize {
+pub(crate) fn distance(left: &str, right: &str) -> usize {
     let right = right.as_bytes();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (line, a) in left.bytes().enumerate() {

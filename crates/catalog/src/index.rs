@@ -6,9 +6,10 @@
 use crate::model::Service;
 use durward_core::AccessLevel;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-const MAGIC: &[u8; 8] = b"DWCAT\x00\x00\x01";
+const MAGIC: &[u8; 8] = b"DWCAT\x00\x00\x02";
 const HEAD: usize = MAGIC.len() + 8;
 /// No frame unpacks to more than this; the largest (ec2) is below 4 MiB.
 const LARGEST: u32 = 64 << 20;
@@ -43,6 +44,8 @@ pub struct Entry {
     pub id: String,
     pub iam_prefix: String,
     pub signing_name: String,
+    /// Further services in credential scopes: its endpoints sign with a name that the model does not give.
+    pub also_signs_as: Vec<String>,
     pub target_prefix: Option<String>,
     pub operations: u32,
     pub frame: Frame,
@@ -124,6 +127,7 @@ pub fn encode(index: &Index<'_>) -> Result<Vec<u8>, IndexError> {
             id: service.id.clone(),
             iam_prefix: service.iam_prefix.clone(),
             signing_name: service.signing_name.clone(),
+            also_signs_as: also_signs_as(index.endpoints, service),
             target_prefix: service.target_prefix.clone(),
             operations: service.operations.len() as u32,
             frame,
@@ -141,6 +145,15 @@ pub fn encode(index: &Index<'_>) -> Result<Vec<u8>, IndexError> {
     out.append(&mut table);
     out.append(&mut body);
     Ok(out)
+}
+
+fn also_signs_as(endpoints: &Endpoints, service: &Service) -> Vec<String> {
+    let rules = endpoints.services.iter().filter(|(id, _)| *id == service.id).flat_map(|(_, rules)| rules);
+    let targets = rules.flat_map(|rule| {
+        std::iter::once(&rule.target).chain(rule.exceptions.iter().map(|(_, target)| target))
+    });
+    let names: BTreeSet<&String> = targets.filter_map(|target| target.signing_name.as_ref()).collect();
+    names.into_iter().filter(|name| **name != service.signing_name).cloned().collect()
 }
 
 fn push<T: Serialize + ?Sized>(body: &mut Vec<u8>, value: &T) -> Result<Frame, IndexError> {

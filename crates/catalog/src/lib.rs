@@ -9,11 +9,13 @@
 //!   [`ArnTemplate`] are paths: `TransactItems[].Put` is present when any item has `Put`.
 //! - The resources of a use are what its templates give together. A template gives one ARN for each value of its members
 //!   (several list members multiply). When `arn_member` holds text that begins with `arn:`, that is the ARN.
-//! - A template with a member that the request lacks gives nothing while another one of the use gives something; when none
-//!   does, each gives its ARN with `*` in place of what is missing.
-//! - A placeholder without a member stands for what the request cannot name (the id of a thing to be made): `*`.
+//! - A placeholder without a member stands for what the request cannot name (the id of a thing to be made).
+//! - A template that the request does not fill whole gives nothing while another one of the use gives something; when none
+//!   does, each that is filled in part gives its ARN with `*` for what is missing (`stack/name/*`). When no part of any is
+//!   filled, the resource is `*`.
 //! - The template `*` has only its `arn_member`; without it the resource is `*`.
-//! - No template: the action has no resource-level permissions.
+//! - No template: `*`, because the action has no resource-level permissions, or because no request names its resource
+//!   (`resource_level` tells them apart).
 //! - No use at all: what the operation needs is unknown, and it is denied unless a policy says otherwise.
 
 mod catalog;

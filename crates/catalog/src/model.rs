@@ -65,10 +65,12 @@ pub struct ActionUse {
     /// `s3:GetObject`.
     pub action: String,
     pub access_level: AccessLevel,
-    /// ARN templates, alternatives of one resource type each. Empty: the action has no resource-level permissions (`*`).
+    /// ARN templates, alternatives of one resource type each. Empty: `*`.
     pub resources: Vec<ArnTemplate>,
-    /// The action is needed only when this input member (top level) is present.
+    /// The action is needed only when this input member, or path into one, is present.
     pub when_member: Option<String>,
+    /// IAM can allow the action on single resources. With no `resources`, no request says which: `*`, and marked so here.
+    pub resource_level: bool,
 }
 
 /// `arn:${Partition}:dynamodb:${Region}:${Account}:table/${TableName}` with the members that fill it.

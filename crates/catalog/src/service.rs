@@ -5,8 +5,12 @@ use crate::model::{Member, Operation, Service, Shape, ShapeId, ShapeKind};
 impl Service {
     /// The operation called `name`, exactly as the model spells it.
     pub fn operation(&self, name: &str) -> Option<&Operation> {
-        let at = self.operations.binary_search_by(|operation| operation.name.as_str().cmp(name)).ok()?;
-        self.operations.get(at)
+        self.operations.get(self.operation_index(name)?)
+    }
+
+    /// The position of the operation called `name`.
+    pub fn operation_index(&self, name: &str) -> Option<usize> {
+        self.operations.binary_search_by(|operation| operation.name.as_str().cmp(name)).ok()
     }
 
     /// The shape with this id. Ids come from this service's operations and shapes only, so `None` means the id is another's.

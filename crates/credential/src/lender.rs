@@ -143,7 +143,8 @@ impl Lender {
         if let Some(lent) = self.cached(&key) {
             return Ok(lent);
         }
-        self.flights.run(key.clone(), || self.borrow(ask, key)).await
+        // Boxed, for it is large and rare: what is lent from the cache must not pay for it.
+        Box::pin(self.flights.run(key.clone(), || self.borrow(ask, key))).await
     }
 
     /// Forgets what was lent to a session that was revoked.

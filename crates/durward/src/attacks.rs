@@ -30,7 +30,7 @@ impl Stage {
         let config = write_config(dir.path(), &aws, &issuer).unwrap();
         let running = serve::start(config("127.0.0.1:0"), Some(gateway_identity(&aws))).await.unwrap();
         let token = issuer.issue("build-agent", &["agents"], "durward", Duration::from_hours(1));
-        let caller = sign_in(&format!("http://{}", running.aws), &token).await.unwrap();
+        let caller = sign_in(&format!("http://{}", running.aws.unwrap()), &token).await.unwrap();
         Self { aws, running, caller, dir, _issuer: issuer }
     }
 
@@ -57,7 +57,7 @@ impl Stage {
 
     /// Sends raw bytes on a connection of their own and returns what comes back until it closes or falls silent.
     fn raw(&self, bytes: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.running.aws).unwrap();
+        let mut stream = TcpStream::connect(self.running.aws.unwrap()).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
         stream.write_all(bytes).unwrap();
         let mut answer = Vec::new();

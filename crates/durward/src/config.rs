@@ -1,5 +1,7 @@
 //! `durward.toml`: one file, unknown keys are errors, and every error names file, line, key and the fix.
 
+use crate::serve;
+use durward_gateway::mcp_door::is_name;
 use serde::Deserialize;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -14,7 +16,10 @@ pub struct Config {
     pub listen: Listen,
     pub policy: Policy,
     pub identity: Identity,
+    #[serde(default)]
     pub aws: Aws,
+    #[serde(default)]
+    pub mcp: Mcp,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -24,6 +29,12 @@ pub struct Listen {
     /// The gateway's own DNS names, for virtual-host-style buckets below them.
     #[serde(default)]
     pub aws_names: Vec<String>,
+    pub mcp: Option<SocketAddr>,
+    /// The URL clients know the MCP door by, where that is not what they send as `Host`: behind a proxy.
+    pub mcp_url: Option<String>,
+    /// Web pages that may talk to the MCP door.
+    #[serde(default)]
+    pub mcp_origins: Vec<String>,
     pub tls: Option<Tls>,
 }
 
@@ -73,7 +84,7 @@ fn groups() -> String {
     "groups".to_owned()
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Aws {
     /// Only for an emulator: every service goes here.
@@ -107,6 +118,21 @@ pub enum Scope {
     Session,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mcp {
+    #[serde(default)]
+    pub server: Vec<McpServer>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct McpServer {
+    pub name: String,
+    /// Its Streamable HTTP endpoint.
+    pub url: String,
+}
+
 /// Reads and checks a configuration file. The error text is for people: one problem a line.
 pub fn load(path: &Path) -> Result<Config, String> {
     let shown = path.display();
@@ -132,7 +158,7 @@ pub fn load(path: &Path) -> Result<Config, String> {
     }
     let mut report = String::new();
     for (key, problem) in problems {
-        let line = line_of(&text, key);
+        let line = line_of(&text, key, &problem);
         let _infallible = writeln!(report, "{shown}:{line}: `{key}`: {problem}");
     }
     Err(report.trim_end().to_owned())
@@ -146,10 +172,11 @@ fn check(config: &Config) -> Vec<(&'static str, String)> {
             "no identity provider: add an [[identity.oidc]] with name, issuer and audience".to_owned(),
         ));
     }
-    if config.aws.connection.is_empty() {
+    if config.aws.connection.is_empty() && config.mcp.server.is_empty() {
         problems.push((
             "aws.connection",
-            "no connection: add an [[aws.connection]] with name and role_arn".to_owned(),
+            "no connection: add an [[aws.connection]] with name and role_arn, or an [[mcp.server]] with name and url"
+                .to_owned(),
         ));
     }
     for connection in &config.aws.connection {
@@ -173,24 +200,73 @@ fn check(config: &Config) -> Vec<(&'static str, String)> {
             ));
         }
     }
+    check_mcp(config, &mut problems);
+    let connections = config.aws.connection.iter().map(|connection| connection.name.as_str());
     let mut names: Vec<&str> =
-        config.aws.connection.iter().map(|connection| connection.name.as_str()).collect();
+        connections.chain(config.mcp.server.iter().map(|server| server.name.as_str())).collect();
     names.sort_unstable();
     for pair in names.windows(2) {
         if let [one, two] = pair
             && one == two
         {
-            problems.push(("name", format!("two connections are named `{one}`: give each its own name")));
+            problems.push((
+                "name",
+                format!("`{one}` is the name of two connections or servers: policies must tell them apart"),
+            ));
         }
     }
     problems
 }
 
-/// The line where a key first stands, for messages about values that are well-formed TOML but wrong.
-fn line_of(text: &str, key: &str) -> usize {
+fn check_mcp(config: &Config, problems: &mut Vec<(&'static str, String)>) {
+    for server in &config.mcp.server {
+        if !is_name(&server.name) {
+            problems.push((
+                "name",
+                format!(
+                    "`{}`: a server's name begins with a letter or digit and has only those, `-`, `_` and `.`",
+                    server.name
+                ),
+            ));
+        }
+        if let Err(why) = endpoint(&server.url) {
+            problems.push(("url", format!("`{}`: {why}", server.url)));
+        }
+    }
+    if let Some(url) = &config.listen.mcp_url
+        && let Err(why) = endpoint(url)
+    {
+        problems.push(("mcp_url", format!("`{url}`: {why}")));
+    }
+    for origin in &config.listen.mcp_origins {
+        let bare = serve::origin(origin).is_ok_and(|known| known.url().eq_ignore_ascii_case(origin));
+        if !bare {
+            problems.push((
+                "mcp_origins",
+                format!("`{origin}` is not an origin: write scheme, host and port only, as https://app.example.com"),
+            ));
+        }
+    }
+}
+
+/// Where an MCP server is, as far as a URL may say it.
+fn endpoint(url: &str) -> Result<(), String> {
+    serve::origin(url)?;
+    if url.contains('#') || url.split('/').nth(2).is_some_and(|authority| authority.contains('@')) {
+        return Err("a URL here has no fragment and holds no user or password".to_owned());
+    }
+    Ok(())
+}
+
+/// The line where a key stands, for messages about values that are well-formed TOML but wrong: the one with the value that
+/// the message quotes, or the first.
+fn line_of(text: &str, key: &str, problem: &str) -> usize {
     let last = key.rsplit('.').next().unwrap_or(key);
+    let quoted = problem.split('`').nth(1).unwrap_or_default();
+    let is_key = |line: &str| line.trim_start().trim_start_matches('[').trim_start().starts_with(last);
     text.lines()
-        .position(|line| line.trim_start().trim_start_matches('[').trim_start().starts_with(last))
+        .position(|line| is_key(line) && line.contains(&format!("\"{quoted}\"")))
+        .or_else(|| text.lines().position(is_key))
         .map_or(1, |index| index + 1)
 }
 
@@ -247,5 +323,48 @@ role_arn = "arn:aws:iam::123456789012:role/agents"
         );
         let error = load_text("[policy]\ndir = \"p\"\n[identity]\n[aws]\n").unwrap_err();
         assert!(error.contains("[[identity.oidc]]") && error.contains("[[aws.connection]]"), "{error}");
+    }
+
+    #[test]
+    fn an_mcp_server_is_enough_and_its_errors_name_line_and_fix() {
+        let (before, _aws) = GOOD.split_once("[aws]").unwrap();
+        let with = |more: &str| load_text(&format!("{before}{more}"));
+        let good = "[[mcp.server]]\nname = \"files\"\nurl = \"https://mcp.example.com/mcp\"\n";
+        assert_eq!(with(good).unwrap().mcp.server[0].name, "files");
+        for (more, wanted) in [
+            (good.replace("files", "a/b"), ":10: `name`: `a/b`: a server's name"),
+            (good.replace("https", "ftp"), ":11: `url`: `ftp://"),
+            (good.replace("//", "//user:password@"), "holds no user or password"),
+            (format!("{good}{good}"), "`name`: `files` is the name of two"),
+            (format!("{good}{}", good.replace("files", "-x")), ":13: `name`: `-x`"),
+            (format!("[listen]\nmcp_origins = [\"https://app.example.com/\"]\n{good}"), ":10: `mcp_origins`"),
+            (format!("[listen]\nmcp_url = \"gw.example.com\"\n{good}"), ":10: `mcp_url`"),
+            (good.replace("url", "command"), "line 11"),
+        ] {
+            let error = with(&more).unwrap_err();
+            assert!(error.contains(wanted), "{wanted}: {error}");
+        }
+        let error = load_text(&format!("{GOOD}{}", good.replace("files", "prod"))).unwrap_err();
+        assert!(error.contains("`prod` is the name of two connections or servers"), "{error}");
+    }
+
+    /// The first fenced block of a language in a page.
+    fn block<'p>(page: &'p str, language: &str) -> &'p str {
+        let (_before, rest) = page.split_once(&format!("```{language}\n")).unwrap();
+        rest.split_once("```").unwrap().0
+    }
+
+    #[test]
+    fn the_documented_configurations_and_policies_load() {
+        let mcp = include_str!("../../../docs/mcp.md");
+        let config = load_text(block(mcp, "toml")).unwrap();
+        assert_eq!((config.mcp.server.len(), config.aws.connection.len()), (1, 0));
+        let config = load_text(block(include_str!("../../../docs/configuration.md"), "toml")).unwrap();
+        assert_eq!((config.mcp.server.len(), config.aws.connection.len()), (1, 1));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("page.cedar"), block(mcp, "cedar")).unwrap();
+        let policies =
+            durward_policy::Policies::open(dir.path(), durward_catalog::Catalog::embedded()).unwrap();
+        assert_eq!(policies.current().len(), 5);
     }
 }

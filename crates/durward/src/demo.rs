@@ -1,7 +1,7 @@
 //! `durward demo`: the whole product on one machine, with no account and no network. A stand-in AWS, an issuer, the
 //! gateway with the sample policies, and a caller that is allowed, masked, blocked and recorded.
 
-use crate::config::{Aws as AwsConfig, Config, Connection, Identity, Kind, Listen, Oidc, Policy, Scope};
+use crate::config::{Aws as AwsConfig, Config, Connection, Identity, Kind, Listen, Mcp, Oidc, Policy, Scope};
 use crate::{journal_commands, serve};
 use bytes::Bytes;
 use durward_aws::sigv4::outbound::{Signer, sign};
@@ -56,7 +56,7 @@ pub async fn demo(once: bool) -> Result<u8, String> {
         Ok(running) => running,
         Err(_taken) => serve::start(config("127.0.0.1:0"), Some(gateway_identity(&aws))).await?,
     };
-    let url = format!("http://{}", running.aws);
+    let url = format!("http://{}", running.aws.ok_or("the AWS door is closed")?);
     say("Durward demo: a stand-in AWS, an OIDC issuer and the gateway, all on this machine")?;
     say(&format!("  gateway {url}   stand-in AWS {}   issuer {}", aws.url(), issuer.url()))?;
 
@@ -171,6 +171,7 @@ pub(crate) fn write_config(
                 region: "us-east-1".to_owned(),
             }],
         },
+        mcp: Mcp::default(),
     })
 }
 

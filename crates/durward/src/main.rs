@@ -2,10 +2,13 @@
 
 #[cfg(test)]
 mod attacks;
+mod catalog_commands;
 mod client;
 mod config;
 mod demo;
 mod journal_commands;
+#[cfg(test)]
+mod mcp_attacks;
 mod policy_commands;
 mod serve;
 mod tls;
@@ -63,6 +66,9 @@ enum Command {
     /// Check, test and explain policies
     #[command(subcommand)]
     Policy(Policy),
+    /// Look up what Durward knows of AWS: IAM actions, operations, resources, parameters
+    #[command(subcommand)]
+    Catalog(catalog_commands::CatalogCommand),
     /// Verify the journal
     #[command(subcommand)]
     Journal(JournalCommand),
@@ -175,6 +181,7 @@ fn run(command: Command) -> Result<u8, String> {
         Command::Policy(Policy::Explain { dir, question }) => {
             written(policy_commands::explain(&dir, &question, &mut out))
         }
+        Command::Catalog(command) => written(catalog_commands::run(&command, &mut out)),
         Command::Journal(JournalCommand::Verify { journal }) => {
             written(journal_commands::verify(&journal.path()?, &mut out))
         }

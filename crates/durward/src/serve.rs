@@ -7,6 +7,7 @@ use durward_core::{CallerKind, env};
 use durward_credential::{BaseIdentity, ConnectionConfig, ConnectionScope, Lender, StsEndpoint};
 use durward_gateway::aws_door::AwsDoor;
 use durward_gateway::listen::{self, Open};
+use durward_gateway::mcp_door::{self, McpDoor, Server};
 use durward_gateway::outward::Outward;
 use durward_gateway::rooms::Rooms;
 use durward_gateway::transport::{Origin, Transport};
@@ -23,7 +24,10 @@ use tokio::sync::watch;
 
 /// A gateway that listens. Dropping it does not stop it; [`Running::stop`] does.
 pub struct Running {
-    pub aws: SocketAddr,
+    /// Where the AWS door is, if it is open.
+    pub aws: Option<SocketAddr>,
+    /// Where the MCP door is, if it is open.
+    pub mcp: Option<SocketAddr>,
     pub tls: bool,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
@@ -53,6 +57,8 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
     for provider in &config.identity.oidc {
         trusted.push(origin(&provider.issuer)?);
     }
+    let servers = servers(&config)?;
+    trusted.extend(servers.iter().map(|server| server.origin.clone()));
     let transport = Arc::new(Transport::new(trusted)?);
     let verifier = Verifier::new(providers(&config), Arc::new(Outward(transport.clone())))
         .map_err(|error| error.to_string())?;
@@ -75,7 +81,15 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
     };
     let lender = Lender::new(Arc::new(identity), outward, sts_endpoint(emulator.clone()));
     let tls = config.listen.tls.as_ref().map(|tls| acceptor(&tls.certificate, &tls.key)).transpose()?;
-    let door = AwsDoor::new(emulator, names(&config), tls.is_some());
+    let is_tls = tls.is_some();
+    let aws_door = AwsDoor::new(emulator, names(&config), is_tls);
+    let mcp_door = McpDoor::new(mcp_door::Options {
+        servers,
+        issuers: config.identity.oidc.iter().map(|oidc| oidc.issuer.clone()).collect(),
+        origins: config.listen.mcp_origins.clone(),
+        url: config.listen.mcp_url.clone(),
+        tls: is_tls,
+    });
     let rooms = Arc::new(Rooms {
         catalog: Catalog::embedded(),
         policies: policies.clone(),
@@ -87,30 +101,75 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
         transport,
         connections: connections(&config),
     });
-    let address = match config.listen.aws {
-        Some(address) => address,
-        None => env::AWS_LISTEN.parse().map_err(|_error| "the default address is wrong")?,
-    };
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        format!("cannot listen on {address}: {error}\n  hint: choose another address with [listen] aws")
-    })?;
-    let aws = listener.local_addr().map_err(|error| error.to_string())?;
+    let kept = rooms.clone();
+    let wants_aws = config.listen.aws.is_some() || !config.aws.connection.is_empty();
+    let wants_mcp = config.listen.mcp.is_some() || !config.mcp.server.is_empty();
+    let aws = listener(wants_aws, config.listen.aws, env::AWS_LISTEN, "aws").await?;
+    let mcp = listener(wants_mcp, config.listen.mcp, env::MCP_LISTEN, "mcp").await?;
     let (stop, stopped) = watch::channel(false);
-    let is_tls = tls.is_some();
-    let serving = rooms.clone();
-    let task = tokio::spawn(async move {
-        tokio::select! {
-            () = listen::serve(listener, tls, Arc::new(Open { door, rooms: serving }), stopped) => {}
-            () = policies.watch() => {}
-        }
-    });
-    Ok(Running { aws, tls: is_tls, stop, task, rooms })
+    let running = Running {
+        aws: address(aws.as_ref())?,
+        mcp: address(mcp.as_ref())?,
+        tls: is_tls,
+        stop,
+        task: tokio::spawn(async move {
+            let aws = open(aws, tls.clone(), Open { door: aws_door, rooms: rooms.clone() }, stopped.clone());
+            let mcp = open(mcp, tls, Open { door: mcp_door, rooms }, stopped);
+            tokio::select! {
+                _both = async { tokio::join!(aws, mcp) } => {}
+                () = policies.watch() => {}
+            }
+        }),
+        rooms: kept,
+    };
+    Ok(running)
+}
+
+/// A door's listener, if the door is to be open.
+async fn listener(
+    wanted: bool,
+    configured: Option<SocketAddr>,
+    default: &str,
+    key: &str,
+) -> Result<Option<TcpListener>, String> {
+    if !wanted {
+        return Ok(None);
+    }
+    let address = match configured {
+        Some(address) => address,
+        None => default.parse().map_err(|_error| "the default address is wrong")?,
+    };
+    TcpListener::bind(address).await.map(Some).map_err(|error| {
+        format!("cannot listen on {address}: {error}\n  hint: choose another address with [listen] {key}")
+    })
+}
+
+fn address(listener: Option<&TcpListener>) -> Result<Option<SocketAddr>, String> {
+    listener.map(TcpListener::local_addr).transpose().map_err(|error| error.to_string())
+}
+
+/// Serves a door that has a listener; one without stays closed.
+async fn open<D>(
+    listener: Option<TcpListener>,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    door: Open<D>,
+    stopped: watch::Receiver<bool>,
+) where
+    Open<D>: listen::Serve,
+{
+    if let Some(listener) = listener {
+        listen::serve(listener, tls, Arc::new(door), stopped).await;
+    }
 }
 
 pub async fn serve(path: &Path) -> Result<(), String> {
     let config = config::load(path)?;
     let running = start(config, None).await?;
-    tracing::info!(address = %running.aws, tls = running.tls, "the AWS door is open");
+    for (door, address) in [("AWS", running.aws), ("MCP", running.mcp)] {
+        if let Some(address) = address {
+            tracing::info!(%address, tls = running.tls, "the {door} door is open");
+        }
+    }
     wait_for_signal().await;
     tracing::info!("stopping");
     running.stop().await;
@@ -137,6 +196,15 @@ async fn wait_for_signal() {
 pub fn origin(url: &str) -> Result<Origin, String> {
     let parsed: Uri = url.parse().map_err(|_error| format!("`{url}` is not a URL"))?;
     Origin::of(&parsed).ok_or_else(|| format!("`{url}` is not an http or https URL"))
+}
+
+fn servers(config: &Config) -> Result<Vec<Server>, String> {
+    let server = |server: &config::McpServer| {
+        let url: Uri = server.url.parse().map_err(|_error| format!("`{}` is not a URL", server.url))?;
+        let target = url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
+        Ok(Server { name: server.name.clone(), origin: origin(&server.url)?, target })
+    };
+    config.mcp.server.iter().map(server).collect()
 }
 
 fn providers(config: &Config) -> Vec<ProviderConfig> {

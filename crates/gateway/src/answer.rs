@@ -1,6 +1,7 @@
 //! What an upstream answered, and the stream that does not end before its outcome is recorded.
 
 use crate::body::{Body, BoxError};
+use crate::events::Events;
 use crate::line::Outcome;
 use crate::rooms::Rooms;
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub enum AnswerBody {
     Whole { bytes: Bytes, content: Content, plan: Option<OwnedPlan> },
     /// Passed on as it comes (object bodies, event streams).
     Stream(Body),
+    /// Read, masked and passed on event by event.
+    Events(Box<dyn Events>),
 }
 
 impl AnswerBody {

@@ -5,11 +5,14 @@
 mod answer;
 pub mod aws_door;
 mod body;
+mod events;
 pub mod framing;
 pub mod line;
 pub mod listen;
+pub mod mcp_door;
 pub mod outward;
 mod replay;
 pub mod rooms;
 mod strict_io;
 pub mod transport;
+mod viewer;

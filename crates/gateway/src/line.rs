@@ -9,17 +9,18 @@
 
 use crate::answer::{Answer, AnswerBody, recorded_stream};
 use crate::body::{Body, full};
+use crate::events::masked_events;
 use crate::rooms::Rooms;
+use crate::viewer::{Counts, Viewer};
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use durward_core::{Caller, Decision, ExchangeId, Operation, Reason, Refusal, SessionId, Verdict};
 use durward_credential::LendRequest;
 use durward_journal::{LentScope, Masked as MaskedCount, Record};
-use durward_policy::{Ask, Facts, Question};
+use durward_policy::Facts;
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -183,10 +184,58 @@ async fn walk<D: Door>(
     let decoded = decode(door, rooms, identified, known).await?;
     let permitted = decide(rooms, exchange, decoded, known)?;
     let intended = record_intent::<D>(rooms, exchange, permitted, known).await?;
+    let mut unfinished =
+        Unfinished { rooms: rooms.clone(), exchange: exchange.id, started: exchange.started, armed: true };
+    let answered = execute(door, rooms, exchange, intended, known).await;
+    unfinished.armed = false;
+    answered
+}
+
+async fn execute<D: Door>(
+    door: &D,
+    rooms: &Arc<Rooms>,
+    exchange: &Exchange,
+    intended: Intended<D::Wire>,
+    known: &mut Known<D::Shape>,
+) -> Result<Response<Body>, Refusal> {
     let lent = lend(door, rooms, exchange, intended).await?;
     let answer = door.forward(rooms, lent).await?;
     let masked = mask(rooms, exchange, answer, known)?;
     record_outcome(rooms, exchange, masked).await
+}
+
+/// An exchange that may have gone upstream and whose outcome is not on record. A caller who leaves takes its future along:
+/// then this is what is left to record how it ended.
+struct Unfinished {
+    rooms: Arc<Rooms>,
+    exchange: ExchangeId,
+    started: Instant,
+    armed: bool,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let outcome = Outcome {
+            exchange: self.exchange,
+            started: self.started,
+            // What proxies log for a client that closed its connection; nobody got this answer.
+            status: StatusCode::from_u16(499).unwrap_or(StatusCode::REQUEST_TIMEOUT),
+            error_code: None,
+            request_bytes: 0,
+            upstream_request_id: None,
+            masked: Vec::new(),
+        };
+        let record = outcome.record(0, None, Some("the caller went away before the answer came".to_owned()));
+        let rooms = self.rooms.clone();
+        tokio::spawn(async move {
+            if let Err(error) = rooms.journal.record(record).await {
+                tracing::error!(%error, "the journal cannot record an outcome");
+            }
+        });
+    }
 }
 
 async fn identify<D: Door>(
@@ -310,42 +359,24 @@ async fn lend<D: Door>(
 struct Masked {
     answer: Answer,
     counts: Vec<MaskedCount>,
+    viewer: Viewer,
 }
 
 fn mask<S>(
-    rooms: &Rooms,
+    rooms: &Arc<Rooms>,
     exchange: &Exchange,
     mut answer: Answer,
-    known: &Known<S>,
+    known: &mut Known<S>,
 ) -> Result<Masked, Refusal> {
-    let AnswerBody::Whole { bytes, content, plan } = &answer.body else {
-        return Ok(Masked { answer, counts: Vec::new() });
-    };
-    let reveals = |class: &str| {
-        known.identity.as_ref().is_some_and(|identity| {
-            let facts = facts(exchange, identity);
-            let question =
-                Question { caller: &identity.caller, ask: Ask::Reveal { data_class: class }, facts };
-            rooms.policies.current().decide(&question).verdict == Verdict::Allow
-        })
-    };
-    let plan = plan.as_ref().map(|plan| plan.for_masking());
-    let masked = rooms.masker.mask_answer(bytes, *content, plan.as_ref(), &reveals).map_err(|error| {
-        Refusal::new(
-            Reason::Upstream,
-            "the answer could not be inspected for sensitive data, so it is withheld",
-        )
-        .detail(error)
-    })?;
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    if let durward_masking::Masked::Changed { body, hits } = masked {
-        for hit in &hits {
-            *counts.entry(hit.data_class.as_str().to_owned()).or_default() += hit.count;
-        }
+    let mut counts = Counts::default();
+    // An outcome, which is all that can still be recorded, does not name the caller.
+    let viewer = Viewer { rooms: rooms.clone(), exchange: exchange.clone(), identity: known.identity.take() };
+    if let AnswerBody::Whole { bytes, content, plan } = &answer.body
+        && let Some(body) = viewer.mask(bytes, *content, plan.as_ref(), &mut counts)?
+    {
         answer.replace_body(Bytes::from(body));
     }
-    let counts = counts.into_iter().map(|(data_class, count)| MaskedCount { data_class, count }).collect();
-    Ok(Masked { answer, counts })
+    Ok(Masked { answer, counts: counts.into_list(), viewer })
 }
 
 async fn record_outcome(
@@ -353,7 +384,7 @@ async fn record_outcome(
     exchange: &Exchange,
     masked: Masked,
 ) -> Result<Response<Body>, Refusal> {
-    let Masked { answer, counts } = masked;
+    let Masked { answer, counts, viewer } = masked;
     let outcome = Outcome {
         exchange: exchange.id,
         started: exchange.started,
@@ -381,6 +412,9 @@ async fn record_outcome(
         AnswerBody::Stream(body) => {
             Ok(Response::from_parts(answer.head, recorded_stream(body, rooms.clone(), outcome)))
         }
+        AnswerBody::Events(events) => {
+            Ok(Response::from_parts(answer.head, masked_events(events, viewer, outcome)))
+        }
     }
 }
 
@@ -396,6 +430,12 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// Adds what is known of an answer only when it has ended.
+    pub fn ended(&mut self, masked: Counts, error_code: Option<String>) {
+        self.masked = masked.into_list();
+        self.error_code = error_code;
+    }
+
     pub fn record(
         self,
         response_bytes: u64,
@@ -462,7 +502,7 @@ async fn stop<D: Door>(
     response
 }
 
-fn facts<'a>(exchange: &Exchange, identity: &'a Identity) -> Facts<'a> {
+pub(crate) fn facts<'a>(exchange: &Exchange, identity: &'a Identity) -> Facts<'a> {
     Facts { connection: Some(&identity.connection), source_ip: exchange.source.ip(), now: exchange.at }
 }
 

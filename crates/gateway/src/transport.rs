@@ -115,14 +115,15 @@ impl Transport {
     ) -> Result<Response<Body>, TransportError> {
         let mut sender = match self.idle(origin).await {
             Some(sender) => sender,
-            None => self.dial(origin).await?,
+            // Boxed, for it is large and rare: every request would carry room for it.
+            None => Box::pin(self.dial(origin)).await?,
         };
         let response = match sender.try_send_request(request).await {
             Ok(response) => response,
             Err(mut error) => match error.take_message() {
                 // hyper hands the request back only when no byte of it was written: sending it again is safe.
                 Some(unsent) => {
-                    sender = self.dial(origin).await?;
+                    sender = Box::pin(self.dial(origin)).await?;
                     sender.send_request(unsent).await.map_err(|error| broken(&error))?
                 }
                 None => return Err(broken(&error.into_error())),

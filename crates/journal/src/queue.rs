@@ -161,7 +161,8 @@ impl Queue {
         }
     }
 
-    /// Puts a record behind all others, once there is room. `waiter` is answered when the record is durable.
+    /// Puts a record behind all others, once there is room. `waiter` is answered when the record is durable, which begins with
+    /// the next [`Queue::press`].
     pub async fn push(&self, record: &[u8], waiter: Option<Waiter>) -> Result<(), JournalError> {
         let leaf = format::leaf_hash(record);
         // A record larger than the whole queue takes all of it.
@@ -187,7 +188,7 @@ impl Queue {
             // Waking a thread costs more than all else here: only for a reason, and not when it is awake.
             let wake = match inner.writer {
                 Writer::Working => false,
-                Writer::Dozing => inner.is_urgent(self.capacity / 2),
+                Writer::Dozing => inner.batch.charge > self.capacity / 2,
                 Writer::Asleep => true,
             };
             if wake {
@@ -201,8 +202,24 @@ impl Queue {
         match confirmed {
             None => Ok(()),
             Some(confirmed) => {
+                self.press();
                 confirmed.await.unwrap_or_else(|_gone| Err(self.why_over())).map(|_position| ())
             }
+        }
+    }
+
+    /// Has the writer begin with what somebody waits for, if it has not begun.
+    pub fn press(&self) {
+        let wake = {
+            let mut inner = self.lock();
+            let wake = inner.writer != Writer::Working && inner.is_urgent(self.capacity / 2);
+            if wake {
+                inner.writer = Writer::Working;
+            }
+            wake
+        };
+        if wake {
+            self.arrived.notify_one();
         }
     }
 

@@ -1,11 +1,33 @@
-//! How long a decision takes, over policy sets of the shapes people write. `cargo run --release -p durward-policy --example
-//! decision_time`.
+//! How long a decision and a reload take: the policies and operations of the load bench, and sets of the shapes people write, up
+//! to 10,000 policies. `cargo run --release -p durward-policy --example decision_time`.
 
 use durward_catalog::Catalog;
 use durward_core::{AccessLevel, Caller, CallerKind, Demand, Door, Operation, Resource, Traits};
-use durward_policy::{Facts, PolicySet};
-use std::{error::Error, fmt::Write as _, hint::black_box, io::Write as _, net::IpAddr, time::Instant};
+use durward_policy::{Facts, Policies, PolicySet};
+use std::{
+    error::Error, fmt::Write as _, hint::black_box, net::IpAddr, sync::atomic::AtomicBool,
+    sync::atomic::Ordering, time::Instant,
+};
 use time::OffsetDateTime;
+
+/// The policies of `benches/load`.
+const BENCH: &str = r#"
+@id("agents-connect")
+permit (principal in Group::"agents", action == Action::"connect", resource == Connection::"bench");
+
+@id("agents-read")
+permit (principal in Group::"agents", action in [Aws::Action::"List", Aws::Action::"Read"], resource);
+
+@id("no-destruction")
+forbid (principal, action in [Aws::Action::"s3:DeleteBucket", Aws::Action::"dynamodb:DeleteTable"], resource);
+
+@id("payroll-is-closed")
+forbid (principal, action in [Aws::Action::"s3:GetObject", Aws::Action::"s3:PutObject"], resource)
+when { resource.arn like "arn:aws:s3:::*payroll*" };
+"#;
+
+const ROUNDS: usize = 301;
+const CALLS: usize = 100;
 
 /// `count` policies over 200 groups, 100 buckets and a handful of actions.
 fn policies(count: usize) -> String {
@@ -46,65 +68,175 @@ fn policies(count: usize) -> String {
     text
 }
 
+fn caller(groups: &[&str]) -> Caller {
+    Caller {
+        provider: "corp".to_owned(),
+        issuer: "https://login.example.com".to_owned(),
+        subject: "u4".to_owned(),
+        kind: CallerKind::Workload,
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        act: Vec::new(),
+    }
+}
+
+fn operation(demands: &[(&str, AccessLevel, &str)]) -> Operation {
+    let first = demands.first().map_or("", |(action, ..)| action);
+    let (service, name) = first.split_once(':').unwrap_or_default();
+    Operation {
+        door: Door::Aws,
+        service: service.to_owned(),
+        name: name.to_owned(),
+        demands: demands
+            .iter()
+            .map(|(action, level, resource)| Demand {
+                action: (*action).to_owned(),
+                resource: Resource::Arn((*resource).to_owned()),
+                access_level: *level,
+            })
+            .collect(),
+        parameters: serde_json::json!({ "Bucket": "b3", "Key": "p3/key" }),
+        sensitive: Vec::new(),
+        region: Some("eu-central-1".to_owned()),
+        account: Some("000000000002".to_owned()),
+        traits: Traits::default(),
+        uninspected: Vec::new(),
+        body_sha256: None,
+    }
+}
+
+fn facts() -> Facts<'static> {
+    Facts {
+        connection: Some("bench"),
+        source_ip: IpAddr::from([10, 0, 0, 1]),
+        now: OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(1_800_000_000),
+    }
+}
+
+/// The median of a decision in microseconds.
+fn median(set: &PolicySet, caller: &Caller, operation: &Operation) -> f64 {
+    let mut times: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let start = Instant::now();
+            for _ in 0..CALLS {
+                black_box(set.decide_operation(black_box(caller), black_box(operation), facts()));
+            }
+            start.elapsed().as_secs_f64() * 1e6 / CALLS as f64
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times.get(ROUNDS / 2).copied().unwrap_or_default()
+}
+
+fn report(
+    out: &mut impl std::io::Write,
+    set: &PolicySet,
+    caller: &Caller,
+    what: &str,
+    operation: &Operation,
+) -> std::io::Result<()> {
+    let candidates = set.explain_operation(caller, operation, facts()).considered().count();
+    let verdict = set.decide_operation(caller, operation, facts()).verdict;
+    let micros = median(set, caller, operation);
+    writeln!(
+        out,
+        "{:>6} policies  {what:<28} {candidates:>3} candidates  {:<6} {micros:>7.2} us",
+        set.len(),
+        format!("{verdict:?}")
+    )
+}
+
+fn bench_set(out: &mut impl std::io::Write) -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    std::fs::write(dir.path().join("bench.cedar"), BENCH)?;
+    let set = PolicySet::load(dir.path(), Catalog::embedded())?;
+    let agent = caller(&["agents"]);
+    let crowded: Vec<String> = (0..100).map(|number| format!("directory-group-{number}")).collect();
+    let mut crowded: Vec<&str> = crowded.iter().map(String::as_str).collect();
+    crowded.push("agents");
+    const TABLE: &str = "arn:aws:dynamodb:us-east-1:123456789012:table/orders";
+    const OBJECT: &str = "arn:aws:s3:::bench/objects/0001";
+    let item = ("dynamodb:GetItem", AccessLevel::Read, TABLE);
+    let object = ("s3:GetObject", AccessLevel::Read, OBJECT);
+    let version = ("s3:GetObjectVersion", AccessLevel::Read, OBJECT);
+    let list = ("s3:ListBucket", AccessLevel::List, "arn:aws:s3:::bench");
+    let put = ("s3:PutObject", AccessLevel::Write, OBJECT);
+    for (what, demands) in [
+        ("dynamodb:GetItem", vec![item]),
+        ("s3:GetObject", vec![object]),
+        ("four demands", vec![object, version, list, item]),
+        ("denied by default", vec![put]),
+        ("denied by a forbid", vec![("s3:GetObject", AccessLevel::Read, "arn:aws:s3:::hr-payroll/2026.csv")]),
+    ] {
+        report(out, &set, &agent, what, &operation(&demands))?;
+    }
+    report(out, &set, &caller(&crowded), "s3:GetObject, 101 groups", &operation(&[object]))?;
+    Ok(())
+}
+
+fn generated(out: &mut impl std::io::Write, count: usize) -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    std::fs::write(dir.path().join("a.cedar"), policies(count))?;
+    let set = PolicySet::load(dir.path(), Catalog::embedded())?;
+    let caller = caller(&["g0", "g1", "g2", "g3"]);
+    for (action, level, resource) in [
+        ("s3:GetObject", AccessLevel::Read, "arn:aws:s3:::b0/key"),
+        ("s3:PutObject", AccessLevel::Write, "arn:aws:s3:::b1/key"),
+        ("s3:DeleteObject", AccessLevel::Write, "arn:aws:s3:::b3/p3/key"),
+        ("dynamodb:GetItem", AccessLevel::Read, "arn:aws:dynamodb:eu-central-1:000000000002:table/T"),
+        ("iam:CreateUser", AccessLevel::PermissionsManagement, "arn:aws:iam::000000000002:user/x"),
+    ] {
+        report(out, &set, &caller, action, &operation(&[(action, level, resource)]))?;
+    }
+    Ok(())
+}
+
+/// How long a reload of `count` policies takes, and the slowest decision beside it: a reload must not stall traffic.
+fn reload(out: &mut impl std::io::Write, count: usize) -> Result<(), Box<dyn Error>> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("a.cedar");
+    std::fs::write(&file, policies(count))?;
+    let in_force = Policies::open(dir.path(), Catalog::embedded())?;
+    let caller = caller(&["g0", "g1", "g2", "g3"]);
+    let asked = operation(&[("s3:GetObject", AccessLevel::Read, "arn:aws:s3:::b0/key")]);
+    std::fs::write(&file, policies(count + 1))?;
+    let done = AtomicBool::new(false);
+    let (loaded, mut times) = std::thread::scope(|scope| {
+        let traffic = scope.spawn(|| {
+            let mut times = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                black_box(in_force.current().decide_operation(&caller, &asked, facts()));
+                times.push(start.elapsed().as_secs_f64() * 1e6);
+            }
+            times
+        });
+        let start = Instant::now();
+        let reloaded = in_force.reload();
+        let loaded = start.elapsed();
+        done.store(true, Ordering::Relaxed);
+        (reloaded.map(|_| loaded), traffic.join().unwrap_or_default())
+    });
+    times.sort_by(f64::total_cmp);
+    let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
+    writeln!(
+        out,
+        "{count:>6} policies  reload {:>6} ms; decisions meanwhile: median {:.2} us, 99.9 % {:.1} us, slowest {:.0} us",
+        loaded?.as_millis(),
+        at(0.5),
+        at(0.999),
+        times.last().copied().unwrap_or_default()
+    )?;
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut out = std::io::stdout();
-    for count in [1, 100, 1_000, 10_000] {
-        let dir = tempfile::tempdir()?;
-        std::fs::write(dir.path().join("a.cedar"), policies(count))?;
-        let start = Instant::now();
-        let set = PolicySet::load(dir.path(), Catalog::embedded())?;
-        let loaded = start.elapsed();
-        let caller = Caller {
-            provider: "corp".to_owned(),
-            issuer: "https://login.example.com".to_owned(),
-            subject: "u4".to_owned(),
-            kind: CallerKind::Workload,
-            groups: (0..4).map(|group| format!("g{group}")).collect(),
-            act: Vec::new(),
-        };
-        let facts = Facts {
-            connection: Some("demo"),
-            source_ip: IpAddr::from([10, 0, 0, 1]),
-            now: OffsetDateTime::from_unix_timestamp(1_800_000_000)?,
-        };
-        for (action, level, resource) in [
-            ("s3:GetObject", AccessLevel::Read, "arn:aws:s3:::b0/key"),
-            ("s3:PutObject", AccessLevel::Write, "arn:aws:s3:::b1/key"),
-            ("s3:DeleteObject", AccessLevel::Write, "arn:aws:s3:::b3/p3/key"),
-            ("dynamodb:GetItem", AccessLevel::Read, "arn:aws:dynamodb:eu-central-1:000000000002:table/T"),
-        ] {
-            let operation = Operation {
-                door: Door::Aws,
-                service: "s3".to_owned(),
-                name: "GetObject".to_owned(),
-                demands: vec![Demand {
-                    action: action.to_owned(),
-                    resource: Resource::Arn(resource.to_owned()),
-                    access_level: level,
-                }],
-                parameters: serde_json::json!({ "Bucket": "b3", "Key": "p3/key" }),
-                sensitive: Vec::new(),
-                region: Some("eu-central-1".to_owned()),
-                account: Some("000000000002".to_owned()),
-                traits: Traits::default(),
-                uninspected: Vec::new(),
-                body_sha256: None,
-            };
-            let candidates = set.explain_operation(&caller, &operation, facts).considered().count();
-            let mut best = f64::MAX;
-            for _ in 0..50 {
-                let start = Instant::now();
-                for _ in 0..100 {
-                    black_box(set.decide_operation(black_box(&caller), black_box(&operation), facts));
-                }
-                best = best.min(start.elapsed().as_secs_f64() * 1e6 / 100.0);
-            }
-            writeln!(
-                out,
-                "{count:>6} policies (loaded in {:>6} ms)  {action:<18} {candidates:>3} candidates  {best:>7.1} us",
-                loaded.as_millis()
-            )?;
-        }
+    bench_set(&mut out)?;
+    for count in [100, 1_000, 10_000] {
+        generated(&mut out, count)?;
+    }
+    for count in [100, 10_000] {
+        reload(&mut out, count)?;
     }
     Ok(())
 }

@@ -4,62 +4,77 @@
 //! reads it then errs, and the operation is refused.
 
 use crate::{
-    reading::Needs,
+    literals::Types,
+    reading::{CONTEXT, Wanted},
     set::{Ask, Facts},
 };
-use cedar_policy::{Context, RestrictedExpression};
+use cedar_policy_core::ast::{Context, Value, ValueKind};
 use durward_core::{Door, Resource};
-use serde_json::Value;
+use serde_json::Value as Json;
 use std::net::IpAddr;
 
 /// Parameters nested deeper are left out; the schema offers three levels.
 const DEPTH: usize = 8;
 
-pub(crate) fn context(ask: &Ask<'_>, facts: &Facts<'_>, needs: &Needs) -> Result<Context, String> {
-    let mut pairs: Vec<(String, RestrictedExpression)> = Vec::new();
-    let mut put = |name: &str, value: &mut dyn FnMut() -> Option<RestrictedExpression>| {
-        if needs.fact(name)
-            && let Some(value) = value()
+pub(crate) fn context(
+    types: &Types,
+    ask: &Ask<'_>,
+    facts: &Facts<'_>,
+    wanted: &Wanted<'_>,
+) -> Result<Context, String> {
+    if wanted.facts == 0 {
+        return Ok(Context::empty());
+    }
+    let mut pairs: Vec<(&'static str, Value)> = Vec::new();
+    for (bit, name) in CONTEXT.into_iter().enumerate() {
+        if wanted.facts & (1 << bit) != 0
+            && let Some(value) = fact(name, types, ask, facts, wanted)?
         {
-            pairs.push((name.to_owned(), value));
-        }
-    };
-    put("source_ip", &mut || Some(RestrictedExpression::new_ip(canonical(facts.source_ip).to_string())));
-    put("now", &mut || moment(facts.now));
-    if let Ask::Demand { operation, demand } = ask {
-        let members = |needs: &Needs| {
-            let fields = operation.parameters.as_object()?;
-            let named = fields.iter().filter(|(name, _)| needs.member(name));
-            record(named, DEPTH)
-        };
-        match operation.door {
-            Door::Aws => {
-                put("operation", &mut || Some(text(&operation.name)));
-                put("region", &mut || operation.region.as_deref().map(text));
-                put("account", &mut || operation.account.as_deref().map(text));
-                put("connection", &mut || facts.connection.map(text));
-                put("access_level", &mut || Some(text(demand.access_level.as_str())));
-                for (name, value) in [
-                    ("irreversible", operation.traits.irreversible),
-                    ("escalates", operation.traits.escalates),
-                    ("indirect", operation.traits.indirect),
-                    ("returns_credentials", operation.traits.returns_credentials),
-                ] {
-                    put(name, &mut || Some(RestrictedExpression::new_bool(value)));
-                }
-                put("params", &mut || members(needs));
-            }
-            Door::Mcp => {
-                put("server", &mut || Some(text(&operation.service)));
-                put("tool", &mut || match &demand.resource {
-                    Resource::McpTool { name, .. } => Some(text(name)),
-                    _ => None,
-                });
-                put("arguments", &mut || members(needs));
-            }
+            pairs.push((name, value));
         }
     }
-    Context::from_pairs(pairs).map_err(|error| error.to_string())
+    match ValueKind::record(pairs) {
+        ValueKind::Record(attributes) => Ok(Context::Value(attributes)),
+        _ => Err("the context is not a record".to_owned()),
+    }
+}
+
+/// One attribute of the context. None: a question of this sort has no such fact.
+fn fact(
+    name: &str,
+    types: &Types,
+    ask: &Ask<'_>,
+    facts: &Facts<'_>,
+    wanted: &Wanted<'_>,
+) -> Result<Option<Value>, String> {
+    match name {
+        "source_ip" => return types.ip(&canonical(facts.source_ip).to_string()).map(Some),
+        "now" => return moment(facts.now).map(|text| types.datetime(&text)).transpose(),
+        _ => {}
+    }
+    let Ask::Demand { operation, demand } = ask else { return Ok(None) };
+    let members = || {
+        let fields = operation.parameters.as_object()?;
+        Some(record(fields.iter().filter(|(name, _)| wanted.member(name)), DEPTH))
+    };
+    Ok(match (operation.door, name) {
+        (Door::Aws, "operation") => Some(Value::from(operation.name.as_str())),
+        (Door::Aws, "region") => operation.region.as_deref().map(Value::from),
+        (Door::Aws, "account") => operation.account.as_deref().map(Value::from),
+        (Door::Aws, "connection") => facts.connection.map(Value::from),
+        (Door::Aws, "access_level") => Some(Value::from(demand.access_level.as_str())),
+        (Door::Aws, "irreversible") => Some(Value::from(operation.traits.irreversible)),
+        (Door::Aws, "escalates") => Some(Value::from(operation.traits.escalates)),
+        (Door::Aws, "indirect") => Some(Value::from(operation.traits.indirect)),
+        (Door::Aws, "returns_credentials") => Some(Value::from(operation.traits.returns_credentials)),
+        (Door::Aws, "params") | (Door::Mcp, "arguments") => members(),
+        (Door::Mcp, "server") => Some(Value::from(operation.service.as_str())),
+        (Door::Mcp, "tool") => match &demand.resource {
+            Resource::McpTool { name, .. } => Some(Value::from(name.as_str())),
+            _ => None,
+        },
+        _ => None,
+    })
 }
 
 /// An IPv4 address in an IPv6 socket is the IPv4 address a policy means.
@@ -67,16 +82,12 @@ fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-fn text(value: &str) -> RestrictedExpression {
-    RestrictedExpression::new_string(value.to_owned())
-}
-
 /// `YYYY-MM-DDThh:mm:ss.SSSZ`, the form of Cedar's datetime extension.
-fn moment(now: time::OffsetDateTime) -> Option<RestrictedExpression> {
+fn moment(now: time::OffsetDateTime) -> Option<String> {
     let utc = now.to_offset(time::UtcOffset::UTC);
     // Cedar's format has a four-digit year.
     (0..=9999).contains(&utc.year()).then(|| {
-        RestrictedExpression::new_datetime(format!(
+        format!(
             "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
             utc.year(),
             u8::from(utc.month()),
@@ -85,30 +96,26 @@ fn moment(now: time::OffsetDateTime) -> Option<RestrictedExpression> {
             utc.minute(),
             utc.second(),
             utc.millisecond()
-        ))
+        )
     })
 }
 
-fn record<'a>(
-    fields: impl Iterator<Item = (&'a String, &'a Value)>,
-    depth: usize,
-) -> Option<RestrictedExpression> {
-    let fields = fields.filter_map(|(name, value)| Some((name.clone(), expression(value, depth)?)));
-    RestrictedExpression::new_record(fields.collect::<Vec<_>>()).ok()
+fn record<'a>(fields: impl Iterator<Item = (&'a String, &'a Json)>, depth: usize) -> Value {
+    Value::record(fields.filter_map(|(name, json)| Some((name.as_str(), value(json, depth)?))), None)
 }
 
-fn expression(value: &Value, depth: usize) -> Option<RestrictedExpression> {
+fn value(json: &Json, depth: usize) -> Option<Value> {
     let deeper = depth.checked_sub(1)?;
-    match value {
-        Value::Null => None,
-        Value::Bool(value) => Some(RestrictedExpression::new_bool(*value)),
-        Value::Number(number) => number.as_i64().map(RestrictedExpression::new_long),
-        Value::String(value) => Some(text(value)),
-        Value::Array(items) => {
-            let items: Option<Vec<_>> = items.iter().map(|item| expression(item, deeper)).collect();
-            Some(RestrictedExpression::new_set(items?))
+    match json {
+        Json::Null => None,
+        Json::Bool(value) => Some(Value::from(*value)),
+        Json::Number(number) => number.as_i64().map(Value::from),
+        Json::String(value) => Some(Value::from(value.as_str())),
+        Json::Array(items) => {
+            let items: Option<Vec<Value>> = items.iter().map(|item| value(item, deeper)).collect();
+            Some(Value::set(items?, None))
         }
-        Value::Object(fields) => record(fields.iter(), deeper),
+        Json::Object(fields) => Some(record(fields.iter(), deeper)),
     }
 }
 
@@ -116,10 +123,12 @@ fn expression(value: &Value, depth: usize) -> Option<RestrictedExpression> {
 mod tests {
     use super::*;
     use crate::{reading::Needs, sample};
+    use cedar_policy::RestrictedExpression;
+    use proptest::prelude::*;
     use serde_json::json;
     use std::net::Ipv6Addr;
 
-    fn params(parameters: Value) -> Value {
+    fn params(parameters: Json) -> Json {
         let operation = sample::operation(&[("s3:GetObject", "*")], parameters);
         let ask = Ask::Demand { operation: &operation, demand: &operation.demands[0] };
         let facts = Facts {
@@ -127,7 +136,10 @@ mod tests {
             source_ip: IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0xa00, 1)),
             now: time::macros::datetime!(2026-11-21 06:00:00.5 +2),
         };
-        let context = context(&ask, &facts, &Needs::everything()).expect("a context");
+        let all = [Needs::everything()];
+        let mut wanted = Wanted::none_of(&all);
+        wanted.add(0);
+        let context = context(&Types::new(), &ask, &facts, &wanted).expect("a context");
         let json = context.to_json_value().expect("a context has a JSON form");
         assert_eq!(json["source_ip"]["__extn"]["arg"], "10.0.0.1");
         assert_eq!(json["region"], "eu-central-1");
@@ -156,5 +168,61 @@ mod tests {
             deep = json!({ "x": deep });
         }
         assert!(!params(deep).to_string().contains('1'));
+    }
+
+    /// The same value by Cedar's own front door.
+    fn by_cedar(json: &Json, depth: usize) -> Option<RestrictedExpression> {
+        let deeper = depth.checked_sub(1)?;
+        match json {
+            Json::Null => None,
+            Json::Bool(value) => Some(RestrictedExpression::new_bool(*value)),
+            Json::Number(number) => number.as_i64().map(RestrictedExpression::new_long),
+            Json::String(value) => Some(RestrictedExpression::new_string(value.clone())),
+            Json::Array(items) => {
+                let items: Option<Vec<_>> = items.iter().map(|item| by_cedar(item, deeper)).collect();
+                Some(RestrictedExpression::new_set(items?))
+            }
+            Json::Object(fields) => {
+                let fields =
+                    fields.iter().filter_map(|(name, json)| Some((name.clone(), by_cedar(json, deeper)?)));
+                RestrictedExpression::new_record(fields.collect::<Vec<_>>()).ok()
+            }
+        }
+    }
+
+    fn json() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![
+            Just(Json::Null),
+            any::<bool>().prop_map(Json::from),
+            any::<i64>().prop_map(Json::from),
+            any::<f64>().prop_map(Json::from),
+            (0..3i64).prop_map(Json::from),
+            "[a-c]{0,2}".prop_map(Json::from),
+            any::<String>().prop_map(Json::from),
+        ];
+        leaf.prop_recursive(10, 40, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+                prop::collection::hash_map("[a-c_]{1,2}|__entity|__extn", inner, 0..4)
+                    .prop_map(|fields| Json::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn holds_the_values_that_cedar_makes_of_the_same_parameters(given in json()) {
+            let ours = value(&given, DEPTH).map(|value| [("x", value)]);
+            let ours = ours.map(|pairs| match ValueKind::record(pairs) {
+                ValueKind::Record(attributes) => Context::Value(attributes),
+                _ => unreachable!("a record is a record"),
+            });
+            let theirs = by_cedar(&given, DEPTH).map(|value| {
+                cedar_policy::Context::from_pairs([("x".to_owned(), value)]).expect("a context")
+            });
+            prop_assert_eq!(ours.as_ref(), theirs.as_ref().map(AsRef::as_ref));
+        }
     }
 }

@@ -1,93 +1,90 @@
 //! The entities of one question: the caller, the action, the resource, and what they are in.
 //!
-//! Ancestors are given flat, so that only the request's own three entities need to exist; a policy that reads others is not
-//! loaded. Uids are built, never parsed: text from a request cannot become another type.
+//! Ancestors are given flat and whole, so that nothing has to be closed over and only the request's own three entities need to
+//! exist; a policy that reads others is not loaded. An entity without attributes or ancestors that Cedar must know of is left
+//! out: to Cedar, an entity that does not exist is equal to itself and in nothing.
 
 use crate::{
-    index::type_key,
-    reading::Needs,
+    index::Key,
+    literals::{Kind, Literals, Number, Types},
     set::{Ask, Facts},
 };
-use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression};
+use cedar_policy_core::ast::{Entity, EntityUID, PartialValue, Value};
 use durward_core::{Caller, Door, Resource};
-use std::{
-    collections::{HashMap, HashSet},
-    str::FromStr,
-};
+use std::{borrow::Cow, collections::HashSet};
 
-/// The entity types of the vocabulary, parsed once.
+/// An attribute's name and value.
+type Attribute = (&'static str, Value);
+
+/// An entity with its place in the hierarchy, as far as the policy set names it.
 #[derive(Debug)]
-pub(crate) struct Types {
-    caller: EntityTypeName,
-    group: EntityTypeName,
-    action: EntityTypeName,
-    connection: EntityTypeName,
-    data_class: EntityTypeName,
-    aws_action: EntityTypeName,
-    aws_account: EntityTypeName,
-    aws_resource: EntityTypeName,
-    mcp_action: EntityTypeName,
-    mcp_server: EntityTypeName,
-    mcp_tool: EntityTypeName,
+pub(crate) struct Player<'a> {
+    kind: Kind,
+    id: Cow<'a, str>,
+    own: Option<Number>,
+    above: Vec<Number>,
 }
 
-impl Types {
-    pub(crate) fn new() -> Self {
-        let name =
-            |text: &str| EntityTypeName::from_str(text).expect("the names of our own types are well-formed");
+impl<'a> Player<'a> {
+    fn new<'b>(
+        literals: &Literals,
+        kind: Kind,
+        id: Cow<'a, str>,
+        above: impl Iterator<Item = (Kind, &'b str)>,
+    ) -> Self {
         Self {
-            caller: name("Caller"),
-            group: name("Group"),
-            action: name("Action"),
-            connection: name("Connection"),
-            data_class: name("DataClass"),
-            aws_action: name("Aws::Action"),
-            aws_account: name("Aws::Account"),
-            aws_resource: name("Aws::Resource"),
-            mcp_action: name("Mcp::Action"),
-            mcp_server: name("Mcp::Server"),
-            mcp_tool: name("Mcp::Tool"),
+            own: literals.find(kind, &id),
+            above: above.filter_map(|(kind, id)| literals.find(kind, id)).collect(),
+            kind,
+            id,
         }
     }
-}
 
-fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
-    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
-}
-
-type Attributes = HashMap<String, RestrictedExpression>;
-
-fn text(value: &str) -> RestrictedExpression {
-    RestrictedExpression::new_string(value.to_owned())
-}
-
-fn entity(uid: EntityUid, attributes: Attributes, parents: HashSet<EntityUid>) -> Result<Entity, String> {
-    if attributes.is_empty() {
-        return Ok(Entity::new_no_attrs(uid, parents));
+    pub(crate) fn caller(literals: &Literals, caller: &Caller) -> Self {
+        let groups = caller.groups.iter().map(|group| (Kind::Group, group.as_str()));
+        Self::new(literals, Kind::Caller, Cow::Owned(caller.id()), groups)
     }
-    Entity::new(uid, attributes, parents).map_err(|error| error.to_string())
+
+    /// Every test of a scope that this entity passes.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        let mut keys = Vec::with_capacity(self.above.len() + 3);
+        keys.push(Key::Is(self.kind));
+        keys.extend(self.own.into_iter().flat_map(|own| [Key::Equal(own), Key::In(own)]));
+        keys.extend(self.above.iter().copied().map(Key::In));
+        keys
+    }
+
+    pub(crate) fn uid(&self, types: &Types) -> EntityUID {
+        types.uid(self.kind, &self.id)
+    }
+
+    /// None: Cedar decides the same without it.
+    pub(crate) fn entity(
+        &self,
+        literals: &Literals,
+        uid: &EntityUID,
+        attributes: Vec<Attribute>,
+    ) -> Option<Entity> {
+        let mut above = self.above.iter().filter_map(|number| literals.compared(*number)).peekable();
+        if attributes.is_empty() && above.peek().is_none() {
+            return None;
+        }
+        let ancestors: HashSet<EntityUID> = above.cloned().collect();
+        let attributes =
+            attributes.into_iter().map(|(name, value)| (name.into(), PartialValue::Value(value)));
+        Some(Entity::new_with_attr_partial_value(uid.clone(), attributes, HashSet::new(), ancestors, []))
+    }
 }
 
-/// The caller as an entity, with or without its attributes.
-pub(crate) fn principal(
-    types: &Types,
-    caller: &Caller,
-    attributes: bool,
-) -> Result<(EntityUid, Entity), String> {
-    let id = uid(&types.caller, &caller.id());
-    let groups = caller.groups.iter().map(|group| uid(&types.group, group)).collect();
-    let attributes = if attributes {
-        Attributes::from([
-            ("subject".to_owned(), text(&caller.subject)),
-            ("issuer".to_owned(), text(&caller.issuer)),
-            ("provider".to_owned(), text(&caller.provider)),
-            ("kind".to_owned(), text(caller.kind.as_str())),
-            ("acting_for".to_owned(), RestrictedExpression::new_set(caller.act.iter().map(|act| text(act)))),
-        ])
-    } else {
-        Attributes::new()
-    };
-    Ok((id.clone(), entity(id, attributes, groups)?))
+/// The attributes of a caller.
+pub(crate) fn caller_attributes(caller: &Caller) -> Vec<Attribute> {
+    vec![
+        ("subject", Value::from(caller.subject.as_str())),
+        ("issuer", Value::from(caller.issuer.as_str())),
+        ("provider", Value::from(caller.provider.as_str())),
+        ("kind", Value::from(caller.kind.as_str())),
+        ("acting_for", Value::set(caller.act.iter().map(|act| Value::from(act.as_str())), None)),
+    ]
 }
 
 /// An ARN taken apart as far as policies see it.
@@ -140,135 +137,95 @@ pub(crate) fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// An entity's type and id.
-type Named<'a> = (&'a EntityTypeName, &'a str);
-
 /// A question in terms of entities: the action with its groups, the resource with everything it is in.
+#[derive(Debug)]
 pub(crate) struct Cast<'a> {
-    action: Named<'a>,
-    action_groups: Vec<String>,
-    resource: Named<'a>,
-    resource_type: String,
-    ancestors: Vec<Named<'a>>,
+    pub action: Player<'a>,
+    pub resource: Player<'a>,
     parts: ArnParts<'a>,
-    ask: &'a Ask<'a>,
-    /// Owned ids that `resource` would otherwise borrow: `<server>/<name>`.
-    tool: Option<String>,
 }
 
 impl<'a> Cast<'a> {
-    pub(crate) fn new(types: &'a Types, ask: &'a Ask<'a>, facts: &Facts<'a>) -> Self {
-        let mut cast = Self {
-            action: (&types.action, "connect"),
-            action_groups: Vec::new(),
-            resource: (&types.connection, ""),
-            resource_type: String::new(),
-            ancestors: Vec::new(),
+    /// An error: the hierarchy would not be one.
+    pub(crate) fn new(literals: &Literals, ask: &Ask<'a>, facts: &Facts<'_>) -> Result<Self, String> {
+        let own = |action: &'static str, kind: Kind, id: &'a str| Self {
+            action: Player::new(literals, Kind::Action, Cow::Borrowed(action), std::iter::empty()),
+            resource: Player::new(literals, kind, Cow::Borrowed(id), std::iter::empty()),
             parts: ArnParts::default(),
-            ask,
-            tool: None,
         };
-        match ask {
-            Ask::Connect { connection } => cast.resource.1 = connection,
-            Ask::Reveal { data_class } => {
-                cast.action.1 = "reveal";
-                cast.resource = (&types.data_class, data_class);
+        let (operation, demand) = match *ask {
+            Ask::Connect { connection } => return Ok(own("connect", Kind::Connection, connection)),
+            Ask::Reveal { data_class } => return Ok(own("reveal", Kind::DataClass, data_class)),
+            Ask::Demand { operation, demand } => (operation, demand),
+        };
+        let id = Cow::Borrowed(demand.action.as_str());
+        let service = demand.action.split(':').next().unwrap_or_default();
+        let action = if operation.door == Door::Aws {
+            let mut all_of_service = String::with_capacity(service.len() + 2);
+            all_of_service.push_str(service);
+            all_of_service.push_str(":*");
+            let groups = [demand.access_level.as_str(), &all_of_service];
+            if groups.contains(&demand.action.as_str()) {
+                return Err(format!("the action {} would be in itself", demand.action));
             }
-            Ask::Demand { operation, demand } => {
-                let service = demand.action.split(':').next().unwrap_or_default();
-                if operation.door == Door::Aws {
-                    cast.action_groups =
-                        vec![demand.access_level.as_str().to_owned(), format!("{service}:*")];
-                }
-                cast.action = (
-                    if operation.door == Door::Aws { &types.aws_action } else { &types.mcp_action },
-                    &demand.action,
-                );
-                match &demand.resource {
-                    Resource::Arn(arn) => {
-                        cast.parts =
-                            arn_parts(arn).unwrap_or(ArnParts { service, name: arn, ..ArnParts::default() });
-                        cast.resource = (&types.aws_resource, arn);
-                    }
-                    Resource::Any => {
-                        cast.parts = ArnParts { service, kind: "*", name: "*", ..ArnParts::default() };
-                        cast.resource = (&types.aws_resource, "*");
-                    }
-                    Resource::McpTool { server, name } => {
-                        cast.tool = Some(format!("{server}/{name}"));
-                        cast.resource = (&types.mcp_tool, "");
-                        cast.ancestors.push((&types.mcp_server, server));
-                    }
-                    Resource::McpServer(server) => cast.resource = (&types.mcp_server, server),
-                }
-                if matches!(demand.resource, Resource::Arn(_) | Resource::Any) {
-                    let account = if cast.parts.account.is_empty() {
-                        operation.account.as_deref()
-                    } else {
-                        Some(cast.parts.account)
-                    };
-                    cast.ancestors.extend(account.map(|account| (&types.aws_account, account)));
-                    // An account is in a connection only through the account: without one, nothing is in the connection.
-                    if account.is_some() {
-                        cast.ancestors
-                            .extend(facts.connection.map(|connection| (&types.connection, connection)));
-                    }
-                    cast.ancestors.extend(cast.parts.bucket.map(|(arn, _)| (&types.aws_resource, arn)));
-                }
+            let groups = groups.into_iter().map(|group| (Kind::AwsAction, group));
+            Player::new(literals, Kind::AwsAction, id, groups)
+        } else {
+            Player::new(literals, Kind::McpAction, id, std::iter::empty())
+        };
+        let (arn, parts) = match &demand.resource {
+            Resource::Arn(arn) => {
+                let parts = arn_parts(arn).unwrap_or(ArnParts { service, name: arn, ..ArnParts::default() });
+                (arn.as_str(), parts)
             }
-        }
-        cast.resource_type = type_key(&cast.resource.0.to_string());
-        cast
-    }
-
-    fn resource_id(&self) -> &str {
-        self.tool.as_deref().unwrap_or(self.resource.1)
-    }
-
-    /// The keys under which policies that may apply are indexed: by action, and by resource.
-    pub(crate) fn keys(&self) -> (Vec<&str>, Vec<&str>) {
-        let mut actions = vec![self.action.1];
-        actions.extend(self.action_groups.iter().map(String::as_str));
-        let mut resources = vec![self.resource_id(), &self.resource_type];
-        resources.extend(self.ancestors.iter().map(|(_, id)| *id));
-        (actions, resources)
-    }
-
-    pub(crate) fn uids(&self) -> (EntityUid, EntityUid) {
-        (uid(self.action.0, self.action.1), uid(self.resource.0, self.resource_id()))
-    }
-
-    /// The action and the resource as entities.
-    pub(crate) fn entities(&self, needs: &Needs) -> Result<[Entity; 2], String> {
-        let (action, resource) = self.uids();
-        let groups = self.action_groups.iter().map(|group| uid(self.action.0, group)).collect();
-        let ancestors = self.ancestors.iter().map(|(kind, id)| uid(kind, id)).collect();
-        let attributes = if needs.resource { self.attributes() } else { Attributes::new() };
-        Ok([Entity::new_no_attrs(action, groups), entity(resource, attributes, ancestors)?])
-    }
-
-    fn attributes(&self) -> Attributes {
-        let Ask::Demand { demand, .. } = self.ask else { return Attributes::new() };
-        match &demand.resource {
-            Resource::Arn(_) | Resource::Any => resource_attributes(self.resource.1, &self.parts),
+            Resource::Any => ("*", ArnParts { service, kind: "*", name: "*", ..ArnParts::default() }),
             Resource::McpTool { server, name } => {
-                Attributes::from([("server".to_owned(), text(server)), ("name".to_owned(), text(name))])
+                let id = Cow::Owned(format!("{server}/{name}"));
+                let above = std::iter::once((Kind::McpServer, server.as_str()));
+                let resource = Player::new(literals, Kind::McpTool, id, above);
+                return Ok(Self { action, resource, parts: ArnParts::default() });
             }
-            Resource::McpServer(server) => Attributes::from([("name".to_owned(), text(server))]),
+            Resource::McpServer(server) => {
+                let id = Cow::Borrowed(server.as_str());
+                let resource = Player::new(literals, Kind::McpServer, id, std::iter::empty());
+                return Ok(Self { action, resource, parts: ArnParts::default() });
+            }
+        };
+        let account =
+            if parts.account.is_empty() { operation.account.as_deref() } else { Some(parts.account) };
+        // An account is in a connection only through the account: without one, nothing is in the connection.
+        let connection = facts.connection.filter(|_| account.is_some());
+        let above = [
+            account.map(|account| (Kind::AwsAccount, account)),
+            connection.map(|connection| (Kind::Connection, connection)),
+            parts.bucket.map(|(bucket, _)| (Kind::AwsResource, bucket)),
+        ];
+        let id = Cow::Borrowed(arn);
+        let resource = Player::new(literals, Kind::AwsResource, id, above.into_iter().flatten());
+        Ok(Self { action, resource, parts })
+    }
+
+    /// The attributes of the resource.
+    pub(crate) fn attributes(&self, ask: &Ask<'_>) -> Vec<Attribute> {
+        let Ask::Demand { demand, .. } = ask else { return Vec::new() };
+        match &demand.resource {
+            Resource::Arn(_) | Resource::Any => resource_attributes(&self.resource.id, &self.parts),
+            Resource::McpTool { server, name } => {
+                vec![("server", Value::from(server.as_str())), ("name", Value::from(name.as_str()))]
+            }
+            Resource::McpServer(server) => vec![("name", Value::from(server.as_str()))],
         }
     }
 }
 
-fn resource_attributes(arn: &str, parts: &ArnParts<'_>) -> Attributes {
-    let mut attributes = Attributes::from([
-        ("arn".to_owned(), text(arn)),
-        ("service".to_owned(), text(parts.service)),
-        ("type".to_owned(), text(parts.kind)),
-        ("name".to_owned(), text(parts.name)),
-    ]);
-    if let Some((_, bucket)) = parts.bucket {
-        attributes.insert("bucket".to_owned(), text(bucket));
-    }
+fn resource_attributes(arn: &str, parts: &ArnParts<'_>) -> Vec<Attribute> {
+    let mut attributes = vec![
+        ("arn", Value::from(arn)),
+        ("service", Value::from(parts.service)),
+        ("type", Value::from(parts.kind)),
+        ("name", Value::from(parts.name)),
+    ];
+    attributes.extend(parts.bucket.map(|(_, bucket)| ("bucket", Value::from(bucket))));
     attributes
 }
 

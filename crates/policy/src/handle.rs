@@ -12,7 +12,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::time::MissedTickBehavior;
@@ -25,6 +25,8 @@ pub struct Policies {
     dir: PathBuf,
     vocabulary: &'static dyn Vocabulary,
     current: ArcSwap<PolicySet>,
+    /// Replaced sets that an exchange may still hold: freeing thousands of policies is not left to an exchange.
+    replaced: Mutex<Vec<Arc<PolicySet>>>,
     seen: Mutex<Seen>,
 }
 
@@ -51,6 +53,7 @@ impl Policies {
             dir: dir.to_owned(),
             vocabulary,
             current: ArcSwap::from_pointee(set),
+            replaced: Mutex::default(),
             seen: Mutex::new(Seen { tried: before.clone(), last: before }),
         })
     }
@@ -66,9 +69,21 @@ impl Policies {
         let changed = set.version() != self.current.load().version();
         if changed {
             tracing::info!(version = set.version(), policies = set.len(), "a new policy set is in force");
-            self.current.store(Arc::new(set));
+            let replaced = self.current.swap(Arc::new(set));
+            self.replaced().push(replaced);
+            self.free_replaced();
         }
         Ok(changed)
+    }
+
+    fn replaced(&self) -> MutexGuard<'_, Vec<Arc<PolicySet>>> {
+        // The guarded list is whole at any time, so a poisoned lock is still good.
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Frees the replaced sets that no exchange holds any more. Nobody can take hold of one again.
+    fn free_replaced(&self) {
+        self.replaced().retain(|set| Arc::strong_count(set) > 1);
     }
 
     /// Reloads whenever the directory changes, until dropped. Run it as a task.
@@ -86,6 +101,7 @@ impl Policies {
 
     /// Looks at the directory once.
     fn poll(&self) {
+        self.free_replaced();
         let now = source::fingerprint(&self.dir);
         // The guarded value is whole at any time, so a poisoned lock is still good.
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,6 +139,22 @@ mod tests {
         policies.poll();
         assert_ne!(policies.current().version(), first);
         assert_eq!(policies.current().len(), 2);
+    }
+
+    #[test]
+    fn a_replaced_set_is_not_freed_by_the_exchange_that_held_it_last() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::write(dir.path().join("a.cedar"), GOOD).expect("written");
+        let policies = Policies::open(dir.path(), &Small).expect("loads");
+        let held = policies.current();
+        fs::write(dir.path().join("b.cedar"), GOOD).expect("written");
+        assert_eq!(policies.reload(), Ok(true));
+        policies.poll();
+        let watched = Arc::downgrade(&held);
+        drop(held);
+        assert!(watched.upgrade().is_some(), "the drop of the exchange freed it");
+        policies.poll();
+        assert!(watched.upgrade().is_none(), "it is never freed");
     }
 
     #[test]

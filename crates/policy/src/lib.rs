@@ -1,15 +1,18 @@
 //! Cedar: schema, entities, index, decisions, explanations and policy tests.
 //!
-//! The only room that names `cedar-policy`. Default deny; a satisfied `forbid` without `@approval` is final; an
+//! The only room that names Cedar. Default deny; a satisfied `forbid` without `@approval` is final; an
 //! evaluation error denies and names the policy; a policy set that does not validate is never put in force.
 
 mod approval;
 mod cases;
+mod condition;
 mod context;
 mod entities;
 mod explain;
 mod handle;
 mod index;
+mod judge;
+mod literals;
 mod load;
 mod notation;
 mod problem;

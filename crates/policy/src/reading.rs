@@ -26,14 +26,14 @@ pub(crate) const CONTEXT: [&str; 15] = [
 ];
 
 /// Which request members (`context.params`, `context.arguments`) are read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Members {
     Named(BTreeSet<Box<str>>),
     All,
 }
 
 /// What must be put before Cedar for a policy to be decided as if everything were.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Needs {
     /// Bit i: `context` has the attribute `CONTEXT[i]`.
     pub facts: u32,
@@ -51,17 +51,6 @@ impl Needs {
         Self { facts: u32::MAX, members: Members::All, principal: true, resource: true }
     }
 
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.facts |= other.facts;
-        self.principal |= other.principal;
-        self.resource |= other.resource;
-        match (&mut self.members, &other.members) {
-            (Members::All, _) => {}
-            (_, Members::All) => self.members = Members::All,
-            (Members::Named(mine), Members::Named(theirs)) => mine.extend(theirs.iter().cloned()),
-        }
-    }
-
     pub(crate) fn fact(&self, name: &str) -> bool {
         self.facts & bit(name) != 0
     }
@@ -71,6 +60,46 @@ impl Needs {
             Members::All => true,
             Members::Named(names) => names.contains(name),
         }
+    }
+}
+
+/// What several policies need together: of the distinct needs of a set, which ones.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted<'a> {
+    all: &'a [Needs],
+    which: Vec<u32>,
+    pub facts: u32,
+    pub principal: bool,
+    pub resource: bool,
+}
+
+impl<'a> Wanted<'a> {
+    pub(crate) fn none_of(all: &'a [Needs]) -> Self {
+        Self { all, which: Vec::new(), facts: 0, principal: false, resource: false }
+    }
+
+    pub(crate) fn add(&mut self, number: u32) {
+        if !self.which.contains(&number)
+            && let Some(needs) = self.all.get(number as usize)
+        {
+            self.which.push(number);
+            self.facts |= needs.facts;
+            self.principal |= needs.principal;
+            self.resource |= needs.resource;
+        }
+    }
+
+    pub(crate) fn fact(&self, name: &str) -> bool {
+        self.facts & bit(name) != 0
+    }
+
+    pub(crate) fn member(&self, name: &str) -> bool {
+        self.which.iter().filter_map(|number| self.all.get(*number as usize)).any(|needs| needs.member(name))
+    }
+
+    /// Whether the same is needed; both of one set.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        self.which == other.which
     }
 }
 

@@ -5,20 +5,20 @@
 
 use crate::{
     approval::Approval,
-    context::context,
-    entities::{self, Cast, Types},
+    condition,
     explain::{Considered, Explanation, Outcome, Part},
     index::Index,
+    judge::{Judgement, Session},
+    literals::{Literals, Types},
     load::{self, Checked},
-    problem::{LoadError, Problem},
+    problem::LoadError,
     reading::Needs,
     source::{self, Source},
     vocabulary::Vocabulary,
 };
-use cedar_policy::{
-    Authorizer, Context, Effect, Entities, Entity, EntityUid, PolicySet as CedarSet, Request, Response,
-};
-use durward_core::{AccessLevel, Caller, Decision, Demand, Operation, Verdict};
+use cedar_policy::Effect;
+use cedar_policy_core::ast::Expr;
+use durward_core::{Caller, Decision, Demand, Operation, Verdict};
 use std::{collections::HashMap, net::IpAddr, path::Path};
 use time::OffsetDateTime;
 
@@ -62,20 +62,25 @@ pub struct Question<'a> {
 }
 
 #[derive(Debug)]
-struct Compiled {
-    checked: Checked,
-    forbids: bool,
-    /// The policy alone, as Cedar evaluates it.
-    set: CedarSet,
+pub(crate) struct Compiled {
+    pub checked: Checked,
+    pub forbids: bool,
+    /// What is left to evaluate once the index has found the policy: nothing where its scope is all it has.
+    pub condition: Option<Expr>,
+    /// Which of the set's needs are this policy's.
+    pub needs: u32,
+    pub reads_arguments: bool,
 }
 
 /// A policy set that passed every check.
 pub struct PolicySet {
     version: String,
     policies: Vec<Compiled>,
-    index: Index,
-    types: Types,
-    authorizer: Authorizer,
+    pub(crate) index: Index,
+    pub(crate) types: Types,
+    pub(crate) literals: Literals,
+    /// Every distinct one.
+    pub(crate) needs: Vec<Needs>,
     numbers: HashMap<String, u32>,
 }
 
@@ -97,30 +102,41 @@ impl PolicySet {
 
     pub(crate) fn from_sources(sources: &[Source], vocabulary: &dyn Vocabulary) -> Result<Self, LoadError> {
         let checked = load::load(sources, vocabulary)?;
-        Self::compile(source::version(sources), checked)
+        Ok(Self::compile(source::version(sources), checked))
     }
 
-    pub(crate) fn compile(version: String, checked: Vec<Checked>) -> Result<Self, LoadError> {
+    pub(crate) fn compile(version: String, checked: Vec<Checked>) -> Self {
         let mut set = Self {
             version,
             policies: Vec::with_capacity(checked.len()),
             index: Index::default(),
             types: Types::new(),
-            authorizer: Authorizer::new(),
+            literals: Literals::default(),
+            needs: Vec::new(),
             numbers: HashMap::new(),
         };
+        let mut distinct: HashMap<Needs, u32> = HashMap::new();
         for (number, checked) in (0u32..).zip(checked) {
-            let alone = CedarSet::from_policies([checked.policy.clone()])
-                .map_err(|error| Problem::whole(&checked.file, error.to_string(), "").policy(&checked.id))?;
-            set.index.add(number, &checked.policy);
+            let placed = set.index.add(number, &checked.policy, &set.types, &mut set.literals);
+            let condition = condition::condition(checked.policy.as_ref(), placed);
+            if let Some(condition) = &condition {
+                set.literals.read(&set.types, condition);
+            }
+            let needs = *distinct.entry(checked.reading.needs.clone()).or_insert_with_key(|new| {
+                set.needs.push(new.clone());
+                // Never more than policies, and those are numbered alike.
+                set.needs.len() as u32 - 1
+            });
             set.numbers.insert(checked.id.clone(), number);
             set.policies.push(Compiled {
                 forbids: checked.policy.effect() == Effect::Forbid,
-                set: alone,
+                condition,
+                needs,
+                reads_arguments: checked.reading.needs.fact("arguments"),
                 checked,
             });
         }
-        Ok(set)
+        set
     }
 
     /// The first 16 hex digits of the SHA-256 of the sources.
@@ -214,58 +230,54 @@ impl PolicySet {
         (decision.clone(), Part { title: ask.title(), decision, considered: considered.collect() })
     }
 
-    fn compiled(&self, number: u32) -> Option<&Compiled> {
+    pub(crate) fn compiled(&self, number: u32) -> Option<&Compiled> {
         self.policies.get(number as usize)
     }
 
     fn decision(&self, ask: &Ask<'_>, judgement: &Judgement) -> Decision {
-        let having = |wanted: &dyn Fn(&Compiled, &Outcome) -> bool| -> Vec<String> {
-            let found = judgement.outcomes.iter().filter_map(|(number, outcome)| {
-                let compiled = self.compiled(*number)?;
-                wanted(compiled, outcome).then(|| compiled.checked.id.clone())
-            });
-            found.collect()
-        };
-        let answer = |verdict, policies: Vec<String>, reason: String| Decision {
+        let answer = |verdict, policies: &[&Compiled], reason: String| Decision {
             verdict,
-            policies,
+            policies: policies.iter().map(|policy| policy.checked.id.clone()).collect(),
             reason,
             policy_set: self.version.clone(),
         };
-        let title = ask.title();
-        if judgement.failed.is_some() {
-            return answer(Verdict::Deny, Vec::new(), format!("{title} could not be put to policy"));
+        if judgement.failed {
+            return answer(Verdict::Deny, &[], format!("{} could not be put to policy", ask.title()));
         }
-        let satisfied = |outcome: &Outcome| matches!(outcome, Outcome::Satisfied);
-        let with = |what: &str, policies: &[String]| {
+        let (mut finally, mut failing) = (Vec::new(), Vec::new());
+        let (mut permits, mut asking) = (Vec::new(), Vec::new());
+        for (number, outcome) in &judgement.outcomes {
+            let Some(compiled) = self.compiled(*number) else { continue };
+            match outcome {
+                Outcome::NotSatisfied => {}
+                Outcome::Failed(_) => failing.push(compiled),
+                Outcome::Satisfied if !compiled.forbids => permits.push(compiled),
+                Outcome::Satisfied if compiled.checked.approval.is_some() => asking.push(compiled),
+                Outcome::Satisfied => finally.push(compiled),
+            }
+        }
+        let with = |what: &str, policies: &[&Compiled]| {
             let reasons = policies
                 .iter()
-                .filter_map(|id| self.compiled(*self.numbers.get(id)?)?.checked.reason.as_deref())
+                .filter_map(|policy| policy.checked.reason.as_deref())
                 .fold(String::new(), |all, reason| format!("{all}: {reason}"));
-            format!("{title} {what} {}{reasons}", quoted(policies))
+            format!("{} {what} {}{reasons}", ask.title(), quoted(policies))
         };
-        let finally = having(&|compiled, outcome| {
-            compiled.forbids && compiled.checked.approval.is_none() && satisfied(outcome)
-        });
         if !finally.is_empty() {
-            let reason = with("is forbidden by", &finally);
-            return answer(Verdict::Deny, finally, reason);
+            return answer(Verdict::Deny, &finally, with("is forbidden by", &finally));
         }
-        let failing = having(&|_, outcome| matches!(outcome, Outcome::Failed(_)));
         if !failing.is_empty() {
-            let reason = format!("{title} is refused because {} could not be evaluated", quoted(&failing));
-            return answer(Verdict::Deny, failing, reason);
+            let reason =
+                format!("{} is refused because {} could not be evaluated", ask.title(), quoted(&failing));
+            return answer(Verdict::Deny, &failing, reason);
         }
-        let permits = having(&|compiled, outcome| !compiled.forbids && satisfied(outcome));
         if permits.is_empty() {
-            return answer(Verdict::Deny, Vec::new(), format!("no policy permits {title}"));
+            return answer(Verdict::Deny, &[], format!("no policy permits {}", ask.title()));
         }
-        let asking = having(&|compiled, outcome| compiled.forbids && satisfied(outcome));
         if asking.is_empty() {
-            return answer(Verdict::Allow, permits, String::new());
+            return answer(Verdict::Allow, &permits, String::new());
         }
-        let reason = with("needs an approval by", &asking);
-        answer(Verdict::Ask, asking, reason)
+        answer(Verdict::Ask, &asking, with("needs an approval by", &asking))
     }
 
     /// One decision of many: the strictest, with the policies and the first reason of those that gave it.
@@ -301,125 +313,12 @@ impl PolicySet {
     }
 }
 
-fn quoted(policies: &[String]) -> String {
-    let names: Vec<String> = policies.iter().map(|policy| format!("`{policy}`")).collect();
+fn quoted(policies: &[&Compiled]) -> String {
+    let names: Vec<String> = policies.iter().map(|policy| format!("`{}`", policy.checked.id)).collect();
     match names.as_slice() {
         [one] => format!("policy {one}"),
         many => format!("policies {}", many.join(", ")),
     }
-}
-
-/// How the policies that can apply came out.
-struct Judgement {
-    outcomes: Vec<(u32, Outcome)>,
-    /// The question could not be put to Cedar at all.
-    failed: Option<String>,
-}
-
-/// What is the same for all questions of one caller about one operation.
-struct Session<'a> {
-    set: &'a PolicySet,
-    caller: &'a Caller,
-    facts: Facts<'a>,
-    id: String,
-    /// Without and with attributes.
-    bare: Option<(EntityUid, Entity)>,
-    full: Option<(EntityUid, Entity)>,
-    context: Option<(Needs, Option<AccessLevel>, Context)>,
-}
-
-impl<'a> Session<'a> {
-    fn new(set: &'a PolicySet, caller: &'a Caller, facts: Facts<'a>) -> Self {
-        Self { set, caller, facts, id: caller.id(), bare: None, full: None, context: None }
-    }
-
-    /// Evaluates every policy that can apply. `unknown_arguments`: policies that read arguments count for the caller.
-    fn judge(&mut self, ask: &Ask<'_>, unknown_arguments: bool) -> Judgement {
-        let set = self.set;
-        let facts = self.facts;
-        let cast = Cast::new(&set.types, ask, &facts);
-        let (actions, resources) = cast.keys();
-        let mut principals = vec![self.id.as_str()];
-        principals.extend(self.caller.groups.iter().map(String::as_str));
-        let candidates = set.index.candidates(&actions, &principals, &resources);
-        if candidates.is_empty() {
-            return Judgement { outcomes: Vec::new(), failed: None };
-        }
-        let mut needs = Needs::nothing();
-        for number in &candidates {
-            if let Some(compiled) = set.compiled(*number) {
-                needs.add(&compiled.checked.reading.needs);
-            }
-        }
-        let (request, entities) = match self.scene(ask, &cast, &needs) {
-            Ok(scene) => scene,
-            Err(error) => {
-                tracing::error!(error, question = ask.title(), "a question could not be put to policy");
-                return Judgement { outcomes: Vec::new(), failed: Some(error) };
-            }
-        };
-        let mut outcomes = Vec::with_capacity(candidates.len());
-        for number in candidates {
-            let Some(compiled) = set.compiled(number) else { continue };
-            let outcome = if unknown_arguments && compiled.checked.reading.needs.fact("arguments") {
-                if compiled.forbids { Outcome::NotSatisfied } else { Outcome::Satisfied }
-            } else {
-                outcome(&set.authorizer.is_authorized(&request, &compiled.set, &entities))
-            };
-            if let Outcome::Failed(error) = &outcome {
-                tracing::warn!(
-                    policy = compiled.checked.id,
-                    error,
-                    question = ask.title(),
-                    "a policy could not be evaluated"
-                );
-            }
-            outcomes.push((number, outcome));
-        }
-        Judgement { outcomes, failed: None }
-    }
-
-    fn scene(
-        &mut self,
-        ask: &Ask<'_>,
-        cast: &Cast<'_>,
-        needs: &Needs,
-    ) -> Result<(Request, Entities), String> {
-        let memo = if needs.principal { &mut self.full } else { &mut self.bare };
-        let (principal, caller) = match memo {
-            Some(known) => known.clone(),
-            None => memo.insert(entities::principal(&self.set.types, self.caller, needs.principal)?).clone(),
-        };
-        let level = match ask {
-            Ask::Demand { demand, .. } => Some(demand.access_level),
-            _ => None,
-        };
-        let context = match &self.context {
-            Some((known, at, context)) if known == needs && *at == level && !needs.fact("tool") => {
-                context.clone()
-            }
-            _ => {
-                let made = context(ask, &self.facts, needs)?;
-                self.context = Some((needs.clone(), level, made.clone()));
-                made
-            }
-        };
-        let [its_action, its_resource] = cast.entities(needs)?;
-        let entities = Entities::from_entities([caller, its_action, its_resource], None)
-            .map_err(|error| error.to_string())?;
-        let (action, resource) = cast.uids();
-        let request =
-            Request::new(principal, action, resource, context, None).map_err(|error| error.to_string())?;
-        Ok((request, entities))
-    }
-}
-
-/// How a policy evaluated alone came out: an error, or whether it determined the answer.
-fn outcome(response: &Response) -> Outcome {
-    if let Some(error) = response.diagnostics().errors().next() {
-        return Outcome::Failed(error.to_string());
-    }
-    if response.diagnostics().reason().next().is_some() { Outcome::Satisfied } else { Outcome::NotSatisfied }
 }
 
 #[cfg(test)]

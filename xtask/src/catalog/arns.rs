@@ -4,43 +4,96 @@
 //! the rules below try them from the strictest to the loosest and leave a placeholder open rather than guess wildly.
 
 use super::overlay::{ArnOverlay, ResourceOverlay, ServiceOverlay};
-use durward_catalog::{ActionUse, ArnTemplate, Location, Operation, Service, ShapeKind};
+use super::words;
+use durward_catalog::{ActionUse, ArnTemplate, Location, Member, Operation, Service, ShapeKind};
 use durward_core::AccessLevel;
+use std::collections::BTreeSet;
 
 /// An input member and whether it holds one text or a list of texts.
 struct Slot {
     name: String,
     wire: String,
     key: String,
+    /// What it names: `db cluster` for `DBClusterIdentifiers`.
+    noun: Vec<String>,
     list: bool,
     text: bool,
     required: bool,
 }
 
+impl Slot {
+    fn of(service: &Service, member: &Member, before: &str) -> Self {
+        let is_text = |id| matches!(service.shape(id).map(|shape| &shape.kind), Some(ShapeKind::String));
+        let list = match service.shape(member.shape).map(|shape| &shape.kind) {
+            Some(ShapeKind::List { member, .. }) => is_text(*member),
+            _ => false,
+        };
+        Self {
+            name: format!("{before}{}", member.name),
+            wire: member.wire_name.clone().unwrap_or_else(|| member.name.clone()),
+            key: plain(&member.name),
+            noun: words::noun(&member.name),
+            list,
+            text: is_text(member.shape),
+            required: member.required,
+        }
+    }
+
+    fn path(&self) -> String {
+        if self.list { format!("{}[]", self.name) } else { self.name.clone() }
+    }
+
+    /// A member that holds ARNs is the whole resource, never a part of one.
+    fn is_part(&self) -> bool {
+        !self.holds_arn()
+    }
+
+    fn holds_arn(&self) -> bool {
+        self.key.ends_with("arn") || self.key.ends_with("arns")
+    }
+}
+
 /// The top-level input members of one operation.
 pub struct Members {
     slots: Vec<Slot>,
+    /// Resource types of the service, in lower case, that operations other than those that create find by name.
+    found_by_name: BTreeSet<String>,
+    /// Texts in the structures and lists of structures among them; `name` is the path.
+    nested: Vec<Slot>,
 }
 
 impl Members {
     pub fn of(service: &Service, operation: &Operation) -> Self {
         let input = operation.input.map(|id| service.members(id)).unwrap_or_default();
-        let is_text = |id| matches!(service.shape(id).map(|shape| &shape.kind), Some(ShapeKind::String));
-        let slots = input.iter().filter(|member| member.location != Location::Headers).map(|member| {
-            let list = match service.shape(member.shape).map(|shape| &shape.kind) {
-                Some(ShapeKind::List { member, .. }) => is_text(*member),
-                _ => false,
+        let slots: Vec<Slot> = input
+            .iter()
+            .filter(|member| member.location != Location::Headers)
+            .map(|member| Slot::of(service, member, ""))
+            .collect();
+        let mut nested = Vec::new();
+        for member in input.iter().filter(|member| member.required) {
+            let kind = |id| service.shape(id).map(|shape| &shape.kind);
+            let (inner, before) = match kind(member.shape) {
+                Some(ShapeKind::Structure { members, .. }) => (members, format!("{}.", member.name)),
+                Some(ShapeKind::List { member: item, .. }) => match kind(*item) {
+                    Some(ShapeKind::Structure { members, .. }) => (members, format!("{}[].", member.name)),
+                    _ => continue,
+                },
+                _ => continue,
             };
-            Slot {
-                name: member.name.clone(),
-                wire: member.wire_name.clone().unwrap_or_else(|| member.name.clone()),
-                key: plain(&member.name),
-                list,
-                text: is_text(member.shape),
-                required: member.required,
-            }
-        });
-        Self { slots: slots.collect() }
+            nested.extend(
+                inner
+                    .iter()
+                    .filter(|member| member.required)
+                    .map(|member| Slot::of(service, member, &before)),
+            );
+        }
+        Self { slots, nested, found_by_name: BTreeSet::new() }
+    }
+
+    pub fn found_by_name(mut self, types: &BTreeSet<String>) -> Self {
+        self.found_by_name.clone_from(types);
+        self
     }
 
     /// Whether the path's first step is a member.
@@ -55,13 +108,47 @@ impl Members {
 
     fn find(&self, test: impl Fn(&Slot) -> bool) -> Option<String> {
         let usable = |slot: &&Slot| (slot.text || slot.list) && test(slot);
-        let found = self.slots.iter().filter(usable).min_by_key(|slot| (!slot.required, slot.list))?;
-        Some(if found.list { format!("{}[]", found.name) } else { found.name.clone() })
+        self.slots.iter().filter(usable).min_by_key(|slot| (!slot.required, slot.list)).map(Slot::path)
+    }
+
+    /// The one required member that passes; none when several do.
+    fn only(&self, test: impl Fn(&Slot) -> bool) -> Option<String> {
+        only(&self.slots, test)
+    }
+
+    /// `Name` or `Id`, when it is the only thing that the request must name; a new `Name` beside the `Id` is a value.
+    fn bare_id(&self) -> Option<String> {
+        const BARE: [&str; 4] = ["id", "identifier", "uuid", "name"];
+        let naming = ["id", "identifier", "uuid", "name", "arn", "ids", "names", "arns"];
+        let ids: Vec<&Slot> = self
+            .slots
+            .iter()
+            .filter(|slot| slot.required && (slot.text || slot.list))
+            .filter(|slot| naming.iter().any(|word| slot.key.ends_with(word)))
+            .collect();
+        match ids.as_slice() {
+            [one] if BARE.contains(&one.key.as_str()) => Some(one.path()),
+            [one, other] | [other, one] if other.key == "name" && BARE[..3].contains(&one.key.as_str()) => {
+                Some(one.path())
+            }
+            _ => None,
+        }
+    }
+
+    /// The one required text of a required member that passes.
+    fn only_nested(&self, test: impl Fn(&Slot) -> bool) -> Option<String> {
+        only(&self.nested, test)
     }
 }
 
+fn only(slots: &[Slot], test: impl Fn(&Slot) -> bool) -> Option<String> {
+    let mut found = slots.iter().filter(|slot| slot.required && (slot.text || slot.list) && test(slot));
+    let first = found.next()?;
+    found.next().is_none().then(|| first.path())
+}
+
 /// Lower case, letters and digits only.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect()
 }
 
@@ -85,6 +172,8 @@ pub struct Candidate {
     pub arns: Vec<ArnTemplate>,
     /// Every placeholder has a member, or there is none.
     pub filled: bool,
+    /// At least one has, so that the ARN says more than its type.
+    pub partly: bool,
 }
 
 impl Candidate {
@@ -128,6 +217,7 @@ pub fn candidate(
     operation: &Operation,
     reviewed: Option<&ServiceOverlay>,
     members: &Members,
+    alone: bool,
 ) -> Candidate {
     let applies = |one: &&ResourceOverlay| {
         one.r#type.eq_ignore_ascii_case(key)
@@ -142,30 +232,44 @@ pub fn candidate(
         .map(|one| explicit(&one.arn, members))
         .collect();
     if !overlaid.is_empty() {
-        return Candidate { arns: overlaid, filled: true };
+        return Candidate { arns: overlaid, filled: true, partly: true };
     }
     let open = placeholders(arn);
+    let key = key.strip_suffix("Resource").unwrap_or(key);
     let mut fill = Vec::new();
+    let exact = |placeholder: &str| members.find(|slot| slot.key == plain(placeholder));
+    let taken: Vec<String> = open.iter().filter_map(|placeholder| exact(placeholder)).collect();
     for placeholder in &open {
         let reviewed = reviewed.and_then(|one| one.placeholders.get(*placeholder));
         let path = match reviewed {
             Some(paths) => paths.iter().find(|path| members.has(path)).cloned(),
-            None => member_for(placeholder, key, open.len(), operation, members),
+            None => member_for(placeholder, key, &open, operation, members).or_else(|| {
+                let bare = if alone && open.len() == 1 { members.bare_id() } else { None };
+                bare.filter(|path| !is_made(placeholder, &plain(key), path, operation, members))
+            }),
         };
+        // A member fills one placeholder, the one of its own name if there is: `stack/${StackName}/${Id}` is `stack/name/*`.
+        let path = path.filter(|path| {
+            let another = taken.contains(path) && exact(placeholder).as_ref() != Some(path);
+            !another && !fill.iter().any(|(_, used)| used == path)
+        });
         fill.extend(path.map(|path| ((*placeholder).to_owned(), path)));
     }
-    let own = own_arn(key, &open, members);
+    let own = own_arn(key, &open, members)
+        .or_else(|| if fill.is_empty() { arn_about(key, &open, operation, members) } else { None });
     let filled = fill.len() == open.len() || own.is_some();
+    let partly = filled || !fill.is_empty();
     let single = || match fill.as_slice() {
         [(_, path)] if open.len() == 1 => Some(path.clone()),
         _ => None,
     };
     let generic = || {
-        let names = ["resourcearn", "arn", "resourcearns", "arns"];
+        let names =
+            ["resourcearn", "arn", "resourcearns", "arns", "resource", "resourceidentifier", "resourcename"];
         if fill.is_empty() { members.find(|slot| names.contains(&slot.key.as_str())) } else { None }
     };
     let arn_member = own.or_else(single).or_else(generic);
-    Candidate { arns: vec![ArnTemplate { template: arn.to_owned(), fill, arn_member }], filled }
+    Candidate { arns: vec![ArnTemplate { template: arn.to_owned(), fill, arn_member }], filled, partly }
 }
 
 fn placeholders(arn: &str) -> Vec<&str> {
@@ -178,28 +282,132 @@ fn placeholders(arn: &str) -> Vec<&str> {
 
 fn member_for(
     placeholder: &str,
-    key: &str,
-    open: usize,
+    kind: &str,
+    open: &[&str],
     operation: &Operation,
     members: &Members,
 ) -> Option<String> {
-    let (wanted, key, name) = (plain(placeholder), plain(key), plain(&operation.name));
+    let (wanted, key) = (plain(placeholder), plain(kind));
     let wanted = wanted.strip_suffix("withpath").unwrap_or(&wanted);
     let wanted_stem = stem(wanted);
-    let generic = ["id", "name", "uuid", "identifier", "resourceid", "resourcename", "arn", "resource"];
-    // A member that holds ARNs is the whole resource, never a part of one.
-    let is_part = |slot: &Slot| !slot.key.ends_with("arn") && !slot.key.ends_with("arns");
+    let generic =
+        ["id", "name", "uuid", "identifier", "resourceid", "resourcename", "arn", "resource", "resourcepath"];
+    let is_part = Slot::is_part;
     let plurals = [format!("{wanted}s"), format!("{wanted}list")];
-    let about_type = open == 1 && (wanted_stem == key || generic.contains(&wanted) || wanted.ends_with(&key));
-    let own_name = open == 1 && (name.ends_with(&key) || name.ends_with(wanted_stem));
-    members
+    let is_last = open.last() == Some(&placeholder);
+    let open = open.len();
+    let kind_words = words::noun(kind);
+    let own_name =
+        open == 1 && (is_about(operation, &kind_words) || is_about(operation, &words::noun(placeholder)));
+    let found = members
         .find(|slot| slot.key == wanted)
         .or_else(|| members.find(|slot| slot.list && plurals.contains(&slot.key)))
         .or_else(|| members.find(|slot| is_part(slot) && stem(&slot.key) == wanted_stem))
-        .or_else(|| members.find(|slot| about_type && is_part(slot) && stem(&slot.key) == key))
+        .or_else(|| members.find(|slot| is_last && is_part(slot) && stem(&slot.key) == key))
         .or_else(|| {
             members.find(|slot| own_name && slot.required && generic[..4].contains(&slot.key.as_str()))
         })
+        .or_else(|| loosely(placeholder, kind, is_last, generic.contains(&wanted), operation, members));
+    found.filter(|path| !is_made(placeholder, &key, path, operation, members))
+}
+
+/// Whether the operation is on the thing itself, or on one facet of it: `policy` of PutPolicy, GetPolicyStatus.
+fn is_about(operation: &Operation, kind: &[String]) -> bool {
+    const FACETS: [&str; 9] =
+        ["policy", "status", "setting", "config", "attribute", "metadata", "location", "permission", "state"];
+    let name = words::split(&operation.name);
+    let verbs = if name.first().is_some_and(|word| word == "batch") { 2 } else { 1 };
+    let rest = name.get(verbs..).unwrap_or_default();
+    let facet = rest.strip_prefix(kind);
+    !kind.is_empty()
+        && facet.is_some_and(|facet| match facet {
+            [] => true,
+            [one] => FACETS.contains(&one.as_str()),
+            _ => false,
+        })
+}
+
+/// Whether the member is the name of something new whose id AWS makes. Where other operations of the service find the thing by its
+/// name, the name is what the ARN holds.
+fn is_made(placeholder: &str, key: &str, path: &str, operation: &Operation, members: &Members) -> bool {
+    let creates = ["Create", "Copy", "Import", "Allocate", "Register"]
+        .iter()
+        .any(|verb| operation.name.starts_with(verb));
+    creates && is_id(placeholder) && ends_in_name(path) && !members.found_by_name.contains(key)
+}
+
+fn is_id(placeholder: &str) -> bool {
+    words::split(placeholder).last().is_some_and(|word| ["id", "uuid", "identifier"].contains(&word.as_str()))
+}
+
+pub fn ends_in_name(path: &str) -> bool {
+    words::split(path.trim_end_matches("[]")).last().is_some_and(|word| word == "name")
+}
+
+/// By words: the member named after the type, the one required member that ends as the placeholder does (or the other way round), the
+/// same name one level down, or the bare id of an operation on the type.
+fn loosely(
+    placeholder: &str,
+    kind: &str,
+    is_last: bool,
+    generic: bool,
+    operation: &Operation,
+    members: &Members,
+) -> Option<String> {
+    const BARE: [&str; 5] = ["id", "name", "uuid", "identifier", "resourceidentifier"];
+    // `GlobalClusterIdentifier` is no cluster, and the keys of tags are no keys.
+    const OTHERS: [&str; 7] = ["global", "tag", "destination", "new", "peer", "parent", "recipient"];
+    let kind = words::noun(kind);
+    let noun = words::noun(placeholder);
+    let subject = if generic || noun.is_empty() { &kind } else { &noun };
+    let of_type = || members.find(|slot| is_last && slot.is_part() && !kind.is_empty() && slot.noun == kind);
+    let alike = || {
+        if generic && !is_last {
+            return None;
+        }
+        let like = |wanted: &[String]| {
+            members.only(|slot| {
+                slot.is_part()
+                    && slot.noun != ["resource"]
+                    && words::overlap(&slot.noun, wanted)
+                    && !slot.noun.iter().any(|word| OTHERS.contains(&word.as_str()) && !wanted.contains(word))
+            })
+        };
+        like(subject).or_else(|| if is_last { like(&kind) } else { None })
+    };
+    let bare = || {
+        if is_last && is_about(operation, &kind) {
+            members.only(|slot| BARE.contains(&slot.key.as_str()))
+        } else {
+            None
+        }
+    };
+    // `StopWorkspaceRequests[].WorkspaceId`: the same name one level down, where it is the only one.
+    let nested = || {
+        members.only_nested(|slot| {
+            slot.is_part()
+                && !slot.noun.is_empty()
+                && (slot.noun == noun
+                    || is_last && (slot.noun == kind || generic && words::overlap(&slot.noun, &kind)))
+        })
+    };
+    of_type().or_else(alike).or_else(nested).or_else(bare)
+}
+
+/// The one required member that holds an ARN and is named like the type, its last placeholder, or the operation's own subject:
+/// `RuleArn` of ModifyRule.
+fn arn_about(kind: &str, open: &[&str], operation: &Operation, members: &Members) -> Option<String> {
+    const OTHERS: [&str; 5] = ["role", "key", "topic", "certificate", "kms"];
+    let kind = words::noun(kind);
+    let last = open.last().map(|name| words::noun(name)).unwrap_or_default();
+    let name = words::split(&operation.name);
+    members.only(|slot| {
+        let noun = &slot.noun;
+        let other = noun.last().is_none_or(|word| OTHERS.contains(&word.as_str()) && !kind.contains(word));
+        slot.holds_arn()
+            && !other
+            && (words::overlap(noun, &kind) || words::overlap(noun, &last) || words::holds(&name, noun))
+    })
 }
 
 /// The member named as the ARN of this type: `topicArn` for a topic.
@@ -264,19 +472,56 @@ pub fn pass_role(
                 || slot.key.ends_with("iamrole")
                 || (slot.key.ends_with("role") && documented))
     };
-    let roles = members.slots.iter().filter(role);
+    let roles = members.slots.iter().filter(role).map(|slot| slot.name.clone());
     roles
-        .map(|slot| ActionUse {
+        .chain(inner_roles(service, operation))
+        .map(|path| ActionUse {
             action: "iam:PassRole".to_owned(),
             access_level: AccessLevel::Write,
             resources: vec![ArnTemplate {
                 template: "arn:${Partition}:iam::${Account}:role/${RoleNameWithPath}".to_owned(),
-                fill: vec![("RoleNameWithPath".to_owned(), slot.name.clone())],
-                arn_member: Some(slot.name.clone()),
+                fill: vec![("RoleNameWithPath".to_owned(), path.clone())],
+                arn_member: Some(path.clone()),
             }],
-            when_member: Some(slot.name.clone()),
+            when_member: Some(path),
+            resource_level: true,
         })
         .collect()
+}
+
+/// Paths to the roles inside structures, lists and maps of the input: `Targets[].RoleArn`.
+fn inner_roles(service: &Service, operation: &Operation) -> Vec<String> {
+    /// Deeper than this no model has a role that a service takes on.
+    const DEEPEST: usize = 5;
+    fn descend(service: &Service, shape: u32, path: &str, above: &mut Vec<u32>, found: &mut Vec<String>) {
+        if above.len() >= DEEPEST || above.contains(&shape) {
+            return;
+        }
+        above.push(shape);
+        match service.shape(shape).map(|shape| &shape.kind) {
+            Some(ShapeKind::Structure { members, .. }) => {
+                for member in members.iter().filter(|member| member.location == Location::Body) {
+                    let inner = if path.is_empty() { member.name.clone() } else { format!("{path}.{}", member.name) };
+                    let key = plain(&member.name);
+                    let text = matches!(service.shape(member.shape).map(|one| &one.kind), Some(ShapeKind::String));
+                    if text && !path.is_empty() && (key.ends_with("rolearn") || key.ends_with("iamrole")) {
+                        found.push(inner);
+                    } else if !text {
+                        descend(service, member.shape, &inner, above, found);
+                    }
+                }
+            }
+            Some(ShapeKind::List { member, .. }) => descend(service, *member, &format!("{path}[]"), above, found),
+            Some(ShapeKind::Map { value, .. }) => descend(service, *value, &format!("{path}{{}}"), above, found),
+            _ => {}
+        }
+        above.pop();
+    }
+    let mut found = Vec::new();
+    if let Some(input) = operation.input {
+        descend(service, input, "", &mut Vec::new(), &mut found);
+    }
+    found
 }
 
 #[cfg(test)]
@@ -288,11 +533,12 @@ mod tests {
             name: (*name).to_owned(),
             wire: (*name).to_owned(),
             key: plain(name),
+            noun: words::noun(name),
             list: *list,
             text: !list,
             required: *required,
         });
-        Members { slots: slots.collect() }
+        Members { slots: slots.collect(), nested: Vec::new(), found_by_name: BTreeSet::new() }
     }
 
     fn operation(name: &str) -> Operation {
@@ -316,7 +562,7 @@ mod tests {
         name: &str,
         slots: &[(&str, bool, bool)],
     ) -> (Vec<(String, String)>, Option<String>) {
-        let found = candidate(key, arn, &operation(name), None, &members(slots));
+        let found = candidate(key, arn, &operation(name), None, &members(slots), false);
         let arn = found.arns.into_iter().next().expect("a template");
         (arn.fill, arn.arn_member)
     }
@@ -345,6 +591,36 @@ mod tests {
         assert_eq!(filled, [("TopicName".to_owned(), "Name".to_owned())]);
         let (filled, _) = fill("topic", "arn:x:${TopicName}", "CreatePlatform", &slots);
         assert!(filled.is_empty());
+    }
+
+    #[test]
+    fn an_id_that_aws_makes_is_not_filled_with_a_name() {
+        let slots = [("Name", false, true)];
+        assert!(fill("flow", "arn:x:flow/${FlowId}", "CreateFlow", &slots).0.is_empty());
+        let (filled, _) = fill("flow", "arn:x:flow/${FlowId}", "DeleteFlow", &slots);
+        assert_eq!(filled, [("FlowId".to_owned(), "Name".to_owned())]);
+        // the id is of the gateway, not of the certificate
+        let slots = [("Id", false, true), ("IotThing", false, true)];
+        assert!(
+            fill("cert", "arn:x:cert/${Certificate}", "AssociateGatewayWithCertificate", &slots).0.is_empty()
+        );
+    }
+
+    #[test]
+    fn a_member_fills_one_placeholder() {
+        let (filled, _) = fill("stack", "arn:x:stack/${StackName}/${Id}", "DeleteStack", &[("StackName", false, true)]);
+        assert_eq!(filled, [("StackName".to_owned(), "StackName".to_owned())]);
+        let (filled, _) = fill("fleet", "arn:x:fleet/${FleetName}:${FleetId}", "StopFleet", &[("FleetId", false, true)]);
+        assert_eq!(filled, [("FleetId".to_owned(), "FleetId".to_owned())]);
+    }
+
+    #[test]
+    fn another_kind_of_the_same_word_is_not_the_thing() {
+        let slots = [("GlobalClusterIdentifier", false, true)];
+        assert!(fill("cluster", "arn:x:cluster:${ClusterName}", "RemoveGlobalCluster", &slots).0.is_empty());
+        let slots = [("DBClusterIdentifier", false, true)];
+        let (filled, _) = fill("cluster", "arn:x:cluster:${DbClusterInstanceName}", "StopDBCluster", &slots);
+        assert_eq!(filled, [("DbClusterInstanceName".to_owned(), "DBClusterIdentifier".to_owned())]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! documentation links to the operation, a few name rules. What is left has no action and is denied by default.
 
 use super::arns::{self, Members};
+use super::newer;
 use super::overlay::{Overlay, ServiceOverlay};
 use super::sources::Sources;
 use durward_catalog::index::PrefixActions;
@@ -22,8 +23,8 @@ pub struct Action {
 struct Prefix {
     /// By lower-case name.
     actions: BTreeMap<String, Action>,
-    /// Resource type to ARN template, by lower-case key.
-    arns: BTreeMap<String, String>,
+    /// Resource type, as the data spell it, and its ARN template, by lower-case key.
+    arns: BTreeMap<String, (String, String)>,
 }
 
 /// What the two packages say about IAM.
@@ -36,8 +37,9 @@ pub struct Authorization {
 }
 
 impl Authorization {
-    pub fn load(sources: &Sources) -> Result<Self, String> {
-        let mut prefixes = BTreeMap::new();
+    /// What the packages say, and the overlay's newer actions beside it.
+    pub fn load(sources: &Sources, overlay: &Overlay) -> Result<Self, String> {
+        let mut prefixes: BTreeMap<String, Prefix> = BTreeMap::new();
         for prefix in sources.iam_prefixes()? {
             let mut entry = Prefix::default();
             for (key, source) in sources.iam("actions", &prefix)?.as_object().into_iter().flatten() {
@@ -47,9 +49,24 @@ impl Authorization {
                 let arn = source["arn"]
                     .as_str()
                     .ok_or_else(|| format!("resource type {prefix} {key} has no ARN"))?;
-                entry.arns.insert(key.to_ascii_lowercase(), arn.to_owned());
+                let spelt = source["key"].as_str().unwrap_or(key).to_owned();
+                entry.arns.insert(key.to_ascii_lowercase(), (spelt, in_account(arn)));
             }
             prefixes.insert(prefix, entry);
+        }
+        for (prefix, names) in &overlay.newer {
+            let entry = prefixes.get_mut(prefix).ok_or_else(|| {
+                format!("overlay.toml: [newer] names the prefix {prefix}, which does not exist")
+            })?;
+            for name in names {
+                let action =
+                    Action { full: format!("{prefix}:{name}"), level: newer::level(name), types: Vec::new() };
+                if entry.actions.insert(name.to_ascii_lowercase(), action).is_some() {
+                    return Err(format!(
+                        "overlay.toml: the packages know {prefix}:{name} by now; take it out of [newer]"
+                    ));
+                }
+            }
         }
         let (links, pass_role) = definition(&sources.definition()?);
         Ok(Self { prefixes, links, pass_role })
@@ -80,6 +97,17 @@ impl Authorization {
     fn has(&self, prefix: &str, name: &str) -> Option<&Action> {
         self.prefixes.get(prefix)?.actions.get(&name.to_ascii_lowercase())
     }
+}
+
+/// The template with `${Account}` as its account, whatever the data call it (`${AccountId}`, `${VpcOwnerAccount}`).
+fn in_account(arn: &str) -> String {
+    let mut parts: Vec<&str> = arn.splitn(6, ':').collect();
+    if let [_, _, _, _, account, _] = parts.as_mut_slice()
+        && account.starts_with("${")
+    {
+        *account = "${Account}";
+    }
+    parts.join(":")
 }
 
 fn action(prefix: &str, source: &Value) -> Result<Action, String> {
@@ -132,14 +160,44 @@ pub fn map(
 ) -> Result<(), String> {
     service.iam_prefix = prefix(service, model, authorization, overlay);
     let reviewed = overlay.service(&service.id);
+    let found_by_name = found_by_name(service, authorization, reviewed);
     let mut mapped = Vec::with_capacity(service.operations.len());
     for operation in &service.operations {
-        mapped.push(uses(service, operation, authorization, reviewed)?);
+        let members = Members::of(service, operation).found_by_name(&found_by_name);
+        mapped.push(uses(service, operation, authorization, reviewed, &members)?);
     }
     for (operation, actions) in service.operations.iter_mut().zip(mapped) {
         operation.actions = actions;
     }
     Ok(())
+}
+
+/// The resource types that an operation which reads, changes or deletes finds by a name.
+fn found_by_name(
+    service: &Service,
+    authorization: &Authorization,
+    reviewed: Option<&ServiceOverlay>,
+) -> BTreeSet<String> {
+    let on_existing = |operation: &&Operation| {
+        ["Get", "Describe", "Delete", "Update", "Stop"].iter().any(|verb| operation.name.starts_with(verb))
+    };
+    let mut found = BTreeSet::new();
+    for operation in service.operations.iter().filter(on_existing) {
+        let members = Members::of(service, operation);
+        for action in actions(service, operation, authorization, reviewed) {
+            let prefix = action.full.split_once(':').map_or("", |pair| pair.0);
+            let arns = authorization.prefixes.get(prefix).map(|entry| &entry.arns);
+            for (kind, arn) in action.types.iter().filter_map(|(name, _)| arns?.get(name)) {
+                let candidate =
+                    arns::candidate(kind, arn, operation, reviewed, &members, action.types.len() == 1);
+                let last = candidate.arns.iter().filter_map(|arn| arn.fill.last());
+                if last.into_iter().any(|(_, path)| arns::ends_in_name(path)) {
+                    found.insert(arns::plain(kind));
+                }
+            }
+        }
+    }
+    found
 }
 
 /// The reviewed prefix, or of the names a service goes by the one that knows most of its operations.
@@ -167,29 +225,30 @@ fn uses(
     operation: &Operation,
     authorization: &Authorization,
     reviewed: Option<&ServiceOverlay>,
+    members: &Members,
 ) -> Result<Vec<ActionUse>, String> {
-    let members = Members::of(service, operation);
     if service.iam_prefix == "apigateway" {
-        return Ok(api_gateway(operation, authorization, &members).into_iter().collect());
+        return Ok(api_gateway(operation, authorization, members).into_iter().collect());
     }
     let mut uses: Vec<ActionUse> = Vec::new();
     for action in actions(service, operation, authorization, reviewed) {
-        uses.extend(action_uses(action, operation, authorization, reviewed, &members));
+        uses.extend(action_uses(action, operation, authorization, reviewed, members));
     }
     let passes = uses.iter().any(|one| authorization.pass_role.contains(&one.action));
-    uses.extend(arns::pass_role(service, operation, &uses, passes, &members));
+    uses.extend(arns::pass_role(service, operation, &uses, passes, members));
     for extra in
         reviewed.into_iter().flat_map(|one| &one.uses).filter(|one| one.operations.contains(&operation.name))
     {
         let action =
             authorization.action(&extra.action).ok_or_else(|| format!("no action {}", extra.action))?;
         let plain = match &extra.resources {
-            None => action_uses(action, operation, authorization, reviewed, &members),
+            None => action_uses(action, operation, authorization, reviewed, members),
             Some(arns) => vec![ActionUse {
                 action: action.full.clone(),
                 access_level: action.level,
-                resources: arns.iter().map(|arn| arns::explicit(arn, &members)).collect(),
+                resources: arns.iter().map(|arn| arns::explicit(arn, members)).collect(),
                 when_member: None,
+                resource_level: !action.types.is_empty(),
             }],
         };
         if extra.when.is_empty() {
@@ -282,12 +341,15 @@ fn action_uses(
         access_level: action.level,
         resources,
         when_member,
+        resource_level: !action.types.is_empty(),
     };
+    let alone = action.types.len() == 1;
     let candidates: Vec<(arns::Candidate, bool)> = action
         .types
         .iter()
         .filter_map(|(name, required)| {
-            Some((arns::candidate(name, arns_of(name)?, operation, reviewed, members), *required))
+            let (kind, arn) = arns_of(name)?;
+            Some((arns::candidate(kind, arn, operation, reviewed, members, alone), *required))
         })
         .collect();
     if candidates.iter().any(|(_, required)| *required) {
@@ -313,6 +375,10 @@ fn action_uses(
     let (named, rest): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|(candidate, _)| candidate.filled);
     if !named.is_empty() {
         return vec![one(named.into_iter().flat_map(|(candidate, _)| candidate.arns).collect(), None)];
+    }
+    if rest.iter().any(|(candidate, _)| candidate.partly) {
+        let partly = rest.into_iter().filter(|(candidate, _)| candidate.partly);
+        return vec![one(partly.flat_map(|(candidate, _)| candidate.arns).collect(), None)];
     }
     let by_arn = rest.iter().find_map(|(candidate, _)| candidate.generic_member().map(str::to_owned));
     vec![one(by_arn.map(arns::whole).into_iter().collect(), None)]
@@ -340,5 +406,6 @@ fn api_gateway(operation: &Operation, authorization: &Authorization, members: &M
         access_level: action.level,
         resources: vec![ArnTemplate { template, fill, arn_member: None }],
         when_member: None,
+        resource_level: true,
     })
 }

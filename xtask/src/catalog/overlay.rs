@@ -16,6 +16,8 @@ pub struct Overlay {
     protocols: BTreeMap<String, Vec<String>>,
     /// Service id to `Structure.Member` that the models do not mark sensitive; service `*` counts for all.
     sensitive: BTreeMap<String, Vec<String>>,
+    /// IAM prefix to operations that are newer than the authorization data: actions of the same name.
+    pub newer: BTreeMap<String, Vec<String>>,
     pub traits: TraitRules,
     pub endpoints: BTreeMap<String, String>,
     service: BTreeMap<String, ServiceOverlay>,
@@ -158,6 +160,14 @@ impl Overlay {
             for name in overlay.operations.keys().chain(of_uses).chain(of_resources) {
                 if by_id.get(id.as_str()).is_none_or(|service| service.operation(name).is_none()) {
                     unknown.push(format!("operation {id}:{name}"));
+                }
+            }
+        }
+        for (prefix, names) in &self.newer {
+            for name in names {
+                let mut of_prefix = services.iter().filter(|service| service.iam_prefix == *prefix);
+                if !of_prefix.any(|service| service.operation(name).is_some()) {
+                    unknown.push(format!("newer operation {prefix}:{name}"));
                 }
             }
         }

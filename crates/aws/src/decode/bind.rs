@@ -2,10 +2,10 @@
 //! under a name that resembles a member's is refused; what the model does not know is kept.
 
 use super::recognise::Recognised;
-use super::rest::starts_ignoring_case;
+use super::rest::{is_search_form, starts_ignoring_case};
 use super::shape::{self, insert, refuse_lookalike, scalar, wire_name};
 use super::text::{header, malformed, query_pairs, quote};
-use super::{Head, Read, parse_json, parse_xml};
+use super::{Head, Read, parse_json, parse_query, parse_xml};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use durward_catalog::{Location, Member, Operation as Model, Protocol, Service, ShapeId, ShapeKind};
 use durward_core::Refusal;
@@ -17,6 +17,7 @@ pub(super) fn read(
     op: &Model,
     head: &Head<'_>,
     recognised: &Recognised,
+    labels: &[(String, String)],
     body: &[u8],
 ) -> Result<Read, Refusal> {
     let input = op.input.and_then(|input| service.shape(input)).map(|shape| &shape.kind);
@@ -27,7 +28,7 @@ pub(super) fn read(
     };
     let mut read = Read::default();
     let out = &mut read.parameters;
-    for (name, value) in &recognised.labels {
+    for (name, value) in labels {
         let value = match members
             .iter()
             .find(|member| member.name == *name)
@@ -39,10 +40,18 @@ pub(super) fn read(
         insert(out, name, value)?;
     }
     let mut query = query_pairs(head.query)?;
+    let form = is_search_form(service, op, head);
+    if form {
+        // The one rest operation that SDKs send as a form: the body is the query.
+        let form = parse_query::parse_body(body)?.into_iter();
+        query.extend(form.map(|(key, value)| (key.into_owned(), value.into_owned())));
+    }
     let hoisted = hoisted_headers(service, &mut query)?;
     bind_query(service, op, members, query, out)?;
     bind_headers(service, members, head, &hoisted, out)?;
-    if recognised.body_use() == super::BodyUse::Streamed {
+    if form {
+        // Read with the query.
+    } else if recognised.body_use() == super::BodyUse::Streamed {
         read.uninspected.push("body".to_owned());
     } else {
         let bound = bind_body(service, op, members, payload.as_deref(), recognised.protocol(), body)?;
@@ -50,7 +59,9 @@ pub(super) fn read(
             insert(out, &name, value)?;
         }
     }
-    read.sensitive = shape::sensitive(service, op.input, &read.parameters);
+    let marked = shape::mark(service, op.input, &read.parameters);
+    read.sensitive = marked.sensitive;
+    read.uninspected.extend(marked.unknown);
     Ok(read)
 }
 
@@ -91,6 +102,10 @@ fn bind_query(
     });
     let mut literals_seen = Vec::new();
     for (key, value) in query {
+        // The operation's name, which the JavaScript SDK adds; the router has held it to the operation.
+        if service.id == "s3" && key == "x-id" {
+            continue;
+        }
         let member =
             members.iter().find(|member| member.location == Location::Query && wire_name(member) == key);
         if op.query.iter().any(|(literal, _)| *literal == key) && member.is_none() {

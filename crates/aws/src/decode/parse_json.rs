@@ -9,7 +9,9 @@ use std::fmt;
 
 /// Reads one JSON value.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, Refusal> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    // Checked once as a whole, so that no text in it has to be.
+    let text = std::str::from_utf8(bytes).map_err(|_| malformed("the body is not valid utf-8"))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Strict { depth: 0 }
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))

@@ -2,34 +2,33 @@
 //! in two ways and text that also has parts are refused.
 
 use super::shape::{insert, refuse_lookalike, scalar, wire_name};
-use super::text::{malformed, pairs, quote};
+use super::text::{Pair, malformed, pairs, quote};
 use durward_catalog::{Location, Member, Service, ShapeId, ShapeKind};
 use durward_core::{Refusal, limits};
 use serde_json::{Map, Value};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// One dotted level of a form.
 #[derive(Debug, Default)]
-pub(super) struct Node {
-    text: Option<String>,
-    parts: BTreeMap<String, Node>,
+pub(super) struct Node<'a> {
+    text: Option<&'a str>,
+    parts: BTreeMap<&'a str, Node<'a>>,
 }
 
 /// A form body as pairs.
-pub(super) fn parse_body(bytes: &[u8]) -> Result<Vec<(String, String)>, Refusal> {
+pub(super) fn parse_body(bytes: &[u8]) -> Result<Vec<Pair<'_>>, Refusal> {
     let text = std::str::from_utf8(bytes).map_err(|_| malformed("the form body is not valid utf-8"))?;
     pairs(text, true)
 }
 
 /// Takes the one value of `name` out of the pairs.
-pub(super) fn take(pairs: &mut Vec<(String, String)>, name: &str) -> Result<Option<String>, Refusal> {
+pub(super) fn take(pairs: &mut Vec<Pair<'_>>, name: &str) -> Result<Option<String>, Refusal> {
     let mut found = None;
     let mut twice = false;
     let mut lookalike = false;
     pairs.retain_mut(|(key, value)| {
         if key == name {
-            twice |= found.replace(std::mem::take(value)).is_some();
+            twice |= found.replace(std::mem::take(value).into_owned()).is_some();
             return false;
         }
         lookalike |= key.eq_ignore_ascii_case(name);
@@ -42,18 +41,18 @@ pub(super) fn take(pairs: &mut Vec<(String, String)>, name: &str) -> Result<Opti
 }
 
 /// The pairs as a tree.
-pub(super) fn tree(pairs: Vec<(String, String)>) -> Result<Node, Refusal> {
+pub(super) fn tree<'a>(pairs: &'a [Pair<'_>]) -> Result<Node<'a>, Refusal> {
     let mut root = Node::default();
     for (key, value) in pairs {
         let mut node = &mut root;
         for (depth, part) in key.split('.').enumerate() {
             if part.is_empty() || depth >= limits::DEPTH {
-                return Err(malformed(format!("the parameter name `{}` is malformed", quote(&key))));
+                return Err(malformed(format!("the parameter name `{}` is malformed", quote(key))));
             }
-            node = node.parts.entry(part.to_owned()).or_default();
+            node = node.parts.entry(part).or_default();
         }
         if node.text.replace(value).is_some() {
-            return Err(malformed(format!("the parameter `{}` is given twice", quote(&key))));
+            return Err(malformed(format!("the parameter `{}` is given twice", quote(key))));
         }
     }
     Ok(root)
@@ -69,37 +68,34 @@ impl Reader<'_> {
     pub(super) fn structure(
         &self,
         members: &[Member],
-        mut node: Node,
+        node: Node<'_>,
     ) -> Result<Map<String, Value>, Refusal> {
         if node.text.as_ref().is_some_and(|text| !text.is_empty()) {
             return Err(malformed("a parameter with parts is sent as plain text"));
         }
         let mut out = Map::new();
-        for member in members.iter().filter(|member| member.location == Location::Body) {
-            let name = self.form_name(member);
-            if let Some(part) = node.parts.remove(name.as_ref()) {
+        for (key, part) in node.parts {
+            let member = members
+                .iter()
+                .find(|member| member.location == Location::Body && self.is_called(member, &key));
+            if let Some(member) = member {
                 let value = self.by_shape(member.shape, member.flattened, part)?;
                 insert(&mut out, &member.name, value)?;
+            } else {
+                refuse_lookalike(members, key)?;
+                insert(&mut out, key, loose(part)?)?;
             }
-        }
-        for (key, part) in node.parts {
-            refuse_lookalike(members, &key)?;
-            insert(&mut out, &key, loose(part)?)?;
         }
         Ok(out)
     }
 
-    /// The name of a member in a form.
-    fn form_name<'m>(&'m self, member: &'m Member) -> Cow<'m, str> {
+    /// Whether `key` is the name of a member in a form.
+    fn is_called(&self, member: &Member, key: &str) -> bool {
         if self.ec2 {
-            if let Some(name) = &member.ec2_name {
-                return Cow::Borrowed(name);
-            }
-            let Some(name) = &member.wire_name else { return Cow::Borrowed(&member.name) };
-            let mut chars = name.chars();
-            return match chars.next() {
-                Some(first) => Cow::Owned(first.to_ascii_uppercase().to_string() + chars.as_str()),
-                None => Cow::Borrowed(&member.name),
+            return match (&member.ec2_name, &member.wire_name) {
+                (Some(name), _) => name == key,
+                (None, Some(wire)) => with_capital(wire, key),
+                (None, None) => member.name == key,
             };
         }
         // A flattened list is written under the name of its items.
@@ -107,12 +103,12 @@ impl Reader<'_> {
             self.service.shape(member.shape).map(|shape| &shape.kind)
             && (*flattened || member.flattened)
         {
-            return Cow::Borrowed(item);
+            return item == key;
         }
-        Cow::Borrowed(wire_name(member))
+        wire_name(member) == key
     }
 
-    fn by_shape(&self, shape: ShapeId, flattened: bool, node: Node) -> Result<Value, Refusal> {
+    fn by_shape(&self, shape: ShapeId, flattened: bool, node: Node<'_>) -> Result<Value, Refusal> {
         let Some(shape) = self.service.shape(shape) else { return loose(node) };
         match &shape.kind {
             ShapeKind::Structure { members, .. } => self.structure(members, node).map(Value::Object),
@@ -125,14 +121,14 @@ impl Reader<'_> {
                 node,
             ),
             kind => match node {
-                Node { text: Some(text), parts } if parts.is_empty() => scalar(kind, text),
+                Node { text: Some(text), parts } if parts.is_empty() => scalar(kind, text.to_owned()),
                 _ => Err(malformed("a plain parameter is sent with parts")),
             },
         }
     }
 
     /// `.1`, `.member.1` or `.<item>.1`: services take several spellings, but only one at a time may be used.
-    fn list(&self, member: ShapeId, item_name: Option<&str>, node: Node) -> Result<Value, Refusal> {
+    fn list(&self, member: ShapeId, item_name: Option<&str>, node: Node<'_>) -> Result<Value, Refusal> {
         let node = if node.parts.len() == 1 {
             let Node { text, mut parts } = node;
             let wrapped = parts.remove("member").or_else(|| item_name.and_then(|name| parts.remove(name)));
@@ -158,7 +154,7 @@ impl Reader<'_> {
         key_name: &str,
         value_name: &str,
         flattened: bool,
-        mut node: Node,
+        mut node: Node<'_>,
     ) -> Result<Value, Refusal> {
         if !flattened && let Some(entries) = node.parts.remove("entry") {
             if !node.parts.is_empty() || node.text.is_some() {
@@ -169,7 +165,7 @@ impl Reader<'_> {
         let mut out = Map::new();
         for mut entry in numbered(node)?.into_values() {
             let key = match entry.parts.remove(key_name) {
-                Some(Node { text: Some(text), parts }) if parts.is_empty() => text,
+                Some(Node { text: Some(text), parts }) if parts.is_empty() => text.to_owned(),
                 _ => return Err(malformed("an entry of a map has no key")),
             };
             let item = match entry.parts.remove(value_name) {
@@ -185,8 +181,14 @@ impl Reader<'_> {
     }
 }
 
+/// Whether `key` is `name` with its first letter in upper case.
+fn with_capital(name: &str, key: &str) -> bool {
+    let (Some(first), Some(own)) = (name.chars().next(), key.chars().next()) else { return false };
+    own == first.to_ascii_uppercase() && name.get(first.len_utf8()..) == key.get(own.len_utf8()..)
+}
+
 /// The parts of a list in the order of their numbers. `Name=` is how an empty list is sent.
-fn numbered(node: Node) -> Result<BTreeMap<u32, Node>, Refusal> {
+fn numbered(node: Node<'_>) -> Result<BTreeMap<u32, Node<'_>>, Refusal> {
     let Node { text, parts } = node;
     if text.is_some_and(|text| !text.is_empty() || !parts.is_empty()) {
         return Err(malformed("a list is sent as plain text"));
@@ -197,20 +199,28 @@ fn numbered(node: Node) -> Result<BTreeMap<u32, Node>, Refusal> {
             .parse::<u32>()
             .ok()
             .filter(|number| number.to_string() == key)
-            .ok_or_else(|| malformed(format!("`{}` is not the number of a list item", quote(&key))))?;
+            .ok_or_else(|| malformed(format!("`{}` is not the number of a list item", quote(key))))?;
         out.insert(number, item);
     }
     Ok(out)
 }
 
+/// The parameters of an operation that no model knows.
+pub(super) fn loose_parameters(node: Node<'_>) -> Result<Map<String, Value>, Refusal> {
+    match loose(node)? {
+        Value::Object(map) => Ok(map),
+        _ => Ok(Map::new()),
+    }
+}
+
 /// A parameter the model does not know.
-fn loose(node: Node) -> Result<Value, Refusal> {
+fn loose(node: Node<'_>) -> Result<Value, Refusal> {
     match (node.text, node.parts.is_empty()) {
-        (Some(text), true) => Ok(Value::String(text)),
+        (Some(text), true) => Ok(Value::String(text.to_owned())),
         (None, _) => node
             .parts
             .into_iter()
-            .map(|(key, part)| Ok((key, loose(part)?)))
+            .map(|(key, part)| Ok((key.to_owned(), loose(part)?)))
             .collect::<Result<_, Refusal>>()
             .map(Value::Object),
         (Some(_), false) => Err(malformed("a parameter is given both as text and with parts")),
@@ -225,21 +235,21 @@ mod tests {
     #[test]
     fn refuses_names_given_twice_or_malformed() {
         for bad in ["a=1&a=2", "a.b=1&a.b=2", "=1", "a..b=1", "a%2Eb=1&a.b=2", ".a=1"] {
-            let outcome = parse_body(bad.as_bytes()).and_then(tree);
+            let outcome = parse_body(bad.as_bytes()).and_then(|pairs| tree(&pairs).map(drop));
             assert!(outcome.is_err(), "{bad}");
         }
-        assert!(tree(vec![("a.".repeat(70) + "a", String::new())]).is_err());
+        assert!(tree(&[(("a.".repeat(70) + "a").into(), "".into())]).is_err());
     }
 
     proptest! {
         #[test]
         fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _outcome = parse_body(&bytes).and_then(tree).and_then(loose);
+            let _outcome = parse_body(&bytes).and_then(|pairs| tree(&pairs).and_then(loose));
         }
 
         #[test]
         fn never_panics_on_dotted_names(text in "[a-c.1=&%+]{0,60}") {
-            let _outcome = parse_body(text.as_bytes()).and_then(tree).and_then(loose);
+            let _outcome = parse_body(text.as_bytes()).and_then(|pairs| tree(&pairs).and_then(loose));
         }
     }
 }

@@ -1,12 +1,23 @@
 //! Which operation a head asks for. The service comes from the verified scope; target, content type, path and query must
 //! agree with it. Exactly one operation is found, or the request is refused.
 
+use super::shape::wire_name;
 use super::text::{announces_body, header, malformed, media_type, query_pairs, quote, unknown};
+use super::ties::{Tied, settle};
 use super::{Head, Scope, rest};
 use durward_catalog::{Location, Operation as Model, Protocol, Service, ShapeKind};
-use durward_core::{AccessLevel, Refusal};
-use std::collections::BTreeSet;
+use durward_core::Refusal;
 use std::sync::Arc;
+
+/// The position of an operation that is newer than the catalog: none.
+pub const NO_OPERATION: usize = usize::MAX;
+
+/// Whether a text can be the name of an operation.
+pub(super) fn is_operation_name(name: &str) -> bool {
+    name.len() <= 128
+        && name.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
 
 /// What the decision needs of the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,17 +30,33 @@ pub enum BodyUse {
     Streamed,
 }
 
+/// One operation that a head may ask for.
+#[derive(Debug, Clone)]
+pub(super) struct Choice {
+    pub service: Arc<Service>,
+    pub op_index: usize,
+    /// Path labels of the rest protocols by member name, decoded.
+    pub labels: Vec<(String, String)>,
+}
+
+impl Choice {
+    pub(super) fn model(&self) -> Option<&Model> {
+        self.service.operations.get(self.op_index)
+    }
+}
+
 /// What the head of a request says. Of the query protocol only the service; the operation is in the body.
 #[derive(Debug, Clone)]
 pub struct Recognised {
-    /// The service, or all that share its signing name where the body must tell them apart.
-    candidates: Vec<Arc<Service>>,
+    /// The operation; where models describe one wire several times, all that it may be, the first choice first.
+    choices: Tied,
+    /// The services whose forms this may be, when the operation is in the form.
+    forms: Vec<Arc<Service>>,
+    /// The name of an operation that the service has and the catalog has not.
+    newer: Option<String>,
     service: Arc<Service>,
-    op_index: Option<usize>,
     protocol: Protocol,
     body: BodyUse,
-    /// Path labels of the rest protocols by member name, decoded.
-    pub(super) labels: Vec<(String, String)>,
 }
 
 impl Recognised {
@@ -50,19 +77,36 @@ impl Recognised {
 
     /// The operation, where the head names it.
     pub fn operation(&self) -> Option<&Model> {
-        self.service.operations.get(self.op_index?)
+        self.choices.list.first()?.model()
     }
 
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    pub(super) fn op_index(&self) -> Option<usize> {
-        self.op_index
+    pub(super) fn choices(&self) -> &Tied {
+        &self.choices
     }
 
-    pub(super) fn candidates(&self) -> &[Arc<Service>] {
-        &self.candidates
+    /// The name of an operation that is newer than the catalog.
+    pub(super) fn newer(&self) -> Option<&str> {
+        self.newer.as_deref()
+    }
+
+    pub(super) fn forms(&self) -> &[Arc<Service>] {
+        &self.forms
+    }
+
+    fn of(choices: Tied, protocol: Protocol, body: BodyUse) -> Result<Self, Refusal> {
+        let first = choices.list.first().ok_or_else(|| unknown("no operation matches"))?;
+        Ok(Self {
+            service: Arc::clone(&first.service),
+            choices,
+            forms: Vec::new(),
+            newer: None,
+            protocol,
+            body,
+        })
     }
 }
 
@@ -74,6 +118,9 @@ pub fn recognise_among(
 ) -> Result<Recognised, Refusal> {
     if services.is_empty() {
         return Err(unknown(format!("no service signs as `{}`", quote(scope.service))));
+    }
+    if head.bucket_host.is_some() && !services.iter().any(|service| service.id == "s3") {
+        return Err(unknown("the host name has a part in front that only S3 reads; use the plain name"));
     }
     let target = header(head.headers, "x-amz-target")?;
     let smithy = header(head.headers, "smithy-protocol")?;
@@ -87,6 +134,15 @@ pub fn recognise_among(
         (Some(target), None) => json(services, head, target, media.as_deref()),
         (None, None) => by_route(services, scope, head, media.as_deref()),
     }
+}
+
+/// Whether `prefix` is the service's in `X-Amz-Target` or an rpc-v2-cbor path. Of a dotted one
+/// (`com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101`) the newer SDKs send the last part alone.
+fn is_called(service: &Service, prefix: &str) -> bool {
+    service
+        .target_prefix
+        .as_deref()
+        .is_some_and(|own| own == prefix || own.rsplit_once('.').is_some_and(|(_, last)| last == prefix))
 }
 
 fn speaks(service: &Service, protocols: &[Protocol]) -> bool {
@@ -141,35 +197,39 @@ fn by_name(
     accepted: &[Protocol],
     protocol: Protocol,
 ) -> Result<Recognised, Refusal> {
-    let named: Vec<&Arc<Service>> = services
-        .iter()
-        .filter(|service| speaks(service, accepted) && service.target_prefix.as_deref() == Some(prefix))
-        .collect();
+    let named: Vec<&Arc<Service>> =
+        services.iter().filter(|service| speaks(service, accepted) && is_called(service, prefix)).collect();
     if named.is_empty() {
         return Err(unknown(format!(
             "the request names the service `{}` and its signature another; sign it for the service it calls",
             quote(prefix)
         )));
     }
-    let found: Vec<(Arc<Service>, usize)> = named
+    let found: Vec<Choice> = named
         .iter()
         .filter_map(|service| {
-            let at = service.operations.iter().position(|op| op.name == name)?;
-            Some((Arc::clone(service), at))
+            let op_index = service.operation_index(name)?;
+            Some(Choice { service: Arc::clone(service), op_index, labels: Vec::new() })
         })
         .collect();
-    let (service, at) = strictest(found)?.ok_or_else(|| {
-        let id = named.first().map_or("", |service| service.id.as_str());
-        unknown(format!("the operation `{}` of {id} is not in the catalog", quote(name)))
-    })?;
-    Ok(Recognised {
-        candidates: vec![Arc::clone(&service)],
-        service,
-        op_index: Some(at),
-        protocol,
-        body: BodyUse::Whole,
-        labels: Vec::new(),
-    })
+    if let (true, Some(service)) = (found.is_empty(), named.first()) {
+        if !is_operation_name(name) {
+            return Err(unknown(format!(
+                "the operation `{}` of {} is not in the catalog",
+                quote(name),
+                service.id
+            )));
+        }
+        return Ok(Recognised {
+            service: Arc::clone(service),
+            choices: Tied::default(),
+            forms: Vec::new(),
+            newer: Some(name.to_owned()),
+            protocol,
+            body: BodyUse::Whole,
+        });
+    }
+    Recognised::of(settle(found)?, protocol, BodyUse::Whole)
 }
 
 /// Requests without a header that names the operation: query, ec2 and the rest protocols.
@@ -202,11 +262,11 @@ fn by_route(
                 if first.protocols.contains(&Protocol::Ec2) { Protocol::Ec2 } else { Protocol::Query };
             return Ok(Recognised {
                 service: Arc::clone(first),
-                candidates: forms,
-                op_index: None,
+                choices: Tied::default(),
+                forms,
+                newer: None,
                 protocol,
                 body,
-                labels: Vec::new(),
             });
         }
         if rest.is_empty() {
@@ -222,25 +282,18 @@ fn by_route(
     if media == Some("multipart/form-data") && rest.iter().any(|service| service.id == "s3") {
         return Err(unknown("uploads by browser form are not supported; use PutObject"));
     }
-    let found = rest::route(&rest, scope, head)?;
-    let at = found.op_index;
-    let protocol = if found.service.protocols.contains(&Protocol::RestXml) {
-        Protocol::RestXml
-    } else {
-        Protocol::RestJson
+    let mut choices = rest::route(&rest, scope, head)?;
+    let first = choices.list.first().ok_or_else(|| unknown("no operation matches"))?;
+    let (service, op) = (Arc::clone(&first.service), first.op_index);
+    let protocol =
+        if service.protocols.contains(&Protocol::RestXml) { Protocol::RestXml } else { Protocol::RestJson };
+    let body_of = |service: &Service, at: usize| match service.operations.get(at) {
+        Some(op) => rest_body(service, op, head, protocol, media),
+        None => Ok(BodyUse::Whole),
     };
-    let body = match found.service.operations.get(at) {
-        Some(op) => rest_body(&found.service, op, head, protocol, media)?,
-        None => BodyUse::Whole,
-    };
-    Ok(Recognised {
-        candidates: vec![Arc::clone(&found.service)],
-        service: found.service,
-        op_index: Some(at),
-        protocol,
-        body,
-        labels: found.labels,
-    })
+    let body = body_of(&service, op)?;
+    choices.list.retain(|choice| body_of(&choice.service, choice.op_index).is_ok_and(|other| other == body));
+    Recognised::of(choices, protocol, body)
 }
 
 fn forms_body(head: &Head<'_>, is_form: bool) -> Result<BodyUse, Refusal> {
@@ -268,6 +321,10 @@ fn rest_body(
         return Ok(if announces_body(head.headers) { BodyUse::Whole } else { BodyUse::None });
     };
     let payload = payload.as_ref().and_then(|name| members.iter().find(|member| member.name == *name));
+    // Where the caller names the type of its own content, the service does not read the body by it.
+    let chosen = members.iter().any(|member| {
+        member.location == Location::Header && wire_name(member).eq_ignore_ascii_case("content-type")
+    });
     let structured = match payload {
         Some(member) => match service.shape(member.shape).map(|shape| &shape.kind) {
             Some(ShapeKind::Blob { streaming: true } | ShapeKind::EventStream) => {
@@ -279,7 +336,7 @@ fn rest_body(
         None if members.iter().any(|member| member.location == Location::Body) => true,
         None => return Ok(if announces_body(head.headers) { BodyUse::Whole } else { BodyUse::None }),
     };
-    let fits = match (structured, protocol, media) {
+    let fits = match (structured && !chosen, protocol, media) {
         (false, _, _) | (_, _, None) => true,
         (true, Protocol::RestXml, Some(media)) => matches!(media, "application/xml" | "text/xml"),
         (true, _, Some(media)) => media == "application/json",
@@ -293,42 +350,6 @@ fn rest_body(
         )));
     }
     Ok(BodyUse::Whole)
-}
-
-/// One of several operations that the models cannot tell apart: only when all need the same IAM actions, and then the one
-/// with the strictest access level, the most resources and, last, the service named like the signing name.
-pub(super) fn strictest(
-    mut found: Vec<(Arc<Service>, usize)>,
-) -> Result<Option<(Arc<Service>, usize)>, Refusal> {
-    if found.len() < 2 {
-        return Ok(found.pop());
-    }
-    let actions = |entry: &(Arc<Service>, usize)| -> BTreeSet<String> {
-        entry
-            .0
-            .operations
-            .get(entry.1)
-            .into_iter()
-            .flat_map(|op| &op.actions)
-            .map(|use_| use_.action.clone())
-            .collect()
-    };
-    let all: Vec<BTreeSet<String>> = found.iter().map(&actions).collect();
-    let same = all.windows(2).all(|pair| pair.first() == pair.last());
-    if !same {
-        let names: Vec<String> = found
-            .iter()
-            .filter_map(|(service, at)| Some(format!("{}:{}", service.id, service.operations.get(*at)?.name)))
-            .collect();
-        return Err(unknown(format!("the request could be any of {}", names.join(", "))));
-    }
-    found.sort_by_key(|(service, at)| {
-        let op = service.operations.get(*at);
-        let level = op.and_then(|op| op.actions.iter().map(|use_| use_.access_level).max());
-        let resources = op.map_or(0, |op| op.actions.iter().map(|use_| use_.resources.len()).sum::<usize>());
-        (level.unwrap_or(AccessLevel::List), resources, service.id == service.signing_name)
-    });
-    Ok(found.pop())
 }
 
 fn only_post(head: &Head<'_>) -> Result<(), Refusal> {

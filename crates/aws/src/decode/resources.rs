@@ -24,9 +24,9 @@ impl Context<'_> {
         self.parameters.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
-    /// Whether a top-level parameter is there at all.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.parameters.get(name).is_some_and(|value| !value.is_null())
+    /// Whether the parameter that a path leads to is there at all, in any item.
+    pub(super) fn has(&self, path: &str) -> bool {
+        present(self.parameters, path)
     }
 
     /// The items of a top-level list.
@@ -88,12 +88,20 @@ pub(super) fn by_templates(context: &Context<'_>) -> Vec<Demand> {
     out
 }
 
-/// The demands of one action by its templates.
+/// The demands of one action by its templates. A template that the request fills only in part counts where none is whole:
+/// its open parts are `*`.
 pub(super) fn by_template(context: &Context<'_>, use_: &ActionUse, out: &mut Vec<Demand>) {
     let mut arns: Vec<String> = Vec::new();
     let mut complete = true;
-    for template in &use_.resources {
-        complete &= fill(context, template, &mut arns);
+    for open in [Open::Nothing, Open::Star] {
+        for template in &use_.resources {
+            // Items without the member that makes the action needed do not need it.
+            let needless = template.arn_member.is_some() && template.arn_member == use_.when_member;
+            complete &= fill(context, template, open, &mut arns) || needless;
+        }
+        if !arns.is_empty() {
+            break;
+        }
     }
     if arns.is_empty() || !complete || arns.len() > MOST {
         push(out, demand_any(&use_.action, use_.access_level));
@@ -108,8 +116,16 @@ pub(super) fn by_template(context: &Context<'_>, use_: &ActionUse, out: &mut Vec
     }
 }
 
+/// What becomes of a template with a placeholder that the request does not fill.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Open {
+    Nothing,
+    /// The placeholder is `*`, provided that another one is filled.
+    Star,
+}
+
 /// Adds the ARNs of a template. False when a list held items that name nothing.
-fn fill(context: &Context<'_>, template: &ArnTemplate, arns: &mut Vec<String>) -> bool {
+fn fill(context: &Context<'_>, template: &ArnTemplate, open: Open, arns: &mut Vec<String>) -> bool {
     let mut complete = true;
     if let Some(path) = &template.arn_member {
         let found = values(context.parameters, path);
@@ -123,18 +139,28 @@ fn fill(context: &Context<'_>, template: &ArnTemplate, arns: &mut Vec<String>) -
         }
     }
     let mut partial = vec![String::new()];
+    let mut named = 0;
     let mut rest = template.template.as_str();
     while let Some((before, after)) = rest.split_once("${") {
         let Some((name, tail)) = after.split_once('}') else { return complete };
-        let found = match name {
-            "Partition" => Values::one(context.partition),
-            "Region" => Values::one(context.scope.region),
-            "Account" => Values::one(context.scope.account),
-            _ => match template.fill.iter().find(|(placeholder, _)| placeholder == name) {
-                Some((_, path)) => values(context.parameters, path),
-                None => return complete,
-            },
+        let connection = match name {
+            "Partition" => Some(context.partition),
+            "Region" => Some(context.scope.region),
+            "Account" => Some(context.scope.account),
+            _ => None,
         };
+        let mut found = match (connection, template.fill.iter().find(|(placeholder, _)| placeholder == name))
+        {
+            (Some(text), _) => Values::one(text),
+            (None, Some((_, path))) => values(context.parameters, path),
+            (None, None) => Values { texts: Vec::new(), complete: true },
+        };
+        if connection.is_none() {
+            named += usize::from(!found.texts.is_empty());
+        }
+        if found.texts.is_empty() && open == Open::Star {
+            found.texts.push("*".to_owned());
+        }
         if found.texts.is_empty() || partial.len().saturating_mul(found.texts.len()) > MOST {
             return complete && found.complete && found.texts.is_empty();
         }
@@ -152,8 +178,29 @@ fn fill(context: &Context<'_>, template: &ArnTemplate, arns: &mut Vec<String>) -
             .collect();
         rest = tail;
     }
+    if open == Open::Star && named == 0 {
+        return complete;
+    }
     arns.extend(partial.into_iter().map(|start| start + rest));
     complete
+}
+
+/// Whether a path leads to anything.
+fn present(object: &Map<String, Value>, path: &str) -> bool {
+    let (step, rest) = path.split_once('.').unwrap_or((path, ""));
+    let name = step.trim_end_matches("[]").trim_end_matches("{}");
+    let below = |value: &Value| match value {
+        Value::Null => false,
+        _ if rest.is_empty() => true,
+        Value::Object(inner) => present(inner, rest),
+        _ => false,
+    };
+    match object.get(name) {
+        Some(Value::Array(items)) if step.ends_with("[]") => items.iter().any(below),
+        Some(Value::Object(map)) if step.ends_with("{}") => map.values().any(below),
+        Some(value) => below(value),
+        None => false,
+    }
 }
 
 struct Values {

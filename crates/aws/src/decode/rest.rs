@@ -1,21 +1,15 @@
 //! Routing of the rest protocols by method, path template and query literals. S3 is routed more strictly than the others:
 //! a query key that is not the operation's own refuses the request.
 
-use super::recognise::strictest;
+use super::recognise::Choice;
 use super::shape::wire_name;
 use super::text::{decode_percent, malformed, query_pairs, quote, unknown};
+use super::ties::{Tied, settle};
 use super::{Head, Scope};
 use durward_catalog::{Location, Operation as Model, Service};
 use durward_core::Refusal;
 use std::borrow::Cow;
 use std::sync::Arc;
-
-/// A routed request.
-pub(super) struct Route {
-    pub service: Arc<Service>,
-    pub op_index: usize,
-    pub labels: Vec<(String, String)>,
-}
 
 /// How well an operation fits; more is better, compared in this order.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
@@ -24,35 +18,43 @@ struct Fit {
     literal_segments: usize,
     query_literals: usize,
     required: usize,
+    /// The slash at the end is there, or not, as in the template.
+    ends_alike: bool,
 }
 
-struct Candidate<'p> {
+struct Candidate {
     service: Arc<Service>,
     op_index: usize,
-    labels: Vec<(String, &'p str)>,
     fit: Fit,
 }
 
 /// The operation whose template the head fits best.
-pub(super) fn route(services: &[Arc<Service>], scope: &Scope<'_>, head: &Head<'_>) -> Result<Route, Refusal> {
+pub(super) fn route(services: &[Arc<Service>], scope: &Scope<'_>, head: &Head<'_>) -> Result<Tied, Refusal> {
     let query = query_pairs(head.query)?;
-    let control = head.headers.contains_key("x-amz-account-id") && head.path.starts_with("/v20180820/");
+    // s3control's paths could be objects of a bucket `v20180820`: the account header, or the scope, tells them apart.
+    let versioned = head.path.starts_with("/v20180820/");
+    let control =
+        versioned && (scope.service == "s3-outposts" || head.headers.contains_key("x-amz-account-id"));
     let mut candidates = Vec::new();
     let path = full_path(head)?;
     for service in services {
         let is_s3 = service.id == "s3";
-        // s3 and s3control share a signing name; s3control alone has accounts in a header.
         if (is_s3 && control) || (service.id == "s3control" && !control) {
+            let may_be_either = versioned && !control && head.bucket_host.is_none();
+            if service.id == "s3control" && may_be_either {
+                refuse_control_without_account(service, head)?;
+            }
             continue;
         }
         for (op_index, op) in service.operations.iter().enumerate() {
             if !method_fits(service, op, head) {
                 continue;
             }
-            let Some((labels, literal_segments)) = match_path(&op.path, &path) else { continue };
-            if !op.query.iter().all(|literal| has_literal(&query, literal)) {
+            let form = is_search_form(service, op, head);
+            if !form && !op.query.iter().all(|literal| has_literal(&query, literal)) {
                 continue;
             }
+            let Some(literal_segments) = match_path(&op.path, &path, |_, _| {}) else { continue };
             if is_s3 && !s3_fits(scope, service, op, &query) {
                 continue;
             }
@@ -65,8 +67,9 @@ pub(super) fn route(services: &[Arc<Service>], scope: &Scope<'_>, head: &Head<'_
                 literal_segments,
                 query_literals: op.query.len(),
                 required,
+                ends_alike: op.path.ends_with('/') == path.ends_with('/'),
             };
-            candidates.push(Candidate { service: Arc::clone(service), op_index, labels, fit });
+            candidates.push(Candidate { service: Arc::clone(service), op_index, fit });
         }
     }
     choose(services, head, &path, &query, candidates)
@@ -77,8 +80,8 @@ fn choose(
     head: &Head<'_>,
     path: &str,
     query: &[(String, String)],
-    candidates: Vec<Candidate<'_>>,
-) -> Result<Route, Refusal> {
+    candidates: Vec<Candidate>,
+) -> Result<Tied, Refusal> {
     let id = services.first().map_or("", |service| service.id.as_str());
     let best = candidates.iter().map(|candidate| candidate.fit).max().ok_or_else(|| {
         unknown(format!(
@@ -86,16 +89,26 @@ fn choose(
             quote(head.method.as_str())
         ))
     })?;
-    let tied: Vec<(Arc<Service>, usize)> = candidates
-        .iter()
-        .filter(|candidate| candidate.fit == best)
-        .map(|candidate| (Arc::clone(&candidate.service), candidate.op_index))
-        .collect();
-    let (service, op_index) = strictest(tied)?.ok_or_else(|| unknown("no operation matches"))?;
-    let op = service.operations.get(op_index).ok_or_else(|| unknown("no operation matches"))?;
-    refuse_other_selectors(services, op, &service, head, path, query)?;
+    let fitting = candidates.iter().filter(|candidate| candidate.fit == best);
+    let found = fitting
+        .filter_map(|candidate| {
+            let op = candidate.service.operations.get(candidate.op_index)?;
+            let mut raw = Vec::new();
+            match_path(&op.path, path, |label, value| raw.push((label, value)))?;
+            let choice = decode_labels(&candidate.service, op, &raw).map(|labels| Choice {
+                service: Arc::clone(&candidate.service),
+                op_index: candidate.op_index,
+                labels,
+            });
+            Some(choice)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let tied = settle(found)?;
+    let first = tied.list.first().ok_or_else(|| unknown("no operation matches"))?;
+    let op = first.model().ok_or_else(|| unknown("no operation matches"))?;
+    refuse_other_selectors(services, op, &first.service, head, path, query)?;
     if let Some((_, named)) = query.iter().find(|(key, _)| key == "x-id")
-        && service.id == "s3"
+        && first.service.id == "s3"
         && *named != op.name
     {
         return Err(unknown(format!(
@@ -104,13 +117,7 @@ fn choose(
             op.name
         )));
     }
-    let labels = candidates
-        .iter()
-        .find(|candidate| Arc::ptr_eq(&candidate.service, &service) && candidate.op_index == op_index)
-        .map(|candidate| candidate.labels.as_slice())
-        .unwrap_or_default();
-    let labels = decode_labels(&service, op, labels)?;
-    Ok(Route { service, op_index, labels })
+    Ok(tied)
 }
 
 /// A query key that selects another operation on this method and path must be a member of the chosen one.
@@ -135,7 +142,7 @@ fn refuse_other_selectors(
         let selects = services.iter().flat_map(|service| &service.operations).any(|other| {
             other.query.iter().any(|(literal, _)| literal == key)
                 && other.method == head.method.as_str()
-                && match_path(&other.path, path).is_some()
+                && match_path(&other.path, path, |_, _| {}).is_some()
         });
         if selects {
             return Err(unknown(format!(
@@ -161,60 +168,78 @@ fn full_path<'a>(head: &Head<'a>) -> Result<Cow<'a, str>, Refusal> {
 }
 
 fn method_fits(service: &Service, op: &Model, head: &Head<'_>) -> bool {
-    let method = head.method.as_str();
-    // SDKs send this one search as a form by POST (facts/aws.md 1a).
-    op.method == method
-        || (service.id == "cloudsearchdomain"
-            && op.name == "Search"
-            && method == "POST"
-            && op.method == "GET")
+    op.method == head.method.as_str() || is_search_form(service, op, head)
 }
 
-/// Labels and the number of literal segments, when the path fits the template.
-fn match_path<'p>(template: &str, path: &'p str) -> Option<(Vec<(String, &'p str)>, usize)> {
-    let template = template.strip_prefix('/').unwrap_or(template);
+/// The one search that SDKs send as a form by POST, so that it may be long (botocore, `change_get_to_post`).
+pub(super) fn is_search_form(service: &Service, op: &Model, head: &Head<'_>) -> bool {
+    service.id == "cloudsearchdomain" && op.name == "Search" && head.method == http::Method::POST
+}
+
+/// s3control's operations without an account (CreateBucket) are also objects of a bucket named like the version.
+fn refuse_control_without_account(control: &Service, head: &Head<'_>) -> Result<(), Refusal> {
+    let claimed = control.operations.iter().find(|op| {
+        let members = op.input.map_or(&[][..], |input| control.members(input));
+        let account = members.iter().any(|member| member.required && wire_name(member) == "x-amz-account-id");
+        !account && op.method == head.method.as_str() && match_path(&op.path, head.path, |_, _| {}).is_some()
+    });
+    match claimed {
+        Some(op) => Err(unknown(format!(
+            "the request could be s3control:{} or an object of the bucket v20180820",
+            op.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The number of literal segments when the path fits the template; its labels go to `label`.
+fn match_path<'t, 'p>(
+    template: &'t str,
+    path: &'p str,
+    mut label: impl FnMut(&'t str, &'p str),
+) -> Option<usize> {
+    let mut template = template.strip_prefix('/').unwrap_or(template);
     let mut rest = path.strip_prefix('/').unwrap_or(path);
-    let mut labels = Vec::new();
     let mut literals = 0;
-    let mut segments = template.split('/').peekable();
-    while let Some(segment) = segments.next() {
-        if segment.is_empty() && segments.peek().is_none() {
+    loop {
+        let (segment, tail) =
+            template.split_once('/').map_or((template, None), |(one, tail)| (one, Some(tail)));
+        if segment.is_empty() && tail.is_none() {
             // A trailing slash of the template, or the template `/`.
-            return rest.is_empty().then_some((labels, literals));
+            return rest.is_empty().then_some(literals);
         }
-        if let Some(label) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix("+}")) {
-            let mut tail: Vec<&str> = segments.collect();
-            tail.retain(|part| !part.is_empty());
-            let value =
-                if tail.is_empty() { rest } else { rest.strip_suffix(&tail.join("/"))?.strip_suffix('/')? };
-            if value.is_empty() || tail.iter().any(|part| part.contains('{')) {
+        if let Some(name) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix("+}")) {
+            let tail = tail.unwrap_or_default().trim_end_matches('/');
+            if tail.contains('{') {
                 return None;
             }
-            labels.push((label.to_owned(), value));
-            return Some((labels, literals + tail.len()));
+            let value = if tail.is_empty() { rest } else { rest.strip_suffix(tail)?.strip_suffix('/')? };
+            if value.is_empty() {
+                return None;
+            }
+            label(name, value);
+            return Some(literals + if tail.is_empty() { 0 } else { tail.split('/').count() });
         }
         let (value, after) = rest.split_once('/').map_or((rest, None), |(value, after)| (value, Some(after)));
         match segment.split_once('{') {
             None if segment == value => literals += 1,
             None => return None,
             Some((before, inner)) => {
-                let (label, suffix) = inner.split_once('}')?;
+                let (name, suffix) = inner.split_once('}')?;
                 let value = value.strip_prefix(before)?.strip_suffix(suffix)?;
                 if value.is_empty() || suffix.contains('{') {
                     return None;
                 }
-                labels.push((label.to_owned(), value));
+                label(name, value);
             }
         }
-        match (after, segments.peek()) {
-            (Some(after), Some(_)) => rest = after,
+        match (after, tail) {
+            (Some(after), Some(tail)) => (rest, template) = (after, tail),
             // One slash at the end is the same resource.
-            (None | Some(""), None) => return Some((labels, literals)),
-            (None, Some(&"")) => return Some((labels, literals)),
+            (None | Some(""), None) | (None, Some("")) => return Some(literals),
             _ => return None,
         }
     }
-    None
 }
 
 fn has_literal(query: &[(String, String)], literal: &(String, Option<String>)) -> bool {
@@ -279,15 +304,15 @@ fn required_members(
 fn decode_labels(
     service: &Service,
     op: &Model,
-    labels: &[(String, &str)],
+    labels: &[(&str, &str)],
 ) -> Result<Vec<(String, String)>, Refusal> {
     let members = op.input.map_or(&[][..], |input| service.members(input));
     let mut out = Vec::with_capacity(labels.len());
     for (label, raw) in labels {
         let member = members
             .iter()
-            .find(|member| member.location == Location::Uri && wire_name(member) == label)
-            .map_or(label.as_str(), |member| &member.name);
+            .find(|member| member.location == Location::Uri && wire_name(member) == *label)
+            .map_or(*label, |member| &member.name);
         let value = match (service.id.as_str(), member) {
             ("s3", "Bucket") => bucket(raw)?,
             ("s3", _) => {

@@ -46,56 +46,67 @@ pub(super) fn read_object(
         Some(shape) => structure(service, service.members(shape), object)?,
         None => object,
     };
-    let sensitive = sensitive(service, input, &parameters);
-    Ok(Read { parameters, sensitive, uninspected: Vec::new() })
+    let marked = mark(service, input, &parameters);
+    Ok(Read { parameters, sensitive: marked.sensitive, uninspected: marked.unknown, newer: None })
 }
 
 /// An object of the wire to one with model names, by the members of its structure.
 pub(super) fn structure(
     service: &Service,
     members: &[Member],
-    object: Map<String, Value>,
+    mut object: Map<String, Value>,
 ) -> Result<Map<String, Value>, Refusal> {
-    let mut out = Map::new();
-    for (key, value) in object {
-        let found =
-            members.iter().find(|member| member.location == Location::Body && wire_name(member) == key);
-        if let Some(member) = found {
-            let value = by_shape(service, member.shape, value)
-                .map_err(|refusal| refusal.detail(format!("in {}", quote(&member.name))))?;
-            insert(&mut out, &member.name, value)?;
-        } else {
-            refuse_lookalike(members, &key)?;
-            insert(&mut out, &key, value)?;
-        }
-    }
-    Ok(out)
+    rename(service, members, &mut object)?;
+    Ok(object)
 }
 
 /// A JSON or CBOR value by its shape. `null` stays `null`: services read it as absent.
-pub(super) fn by_shape(service: &Service, shape: ShapeId, value: Value) -> Result<Value, Refusal> {
-    let Some(shape) = service.shape(shape) else { return Ok(value) };
-    Ok(match (&shape.kind, value) {
-        (_, Value::Null) => Value::Null,
-        (ShapeKind::Structure { members, .. }, Value::Object(object)) => {
-            Value::Object(structure(service, members, object)?)
+pub(super) fn by_shape(service: &Service, shape: ShapeId, mut value: Value) -> Result<Value, Refusal> {
+    conform(service, shape, &mut value)?;
+    Ok(value)
+}
+
+/// Gives the members of an object their model names, in place: most are called the same on the wire.
+fn rename(service: &Service, members: &[Member], object: &mut Map<String, Value>) -> Result<(), Refusal> {
+    let mut renamed: Vec<(String, &str)> = Vec::new();
+    for (key, value) in object.iter_mut() {
+        let found =
+            members.iter().find(|member| wire_name(member) == key && member.location == Location::Body);
+        if let Some(member) = found {
+            conform(service, member.shape, value)
+                .map_err(|refusal| refusal.detail(format!("in {}", quote(&member.name))))?;
+            if member.wire_name.is_some() {
+                renamed.push((key.clone(), &member.name));
+            }
+        } else {
+            refuse_lookalike(members, key)?;
         }
-        (ShapeKind::List { member, .. }, Value::Array(items)) => Value::Array(
-            items.into_iter().map(|item| by_shape(service, *member, item)).collect::<Result<_, _>>()?,
-        ),
-        (ShapeKind::Map { value: of, .. }, Value::Object(object)) => Value::Object(
-            object
-                .into_iter()
-                .map(|(key, value)| Ok((key, by_shape(service, *of, value)?)))
-                .collect::<Result<_, Refusal>>()?,
-        ),
-        (ShapeKind::Document | ShapeKind::EventStream, value) => value,
+    }
+    let taken: Vec<(&str, Value)> =
+        renamed.iter().filter_map(|(wire, name)| Some((*name, object.remove(wire)?))).collect();
+    for (name, value) in taken {
+        insert(object, name, value)?;
+    }
+    Ok(())
+}
+
+fn conform(service: &Service, shape: ShapeId, value: &mut Value) -> Result<(), Refusal> {
+    let Some(shape) = service.shape(shape) else { return Ok(()) };
+    match (&shape.kind, value) {
+        (_, Value::Null) | (ShapeKind::Document | ShapeKind::EventStream, _) => Ok(()),
+        (ShapeKind::Structure { members, .. }, Value::Object(object)) => rename(service, members, object),
+        (ShapeKind::List { member, .. }, Value::Array(items)) => {
+            items.iter_mut().try_for_each(|item| conform(service, *member, item))
+        }
+        (ShapeKind::Map { value: of, .. }, Value::Object(object)) => {
+            object.values_mut().try_for_each(|item| conform(service, *of, item))
+        }
         (ShapeKind::Structure { .. } | ShapeKind::Map { .. } | ShapeKind::List { .. }, _)
         | (_, Value::Array(_) | Value::Object(_)) => {
-            return Err(malformed("a parameter does not have the type that the service expects"));
+            Err(malformed("a parameter does not have the type that the service expects"))
         }
-        (_, scalar) => scalar,
-    })
+        _ => Ok(()),
+    }
 }
 
 /// Text of a form, an XML element, a header or a path by its shape. Timestamps and blobs stay as sent.
@@ -119,79 +130,87 @@ pub(super) fn scalar(kind: &ShapeKind, text: String) -> Result<Value, Refusal> {
     })
 }
 
-/// JSON Pointers to the values that the models mark sensitive.
-pub(super) fn sensitive(
-    service: &Service,
-    input: Option<ShapeId>,
-    parameters: &Map<String, Value>,
-) -> Vec<String> {
-    let mut out = Vec::new();
-    if let Some(input) = input {
-        let mut path = String::new();
-        mark_members(service, service.members(input), parameters, &mut path, &mut out);
-    }
-    out
+/// What the models say of the values in parameters, as JSON Pointers.
+#[derive(Debug, Default)]
+pub(super) struct Marked {
+    pub sensitive: Vec<String>,
+    /// Names that the model does not know.
+    pub unknown: Vec<String>,
 }
 
-fn mark_members(
-    service: &Service,
-    members: &[Member],
-    object: &Map<String, Value>,
-    path: &mut String,
-    out: &mut Vec<String>,
-) {
-    for (key, value) in object {
-        let Some(member) = members.iter().find(|member| member.name == *key) else { continue };
-        let before = path.len();
-        push_token(path, key);
-        if member.sensitive {
-            if !value.is_null() {
-                out.push(path.clone());
-            }
-        } else {
-            mark(service, member.shape, value, path, out);
-        }
-        path.truncate(before);
-    }
+/// Points at the values that the models mark sensitive, and at those that they do not know.
+pub(super) fn mark(service: &Service, input: Option<ShapeId>, parameters: &Map<String, Value>) -> Marked {
+    let mut walk = Walk { service, path: String::new(), out: Marked::default() };
+    walk.members(input.map_or(&[][..], |input| service.members(input)), parameters);
+    walk.out
 }
 
-fn mark(service: &Service, shape: ShapeId, value: &Value, path: &mut String, out: &mut Vec<String>) {
-    let Some(shape) = service.shape(shape) else { return };
-    if value.is_null() {
-        return;
-    }
-    if shape.sensitive {
-        out.push(path.clone());
-        return;
-    }
-    match (&shape.kind, value) {
-        (ShapeKind::Structure { members, .. }, Value::Object(object)) => {
-            mark_members(service, members, object, path, out);
-        }
-        (ShapeKind::List { member, .. }, Value::Array(items)) if can_hold(service, *member) => {
-            for (index, item) in items.iter().enumerate() {
-                let before = path.len();
-                push_token(path, &index.to_string());
-                mark(service, *member, item, path, out);
-                path.truncate(before);
+struct Walk<'a> {
+    service: &'a Service,
+    path: String,
+    out: Marked,
+}
+
+impl Walk<'_> {
+    fn members(&mut self, members: &[Member], object: &Map<String, Value>) {
+        for (key, value) in object {
+            let member = members.iter().find(|member| member.name == *key);
+            let tells = match member {
+                Some(member) => member.sensitive || can_hold(self.service, member.shape),
+                // The checksum of the body, which the SDKs add to operations whose models do not name it.
+                None => !key.starts_with("x-amz-checksum-"),
+            };
+            if !tells || (member.is_some() && value.is_null()) {
+                continue;
             }
-        }
-        (ShapeKind::Map { key, value: of, .. }, Value::Object(object)) => {
-            // Keys that are sensitive cannot be pointed at: the whole map is.
-            if service.shape(*key).is_some_and(|key| key.sensitive) {
-                out.push(path.clone());
-                return;
+            let before = self.path.len();
+            push_token(&mut self.path, key);
+            match member {
+                Some(member) if member.sensitive => self.out.sensitive.push(self.path.clone()),
+                Some(member) => self.value(member.shape, value),
+                None => self.out.unknown.push(self.path.clone()),
             }
-            if can_hold(service, *of) {
-                for (key, item) in object {
-                    let before = path.len();
-                    push_token(path, key);
-                    mark(service, *of, item, path, out);
-                    path.truncate(before);
+            self.path.truncate(before);
+        }
+    }
+
+    fn value(&mut self, shape: ShapeId, value: &Value) {
+        let service = self.service;
+        let Some(shape) = service.shape(shape) else { return };
+        if value.is_null() {
+            return;
+        }
+        if shape.sensitive {
+            self.out.sensitive.push(self.path.clone());
+            return;
+        }
+        match (&shape.kind, value) {
+            (ShapeKind::Structure { members, .. }, Value::Object(object)) => self.members(members, object),
+            (ShapeKind::List { member, .. }, Value::Array(items)) if can_hold(service, *member) => {
+                for (index, item) in items.iter().enumerate() {
+                    let before = self.path.len();
+                    push_token(&mut self.path, &index.to_string());
+                    self.value(*member, item);
+                    self.path.truncate(before);
                 }
             }
+            (ShapeKind::Map { key, value: of, .. }, Value::Object(object)) => {
+                // Keys that are sensitive cannot be pointed at: the whole map is.
+                if service.shape(*key).is_some_and(|key| key.sensitive) {
+                    self.out.sensitive.push(self.path.clone());
+                    return;
+                }
+                if can_hold(service, *of) {
+                    for (key, item) in object {
+                        let before = self.path.len();
+                        push_token(&mut self.path, key);
+                        self.value(*of, item);
+                        self.path.truncate(before);
+                    }
+                }
+            }
+            _ => {}
         }
-        _ => {}
     }
 }
 
@@ -206,9 +225,20 @@ fn can_hold(service: &Service, shape: ShapeId) -> bool {
     })
 }
 
+/// The JSON Pointer to a top-level name.
+pub(super) fn pointer(name: &str) -> String {
+    let mut path = String::with_capacity(name.len() + 1);
+    push_token(&mut path, name);
+    path
+}
+
 /// Appends one reference token (RFC 6901).
 fn push_token(path: &mut String, token: &str) {
     path.push('/');
+    if !token.contains(['~', '/']) {
+        path.push_str(token);
+        return;
+    }
     for c in token.chars() {
         match c {
             '~' => path.push_str("~0"),

@@ -224,15 +224,6 @@ fn the_scope_selects_the_service() {
 }
 
 #[test]
-fn an_operation_the_catalog_does_not_know_is_refused_by_name() {
-    let refusal = json_call("dynamodb", "DynamoDB_20120810.EatItem", "{}").decode().unwrap_err();
-    assert_eq!(refusal.reason, Reason::UnknownOperation);
-    assert!(refusal.message.contains("EatItem"), "{}", refusal.message);
-    let refusal = form("sts", "Action=Nothing&Version=2011-06-15").decode().unwrap_err();
-    assert_eq!(refusal.reason, Reason::UnknownOperation);
-}
-
-#[test]
 fn refuses_json_requests_that_contradict_themselves() {
     let call = || json_call("dynamodb", "DynamoDB_20120810.GetItem", r#"{"TableName":"t"}"#);
     call().with("x-amz-target", "DynamoDB_20120810.DeleteItem").refused();
@@ -605,3 +596,7 @@ proptest! {
         let _outcome = form.decode();
     }
 }
+
+mod bad_input;
+mod newer;
+mod ties;

@@ -3,6 +3,7 @@
 
 use durward_core::{Reason, Refusal};
 use http::HeaderMap;
+use std::borrow::Cow;
 
 /// Refusal of a request that contradicts itself or its protocol.
 pub(super) fn malformed(message: impl Into<String>) -> Refusal {
@@ -21,8 +22,12 @@ pub(super) fn quote(text: &str) -> String {
 
 /// Percent-decodes; `plus` says whether `+` is a space (forms) or itself (paths).
 pub(super) fn decode_percent(raw: &str, plus: bool) -> Result<String, Refusal> {
+    decode(raw, plus).map(Cow::into_owned)
+}
+
+fn decode(raw: &str, plus: bool) -> Result<Cow<'_, str>, Refusal> {
     if !raw.bytes().any(|byte| byte == b'%' || byte == b'+') {
-        return Ok(raw.to_owned());
+        return Ok(Cow::Borrowed(raw));
     }
     let mut out = Vec::with_capacity(raw.len());
     let mut bytes = raw.bytes();
@@ -40,7 +45,8 @@ pub(super) fn decode_percent(raw: &str, plus: bool) -> Result<String, Refusal> {
             other => out.push(other),
         }
     }
-    String::from_utf8(out).map_err(|_| malformed("percent-encoded text is not valid utf-8"))
+    let text = String::from_utf8(out).map_err(|_| malformed("percent-encoded text is not valid utf-8"))?;
+    Ok(Cow::Owned(text))
 }
 
 fn hex_digit(byte: u8) -> Option<u8> {
@@ -52,8 +58,11 @@ fn hex_digit(byte: u8) -> Option<u8> {
     }
 }
 
+/// A name and its value.
+pub(super) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// The decoded pairs of a query string or form, in order. A key without `=` has an empty value.
-pub(super) fn pairs(raw: &str, plus: bool) -> Result<Vec<(String, String)>, Refusal> {
+pub(super) fn pairs(raw: &str, plus: bool) -> Result<Vec<Pair<'_>>, Refusal> {
     if raw.is_empty() {
         return Ok(Vec::new());
     }
@@ -63,7 +72,7 @@ pub(super) fn pairs(raw: &str, plus: bool) -> Result<Vec<(String, String)>, Refu
             if key.is_empty() {
                 return Err(malformed("a query or form parameter has no name"));
             }
-            Ok((decode_percent(key, plus)?, decode_percent(value, plus)?))
+            Ok((decode(key, plus)?, decode(value, plus)?))
         })
         .collect()
 }
@@ -74,9 +83,8 @@ pub(super) fn query_pairs(raw: &str) -> Result<Vec<(String, String)>, Refusal> {
         // Services disagree on whether it is a space.
         return Err(malformed("the query holds a bare `+`; send %2B or %20"));
     }
-    let mut pairs = pairs(raw, false)?;
-    pairs.retain(|(key, _)| !is_signature_key(key));
-    Ok(pairs)
+    let pairs = pairs(raw, false)?.into_iter().filter(|(key, _)| !is_signature_key(key));
+    Ok(pairs.map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
 }
 
 /// Query keys of a presigned request that are its signature.

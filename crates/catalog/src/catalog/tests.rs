@@ -51,9 +51,11 @@ fn every_frame_unpacks_and_the_manifest_counts_what_is_there() {
 
 #[test]
 fn no_more_operations_are_without_an_action_than_were_reviewed() {
-    // 95.8%: the rest are operations newer than the authorization data, or without IAM actions at all.
-    let without = manifest()["operations_without_action"].as_u64().expect("a number");
-    assert!((1..=850).contains(&without), "{without} operations have no action");
+    // 98 %: the rest take tokens instead of IAM, or are of services that the authorization data do not know yet.
+    let manifest = manifest();
+    let count = |key: &str| manifest[key].as_u64().expect("a number");
+    let (without, all) = (count("operations_without_action"), count("operations"));
+    assert!(without >= 1 && without * 100 <= all * 2, "{without} of {all} operations have no action");
 }
 
 #[test]
@@ -280,6 +282,43 @@ fn passing_a_role_is_an_action_of_its_own() {
     }
     assert!(!actions("sts", "AssumeRole").contains(&"iam:PassRole".to_owned()));
     assert!(!actions("iam", "GetRole").contains(&"iam:PassRole".to_owned()));
+}
+
+#[test]
+fn a_role_inside_the_input_is_passed_when_it_is_there() {
+    let passed = |id, operation| -> Vec<Option<String>> {
+        let uses = uses(id, operation).into_iter().filter(|one| one.action == "iam:PassRole");
+        uses.map(|one| one.when_member).collect()
+    };
+    assert!(passed("events", "PutTargets").contains(&Some("Targets[].RoleArn".to_owned())));
+    assert!(passed("ecs", "RunTask").contains(&Some("overrides.taskRoleArn".to_owned())));
+    assert!(passed("events", "ListTargetsByRule").is_empty());
+}
+
+#[test]
+fn says_whether_the_action_or_only_the_request_lacks_a_resource() {
+    let any = |id, operation| {
+        let uses = uses(id, operation);
+        let first = uses.first().expect("an action");
+        (first.resources.iter().all(|arn| arn.fill.is_empty()), first.resource_level)
+    };
+    assert_eq!(any("sts", "GetCallerIdentity"), (true, false));
+    assert_eq!(any("ec2", "CreateInternetGateway"), (true, true));
+    assert_eq!(any("iam", "GetUser"), (false, true));
+}
+
+#[test]
+fn a_service_is_found_by_the_name_that_its_endpoints_sign_with() {
+    assert_eq!(Catalog::embedded().ids_signing_as("IngestionService"), ["importexport"]);
+}
+
+#[test]
+fn finds_the_operation_a_misspelt_name_meant() {
+    let near = |service: &str, name: &str| Catalog::embedded().nearest_operation(service, name);
+    assert_eq!(near("s3", "DeletObject"), Some(("s3".to_owned(), "DeleteObject".to_owned())));
+    assert_eq!(near("iam", "create-loginprofil"), Some(("iam".to_owned(), "CreateLoginProfile".to_owned())));
+    assert_eq!(near("s3", "Frobnicate"), None);
+    assert_eq!(near("nosuchservice", "DeleteObject"), None);
 }
 
 #[test]

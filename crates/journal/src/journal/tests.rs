@@ -67,6 +67,8 @@ async fn those_who_wait_together_share_one_sync() {
         })
     };
     let first = append(0);
+    // Once for it to append, once for it to press for a sync.
+    tokio::task::yield_now().await;
     tokio::task::yield_now().await;
     disk.until_held();
     let others: Vec<_> = (1..=200).map(append).collect();

@@ -113,6 +113,28 @@ fn the_strictest_demand_decides_an_operation() {
 }
 
 #[test]
+fn an_action_that_would_be_in_itself_is_refused() {
+    let set = set("permit (principal, action, resource);");
+    for action in ["s3:*", "Write"] {
+        let decision = decide(&set, &[], &operation(&[(action, "*")], json!({})));
+        assert_eq!(decision.verdict, Verdict::Deny, "{action}");
+        assert!(decision.reason.contains("could not be put to policy"), "{}", decision.reason);
+    }
+}
+
+#[test]
+fn a_condition_that_is_not_a_truth_value_refuses() {
+    let checked = load::load_unvalidated(
+        &[source("permit (principal, action, resource); @id(\"odd\") forbid (principal, action, resource) when { context.region };")],
+        &Small,
+    )
+    .expect("our own checks do not type conditions");
+    let set = PolicySet::compile("v".to_owned(), checked);
+    let decision = decide(&set, &[], &operation(&[OBJECT], json!({})));
+    assert_eq!((decision.verdict, decision.policies), (Verdict::Deny, vec!["odd".to_owned()]));
+}
+
+#[test]
 fn an_evaluation_error_refuses_and_names_the_policy() {
     let set = set(
         "permit (principal, action == Mcp::Action::\"tools/call\", resource);

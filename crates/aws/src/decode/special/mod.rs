@@ -16,7 +16,8 @@ mod ssm;
 mod sts;
 
 use super::resources::{Context, by_templates, demand_any};
-use durward_core::{AccessLevel, Demand, Refusal};
+use durward_catalog::Service;
+use durward_core::{AccessLevel, Demand, Refusal, Traits};
 
 /// Demands of an operation that a service file treats; `None` leaves it to the templates.
 type Special = fn(&Context<'_>) -> Result<Option<Vec<Demand>>, Refusal>;
@@ -36,6 +37,25 @@ const TABLE: [(&str, Special); 12] = [
     ("sts", sts::demands),
 ];
 
+/// Whether the service has a file here.
+pub(super) fn treats(id: &str) -> bool {
+    TABLE.iter().any(|(known, _)| *known == id)
+}
+
+/// The traits of the request: the operation's, and those that only some parameters give it.
+pub(super) fn traits(context: &Context<'_>, demands: &[Demand]) -> Traits {
+    let mut traits = context.op.traits;
+    traits.escalates |= demands.iter().any(|demand| {
+        demand.access_level == AccessLevel::PermissionsManagement || demand.action == "iam:PassRole"
+    });
+    // The instance runs its user data when it starts next.
+    let user_data = context.service.id == "ec2"
+        && context.op.name == "ModifyInstanceAttribute"
+        && context.has("UserData");
+    traits.indirect |= user_data;
+    traits
+}
+
 /// Everything policy must allow for an operation; never empty.
 pub(super) fn demands(context: &Context<'_>) -> Result<Vec<Demand>, Refusal> {
     let special = TABLE.iter().find(|(id, _)| *id == context.service.id).map(|(_, special)| special);
@@ -45,9 +65,16 @@ pub(super) fn demands(context: &Context<'_>) -> Result<Vec<Demand>, Refusal> {
     };
     let mut demands = treated.unwrap_or_else(|| by_templates(context));
     if demands.is_empty() {
-        // No known action: denied unless a policy names it.
-        let action = format!("{}:*unknown*", context.service.iam_prefix);
-        demands.push(demand_any(&action, AccessLevel::Write));
+        demands.push(unknown(context.service));
     }
     Ok(demands)
 }
+
+/// What an operation demands of which nothing is known: its own action, denied unless a policy names it, at the strictest level.
+pub(super) fn unknown(service: &Service) -> Demand {
+    demand_any(&format!("{}:*unknown*", service.iam_prefix), AccessLevel::PermissionsManagement)
+}
+
+/// An operation of which nothing is known may do anything.
+pub(super) const UNKNOWN: Traits =
+    Traits { irreversible: true, escalates: true, indirect: true, returns_credentials: true };

@@ -1,0 +1,126 @@
+//! Whether parameters that were read are those that the SDK was given. The SDK's own model is the judge: nothing here asks
+//! the catalog what a request means.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::{Rfc2822, Rfc3339};
+
+/// Where the parameters read differ from those meant, `None` where they agree. `uninspected` says that a streamed body was
+/// announced as such; `added` are top-level parameters that the SDK itself adds on the wire.
+/// Another service's model of the same wire (`exact` is false) may spell the case of a name differently.
+pub fn difference(
+    meant: &Value,
+    read: &Value,
+    uninspected: bool,
+    exact: bool,
+    added: &[&str],
+) -> Option<String> {
+    if !exact {
+        return difference(&lower(meant), &lower(read), uninspected, true, added);
+    }
+    if let (Value::Object(meant), Value::Object(read)) = (meant, read)
+        && let Some((extra, _)) = read.iter().find(|(key, value)| {
+            !hollow(value) && !meant.contains_key(*key) && !added.contains(&key.as_str())
+        })
+    {
+        return Some(format!("/{extra} was read and not meant"));
+    }
+    differs(meant, read, uninspected, "")
+}
+
+fn differs(meant: &Value, read: &Value, uninspected: bool, path: &str) -> Option<String> {
+    if let Some((form, value)) = free_form(meant) {
+        let same = match form {
+            "$blob" => read == value,
+            "$time" => seconds(read) == value.as_i64(),
+            "$json" => decoded_json(read).as_ref() == Some(value),
+            "$url" => {
+                let decoded = percent_encoding::percent_decode_str(read.as_str().unwrap_or_default());
+                value.as_str().is_some_and(|value| decoded.decode_utf8_lossy() == value)
+            }
+            _ => false,
+        };
+        return (!same).then(|| format!("{path} is {read} instead of {meant}"));
+    }
+    match (meant, read) {
+        (Value::Object(meant), Value::Object(read)) => {
+            for (key, value) in meant {
+                let below = format!("{path}/{key}");
+                match read.get(key) {
+                    Some(found) => {
+                        if let Some(difference) = differs(value, found, uninspected, &below) {
+                            return Some(difference);
+                        }
+                    }
+                    None if matches!(free_form(value), Some(("$streamed", _))) && uninspected => {}
+                    None if hollow(value) => {}
+                    None => return Some(format!("{below} is missing")),
+                }
+            }
+            let extra = read.keys().find(|key| !path.is_empty() && !meant.contains_key(*key));
+            extra.map(|key| format!("{path}/{key} was read and not meant"))
+        }
+        (Value::Array(meant), Value::Array(read)) => {
+            if meant.iter().all(hollow) && read.iter().all(hollow) {
+                return None;
+            }
+            if meant.len() != read.len() {
+                return Some(format!("{path} has {} items instead of {}", read.len(), meant.len()));
+            }
+            meant
+                .iter()
+                .zip(read)
+                .enumerate()
+                .find_map(|(at, (meant, read))| differs(meant, read, uninspected, &format!("{path}/{at}")))
+        }
+        (Value::Number(meant), Value::Number(read)) if meant.as_f64() == read.as_f64() => None,
+        (meant, read) if meant == read || (hollow(meant) && hollow(read)) => None,
+        _ => Some(format!("{path} is {read} instead of {meant}")),
+    }
+}
+
+/// With all names in lower case.
+fn lower(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            Value::Object(map.iter().map(|(key, value)| (key.to_ascii_lowercase(), lower(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(lower).collect()),
+        other => other.clone(),
+    }
+}
+
+/// A value whose wire form is free, by the one key that says so.
+fn free_form(value: &Value) -> Option<(&str, &Value)> {
+    let object = value.as_object().filter(|object| object.len() == 1)?;
+    let (key, value) = object.iter().next()?;
+    ["$time", "$blob", "$json", "$url", "$streamed"].contains(&key.as_str()).then_some((key.as_str(), value))
+}
+
+/// Seconds since the epoch of a timestamp in any of its wire forms.
+fn seconds(value: &Value) -> Option<i64> {
+    if let Some(number) = value.as_f64() {
+        return Some(number as i64);
+    }
+    let text = value.as_str()?;
+    let dated = OffsetDateTime::parse(text, &Rfc3339).or_else(|_| OffsetDateTime::parse(text, &Rfc2822));
+    dated
+        .map(OffsetDateTime::unix_timestamp)
+        .ok()
+        .or_else(|| text.parse::<f64>().ok().map(|number| number as i64))
+}
+
+fn decoded_json(value: &Value) -> Option<Value> {
+    serde_json::from_slice(&STANDARD.decode(value.as_str()?).ok()?).ok()
+}
+
+/// Nothing but empty structures and lists, which forms and XML cannot write.
+fn hollow(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.values().all(hollow),
+        Value::Array(items) => items.iter().all(hollow),
+        Value::Null => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,251 @@
+//! JSON read so that every reader agrees: UTF-8, no member twice, bounded nesting, nothing after the value.
+//!
+//! [`strict`] makes a tree of a message from a caller; [`Members`] takes one object of an answer apart and leaves the
+//! bytes of every member as they are.
+
+use durward_core::limits::DEPTH;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Number, Value};
+use std::collections::HashSet;
+use std::fmt;
+
+/// Reads one value; the error says what is wrong, never what was read.
+pub(crate) fn strict(body: &[u8]) -> Result<Value, &'static str> {
+    let text = std::str::from_utf8(body).map_err(|_error| "the body is not UTF-8")?;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let mut twice = false;
+    let mut deep = false;
+    let value = Strict { depth: 0, twice: &mut twice, deep: &mut deep }.deserialize(&mut reader);
+    if twice {
+        return Err("a member is given twice in one object");
+    }
+    if deep {
+        return Err("the body nests deeper than 64 levels");
+    }
+    let value = value.map_err(|_error| "the body is not JSON")?;
+    reader.end().map_err(|_error| "something follows the JSON value")?;
+    Ok(value)
+}
+
+struct Strict<'s> {
+    depth: usize,
+    twice: &'s mut bool,
+    deep: &'s mut bool,
+}
+
+impl Strict<'_> {
+    fn deeper(&mut self) -> Option<Strict<'_>> {
+        let depth = self.depth + 1;
+        if depth > DEPTH {
+            *self.deep = true;
+            return None;
+        }
+        Some(Strict { depth, twice: self.twice, deep: self.deep })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a number"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = {
+            let seed = self.deeper().ok_or_else(|| A::Error::custom("too deep"))?;
+            items.next_element_seed(seed)?
+        } {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            if map.contains_key(&name) {
+                *self.twice = true;
+                return Err(A::Error::custom("twice"));
+            }
+            let seed = self.deeper().ok_or_else(|| A::Error::custom("too deep"))?;
+            map.insert(name, members.next_value_seed(seed)?);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+/// A name as a reader sees it that takes no heed of case, like Go's.
+pub(crate) fn folded(name: &str) -> String {
+    name.to_uppercase().to_lowercase()
+}
+
+/// Whether two names of an object differ in their case only.
+pub(crate) fn has_lookalikes<'n>(names: impl Iterator<Item = &'n String>) -> bool {
+    let mut seen = HashSet::new();
+    names.into_iter().any(|name| !seen.insert(folded(name)))
+}
+
+/// One JSON object: its members in their order, the values as they were written.
+#[derive(Debug)]
+pub(crate) struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> Members<'a> {
+    /// `None`: not an object, or one in which a name stands twice, in whatever case.
+    pub fn read(text: &'a str) -> Option<Self> {
+        let members: Self = serde_json::from_str::<MembersSeed<'a>>(text).ok()?.0;
+        (!has_lookalikes(members.0.iter().map(|(name, _value)| name))).then_some(members)
+    }
+
+    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(own, _value)| own == name).map(|(_name, value)| *value)
+    }
+
+    /// The value of a member that is a string.
+    pub fn text(&self, name: &str) -> Option<String> {
+        serde_json::from_str(self.get(name)?.get()).ok()
+    }
+
+    /// The object again, with the values of some members replaced.
+    pub fn write(&self, replaced: &[(&str, &str)]) -> String {
+        let mut out = String::from("{");
+        for (index, (name, value)) in self.0.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            out.push_str(&Value::String(name.clone()).to_string());
+            out.push(':');
+            let other = replaced.iter().find(|(own, _text)| own == name);
+            out.push_str(other.map_or(value.get(), |(_name, text)| text));
+        }
+        out.push('}');
+        out
+    }
+}
+
+struct MembersSeed<'a>(Members<'a>);
+
+impl<'de: 'a, 'a> serde::Deserialize<'de> for MembersSeed<'a> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Read;
+
+        impl<'de> Visitor<'de> for Read {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+                let mut list = Vec::new();
+                while let Some(member) = members.next_entry::<String, &'de RawValue>()? {
+                    list.push(member);
+                }
+                Ok(list)
+            }
+        }
+
+        reader.deserialize_map(Read).map(|list| Self(Members(list)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn refuses_what_readers_disagree_about() {
+        for (body, why) in [
+            (&br#"{"a":1,"a":2}"#[..], "twice"),
+            (br#"{"a":{"b":1,"\u0062":2}}"#, "twice"),
+            (br#"[{"x":[{"y":1,"y":1}]}]"#, "twice"),
+            (b"{\"a\":\"\xff\"}", "UTF-8"),
+            (b"{} {}", "follows"),
+            (b"{}\0", "follows"),
+            (b"\xef\xbb\xbf{}", "not JSON"),
+            (br#"{"a":"\ud800"}"#, "not JSON"),
+            (br#"{"a":01}"#, "not JSON"),
+            (br#"{"a":1e999}"#, "not JSON"),
+            (br#"{"a":NaN}"#, "not JSON"),
+            (b"{'a':1}", "not JSON"),
+            (b"{\"a\":\"\n\"}", "not JSON"),
+            (b"{\"a\":1,}", "not JSON"),
+            (b"", "not JSON"),
+        ] {
+            let error = strict(body).unwrap_err();
+            assert!(error.contains(why), "{}: {error}", String::from_utf8_lossy(body));
+        }
+        let nested = |levels: usize| [b"[".repeat(levels), b"]".repeat(levels)].concat();
+        assert!(strict(&nested(DEPTH)).is_ok());
+        assert!(strict(&nested(DEPTH + 1)).unwrap_err().contains("64"));
+        assert!(strict(&nested(1_000_000)).unwrap_err().contains("64"));
+    }
+
+    #[test]
+    fn an_object_comes_out_as_it_went_in() {
+        let text = r#"{"z":1.0,"a":{"y": [1e3 ],"b":"\/"},"tools":[],"é":null}"#;
+        let members = Members::read(text).unwrap();
+        assert_eq!(members.write(&[]), text);
+        assert_eq!(members.write(&[("tools", "[7]")]), text.replace("[]", "[7]"));
+        for twice in
+            [r#"{"a":1,"a":2}"#, r#"{"a":1,"A":2}"#, "{\"sk\":1,\"\u{17f}\u{212a}\":2}", "[]", "{", "{}x"]
+        {
+            assert!(Members::read(twice).is_none(), "{twice}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_serde_reads(texts in proptest::collection::btree_map(".*", ".*", 0..5), number: i64) {
+            let value = json!({ "texts": texts, "list": [number, null, true, 0.5] });
+            prop_assert_eq!(strict(value.to_string().as_bytes()), Ok(value));
+        }
+
+        #[test]
+        fn never_panics(body: Vec<u8>) {
+            if let Ok(value) = strict(&body) {
+                prop_assert_eq!(serde_json::from_slice::<Value>(&body).ok(), Some(value));
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What is left of a policy to evaluate once its scope is known to match.
+//!
+//! The expressions are Cedar's own, without their places in the source: the evaluator copies the place of every part it visits,
+//! and all places of a file share one counter, which threads would fight over.
+
+use crate::index::Placed;
+use cedar_policy_core::ast::{Expr, ExprKind, Policy};
+
+/// None: the scope is all there is.
+pub(crate) fn condition(policy: &Policy, placed: Placed) -> Option<Expr> {
+    let whole = match placed {
+        Placed::Exactly => policy.non_scope_constraints()?.clone(),
+        Placed::Roughly => policy.condition(),
+    };
+    let placeless = without_places(&whole);
+    // Equality of expressions does not look at places: nothing else may have changed.
+    Some(if placeless == whole { placeless } else { whole })
+}
+
+fn without_places(expression: &Expr) -> Expr {
+    match expression.expr_kind() {
+        ExprKind::Lit(literal) => Expr::val(literal.clone()),
+        ExprKind::Var(variable) => Expr::var(*variable),
+        ExprKind::If { test_expr, then_expr, else_expr } => {
+            Expr::ite(without_places(test_expr), without_places(then_expr), without_places(else_expr))
+        }
+        ExprKind::And { left, right } => Expr::and(without_places(left), without_places(right)),
+        ExprKind::Or { left, right } => Expr::or(without_places(left), without_places(right)),
+        ExprKind::UnaryApp { op, arg } => Expr::unary_app(*op, without_places(arg)),
+        ExprKind::BinaryApp { op, arg1, arg2 } => {
+            Expr::binary_app(*op, without_places(arg1), without_places(arg2))
+        }
+        ExprKind::ExtensionFunctionApp { fn_name, args } => {
+            Expr::call_extension_fn(fn_name.clone(), args.iter().map(without_places).collect())
+        }
+        ExprKind::GetAttr { expr, attr } => Expr::get_attr(without_places(expr), attr.clone()),
+        ExprKind::HasAttr { expr, attr } => Expr::has_attr(without_places(expr), attr.clone()),
+        ExprKind::ExtHasAttr { expr, attrs } => Expr::extended_has_attr(without_places(expr), attrs.clone()),
+        ExprKind::Like { expr, pattern } => Expr::like(without_places(expr), pattern.clone()),
+        ExprKind::Is { expr, entity_type } => Expr::is_entity_type(without_places(expr), entity_type.clone()),
+        ExprKind::Set(items) => Expr::set(items.iter().map(without_places)),
+        ExprKind::Record(fields) => {
+            let fields = fields.iter().map(|(name, field)| (name.clone(), without_places(field)));
+            Expr::record(fields).unwrap_or_else(|_error| expression.clone())
+        }
+        ExprKind::Slot(_) | ExprKind::Unknown(_) => expression.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_every_part_and_no_place() {
+        let text = "permit (principal is Caller in Group::\"g\", action in [Action::\"a\", Action::\"b\"], resource) \
+                    when { if context.a then !context.b else -context.n * 2 + 1 - context.m <= 7 } \
+                    when { context has a.b && context.s like \"x*\" || resource has t && [1, 2].contains(context.n) } \
+                    when { {a: principal, b: [\"x\"]}.b.containsAll(context.l) && resource is Aws::Resource } \
+                    unless { ip(\"10.0.0.1\").isInRange(ip(\"10.0.0.0/8\")) && context[\"x y\"] != Group::\"g\" } \
+                    unless { resource.hasTag(\"a\") && resource.getTag(\"a\") == \"b\" || context.l.isEmpty() };";
+        let policy = cedar_policy::Policy::parse(None, text).expect("the test's policy parses");
+        let policy: &Policy = policy.as_ref();
+        for placed in [Placed::Exactly, Placed::Roughly] {
+            let kept = condition(policy, placed).expect("it has conditions");
+            let whole = match placed {
+                Placed::Exactly => policy.non_scope_constraints().expect("it has conditions").clone(),
+                Placed::Roughly => policy.condition(),
+            };
+            assert_eq!(kept, whole);
+            assert!(whole.subexpressions().any(|part| part.source_loc().is_some()));
+            assert!(kept.subexpressions().all(|part| part.source_loc().is_none()));
+        }
+    }
+}

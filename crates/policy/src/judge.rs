@@ -1,0 +1,178 @@
+//! One caller's questions about one operation, put to the policies whose scope matches.
+//!
+//! Cedar's evaluator runs the conditions; the index has decided the scopes. What cannot be put to Cedar is not decided.
+
+use crate::{
+    context::context,
+    entities::{self, Cast, Player},
+    explain::Outcome,
+    reading::Wanted,
+    set::{Ask, Compiled, Facts, PolicySet},
+};
+use cedar_policy_core::{
+    ast::{Context, Entity, EntityUID, EntityUIDEntry, Expr, Literal, Request, SlotEnv, ValueKind},
+    entities::{Entities, NoEntitiesSchema, TCComputation},
+    evaluator::Evaluator,
+    extensions::Extensions,
+};
+use durward_core::{AccessLevel, Caller};
+use std::{cell::OnceCell, sync::Arc};
+
+/// How the policies that can apply came out.
+#[derive(Debug)]
+pub(crate) struct Judgement {
+    pub outcomes: Vec<(u32, Outcome)>,
+    /// The question could not be put to Cedar at all.
+    pub failed: bool,
+}
+
+/// What is the same for all questions of one caller about one operation.
+pub(crate) struct Session<'a> {
+    set: &'a PolicySet,
+    caller: &'a Caller,
+    facts: Facts<'a>,
+    principal: Player<'a>,
+    uid: Arc<EntityUID>,
+    /// The caller without and with attributes, where there is anything to tell.
+    bare: OnceCell<Option<Entity>>,
+    full: OnceCell<Option<Entity>>,
+    context: Option<(Wanted<'a>, Option<AccessLevel>, Context)>,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(set: &'a PolicySet, caller: &'a Caller, facts: Facts<'a>) -> Self {
+        let principal = Player::caller(&set.literals, caller);
+        let uid = Arc::new(principal.uid(&set.types));
+        Self {
+            set,
+            caller,
+            facts,
+            principal,
+            uid,
+            bare: OnceCell::new(),
+            full: OnceCell::new(),
+            context: None,
+        }
+    }
+
+    /// Evaluates every policy whose scope matches. `unknown_arguments`: policies that read arguments count for the caller.
+    pub(crate) fn judge(&mut self, ask: &Ask<'_>, unknown_arguments: bool) -> Judgement {
+        self.try_judge(ask, unknown_arguments).unwrap_or_else(|error| {
+            tracing::error!(error, question = ask.title(), "a question could not be put to policy");
+            Judgement { outcomes: Vec::new(), failed: true }
+        })
+    }
+
+    fn try_judge(&mut self, ask: &Ask<'_>, unknown_arguments: bool) -> Result<Judgement, String> {
+        let set = self.set;
+        let cast = Cast::new(&set.literals, ask, &self.facts)?;
+        let candidates =
+            set.index.candidates(&cast.action.keys(), &self.principal.keys(), &cast.resource.keys());
+        let mut wanted = Wanted::none_of(&set.needs);
+        let mut conditions = false;
+        for number in &candidates {
+            if let Some(Compiled { condition: Some(_), needs, .. }) = set.compiled(*number) {
+                conditions = true;
+                wanted.add(*needs);
+            }
+        }
+        if !conditions {
+            let outcomes = candidates.into_iter().map(|number| (number, Outcome::Satisfied)).collect();
+            return Ok(Judgement { outcomes, failed: false });
+        }
+        let (request, entities) = self.scene(ask, &cast, wanted)?;
+        let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
+        // Templates are not loaded: there is no slot to fill.
+        let slots = SlotEnv::new();
+        let mut outcomes = Vec::with_capacity(candidates.len());
+        for number in candidates {
+            let Some(compiled) = set.compiled(number) else { continue };
+            let outcome = match &compiled.condition {
+                _ if unknown_arguments && compiled.reads_arguments => {
+                    if compiled.forbids {
+                        Outcome::NotSatisfied
+                    } else {
+                        Outcome::Satisfied
+                    }
+                }
+                None => Outcome::Satisfied,
+                Some(condition) => evaluate(&evaluator, condition, &slots, &compiled.checked.id),
+            };
+            if let Outcome::Failed(error) = &outcome {
+                tracing::warn!(
+                    policy = compiled.checked.id,
+                    error,
+                    question = ask.title(),
+                    "a policy could not be evaluated"
+                );
+            }
+            outcomes.push((number, outcome));
+        }
+        Ok(Judgement { outcomes, failed: false })
+    }
+
+    /// What Cedar must know for these policies.
+    fn scene(
+        &mut self,
+        ask: &Ask<'_>,
+        cast: &Cast<'_>,
+        wanted: Wanted<'a>,
+    ) -> Result<(Request, Entities), String> {
+        let set = self.set;
+        let known = if wanted.principal { &self.full } else { &self.bare };
+        let its_principal = known.get_or_init(|| {
+            let attributes =
+                if wanted.principal { entities::caller_attributes(self.caller) } else { Vec::new() };
+            self.principal.entity(&set.literals, &self.uid, attributes)
+        });
+        let (action, resource) = (cast.action.uid(&set.types), cast.resource.uid(&set.types));
+        let attributes = if wanted.resource { cast.attributes(ask) } else { Vec::new() };
+        let all = [
+            its_principal.clone(),
+            cast.action.entity(&set.literals, &action, Vec::new()),
+            cast.resource.entity(&set.literals, &resource, attributes),
+        ];
+        let entities = Entities::from_entities(
+            all.into_iter().flatten(),
+            None::<&NoEntitiesSchema>,
+            TCComputation::AssumeAlreadyComputed,
+            Extensions::all_available(),
+        )
+        .map_err(|error| error.to_string())?;
+        let level = match ask {
+            Ask::Demand { demand, .. } => Some(demand.access_level),
+            _ => None,
+        };
+        let context = match &self.context {
+            Some((known, at, context)) if known.same(&wanted) && *at == level && !wanted.fact("tool") => {
+                context.clone()
+            }
+            _ => {
+                let made = context(&set.types, ask, &self.facts, &wanted)?;
+                self.context = Some((wanted, level, made.clone()));
+                made
+            }
+        };
+        let request = Request::new_unchecked(
+            EntityUIDEntry::Known { euid: Arc::clone(&self.uid), loc: None },
+            EntityUIDEntry::known(action, None),
+            EntityUIDEntry::known(resource, None),
+            Some(context),
+        );
+        Ok((request, entities))
+    }
+}
+
+fn evaluate(evaluator: &Evaluator<'_>, condition: &Expr, slots: &SlotEnv, policy: &str) -> Outcome {
+    let failed = |error: &dyn std::fmt::Display| {
+        Outcome::Failed(format!("error while evaluating policy `{policy}`: {error}"))
+    };
+    match evaluator.interpret(condition, slots) {
+        Ok(value) => match value.value_kind() {
+            ValueKind::Lit(Literal::Bool(true)) => Outcome::Satisfied,
+            ValueKind::Lit(Literal::Bool(false)) => Outcome::NotSatisfied,
+            _ => failed(&"its condition is neither true nor false"),
+        },
+        Err(error) => failed(&error),
+    }
+}

@@ -1,0 +1,144 @@
+"""Sets the stage for the MCP suites: issuer, MCP servers and a gateway before them, each a process on a free loopback port.
+
+Servers are those of the official Python SDK, version 2 (`files` answers with JSON, `events` with event streams) and version 1 (`old` and
+`old-events`), and `strict`, one of our own that speaks only 2026-07-28 and refuses what the specification refuses.
+
+    mcp_stage.py        prints where everything is as one line of JSON, and ends when its standard input does
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import issuer
+from stage import CALLERS, HERE, SUITES, Process, clean_environment, free_port, os
+
+POLICIES = HERE / "mcp-policies"
+# name: environment of the SDK, and how it answers
+SERVERS = {"files": ("mcp", "json"), "events": ("mcp", "events"), "old": ("mcp1", "json"), "old-events": ("mcp1", "events")}
+
+
+class McpStage:
+    """One issuer, the servers, one gateway before them."""
+
+    def __init__(self, servers=tuple(SERVERS), strict=True):
+        self.directory = Path(tempfile.mkdtemp(prefix="durward-mcp-"))
+        self.processes = []
+        self.upstreams = {}
+        try:
+            self.start_issuer()
+            for name in servers:
+                self.start_server(name)
+            if strict:
+                self.start_strict()
+            self.start_gateway()
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, name, command, port, **env):
+        process = Process(name, command, self.directory, port, clean_environment(**env))
+        self.processes.append(process)
+        return process
+
+    def start_issuer(self):
+        port = free_port()
+        self.issuer_url = f"http://127.0.0.1:{port}"
+        self.start("issuer", [sys.executable, HERE / "issuer.py", "serve", self.directory / "issuer", port], port)
+        for caller, groups in CALLERS.items():
+            (self.directory / f"{caller}.jwt").write_text(issuer.mint(self.directory / "issuer", caller, groups))
+
+    def start_server(self, name):
+        environment, mode = SERVERS[name]
+        port = free_port()
+        command = [SUITES / environment / "bin/python", HERE / "mcp_server.py", port, mode, self.recording(name)]
+        self.start(name, command, port)
+        self.upstreams[name] = f"http://127.0.0.1:{port}/mcp"
+
+    def start_strict(self):
+        port = free_port()
+        self.start("strict", [sys.executable, HERE / "mcp_strict.py", port, self.recording("strict")], port)
+        self.upstreams["strict"] = f"http://127.0.0.1:{port}/mcp"
+
+    def start_gateway(self):
+        binary = os.environ.get("DURWARD_BIN")
+        if not binary:
+            raise RuntimeError("DURWARD_BIN names no gateway; build one and set it")
+        port = self.port = getattr(self, "port", None) or free_port()
+        self.gateway_url = f"http://127.0.0.1:{port}"
+        servers = "".join(f'[[mcp.server]]\nname = "{name}"\nurl = "{url}"\n\n' for name, url in self.upstreams.items())
+        # a second name of a server, which nobody may use
+        closed = next(iter(self.upstreams.values()))
+        config = self.directory / "durward.toml"
+        config.write_text(f"""\
+data_dir = "{self.directory}/data"
+
+[listen]
+mcp = "127.0.0.1:{port}"
+mcp_origins = ["https://app.example.com"]
+
+[policy]
+dir = "{POLICIES}"
+
+[[identity.oidc]]
+name = "dev"
+issuer = "{self.issuer_url}"
+audience = ["{issuer.AUDIENCE}"]
+
+{servers}[[mcp.server]]
+name = "closed"
+url = "{closed}"
+""")
+        self.gateway = self.start("gateway", [binary, "serve", "--config", config], port, DURWARD_LOG="debug")
+        self.binary = binary
+
+    def restart_gateway(self):
+        self.gateway.stop()
+        self.processes.remove(self.gateway)
+        self.start_gateway()
+
+    def recording(self, name):
+        return self.directory / f"{name}.recording"
+
+    def arrivals(self, name):
+        """What reached a server: dictionaries of method, path, headers and body."""
+        path = self.recording(name)
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def url(self, server):
+        return f"{self.gateway_url}/mcp/{server}"
+
+    def token(self, caller):
+        return (self.directory / f"{caller}.jwt").read_text().strip()
+
+    @property
+    def journal(self):
+        return self.directory / "data" / "journal"
+
+    def close(self):
+        for process in reversed(self.processes):
+            process.stop()
+        self.processes.clear()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def main():
+    with McpStage(servers=("files", "events")) as stage:
+        where = {
+            "url": {name: stage.url(name) for name in [*stage.upstreams, "closed"]},
+            "token": {caller: stage.token(caller) for caller in CALLERS},
+        }
+        print(json.dumps(where), flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
