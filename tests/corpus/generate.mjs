@@ -44,7 +44,7 @@ const NEWER = {
   secretsmanager: ["PolicyName", "CrossAccountPrimaryARN"],
   s3control: [
     "InstanceScope", "AnnotationDirective", "CostAndUsageReportsPublish", "ObjectLockEventHold",
-    "ObjectLockEventHoldDuration", "IntAccessTiers",
+    "ObjectLockEventHoldDuration", "EventHold", "IntAccessTiers",
   ],
 };
 

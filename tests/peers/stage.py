@@ -106,6 +106,9 @@ def clean_environment(**additions):
 class Stage:
     """One issuer, one emulator, one recorder before it, one gateway before that."""
 
+    callers = CALLERS
+    policies = HERE / "policies"
+
     def __init__(self, kind, directory=None, gateway=True, upstream_port=None, tls=False):
         self.kind = kind
         self.tls = tls
@@ -212,7 +215,7 @@ class Stage:
         port = free_port()
         self.issuer_url = f"http://127.0.0.1:{port}"
         self.start("issuer", [sys.executable, HERE / "issuer.py", "serve", self.directory / "issuer", port], port)
-        for caller, groups in CALLERS.items():
+        for caller, groups in self.callers.items():
             token = issuer.mint(self.directory / "issuer", caller, groups)
             # the newline is what an editor or `echo` leaves: SDKs send it along
             (self.directory / f"{caller}.jwt").write_text(token + "\n")
@@ -246,7 +249,7 @@ aws = "127.0.0.1:{self.gateway_port}"
 aws_names = ["{GATEWAY_NAME}"]
 {self.tls_configuration() if self.tls else ""}
 [policy]
-dir = "{HERE}/policies"
+dir = "{self.policies}"
 
 [[identity.oidc]]
 name = "dev"

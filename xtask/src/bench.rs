@@ -18,7 +18,10 @@ pub fn run(options: &[&str]) -> Result<(), String> {
     let target = clone.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
     let build = |profile: &str, arguments: &[&str]| {
         let mut cargo = Command::new("cargo");
-        cargo.current_dir(clone).args(["build", "--profile", profile, "--locked", "--target-dir"]).arg(&target);
+        cargo
+            .current_dir(clone)
+            .args(["build", "--profile", profile, "--locked", "--target-dir"])
+            .arg(&target);
         finish(cargo.args(arguments), "build")
     };
     // The gateway as it is shipped; the load does not need the minutes of linking.

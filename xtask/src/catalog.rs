@@ -4,6 +4,7 @@
 //! compares. The packages are kept in `$CARGO_TARGET_DIR/xtask-catalog` and checked against their hashes before each use.
 
 mod arns;
+mod difference;
 mod endpoints;
 mod iam;
 mod newer;
@@ -27,7 +28,10 @@ pub fn run(check: bool) -> Result<(), String> {
     let overlay_text = read(&data.join("overlay.toml"))?;
     let overlay = overlay::Overlay::parse(&overlay_text)?;
     let sources = Sources::fetch()?;
-    let (bytes, manifest) = generate(&sources, &overlay, &overlay_text)?;
+    let (bytes, manifest, services) = generate(&sources, &overlay, &overlay_text)?;
+    if let Ok(old) = std::fs::read(data.join("catalog.bin")) {
+        difference::print(old, &services);
+    }
     let files: [(PathBuf, &[u8]); 2] =
         [(data.join("catalog.bin"), &bytes), (data.join("manifest.json"), manifest.as_bytes())];
     for (path, new) in files {
@@ -52,7 +56,7 @@ fn generate(
     sources: &Sources,
     overlay: &overlay::Overlay,
     overlay_text: &str,
-) -> Result<(Vec<u8>, String), String> {
+) -> Result<(Vec<u8>, String, Vec<Service>), String> {
     let authorization = iam::Authorization::load(sources, overlay)?;
     overlay.check(&authorization)?;
     let mut services = Vec::new();
@@ -78,7 +82,7 @@ fn generate(
     .map_err(|error| error.to_string())?;
     let manifest = manifest(&services, &actions, &bytes, overlay_text);
     print_missing(&services);
-    Ok((bytes, manifest))
+    Ok((bytes, manifest, services))
 }
 
 /// The table of operations without an IAM action, by service, and how many operations have one.

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: format, lints, unit tests, then the real-client suites, each runner's closing lines, and one total.
 //!
-//! A step that cannot run has failed; nothing is skipped because a tool is missing.
+//! A step that cannot run has failed; nothing but `cargo deny` is skipped because it is missing, and then a line says so.
 
 use crate::suites::{self, Suite};
 use std::fs::File;
@@ -66,8 +66,22 @@ fn unit(bench: &Bench) -> Result<Count, String> {
     total.add(bench.check("format", cargo(&["fmt", "--all", "--check"]))?);
     let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     total.add(bench.check("lints", cargo(&lints))?);
+    if has_cargo_deny() {
+        let policy = ["deny", "--offline", "check", "bans", "licenses", "sources"];
+        total.add(bench.check("dependencies", cargo(&policy))?);
+    } else {
+        println!(
+            "dependencies: skipped, for `cargo deny` is not on PATH (cargo install --locked cargo-deny)"
+        );
+    }
     total.add(bench.step("unit", cargo(&["test", "--workspace", "--locked"]))?);
     Ok(total)
+}
+
+/// It takes minutes to install: the one step that a clone may go without.
+fn has_cargo_deny() -> bool {
+    let asked = Command::new("cargo").args(["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    asked.status().is_ok_and(|status| status.success())
 }
 
 impl Count {

@@ -1,6 +1,6 @@
 //! Medians of recognising and decoding requests, the time to have the catalog at hand, and what it holds resident.
 //!
-//!     cargo run --release --manifest-path benches/decode/Cargo.toml [part of a name]
+//!     cargo run --profile dist --manifest-path benches/decode/Cargo.toml [part of a name]
 //!
 //! Goals (issue 3): 1 KiB in under 10 us, 1 MiB of JSON at more than 500 MB/s, start-up in under 20 ms, under 30 MiB with twenty
 //! services in use. The process ends with 1 when one is missed.
@@ -20,8 +20,26 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const ROUNDS: usize = 401;
 /// Twenty services of all protocols that agents use, the largest among them.
 const SERVICES: [&str; 20] = [
-    "apigateway", "athena", "cloudformation", "cloudfront", "cloudtrail", "cloudwatch", "dynamodb", "ec2", "ecs", "glue", "iam",
-    "kms", "lambda", "logs", "rds", "route53", "s3", "secretsmanager", "sqs", "ssm",
+    "apigateway",
+    "athena",
+    "cloudformation",
+    "cloudfront",
+    "cloudtrail",
+    "cloudwatch",
+    "dynamodb",
+    "ec2",
+    "ecs",
+    "glue",
+    "iam",
+    "kms",
+    "lambda",
+    "logs",
+    "rds",
+    "route53",
+    "s3",
+    "secretsmanager",
+    "sqs",
+    "ssm",
 ];
 
 struct Call {
@@ -34,7 +52,13 @@ struct Call {
     body: Vec<u8>,
 }
 
-fn call(name: &'static str, service: &'static str, method: Method, target: &'static str, body: Vec<u8>) -> Call {
+fn call(
+    name: &'static str,
+    service: &'static str,
+    method: Method,
+    target: &'static str,
+    body: Vec<u8>,
+) -> Call {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut headers = HeaderMap::new();
     headers.insert("content-length", HeaderValue::from(body.len()));
@@ -82,29 +106,40 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 /// An item of `fields` attributes as DynamoDB takes them.
 fn put_item(fields: usize, text: usize) -> Vec<u8> {
-    let item: Vec<String> = (0..fields).map(|at| format!(r#""attribute-{at}":{{"S":"{}"}}"#, "x".repeat(text))).collect();
+    let item: Vec<String> =
+        (0..fields).map(|at| format!(r#""attribute-{at}":{{"S":"{}"}}"#, "x".repeat(text))).collect();
     format!(r#"{{"TableName":"orders","Item":{{{}}}}}"#, item.join(",")).into_bytes()
 }
 
 fn small() -> Vec<Call> {
-    let tags: Vec<String> =
-        (1..=12).map(|at| format!("TagSpecification.1.Tag.{at}.Key=key-{at}&TagSpecification.1.Tag.{at}.Value=v")).collect();
+    let tags: Vec<String> = (1..=12)
+        .map(|at| format!("TagSpecification.1.Tag.{at}.Key=key-{at}&TagSpecification.1.Tag.{at}.Value=v"))
+        .collect();
     let run = format!(
         "Action=RunInstances&Version=2016-11-15&ImageId=ami-0123456789abcdef0&MinCount=1&MaxCount=1&SubnetId=subnet-0123456789abcdef0\
          &TagSpecification.1.ResourceType=instance&{}",
         tags.join("&")
     );
     let function = format!(r#"{{"Timeout":3,"Environment":{{"Variables":{{"A":"{}"}}}}}}"#, "x".repeat(900));
-    let tagging: String = (0..10).map(|at| format!("<Tag><Key>key-{at}</Key><Value>{}</Value></Tag>", "v".repeat(40))).collect();
+    let tagging: String = (0..10)
+        .map(|at| format!("<Tag><Key>key-{at}</Key><Value>{}</Value></Tag>", "v".repeat(40)))
+        .collect();
     let mut metrics = b"\xa1\x69Namespace\x79\x03\xe8".to_vec();
     metrics.extend([b'n'; 1000]);
     vec![
         call("json 1.0  dynamodb PutItem", "dynamodb", Method::POST, "/", put_item(18, 20))
             .with("x-amz-target", "DynamoDB_20120810.PutItem")
             .with("content-type", JSON),
-        call("query     iam CreateUser", "iam", Method::POST, "/", b"Action=CreateUser&Version=2010-05-08&UserName=u".to_vec())
+        call(
+            "query     iam CreateUser",
+            "iam",
+            Method::POST,
+            "/",
+            b"Action=CreateUser&Version=2010-05-08&UserName=u".to_vec(),
+        )
+        .with("content-type", FORM),
+        call("ec2       ec2 RunInstances", "ec2", Method::POST, "/", run.into_bytes())
             .with("content-type", FORM),
-        call("ec2       ec2 RunInstances", "ec2", Method::POST, "/", run.into_bytes()).with("content-type", FORM),
         call(
             "rest-json lambda UpdateFunctionConfiguration",
             "lambda",
@@ -168,17 +203,37 @@ fn main() -> ExitCode {
     let catalog = Catalog::embedded();
     black_box(catalog.services().len());
     let start = began.elapsed();
-    tell("start-up", format!("{:.2} ms", start.as_secs_f64() * 1e3), "< 20 ms", start < Duration::from_millis(20));
+    tell(
+        "start-up",
+        format!("{:.2} ms", start.as_secs_f64() * 1e3),
+        "< 20 ms",
+        start < Duration::from_millis(20),
+    );
     let began = Instant::now();
-    let loaded: usize = SERVICES.iter().filter_map(|id| catalog.service(id)).map(|service| service.operations.len()).sum();
+    let loaded: usize =
+        SERVICES.iter().filter_map(|id| catalog.service(id)).map(|service| service.operations.len()).sum();
     let held = resident().saturating_sub(before);
-    println!("{:<46} {:>11.2} ms", format!("twenty services unpacked ({loaded} operations)"), began.elapsed().as_secs_f64() * 1e3);
-    tell("resident with twenty services", format!("{:.1} MiB", held as f64 / 1_048_576.0), "< 30 MiB", held < 30 << 20);
+    println!(
+        "{:<46} {:>11.2} ms",
+        format!("twenty services unpacked ({loaded} operations)"),
+        began.elapsed().as_secs_f64() * 1e3
+    );
+    tell(
+        "resident with twenty services",
+        format!("{:.1} MiB", held as f64 / 1_048_576.0),
+        "< 30 MiB",
+        held < 30 << 20,
+    );
     let only = std::env::args().nth(1).unwrap_or_default();
     for call in small().into_iter().filter(|call| call.name.contains(&only)) {
         let median = call.median(catalog, 50);
         let name = format!("{} ({} bytes)", call.name, call.body.len());
-        tell(&name, format!("{:.2} us", median.as_secs_f64() * 1e6), "< 10 us", median < Duration::from_micros(10));
+        tell(
+            &name,
+            format!("{:.2} us", median.as_secs_f64() * 1e6),
+            "< 10 us",
+            median < Duration::from_micros(10),
+        );
     }
     for call in large().into_iter().filter(|call| call.name.contains(&only)) {
         let median = call.median(catalog, 1);

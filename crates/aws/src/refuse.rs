@@ -19,8 +19,8 @@ pub struct Wire {
     pub service: Option<Arc<Service>>,
     /// The error is for S3 itself, whose errors have a shape of their own.
     pub s3: bool,
-    /// The error is for STS, whose clients know codes of their own.
-    pub sts: bool,
+    /// The error is for a sign-in at STS, which knows codes of its own. A signed call of STS is one as of any service.
+    pub sign_in: bool,
 }
 
 impl Wire {
@@ -29,7 +29,7 @@ impl Wire {
         Self {
             protocol: Some(protocol),
             s3: service.id == "s3",
-            sts: service.id == "sts",
+            sign_in: false,
             service: Some(Arc::clone(service)),
         }
     }
@@ -57,7 +57,6 @@ impl Wire {
                 return Self { protocol: Some(Protocol::RestXml), s3: true, ..Self::default() };
             }
             Some("ec2") => return rest(Protocol::Ec2),
-            Some("sts") => return Self { protocol: Some(Protocol::Query), sts: true, ..Self::default() },
             Some("route53" | "cloudfront") => return rest(Protocol::RestXml),
             _ => {}
         }
@@ -65,7 +64,11 @@ impl Wire {
         let action = query.split('&').any(|pair| pair.starts_with("Action="));
         if form || action {
             // Without a scope a form is a sign-in: only STS takes unsigned ones.
-            return Self { protocol: Some(Protocol::Query), sts: signing_name.is_none(), ..Self::default() };
+            return Self {
+                protocol: Some(Protocol::Query),
+                sign_in: signing_name.is_none(),
+                ..Self::default()
+            };
         }
         if media.starts_with("application/json") || signing_name.is_some() {
             return rest(Protocol::RestJson);
@@ -135,11 +138,11 @@ fn code(reason: Reason, wire: &Wire) -> &'static str {
         Reason::MissingAuthentication if short => "MissingAuthenticationToken",
         Reason::MissingAuthentication => "MissingAuthenticationTokenException",
         Reason::InvalidToken if wire.s3 => "InvalidAccessKeyId",
-        Reason::InvalidToken if wire.sts => "InvalidIdentityToken",
+        Reason::InvalidToken if wire.sign_in => "InvalidIdentityToken",
         Reason::InvalidToken if ec2 => "AuthFailure",
         Reason::InvalidToken if short => "InvalidClientTokenId",
         Reason::InvalidToken => "UnrecognizedClientException",
-        Reason::ExpiredToken if wire.sts => "ExpiredTokenException",
+        Reason::ExpiredToken if wire.sign_in => "ExpiredTokenException",
         Reason::ExpiredToken if ec2 => "RequestExpired",
         Reason::ExpiredToken if short => "ExpiredToken",
         Reason::ExpiredToken => "ExpiredTokenException",
@@ -169,6 +172,8 @@ fn code(reason: Reason, wire: &Wire) -> &'static str {
         Reason::Busy if ec2 => "RequestLimitExceeded",
         Reason::Busy if short => "Throttling",
         Reason::Busy => "ThrottlingException",
+        // The one that SDKs repeat, and that says whose fault it is: the identity provider's keys could not be had.
+        Reason::Upstream if wire.sign_in => "IDPCommunicationError",
         Reason::Upstream if short => "ServiceUnavailable",
         Reason::Upstream => "ServiceUnavailableException",
         Reason::Internal if short => "InternalFailure",
@@ -181,6 +186,7 @@ fn status(reason: Reason, wire: &Wire) -> StatusCode {
     let json = matches!(wire.protocol(), Protocol::Json10 | Protocol::Json11);
     match reason {
         Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Reason::Upstream if wire.sign_in => StatusCode::BAD_REQUEST,
         Reason::Upstream => StatusCode::BAD_GATEWAY,
         Reason::Busy if wire.s3 || wire.protocol() == Protocol::Ec2 => StatusCode::SERVICE_UNAVAILABLE,
         Reason::Busy if json || wire.short_codes() => StatusCode::BAD_REQUEST,
@@ -190,7 +196,7 @@ fn status(reason: Reason, wire: &Wire) -> StatusCode {
         }
         // json services answer 400 for everything; STS sign-in errors are 400 as well.
         Reason::InvalidToken if wire.s3 => StatusCode::FORBIDDEN,
-        Reason::ExpiredToken | Reason::InvalidToken if wire.sts || wire.s3 => StatusCode::BAD_REQUEST,
+        Reason::ExpiredToken | Reason::InvalidToken if wire.sign_in || wire.s3 => StatusCode::BAD_REQUEST,
         _ if json => StatusCode::BAD_REQUEST,
         _ => StatusCode::FORBIDDEN,
     }

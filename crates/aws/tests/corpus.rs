@@ -1,5 +1,6 @@
 //! Every operation of every service as SDKs serialise it: recognised as itself with the parameters it was given, or refused;
 //! never read as another. The corpus is made by `tests/corpus/generate.py` (botocore) and `generate.mjs` (JavaScript).
+#![expect(clippy::print_stdout, reason = "the table of what was found is what the run is for")]
 
 #[path = "corpus/oracle.rs"]
 mod oracle;
@@ -141,7 +142,7 @@ impl Tally {
         let percent = |part: usize, whole: usize| 100.0 * part as f64 / whole.max(1) as f64;
         let refused: usize = self.refused.values().map(Vec::len).sum();
         let tied: usize = self.tied.values().sum();
-        println!("| corpus | count | share |\n|---|---:|---:|");
+        println!("\n| corpus | count | share |\n|---|---:|---:|");
         println!("| services | {} | |", self.services.len());
         println!("| operations | {} | |", self.operations.len());
         println!("| requests | {} | |", self.requests);

@@ -21,3 +21,13 @@ pub struct Decision {
     /// Version of the policy set that decided: the first 16 hex digits of the SHA-256 of its sources.
     pub policy_set: String,
 }
+
+/// What happens to an ask that nobody answered in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnTimeout {
+    /// The operation is refused and the ask is over.
+    Reject,
+    /// The held request is refused; the ask may still be answered, for the same operation sent again.
+    Queue,
+}

@@ -5,6 +5,7 @@
 
 pub mod caller;
 pub mod decision;
+mod duration;
 pub mod env;
 pub mod ids;
 pub mod limits;
@@ -13,7 +14,8 @@ pub mod refusal;
 pub mod secret;
 
 pub use caller::{Caller, CallerKind};
-pub use decision::{Decision, Verdict};
+pub use decision::{Decision, OnTimeout, Verdict};
+pub use duration::parse_duration;
 pub use ids::{ExchangeId, SessionId};
 pub use operation::{AccessLevel, Demand, Door, Operation, Resource, Traits};
 pub use refusal::{Fault, Reason, Refusal};

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +17,8 @@ pub struct Config {
     pub listen: Listen,
     pub policy: Policy,
     pub identity: Identity,
+    #[serde(default)]
+    pub approval: Approval,
     #[serde(default)]
     pub aws: Aws,
     #[serde(default)]
@@ -45,6 +48,35 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// PEM file with the private key.
     pub key: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approval {
+    /// How long a caller is held open while people are asked; also the time they have where the policy says none.
+    #[serde(default = "five_minutes", deserialize_with = "duration")]
+    pub hold: Duration,
+    /// Its members may go on at once; loudly recorded.
+    pub break_glass_group: Option<String>,
+}
+
+impl Default for Approval {
+    fn default() -> Self {
+        Self { hold: five_minutes(), break_glass_group: None }
+    }
+}
+
+fn five_minutes() -> Duration {
+    Duration::from_mins(5)
+}
+
+fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    durward_core::parse_duration(&text).ok_or_else(|| {
+        serde::de::Error::custom(format!(
+            "`{text}` is not a duration: write a number and s, m, h or d, as in \"5m\""
+        ))
+    })
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,6 +121,8 @@ fn groups() -> String {
 pub struct Aws {
     /// Only for an emulator: every service goes here.
     pub upstream: Option<String>,
+    /// PEM file with the authorities that `upstream`'s certificate may come from, instead of the system's.
+    pub upstream_ca: Option<PathBuf>,
     #[serde(default)]
     pub connection: Vec<Connection>,
 }
@@ -152,6 +186,9 @@ pub fn load(path: &Path) -> Result<Config, String> {
         tls.certificate = base.join(&tls.certificate);
         tls.key = base.join(&tls.key);
     }
+    if let Some(file) = &mut config.aws.upstream_ca {
+        *file = base.join(&file);
+    }
     let problems = check(&config);
     if problems.is_empty() {
         return Ok(config);
@@ -176,6 +213,14 @@ fn check(config: &Config) -> Vec<(&'static str, String)> {
         problems.push((
             "aws.connection",
             "no connection: add an [[aws.connection]] with name and role_arn, or an [[mcp.server]] with name and url"
+                .to_owned(),
+        ));
+    }
+    let over_tls = config.aws.upstream.as_deref().is_some_and(|url| url.starts_with("https://"));
+    if config.aws.upstream_ca.is_some() && !over_tls {
+        problems.push((
+            "upstream_ca",
+            "only an https `upstream` has a certificate to check: write upstream = \"https://...\" or leave this out"
                 .to_owned(),
         ));
     }
@@ -307,6 +352,19 @@ role_arn = "arn:aws:iam::123456789012:role/agents"
         let config = load_text(GOOD).unwrap();
         assert!(config.policy.dir.is_absolute() && config.policy.dir.ends_with("policies"));
         assert_eq!(config.aws.connection[0].scope, Scope::Operation);
+    }
+
+    #[test]
+    fn an_authority_is_for_an_upstream_over_tls() {
+        let with = |more: &str| {
+            load_text(&GOOD.replace("[aws]\n", &format!("[aws]\nupstream_ca = \"ca.pem\"\n{more}")))
+        };
+        let config = with("upstream = \"https://aws.test\"\n").unwrap();
+        assert!(config.aws.upstream_ca.is_some_and(|file| file.is_absolute() && file.ends_with("ca.pem")));
+        for more in ["", "upstream = \"http://aws.test\"\n"] {
+            let error = with(more).unwrap_err();
+            assert!(error.contains("durward.toml:10: `upstream_ca`"), "{error}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! `durward demo`: the whole product on one machine, with no account and no network. A stand-in AWS, an issuer, the
 //! gateway with the sample policies, and a caller that is allowed, masked, blocked and recorded.
 
-use crate::config::{Aws as AwsConfig, Config, Connection, Identity, Kind, Listen, Mcp, Oidc, Policy, Scope};
+use crate::config::{
+    Approval, Aws as AwsConfig, Config, Connection, Identity, Kind, Listen, Mcp, Oidc, Policy, Scope,
+};
 use crate::{journal_commands, serve};
 use bytes::Bytes;
 use durward_aws::sigv4::outbound::{Signer, sign};
@@ -163,6 +165,7 @@ pub(crate) fn write_config(
         },
         aws: AwsConfig {
             upstream: Some(upstream.clone()),
+            upstream_ca: None,
             connection: vec![Connection {
                 name: CONNECTION.to_owned(),
                 role_arn: format!("arn:aws:iam::{ACCOUNT}:role/agents"),
@@ -172,6 +175,7 @@ pub(crate) fn write_config(
             }],
         },
         mcp: Mcp::default(),
+        approval: Approval::default(),
     })
 }
 

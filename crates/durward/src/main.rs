@@ -1,5 +1,6 @@
 //! The door-ward between AI agents and what they act on: the command line.
 
+mod approvals;
 #[cfg(test)]
 mod attacks;
 mod catalog_commands;
@@ -12,6 +13,8 @@ mod mcp_attacks;
 mod policy_commands;
 mod serve;
 mod tls;
+#[cfg(test)]
+mod upstream_tls;
 
 use clap::{Args, Parser, Subcommand};
 use durward_core::env;

@@ -1,7 +1,8 @@
 //! `durward serve`: wires the rooms from the configuration and runs until it is told to stop.
 
+use crate::approvals;
 use crate::config::{self, Config};
-use crate::tls::acceptor;
+use crate::tls::{acceptor, certificates};
 use durward_catalog::Catalog;
 use durward_core::{CallerKind, env};
 use durward_credential::{BaseIdentity, ConnectionConfig, ConnectionScope, Lender, StsEndpoint};
@@ -59,7 +60,14 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
     }
     let servers = servers(&config)?;
     trusted.extend(servers.iter().map(|server| server.origin.clone()));
-    let transport = Arc::new(Transport::new(trusted)?);
+    let mut transport = Transport::new(trusted)?;
+    if let (Some(emulator), Some(file)) = (&emulator, &config.aws.upstream_ca) {
+        let authorities = certificates(file)?;
+        transport = transport
+            .trust_only(emulator.clone(), authorities)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    let transport = Arc::new(transport);
     let verifier = Verifier::new(providers(&config), Arc::new(Outward(transport.clone())))
         .map_err(|error| error.to_string())?;
     let seal = SealKeys::load_or_create(&data_dir.join("keys").join("seal.key"))
@@ -100,6 +108,8 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
         verifier,
         transport,
         connections: connections(&config),
+        approvals: Arc::new(approvals::open(&config, &data_dir).await?),
+        hold: config.approval.hold,
     });
     let kept = rooms.clone();
     let wants_aws = config.listen.aws.is_some() || !config.aws.connection.is_empty();
@@ -114,10 +124,12 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
         stop,
         task: tokio::spawn(async move {
             let aws = open(aws, tls.clone(), Open { door: aws_door, rooms: rooms.clone() }, stopped.clone());
+            let asks = approvals::record_changes(rooms.clone());
             let mcp = open(mcp, tls, Open { door: mcp_door, rooms }, stopped);
             tokio::select! {
                 _both = async { tokio::join!(aws, mcp) } => {}
                 () = policies.watch() => {}
+                () = asks => tracing::error!("what happens to asks is no longer recorded"),
             }
         }),
         rooms: kept,

@@ -1,4 +1,4 @@
-//! The certificate of the listener, from PEM files.
+//! Certificates and keys from PEM files: of the listener, and of those who vouch for an upstream.
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -7,10 +7,7 @@ use std::sync::Arc;
 
 /// An acceptor that offers HTTP/1.1 only: SigV4 covers the Host header, which HTTP/2 does not have.
 pub fn acceptor(certificate: &Path, key: &Path) -> Result<tokio_rustls::TlsAcceptor, String> {
-    let pem = crate::read(certificate)?;
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("{}: not a PEM certificate chain: {error}", certificate.display()))?;
+    let chain = certificates(certificate)?;
     let private = PrivateKeyDer::from_pem_slice(&crate::read(key)?)
         .map_err(|error| format!("{}: not a PEM private key: {error}", key.display()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -22,4 +19,16 @@ pub fn acceptor(certificate: &Path, key: &Path) -> Result<tokio_rustls::TlsAccep
         .map_err(|error| format!("{}: the key does not fit the certificate: {error}", key.display()))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config).into())
+}
+
+/// Every certificate of a PEM file; there is at least one.
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = crate::read(file)?;
+    let found: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("{}: not a PEM certificate: {error}", file.display()))?;
+    if found.is_empty() {
+        return Err(format!("{}: no PEM certificate in it", file.display()));
+    }
+    Ok(found)
 }

@@ -31,7 +31,7 @@ impl OwnedPlan {
 
 pub enum AnswerBody {
     /// Read whole, to be masked.
-    Whole { bytes: Bytes, content: Content, plan: Option<OwnedPlan> },
+    Whole { bytes: Bytes, content: Content },
     /// Passed on as it comes (object bodies, event streams).
     Stream(Body),
     /// Read, masked and passed on event by event.
@@ -40,13 +40,15 @@ pub enum AnswerBody {
 
 impl AnswerBody {
     pub fn empty() -> Self {
-        Self::Whole { bytes: Bytes::new(), content: Content::Text, plan: None }
+        Self::Whole { bytes: Bytes::new(), content: Content::Text }
     }
 }
 
 pub struct Answer {
     pub head: Parts,
     pub body: AnswerBody,
+    /// For the head of any answer, and for a body that was read whole.
+    pub plan: Option<OwnedPlan>,
     pub error_code: Option<String>,
     pub request_bytes: u64,
     pub upstream_request_id: Option<String>,

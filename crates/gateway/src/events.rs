@@ -72,7 +72,7 @@ pub(crate) fn masked_events(events: Box<dyn Events>, viewer: Viewer, outcome: Ou
 
 impl MaskedEvents {
     fn masked(&mut self, text: Bytes) -> Result<Bytes, Refusal> {
-        let masked = self.viewer.mask(&text, Content::Json, None, &mut self.counts)?;
+        let masked = self.viewer.mask(&text, Content::Json, &mut self.counts)?;
         Ok(sse::frame(masked.as_deref().unwrap_or(&text)))
     }
 

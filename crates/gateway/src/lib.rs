@@ -7,6 +7,7 @@ pub mod aws_door;
 mod body;
 mod events;
 pub mod framing;
+mod interim;
 pub mod line;
 pub mod listen;
 pub mod mcp_door;

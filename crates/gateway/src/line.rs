@@ -7,16 +7,20 @@
 //!        -> forward -> mask -> record outcome -> answer
 //! ```
 
+mod approve;
+
+use approve::{Lifted, approve};
+
 use crate::answer::{Answer, AnswerBody, recorded_stream};
 use crate::body::{Body, full};
 use crate::events::masked_events;
+use crate::interim::Interim;
 use crate::rooms::Rooms;
 use crate::viewer::{Counts, Viewer};
 use aws_lc_rs::digest::{SHA256, digest};
-use bytes::Bytes;
 use durward_core::{Caller, Decision, ExchangeId, Operation, Reason, Refusal, SessionId, Verdict};
 use durward_credential::LendRequest;
-use durward_journal::{LentScope, Masked as MaskedCount, Record};
+use durward_journal::{LentScope, Masked as MaskedCount, Record, UsedApproval};
 use durward_policy::Facts;
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
@@ -35,6 +39,8 @@ pub struct Exchange {
     pub at: OffsetDateTime,
     pub started: Instant,
     pub user_agent: Option<String>,
+    /// For signs of life while people are asked.
+    pub interim: Interim,
 }
 
 /// Who asks, as a door has verified it.
@@ -99,12 +105,37 @@ struct Decoded<W> {
     wire: W,
 }
 
+/// What policy made of an operation that it did not deny.
+enum Decided<W> {
+    Permitted(Permitted<W>),
+    Asked(Asked<W>),
+}
+
+/// An operation that policy permits if people lift what forbids it.
+struct Asked<W> {
+    decoded: Decoded<W>,
+    decision: Decision,
+    digest: [u8; 32],
+    fingerprint: [u8; 32],
+    /// As it may be shown: sensitive parameters masked.
+    recorded: Operation,
+}
+
+impl<W> Asked<W> {
+    fn permitted(self, lifted: Option<Lifted>) -> Permitted<W> {
+        let Self { decoded, decision, digest, fingerprint, recorded: _ } = self;
+        Permitted { decoded, decision, digest, fingerprint, lifted }
+    }
+}
+
 /// An operation that policy permits, bound to its digest and to the bytes that were decided.
 struct Permitted<W> {
     decoded: Decoded<W>,
     decision: Decision,
     digest: [u8; 32],
     fingerprint: [u8; 32],
+    /// The approval that was used up for it.
+    lifted: Option<Lifted>,
 }
 
 /// A permitted operation whose intent is durable in the journal.
@@ -163,6 +194,7 @@ pub async fn pass<D: Door>(
         at: OffsetDateTime::now_utc(),
         started: Instant::now(),
         user_agent: head.headers.get("user-agent").and_then(|value| value.to_str().ok()).map(str::to_owned),
+        interim: head.extensions.get().cloned().unwrap_or_default(),
     };
     let mut known =
         Known { shape: door.shape(&head), identity: None, operation: None, decision: None, intended: false };
@@ -182,7 +214,13 @@ async fn walk<D: Door>(
 ) -> Result<Response<Body>, Refusal> {
     let identified = identify(door, rooms, exchange, received, known).await?;
     let decoded = decode(door, rooms, identified, known).await?;
-    let permitted = decide(rooms, exchange, decoded, known)?;
+    let decided = decide(rooms, exchange, decoded, known)?;
+    // Boxed, for it is large and rare.
+    let permitted = match decided {
+        Decided::Permitted(permitted) => permitted,
+        Decided::Asked(asked) => Box::pin(approve::<D>(rooms, exchange, asked)).await?,
+    };
+    known.decision = Some(permitted.decision.clone());
     let intended = record_intent::<D>(rooms, exchange, permitted, known).await?;
     let mut unfinished =
         Unfinished { rooms: rooms.clone(), exchange: exchange.id, started: exchange.started, armed: true };
@@ -269,22 +307,25 @@ fn decide<W: Wire, S>(
     exchange: &Exchange,
     decoded: Decoded<W>,
     known: &mut Known<S>,
-) -> Result<Permitted<W>, Refusal> {
-    let facts = facts(exchange, &decoded.identity);
-    let decision =
-        rooms.policies.current().decide_operation(&decoded.identity.caller, &decoded.operation, facts);
+) -> Result<Decided<W>, Refusal> {
+    let decision = decision_of(rooms, exchange, &decoded);
     known.decision = Some(decision.clone());
-    match decision.verdict {
-        Verdict::Allow => {
-            let digest = digest_of(&decoded.operation);
-            let fingerprint = decoded.wire.fingerprint();
-            Ok(Permitted { decoded, decision, digest, fingerprint })
-        }
-        Verdict::Deny => Err(Refusal::new(Reason::AccessDenied, decision.reason)),
-        Verdict::Ask => {
-            Err(Refusal::new(Reason::AccessDenied, format!("{}; approval not available", decision.reason)))
-        }
+    if decision.verdict == Verdict::Deny {
+        return Err(Refusal::new(Reason::AccessDenied, decision.reason));
     }
+    let digest = digest_of(&decoded.operation);
+    let fingerprint = decoded.wire.fingerprint();
+    if decision.verdict == Verdict::Ask {
+        let recorded = known.operation.clone().unwrap_or_else(|| decoded.operation.clone());
+        return Ok(Decided::Asked(Asked { decoded, decision, digest, fingerprint, recorded }));
+    }
+    Ok(Decided::Permitted(Permitted { decoded, decision, digest, fingerprint, lifted: None }))
+}
+
+/// What policy says at this moment.
+fn decision_of<W>(rooms: &Rooms, exchange: &Exchange, decoded: &Decoded<W>) -> Decision {
+    let facts = facts(exchange, &decoded.identity);
+    rooms.policies.current().decide_operation(&decoded.identity.caller, &decoded.operation, facts)
 }
 
 async fn record_intent<D: Door>(
@@ -305,6 +346,11 @@ async fn record_intent<D: Door>(
         decision: permitted.decision.clone(),
         source_address: exchange.source.ip(),
         user_agent: exchange.user_agent.clone(),
+        approval: permitted.lifted.as_ref().map(|lifted| UsedApproval {
+            ask: lifted.ask.to_string(),
+            approvers: lifted.approvers.clone(),
+            window: lifted.window,
+        }),
         link_to: None,
     };
     rooms.journal.record_durable(record).await.map_err(|error| {
@@ -371,11 +417,7 @@ fn mask<S>(
     let mut counts = Counts::default();
     // An outcome, which is all that can still be recorded, does not name the caller.
     let viewer = Viewer { rooms: rooms.clone(), exchange: exchange.clone(), identity: known.identity.take() };
-    if let AnswerBody::Whole { bytes, content, plan } = &answer.body
-        && let Some(body) = viewer.mask(bytes, *content, plan.as_ref(), &mut counts)?
-    {
-        answer.replace_body(Bytes::from(body));
-    }
+    viewer.mask_answer(&mut answer, &mut counts)?;
     Ok(Masked { answer, counts: counts.into_list(), viewer })
 }
 
@@ -432,7 +474,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Adds what is known of an answer only when it has ended.
     pub fn ended(&mut self, masked: Counts, error_code: Option<String>) {
-        self.masked = masked.into_list();
+        self.masked = masked.and(std::mem::take(&mut self.masked)).into_list();
         self.error_code = error_code;
     }
 

@@ -4,6 +4,7 @@
 
 use crate::body::{Body, full};
 use crate::framing::Violation;
+use crate::interim::Interim;
 use crate::rooms::Rooms;
 use crate::strict_io::{StrictIo, Verdict};
 use durward_core::limits;
@@ -79,9 +80,11 @@ where
     D: Serve,
 {
     let verdict = Verdict::default();
-    let stream = StrictIo::new(stream, verdict.clone());
-    let service = service_fn(move |request: Request<Incoming>| {
+    let interim = Interim::default();
+    let stream = StrictIo::new(stream, verdict.clone(), interim.clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let door = door.clone();
+        request.extensions_mut().insert(interim.clone());
         let refused = verdict.next();
         async move {
             let response = match refused {

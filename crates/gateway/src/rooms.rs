@@ -1,6 +1,7 @@
 //! Everything the line needs, wired once at start.
 
 use crate::transport::Transport;
+use durward_approval::Approvals;
 use durward_catalog::Catalog;
 use durward_core::{Reason, Refusal};
 use durward_credential::{ConnectionConfig, Lender};
@@ -9,6 +10,7 @@ use durward_journal::Journal;
 use durward_masking::Masker;
 use durward_policy::Policies;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub struct Rooms {
     pub catalog: &'static Catalog,
@@ -20,6 +22,9 @@ pub struct Rooms {
     pub verifier: Verifier,
     pub transport: Arc<Transport>,
     pub connections: Vec<ConnectionConfig>,
+    pub approvals: Arc<Approvals>,
+    /// How long a caller is held open while people are asked; also the time they have where policy names none.
+    pub hold: Duration,
 }
 
 impl Rooms {

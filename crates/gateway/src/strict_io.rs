@@ -4,6 +4,7 @@
 //! after the answers before it; then nothing more is read. A body that is refused breaks off with an error.
 
 use crate::framing::{BodyState, HeadEnd, Violation, read_head};
+use crate::interim::{CONTINUE, Interim};
 use bytes::{Buf, BytesMut};
 use durward_core::limits;
 use std::io;
@@ -48,12 +49,15 @@ pub struct StrictIo<S> {
     arrived: BytesMut,
     heads: u64,
     verdict: Verdict,
+    interim: Interim,
+    /// What is left to write of an interim response.
+    left: &'static [u8],
 }
 
 impl<S> StrictIo<S> {
-    pub fn new(stream: S, verdict: Verdict) -> Self {
+    pub fn new(stream: S, verdict: Verdict, interim: Interim) -> Self {
         let state = State::Head(HeadEnd::default());
-        Self { stream, state, checked: 0, arrived: BytesMut::new(), heads: 0, verdict }
+        Self { stream, state, checked: 0, arrived: BytesMut::new(), heads: 0, verdict, interim, left: &[] }
     }
 
     fn refuse(&mut self, why: Violation) {
@@ -152,9 +156,30 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictIo<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> StrictIo<S> {
+    fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.left.is_empty() {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(context, self.left))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.left = self.left.get(count..).unwrap_or_default();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// An answer begins: no interim response may come after, and one that has begun comes first.
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.interim.take();
+        self.poll_left(context)
+    }
+}
+
 impl<S: AsyncWrite + Unpin> AsyncWrite for StrictIo<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        let this = self.get_mut();
+        ready!(this.poll_answer(context))?;
+        Pin::new(&mut this.stream).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -162,15 +187,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StrictIo<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
+        let this = self.get_mut();
+        ready!(this.poll_answer(context))?;
+        Pin::new(&mut this.stream).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
+    /// Polled whenever the connection's task ran and there is no answer to write: the place for interim responses.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        if this.left.is_empty() && this.interim.take() {
+            this.left = CONTINUE;
+        }
+        ready!(this.poll_left(context))?;
+        Pin::new(&mut this.stream).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,32 +1,36 @@
-//! The way out: pooled HTTP/1.1 connections to upstreams, checked at dial time.
+//! The way out: pooled connections to upstreams, checked at dial time; HTTP/2 where a TLS origin chooses it, HTTP/1.1
+//! everywhere else.
 //!
-//! Addresses are checked after resolution and the checked address is the one dialled, so a name that resolves to a
-//! metadata service, loopback or link-local address is refused whatever the name says. Redirects are never followed.
-//! A request is sent once: a connection found dead before the first byte is replaced, anything later is an error.
+//! Redirects are never followed. A request is sent once: a connection found dead before the first byte is replaced,
+//! anything later is an error.
 
-use crate::body::{Body, BoxError, full};
+mod address;
+mod dial;
+mod http2;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+pub use address::is_public;
+
+use crate::body::{Body, full};
 use bytes::Bytes;
+use dial::{Dialled, Dialler};
 use durward_core::Refusal;
 use http::{Request, Response, Uri};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::{Frame, Incoming};
+use http2::{Outgoing, Place, Sent, Shared};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use pool::{Lease, Leased, Pool};
+use rustls::pki_types::CertificateDer;
+use std::time::Duration;
 
-const DIAL_TIME: Duration = Duration::from_secs(10);
 /// AWS closes idle connections after about 20 s; ours go first, so that a request rarely meets a closing one.
 const IDLE_TIME: Duration = Duration::from_secs(15);
-/// Idle connections kept for one origin.
-const IDLE_MOST: usize = 256;
+/// How often a request that was not sent is tried on another connection.
+const ATTEMPTS: usize = 3;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
@@ -79,32 +83,32 @@ pub enum TransportError {
     Upload(Refusal),
 }
 
-struct Idle {
-    sender: SendRequest<Body>,
-    since: Instant,
+pub struct Transport {
+    dialler: Dialler,
+    pool: Pool,
+    shared: Shared,
 }
 
-type Pool = Arc<Mutex<HashMap<Origin, Vec<Idle>>>>;
-
-pub struct Transport {
-    tls: tokio_rustls::TlsConnector,
-    pool: Pool,
-    /// Configured by the operator: may be loopback or private.
-    trusted: Vec<Origin>,
+/// Where a request can be sent.
+enum Opened {
+    Http1(SendRequest<Body>),
+    Http2(Place),
 }
 
 impl Transport {
+    /// `trusted` are the origins that the operator configured: they may be loopback or private.
     pub fn new(trusted: Vec<Origin>) -> Result<Self, String> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier =
-            rustls_platform_verifier::Verifier::new(provider.clone()).map_err(|error| error.to_string())?;
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        Ok(Self { tls: Arc::new(config).into(), pool: Pool::default(), trusted })
+        Ok(Self { dialler: Dialler::new(trusted)?, pool: Pool::default(), shared: Shared::default() })
+    }
+
+    /// The certificate of `origin` must come from one of `authorities`, and not from one that the platform knows.
+    pub fn trust_only(
+        mut self,
+        origin: Origin,
+        authorities: Vec<CertificateDer<'static>>,
+    ) -> Result<Self, String> {
+        self.dialler.trust_only(origin, authorities)?;
+        Ok(self)
     }
 
     /// Sends one request; its URI must be in origin form and its `host` header set.
@@ -113,19 +117,25 @@ impl Transport {
         origin: &Origin,
         request: Request<Body>,
     ) -> Result<Response<Body>, TransportError> {
-        let mut sender = match self.idle(origin).await {
+        let mut sender = match self.pool.idle(origin).await {
             Some(sender) => sender,
             // Boxed, for it is large and rare: every request would carry room for it.
-            None => Box::pin(self.dial(origin)).await?,
+            None => match Box::pin(self.open(origin)).await? {
+                Opened::Http1(sender) => sender,
+                Opened::Http2(place) => return Box::pin(self.send_http2(origin, place, request)).await,
+            },
         };
         let response = match sender.try_send_request(request).await {
             Ok(response) => response,
             Err(mut error) => match error.take_message() {
                 // hyper hands the request back only when no byte of it was written: sending it again is safe.
-                Some(unsent) => {
-                    sender = Box::pin(self.dial(origin)).await?;
-                    sender.send_request(unsent).await.map_err(|error| broken(&error))?
-                }
+                Some(unsent) => match Box::pin(self.open(origin)).await? {
+                    Opened::Http1(fresh) => {
+                        sender = fresh;
+                        sender.send_request(unsent).await.map_err(|error| broken(&error))?
+                    }
+                    Opened::Http2(place) => return Box::pin(self.send_http2(origin, place, unsent)).await,
+                },
                 None => return Err(broken(&error.into_error())),
             },
         };
@@ -138,45 +148,57 @@ impl Transport {
         }))
     }
 
-    async fn idle(&self, origin: &Origin) -> Option<SendRequest<Body>> {
-        loop {
-            let idle = self.pool.lock().unwrap_or_else(PoisonError::into_inner).get_mut(origin)?.pop()?;
-            let mut sender = idle.sender;
-            if idle.since.elapsed() < IDLE_TIME && !sender.is_closed() && sender.ready().await.is_ok() {
-                return Some(sender);
-            }
+    async fn send_http2(
+        &self,
+        origin: &Origin,
+        mut place: Place,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, TransportError> {
+        let mut outgoing = Outgoing::new(origin, request)?;
+        for _attempt in 0..ATTEMPTS {
+            outgoing = match outgoing.send(place).await? {
+                Sent::Answered(response) => return Ok(response),
+                Sent::Unsent(outgoing) => outgoing,
+            };
+            place = match self.open(origin).await? {
+                Opened::Http2(place) => place,
+                Opened::Http1(_sender) => {
+                    return Err(TransportError::Broken("it went back to HTTP/1.1 meanwhile".to_owned()));
+                }
+            };
         }
+        Err(TransportError::Broken("it closes each connection before a request can be sent".to_owned()))
     }
 
-    async fn dial(&self, origin: &Origin) -> Result<SendRequest<Body>, TransportError> {
-        let named = || origin.authority();
-        let refused =
-            |error: &dyn std::fmt::Display| TransportError::Connect(origin.authority(), error.to_string());
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host((origin.host.as_str(), origin.port))
-            .await
-            .map_err(|_error| TransportError::Resolve(named()))?
-            .collect();
-        let trusted = self.trusted.contains(origin);
-        let allowed: Vec<SocketAddr> =
-            addresses.into_iter().filter(|address| trusted || is_public(address.ip())).collect();
-        if allowed.is_empty() {
-            return Err(TransportError::Forbidden(named()));
-        }
-        let stream = timeout(DIAL_TIME, TcpStream::connect(allowed.as_slice()))
-            .await
-            .map_err(|elapsed| refused(&elapsed))?
-            .map_err(|error| refused(&error))?;
-        stream.set_nodelay(true).map_err(|error| refused(&error))?;
+    /// A place on a shared connection, or a connection of the request's own.
+    async fn open(&self, origin: &Origin) -> Result<Opened, TransportError> {
         if !origin.tls {
-            return connected(stream, origin).await;
+            return self.dial(origin).await;
         }
-        let name =
-            rustls::pki_types::ServerName::try_from(origin.host.clone()).map_err(|error| refused(&error))?;
-        let stream = timeout(DIAL_TIME, self.tls.connect(name, stream))
-            .await
-            .map_err(|elapsed| refused(&elapsed))?
-            .map_err(|error| refused(&error))?;
-        connected(stream, origin).await
+        if let Some(place) = self.shared.place(origin) {
+            return Ok(Opened::Http2(place));
+        }
+        let Some(dialling) = self.shared.dialling(origin) else { return self.dial(origin).await };
+        let only_one = dialling.lock().await;
+        // Whoever dialled before us may have made room for us too, or found that there is nothing to share.
+        if let Some(place) = self.shared.place(origin) {
+            return Ok(Opened::Http2(place));
+        }
+        if self.shared.dialling(origin).is_none() {
+            drop(only_one);
+        }
+        self.dial(origin).await
+    }
+
+    async fn dial(&self, origin: &Origin) -> Result<Opened, TransportError> {
+        match self.dialler.dial(origin).await? {
+            Dialled::Plain(stream) => connected(stream, origin).await,
+            Dialled::Tls(stream) => {
+                self.shared.speaks_http1(origin);
+                connected(stream, origin).await
+            }
+            Dialled::TlsHttp2(stream) => self.shared.open(origin, stream).await.map(Opened::Http2),
+        }
     }
 
     /// A request with a small whole body and answer, for STS, OIDC and the like.
@@ -203,7 +225,7 @@ fn broken(error: &hyper::Error) -> TransportError {
     }
 }
 
-async fn connected<S>(stream: S, origin: &Origin) -> Result<SendRequest<Body>, TransportError>
+async fn connected<S>(stream: S, origin: &Origin) -> Result<Opened, TransportError>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -215,133 +237,5 @@ where
             tracing::debug!(%error, "upstream connection ended");
         }
     });
-    Ok(sender)
-}
-
-/// Gives the connection back when the answer has been read to its end; an answer left halfway closes it.
-struct Lease {
-    sender: Option<SendRequest<Body>>,
-    pool: Pool,
-    origin: Origin,
-}
-
-impl Lease {
-    fn give_back(&mut self) {
-        if let Some(sender) = self.sender.take().filter(|sender| !sender.is_closed()) {
-            let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-            let idle = pool.entry(self.origin.clone()).or_default();
-            if idle.len() < IDLE_MOST {
-                idle.push(Idle { sender, since: Instant::now() });
-            }
-        }
-    }
-}
-
-struct Leased {
-    body: Incoming,
-    lease: Lease,
-}
-
-impl http_body::Body for Leased {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        // Whoever reads a body of known length does not ask again after its last piece.
-        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
-            self.lease.give_back();
-        }
-        polled.map_err(Into::into)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.lease.sender.is_none() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// Whether an address is one that AWS or an identity provider on the internet can have.
-pub fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            !(v4.is_loopback()
-                || v4.is_private()
-                || v4.is_link_local()
-                || v4.is_unspecified()
-                || v4.is_broadcast()
-                || v4.is_multicast()
-                || v4.is_documentation()
-                || a == 0
-                || (a == 100 && (64..128).contains(&b)))
-        }
-        IpAddr::V6(v6) => {
-            let mapped = v6.to_ipv4_mapped().or_else(|| match v6.segments() {
-                // NAT64 (RFC 6052), local NAT64 (RFC 8215), 6to4 (RFC 3056) and IPv4-compatible forms carry an IPv4 address.
-                [0x64, 0xff9b, .., high, low] | [0, 0, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-                    let [a, b] = high.to_be_bytes();
-                    let [c, d] = low.to_be_bytes();
-                    Some(std::net::Ipv4Addr::new(a, b, c, d))
-                }
-                _ => None,
-            });
-            if let Some(v4) = mapped {
-                return is_public(IpAddr::V4(v4));
-            }
-            // 2000::/3 is what is routed on the internet.
-            v6.segments()[0] & 0xe000 == 0x2000
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn never_dials_metadata_loopback_or_private_addresses_in_any_form() {
-        for text in [
-            "127.0.0.1",
-            "169.254.169.254",
-            "10.0.0.1",
-            "172.16.0.1",
-            "192.168.1.1",
-            "0.0.0.0",
-            "100.64.0.1",
-            "224.0.0.1",
-            "::1",
-            "::",
-            "fe80::1",
-            "fd00:ec2::254",
-            "::ffff:169.254.169.254",
-            "::169.254.169.254",
-            "64:ff9b::169.254.169.254",
-            "2002:a9fe:a9fe::1",
-            "ff02::1",
-            "fc00::1",
-        ] {
-            assert!(!is_public(text.parse().unwrap()), "{text}");
-        }
-        for text in ["52.94.236.248", "2600:1f18::1", "64:ff9b::52.94.236.248"] {
-            assert!(is_public(text.parse().unwrap()), "{text}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_untrusted_name_that_resolves_to_loopback_is_refused_and_a_trusted_one_is_dialled() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let origin =
-            Origin { tls: false, host: "localhost".to_owned(), port: listener.local_addr().unwrap().port() };
-        let strict = Transport::new(Vec::new()).unwrap();
-        assert!(matches!(strict.dial(&origin).await, Err(TransportError::Forbidden(_))));
-        let trusting = Transport::new(vec![origin.clone()]).unwrap();
-        assert!(trusting.dial(&origin).await.is_ok());
-    }
+    Ok(Opened::Http1(sender))
 }

@@ -19,4 +19,4 @@ pub use error::{Broken, Damage, JournalError};
 pub use format::MAX_RECORD;
 pub use journal::{Journal, Options, Recovered};
 pub use read::{Entry, Position, Reader, Tail, Verified, read, verify};
-pub use record::{LentScope, LinkTo, Masked, Record};
+pub use record::{LentScope, LinkTo, Masked, Record, UsedApproval};

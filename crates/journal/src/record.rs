@@ -65,8 +65,40 @@ pub enum Record {
         source_address: IpAddr,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user_agent: Option<String>,
+        /// The approval that lifted what forbade it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approval: Option<UsedApproval>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         link_to: Option<LinkTo>,
+    },
+    /// An exchange that waits for people.
+    Asked {
+        exchange: ExchangeId,
+        /// The id of the ask; attempts of the same operation share one.
+        ask: String,
+        session: SessionId,
+        caller: Caller,
+        door: Door,
+        connection: String,
+        /// Masked by whoever records it.
+        operation: Operation,
+        /// Lower-case hex of the digest that approval and send are bound to.
+        digest: String,
+        decision: Decision,
+        source_address: IpAddr,
+    },
+    /// What happened to an ask: a vote, a time-out, a use.
+    AskChanged {
+        ask: String,
+        /// `approved`, `denied`, `timed_out` and so on.
+        what: String,
+        /// The person, as provider and subject.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+        #[serde(with = "stamp")]
+        at: OffsetDateTime,
     },
     /// The credential that was lent to an exchange.
     Lent {
@@ -117,6 +149,16 @@ pub enum Record {
         message: String,
         source_address: IpAddr,
     },
+}
+
+/// The approval that an exchange used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedApproval {
+    pub ask: String,
+    /// The people who gave it.
+    pub approvers: Vec<String>,
+    /// It holds for a time, and not for this exchange alone.
+    pub window: bool,
 }
 
 /// What an exchange was caused by.

@@ -1,7 +1,7 @@
 //! What the tests of this crate share: records of each kind, and a disk that runs full, fails or holds still on command.
 
 use crate::{
-    Journal, LentScope, LinkTo, Masked, Options, Record,
+    Journal, LentScope, LinkTo, Masked, Options, Record, UsedApproval,
     disk::{Disk, LocalDisk, SegmentFile},
 };
 use durward_core::{
@@ -71,6 +71,11 @@ pub(crate) fn intent() -> Record {
         decision: decision(Verdict::Allow),
         source_address: HERE,
         user_agent: Some("aws-cli/2".to_owned()),
+        approval: Some(UsedApproval {
+            ask: "a1".to_owned(),
+            approvers: vec!["corp/ann".to_owned()],
+            window: true,
+        }),
         link_to: Some(LinkTo::Exchange(ExchangeId::new())),
     }
 }
@@ -134,6 +139,25 @@ pub(crate) fn one_of_each() -> Vec<Record> {
             user_agent: None,
         },
         intent(),
+        Record::Asked {
+            exchange: ExchangeId::new(),
+            ask: "a1".to_owned(),
+            session: SessionId::new(),
+            caller: caller(),
+            door: Door::Aws,
+            connection: "prod".to_owned(),
+            operation: operation(),
+            digest: "ab".repeat(32),
+            decision: decision(Verdict::Ask),
+            source_address: HERE,
+        },
+        Record::AskChanged {
+            ask: "a1".to_owned(),
+            what: "denied".to_owned(),
+            by: Some("corp/ann".to_owned()),
+            note: Some("not today".to_owned()),
+            at: datetime!(2026-11-21 06:30:00 UTC),
+        },
         Record::Lent {
             exchange: ExchangeId::new(),
             access_key_id: "ASIAEXAMPLE".to_owned(),

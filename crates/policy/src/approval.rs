@@ -1,13 +1,7 @@
 //! The annotations by which a `forbid` can be lifted by people, read and checked once at load.
 
+use durward_core::{OnTimeout, parse_duration};
 use std::time::Duration;
-
-/// What happens to an ask that nobody answered in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnTimeout {
-    Reject,
-    Queue,
-}
 
 /// How people can lift one `forbid` for exactly one operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +67,7 @@ pub(crate) fn read<'a>(
     };
     let timeout = match get("timeout") {
         None => None,
-        Some(text) => match duration(text) {
+        Some(text) => match parse_duration(text) {
             Some(length) => Some(length),
             None => {
                 return Err((
@@ -96,20 +90,6 @@ pub(crate) fn read<'a>(
         }
     };
     Ok(Some(Approval { group: group.to_owned(), quorum, timeout, on_timeout }))
-}
-
-/// `90s`, `10m`, `2h` or `1d`; never zero.
-fn duration(text: &str) -> Option<Duration> {
-    let unit = text.chars().last()?;
-    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-    let seconds = match unit {
-        's' => number,
-        'm' => number.checked_mul(60)?,
-        'h' => number.checked_mul(3_600)?,
-        'd' => number.checked_mul(86_400)?,
-        _ => return None,
-    };
-    (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
 #[cfg(test)]

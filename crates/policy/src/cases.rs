@@ -152,8 +152,9 @@ impl Asked {
         }
         let level = match (vocabulary.access_level(&self.action), self.action.split_once(':')) {
             (Some(level), _) => level,
+            // As the decoder takes it: for the worst.
             (None, Some((service, "*unknown*"))) if !vocabulary.actions_of(service).is_empty() => {
-                AccessLevel::Write
+                AccessLevel::PermissionsManagement
             }
             _ => {
                 let near = vocabulary.nearest(&self.action).map(|near| format!("; did you mean {near}?"));

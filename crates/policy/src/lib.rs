@@ -22,7 +22,7 @@ mod set;
 mod source;
 mod vocabulary;
 
-pub use approval::{Approval, OnTimeout};
+pub use approval::Approval;
 pub use cases::{Asked, AskedCaller, CaseOutcome, CasesError, run_cases};
 pub use explain::{Considered, Explanation, Outcome};
 pub use handle::Policies;

@@ -16,7 +16,7 @@ use crate::{
     source::{self, Source},
     vocabulary::Vocabulary,
 };
-use cedar_policy::Effect;
+use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy};
 use cedar_policy_core::ast::Expr;
 use durward_core::{Caller, Decision, Demand, Operation, Verdict};
 use std::{collections::HashMap, net::IpAddr, path::Path};
@@ -43,6 +43,11 @@ pub enum Ask<'a> {
 }
 
 impl Ask<'_> {
+    /// Whether this is about an operation that the catalog does not know.
+    fn is_unknown(&self) -> bool {
+        matches!(self, Self::Demand { demand, .. } if demand.action.ends_with(UNKNOWN))
+    }
+
     /// The question for people: `s3:DeleteBucket on arn:aws:s3:::b`.
     pub(crate) fn title(&self) -> String {
         match self {
@@ -70,6 +75,8 @@ pub(crate) struct Compiled {
     /// Which of the set's needs are this policy's.
     pub needs: u32,
     pub reads_arguments: bool,
+    /// It names `<service>:*unknown*` in its scope.
+    pub names_unknown: bool,
 }
 
 /// A policy set that passed every check.
@@ -133,6 +140,7 @@ impl PolicySet {
                 condition,
                 needs,
                 reads_arguments: checked.reading.needs.fact("arguments"),
+                names_unknown: names_unknown(&checked.policy),
                 checked,
             });
         }
@@ -245,13 +253,19 @@ impl PolicySet {
             return answer(Verdict::Deny, &[], format!("{} could not be put to policy", ask.title()));
         }
         let (mut finally, mut failing) = (Vec::new(), Vec::new());
+        let unknown = ask.is_unknown();
         let (mut permits, mut asking) = (Vec::new(), Vec::new());
         for (number, outcome) in &judgement.outcomes {
             let Some(compiled) = self.compiled(*number) else { continue };
             match outcome {
                 Outcome::NotSatisfied => {}
                 Outcome::Failed(_) => failing.push(compiled),
-                Outcome::Satisfied if !compiled.forbids => permits.push(compiled),
+                // What nobody knew when a permit was written, it does not permit, however wide it is; a forbid holds.
+                Outcome::Satisfied if !compiled.forbids => {
+                    if !unknown || compiled.names_unknown {
+                        permits.push(compiled);
+                    }
+                }
                 Outcome::Satisfied if compiled.checked.approval.is_some() => asking.push(compiled),
                 Outcome::Satisfied => finally.push(compiled),
             }
@@ -310,6 +324,18 @@ impl PolicySet {
             }
         }
         merged
+    }
+}
+
+/// How the name of an action ends that stands for every operation newer than the catalog.
+const UNKNOWN: &str = ":*unknown*";
+
+fn names_unknown(policy: &Policy) -> bool {
+    let is_unknown = |action: &EntityUid| action.id().unescaped().ends_with(UNKNOWN);
+    match policy.action_constraint() {
+        ActionConstraint::Any => false,
+        ActionConstraint::Eq(action) => is_unknown(&action),
+        ActionConstraint::In(actions) => actions.iter().any(is_unknown),
     }
 }
 

@@ -501,9 +501,11 @@ fn inner_roles(service: &Service, operation: &Operation) -> Vec<String> {
         match service.shape(shape).map(|shape| &shape.kind) {
             Some(ShapeKind::Structure { members, .. }) => {
                 for member in members.iter().filter(|member| member.location == Location::Body) {
-                    let inner = if path.is_empty() { member.name.clone() } else { format!("{path}.{}", member.name) };
+                    let inner =
+                        if path.is_empty() { member.name.clone() } else { format!("{path}.{}", member.name) };
                     let key = plain(&member.name);
-                    let text = matches!(service.shape(member.shape).map(|one| &one.kind), Some(ShapeKind::String));
+                    let text =
+                        matches!(service.shape(member.shape).map(|one| &one.kind), Some(ShapeKind::String));
                     if text && !path.is_empty() && (key.ends_with("rolearn") || key.ends_with("iamrole")) {
                         found.push(inner);
                     } else if !text {
@@ -511,8 +513,12 @@ fn inner_roles(service: &Service, operation: &Operation) -> Vec<String> {
                     }
                 }
             }
-            Some(ShapeKind::List { member, .. }) => descend(service, *member, &format!("{path}[]"), above, found),
-            Some(ShapeKind::Map { value, .. }) => descend(service, *value, &format!("{path}{{}}"), above, found),
+            Some(ShapeKind::List { member, .. }) => {
+                descend(service, *member, &format!("{path}[]"), above, found);
+            }
+            Some(ShapeKind::Map { value, .. }) => {
+                descend(service, *value, &format!("{path}{{}}"), above, found);
+            }
             _ => {}
         }
         above.pop();
@@ -608,9 +614,11 @@ mod tests {
 
     #[test]
     fn a_member_fills_one_placeholder() {
-        let (filled, _) = fill("stack", "arn:x:stack/${StackName}/${Id}", "DeleteStack", &[("StackName", false, true)]);
+        let (filled, _) =
+            fill("stack", "arn:x:stack/${StackName}/${Id}", "DeleteStack", &[("StackName", false, true)]);
         assert_eq!(filled, [("StackName".to_owned(), "StackName".to_owned())]);
-        let (filled, _) = fill("fleet", "arn:x:fleet/${FleetName}:${FleetId}", "StopFleet", &[("FleetId", false, true)]);
+        let (filled, _) =
+            fill("fleet", "arn:x:fleet/${FleetName}:${FleetId}", "StopFleet", &[("FleetId", false, true)]);
         assert_eq!(filled, [("FleetId".to_owned(), "FleetId".to_owned())]);
     }
 

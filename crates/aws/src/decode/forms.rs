@@ -36,7 +36,7 @@ pub(super) fn read(
         let parameters = loose_parameters(tree(&pairs)?)?;
         return Ok((service, NO_OPERATION, Read::unknown(action, parameters)));
     }
-    let tied = settle(found)?;
+    let tied = settle(found);
     if tied.open {
         return Err(several(&tied.list));
     }

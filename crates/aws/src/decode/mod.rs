@@ -154,24 +154,24 @@ pub fn decode_in(
     let protocol = recognised.protocol();
     let (service, op_index, read) = match protocol {
         Protocol::Query | Protocol::Ec2 => forms::read(head, recognised, &body)?,
-        _ => match recognised.newer() {
-            Some(name) => {
+        _ => {
+            if let Some(name) = recognised.newer() {
                 let read = Read::unknown(name.to_owned(), object(protocol, &body)?);
                 (Arc::clone(recognised.service()), NO_OPERATION, read)
+            } else {
+                choose(head, recognised, &body)?
             }
-            None => choose(head, recognised, &body)?,
-        },
-    };
-    let (name, demands, traits) = match read.newer {
-        Some(name) => (name, vec![special::unknown(&service)], special::UNKNOWN),
-        None => {
-            let op = operation_at(&service, op_index)?;
-            let context =
-                resources::Context { partition, scope, service: &service, op, parameters: &read.parameters };
-            let demands = special::demands(&context)?;
-            let traits = special::traits(&context, &demands);
-            (op.name.clone(), demands, traits)
         }
+    };
+    let (name, demands, traits) = if let Some(name) = read.newer {
+        (name, vec![special::unknown(&service)], special::UNKNOWN)
+    } else {
+        let op = operation_at(&service, op_index)?;
+        let context =
+            resources::Context { partition, scope, service: &service, op, parameters: &read.parameters };
+        let demands = special::demands(&context)?;
+        let traits = special::traits(&context, &demands);
+        (op.name.clone(), demands, traits)
     };
     let operation = Operation {
         door: Door::Aws,

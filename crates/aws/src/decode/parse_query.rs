@@ -77,7 +77,7 @@ impl Reader<'_> {
         for (key, part) in node.parts {
             let member = members
                 .iter()
-                .find(|member| member.location == Location::Body && self.is_called(member, &key));
+                .find(|member| member.location == Location::Body && self.is_called(member, key));
             if let Some(member) = member {
                 let value = self.by_shape(member.shape, member.flattened, part)?;
                 insert(&mut out, &member.name, value)?;
@@ -142,7 +142,7 @@ impl Reader<'_> {
         };
         let items = numbered(node)?;
         items
-            .into_values()
+            .into_iter()
             .map(|item| self.by_shape(member, false, item))
             .collect::<Result<_, _>>()
             .map(Value::Array)
@@ -163,7 +163,7 @@ impl Reader<'_> {
             node = entries;
         }
         let mut out = Map::new();
-        for mut entry in numbered(node)?.into_values() {
+        for mut entry in numbered(node)? {
             let key = match entry.parts.remove(key_name) {
                 Some(Node { text: Some(text), parts }) if parts.is_empty() => text.to_owned(),
                 _ => return Err(malformed("an entry of a map has no key")),
@@ -188,21 +188,23 @@ fn with_capital(name: &str, key: &str) -> bool {
 }
 
 /// The parts of a list in the order of their numbers. `Name=` is how an empty list is sent.
-fn numbered(node: Node<'_>) -> Result<BTreeMap<u32, Node<'_>>, Refusal> {
+fn numbered(node: Node<'_>) -> Result<Vec<Node<'_>>, Refusal> {
     let Node { text, parts } = node;
     if text.is_some_and(|text| !text.is_empty() || !parts.is_empty()) {
         return Err(malformed("a list is sent as plain text"));
     }
-    let mut out = BTreeMap::new();
+    let mut out = Vec::with_capacity(parts.len());
     for (key, item) in parts {
         let number = key
             .parse::<u32>()
             .ok()
-            .filter(|number| number.to_string() == key)
+            // As numbers are written: no sign, no leading zero.
+            .filter(|_| !key.starts_with(['+', '0']) || key == "0")
             .ok_or_else(|| malformed(format!("`{}` is not the number of a list item", quote(key))))?;
-        out.insert(number, item);
+        out.push((number, item));
     }
-    Ok(out)
+    out.sort_unstable_by_key(|(number, _)| *number);
+    Ok(out.into_iter().map(|(_, item)| item).collect())
 }
 
 /// The parameters of an operation that no model knows.

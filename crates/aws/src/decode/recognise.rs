@@ -229,7 +229,7 @@ fn by_name(
             body: BodyUse::Whole,
         });
     }
-    Recognised::of(settle(found)?, protocol, BodyUse::Whole)
+    Recognised::of(settle(found), protocol, BodyUse::Whole)
 }
 
 /// Requests without a header that names the operation: query, ec2 and the rest protocols.

@@ -31,10 +31,13 @@ struct Candidate {
 /// The operation whose template the head fits best.
 pub(super) fn route(services: &[Arc<Service>], scope: &Scope<'_>, head: &Head<'_>) -> Result<Tied, Refusal> {
     let query = query_pairs(head.query)?;
-    // s3control's paths could be objects of a bucket `v20180820`: the account header, or the scope, tells them apart.
+    // s3control's paths could be objects of a bucket `v20180820`: the account header, the scope, or AWS's own host (proxy mode)
+    // tells them apart.
     let versioned = head.path.starts_with("/v20180820/");
-    let control =
-        versioned && (scope.service == "s3-outposts" || head.headers.contains_key("x-amz-account-id"));
+    let control = versioned
+        && (scope.service == "s3-outposts"
+            || head.headers.contains_key("x-amz-account-id")
+            || has_control_host(head));
     let mut candidates = Vec::new();
     let path = full_path(head)?;
     for service in services {
@@ -103,7 +106,7 @@ fn choose(
             Some(choice)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let tied = settle(found)?;
+    let tied = settle(found);
     let first = tied.list.first().ok_or_else(|| unknown("no operation matches"))?;
     let op = first.model().ok_or_else(|| unknown("no operation matches"))?;
     refuse_other_selectors(services, op, &first.service, head, path, query)?;
@@ -174,6 +177,11 @@ fn method_fits(service: &Service, op: &Model, head: &Head<'_>) -> bool {
 /// The one search that SDKs send as a form by POST, so that it may be long (botocore, `change_get_to_post`).
 pub(super) fn is_search_form(service: &Service, op: &Model, head: &Head<'_>) -> bool {
     service.id == "cloudsearchdomain" && op.name == "Search" && head.method == http::Method::POST
+}
+
+fn has_control_host(head: &Head<'_>) -> bool {
+    let host = head.headers.get(http::header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    host.split('.').any(|label| matches!(label, "s3-control" | "s3-control-fips"))
 }
 
 /// s3control's operations without an account (CreateBucket) are also objects of a bucket named like the version.

@@ -142,6 +142,9 @@ pub(super) struct Marked {
 pub(super) fn mark(service: &Service, input: Option<ShapeId>, parameters: &Map<String, Value>) -> Marked {
     let mut walk = Walk { service, path: String::new(), out: Marked::default() };
     walk.members(input.map_or(&[][..], |input| service.members(input)), parameters);
+    // In one order whatever order the caller wrote them in: an approval is bound to them.
+    walk.out.sensitive.sort_unstable();
+    walk.out.unknown.sort_unstable();
     walk.out
 }
 

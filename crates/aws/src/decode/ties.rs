@@ -16,15 +16,15 @@ pub(super) struct Tied {
 }
 
 /// Orders operations that the head does not tell apart.
-pub(super) fn settle(mut found: Vec<Choice>) -> Result<Tied, Refusal> {
+pub(super) fn settle(mut found: Vec<Choice>) -> Tied {
     if found.len() < 2 {
-        return Ok(Tied { list: found, open: false });
+        return Tied { list: found, open: false };
     }
     let all: BTreeSet<String> = found.iter().flat_map(actions).collect();
     let strictest: Vec<bool> = found.iter().map(|choice| actions(choice) == all).collect();
     if strictest.iter().all(|needs_all| *needs_all) {
         found.sort_by_key(|choice| std::cmp::Reverse(weight(choice)));
-        return Ok(Tied { list: found, open: false });
+        return Tied { list: found, open: false };
     }
     let mut flags = strictest.iter();
     let same_name = found.windows(2).all(|pair| pair.first().map(name) == pair.last().map(name));
@@ -32,9 +32,9 @@ pub(super) fn settle(mut found: Vec<Choice>) -> Result<Tied, Refusal> {
         found.retain(|_| flags.next() == Some(&true));
         found.sort_by_key(|choice| std::cmp::Reverse(weight(choice)));
         found.truncate(1);
-        return Ok(Tied { list: found, open: false });
+        return Tied { list: found, open: false };
     }
-    Ok(Tied { list: found, open: true })
+    Tied { list: found, open: true }
 }
 
 /// The refusal of a request that several operations could claim.

@@ -68,7 +68,7 @@ pub(super) fn write(wire: &Wire, code: &str, message: &str, request_id: &str, st
                 .service
                 .as_ref()
                 .and_then(|service| service.xml_namespace.as_deref())
-                .or(wire.sts.then_some("https://sts.amazonaws.com/doc/2011-06-15/"))
+                .or(wire.sign_in.then_some("https://sts.amazonaws.com/doc/2011-06-15/"))
                 .map(|uri| format!(" xmlns=\"{}\"", escape(uri)))
                 .unwrap_or_default();
             let fault = if status.is_server_error() { "Receiver" } else { "Sender" };

@@ -93,12 +93,29 @@ fn an_answer_to_head_has_no_body_and_names_the_reason() {
 
 #[test]
 fn sign_in_errors_are_those_of_sts() {
-    let sts = Wire { sts: true, ..wire(Protocol::Query) };
+    let sts = Wire { sign_in: true, ..wire(Protocol::Query) };
     let expired = refusal_response(&Refusal::new(Reason::ExpiredToken, "m"), &sts, "r", false);
     assert_eq!(expired.status(), 400);
     assert!(text(&expired).contains("<Code>ExpiredTokenException</Code>"));
     let invalid = refusal_response(&Refusal::new(Reason::InvalidToken, "m"), &sts, "r", false);
     assert!(text(&invalid).contains("<Code>InvalidIdentityToken</Code>"));
+    let unreachable = refusal_response(&Refusal::new(Reason::Upstream, "m"), &sts, "r", false);
+    assert_eq!(unreachable.status(), 400);
+    assert!(text(&unreachable).contains("<Code>IDPCommunicationError</Code>"));
+    // A call that is signed has the errors of any service.
+    let guessed = Wire::guess(
+        &Method::POST,
+        "/",
+        "",
+        &HeaderMap::from_iter([(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded"),
+        )]),
+        Some("sts"),
+    );
+    let call = refusal_response(&Refusal::new(Reason::Upstream, "m"), &guessed, "r", false);
+    assert_eq!(call.status(), 502);
+    assert!(text(&call).contains("<Code>ServiceUnavailable</Code>"));
 }
 
 #[test]
@@ -118,7 +135,7 @@ fn an_unknown_service_is_guessed_from_the_head() {
     );
     assert_eq!(json.protocol, Some(Protocol::Json10));
     let form = guess(Method::POST, "/", &[("content-type", "application/x-www-form-urlencoded")], None);
-    assert!(form.sts && form.protocol == Some(Protocol::Query));
+    assert!(form.sign_in && form.protocol == Some(Protocol::Query));
     assert!(guess(Method::GET, "/bucket/key", &[], None).s3);
     assert!(guess(Method::PUT, "/bucket", &[], Some("s3")).s3);
     assert_eq!(

@@ -160,12 +160,10 @@ fn member_text(
     seen: &mut Vec<ShapeId>,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let mut line = format!("{}{}", member.name, if member.required { "*" } else { "" });
-    line += &format!("  {}", type_name(service, member.shape));
-    for word in marks(service, member) {
-        line += &format!(", {word}");
-    }
-    writeln!(out, "{}{line}", "  ".repeat(depth))?;
+    let name = format!("{}{}", member.name, if member.required { "*" } else { "" });
+    let mut said = vec![type_name(service, member.shape)];
+    said.extend(marks(service, member));
+    writeln!(out, "{}{name}  {}", "  ".repeat(depth), said.join(", "))?;
     if let Some(structure) = inner_structure(service, member.shape)
         && depth < DEEPEST
         && !seen.contains(&structure)

@@ -60,7 +60,11 @@ impl Sessions {
             Record::Refused { session, caller, connection, .. } => {
                 self.count(session, entry, false, caller, connection, time);
             }
-            Record::SignInRefused { .. } | Record::Lent { .. } | Record::Outcome { .. } => {}
+            Record::SignInRefused { .. }
+            | Record::Asked { .. }
+            | Record::AskChanged { .. }
+            | Record::Lent { .. }
+            | Record::Outcome { .. } => {}
         }
     }
 

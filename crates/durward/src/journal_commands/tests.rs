@@ -85,6 +85,7 @@ fn recorded() -> (TempDir, SessionId) {
         decision: decision(Verdict::Allow, "reads"),
         source_address: HERE,
         user_agent: None,
+        approval: None,
         link_to: None,
     };
     let records = [

@@ -2,6 +2,7 @@
 
 mod identify;
 mod keys;
+mod nested_url;
 mod queue_url;
 mod signin;
 pub use signin::{CONTAINER_PATH, HEALTH_PATH};
@@ -79,7 +80,7 @@ impl Shape {
     /// The shape of the gateway's own STS answers.
     fn sts() -> Self {
         Self {
-            wire: ErrorWire { protocol: Some(Protocol::Query), sts: true, ..ErrorWire::default() },
+            wire: ErrorWire { protocol: Some(Protocol::Query), sign_in: true, ..ErrorWire::default() },
             head_request: false,
         }
     }
@@ -192,6 +193,7 @@ impl Door for AwsDoor {
         };
         let decoded = decode::decode(rooms.catalog, &scope, &wire.head(), &recognised, whole.as_deref())?;
         let mut operation = decoded.operation;
+        nested_url::refuse(&operation.parameters)?;
         operation.body_sha256 = match (&whole, &wire.claimed.payload) {
             (_, Payload::Sha256(hash)) => Some(hash.clone()),
             (Some(bytes), _) => Some(sha256_hex(bytes)),

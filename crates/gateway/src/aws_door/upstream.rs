@@ -201,17 +201,17 @@ async fn read_answer(target: &Target, method: &Method, response: Response<Body>)
             ));
         }
         let content = content_of(&head.headers, target.protocol, head.status);
-        let plan = head.status.is_success().then(|| OwnedPlan {
-            service: target.service.clone(),
-            output,
-            protocol: target.protocol,
-        });
         if *method != Method::HEAD && head.status != StatusCode::NOT_MODIFIED {
             head.headers.remove(header::CONTENT_LENGTH);
         }
-        AnswerBody::Whole { bytes, content, plan }
+        AnswerBody::Whole { bytes, content }
     };
-    Ok(Answer { head, body, error_code, request_bytes: 0, upstream_request_id })
+    let plan = head.status.is_success().then(|| OwnedPlan {
+        service: target.service.clone(),
+        output,
+        protocol: target.protocol,
+    });
+    Ok(Answer { head, body, plan, error_code, request_bytes: 0, upstream_request_id })
 }
 
 /// Whether the output is an object body or an event stream: passed on, not read.

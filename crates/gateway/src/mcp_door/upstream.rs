@@ -123,7 +123,7 @@ fn session_ended(found: &Found, status: StatusCode, id: Option<&Id>) -> Option<A
 }
 
 fn whole(status: StatusCode, body: Vec<u8>, error_code: Option<String>) -> Answer {
-    let body = AnswerBody::Whole { bytes: body.into(), content: Content::Json, plan: None };
+    let body = AnswerBody::Whole { bytes: body.into(), content: Content::Json };
     answer(status, body, error_code)
 }
 
@@ -141,7 +141,7 @@ fn answer(status: StatusCode, body: AnswerBody, error_code: Option<String>) -> A
             head.headers.insert(header::CONTENT_TYPE, JSON);
         }
     }
-    Answer { head, body, error_code, request_bytes: 0, upstream_request_id: None }
+    Answer { head, body, plan: None, error_code, request_bytes: 0, upstream_request_id: None }
 }
 
 /// The answer to a request: one JSON text, or a stream of events that ends in one.

@@ -343,3 +343,21 @@ fn the_directory_itself_must_be_trustworthy() {
     assert!(load().is_err_and(|error| error.contains("writable by everybody")));
     assert!(PolicySet::load(&dir.path().join("none"), &Small).is_err());
 }
+
+#[test]
+fn what_the_catalog_does_not_know_is_permitted_by_name_only_and_forbidden_by_any_group() {
+    let unknown = operation(&[("dynamodb:*unknown*", "*")], json!({}));
+    let verdict = |text: &str| decide(&set(text), &[], &unknown).verdict;
+    for wide in [
+        "permit (principal, action, resource);",
+        "permit (principal, action in Aws::Action::\"dynamodb:*\", resource);",
+        "permit (principal, action in Aws::Action::\"Write\", resource);",
+    ] {
+        assert_eq!(verdict(wide), Verdict::Deny, "{wide}");
+    }
+    let named = "permit (principal, action == Aws::Action::\"dynamodb:*unknown*\", resource);";
+    assert_eq!(verdict(named), Verdict::Allow);
+    let forbidden =
+        format!("{named} @id(\"no\") forbid (principal, action in Aws::Action::\"dynamodb:*\", resource);");
+    assert_eq!(verdict(&forbidden), Verdict::Deny);
+}

@@ -1,0 +1,191 @@
+//! An ask as people see it: what is asked, who may lift it, who answered what.
+//!
+//! Everything here is a copy of what the store holds. Nothing here decides; see `approvals` and `grant`.
+
+use crate::{AskId, Person, Risk};
+use durward_core::{Caller, ExchangeId, OnTimeout, Operation, SessionId};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, sync::Arc, time::Duration};
+use time::OffsetDateTime;
+
+/// One forbid that people can lift.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requirement {
+    /// Id of the forbid.
+    pub policy: String,
+    /// The group whose members may lift it.
+    pub group: String,
+    /// How many different people must approve.
+    pub quorum: u32,
+    /// How long a request is held for an answer. In JSON: whole seconds.
+    #[serde(with = "crate::notation::seconds")]
+    pub timeout: Duration,
+    pub on_timeout: OnTimeout,
+}
+
+/// What the line asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NewAsk {
+    pub caller: Caller,
+    pub session: SessionId,
+    pub connection: String,
+    pub exchange: ExchangeId,
+    /// Masked: it is shown to people and stored.
+    pub operation: Operation,
+    /// Of the unmasked operation, caller and connection. In JSON: hex.
+    #[serde(with = "crate::notation::hex")]
+    pub digest: [u8; 32],
+    pub requirements: Vec<Requirement>,
+    /// What policy says, for the approver.
+    pub reason: String,
+    pub policy_set: String,
+    pub source_address: IpAddr,
+    pub user_agent: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Waits for answers. After the deadline only if every requirement says `queue`.
+    Pending,
+    /// Approved and not used, or a window that is open.
+    Approved,
+    Denied,
+    /// Nobody answered in time.
+    TimedOut,
+    /// The approval was used; it is never good again.
+    Used,
+    /// An approval that was not used in time, a window that closed, a queued ask after a day, or one that changed
+    /// policies replaced.
+    Expired,
+}
+
+impl State {
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Approved, Self::Denied, Self::TimedOut, Self::Used, Self::Expired];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Denied => "denied",
+            Self::TimedOut => "timed_out",
+            Self::Used => "used",
+            Self::Expired => "expired",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// One person's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vote {
+    pub by: Person,
+    #[serde(with = "crate::notation::moment")]
+    pub at: OffsetDateTime,
+    pub approve: bool,
+    pub reason: Option<String>,
+    /// Those of the person's groups that counted.
+    pub groups: Vec<String>,
+    /// Set when the person approved a window: until when.
+    #[serde(with = "crate::notation::maybe_moment")]
+    pub window: Option<OffsetDateTime>,
+    /// The person went past the quorum as a member of the break-glass group. To be reviewed.
+    pub break_glass: bool,
+}
+
+/// One line of an ask's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    #[serde(with = "crate::notation::moment")]
+    pub at: OffsetDateTime,
+    /// `asked`, `approve`, `approve_window`, `deny`, `BREAK_GLASS`, `granted`, `withdrawn`, `used`, `timed_out`,
+    /// `queued`, `expired` or `superseded`.
+    pub kind: String,
+    pub by: Option<String>,
+    pub note: Option<String>,
+}
+
+/// An ask and all that happened to it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ask {
+    pub id: AskId,
+    pub state: State,
+    #[serde(with = "crate::notation::moment")]
+    pub created: OffsetDateTime,
+    /// Until then the request is held.
+    #[serde(with = "crate::notation::moment")]
+    pub deadline: OffsetDateTime,
+    /// Set once approved: an approval not used by then expires; a window closes then.
+    #[serde(with = "crate::notation::maybe_moment")]
+    pub grant_until: Option<OffsetDateTime>,
+    /// Approved as a window.
+    pub window: bool,
+    /// Lifted by break-glass.
+    pub break_glass: bool,
+    #[serde(serialize_with = "crate::notation::shared")]
+    pub what: Arc<NewAsk>,
+    pub risk: Risk,
+    pub votes: Vec<Vote>,
+    pub history: Vec<Event>,
+    /// How often it was asked: the first time and each repeat that joined it.
+    pub attempts: u64,
+    /// How often it let the operation pass: at most 1, or any number for a window.
+    pub uses: u64,
+}
+
+impl Ask {
+    /// The people still needed, by group. Empty: nobody.
+    pub fn missing(&self) -> Vec<(String, u32)> {
+        if self.break_glass {
+            return Vec::new();
+        }
+        let mut missing: BTreeMap<&str, u32> = BTreeMap::new();
+        for requirement in &self.what.requirements {
+            let approvers = self.votes.iter().filter(|vote| vote.counts_for(&requirement.group)).count();
+            let approvers = u32::try_from(approvers).unwrap_or(u32::MAX);
+            let needed = requirement.quorum.max(1).saturating_sub(approvers);
+            let entry = missing.entry(&requirement.group).or_default();
+            *entry = needed.max(*entry);
+        }
+        missing
+            .into_iter()
+            .filter(|(_group, needed)| *needed > 0)
+            .map(|(group, needed)| (group.to_owned(), needed))
+            .collect()
+    }
+
+    /// The digest the approval is bound to, for people to compare.
+    pub fn digest_hex(&self) -> String {
+        self.what.digest.iter().fold(String::with_capacity(64), |mut text, byte| {
+            // writing to a String does not fail
+            let _infallible = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
+    /// The reason of the denial, and who denied.
+    pub fn denial(&self) -> Option<&Vote> {
+        self.votes.iter().rev().find(|vote| !vote.approve)
+    }
+}
+
+impl Vote {
+    /// Whether it approves what `group` may lift.
+    pub(crate) fn counts_for(&self, group: &str) -> bool {
+        self.approve && self.groups.iter().any(|mine| mine == group)
+    }
+}
+
+/// Which asks to list. Empty states: all.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub states: Vec<State>,
+    /// `Caller::id()`.
+    pub caller: Option<String>,
+    /// At most this many, and never more than 1,000.
+    pub limit: usize,
+}

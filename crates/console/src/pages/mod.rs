@@ -1,0 +1,236 @@
+//! The pages. Each is a template over a view; none decides anything.
+
+pub mod ask;
+pub mod policies;
+pub mod queue;
+pub mod sessions;
+pub mod signin;
+
+use crate::{
+    Inner, events as event_stream,
+    people::Visitor,
+    sessions::{Cookie, SignedIn},
+    text::Text,
+};
+use askama::Template;
+use axum::{
+    body::Body,
+    extract::{Request, State},
+};
+use durward_approval::{Filter, State as AskState};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use std::sync::Arc;
+
+/// What every page has around it.
+pub struct Frame {
+    pub style: String,
+    pub script: String,
+    pub icon: String,
+    /// The page's own entry of the menu.
+    pub here: &'static str,
+    pub person: Option<PersonView>,
+}
+
+pub struct PersonView {
+    pub name: Text,
+    pub id: Text,
+    pub csrf: String,
+}
+
+impl Frame {
+    pub fn new(inner: &Inner, session: Option<&SignedIn>, here: &'static str) -> Self {
+        Self {
+            style: inner.assets.style.clone(),
+            script: inner.assets.script.clone(),
+            icon: inner.assets.icon.clone(),
+            here,
+            person: session.map(|session| PersonView {
+                name: Text::new(&session.person.name),
+                id: Text::new(&session.person.id),
+                csrf: session.csrf.clone(),
+            }),
+        }
+    }
+}
+
+pub fn page(status: StatusCode, template: &impl Template) -> Response<Body> {
+    let mut response = match template.render() {
+        Ok(text) => Response::new(Body::from(text)),
+        Err(error) => {
+            tracing::error!(%error, "a page could not be written");
+            let mut response = Response::new(Body::from("the page could not be written\n"));
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            return response;
+        }
+    };
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    response
+}
+
+#[derive(Template)]
+#[template(path = "problem.html")]
+struct Problem<'a> {
+    frame: Frame,
+    title: &'a str,
+    text: Text,
+}
+
+/// A page that says what is wrong and what to do.
+pub fn problem(
+    inner: &Inner,
+    session: Option<&SignedIn>,
+    status: StatusCode,
+    title: &str,
+    text: &str,
+) -> Response<Body> {
+    page(status, &Problem { frame: Frame::new(inner, session, ""), title, text: Text::new(text) })
+}
+
+/// The page of a part that failed; the log has the rest.
+pub fn broken(inner: &Inner, session: &SignedIn, error: &dyn std::fmt::Display) -> Response<Body> {
+    tracing::error!(%error, "the console cannot answer");
+    problem(
+        inner,
+        Some(session),
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "This cannot be shown now",
+        "A part of the gateway failed; its log says which. Nothing was approved. Try again.",
+    )
+}
+
+pub fn see_other(to: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
+    response.headers_mut().insert(header::LOCATION, to);
+    response
+}
+
+pub async fn not_found(State(inner): State<Arc<Inner>>, request: Request) -> Response<Body> {
+    if request.uri().path().starts_with("/api/") {
+        return crate::api::not_found();
+    }
+    let session = crate::people::signed_in(&inner, request.headers());
+    problem(
+        &inner,
+        session.as_deref(),
+        StatusCode::NOT_FOUND,
+        "There is no such page",
+        "Go back to the approvals.",
+    )
+}
+
+pub async fn wrong_method(State(inner): State<Arc<Inner>>, request: Request) -> Response<Body> {
+    if request.uri().path().starts_with("/api/") {
+        return crate::api::wrong_method();
+    }
+    problem(
+        &inner,
+        None,
+        StatusCode::METHOD_NOT_ALLOWED,
+        "This page does not work so",
+        "Nothing was changed. Answers are given with the buttons on the page of an ask.",
+    )
+}
+
+/// `GET /events`: the pages' own stream.
+pub async fn events(
+    State(inner): State<Arc<Inner>>,
+    Visitor(_session): Visitor,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let Ok(place) = inner.listeners.clone().try_acquire_owned() else {
+        let mut response = Response::new(Body::from("too many pages are open: reload by hand\n"));
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        return response;
+    };
+    let id = Cookie::Session.read(&headers, inner.origin.tls).unwrap_or_default().to_owned();
+    let changes = inner.approvals.changes();
+    event_stream::stream(changes, place, move || inner.sessions.find(&id, (inner.now)()).is_some())
+}
+
+#[derive(Template)]
+#[template(path = "connections.html")]
+struct Connections {
+    frame: Frame,
+    connections: Vec<ConnectionLine>,
+}
+
+struct ConnectionLine {
+    name: Text,
+    kind: &'static str,
+    target: Text,
+    note: Text,
+}
+
+pub async fn connections(State(inner): State<Arc<Inner>>, Visitor(session): Visitor) -> Response<Body> {
+    let line = |one: &crate::Connection| ConnectionLine {
+        name: Text::new(&one.name),
+        kind: one.kind,
+        target: Text::new(&one.target),
+        note: Text::new(&one.note),
+    };
+    let connections = inner.settings.connections.iter().map(line).collect();
+    page(
+        StatusCode::OK,
+        &Connections { frame: Frame::new(&inner, Some(&session), "connections"), connections },
+    )
+}
+
+/// One part of the gateway, and how it is.
+#[derive(serde::Serialize)]
+pub struct Part {
+    pub name: &'static str,
+    pub good: bool,
+    pub text: Text,
+}
+
+/// How the parts are that the console can see.
+pub async fn parts(inner: &Inner) -> Vec<Part> {
+    let pending =
+        inner.approvals.list(Filter { states: vec![AskState::Pending], caller: None, limit: 1_000 }).await;
+    let approvals = match pending {
+        Ok(pending) => {
+            Part { name: "approvals", good: true, text: Text::new(format!("{} waiting", pending.len())) }
+        }
+        Err(error) => {
+            tracing::error!(%error, "health: the approvals' store does not answer");
+            Part {
+                name: "approvals",
+                good: false,
+                text: Text::new("their store does not answer; the log says why"),
+            }
+        }
+    };
+    let set = inner.policies.current();
+    let journal = match std::fs::metadata(&inner.settings.journal_dir) {
+        Ok(dir) if dir.is_dir() => Part { name: "journal", good: true, text: Text::new("readable") },
+        _ => Part { name: "journal", good: false, text: Text::new("its directory cannot be read") },
+    };
+    let policies = Part {
+        name: "policies",
+        good: !set.is_empty(),
+        text: Text::new(format!("{} in force, version {}", set.len(), set.version())),
+    };
+    vec![approvals, policies, journal]
+}
+
+#[derive(Template)]
+#[template(path = "health.html")]
+struct Health {
+    frame: Frame,
+    parts: Vec<Part>,
+    version: &'static str,
+    good: bool,
+}
+
+pub async fn health(State(inner): State<Arc<Inner>>, Visitor(session): Visitor) -> Response<Body> {
+    let parts = parts(&inner).await;
+    let good = parts.iter().all(|part| part.good);
+    let version = inner.settings.version;
+    page(
+        StatusCode::OK,
+        &Health { frame: Frame::new(&inner, Some(&session), "health"), parts, version, good },
+    )
+}

@@ -1,0 +1,165 @@
+//! Who stands in front of the console: a person, verified, from a browser's session or from a token of the same providers.
+//!
+//! A workload is never a person, and neither is an agent that acts for one.
+
+use crate::{
+    Inner,
+    sessions::{Cookie, SignedIn},
+};
+use axum::{body::Body, extract::FromRequestParts};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use durward_approval::{Ask, Person};
+use durward_core::{Caller, CallerKind};
+use durward_identity::TokenError;
+use http::{HeaderMap, Method, Response, StatusCode, header, request::Parts};
+use serde::{Deserialize, de::DeserializeOwned};
+use std::sync::Arc;
+
+/// A person whose browser is signed in. As an argument of a page it sends everybody else to the sign-in page.
+pub struct Visitor(pub Arc<SignedIn>);
+
+impl FromRequestParts<Arc<Inner>> for Visitor {
+    type Rejection = Response<Body>;
+
+    async fn from_request_parts(parts: &mut Parts, inner: &Arc<Inner>) -> Result<Self, Self::Rejection> {
+        if let Some(session) = signed_in(inner, &parts.headers) {
+            return Ok(Self(session));
+        }
+        let fetched = parts.headers.get("sec-fetch-dest").is_some_and(|dest| dest == "empty");
+        if parts.method != Method::GET || fetched {
+            return Err(crate::pages::problem(
+                inner,
+                None,
+                StatusCode::UNAUTHORIZED,
+                "You are not signed in",
+                "Your sign-in has ended or never was. Nothing was changed. Sign in, then do it again.",
+            ));
+        }
+        let to = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        Err(crate::pages::see_other(&crate::pages::signin::link(to)))
+    }
+}
+
+/// The session of a request's cookie.
+pub fn signed_in(inner: &Inner, headers: &HeaderMap) -> Option<Arc<SignedIn>> {
+    let id = Cookie::Session.read(headers, inner.origin.tls)?;
+    inner.sessions.find(id, (inner.now)())
+}
+
+/// Why a token does not let somebody in.
+pub enum Unknown {
+    /// No token at all.
+    Missing,
+    /// Not one we accept.
+    Refused(String),
+    /// Verified, but not somebody who may come in.
+    NotAdmitted(String),
+    /// Nothing is known: its provider cannot be asked.
+    Unavailable(String),
+}
+
+/// The person of an `Authorization: Bearer` header.
+pub async fn bearer(inner: &Inner, headers: &HeaderMap) -> Result<Person, Unknown> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Err(Unknown::Missing),
+        (Some(value), None) => value.to_str().ok(),
+        (Some(_), Some(_)) => None,
+    };
+    let token = value
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _token)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_scheme, token)| token.trim())
+        .ok_or_else(|| Unknown::Refused("the Authorization header is not `Bearer <token>`".to_owned()))?;
+    let now = (inner.now)();
+    // An ID token of the console's own client, or a token of a provider whose callers are people.
+    let verified = match inner.sign_in.verify(token, now).await {
+        Ok(verified) => Ok(verified),
+        Err(TokenError::UnknownIssuer(_) | TokenError::ForeignAudience(_)) => {
+            inner.bearer.verify(token, now).await
+        }
+        Err(error) => Err(error),
+    };
+    let verified = verified.map_err(|error| match &error {
+        TokenError::Unavailable { .. } => Unknown::Unavailable(error.refusal().message),
+        TokenError::UnknownIssuer(_) | TokenError::ForeignAudience(_) => Unknown::Refused(
+            "the token is not one for people here: it must be for the console's client (console_client_id), or for \
+             the audience of a provider of kind \"human\""
+                .to_owned(),
+        ),
+        _ => Unknown::Refused(error.refusal().message),
+    })?;
+    let person = person(&verified.caller, token).map_err(Unknown::NotAdmitted)?;
+    if !admitted(inner, &person.groups) {
+        return Err(Unknown::NotAdmitted(
+            "you are in no group that may use the console ([console] groups)".to_owned(),
+        ));
+    }
+    Ok(person)
+}
+
+/// Whether the operator lets these groups in.
+pub fn admitted(inner: &Inner, groups: &[String]) -> bool {
+    let wanted = &inner.settings.groups;
+    wanted.is_empty() || wanted.iter().any(|wanted| groups.contains(wanted))
+}
+
+/// The person that a verified token speaks for.
+pub fn person(caller: &Caller, token: &str) -> Result<Person, String> {
+    #[derive(Default, Deserialize)]
+    struct Names {
+        name: Option<String>,
+        preferred_username: Option<String>,
+        email: Option<String>,
+    }
+    if caller.kind != CallerKind::Human {
+        return Err("this is a workload's token, and only people use the console".to_owned());
+    }
+    if !caller.act.is_empty() {
+        return Err("this token is an agent's that acts for you, and only you yourself may answer".to_owned());
+    }
+    let names: Names = claims(token).unwrap_or_default();
+    let name = [names.name, names.preferred_username, names.email]
+        .into_iter()
+        .flatten()
+        .find(|name| !name.trim().is_empty())
+        .unwrap_or_else(|| caller.subject.clone());
+    Ok(Person {
+        id: caller.id(),
+        name: name.chars().take(100).collect(),
+        subject: caller.subject.clone(),
+        groups: caller.groups.clone(),
+    })
+}
+
+/// Claims of a token that has been verified already; this looks at nothing but the payload.
+pub fn claims<T: DeserializeOwned>(verified: &str) -> Option<T> {
+    let payload = verified.trim().split('.').nth(1)?;
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+}
+
+/// Why this person cannot answer this ask, as far as a page can tell; the approval room decides when they do.
+pub fn cannot_answer(ask: &Ask, person: &Person) -> Option<String> {
+    if is_own(ask, person) {
+        return Some(
+            "This is your own request, or that of an agent acting for you. Somebody else must answer it."
+                .to_owned(),
+        );
+    }
+    if ask.votes.iter().any(|vote| vote.by.id == person.id) {
+        return Some("You have answered this ask.".to_owned());
+    }
+    let mut groups: Vec<&str> = ask.what.requirements.iter().map(|one| one.group.as_str()).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    if groups.iter().any(|group| person.groups.iter().any(|own| own == group)) {
+        return None;
+    }
+    Some(format!("Members of {} answer this ask, and you are in none of these groups.", groups.join(" and ")))
+}
+
+/// Whether the request is the person's own, or that of an agent acting for them.
+pub fn is_own(ask: &Ask, person: &Person) -> bool {
+    let caller = &ask.what.caller;
+    caller.id() == person.id || caller.subject == person.subject || caller.act.contains(&person.subject)
+}

@@ -1,0 +1,391 @@
+use super::*;
+use crate::body::BoxError;
+use bytes::Bytes;
+use durward_core::Reason;
+use http::{HeaderMap, Method, StatusCode, Version};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use tokio::net::TcpListener;
+use tokio::sync::{Barrier, Notify};
+
+/// Far beyond what any of these takes: a request that hangs fails its test.
+const LIMIT: Duration = Duration::from_secs(60);
+const CHUNK: usize = 64 << 10;
+
+/// An origin over TLS, in process.
+struct Server {
+    origin: Origin,
+    authority: CertificateDer<'static>,
+    seen: Arc<Seen>,
+}
+
+/// What the server saw, and what it waits for.
+struct Seen {
+    connections: AtomicUsize,
+    /// Of uploads to `/upload`.
+    read: AtomicUsize,
+    /// Uploads that ended whole.
+    whole: AtomicUsize,
+    together: Barrier,
+    /// Lets go of requests for `/hold`.
+    release: Notify,
+    /// Tells each connection that is open to take no more requests.
+    go_away: Notify,
+}
+
+impl Server {
+    /// `together`: how many requests for `/together` wait for one another.
+    async fn start(alpn: &[&str], streams: u32, together: usize) -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(Seen {
+            connections: AtomicUsize::new(0),
+            read: AtomicUsize::new(0),
+            whole: AtomicUsize::new(0),
+            together: Barrier::new(together),
+            release: Notify::new(),
+            go_away: Notify::new(),
+        });
+        let kept = seen.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _source)) = listener.accept().await {
+                let (acceptor, seen) = (acceptor.clone(), kept.clone());
+                tokio::spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        seen.connections.fetch_add(1, Ordering::SeqCst);
+                        serve(stream, streams, seen).await;
+                    }
+                });
+            }
+        });
+        let origin = Origin { tls: true, host: "localhost".to_owned(), port };
+        Self { origin, authority: made.cert.der().clone(), seen }
+    }
+
+    fn transport(&self) -> Transport {
+        let transport = Transport::new(vec![self.origin.clone()]).unwrap();
+        transport.trust_only(self.origin.clone(), vec![self.authority.clone()]).unwrap()
+    }
+
+    fn connections(&self) -> usize {
+        self.seen.connections.load(Ordering::SeqCst)
+    }
+
+    fn request(&self, method: Method, path: &str, body: Body) -> Request<Body> {
+        let host = self.origin.authority();
+        Request::builder().method(method).uri(path).header("host", host).body(body).unwrap()
+    }
+
+    fn get(&self, path: &str) -> Request<Body> {
+        self.request(Method::GET, path, Body::default())
+    }
+}
+
+async fn serve(
+    stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>,
+    streams: u32,
+    seen: Arc<Seen>,
+) {
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let told = seen.clone();
+    let service = service_fn(move |request| {
+        let seen = seen.clone();
+        async move { Ok::<_, Infallible>(answer(request, &seen).await) }
+    });
+    let stream = TokioIo::new(stream);
+    // A client that goes away ends its connection with an error: nothing to look at here.
+    if http2 {
+        let mut connection = pin!(
+            hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(streams)
+                .serve_connection(stream, service)
+        );
+        tokio::select! {
+            _ended = connection.as_mut() => return,
+            () = told.go_away.notified() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ended = connection.await;
+    } else {
+        let _ended = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
+    }
+}
+
+async fn answer(request: Request<Incoming>, seen: &Seen) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    match path.as_str() {
+        "/together" => {
+            seen.together.wait().await;
+        }
+        "/hold" => seen.release.notified().await,
+        "/upload" => {
+            let mut body = request.into_body();
+            while let Some(frame) = body.frame().await {
+                let Ok(frame) = frame else { return Response::new(Body::default()) };
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                seen.read.fetch_add(length, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+            }
+            seen.whole.fetch_add(1, Ordering::SeqCst);
+            return Response::new(full(seen.read.load(Ordering::SeqCst).to_string()));
+        }
+        "/echo" => return Response::new(request.into_body().map_err(Into::into).boxed_unsync()),
+        "/endless" => return Response::new(endless()),
+        "/head" => {
+            let names: Vec<&str> = request.headers().keys().map(http::HeaderName::as_str).collect();
+            let said = format!("{:?} {} {}", request.version(), request.uri(), names.join(","));
+            return Response::new(full(said));
+        }
+        _ => {}
+    }
+    let mut response = Response::new(full(path));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}
+
+/// A body that never ends of itself.
+fn endless() -> Body {
+    pieces(usize::MAX, |_sent| {})
+}
+
+/// `count` chunks; `told` is what was handed on so far, before each.
+fn pieces(count: usize, told: impl Fn(usize) + Send + Unpin + 'static) -> Body {
+    let chunk = Bytes::from(vec![b'x'; CHUNK]);
+    let mut sent = 0;
+    let stream = PollChunks(move || {
+        if sent == count {
+            return None;
+        }
+        told(sent * CHUNK);
+        sent += 1;
+        Some(Ok(Frame::data(chunk.clone())))
+    });
+    stream.boxed_unsync()
+}
+
+struct PollChunks<F>(F);
+
+impl<F: FnMut() -> Option<Result<Frame<Bytes>, BoxError>> + Unpin> http_body::Body for PollChunks<F> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        std::task::Poll::Ready((self.0)())
+    }
+}
+
+async fn text(response: Response<Body>) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, work).await.expect("hangs")
+}
+
+#[tokio::test]
+async fn a_hundred_requests_at_once_share_one_http2_connection() {
+    let server = Server::start(&["h2", "http/1.1"], 200, 100).await;
+    let transport = Arc::new(server.transport());
+    let mut sent = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let (transport, origin, request) =
+            (transport.clone(), server.origin.clone(), server.get("/together"));
+        sent.spawn(async move { transport.send(&origin, request).await.unwrap().status() });
+    }
+    let statuses = within(sent.join_all()).await;
+    assert!(statuses.iter().all(|status| *status == StatusCode::ACCEPTED));
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn what_a_peer_does_not_take_at_once_goes_on_another_connection() {
+    let server = Server::start(&["h2"], 2, 5).await;
+    let transport = Arc::new(server.transport());
+    within(transport.send(&server.origin, server.get("/"))).await.unwrap();
+    let mut sent = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let (transport, origin, request) =
+            (transport.clone(), server.origin.clone(), server.get("/together"));
+        sent.spawn(async move { transport.send(&origin, request).await.unwrap().status() });
+    }
+    within(sent.join_all()).await;
+    assert_eq!(server.connections(), 3);
+}
+
+#[tokio::test]
+async fn the_head_is_written_as_http2_asks() {
+    let server = Server::start(&["h2"], 10, 1).await;
+    let mut request = server.get("/head?a=b//../c");
+    let mut hop = HeaderMap::new();
+    for (name, value) in
+        [("connection", "x-hop"), ("x-hop", "1"), ("keep-alive", "1"), ("te", "gzip"), ("x-amz-date", "d")]
+    {
+        hop.insert(name, value.parse().unwrap());
+    }
+    request.headers_mut().extend(hop);
+    let response = within(server.transport().send(&server.origin, request)).await.unwrap();
+    assert_eq!(response.version(), Version::HTTP_11);
+    let authority = server.origin.authority();
+    assert_eq!(text(response).await, format!("HTTP/2.0 https://{authority}/head?a=b//../c x-amz-date"));
+}
+
+#[tokio::test]
+async fn large_bodies_stream_both_ways_as_fast_as_they_are_read() {
+    let server = Server::start(&["h2"], 10, 1).await;
+    let seen = server.seen.clone();
+    let count = 1024;
+    let upload = pieces(count, move |sent| {
+        let waiting = sent - seen.read.load(Ordering::SeqCst);
+        assert!(waiting <= 4 << 20, "{waiting} bytes were taken before the peer read them");
+    });
+    let transport = server.transport();
+    let request = server.request(Method::PUT, "/upload", upload);
+    let response = within(transport.send(&server.origin, request)).await.unwrap();
+    assert_eq!(text(response).await, (count * CHUNK).to_string());
+    let request = server.request(Method::POST, "/echo", pieces(count, |_sent| {}));
+    let mut echo = within(transport.send(&server.origin, request)).await.unwrap().into_body();
+    let mut back = 0;
+    while let Some(frame) = within(echo.frame()).await {
+        back += frame.unwrap().data_ref().map_or(0, Bytes::len);
+    }
+    assert_eq!((back, server.connections()), (count * CHUNK, 1));
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_hold_back_no_other() {
+    let server = Server::start(&["h2"], 200, 1).await;
+    let transport = server.transport();
+    let mut stalled = Vec::new();
+    for _ in 0..90 {
+        stalled.push(within(transport.send(&server.origin, server.get("/endless"))).await.unwrap());
+    }
+    // As much as a stream's window holds arrives of each, and no more.
+    let mut echo =
+        within(transport.send(&server.origin, server.request(Method::POST, "/echo", pieces(64, |_sent| {}))))
+            .await
+            .unwrap()
+            .into_body();
+    let mut back = 0;
+    while let Some(frame) = within(echo.frame()).await {
+        back += frame.unwrap().data_ref().map_or(0, Bytes::len);
+    }
+    assert_eq!((back, server.connections()), (64 * CHUNK, 1));
+    drop(stalled);
+}
+
+#[tokio::test]
+async fn a_connection_that_goes_away_ends_its_requests_and_takes_no_new_ones() {
+    let server = Server::start(&["h2"], 10, 1).await;
+    let transport = Arc::new(server.transport());
+    for round in 1..=3 {
+        let (sender, origin, request) = (transport.clone(), server.origin.clone(), server.get("/hold"));
+        let held =
+            tokio::spawn(async move { sender.send(&origin, request).await.map(|answer| answer.status()) });
+        within(transport.send(&server.origin, server.get("/"))).await.unwrap();
+        assert_eq!(server.connections(), round);
+        server.seen.go_away.notify_one();
+        // Requests follow until one meets the closing connection: it must not fail, but be sent on the next.
+        while server.connections() == round {
+            within(transport.send(&server.origin, server.get("/"))).await.unwrap();
+        }
+        server.seen.release.notify_one();
+        assert_eq!(within(held).await.unwrap().unwrap(), StatusCode::ACCEPTED);
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_offers_http1_only_gets_it_over_pooled_connections() {
+    for alpn in [&["http/1.1"][..], &[]] {
+        let server = Server::start(alpn, 10, 20).await;
+        let transport = Arc::new(server.transport());
+        for _ in 0..3 {
+            let response = within(transport.send(&server.origin, server.get("/head"))).await.unwrap();
+            assert_eq!(text(response).await, "HTTP/1.1 /head host");
+        }
+        assert_eq!(server.connections(), 1);
+        let mut sent = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let (transport, origin, request) =
+                (transport.clone(), server.origin.clone(), server.get("/together"));
+            sent.spawn(async move { transport.send(&origin, request).await.unwrap().status() });
+        }
+        within(sent.join_all()).await;
+        assert_eq!(server.connections(), 20);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_refused_midway_is_not_whole_upstream_and_says_why() {
+    for alpn in ["h2", "http/1.1"] {
+        let server = Server::start(&[alpn], 10, 1).await;
+        let transport = server.transport();
+        let left = AtomicU32::new(3);
+        let body = PollChunks(move || {
+            if left.fetch_sub(1, Ordering::SeqCst) > 0 {
+                return Some(Ok(Frame::data(Bytes::from_static(b"some"))));
+            }
+            Some(Err(Refusal::new(Reason::BodyMismatch, "not what was signed").into()))
+        });
+        let request = server.request(Method::PUT, "/upload", body.boxed_unsync());
+        match within(transport.send(&server.origin, request)).await {
+            Err(TransportError::Upload(refusal)) => assert_eq!(refusal.reason, Reason::BodyMismatch),
+            other => panic!("{other:?}"),
+        }
+        // The next request shows that the server has read on.
+        within(transport.send(&server.origin, server.get("/"))).await.unwrap();
+        assert_eq!(server.seen.whole.load(Ordering::SeqCst), 0);
+    }
+}
+
+#[tokio::test]
+async fn the_certificate_must_come_from_the_configured_authority() {
+    let (server, other) = (Server::start(&["h2"], 1, 1).await, Server::start(&["h2"], 1, 1).await);
+    let wrong = Transport::new(vec![server.origin.clone()])
+        .unwrap()
+        .trust_only(server.origin.clone(), vec![other.authority.clone()])
+        .unwrap();
+    let unknown = Transport::new(vec![server.origin.clone()]).unwrap();
+    for transport in [wrong, unknown] {
+        let refused = within(transport.send(&server.origin, server.get("/"))).await;
+        assert!(matches!(refused, Err(TransportError::Connect(..))));
+    }
+}
+
+#[tokio::test]
+async fn an_untrusted_name_that_resolves_to_loopback_is_refused_and_a_trusted_one_is_dialled() {
+    let server = Server::start(&["h2"], 1, 1).await;
+    for tls in [true, false] {
+        let origin = Origin { tls, ..server.origin.clone() };
+        let strict = Transport::new(Vec::new()).unwrap();
+        assert!(matches!(strict.dial(&origin).await, Err(TransportError::Forbidden(_))));
+    }
+    assert!(server.transport().dial(&server.origin).await.is_ok());
+}
+
+#[tokio::test]
+async fn small_calls_are_whole_over_http2_too() {
+    let server = Server::start(&["h2"], 1, 1).await;
+    let request = Request::post("/echo").header("host", server.origin.authority());
+    let request = request.body(Bytes::from_static(b"Action=AssumeRole")).unwrap();
+    let response = within(server.transport().call(&server.origin, request, 100)).await.unwrap();
+    assert_eq!(response.into_body(), "Action=AssumeRole");
+}

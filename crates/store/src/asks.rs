@@ -1,0 +1,320 @@
+//! Asks as rows. What they mean is for `durward-approval`; here an ask changes only from the version that was read.
+
+use crate::{StoreError, Transaction};
+use sqlx::{Row as _, sqlite::SqliteRow};
+
+/// One ask. Times are milliseconds since 1970; `what`, `risk`, `votes` and `history` are JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskRow {
+    pub id: String,
+    pub state: String,
+    pub created: i64,
+    /// Until when the request is held.
+    pub deadline: i64,
+    /// Until when it may be answered.
+    pub ends: i64,
+    pub grant_until: Option<i64>,
+    pub is_window: bool,
+    /// For caps and lists.
+    pub caller: String,
+    /// Everything of the caller that an approval is bound to.
+    pub bound_to: String,
+    pub connection: String,
+    pub digest: Vec<u8>,
+    /// The distinct actions, sorted, one text: asks for the same actions have the same.
+    pub actions: String,
+    pub what: String,
+    pub risk: String,
+    pub votes: String,
+    pub history: String,
+    pub attempts: i64,
+    pub uses: i64,
+    /// The version of this row; the store sets it.
+    pub change: i64,
+}
+
+/// Begins a query for whole rows.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, state, created, deadline, ends, grant_until, is_window, caller, bound_to, connection, \
+             digest, actions, what, risk, votes, history, attempts, uses, change FROM ask ",
+            $rest
+        )
+    };
+}
+
+fn read(row: &SqliteRow) -> Result<AskRow, StoreError> {
+    Ok(AskRow {
+        id: row.try_get(0)?,
+        state: row.try_get(1)?,
+        created: row.try_get(2)?,
+        deadline: row.try_get(3)?,
+        ends: row.try_get(4)?,
+        grant_until: row.try_get(5)?,
+        is_window: row.try_get(6)?,
+        caller: row.try_get(7)?,
+        bound_to: row.try_get(8)?,
+        connection: row.try_get(9)?,
+        digest: row.try_get(10)?,
+        actions: row.try_get(11)?,
+        what: row.try_get(12)?,
+        risk: row.try_get(13)?,
+        votes: row.try_get(14)?,
+        history: row.try_get(15)?,
+        attempts: row.try_get(16)?,
+        uses: row.try_get(17)?,
+        change: row.try_get(18)?,
+    })
+}
+
+fn read_all(rows: &[SqliteRow]) -> Result<Vec<AskRow>, StoreError> {
+    rows.iter().map(read).collect()
+}
+
+impl Transaction {
+    pub async fn ask(&mut self, id: &str) -> Result<Option<AskRow>, StoreError> {
+        let row = sqlx::query(select!("WHERE id = $1")).bind(id).fetch_optional(self.connection()).await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// The newest ask for exactly this.
+    pub async fn latest_ask(
+        &mut self,
+        bound_to: &str,
+        connection: &str,
+        digest: &[u8],
+    ) -> Result<Option<AskRow>, StoreError> {
+        let row = sqlx::query(select!(
+            "WHERE bound_to = $1 AND connection = $2 AND digest = $3 ORDER BY id DESC LIMIT 1"
+        ))
+        .bind(bound_to)
+        .bind(connection)
+        .bind(digest)
+        .fetch_optional(self.connection())
+        .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Approved asks that may let this pass: open windows first, then approvals of exactly this, oldest first.
+    pub async fn grants(
+        &mut self,
+        bound_to: &str,
+        connection: &str,
+        digest: &[u8],
+        now: i64,
+    ) -> Result<Vec<AskRow>, StoreError> {
+        let rows = sqlx::query(select!(
+            "WHERE state = 'approved' AND bound_to = $1 AND connection = $2 AND (digest = $3 OR is_window = 1)
+             AND grant_until > $4 ORDER BY is_window DESC, id"
+        ))
+        .bind(bound_to)
+        .bind(connection)
+        .bind(digest)
+        .bind(now)
+        .fetch_all(self.connection())
+        .await?;
+        read_all(&rows)
+    }
+
+    /// How many asks wait for people: of one caller, or of everybody.
+    pub async fn pending(&mut self, caller: Option<&str>) -> Result<i64, StoreError> {
+        let count = match caller {
+            Some(caller) => {
+                sqlx::query_scalar("SELECT count(*) FROM ask WHERE state = 'pending' AND caller = $1")
+                    .bind(caller)
+            }
+            None => sqlx::query_scalar("SELECT count(*) FROM ask WHERE state = 'pending'"),
+        };
+        Ok(count.fetch_one(self.connection()).await?)
+    }
+
+    /// Whether this caller was let through with these actions before.
+    pub async fn was_used(&mut self, bound_to: &str, actions: &str) -> Result<bool, StoreError> {
+        let found: i64 = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM ask WHERE actions = $1 AND bound_to = $2 AND uses > 0)",
+        )
+        .bind(actions)
+        .bind(bound_to)
+        .fetch_one(self.connection())
+        .await?;
+        Ok(found != 0)
+    }
+
+    /// Whether any ask waits for people, or any approval for its use.
+    pub async fn any_open(&mut self) -> Result<bool, StoreError> {
+        let found: i64 = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM ask WHERE state = 'pending')
+             OR EXISTS (SELECT 1 FROM ask WHERE state = 'approved')",
+        )
+        .fetch_one(self.connection())
+        .await?;
+        Ok(found != 0)
+    }
+
+    /// Ids of asks whose time is over and whose state does not say so yet.
+    pub async fn due(&mut self, now: i64, limit: i64) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT id FROM ask WHERE state = 'pending' AND ends <= $1
+             UNION ALL SELECT id FROM ask WHERE state = 'approved' AND grant_until <= $1 LIMIT $2",
+        )
+        .bind(now)
+        .bind(limit)
+        .fetch_all(self.connection())
+        .await?)
+    }
+
+    /// Newest first. `states` of no length: all.
+    pub async fn list(
+        &mut self,
+        states: &[&str],
+        caller: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<AskRow>, StoreError> {
+        // as many as there are states; the last is repeated
+        let state =
+            |index: usize| states.get(index).or(states.last()).copied().unwrap_or_default().to_owned();
+        let rows = sqlx::query(select!(
+            "WHERE ($1 = 0 OR state IN ($2, $3, $4, $5, $6, $7)) AND ($8 IS NULL OR caller = $8)
+             ORDER BY id DESC LIMIT $9"
+        ))
+        .bind(states.len() as i64)
+        .bind(state(0))
+        .bind(state(1))
+        .bind(state(2))
+        .bind(state(3))
+        .bind(state(4))
+        .bind(state(5))
+        .bind(caller)
+        .bind(limit)
+        .fetch_all(self.connection())
+        .await?;
+        read_all(&rows)
+    }
+
+    /// Asks for the same actions that are older than `id`, newest first.
+    pub async fn similar(&mut self, actions: &str, id: &str, limit: i64) -> Result<Vec<AskRow>, StoreError> {
+        let rows = sqlx::query(select!("WHERE actions = $1 AND id < $2 ORDER BY id DESC LIMIT $3"))
+            .bind(actions)
+            .bind(id)
+            .bind(limit)
+            .fetch_all(self.connection())
+            .await?;
+        read_all(&rows)
+    }
+
+    /// The number of the last change of any ask.
+    pub async fn last_change(&mut self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("SELECT change FROM meta WHERE one = 1").fetch_one(self.connection()).await?)
+    }
+
+    /// Which asks changed after that change, by when they last did.
+    pub async fn changed_since(&mut self, change: i64) -> Result<Vec<(String, i64)>, StoreError> {
+        let rows = sqlx::query("SELECT id, change FROM ask WHERE change > $1 ORDER BY change")
+            .bind(change)
+            .fetch_all(self.connection())
+            .await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    async fn next_change(&mut self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("UPDATE meta SET change = change + 1 WHERE one = 1 RETURNING change")
+            .fetch_one(self.connection())
+            .await?)
+    }
+
+    /// Adds an ask. Its `change` is set here.
+    pub async fn insert_ask(&mut self, ask: &AskRow) -> Result<(), StoreError> {
+        let change = self.next_change().await?;
+        sqlx::query(
+            "INSERT INTO ask (id, state, created, deadline, ends, grant_until, is_window, caller, bound_to,
+                connection, digest, actions, what, risk, votes, history, attempts, uses, change)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+        )
+        .bind(&ask.id)
+        .bind(&ask.state)
+        .bind(ask.created)
+        .bind(ask.deadline)
+        .bind(ask.ends)
+        .bind(ask.grant_until)
+        .bind(ask.is_window)
+        .bind(&ask.caller)
+        .bind(&ask.bound_to)
+        .bind(&ask.connection)
+        .bind(&ask.digest)
+        .bind(&ask.actions)
+        .bind(&ask.what)
+        .bind(&ask.risk)
+        .bind(&ask.votes)
+        .bind(&ask.history)
+        .bind(ask.attempts)
+        .bind(ask.uses)
+        .bind(change)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Writes what may change of an ask, if it still is in state `from` and the version `ask.change` says. False: it is
+    /// not, and nothing was written.
+    pub async fn update_ask(&mut self, ask: &AskRow, from: &str) -> Result<bool, StoreError> {
+        let change = self.next_change().await?;
+        let done = sqlx::query(
+            "UPDATE ask SET state = $1, grant_until = $2, is_window = $3, votes = $4, history = $5, uses = $6,
+                change = $7
+             WHERE id = $8 AND state = $9 AND change = $10",
+        )
+        .bind(&ask.state)
+        .bind(ask.grant_until)
+        .bind(ask.is_window)
+        .bind(&ask.votes)
+        .bind(&ask.history)
+        .bind(ask.uses)
+        .bind(change)
+        .bind(&ask.id)
+        .bind(from)
+        .bind(ask.change)
+        .execute(self.connection())
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Adds to the counters of an ask; that is no change of it.
+    pub async fn count(&mut self, id: &str, attempts: i64, uses: i64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE ask SET attempts = attempts + $1, uses = uses + $2 WHERE id = $3")
+            .bind(attempts)
+            .bind(uses)
+            .bind(id)
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    /// Removes asks that are over and were made before.
+    pub async fn forget_asks(&mut self, before: i64) -> Result<u64, StoreError> {
+        let done = sqlx::query("DELETE FROM ask WHERE created < $1 AND state NOT IN ('pending', 'approved')")
+            .bind(before)
+            .execute(self.connection())
+            .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Notes the time and returns the latest ever noted.
+    pub async fn note_time(&mut self, now: i64) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("UPDATE meta SET latest = max(latest, $1) WHERE one = 1 RETURNING latest")
+            .bind(now)
+            .fetch_one(self.connection())
+            .await?)
+    }
+
+    /// The latest time ever noted.
+    pub async fn latest_time(&mut self) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("SELECT latest FROM meta WHERE one = 1").fetch_one(self.connection()).await?)
+    }
+
+    /// Forgets later times than this. Only right while nothing is open.
+    pub async fn reset_time(&mut self, now: i64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE meta SET latest = $1 WHERE one = 1").bind(now).execute(self.connection()).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,33 @@
+//! Why the state could not be read or written. Nothing was changed, or nothing that was not told.
+
+use std::{io, path::PathBuf};
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot use the state file {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("the state was written by a newer version ({found}; this one knows {known}); upgrade this one")]
+    Newer { found: i64, known: i64 },
+    /// The file, or a value in it, is not what was written.
+    #[error("the state is damaged: {0}; restore it from a backup or move it away")]
+    Damaged(String),
+    /// What was asked for by id does not exist.
+    #[error("it is not in the state")]
+    Missing,
+    #[error("the state cannot be read or written: {0}")]
+    Database(String),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = match &error {
+            sqlx::Error::Database(inner) => inner.code().and_then(|code| code.parse::<u32>().ok()),
+            _ => None,
+        };
+        // the low byte of an extended code is the code: 11 SQLITE_CORRUPT, 26 SQLITE_NOTADB (sqlite.org/rescode.html)
+        match code.map(|code| code & 0xff) {
+            Some(11 | 26) => Self::Damaged(error.to_string()),
+            _ => Self::Database(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The people who may answer, with the groups they were last seen in.
+
+use crate::{StoreError, Transaction};
+use sqlx::Row as _;
+
+/// A person as last seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PersonRow {
+    pub id: String,
+    pub name: String,
+    pub subject: String,
+    /// JSON list of group names.
+    pub member_of: String,
+    /// Milliseconds since 1970.
+    pub seen: i64,
+}
+
+impl Transaction {
+    pub async fn person(&mut self, id: &str) -> Result<Option<PersonRow>, StoreError> {
+        let row = sqlx::query("SELECT id, name, subject, member_of, seen FROM person WHERE id = $1")
+            .bind(id)
+            .fetch_optional(self.connection())
+            .await?;
+        row.map(|row| {
+            Ok(PersonRow {
+                id: row.try_get(0)?,
+                name: row.try_get(1)?,
+                subject: row.try_get(2)?,
+                member_of: row.try_get(3)?,
+                seen: row.try_get(4)?,
+            })
+        })
+        .transpose()
+    }
+
+    /// Replaces what was known of the person.
+    pub async fn put_person(&mut self, person: &PersonRow) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO person (id, name, subject, member_of, seen) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (id) DO UPDATE SET name = excluded.name, subject = excluded.subject,
+                member_of = excluded.member_of, seen = excluded.seen",
+        )
+        .bind(&person.id)
+        .bind(&person.name)
+        .bind(&person.subject)
+        .bind(&person.member_of)
+        .bind(person.seen)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}

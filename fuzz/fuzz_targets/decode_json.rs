@@ -1,0 +1,10 @@
+//! The decoder on requests of the json protocol.
+#![no_main]
+
+#[path = "../one_protocol.rs"]
+mod one_protocol;
+
+use durward_catalog::Protocol;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: one_protocol::Input<'_>| one_protocol::run(Protocol::Json11, input));

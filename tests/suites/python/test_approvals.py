@@ -1,0 +1,302 @@
+"""What policy asks people about: held, approved, denied, timed out, queued; each answer good for exactly one operation and once."""
+
+import json
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+import os
+
+import boto3
+import botocore.config
+import pytest
+from botocore.exceptions import ClientError
+
+from conftest import REGION
+from stage import Stage, clean_environment, free_port
+
+pytestmark = [pytest.mark.gateway, pytest.mark.moto]
+
+POLICIES = """
+@id("agents-connect")
+permit (principal, action == Action::"connect", resource);
+@id("agents-work")
+permit (principal, action, resource);
+@id("ask-before-buckets-go")
+@approval("oncall") @quorum("2") @timeout("1m") @on_timeout("reject")
+forbid (principal, action == Aws::Action::"s3:DeleteBucket", resource);
+@id("ask-before-objects-go")
+@approval("oncall")
+forbid (principal, action == Aws::Action::"s3:DeleteObject", resource);
+@id("ask-in-vain")
+@approval("oncall") @timeout("2s") @on_timeout("reject")
+forbid (principal, action == Aws::Action::"sqs:DeleteQueue", resource);
+@id("ask-later")
+@approval("oncall") @timeout("2s") @on_timeout("queue")
+forbid (principal, action == Aws::Action::"sns:DeleteTopic", resource);
+"""
+
+
+class AskingStage(Stage):
+    callers = {"agent": ["agents"], "other": ["agents"], "ann": ["oncall"], "bob": ["oncall"], "eve": ["agents"]}
+
+    def configuration(self):
+        self.policies = self.directory / "policies"
+        self.policies.mkdir(exist_ok=True)
+        (self.policies / "asking.cedar").write_text(POLICIES)
+        self.console_port = getattr(self, "console_port", None) or free_port()
+        text = super().configuration().replace("[listen]\n", f'[listen]\nconsole = "127.0.0.1:{self.console_port}"\n')
+        return text + '\n[approval]\nhold = "20s"\n'
+
+    def api(self, caller, path, body=None):
+        """The admin API as a person with their OIDC token."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.console_port}/api/v1{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {self.token_file(caller).read_text().strip()}", "Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def asks(self):
+        return self.api("ann", "/asks")[1]["asks"]
+
+    def ask_about(self, text, states=("pending",)):
+        """Waits for the ask whose resources name `text`."""
+        for _ in range(200):
+            for ask in self.asks():
+                if ask["state"] in states and text in json.dumps(ask):
+                    return ask
+            time.sleep(0.05)
+        raise AssertionError(f"nobody was asked about {text}: {self.asks()}")
+
+    def approve(self, caller, ask, **more):
+        return self.api(caller, f"/asks/{ask['id']}/answer", {"answer": "approve_once"} | more)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    with AskingStage("moto", tmp_path_factory.mktemp("asking") / "stage") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def client(stage):
+    sessions = {}
+
+    def make(service, caller="agent", **config):
+        if caller not in sessions:
+            sts = boto3.client(
+                "sts", endpoint_url=stage.gateway_url, region_name=REGION,
+                config=botocore.config.Config(signature_version=botocore.UNSIGNED),
+            )
+            got = sts.assume_role_with_web_identity(
+                RoleArn=stage.role_arn, RoleSessionName=caller, WebIdentityToken=stage.token_file(caller).read_text()
+            )["Credentials"]
+            sessions[caller] = boto3.session.Session(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"], REGION)
+        return sessions[caller].client(service, endpoint_url=stage.gateway_url, config=botocore.config.Config(**config))
+
+    return make
+
+
+class Call(threading.Thread):
+    """A call that may be held."""
+
+    def __init__(self, function, **arguments):
+        super().__init__(daemon=True)
+        self.function, self.arguments, self.answer, self.error = function, arguments, None, None
+        self.start()
+
+    def run(self):
+        try:
+            self.answer = self.function(**self.arguments)
+        except Exception as error:  # noqa: BLE001: whatever it is, the test looks at it
+            self.error = error
+
+    def done(self):
+        self.join(60)
+        assert not self.is_alive(), "still held"
+        return self
+
+
+def gone(stage, bucket):
+    return bucket not in [one["Name"] for one in stage.root("s3").list_buckets()["Buckets"]]
+
+
+def test_held_until_two_people_approve_and_then_passes_once(stage, client, name):
+    s3 = client("s3")
+    s3.create_bucket(Bucket=name)
+    call = Call(s3.delete_bucket, Bucket=name)
+    ask = stage.ask_about(name)
+    assert stage.approve("ann", ask)[0] == 200
+    assert stage.approve("ann", ask)[0] != 200, "one person counts once"
+    time.sleep(0.3)
+    assert call.is_alive() and not gone(stage, name), "one yes of two was enough"
+    assert stage.approve("bob", ask)[0] == 200
+    assert call.done().error is None
+    assert gone(stage, name)
+    s3.create_bucket(Bucket=name)
+    again = Call(s3.delete_bucket, Bucket=name)
+    another = stage.ask_about(name)
+    assert another["id"] != ask["id"], "the approval was used twice"
+    stage.api("ann", f"/asks/{another['id']}/answer", {"answer": "deny", "reason": "once is enough"})
+    error = again.done().error
+    assert isinstance(error, ClientError) and error.response["Error"]["Code"] == "AccessDenied"
+    assert "once is enough" in str(error) and another["id"] in str(error)
+    assert not gone(stage, name)
+
+
+def test_nobody_outside_the_group_and_nobody_for_themselves(stage, client, name):
+    s3 = client("s3", "ann")
+    s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=name, Key="k", Body=b"x")
+    call = Call(s3.delete_object, Bucket=name, Key="k")
+    ask = stage.ask_about(name)
+    status, answer = stage.approve("ann", ask)
+    assert status == 403, answer
+    assert stage.approve("eve", ask)[0] == 403
+    assert call.is_alive()
+    assert stage.approve("bob", ask)[0] == 200
+    assert call.done().error is None
+
+
+def test_an_approval_is_for_one_operation_only(stage, client, name):
+    s3 = client("s3")
+    s3.create_bucket(Bucket=name)
+    for key in ("a", "b"):
+        s3.put_object(Bucket=name, Key=key, Body=b"x")
+    first, second = Call(s3.delete_object, Bucket=name, Key="a"), Call(s3.delete_object, Bucket=name, Key="b")
+    ask = stage.ask_about(f"{name}/a")
+    stage.ask_about(f"{name}/b")
+    assert stage.approve("ann", ask)[0] == 200
+    assert first.done().error is None
+    time.sleep(0.3)
+    assert second.is_alive(), "the yes to a was a yes to b"
+    stage.api("ann", f"/asks/{stage.ask_about(f'{name}/b')['id']}/answer", {"answer": "deny", "reason": "no"})
+    assert second.done().error is not None
+
+
+def test_time_out_rejects(stage, client, name):
+    sqs = client("sqs")
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    started = time.monotonic()
+    with pytest.raises(ClientError) as refused:
+        sqs.delete_queue(QueueUrl=url)
+    assert 1.5 < time.monotonic() - started < 15
+    assert "in time" in str(refused.value)
+    assert stage.root("sqs").get_queue_url(QueueName=name)
+
+
+def test_queued_passes_when_sent_again_after_approval(stage, client, name):
+    sns = client("sns")
+    arn = sns.create_topic(Name=name)["TopicArn"]
+    with pytest.raises(ClientError) as pending:
+        sns.delete_topic(TopicArn=arn)
+    ask = stage.ask_about(name)
+    assert ask["id"] in str(pending.value)
+    assert stage.approve("ann", ask)[0] == 200
+    sns.delete_topic(TopicArn=arn)
+    assert arn not in [topic["TopicArn"] for topic in stage.root("sns").list_topics()["Topics"]]
+
+
+def test_an_approval_survives_kill_9_and_works_once(stage, client, name):
+    sns = client("sns")
+    arn = sns.create_topic(Name=name)["TopicArn"]
+    with pytest.raises(ClientError):
+        sns.delete_topic(TopicArn=arn)
+    assert stage.approve("ann", stage.ask_about(name))[0] == 200
+    stage.restart_gateway(signal.SIGKILL)
+    client("sns").delete_topic(TopicArn=arn)
+    client("sns").create_topic(Name=name)
+    with pytest.raises(ClientError):
+        client("sns").delete_topic(TopicArn=arn)
+
+
+def test_retries_join_the_ask_and_it_is_executed_once(stage, client, name):
+    """boto3 gives up reading after a second and sends the call again: the attempts wait for one answer, and one of them passes."""
+    s3 = client("s3", read_timeout=2, retries={"max_attempts": 3})
+    s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=name, Key="k", Body=b"x")
+    # No interim responses for a client that does not look like boto3: it times out and repeats itself.
+    s3.meta.events.register("before-sign.s3", lambda request, **_: request.headers.replace_header("User-Agent", "quiet/1"))
+    call = Call(s3.delete_object, Bucket=name, Key="k")
+    ask = stage.ask_about(name)
+    time.sleep(3)
+    assert len([one for one in stage.asks() if name in json.dumps(one) and one["state"] == "pending"]) == 1
+    assert stage.approve("ann", ask)[0] == 200
+    assert call.done().error is None
+
+
+def test_interim_responses_keep_the_connection_awake(stage, client, name):
+    """A read time-out shorter than the waiting: `100 Continue` restarts it. Raw, to see the bytes."""
+    s3 = client("s3")
+    s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=name, Key="k", Body=b"x")
+    url = s3.generate_presigned_url("delete_object", Params={"Bucket": name, "Key": "k"})
+    path = url.split(str(stage.gateway_port), 1)[1]
+    with socket.create_connection(("127.0.0.1", stage.gateway_port), timeout=30) as connection:
+        connection.sendall(
+            f"DELETE {path} HTTP/1.1\r\nHost: 127.0.0.1:{stage.gateway_port}\r\nUser-Agent: Boto3/1 test\r\nConnection: close\r\n\r\n".encode()
+        )
+        ask = stage.ask_about(name)
+        first = connection.recv(4096)
+        assert first == b"HTTP/1.1 100 Continue\r\n\r\n", first
+        assert stage.approve("ann", ask)[0] == 200
+        rest = b""
+        while piece := connection.recv(4096):
+            rest += piece
+        assert rest.startswith(b"HTTP/1.1 204"), rest
+
+
+def test_a_client_that_goes_away_leaves_the_ask_and_nothing_is_executed(stage, client, name):
+    s3 = client("s3")
+    s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=name, Key="k", Body=b"x")
+    path = s3.generate_presigned_url("delete_object", Params={"Bucket": name, "Key": "k"}).split(str(stage.gateway_port), 1)[1]
+    with socket.create_connection(("127.0.0.1", stage.gateway_port), timeout=30) as connection:
+        connection.sendall(f"DELETE {path} HTTP/1.1\r\nHost: 127.0.0.1:{stage.gateway_port}\r\nUser-Agent: quiet/1\r\n\r\n".encode())
+        ask = stage.ask_about(name)
+    assert stage.approve("ann", ask)[0] == 200
+    time.sleep(0.5)
+    assert stage.root("s3").get_object(Bucket=name, Key="k"), "executed for nobody"
+    s3.delete_object(Bucket=name, Key="k")
+    assert "Contents" not in stage.root("s3").list_objects_v2(Bucket=name)
+
+
+def test_the_terminal_alone_is_enough(stage, client, name):
+    s3 = client("s3")
+    s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=name, Key="k", Body=b"x")
+    call = Call(s3.delete_object, Bucket=name, Key="k")
+    ask = stage.ask_about(name)
+
+    def durward(*words):
+        command = [os.environ["DURWARD_BIN"], "approvals", *words, "--url", f"http://127.0.0.1:{stage.console_port}"]
+        command += ["--token-file", stage.token_file("ann")]
+        return subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=30)
+
+    listed = durward("ls", "--json")
+    assert listed.returncode == 0 and ask["id"] in listed.stdout, listed
+    shown = durward("show", ask["id"])
+    assert shown.returncode == 0 and "s3:DeleteObject" in shown.stdout and name in shown.stdout, shown
+    assert durward("approve", "no-such-ask").returncode != 0
+    approved = durward("approve", ask["id"])
+    assert approved.returncode == 0, approved
+    assert call.done().error is None
+
+
+def test_what_people_did_is_in_the_journal(stage):
+    time.sleep(0.2)
+    text = b"".join(part.read_bytes() for part in stage.journal.iterdir() if part.is_file())
+    for wanted in (b'"type":"asked"', b'"type":"ask_changed"', b'"approval":{"ask":'):
+        assert wanted in text, wanted
+    verified = subprocess.run(
+        [os.environ["DURWARD_BIN"], "journal", "verify", stage.journal], capture_output=True, text=True, timeout=30
+    )
+    assert verified.returncode == 0, verified
