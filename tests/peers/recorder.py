@@ -1,7 +1,7 @@
 """A recording relay in front of an emulator: passes bytes on unchanged and writes down what went each way.
 
 One file per connection and direction, `NNNN.sent` and `NNNN.answered`, so that a test can ask what an upstream really saw. Each direction
-keeps its first 4 MiB: enough for every request of the suites but the bulk of large uploads.
+keeps its first 64 MiB: a connection is used again after a large upload, and what comes then counts too.
 
     recorder.py DIR PORT UPSTREAM_PORT
 """
@@ -11,7 +11,7 @@ import itertools
 import sys
 from pathlib import Path
 
-KEPT = 4 << 20
+KEPT = 64 << 20
 CHUNK = 64 << 10
 
 

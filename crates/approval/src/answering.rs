@@ -13,12 +13,8 @@ pub(crate) fn apply(
     now: i64,
 ) -> Result<(), AnswerError> {
     check_lengths(by, &answer)?;
-    let open = match (&answer, ask.state) {
-        (_, State::Pending) => true,
-        (Answer::Deny { .. }, State::Approved) => true,
-        _ => false,
-    };
-    if !open {
+    let may_end = ask.state == State::Approved && matches!(answer, Answer::Deny { .. });
+    if ask.state != State::Pending && !may_end {
         return Err(AnswerError::NotPending(ask.state));
     }
     match answer {

@@ -102,8 +102,8 @@ pub struct Vote {
 pub struct Event {
     #[serde(with = "crate::notation::moment")]
     pub at: OffsetDateTime,
-    /// `asked`, `approve`, `approve_window`, `deny`, `BREAK_GLASS`, `granted`, `withdrawn`, `used`, `timed_out`,
-    /// `queued`, `expired` or `superseded`.
+    /// `asked`, `approve`, `approve_window`, `deny`, `BREAK_GLASS`, `granted`, `withdrawn` (a denial after it was granted),
+    /// `used`, `timed_out`, `expired` or `superseded`.
     pub kind: String,
     pub by: Option<String>,
     pub note: Option<String>,
@@ -180,12 +180,20 @@ impl Vote {
     }
 }
 
-/// Which asks to list. Empty states: all.
-#[derive(Debug, Clone, Default)]
+/// Which asks to list.
+#[derive(Debug, Clone)]
 pub struct Filter {
+    /// Empty: all.
     pub states: Vec<State>,
     /// `Caller::id()`.
     pub caller: Option<String>,
     /// At most this many, and never more than 1,000.
     pub limit: usize,
+}
+
+impl Default for Filter {
+    /// The newest hundred.
+    fn default() -> Self {
+        Self { states: Vec::new(), caller: None, limit: 100 }
+    }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 /// Names one ask, in links, refusals and the journal. Knowing it permits nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct AskId(Uuid);
+pub struct AskId(#[serde(with = "uuid::serde::simple")] Uuid);
 
 impl AskId {
     #[expect(clippy::new_without_default, reason = "a new id is random; a default would not be")]

@@ -3,7 +3,7 @@
 //! Nothing that is allowed depends on it: an ask whose time is over is treated so everywhere before the keeper has
 //! written it.
 
-use crate::approvals::Inner;
+use crate::ledger::Ledger;
 use crate::moment::later;
 use durward_store::StoreError;
 use std::{
@@ -21,7 +21,7 @@ const FORGET: Duration = Duration::from_hours(1);
 const KEPT: Duration = Duration::from_hours(90 * 24);
 
 /// Runs until the approvals are dropped.
-pub(crate) async fn keep(inner: Weak<Inner>) {
+pub(crate) async fn keep(ledger: Weak<Ledger>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_time = Instant::now();
@@ -29,8 +29,8 @@ pub(crate) async fn keep(inner: Weak<Inner>) {
     let mut failing = false;
     loop {
         tick.tick().await;
-        let Some(inner) = inner.upgrade() else { return };
-        let result = round(&inner, &mut last_time, &mut last_forget).await;
+        let Some(ledger) = ledger.upgrade() else { return };
+        let result = round(&ledger, &mut last_time, &mut last_forget).await;
         match result {
             Ok(()) => failing = false,
             // once, not twice a second
@@ -43,17 +43,21 @@ pub(crate) async fn keep(inner: Weak<Inner>) {
     }
 }
 
-async fn round(inner: &Inner, last_time: &mut Instant, last_forget: &mut Instant) -> Result<(), StoreError> {
-    while inner.settle_due().await? {}
-    inner.announce_changes().await;
-    inner.write_counts().await?;
+async fn round(
+    ledger: &Ledger,
+    last_time: &mut Instant,
+    last_forget: &mut Instant,
+) -> Result<(), StoreError> {
+    while ledger.settle_due().await? {}
+    ledger.announce_changes().await;
+    ledger.write_counts().await?;
     if last_time.elapsed() >= TIME {
         *last_time = Instant::now();
-        inner.keep_time().await?;
+        ledger.keep_time().await?;
     }
     if last_forget.elapsed() >= FORGET {
         *last_forget = Instant::now();
-        let (mut transaction, now) = inner.write().await?;
+        let (mut transaction, now) = ledger.write().await?;
         let forgotten = transaction.forget_asks(now.saturating_sub(later(0, KEPT))).await?;
         transaction.commit().await?;
         tracing::debug!(forgotten, "old asks forgotten");

@@ -11,6 +11,7 @@ mod bounds;
 mod grant;
 mod id;
 mod keeper;
+mod ledger;
 mod moment;
 mod notation;
 mod risk;

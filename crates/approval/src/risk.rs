@@ -93,3 +93,103 @@ fn resources(operation: &Operation) -> usize {
     names.dedup();
     names.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use durward_core::{Demand, Door, Traits};
+    use proptest::prelude::*;
+
+    fn operation(level: AccessLevel, resource: Resource, traits: Traits) -> Operation {
+        Operation {
+            door: Door::Aws,
+            service: "s3".to_owned(),
+            name: "Op".to_owned(),
+            demands: vec![Demand { access_level: level, action: "s3:Op".to_owned(), resource }],
+            parameters: serde_json::json!({}),
+            sensitive: Vec::new(),
+            region: None,
+            account: None,
+            traits,
+            uninspected: Vec::new(),
+            body_sha256: None,
+        }
+    }
+
+    fn arn(text: &str) -> Resource {
+        Resource::Arn(text.to_owned())
+    }
+
+    #[test]
+    fn the_number_is_the_sum_of_its_reasons() {
+        use AccessLevel::*;
+        let none = Traits::default();
+        let one = || arn("arn:aws:s3:::b");
+        let mut unknown = operation(Write, one(), none);
+        unknown.demands[0].action = "s3:*unknown*".to_owned();
+        let mut hidden = operation(Write, one(), none);
+        hidden.uninspected = vec!["body".to_owned()];
+        let mut many = operation(Write, one(), none);
+        for number in 0..10 {
+            many.demands.push(Demand { resource: arn(&format!("arn:{number}")), ..many.demands[0].clone() });
+        }
+        let mut ten = many.clone();
+        ten.demands.pop();
+        let all = Traits { escalates: true, indirect: true, irreversible: true, returns_credentials: true };
+        for (what, score) in [
+            (operation(List, one(), none), 0),
+            (operation(List, Resource::Any, none), 0),
+            (operation(Read, one(), none), 5),
+            (operation(Read, arn("arn:aws:s3:::b/*"), none), 10),
+            (operation(Tagging, one(), none), 20),
+            (operation(Write, one(), none), 30),
+            (operation(Write, Resource::Any, none), 50),
+            (operation(Write, arn("arn:aws:s3:::b?"), none), 50),
+            (operation(PermissionsManagement, one(), none), 50),
+            (operation(Write, one(), Traits { irreversible: true, ..none }), 60),
+            (operation(Write, one(), Traits { escalates: true, ..none }), 60),
+            (operation(Write, one(), Traits { indirect: true, ..none }), 50),
+            (operation(Read, one(), Traits { returns_credentials: true, ..none }), 30),
+            (unknown, 60),
+            (hidden, 40),
+            (many, 40),
+            (ten, 30),
+            (operation(PermissionsManagement, Resource::Any, all), 100),
+        ] {
+            assert_eq!(assess(&what, false).score, score, "{what:?}");
+            let novel = assess(&what, true);
+            assert_eq!(novel.score, (score + 10).min(100));
+            assert_eq!(
+                novel.reasons.last().map(String::as_str),
+                Some("+10 this caller has not done it before")
+            );
+        }
+    }
+
+    #[test]
+    fn the_page_for_people_has_every_weight() {
+        let page = include_str!("../../../docs/approvals.md");
+        for (weight, reason) in WEIGHTS {
+            assert!(page.contains(&format!("| {weight} | {reason} |")), "{weight} {reason}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn worse_is_never_less(level in 0..5_usize, traits in any::<[bool; 4]>(), more in 0..4_usize) {
+            let make = |flags: [bool; 4]| {
+                let [escalates, indirect, irreversible, returns_credentials] = flags;
+                let traits = Traits { escalates, indirect, irreversible, returns_credentials };
+                operation(AccessLevel::ALL[level], arn("arn:x"), traits)
+            };
+            let mut worse = traits;
+            worse[more] = true;
+            let (less, more) = (assess(&make(traits), false), assess(&make(worse), false));
+            prop_assert!(less.score <= more.score && more.score <= 100);
+            let sum: u32 = less.reasons.iter().filter_map(|reason| {
+                reason.trim_start_matches('+').split(' ').next()?.parse::<u32>().ok()
+            }).sum();
+            prop_assert_eq!(u32::from(less.score), sum.min(100));
+        }
+    }
+}

@@ -152,14 +152,20 @@ pub fn cannot_answer(ask: &Ask, person: &Person) -> Option<String> {
     let mut groups: Vec<&str> = ask.what.requirements.iter().map(|one| one.group.as_str()).collect();
     groups.sort_unstable();
     groups.dedup();
-    if groups.iter().any(|group| person.groups.iter().any(|own| own == group)) {
+    if is_entitled(ask, person) {
         return None;
     }
     Some(format!("Members of {} answer this ask, and you are in none of these groups.", groups.join(" and ")))
 }
 
+/// Whether the person is in one of the groups whose members answer.
+pub fn is_entitled(ask: &Ask, person: &Person) -> bool {
+    ask.what.requirements.iter().any(|one| person.groups.contains(&one.group))
+}
+
 /// Whether the request is the person's own, or that of an agent acting for them.
 pub fn is_own(ask: &Ask, person: &Person) -> bool {
     let caller = &ask.what.caller;
-    caller.id() == person.id || caller.subject == person.subject || caller.act.contains(&person.subject)
+    let is_me = |subject: &String| *subject == person.id || subject.eq_ignore_ascii_case(&person.subject);
+    caller.id() == person.id || is_me(&caller.subject) || caller.act.iter().any(is_me)
 }

@@ -1,1 +1,8 @@
-//! Tests of the whole router.
+//! The console as a browser and as a program meet it: the whole router, the real approval room, a real issuer.
+
+mod answers;
+mod api;
+mod inert;
+mod pages;
+mod sign_in;
+mod stage;

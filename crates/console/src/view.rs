@@ -201,7 +201,6 @@ pub struct VoteLine {
     pub id: Text,
     pub at: When,
     pub what: String,
-    pub approve: bool,
     pub reason: Text,
     pub groups: Text,
 }
@@ -359,7 +358,6 @@ fn vote_line(vote: &durward_approval::Vote, now: OffsetDateTime) -> VoteLine {
         id: Text::new(&vote.by.id),
         at: When::new(vote.at, now),
         what,
-        approve: vote.approve,
         reason: Text::new(vote.reason.as_deref().unwrap_or_default()),
         groups: Text::new(vote.groups.join(", ")),
     }

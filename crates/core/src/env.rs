@@ -6,8 +6,10 @@ pub const CONFIG: &str = "DURWARD_CONFIG";
 pub const ENDPOINT: &str = "DURWARD_ENDPOINT";
 /// Connection to sign in to, for `durward credentials` and `durward run`.
 pub const CONNECTION: &str = "DURWARD_CONNECTION";
-/// File holding the OIDC token, for `durward credentials` and `durward run`.
+/// File holding the OIDC token, for `durward credentials`, `durward run` and `durward approvals`.
 pub const TOKEN_FILE: &str = "DURWARD_TOKEN_FILE";
+/// URL of the console and admin API, for `durward approvals`.
+pub const CONSOLE_URL: &str = "DURWARD_CONSOLE_URL";
 /// Log filter: `error`, `warn`, `info`, `debug` or `trace`.
 pub const LOG: &str = "DURWARD_LOG";
 
@@ -15,3 +17,5 @@ pub const LOG: &str = "DURWARD_LOG";
 pub const AWS_LISTEN: &str = "127.0.0.1:8610";
 /// Default address of the MCP door.
 pub const MCP_LISTEN: &str = "127.0.0.1:8620";
+/// Default address of the console and the admin API.
+pub const CONSOLE_LISTEN: &str = "127.0.0.1:8600";

@@ -9,7 +9,8 @@ macro_rules! id {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(Uuid);
+        // As it is shown: who greps the journal for what an error names must find it.
+        pub struct $name(#[serde(with = "uuid::serde::simple")] Uuid);
 
         impl $name {
             #[expect(clippy::new_without_default, reason = "a new id is random; a default would not be")]

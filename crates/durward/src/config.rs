@@ -19,6 +19,8 @@ pub struct Config {
     pub identity: Identity,
     #[serde(default)]
     pub approval: Approval,
+    /// The console is open if this or its address is there.
+    pub console: Option<Console>,
     #[serde(default)]
     pub aws: Aws,
     #[serde(default)]
@@ -38,7 +40,19 @@ pub struct Listen {
     /// Web pages that may talk to the MCP door.
     #[serde(default)]
     pub mcp_origins: Vec<String>,
+    /// The console and the admin API.
+    pub console: Option<SocketAddr>,
     pub tls: Option<Tls>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    /// The address people know it by: scheme, host and port. By default the one it listens on.
+    pub url: Option<String>,
+    /// Who may come in at all; by default everybody whom an identity provider vouches for.
+    #[serde(default)]
+    pub groups: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,6 +116,17 @@ pub struct Oidc {
     pub groups_claim: String,
     #[serde(default)]
     pub kind: Kind,
+    /// The client by which people sign in to the console with this provider.
+    pub console_client_id: Option<String>,
+    /// File that holds the client's secret; without it the client is a public one.
+    pub console_client_secret_file: Option<PathBuf>,
+    /// What the console asks for beside `openid`: some providers send groups only with a scope for them.
+    #[serde(default = "profile")]
+    pub console_scopes: Vec<String>,
+}
+
+fn profile() -> Vec<String> {
+    vec!["profile".to_owned()]
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
@@ -189,6 +214,11 @@ pub fn load(path: &Path) -> Result<Config, String> {
     if let Some(file) = &mut config.aws.upstream_ca {
         *file = base.join(&file);
     }
+    for oidc in &mut config.identity.oidc {
+        if let Some(file) = &mut oidc.console_client_secret_file {
+            *file = base.join(&file);
+        }
+    }
     let problems = check(&config);
     if problems.is_empty() {
         return Ok(config);
@@ -246,6 +276,7 @@ fn check(config: &Config) -> Vec<(&'static str, String)> {
         }
     }
     check_mcp(config, &mut problems);
+    check_console(config, &mut problems);
     let connections = config.aws.connection.iter().map(|connection| connection.name.as_str());
     let mut names: Vec<&str> =
         connections.chain(config.mcp.server.iter().map(|server| server.name.as_str())).collect();
@@ -291,6 +322,51 @@ fn check_mcp(config: &Config, problems: &mut Vec<(&'static str, String)>) {
                 format!("`{origin}` is not an origin: write scheme, host and port only, as https://app.example.com"),
             ));
         }
+    }
+}
+
+fn check_console(config: &Config, problems: &mut Vec<(&'static str, String)>) {
+    for oidc in &config.identity.oidc {
+        if oidc.console_client_id.is_none() && oidc.console_client_secret_file.is_some() {
+            problems.push((
+                "console_client_secret_file",
+                format!("`{}` has a client secret and no client: add console_client_id", oidc.name),
+            ));
+        }
+    }
+    if config.console.is_none() && config.listen.console.is_none() {
+        return;
+    }
+    let people = |oidc: &Oidc| oidc.console_client_id.is_some() || matches!(oidc.kind, Kind::Human);
+    if !config.identity.oidc.iter().any(people) {
+        problems.push((
+            "console",
+            "nobody could sign in: give an [[identity.oidc]] a console_client_id, or kind = \"human\" for the \
+             command line alone"
+                .to_owned(),
+        ));
+    }
+    let url = config.console.as_ref().and_then(|console| console.url.as_deref());
+    if let Some(url) = url {
+        let bare = serve::origin(url).is_ok_and(|known| known.url().eq_ignore_ascii_case(url));
+        if !bare {
+            problems.push((
+                "url",
+                format!("`{url}` is not the console's address: write scheme, host and port only, as https://durward.example.com"),
+            ));
+        } else if url.starts_with("http://") && !crate::console::is_loopback(url) {
+            problems.push((
+                "url",
+                format!("`{url}`: sign-ins would travel in the clear: write https:// and set [listen] tls, or put a proxy with TLS before it"),
+            ));
+        }
+    } else if let Some(address) = config.listen.console
+        && !address.ip().is_loopback()
+    {
+        problems.push((
+            "console",
+            format!("`{address}` is not loopback: say by which address people reach it, as [console] url = \"https://durward.example.com\""),
+        ));
     }
 }
 
@@ -381,6 +457,30 @@ role_arn = "arn:aws:iam::123456789012:role/agents"
         );
         let error = load_text("[policy]\ndir = \"p\"\n[identity]\n[aws]\n").unwrap_err();
         assert!(error.contains("[[identity.oidc]]") && error.contains("[[aws.connection]]"), "{error}");
+    }
+
+    #[test]
+    fn the_console_needs_a_way_to_sign_in_and_an_address_that_is_safe() {
+        let with = |oidc: &str, more: &str| {
+            load_text(&format!("{}\n{more}", GOOD.replace("[aws]\n", &format!("{oidc}\n[aws]\n"))))
+        };
+        let client = "console_client_id = \"console\"\nconsole_client_secret_file = \"secret\"";
+        let config = with(client, "[console]\nurl = \"https://durward.example.com\"\ngroups = [\"sre\"]\n").unwrap();
+        let secret = config.identity.oidc[0].console_client_secret_file.as_ref().unwrap();
+        assert!(secret.is_absolute() && config.console.is_some());
+        with("kind = \"human\"", "[listen]\nconsole = \"127.0.0.1:8600\"\n").unwrap();
+        with("", "").unwrap();
+        for (oidc, more, wanted) in [
+            ("", "[console]\n", "nobody could sign in"),
+            ("console_client_secret_file = \"secret\"", "", "add console_client_id"),
+            (client, "[console]\nurl = \"http://durward.example.com\"\n", ":18: `url`: `http://durward"),
+            (client, "[console]\nurl = \"https://durward.example.com/x\"\n", "scheme, host and port only"),
+            (client, "[listen]\nconsole = \"0.0.0.0:8600\"\n", "is not loopback"),
+        ] {
+            let error = with(oidc, more).unwrap_err();
+            assert!(error.contains(wanted), "{wanted}: {error}");
+        }
+        with(client, "[console]\nurl = \"http://127.0.0.1:8600\"\n").unwrap();
     }
 
     #[test]

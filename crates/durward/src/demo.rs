@@ -161,6 +161,9 @@ pub(crate) fn write_config(
                 audience: vec![AUDIENCE.to_owned()],
                 groups_claim: "groups".to_owned(),
                 kind: Kind::Workload,
+                console_client_id: None,
+                console_client_secret_file: None,
+                console_scopes: Vec::new(),
             }],
         },
         aws: AwsConfig {
@@ -176,6 +179,7 @@ pub(crate) fn write_config(
         },
         mcp: Mcp::default(),
         approval: Approval::default(),
+        console: None,
     })
 }
 

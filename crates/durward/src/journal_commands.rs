@@ -4,7 +4,7 @@
 //! escaped before it reaches a terminal. What follows damage in the journal is never shown.
 
 mod sessions;
-mod text;
+pub(crate) mod text;
 
 use durward_core::SessionId;
 use durward_journal::{Broken, Entry, Record, read};

@@ -1,11 +1,13 @@
 //! The door-ward between AI agents and what they act on: the command line.
 
+mod approval_commands;
 mod approvals;
 #[cfg(test)]
 mod attacks;
 mod catalog_commands;
 mod client;
 mod config;
+mod console;
 mod demo;
 mod journal_commands;
 #[cfg(test)]
@@ -66,6 +68,9 @@ enum Command {
         #[command(flatten)]
         sign_in: client::SignIn,
     },
+    /// See what waits for a person, and answer it
+    #[command(subcommand)]
+    Approvals(approval_commands::ApprovalCommand),
     /// Check, test and explain policies
     #[command(subcommand)]
     Policy(Policy),
@@ -178,6 +183,10 @@ fn run(command: Command) -> Result<u8, String> {
         Command::Credentials { sign_in } => {
             let text = block_on(client::credentials(&sign_in))?;
             written(writeln!(out, "{text}").map(|()| 0))
+        }
+        Command::Approvals(command) => {
+            drop(out);
+            block_on(approval_commands::run(&command))
         }
         Command::Policy(Policy::Check { dir }) => written(policy_commands::check(&dir, &mut out)),
         Command::Policy(Policy::Test { dir }) => written(policy_commands::test(&dir, &mut out)),

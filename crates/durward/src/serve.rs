@@ -2,6 +2,7 @@
 
 use crate::approvals;
 use crate::config::{self, Config};
+use crate::console;
 use crate::tls::{acceptor, certificates};
 use durward_catalog::Catalog;
 use durward_core::{CallerKind, env};
@@ -29,6 +30,8 @@ pub struct Running {
     pub aws: Option<SocketAddr>,
     /// Where the MCP door is, if it is open.
     pub mcp: Option<SocketAddr>,
+    /// Where the console is, if it is open.
+    pub console: Option<SocketAddr>,
     pub tls: bool,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
@@ -116,18 +119,25 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
     let wants_mcp = config.listen.mcp.is_some() || !config.mcp.server.is_empty();
     let aws = listener(wants_aws, config.listen.aws, env::AWS_LISTEN, "aws").await?;
     let mcp = listener(wants_mcp, config.listen.mcp, env::MCP_LISTEN, "mcp").await?;
+    let people = console::open(&config, &rooms).await?;
     let (stop, stopped) = watch::channel(false);
     let running = Running {
         aws: address(aws.as_ref())?,
         mcp: address(mcp.as_ref())?,
+        console: people.as_ref().map(console::Door::address).transpose()?,
         tls: is_tls,
         stop,
         task: tokio::spawn(async move {
             let aws = open(aws, tls.clone(), Open { door: aws_door, rooms: rooms.clone() }, stopped.clone());
             let asks = approvals::record_changes(rooms.clone());
-            let mcp = open(mcp, tls, Open { door: mcp_door, rooms }, stopped);
+            let mcp = open(mcp, tls.clone(), Open { door: mcp_door, rooms }, stopped.clone());
+            let people = async {
+                if let Some(people) = people {
+                    people.serve(tls, stopped).await;
+                }
+            };
             tokio::select! {
-                _both = async { tokio::join!(aws, mcp) } => {}
+                _all = async { tokio::join!(aws, mcp, people) } => {}
                 () = policies.watch() => {}
                 () = asks => tracing::error!("what happens to asks is no longer recorded"),
             }
@@ -177,9 +187,11 @@ async fn open<D>(
 pub async fn serve(path: &Path) -> Result<(), String> {
     let config = config::load(path)?;
     let running = start(config, None).await?;
-    for (door, address) in [("AWS", running.aws), ("MCP", running.mcp)] {
+    for (door, address) in
+        [("AWS door", running.aws), ("MCP door", running.mcp), ("console", running.console)]
+    {
         if let Some(address) = address {
-            tracing::info!(%address, tls = running.tls, "the {door} door is open");
+            tracing::info!(%address, tls = running.tls, "the {door} is open");
         }
     }
     wait_for_signal().await;
@@ -219,7 +231,7 @@ fn servers(config: &Config) -> Result<Vec<Server>, String> {
     config.mcp.server.iter().map(server).collect()
 }
 
-fn providers(config: &Config) -> Vec<ProviderConfig> {
+pub fn providers(config: &Config) -> Vec<ProviderConfig> {
     let provider = |oidc: &config::Oidc| ProviderConfig {
         groups_claim: oidc.groups_claim.clone(),
         kind: match oidc.kind {

@@ -4,7 +4,7 @@
 
 mod answer;
 pub mod aws_door;
-mod body;
+pub mod body;
 mod events;
 pub mod framing;
 mod interim;

@@ -1,7 +1,10 @@
-//! An OIDC issuer for the demo and for tests: discovery, a key set, and a token for whoever asks.
+//! An OIDC issuer for the demo and for tests: discovery, a key set, a token for whoever asks, and a sign-in page that
+//! believes everybody.
 //!
 //! It vouches for anybody without a question, so it binds to loopback only and answers only requests addressed to
 //! loopback: a web page that resolves its own name to this address gets nothing.
+
+mod code;
 
 use aws_lc_rs::{
     digest,
@@ -47,6 +50,7 @@ struct State {
     url: String,
     /// The newest signs; the one before it is still published, so that its tokens stay good.
     keys: RwLock<Keys>,
+    codes: code::Codes,
 }
 
 struct Keys {
@@ -70,7 +74,7 @@ impl Issuer {
         let address = listener.local_addr()?;
         let newest = Key::generate().ok_or_else(|| io::Error::other("no signing key could be made"))?;
         let keys = RwLock::new(Keys { newest, previous: None });
-        let state = Arc::new(State { url: format!("http://{address}"), keys });
+        let state = Arc::new(State { url: format!("http://{address}"), keys, codes: code::Codes::default() });
         let task = tokio::spawn(accept(listener, state.clone()));
         Ok(Self { state, address, task })
     }
@@ -183,8 +187,11 @@ impl State {
         json!({
             "issuer": self.url,
             "jwks_uri": format!("{}/keys", self.url),
+            "authorization_endpoint": format!("{}/authorize", self.url),
             "token_endpoint": format!("{}/token", self.url),
-            "response_types_supported": ["none"],
+            "authorization_response_iss_parameter_supported": true,
+            "code_challenge_methods_supported": ["S256"],
+            "response_types_supported": ["code"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
         })
@@ -201,6 +208,7 @@ impl State {
         match (&parts.method, parts.uri.path()) {
             (&Method::GET, "/.well-known/openid-configuration") => Ok(Answer::document(&self.discovery())),
             (&Method::GET, "/keys") => Ok(Answer::document(&self.key_set())),
+            (&Method::GET, "/authorize") => code::authorize(self, parts.uri.query().unwrap_or_default()),
             (&Method::GET, "/token") => self.token(parts.uri.query().unwrap_or_default()),
             (&Method::POST, "/token") => {
                 let body = Limited::new(body, FORM)
@@ -212,14 +220,17 @@ impl State {
                     .to_bytes();
                 let form = std::str::from_utf8(&body)
                     .map_err(|_| Wrong(StatusCode::BAD_REQUEST, "the form is not UTF-8"))?;
+                if form.split('&').any(|field| field.trim() == "grant_type=authorization_code") {
+                    return code::trade(self, form.trim());
+                }
                 self.token(&[parts.uri.query().unwrap_or_default(), form.trim()].join("&"))
             }
-            (_, "/.well-known/openid-configuration" | "/keys" | "/token") => {
+            (_, "/.well-known/openid-configuration" | "/keys" | "/authorize" | "/token") => {
                 Err(Wrong(StatusCode::METHOD_NOT_ALLOWED, "use GET; /token takes POST too"))
             }
             _ => Err(Wrong(
                 StatusCode::NOT_FOUND,
-                "there are /.well-known/openid-configuration, /keys and /token?sub=&groups=&aud=&lifetime=",
+                "there are /.well-known/openid-configuration, /keys, /authorize and /token?sub=&groups=&aud=&lifetime=",
             )),
         }
     }
@@ -258,7 +269,7 @@ impl State {
             several => json!(several),
         };
         let token = self.sign(&self.claims(&subject, &json!(groups), &audience, lifetime));
-        Ok(Answer { body: token + "\n", kind: "text/plain; charset=utf-8", cache: "no-store" })
+        Ok(Answer { body: token + "\n", kind: "text/plain; charset=utf-8", cache: "no-store", to: None })
     }
 }
 
@@ -266,11 +277,13 @@ struct Answer {
     body: String,
     kind: &'static str,
     cache: &'static str,
+    /// Where the browser is sent.
+    to: Option<String>,
 }
 
 impl Answer {
     fn document(document: &Value) -> Self {
-        Self { body: document.to_string(), kind: "application/json", cache: "max-age=60" }
+        Self { body: document.to_string(), kind: "application/json", cache: "max-age=60", to: None }
     }
 }
 
@@ -315,11 +328,21 @@ fn respond(answer: Result<Answer, Wrong>) -> Response<Full<Bytes>> {
         Ok(answer) => (StatusCode::OK, answer),
         Err(Wrong(status, why)) => (
             status,
-            Answer { body: format!("{why}\n"), kind: "text/plain; charset=utf-8", cache: "no-store" },
+            Answer {
+                body: format!("{why}\n"),
+                kind: if why.starts_with('{') { "application/json" } else { "text/plain; charset=utf-8" },
+                cache: "no-store",
+                to: None,
+            },
         ),
     };
     let mut response = Response::new(Full::new(Bytes::from(answer.body)));
     *response.status_mut() = status;
+    let to = answer.to.and_then(|to| header::HeaderValue::try_from(to).ok());
+    if let Some(to) = to {
+        *response.status_mut() = StatusCode::SEE_OTHER;
+        response.headers_mut().insert(header::LOCATION, to);
+    }
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(answer.kind));
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static(answer.cache));
@@ -332,7 +355,10 @@ fn addressed_to_loopback(headers: &HeaderMap) -> bool {
     let Some(host) = host.to_str().ok().and_then(|host| host.parse::<http::uri::Authority>().ok()) else {
         return false;
     };
-    let name = host.host();
+    is_loopback(host.host())
+}
+
+fn is_loopback(name: &str) -> bool {
     let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     name == "localhost" || literal.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

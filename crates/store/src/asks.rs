@@ -318,3 +318,90 @@ impl Transaction {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+
+    fn row() -> AskRow {
+        AskRow {
+            id: "1".to_owned(),
+            state: "approved".to_owned(),
+            created: 1,
+            deadline: 2,
+            ends: 3,
+            grant_until: Some(4),
+            is_window: false,
+            caller: "c".to_owned(),
+            bound_to: "b".to_owned(),
+            connection: "n".to_owned(),
+            digest: vec![7; 32],
+            actions: "a".to_owned(),
+            what: "{}".to_owned(),
+            risk: "{}".to_owned(),
+            votes: "[]".to_owned(),
+            history: "[]".to_owned(),
+            attempts: 1,
+            uses: 0,
+            change: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_ask_changes_once_from_the_version_and_state_that_were_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("s.db")).await.unwrap();
+        let mut write = store.write().await.unwrap();
+        write.insert_ask(&row()).await.unwrap();
+        let read = write.ask("1").await.unwrap().unwrap();
+        assert_eq!(read, AskRow { change: 1, ..row() });
+        let used = AskRow { state: "used".to_owned(), ..read.clone() };
+        assert!(!write.update_ask(&used, "pending").await.unwrap(), "another state");
+        assert!(!write.update_ask(&AskRow { change: 0, ..used.clone() }, "approved").await.unwrap());
+        assert!(write.update_ask(&used, "approved").await.unwrap());
+        assert!(!write.update_ask(&used, "approved").await.unwrap(), "twice");
+        assert!(!write.update_ask(&used, "used").await.unwrap(), "from an old version");
+        write.commit().await.unwrap();
+        let changed = store.read().await.unwrap().changed_since(1).await.unwrap();
+        assert_eq!(changed.len(), 1);
+        assert!(changed[0].1 > 1);
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_is_dropped_did_nothing_and_a_view_cannot_write() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("s.db")).await.unwrap();
+        let mut write = store.write().await.unwrap();
+        write.insert_ask(&row()).await.unwrap();
+        drop(write);
+        let mut read = store.read().await.unwrap();
+        assert_eq!(read.ask("1").await.unwrap(), None);
+        assert!(read.insert_ask(&row()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn every_commit_is_synced_to_a_log_that_readers_do_not_wait_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("s.db")).await.unwrap();
+        let mut write = store.write().await.unwrap();
+        let mode: String =
+            sqlx::query_scalar("PRAGMA journal_mode").fetch_one(write.connection()).await.unwrap();
+        let synchronous: i64 =
+            sqlx::query_scalar("PRAGMA synchronous").fetch_one(write.connection()).await.unwrap();
+        assert_eq!((mode.as_str(), synchronous), ("wal", 2));
+    }
+
+    #[tokio::test]
+    async fn a_state_of_a_newer_version_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s.db");
+        let store = Store::open(&path).await.unwrap();
+        let mut write = store.write().await.unwrap();
+        sqlx::raw_sql("PRAGMA user_version = 2").execute(write.connection()).await.unwrap();
+        write.commit().await.unwrap();
+        store.close().await;
+        let refused = Store::open(&path).await;
+        assert!(matches!(refused, Err(crate::StoreError::Newer { found: 2, known: 1 })), "{refused:?}");
+    }
+}

@@ -15,6 +15,7 @@ pub use people::PersonRow;
 pub use transaction::Transaction;
 
 use sqlx::{
+    ConnectOptions as _,
     SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -47,7 +48,9 @@ impl Store {
             .create_if_missing(false)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(PATIENCE);
+            .busy_timeout(PATIENCE)
+            // statements hold what agents wrote, and are of use to nobody who reads the log
+            .disable_statement_logging();
         // one writer: writes of this process queue here, fairly, instead of failing with "database is locked"
         let writer = SqlitePoolOptions::new()
             .max_connections(1)

@@ -142,3 +142,18 @@ def test_role_policy_document_survives(client, name):
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=TRUST)
     iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=json.dumps(document))
     assert iam.get_role_policy(RoleName=name, PolicyName="p")["PolicyDocument"] == document
+
+
+@pytest.mark.gateway
+def test_request_within_a_request_is_refused_with_what_to_do(client, failure):
+    """boto3 signs a second request into these with the gateway's credential, which AWS would refuse without saying why."""
+    for call, arguments in [
+        (client("ec2").copy_snapshot, {"SourceRegion": "eu-west-1", "SourceSnapshotId": "snap-0123456789abcdef0"}),
+        (client("rds").copy_db_snapshot, {
+            "SourceDBSnapshotIdentifier": f"arn:aws:rds:eu-west-1:{ACCOUNT}:snapshot:s", "TargetDBSnapshotIdentifier": "t",
+            "SourceRegion": "eu-west-1",
+        }),
+    ]:
+        refused = failure(call, **arguments)
+        assert "signedurl" in refused.message.lower() and "without it" in refused.message, refused
+        assert refused.attempts == 1 and refused.status == 400

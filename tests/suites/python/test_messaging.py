@@ -1,10 +1,14 @@
 """SQS and SNS: the queue address that leads back through the gateway, batches, fan-out, typed errors."""
 
 import json
+import urllib.parse
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.httpsession import URLLib3Session
 
-from conftest import GATEWAY_URL
+from conftest import GATEWAY_URL, REGION
 
 
 @pytest.fixture
@@ -72,3 +76,26 @@ def test_missing_topic_is_typed(client, name):
     existing = sns.create_topic(Name=name)["TopicArn"]
     with pytest.raises(sns.exceptions.NotFoundException):
         sns.publish(TopicArn=existing + "-gone", Message="x")
+
+
+@pytest.mark.gateway
+def test_query_protocol_of_older_sdks(sessions, client, queue, name):
+    """SDKs before the end of 2023 speak the query protocol to SQS: understood, but not at a queue's own address."""
+
+    def call(url, form):
+        headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+        request = AWSRequest("POST", url, data=f"{form}&Version=2012-11-05", headers=headers)
+        SigV4Auth(sessions("agent").get_credentials(), "sqs", REGION).add_auth(request)
+        answer = URLLib3Session().send(request.prepare())
+        return answer.status_code, answer.text
+
+    root = GATEWAY_URL + "/"
+    send = f"Action=SendMessage&QueueUrl={urllib.parse.quote(queue, '')}&MessageBody=old"
+    for form in [f"Action=GetQueueUrl&QueueName={name}", f"Action=ListQueues&QueueNamePrefix={name}"]:
+        status, text = call(root, form)
+        assert status == 200 and f"<QueueUrl>{queue}</QueueUrl>" in text
+    assert call(root, send)[0] == 200
+    [message] = client("sqs").receive_message(QueueUrl=queue, WaitTimeSeconds=2)["Messages"]
+    assert message["Body"] == "old"
+    status, text = call(queue, send)
+    assert status == 400 and "a query request goes to the path /" in text

@@ -8,6 +8,7 @@ import socket
 import boto3
 import botocore
 import botocore.config
+import botocore.httpchecksum
 import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
@@ -73,6 +74,25 @@ def test_upload_in_parts_with_checksums(make, name):
     back = io.BytesIO()
     s3.download_fileobj(name, "large", back, Config=config)
     assert hashlib.sha256(back.getvalue()).digest() == hashlib.sha256(body).digest()
+
+
+@pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256"])
+def test_checksum_is_checked_on_its_way(stage, make, name, failure, monkeypatch, algorithm):
+    """Over TLS the checksum follows the body as a trailer: one that does not fit breaks the upload off."""
+    s3 = make("s3")
+    s3.create_bucket(Bucket=name)
+    body = os.urandom(3 << 20)
+    s3.put_object(Bucket=name, Key="whole", Body=body, ChecksumAlgorithm=algorithm)
+    assert s3.get_object(Bucket=name, Key="whole")["Body"].read() == body
+    if not stage.tls:
+        return
+    checksum = botocore.httpchecksum._CHECKSUM_CLS[algorithm.lower()]
+    real = checksum.b64digest
+    monkeypatch.setattr(checksum, "b64digest", lambda self: real(self).translate(str.maketrans("AZ", "ZA")).swapcase())
+    refused = failure(s3.put_object, Bucket=name, Key="bent", Body=body, ChecksumAlgorithm=algorithm)
+    assert refused.status == 400 and f"x-amz-checksum-{algorithm.lower()}" in refused.message
+    assert refused.attempts == 1
+    assert [found["Key"] for found in s3.list_objects_v2(Bucket=name)["Contents"]] == ["whole"]
 
 
 def test_closed_bucket_is_closed_under_its_name_too(make, failure):

@@ -222,3 +222,17 @@ def test_many_threads_share_one_client(client, bucket):
     assert wrong == []
     listed = s3.list_objects_v2(Bucket=bucket, Prefix="threads/")
     assert listed["KeyCount"] == 30
+
+
+@pytest.mark.gateway
+@pytest.mark.moto
+def test_what_the_model_marks_is_masked_in_headers_too(client, bucket, direct):
+    """The id of the key that sealed an object: a sensitive member of the answer that travels as a header."""
+    key = direct("kms").create_key()["KeyMetadata"]["Arn"]
+    sealed = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
+    written = client("s3").put_object(Bucket=bucket, Key="sealed", Body=b"x", **sealed)
+    assert written["SSEKMSKeyId"] == "[masked: aws-sensitive]"
+    streamed = client("s3").get_object(Bucket=bucket, Key="sealed")
+    assert streamed["SSEKMSKeyId"] == "[masked: aws-sensitive]" and streamed["Body"].read() == b"x"
+    assert client("s3").head_object(Bucket=bucket, Key="sealed")["SSEKMSKeyId"] == "[masked: aws-sensitive]"
+    assert client("s3", "sre").get_object(Bucket=bucket, Key="sealed")["SSEKMSKeyId"] == key

@@ -61,17 +61,16 @@ pub async fn show(
 pub fn answering(inner: &Inner, session: &SignedIn, ask: &Ask) -> Answering {
     let person = &session.person;
     let barred = people::cannot_answer(ask, person);
-    let answered = ask.votes.iter().any(|vote| vote.by.id == person.id);
     let pending = ask.state == AskState::Pending;
-    let open = barred.is_none() || (answered && ask.what.caller.id() != person.id);
+    let entitled = people::is_entitled(ask, person);
     let own = people::is_own(ask, person);
     let in_glass_group =
         inner.settings.break_glass_group.as_ref().is_some_and(|group| person.groups.contains(group));
     let most = inner.settings.max_window.as_secs() / 60;
     Answering {
         approve: pending && barred.is_none(),
-        deny: pending && open,
-        withdraw: ask.state == AskState::Approved && open,
+        deny: pending && entitled,
+        withdraw: ask.state == AskState::Approved && entitled,
         break_glass: pending && in_glass_group && !own,
         windows: WINDOWS
             .into_iter()

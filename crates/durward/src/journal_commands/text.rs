@@ -2,6 +2,7 @@
 //!
 //! Nothing that was recorded leaves here with a character that a terminal would obey or a reader would not see.
 
+use durward_console::is_hidden;
 use durward_core::Caller;
 use serde::Serialize;
 use std::{
@@ -29,7 +30,7 @@ pub(super) fn duration(microseconds: u64) -> String {
 }
 
 /// A recorded time to the second, as people read it.
-pub(super) fn moment(stamp: Option<&str>) -> String {
+pub(crate) fn moment(stamp: Option<&str>) -> String {
     let Some(stamp) = stamp else { return "-".to_owned() };
     match OffsetDateTime::parse(stamp, &Rfc3339) {
         Ok(at) => format!(
@@ -45,7 +46,7 @@ pub(super) fn moment(stamp: Option<&str>) -> String {
     }
 }
 
-pub(super) fn write_table<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write_table<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> io::Result<()> {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -63,12 +64,12 @@ pub(super) fn write_table<const N: usize>(rows: &[[String; N]], out: &mut dyn Wr
     Ok(())
 }
 
-pub(super) fn write_json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write_json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     let text = serde_json::to_string_pretty(value)?;
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
         // JSON's own layout has line feeds; everything else that is unsafe stands within a string.
-        if character == '\n' || !is_unsafe(character) {
+        if character == '\n' || !is_hidden(character) {
             safe.push(character);
         } else {
             for unit in character.encode_utf16(&mut [0; 2]) {
@@ -81,35 +82,6 @@ pub(super) fn write_json(value: &impl Serialize, out: &mut dyn Write) -> io::Res
 }
 
 /// Recorded text as it may stand on a terminal.
-pub(super) fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_unsafe(character) {
-            out.extend(character.escape_unicode());
-        } else {
-            out.push(character);
-        }
-    }
-    out
-}
-
-/// Control characters, and those that are invisible or change the direction of the text around them.
-fn is_unsafe(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{ad}'
-                | '\u{61c}'
-                | '\u{115f}'..='\u{1160}'
-                | '\u{180b}'..='\u{180f}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{3164}'
-                | '\u{fe00}'..='\u{fe0f}'
-                | '\u{feff}'
-                | '\u{ffa0}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e0fff}'
-        )
+pub(crate) fn plain(text: &str) -> String {
+    durward_console::visible(text)
 }

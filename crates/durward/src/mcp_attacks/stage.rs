@@ -184,10 +184,14 @@ impl Stage {
                     audience: vec!["durward".to_owned()],
                     groups_claim: "groups".to_owned(),
                     kind: Kind::Workload,
+                    console_client_id: None,
+                    console_client_secret_file: None,
+                    console_scopes: Vec::new(),
                 }],
             },
             aws: Aws::default(),
             mcp: Mcp { server: ["files", "others", "closed"].map(named).into() },
+            console: None,
         };
         let identity = BaseIdentity::fixed("AKIAIOSFODNN7EXAMPLE", Secret::new("unused"), None);
         let running = serve::start(config, Some(identity)).await.unwrap();

@@ -6,13 +6,24 @@ use crate::answer::{Answer, AnswerBody};
 use durward_masking::Content;
 use serde_json::Value;
 
-/// Rewrites the origin of `QueueUrl` and `QueueUrls` to `gateway` (`https://aws.gw.example`).
+/// Rewrites the origin of `QueueUrl` and `QueueUrls` to `gateway` (`https://aws.gw.example`), in JSON and in the XML of the
+/// query protocol, which SDKs from before the end of 2023 speak.
 pub(super) fn point_at(gateway: &str, target: &Target, answer: &mut Answer) {
-    let AnswerBody::Whole { bytes, content: Content::Json, .. } = &answer.body else { return };
     if target.service.id != "sqs" || !answer.head.status.is_success() {
         return;
     }
-    let Ok(Value::Object(mut members)) = serde_json::from_slice::<Value>(bytes) else { return };
+    let changed = match &answer.body {
+        AnswerBody::Whole { bytes, content: Content::Json } => in_json(gateway, bytes),
+        AnswerBody::Whole { bytes, content: Content::Xml } => in_xml(gateway, bytes),
+        _ => None,
+    };
+    if let Some(changed) = changed {
+        answer.replace_body(changed.into());
+    }
+}
+
+fn in_json(gateway: &str, body: &[u8]) -> Option<Vec<u8>> {
+    let Ok(Value::Object(mut members)) = serde_json::from_slice::<Value>(body) else { return None };
     let mut found = false;
     for (name, value) in &mut members {
         match (name.as_str(), value) {
@@ -27,9 +38,26 @@ pub(super) fn point_at(gateway: &str, target: &Target, answer: &mut Answer) {
             _ => {}
         }
     }
-    if found && let Ok(changed) = serde_json::to_vec(&members) {
-        answer.replace_body(changed.into());
+    if found { serde_json::to_vec(&members).ok() } else { None }
+}
+
+/// In XML the tag stands nowhere but where it is one: text has its `<` escaped.
+fn in_xml(gateway: &str, body: &[u8]) -> Option<Vec<u8>> {
+    const OPEN: &str = "<QueueUrl>";
+    let mut rest = std::str::from_utf8(body).ok()?;
+    let mut out = String::with_capacity(rest.len());
+    let mut found = false;
+    while let Some((before, after)) = rest.split_once(OPEN) {
+        let (url, tail) = after.split_at(after.find('<')?);
+        let mut url = url.to_owned();
+        found |= rewrite(gateway, &mut url);
+        out.push_str(before);
+        out.push_str(OPEN);
+        out.push_str(&url);
+        rest = tail;
     }
+    out.push_str(rest);
+    found.then(|| out.into_bytes())
 }
 
 fn rewrite(gateway: &str, url: &mut String) -> bool {
@@ -46,7 +74,8 @@ fn rewrite(gateway: &str, url: &mut String) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::rewrite;
+    use super::{in_json, in_xml, rewrite};
+    use serde_json::{Value, json};
 
     #[test]
     fn keeps_account_and_name_and_changes_only_the_origin() {
@@ -56,5 +85,25 @@ mod tests {
         let mut other = "not a url".to_owned();
         assert!(!rewrite("http://gw", &mut other));
         assert_eq!(other, "not a url");
+    }
+
+    #[test]
+    fn finds_the_urls_of_both_protocols_and_nothing_else() {
+        let gateway = "https://aws.gw.example";
+        let xml = "<ListQueuesResponse><ListQueuesResult><QueueUrl>https://sqs.us-east-1.amazonaws.com/1/a</QueueUrl>\
+                   <QueueUrl>http://127.0.0.1:9324/1/b</QueueUrl></ListQueuesResult></ListQueuesResponse>";
+        let wanted = "<ListQueuesResponse><ListQueuesResult><QueueUrl>https://aws.gw.example/1/a</QueueUrl>\
+                      <QueueUrl>https://aws.gw.example/1/b</QueueUrl></ListQueuesResult></ListQueuesResponse>";
+        assert_eq!(in_xml(gateway, xml.as_bytes()), Some(wanted.as_bytes().to_vec()));
+        let answer =
+            br#"{"QueueUrls":["https://sqs.us-east-1.amazonaws.com/1/a"],"NextToken":"https://x/1"}"#;
+        let wanted = json!({"NextToken": "https://x/1", "QueueUrls": ["https://aws.gw.example/1/a"]});
+        let found: Value = serde_json::from_slice(&in_json(gateway, answer).unwrap()).unwrap();
+        assert_eq!(found, wanted);
+        for other in
+            ["<Body>&lt;QueueUrl&gt;https://x/1</Body>", "<QueueUrl>cut", "<QueueUrl>no url</QueueUrl>", ""]
+        {
+            assert_eq!(in_xml(gateway, other.as_bytes()), None, "{other}");
+        }
     }
 }

@@ -10,6 +10,8 @@ use crate::rooms::Rooms;
 use durward_approval::{Ask, AskError, AskId, Granted, NewAsk, Requirement, State};
 use durward_core::{Decision, Reason, Refusal, Verdict};
 use durward_journal::Record;
+use std::time::Duration;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 /// What of an approval goes on record with the exchange that uses it.
@@ -156,7 +158,9 @@ async fn ask<D: Door>(rooms: &Rooms, exchange: &Exchange, asked: &Asked<D::Wire>
 
 /// Waits for the answer, with signs of life for clients that need them.
 async fn hold(rooms: &Rooms, exchange: &Exchange, ask: Ask) -> Result<Ask, Refusal> {
-    let end = Instant::now() + rooms.hold;
+    let left = (ask.deadline - OffsetDateTime::now_utc()).try_into().unwrap_or(Duration::ZERO);
+    // A little longer than the deadline, so that the ask has ended by then.
+    let end = Instant::now() + rooms.hold.min(left + Duration::from_millis(100));
     let (every, mut left) = exchange.user_agent.as_deref().and_then(rhythm).unwrap_or((rooms.hold, 0));
     let mut ask = ask;
     loop {

@@ -1,0 +1,10 @@
+//! The promises of approvals, each as a test that fails without its guard.
+
+#![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+
+mod binding;
+mod durable;
+mod people;
+mod processes;
+mod stage;
+mod waiting;

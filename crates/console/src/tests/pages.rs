@@ -1,0 +1,108 @@
+//! What the pages show, and the stream that keeps them fresh.
+
+use super::stage::{Stage, new_ask};
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use serde_json::json;
+use std::time::Duration;
+
+#[tokio::test]
+async fn the_queue_tells_yours_from_others() {
+    let stage = Stage::set().await;
+    stage.ask().await;
+    let mut alice = stage.person("alice", "oncall").await;
+    let page = alice.get("/").await.body;
+    assert!(page.contains("Waiting for you <span class=\"count\">1</span>"), "{page}");
+    assert!(page.contains("arn:aws:s3:::payroll") && page.contains("2 of oncall"), "{page}");
+    let mut carol = stage.person("carol", "finance").await;
+    let page = carol.get("/").await.body;
+    assert!(page.contains("Waiting for you <span class=\"count\">0</span>"), "{page}");
+    assert!(page.contains("Waiting for others <span class=\"count\">1</span>"), "{page}");
+}
+
+#[tokio::test]
+async fn an_ask_shows_what_was_decoded_and_marks_what_was_not() {
+    let stage = Stage::set().await;
+    let mut new = new_ask();
+    new.operation.uninspected = vec!["body".to_owned()];
+    new.operation.parameters = json!({"Bucket": "payroll", "Key": "***", "Long": "x".repeat(9_000)});
+    new.operation.sensitive = vec!["/Key".to_owned()];
+    let ask = stage.ask_of(new).await;
+    let mut alice = stage.person("alice", "oncall").await;
+    let page = alice.get(&format!("/asks/{}", ask.id)).await.body;
+    for wanted in [
+        "corp/agent-7",
+        "boss",
+        "arn:aws:s3:::payroll",
+        "123456789012",
+        "eu-west-1",
+        "192.0.2.7",
+        "the caller&#39;s own words",
+        "Not inspected",
+        "no-deletion",
+        "0 of 2",
+        "cannot be brought back",
+        "1000 more characters are not shown here",
+        "masked</span>",
+        &ask.digest_hex(),
+    ] {
+        assert!(page.contains(wanted) || page.contains(&wanted.replace("&#39;", "'")), "{wanted}: {page}");
+    }
+    let whole = alice.get(&format!("/asks/{}/parameters.json", ask.id)).await;
+    assert!(whole.body.contains(&"x".repeat(9_000)));
+    assert!(whole.headers[header::CONTENT_DISPOSITION].to_str().unwrap().starts_with("attachment"));
+}
+
+#[tokio::test]
+async fn the_other_pages_are_there() {
+    let stage = Stage::set().await;
+    let mut alice = stage.person("alice", "oncall").await;
+    for (path, wanted) in [
+        ("/sessions", "No caller has signed in yet"),
+        ("/connections", "arn:aws:iam::123456789012:role/agents"),
+        ("/health", "Everything the console can see works"),
+        ("/policies", "1 policies in force"),
+        ("/policies?action=connect&resource=prod", "allow: connect on prod"),
+        ("/policies?action=nonsense", "role=\"alert\""),
+    ] {
+        let answer = alice.get(path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        assert!(answer.body.contains(wanted), "{path}: {}", answer.body);
+    }
+    std::fs::write(stage.dir.path().join("policies/b.cedar"), "permit (").unwrap();
+    let page = alice.get("/policies").await.body;
+    assert!(page.contains("The files do not load, and the last good set stays in force"), "{page}");
+    let style = page.split("href=\"/assets/console-").nth(1).unwrap().split('"').next().unwrap();
+    let answer = alice.get(&format!("/assets/console-{style}")).await;
+    assert_eq!(answer.headers[header::CONTENT_TYPE], "text/css; charset=utf-8");
+    assert_eq!(answer.headers[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
+    assert_eq!(alice.get("/assets/console.css").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_change_reaches_a_listening_page_and_program() {
+    let stage = Stage::set().await;
+    let alice = stage.person("alice", "oncall").await;
+    let cookie = format!("durward={}", alice.cookies["durward"]);
+    let bearer = format!("Bearer {}", stage.token("alice", &["oncall"]));
+    let mut streams = Vec::new();
+    for (path, name, value) in
+        [("/events", "cookie", &cookie), ("/api/v1/events", "authorization", &bearer)]
+    {
+        let request = Request::get(path).header("host", "127.0.0.1:8600").header(name, value);
+        let response = stage.console.respond(request.body(Full::new(Bytes::new())).unwrap()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+        streams.push(response.into_body());
+    }
+    let ask = stage.ask().await;
+    for mut stream in streams {
+        let mut text = String::new();
+        while !text.contains("event: ask") {
+            let frame = tokio::time::timeout(Duration::from_secs(5), stream.frame()).await.unwrap();
+            text.push_str(std::str::from_utf8(frame.unwrap().unwrap().data_ref().unwrap()).unwrap());
+        }
+        assert!(text.contains(&format!("data: {{\"id\":\"{}\"}}", ask.id)), "{text}");
+    }
+}

@@ -1,0 +1,490 @@
+//! `durward approvals ls|show|approve|deny|watch`: the admin API for people at a terminal and for scripts.
+//!
+//! The answer is that of the person whose token is sent. Everything a caller could have written is shown with its control
+//! and direction characters escaped. Exit codes: 0 done, 1 refused or not found, 2 usage.
+
+use crate::journal_commands::text::{moment, plain, write_json, write_table};
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use durward_core::env;
+use durward_gateway::body::{Body, full, read_whole};
+use durward_gateway::transport::{Origin, Transport};
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Largest answer of the API that is read.
+const ANSWER: usize = 32 << 20;
+/// Between two attempts to listen again.
+const PAUSE: Duration = Duration::from_secs(2);
+
+#[derive(Args)]
+pub struct Gateway {
+    /// URL of the console and admin API
+    #[arg(long, env = env::CONSOLE_URL, default_value = "http://127.0.0.1:8600", value_name = "URL")]
+    url: String,
+    /// File that holds your OIDC token
+    #[arg(long, env = env::TOKEN_FILE, value_name = "FILE")]
+    token_file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+pub enum ApprovalCommand {
+    /// List asks, newest first
+    Ls {
+        /// pending, approved, denied, timed_out, used, expired (several with commas), or all
+        #[arg(long, default_value = "pending", value_name = "STATES")]
+        state: String,
+        /// Only those of this caller, as <provider>/<subject>
+        #[arg(long)]
+        caller: Option<String>,
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+    /// Show one ask with all that is known about it
+    Show {
+        /// The ask's id
+        id: String,
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+    /// Approve an ask: exactly this operation, once
+    Approve {
+        /// The ask's id
+        id: String,
+        /// Approve every such operation of this caller for so long (15m, 2h)
+        #[arg(long = "for", value_name = "TIME", value_parser = duration, conflicts_with = "break_glass")]
+        window: Option<Duration>,
+        /// Go past the quorum as a member of the break-glass group
+        #[arg(long, requires = "reason")]
+        break_glass: bool,
+        /// Why; for the record
+        #[arg(long, requires = "break_glass")]
+        reason: Option<String>,
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+    /// Deny an ask, or take an approval back that was not used
+    Deny {
+        /// The ask's id
+        id: String,
+        /// Why; the caller reads it
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+    /// Print what waits, then every ask that changes, until stopped
+    Watch {
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    durward_core::parse_duration(text)
+        .ok_or_else(|| "write a number and s, m, h or d, as in 30m".to_owned())
+}
+
+pub async fn run(command: &ApprovalCommand) -> Result<u8, String> {
+    match command {
+        ApprovalCommand::Ls { state, caller, gateway } => ls(gateway, state, caller.as_deref()).await,
+        ApprovalCommand::Show { id, gateway } => {
+            let api = Api::new(gateway)?;
+            let ask = api.get(&format!("/asks/{}", segment(id)?)).await?;
+            print(gateway.json, &ask, |out| show(&ask, out))
+        }
+        ApprovalCommand::Approve { id, window, break_glass, reason, gateway } => {
+            let answer = match (window, break_glass) {
+                (Some(window), _) => {
+                    let until = (OffsetDateTime::now_utc() + *window)
+                        .format(&Rfc3339)
+                        .map_err(|_error| "the time is too far off")?;
+                    json!({"answer": "approve_window", "until": until})
+                }
+                (None, true) => json!({"answer": "break_glass", "reason": reason}),
+                (None, false) => json!({"answer": "approve_once"}),
+            };
+            answer_with(gateway, id, &answer).await
+        }
+        ApprovalCommand::Deny { id, reason, gateway } => {
+            answer_with(gateway, id, &json!({"answer": "deny", "reason": reason})).await
+        }
+        ApprovalCommand::Watch { gateway } => watch(gateway).await,
+    }
+}
+
+async fn ls(gateway: &Gateway, state: &str, caller: Option<&str>) -> Result<u8, String> {
+    let mut path = format!("/asks?state={}", encoded(state));
+    if let Some(caller) = caller {
+        path = format!("{path}&caller={}", encoded(caller));
+    }
+    let listed = Api::new(gateway)?.get(&path).await?;
+    print(gateway.json, &listed, |out| {
+        let asks = listed["asks"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if asks.is_empty() {
+            return writeln!(out, "no asks");
+        }
+        let head = ["ASK", "STATE", "RISK", "HELD UNTIL", "CALLER", "OPERATION", "RESOURCE", "NEEDS"];
+        let row = |ask: &Value| {
+            [
+                text(&ask["id"]),
+                text(&ask["state"]),
+                text(&ask["risk"]["score"]),
+                moment(ask["deadline"].as_str()),
+                caller_of(ask),
+                text(&ask["title"]),
+                resources(ask),
+                needs(ask),
+            ]
+        };
+        let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(asks.iter().map(row)).collect();
+        write_table(&rows, out)
+    })
+}
+
+async fn answer_with(gateway: &Gateway, id: &str, answer: &Value) -> Result<u8, String> {
+    let api = Api::new(gateway)?;
+    let ask = api.post(&format!("/asks/{}/answer", segment(id)?), answer).await?;
+    print(gateway.json, &ask, |out| {
+        writeln!(out, "{}  {}  {}", text(&ask["id"]), text(&ask["state"]), text(&ask["title"]))?;
+        if ask["state"] == "pending" {
+            writeln!(out, "your answer is recorded; still needed: {}", needs(&ask))?;
+        }
+        Ok(())
+    })
+}
+
+fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
+    let what = &ask["what"];
+    let operation = &what["operation"];
+    let mut line = |name: &str, value: &str| {
+        if value.is_empty() { Ok(()) } else { writeln!(out, "{name:<12}{value}") }
+    };
+    line("ask", &text(&ask["id"]))?;
+    line("state", &text(&ask["state"]))?;
+    line("operation", &text(&ask["title"]))?;
+    for demand in items(&operation["demands"]) {
+        let resource = resource(&demand["resource"]);
+        line("  action", &format!("{} on {resource} ({})", text(&demand["action"]), text(&demand["access_level"])))?;
+    }
+    line("account", &text(&operation["account"]))?;
+    line("region", &text(&operation["region"]))?;
+    for (name, value) in operation["parameters"].as_object().into_iter().flatten() {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        line("  parameter", &format!("{} = {}", plain(name), plain(&value)))?;
+    }
+    for part in items(&operation["uninspected"]) {
+        line("NOT INSPECTED", &format!("  {}", text(part)))?;
+    }
+    line("risk", &format!("{} of 100", text(&ask["risk"]["score"])))?;
+    for reason in items(&ask["risk"]["reasons"]) {
+        line("  because", &text(reason))?;
+    }
+    line("caller", &caller_of(ask))?;
+    line("groups", &words(&what["caller"]["groups"]))?;
+    line("connection", &text(&what["connection"]))?;
+    line("from", &text(&what["source_address"]))?;
+    if let Some(agent) = what["user_agent"].as_str() {
+        line("agent says", &format!("\"{}\" (its own words)", plain(agent)))?;
+    }
+    line("session", &text(&what["session"]))?;
+    line("asked", &format!("{}, {} times", moment(ask["created"].as_str()), text(&ask["attempts"])))?;
+    line("held until", &moment(ask["deadline"].as_str()))?;
+    if ask["grant_until"].is_string() {
+        line("good until", &moment(ask["grant_until"].as_str()))?;
+    }
+    line("policy says", &text(&what["reason"]))?;
+    for one in items(&what["requirements"]) {
+        line(
+            "  lifted by",
+            &format!("{} of {} (policy {})", text(&one["quorum"]), text(&one["group"]), text(&one["policy"])),
+        )?;
+    }
+    line("still needed", &format!(" {}", needs(ask)))?;
+    for vote in items(&ask["votes"]) {
+        let did = if vote["approve"] == true { "approved" } else { "denied" };
+        let reason = vote["reason"].as_str().map(|reason| format!(": {}", plain(reason))).unwrap_or_default();
+        line("answer", &format!("{} {did} {}{reason}", text(&vote["by"]["id"]), moment(vote["at"].as_str())))?;
+    }
+    line("digest", &text(&what["digest"]))?;
+    line("you", &if ask["you"]["may_approve"] == true {
+        "may approve it".to_owned()
+    } else {
+        text(&ask["you"]["why_not"])
+    })
+}
+
+async fn watch(gateway: &Gateway) -> Result<u8, String> {
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    let mut connected = false;
+    loop {
+        match listen(gateway, &mut seen, &mut connected).await {
+            Ok(()) => {}
+            Err(Ended::Refused(why)) => return Err(why),
+            Err(Ended::Lost(why)) if !connected => return Err(why),
+            Err(Ended::Lost(why)) => tracing::warn!("{why}; trying again"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Why listening ended.
+enum Ended {
+    Refused(String),
+    Lost(String),
+}
+
+/// Prints what waits and was not printed, then what changes, until the stream ends.
+async fn listen(gateway: &Gateway, seen: &mut BTreeSet<String>, connected: &mut bool) -> Result<(), Ended> {
+    let refused = |failure: Failure| match failure {
+        Failure::Answer(why) => Ended::Refused(why),
+        Failure::Way(why) => Ended::Lost(why),
+    };
+    let api = Api::new(gateway).map_err(Ended::Refused)?;
+    // First the stream, then the list: nothing that changes in between is missed.
+    let mut events = api.send("GET", "/events", Bytes::new()).await.map_err(refused)?.into_body();
+    *connected = true;
+    let printed = |ask: &Value| one_line(gateway.json, ask).map_err(|error| Ended::Refused(error.to_string()));
+    let waiting = api.call("GET", "/asks?state=pending&limit=1000", Bytes::new()).await.map_err(refused)?;
+    for ask in items(&waiting["asks"]).iter().rev() {
+        if seen.insert(text(&ask["id"])) {
+            printed(ask)?;
+        }
+    }
+    let mut text_so_far = String::new();
+    while let Some(frame) = events.frame().await {
+        let frame = frame.map_err(|error| Ended::Lost(format!("the gateway broke off: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        text_so_far.push_str(&String::from_utf8_lossy(&data));
+        while let Some((event, rest)) = text_so_far.split_once("\n\n") {
+            let id = event
+                .lines()
+                .find_map(|line| line.strip_prefix("data: "))
+                .and_then(|data| serde_json::from_str::<Value>(data).ok())
+                .and_then(|data| data["id"].as_str().map(str::to_owned));
+            text_so_far = rest.to_owned();
+            if let Some(id) = id {
+                let path = format!("/asks/{}", segment(&id).map_err(Ended::Refused)?);
+                let ask = api.call("GET", &path, Bytes::new()).await.map_err(refused)?;
+                seen.insert(id);
+                printed(&ask)?;
+            }
+        }
+        if text_so_far.len() > 64 << 10 {
+            return Err(Ended::Refused("the gateway's events are not events".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn one_line(json: bool, ask: &Value) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        let line = ask.to_string();
+        let mut safe = String::with_capacity(line.len());
+        for character in line.chars() {
+            if durward_console::is_hidden(character) {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    safe.push_str(&format!("\\u{unit:04x}"));
+                }
+            } else {
+                safe.push(character);
+            }
+        }
+        writeln!(out, "{safe}")?;
+    } else {
+        let needs = if ask["state"] == "pending" { format!("  needs {}", needs(ask)) } else { String::new() };
+        writeln!(
+            out,
+            "{}  {:<9}  risk {:>3}  {}  {} {}{needs}",
+            text(&ask["id"]),
+            text(&ask["state"]),
+            text(&ask["risk"]["score"]),
+            caller_of(ask),
+            text(&ask["title"]),
+            resources(ask),
+        )?;
+    }
+    out.flush()
+}
+
+/// The admin API, as the person whose token the file holds.
+struct Api {
+    url: String,
+    origin: Origin,
+    transport: Transport,
+    authorization: String,
+}
+
+/// Why a call came to nothing: the gateway said no, or there was no way to it.
+enum Failure {
+    Answer(String),
+    Way(String),
+}
+
+impl From<Failure> for String {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Answer(why) | Failure::Way(why) => why,
+        }
+    }
+}
+
+impl Api {
+    fn new(gateway: &Gateway) -> Result<Self, String> {
+        let token = String::from_utf8(crate::read(&gateway.token_file)?)
+            .map_err(|_error| format!("{}: not text", gateway.token_file.display()))?;
+        let origin = crate::serve::origin(&gateway.url)?;
+        if !origin.tls && !crate::console::is_loopback(&gateway.url) {
+            return Err(format!("{}: your token would travel in the clear: write https://", gateway.url));
+        }
+        Ok(Self {
+            transport: Transport::new(vec![origin.clone()])?,
+            url: gateway.url.clone(),
+            origin,
+            authorization: format!("Bearer {}", token.trim()),
+        })
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, String> {
+        Ok(self.call("GET", path, Bytes::new()).await?)
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<Value, String> {
+        Ok(self.call("POST", path, Bytes::from(body.to_string())).await?)
+    }
+
+    async fn call(&self, method: &str, path: &str, body: Bytes) -> Result<Value, Failure> {
+        let response = self.send(method, path, body).await?;
+        let whole = read_whole(response.into_body(), ANSWER, "answer")
+            .await
+            .map_err(|refusal| Failure::Way(format!("{}: {refusal}", self.url)))?;
+        serde_json::from_slice(&whole)
+            .map_err(|_error| Failure::Answer(format!("{}: the answer is not that of a Durward console", self.url)))
+    }
+
+    /// Sends one request; anything but success is a failure with the text for people.
+    async fn send(&self, method: &str, path: &str, body: Bytes) -> Result<Response<Body>, Failure> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1{path}"))
+            .header("host", self.origin.authority())
+            .header("authorization", &self.authorization)
+            .header("content-type", "application/json")
+            .header("content-length", body.len())
+            .body(full(body))
+            .map_err(|_error| Failure::Answer("the token or the id cannot be sent as they are".to_owned()))?;
+        let response = self.transport.send(&self.origin, request).await.map_err(|error| {
+            Failure::Way(format!("{}: {error}\n  hint: is the console open there? ([listen] console)", self.url))
+        })?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let whole = read_whole(response.into_body(), 64 << 10, "answer").await.unwrap_or_default();
+        let said: Value = serde_json::from_slice(&whole).unwrap_or_default();
+        let message = said["message"].as_str().map_or_else(|| format!("the console answered {status}"), plain);
+        // 502 to 504 pass; what the console itself refuses does not.
+        if matches!(status.as_u16(), 502..=504) { Err(Failure::Way(message)) } else { Err(Failure::Answer(message)) }
+    }
+}
+
+fn print(
+    json: bool,
+    value: &Value,
+    text: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<u8, String> {
+    let mut out = std::io::stdout().lock();
+    let written = if json { write_json(value, &mut out) } else { text(&mut out) };
+    written.map(|()| 0).map_err(|error| format!("cannot write: {error}"))
+}
+
+/// An id as it may stand in a path.
+fn segment(id: &str) -> Result<String, String> {
+    let plain_id = !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    if plain_id {
+        Ok(id.to_owned())
+    } else {
+        Err(format!("`{}` is no ask's id: `durward approvals ls` lists them", plain(id)))
+    }
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// A scalar for people; nothing for null.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => plain(text),
+        other => plain(&other.to_string()),
+    }
+}
+
+fn words(value: &Value) -> String {
+    items(value).iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+fn caller_of(ask: &Value) -> String {
+    let caller = &ask["what"]["caller"];
+    let mut out = format!("{}/{}", text(&caller["provider"]), text(&caller["subject"]));
+    let act = words(&caller["act"]);
+    if !act.is_empty() {
+        out.push_str(" for ");
+        out.push_str(&act);
+    }
+    out
+}
+
+fn needs(ask: &Value) -> String {
+    let one = |missing: &Value| format!("{} of {}", text(&missing["people"]), text(&missing["group"]));
+    match items(&ask["missing"]) {
+        [] => "nobody".to_owned(),
+        missing => missing.iter().map(one).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// A resource in the notation of core.
+fn resource(value: &Value) -> String {
+    match serde_json::from_value::<durward_core::Resource>(value.clone()) {
+        Ok(resource) => plain(&resource.as_text()),
+        Err(_newer) => text(value),
+    }
+}
+
+/// The distinct resources; the first three of many.
+fn resources(ask: &Value) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for demand in items(&ask["what"]["operation"]["demands"]) {
+        let name = resource(&demand["resource"]);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let more = names.len().saturating_sub(3);
+    names.truncate(3);
+    let listed = names.join(", ");
+    if more > 0 { format!("{listed} and {more} more") } else { listed }
+}

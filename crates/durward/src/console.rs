@@ -1,0 +1,170 @@
+//! Opens the console: its settings from the configuration, the rooms it reads, and its listener in front of it.
+
+use crate::config::{Config, Scope};
+use crate::serve;
+use durward_approval::{Limits, system_clock};
+use durward_catalog::Catalog;
+use durward_console::{Connection, Console, Handles, Settings, SignInProvider};
+use durward_core::{CallerKind, Secret, env};
+use durward_credential::Transport as _;
+use durward_gateway::body::Body;
+use durward_gateway::listen::Serve;
+use durward_gateway::outward::Outward;
+use durward_gateway::rooms::Rooms;
+use durward_identity::ProviderConfig;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// The console with its listener.
+pub struct Door {
+    console: Console,
+    pub listener: TcpListener,
+}
+
+/// The way out to token endpoints.
+struct TokenEndpoint(Outward);
+
+impl durward_console::Outward for TokenEndpoint {
+    fn send(
+        &self,
+        request: Request<bytes::Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<bytes::Bytes>, String>> + Send + '_>> {
+        self.0.send(request)
+    }
+}
+
+/// What answers on the console's listener.
+pub struct Served(Console);
+
+impl Serve for Served {
+    async fn serve(&self, _source: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+        self.0.respond(request).await.map(|body| body.map_err(Into::into).boxed_unsync())
+    }
+}
+
+impl Door {
+    pub fn address(&self) -> Result<SocketAddr, String> {
+        self.listener.local_addr().map_err(|error| error.to_string())
+    }
+
+    /// Serves until `stopped` turns true.
+    pub async fn serve(
+        self,
+        tls: Option<tokio_rustls::TlsAcceptor>,
+        stopped: tokio::sync::watch::Receiver<bool>,
+    ) {
+        durward_gateway::listen::serve(self.listener, tls, Arc::new(Served(self.console)), stopped).await;
+    }
+}
+
+/// The console, if the configuration opens it.
+pub async fn open(config: &Config, rooms: &Rooms) -> Result<Option<Door>, String> {
+    if config.console.is_none() && config.listen.console.is_none() {
+        return Ok(None);
+    }
+    let address = match config.listen.console {
+        Some(address) => address,
+        None => env::CONSOLE_LISTEN.parse().map_err(|_error| "the default address is wrong")?,
+    };
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        format!("cannot listen on {address}: {error}\n  hint: choose another address with [listen] console")
+    })?;
+    let listening = listener.local_addr().map_err(|error| error.to_string())?;
+    let handles = Handles {
+        approvals: rooms.approvals.clone(),
+        policies: rooms.policies.clone(),
+        vocabulary: Catalog::embedded(),
+        fetch: Arc::new(Outward(rooms.transport.clone())),
+        outward: Arc::new(TokenEndpoint(Outward(rooms.transport.clone()))),
+        now: system_clock(),
+    };
+    let console =
+        Console::new(handles, settings(config, listening)?).map_err(|error| error.to_string())?;
+    Ok(Some(Door { console, listener }))
+}
+
+fn settings(config: &Config, listening: SocketAddr) -> Result<Settings, String> {
+    let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
+    let chosen = config.console.as_ref();
+    let limits = Limits::default();
+    let data_dir = config.data_dir.clone().ok_or("`data_dir` is not set")?;
+    Ok(Settings {
+        url: chosen
+            .and_then(|console| console.url.clone())
+            .unwrap_or_else(|| format!("{scheme}://{listening}")),
+        sign_in: sign_in(config)?,
+        bearer: serve::providers(config)
+            .into_iter()
+            .filter(|provider| provider.kind == CallerKind::Human)
+            .collect(),
+        groups: chosen.map(|console| console.groups.clone()).unwrap_or_default(),
+        break_glass_group: config.approval.break_glass_group.clone(),
+        max_window: limits.max_window,
+        connections: connections(config),
+        policy_dir: config.policy.dir.clone(),
+        journal_dir: data_dir.join("journal"),
+        version: env!("CARGO_PKG_VERSION"),
+    })
+}
+
+fn sign_in(config: &Config) -> Result<Vec<SignInProvider>, String> {
+    let mut providers = Vec::new();
+    for oidc in &config.identity.oidc {
+        let Some(client_id) = &oidc.console_client_id else { continue };
+        let secret = oidc.console_client_secret_file.as_deref().map(secret).transpose()?;
+        providers.push(SignInProvider {
+            provider: ProviderConfig {
+                groups_claim: oidc.groups_claim.clone(),
+                // Whoever comes by the code flow of this client sat before a browser.
+                kind: CallerKind::Human,
+                ..ProviderConfig::new(&oidc.name, &oidc.issuer, vec![client_id.clone()])
+            },
+            client_id: client_id.clone(),
+            client_secret: secret,
+            scopes: oidc.console_scopes.clone(),
+        });
+    }
+    Ok(providers)
+}
+
+fn secret(file: &Path) -> Result<Secret, String> {
+    let text = String::from_utf8(crate::read(file)?).map_err(|_error| format!("{}: not text", file.display()))?;
+    match text.trim() {
+        "" => Err(format!("{}: the file of the client secret is empty", file.display())),
+        secret => Ok(Secret::new(secret)),
+    }
+}
+
+fn connections(config: &Config) -> Vec<Connection> {
+    let aws = config.aws.connection.iter().map(|connection| Connection {
+        name: connection.name.clone(),
+        kind: "AWS role",
+        target: connection.role_arn.clone(),
+        note: match connection.scope {
+            Scope::Operation => "credentials cut to each operation".to_owned(),
+            Scope::Session => "the role as it is, once per session".to_owned(),
+        },
+    });
+    let mcp = config.mcp.server.iter().map(|server| Connection {
+        name: server.name.clone(),
+        kind: "MCP server",
+        target: server.url.clone(),
+        note: "Streamable HTTP".to_owned(),
+    });
+    aws.chain(mcp).collect()
+}
+
+/// Whether a URL names this machine by a loopback address or as `localhost`.
+pub fn is_loopback(url: &str) -> bool {
+    serve::origin(url).is_ok_and(|origin| {
+        origin.host == "localhost"
+            || origin.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    })
+}
