@@ -80,8 +80,9 @@ fn unit(bench: &Bench) -> Result<Count, String> {
 
 /// It takes minutes to install: the one step that a clone may go without.
 fn has_cargo_deny() -> bool {
-    let asked = Command::new("cargo").args(["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
-    asked.status().is_ok_and(|status| status.success())
+    let mut version = Command::new("cargo");
+    version.args(["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    version.status().is_ok_and(|status| status.success())
 }
 
 impl Count {

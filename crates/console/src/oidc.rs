@@ -98,7 +98,6 @@ pub struct Answer {
 #[derive(Deserialize)]
 struct ClientClaims {
     nonce: Option<String>,
-    azp: Option<String>,
 }
 
 impl Client {
@@ -348,12 +347,12 @@ async fn verify(
         return Err(wrong("it is from another provider than the one asked"));
     }
     let claims: ClientClaims =
-        people::claims(token).ok_or_else(|| wrong("its nonce or azp is not a string"))?;
+        people::claims(token).ok_or_else(|| wrong("its nonce is not a string"))?;
     let given = claims.nonce.unwrap_or_default();
     if constant_time::verify_slices_are_equal(given.as_bytes(), nonce.as_bytes()).is_err() {
         return Err(wrong("it was not issued for this sign-in (nonce)"));
     }
-    if claims.azp.is_some_and(|azp| azp != client.options.client_id) {
+    if !people::of_client(token, &client.options.client_id) {
         return Err(wrong("it was issued to another client (azp)"));
     }
     people::person(&verified.caller, token).map_err(|why| wrong(&why))

@@ -74,7 +74,15 @@ pub async fn bearer(inner: &Inner, headers: &HeaderMap) -> Result<Person, Unknow
     let now = (inner.now)();
     // An ID token of the console's own client, or a token of a provider whose callers are people.
     let verified = match inner.sign_in.verify(token, now).await {
-        Ok(verified) => Ok(verified),
+        Ok(verified) => {
+            let client = inner.clients.iter().find(|client| client.name() == verified.caller.provider);
+            if !client.is_some_and(|client| of_client(token, &client.options.client_id)) {
+                return Err(Unknown::Refused(
+                    "the token was issued to another client than the console's: send an ID token".to_owned(),
+                ));
+            }
+            Ok(verified)
+        }
         Err(TokenError::UnknownIssuer(_) | TokenError::ForeignAudience(_)) => {
             inner.bearer.verify(token, now).await
         }
@@ -130,6 +138,19 @@ pub fn person(caller: &Caller, token: &str) -> Result<Person, String> {
         subject: caller.subject.clone(),
         groups: caller.groups.clone(),
     })
+}
+
+/// Whether a verified token with the client's audience is one that the client itself got for a person: providers also issue
+/// access tokens for the same audience to workloads, and those name another client or their own type.
+pub fn of_client(verified: &str, client: &str) -> bool {
+    let part = |index| -> Option<serde_json::Value> {
+        let text = verified.trim().split('.').nth(index)?;
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+    };
+    let (Some(header), Some(claims)) = (part(0), part(1)) else { return false };
+    let access = header["typ"].as_str().is_some_and(|typ| typ.to_ascii_lowercase().ends_with("at+jwt"));
+    let parties = ["azp", "client_id", "appid"].iter().filter_map(|name| claims.get(name));
+    !access && parties.into_iter().all(|party| party == client)
 }
 
 /// Claims of a token that has been verified already; this looks at nothing but the payload.

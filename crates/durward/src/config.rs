@@ -473,7 +473,7 @@ role_arn = "arn:aws:iam::123456789012:role/agents"
         for (oidc, more, wanted) in [
             ("", "[console]\n", "nobody could sign in"),
             ("console_client_secret_file = \"secret\"", "", "add console_client_id"),
-            (client, "[console]\nurl = \"http://durward.example.com\"\n", ":18: `url`: `http://durward"),
+            (client, "[console]\nurl = \"http://durward.example.com\"\n", ":17: `url`: `http://durward"),
             (client, "[console]\nurl = \"https://durward.example.com/x\"\n", "scheme, host and port only"),
             (client, "[listen]\nconsole = \"0.0.0.0:8600\"\n", "is not loopback"),
         ] {

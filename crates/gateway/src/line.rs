@@ -108,7 +108,7 @@ struct Decoded<W> {
 /// What policy made of an operation that it did not deny.
 enum Decided<W> {
     Permitted(Permitted<W>),
-    Asked(Asked<W>),
+    Asked(Box<Asked<W>>),
 }
 
 /// An operation that policy permits if people lift what forbids it.
@@ -218,7 +218,7 @@ async fn walk<D: Door>(
     // Boxed, for it is large and rare.
     let permitted = match decided {
         Decided::Permitted(permitted) => permitted,
-        Decided::Asked(asked) => Box::pin(approve::<D>(rooms, exchange, asked)).await?,
+        Decided::Asked(asked) => Box::pin(approve::<D>(rooms, exchange, *asked)).await?,
     };
     known.decision = Some(permitted.decision.clone());
     let intended = record_intent::<D>(rooms, exchange, permitted, known).await?;
@@ -317,7 +317,8 @@ fn decide<W: Wire, S>(
     let fingerprint = decoded.wire.fingerprint();
     if decision.verdict == Verdict::Ask {
         let recorded = known.operation.clone().unwrap_or_else(|| decoded.operation.clone());
-        return Ok(Decided::Asked(Asked { decoded, decision, digest, fingerprint, recorded }));
+        let asked = Asked { decoded, decision, digest, fingerprint, recorded };
+        return Ok(Decided::Asked(Box::new(asked)));
     }
     Ok(Decided::Permitted(Permitted { decoded, decision, digest, fingerprint, lifted: None }))
 }

@@ -15,8 +15,7 @@ pub use people::PersonRow;
 pub use transaction::Transaction;
 
 use sqlx::{
-    ConnectOptions as _,
-    SqlitePool,
+    ConnectOptions as _, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{

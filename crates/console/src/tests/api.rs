@@ -46,7 +46,12 @@ async fn needs_a_token_of_a_person() {
         "iss": stage.issuer.url(), "sub": "alice", "aud": "durward", "groups": ["oncall"],
         "exp": time::OffsetDateTime::now_utc().unix_timestamp() + 600, "act": {"sub": "agent-7"},
     }));
+    let workloads = stage.issuer.issue_claims(&json!({
+        "iss": stage.issuer.url(), "sub": "robot", "aud": CLIENT, "azp": "robot", "groups": ["oncall"],
+        "exp": time::OffsetDateTime::now_utc().unix_timestamp() + 600,
+    }));
     let answers = [
+        (workloads, StatusCode::UNAUTHORIZED, "token_refused"),
         (String::new(), StatusCode::UNAUTHORIZED, "no_token"),
         ("nonsense".to_owned(), StatusCode::UNAUTHORIZED, "token_refused"),
         (stage.issuer.issue("alice", &["oncall"], "another", hour), StatusCode::UNAUTHORIZED, "token_refused"),

@@ -211,7 +211,7 @@ async fn what_no_policy_permits_reaches_no_server() {
     named(&stage.post(&call("delete", json!({}))).await, "`no-delete`");
     named(&stage.post(&call("read", json!({ "path": "/etc/passwd" }))).await, "`srv-only`");
     named(&stage.post(&call("read", json!({}))).await, "could not be evaluated");
-    named(&stage.post(&call("pay", json!({}))).await, "approval not available");
+    named(&stage.post(&call("pay", json!({}))).await, "nobody approved it in time");
     for method in ["resources/read", "tools/callx", "TOOLS/CALL", "x/y", "logging/setLevel", "tasks/get"] {
         let message =
             json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": { "name": "read", "uri": "x" } });

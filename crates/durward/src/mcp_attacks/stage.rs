@@ -1,6 +1,6 @@
 //! The stage of the MCP attacks: an issuer, a gateway, and a server whose answers each test writes byte by byte.
 
-use crate::config::{Aws, Config, Identity, Kind, Listen, Mcp, McpServer, Oidc, Policy};
+use crate::config::{Approval, Aws, Config, Identity, Kind, Listen, Mcp, McpServer, Oidc, Policy};
 use crate::serve::{self, Running};
 use bytes::Bytes;
 use durward_core::Secret;
@@ -192,6 +192,8 @@ impl Stage {
             aws: Aws::default(),
             mcp: Mcp { server: ["files", "others", "closed"].map(named).into() },
             console: None,
+            // Nobody answers here: what is asked about is refused soon.
+            approval: Approval { hold: Duration::from_millis(200), ..Approval::default() },
         };
         let identity = BaseIdentity::fixed("AKIAIOSFODNN7EXAMPLE", Secret::new("unused"), None);
         let running = serve::start(config, Some(identity)).await.unwrap();

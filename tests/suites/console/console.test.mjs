@@ -1,0 +1,444 @@
+// The console in a real browser (headless Chromium, driven by Playwright), behind a certified OpenID provider, in front of a real gateway:
+// an SDK's call is held, answered by people who click, and goes on or does not. Each page is looked at by axe-core, and photographed light and
+// dark, wide and narrow, into DURWARD_SCREENSHOTS if that is set.
+
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { createServer as createSocket } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { DeleteBucketCommand, DeleteObjectCommand, S3Client } from "@aws-sdk/client-s3";
+import { Provider } from "oidc-provider";
+import { chromium } from "playwright-core";
+
+const HERE = dirname(fileURLToPath(import.meta.url));
+const CLONE = resolve(HERE, "../../..");
+const BINARY = process.env.DURWARD_BIN ?? join(CLONE, "target/debug/durward");
+const BROWSER = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const SHOTS = process.env.DURWARD_SCREENSHOTS;
+const AXE = readFileSync(join(HERE, "node_modules/axe-core/axe.min.js"), "utf8");
+
+const GROUPS = { alice: ["oncall"], bob: ["oncall", "fire"], carol: ["finance"], "agent-7": ["agents"] };
+const EVIL = "x</code><script>document.title='owned'</script>\u202e";
+const POLICIES = `
+@id("all-work")
+permit (principal, action, resource);
+@id("buckets-need-two")
+@reason("a bucket is gone for good")
+@approval("oncall") @quorum("2") @timeout("2m") @on_timeout("reject")
+forbid (principal, action == Aws::Action::"s3:DeleteBucket", resource);
+@id("objects-need-one")
+@approval("oncall") @timeout("2m") @on_timeout("reject")
+forbid (principal, action == Aws::Action::"s3:DeleteObject", resource);
+`;
+
+const freePort = () =>
+  new Promise((found) => {
+    const socket = createSocket().listen(0, "127.0.0.1", () => {
+      const { port } = socket.address();
+      socket.close(() => found(port));
+    });
+  });
+
+const until = async (what, check) => {
+  for (let attempt = 0; attempt < 200; attempt += 1) {
+    const value = await check();
+    if (value) return value;
+    await new Promise((done) => setTimeout(done, 50));
+  }
+  throw new Error(`${what} did not come about within 10 s`);
+};
+
+let dir, provider, upstream, gateway, browser, url, issuer, catcher;
+const reached = [];
+
+const listen = (server, port) => new Promise((done) => server.listen(port, "127.0.0.1", done));
+
+// Answers STS, and S3's deletes with success; remembers the deletes.
+const fakeAws = () =>
+  createServer((request, response) => {
+    request.resume().on("end", () => {
+      if (request.method === "POST") {
+        const expires = new Date(Date.now() + 900_000).toISOString();
+        response.writeHead(200, { "content-type": "text/xml" });
+        response.end(
+          `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials><AccessKeyId>ASIAEXAMPLEEXAMPLE00</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>${expires}</Expiration></Credentials><AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/agents/x</Arn><AssumedRoleId>AROA:x</AssumedRoleId></AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>`,
+        );
+        return;
+      }
+      reached.push(`${request.method} ${request.url}`);
+      response.writeHead(204).end();
+    });
+  });
+
+before(async () => {
+  dir = mkdtempSync(join(tmpdir(), "durward-console-"));
+  const [idp, aws, door, consolePort, catchPort] = await Promise.all([...Array(5)].map(freePort));
+  issuer = `http://127.0.0.1:${idp}`;
+  url = `http://127.0.0.1:${consolePort}`;
+  catcher = `http://127.0.0.1:${catchPort}/cb`;
+  provider = new Provider(issuer, {
+    clients: [
+      {
+        client_id: "durward-console",
+        token_endpoint_auth_method: "none",
+        application_type: "native",
+        redirect_uris: [`${url}/signin/callback`, catcher],
+      },
+      {
+        client_id: "agent-7",
+        client_secret: "agent-7",
+        grant_types: ["client_credentials"],
+        response_types: [],
+        redirect_uris: [],
+      },
+    ],
+    pkce: { required: () => true },
+    claims: { openid: ["sub"], profile: ["name"], groups: ["groups"] },
+    scopes: ["openid", "profile", "groups"],
+    conformIdTokenClaims: false,
+    findAccount: (_context, id) => ({ accountId: id, claims: () => ({ sub: id, name: id, groups: GROUPS[id] ?? [] }) }),
+    extraTokenClaims: (_context, token) => ({ groups: GROUPS[token.clientId] ?? [] }),
+    cookies: { keys: [randomBytes(16).toString("hex")] },
+    features: {
+      devInteractions: { enabled: true },
+      clientCredentials: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: (_context, client) => (client.clientId === "agent-7" ? "urn:durward" : undefined),
+        getResourceServerInfo: () => ({ scope: "", audience: "durward", accessTokenTTL: 3600, accessTokenFormat: "jwt" }),
+      },
+    },
+  });
+  const idpServer = createServer(provider.callback());
+  provider.stop = () => idpServer.close();
+  await listen(idpServer, idp);
+  upstream = fakeAws();
+  await listen(upstream, aws);
+  const form = new URLSearchParams({ grant_type: "client_credentials", client_id: "agent-7", client_secret: "agent-7" });
+  const minted = await (await fetch(`${issuer}/token`, { method: "POST", body: form })).json();
+  assert.ok(minted.access_token, JSON.stringify(minted));
+  writeFileSync(join(dir, "agent.jwt"), minted.access_token);
+  mkdirSync(join(dir, "policies"));
+  writeFileSync(join(dir, "policies/asking.cedar"), POLICIES, { mode: 0o600 });
+  writeFileSync(
+    join(dir, "durward.toml"),
+    `data_dir = "data"
+[listen]
+aws = "127.0.0.1:${door}"
+console = "127.0.0.1:${consolePort}"
+[policy]
+dir = "policies"
+[approval]
+hold = "2m"
+break_glass_group = "fire"
+[[identity.oidc]]
+name = "corp"
+issuer = "${issuer}"
+audience = ["durward"]
+console_client_id = "durward-console"
+console_scopes = ["profile", "groups"]
+[aws]
+upstream = "http://127.0.0.1:${aws}"
+[[aws.connection]]
+name = "prod"
+role_arn = "arn:aws:iam::123456789012:role/agents"
+`,
+  );
+  gateway = spawn(BINARY, ["serve", "--config", join(dir, "durward.toml")], {
+    env: { ...process.env, AWS_ACCESS_KEY_ID: "AKIAEXAMPLE", AWS_SECRET_ACCESS_KEY: "secret" },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  let log = "";
+  gateway.stderr.on("data", (data) => (log += data));
+  await until("the gateway's start", async () => {
+    if (gateway.exitCode !== null) throw new Error(`the gateway ended: ${log}`);
+    return fetch(`${url}/signin`).then((answer) => answer.ok, () => false);
+  });
+  process.env.AWS_WEB_IDENTITY_TOKEN_FILE = join(dir, "agent.jwt");
+  process.env.AWS_ROLE_ARN = "arn:aws:iam::123456789012:role/agents";
+  process.env.AWS_ENDPOINT_URL = `http://127.0.0.1:${door}`;
+  process.env.AWS_REGION = "us-east-1";
+  browser = await chromium.launch({ executablePath: BROWSER, args: ["--no-sandbox"] });
+});
+
+after(async () => {
+  await browser?.close();
+  if (gateway && gateway.exitCode === null) {
+    const ended = new Promise((done) => gateway.once("exit", done));
+    gateway.kill("SIGTERM");
+    await ended;
+  }
+  upstream?.closeAllConnections();
+  upstream?.close();
+  provider?.stop();
+  if (dir) rmSync(dir, { recursive: true, force: true });
+});
+
+const s3 = () => new S3Client({ forcePathStyle: true, maxAttempts: 1 });
+
+const atProvider = async (page, name) => {
+  await page.fill('input[name="login"]', name);
+  await page.fill('input[name="password"]', "any");
+  await page.click('button[type="submit"]');
+  // The provider asks for consent once.
+  if (page.url().startsWith(issuer)) await page.click('button[type="submit"]');
+};
+
+const signedIn = async (name, options = {}) => {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  const page = await context.newPage();
+  page.on("pageerror", (error) => assert.fail(`${name}: ${error}`));
+  page.on("console", (message) => {
+    if (/Content Security Policy|Refused to/.test(message.text())) assert.fail(`${name}: ${message.text()}`);
+  });
+  await page.goto(url);
+  await page.click(`text=Sign in with corp`);
+  await atProvider(page, name);
+  await page.waitForURL(`${url}/`);
+  return page;
+};
+
+// The same flow by hand: what a program that has signed a person in holds.
+const idToken = async (name) => {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  const verifier = randomBytes(32).toString("base64url");
+  const challenge = createHash("sha256").update(verifier).digest("base64url");
+  await page.route(`${catcher}*`, (route) => route.fulfill({ body: "back" }));
+  const query = new URLSearchParams({
+    response_type: "code", client_id: "durward-console", redirect_uri: catcher, scope: "openid profile groups",
+    state: "s", nonce: "n", code_challenge: challenge, code_challenge_method: "S256",
+  });
+  await page.goto(`${issuer}/auth?${query}`);
+  await atProvider(page, name);
+  await page.waitForURL(`${catcher}*`);
+  const code = new URL(page.url()).searchParams.get("code");
+  await context.close();
+  const form = new URLSearchParams({
+    grant_type: "authorization_code", client_id: "durward-console", redirect_uri: catcher, code, code_verifier: verifier,
+  });
+  const tokens = await (await fetch(`${issuer}/token`, { method: "POST", body: form })).json();
+  const file = join(dir, `${name}.jwt`);
+  writeFileSync(file, tokens.id_token, { mode: 0o600 });
+  return file;
+};
+
+const cli = (file, ...words) => {
+  const done = spawnSync(BINARY, ["approvals", ...words, "--url", url, "--token-file", file], { encoding: "utf8" });
+  return { code: done.status, out: done.stdout, err: done.stderr };
+};
+
+const photograph = async (page, name) => {
+  if (!SHOTS) return;
+  mkdirSync(SHOTS, { recursive: true });
+  for (const [width, word] of [[1280, "wide"], [390, "narrow"]]) {
+    await page.setViewportSize({ width, height: 900 });
+    for (const scheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme: scheme });
+      await page.screenshot({ path: join(SHOTS, `${name}-${word}-${scheme}.png`), fullPage: true });
+    }
+  }
+  await page.setViewportSize({ width: 1280, height: 900 });
+  await page.emulateMedia({ colorScheme: "light" });
+};
+
+// Nothing serious for people who cannot see, point or tell colours apart; nothing wider than the screen of a phone.
+const accessible = async (page, name) => {
+  for (const scheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme: scheme });
+    // The page's own policy forbids scripts from elsewhere, so the checker comes by the debugging protocol.
+    await page.evaluate(AXE);
+    const found = await page.evaluate(() => window.axe.run());
+    const bad = found.violations.map((one) => `${one.impact} ${one.id}: ${one.nodes.map((node) => node.target).join("; ")}`);
+    assert.deepEqual(bad, [], `${name}, ${scheme}`);
+  }
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.setViewportSize({ width: 320, height: 700 });
+  const [content, screen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+  assert.ok(content <= screen, `${name}: ${content} px wide on a screen of ${screen}`);
+  await page.setViewportSize({ width: 1280, height: 900 });
+};
+
+test("a held call goes on when two people approve in their browsers", async () => {
+  const alice = await signedIn("alice");
+  await accessible(alice, "empty queue");
+  await photograph(alice, "queue-empty");
+  const held = s3().send(new DeleteBucketCommand({ Bucket: "payroll" })).then((value) => ({ value }), (error) => ({ error }));
+  // Live: the page was open before the ask was made.
+  await alice.waitForSelector("text=s3:DeleteBucket", { timeout: 10_000 });
+  await photograph(alice, "queue");
+  await accessible(alice, "queue");
+  await alice.click("text=s3:DeleteBucket");
+  await alice.waitForURL(/\/asks\//);
+  const ask = alice.url();
+  await accessible(alice, "ask");
+  await photograph(alice, "ask");
+  await alice.click("text=Approve once");
+  await alice.waitForSelector("text=Your approval is recorded.");
+  assert.equal(await alice.locator("text=Approve once").count(), 0, "she cannot approve twice");
+  assert.deepEqual(reached, [], "one of two is not enough");
+  const bob = await signedIn("bob");
+  await bob.goto(ask);
+  await bob.click("text=Approve once");
+  const { value, error } = await held;
+  assert.equal(error, undefined, String(error));
+  assert.equal(value.$metadata.httpStatusCode, 204);
+  assert.deepEqual(reached.splice(0), ["DELETE /payroll"]);
+  // Her page knows without a reload.
+  await alice.waitForSelector(".state-used", { timeout: 10_000 });
+  await alice.context().close();
+  await bob.context().close();
+});
+
+test("a denial's reason reaches the caller", async () => {
+  const alice = await signedIn("alice");
+  const held = s3().send(new DeleteBucketCommand({ Bucket: "ledger" })).then(() => undefined, (error) => error);
+  await alice.click("text=s3:DeleteBucket");
+  await alice.waitForURL(/\/asks\//);
+  await alice.fill("#reason", "not on a Friday");
+  await alice.click("button.deny");
+  await alice.waitForSelector("text=Your denial is recorded.");
+  const error = await held;
+  assert.equal(error.name, "AccessDenied");
+  assert.match(error.message, /not on a Friday/);
+  assert.deepEqual(reached, []);
+  await photograph(alice, "ask-denied");
+  await accessible(alice, "denied ask");
+  await alice.context().close();
+});
+
+test("what the caller wrote runs nowhere", async () => {
+  const alice = await signedIn("alice");
+  const held = s3().send(new DeleteObjectCommand({ Bucket: "payroll", Key: EVIL })).catch((error) => error);
+  await alice.waitForSelector("text=s3:DeleteObject", { timeout: 10_000 });
+  assert.notEqual(await alice.title(), "owned");
+  await alice.click("text=s3:DeleteObject");
+  await alice.waitForURL(/\/asks\//);
+  const text = await alice.innerText("main");
+  assert.ok(text.includes("<script>document.title='owned'</script>"), text);
+  assert.ok(text.includes("\\u{202e}") && !text.includes("\u202e"));
+  assert.equal(await alice.locator("script:not([src])").count(), 0);
+  assert.notEqual(await alice.title(), "owned");
+  await photograph(alice, "ask-hostile");
+  await alice.fill("#reason", "no");
+  await alice.click("button.deny");
+  await held;
+  await alice.context().close();
+});
+
+test("who may not answer sees why, and the keyboard alone is enough for who may", async () => {
+  const carol = await signedIn("carol");
+  const held = s3().send(new DeleteObjectCommand({ Bucket: "payroll", Key: "a" }));
+  await carol.waitForSelector("text=s3:DeleteObject", { timeout: 10_000 });
+  await carol.click("text=s3:DeleteObject");
+  await carol.waitForSelector("text=you are in none of these groups");
+  assert.equal(await carol.locator("text=Approve once").count(), 0);
+  await photograph(carol, "ask-barred");
+  const bob = await signedIn("bob");
+  await bob.waitForSelector("text=s3:DeleteObject");
+  const tabTo = async (wanted) => {
+    for (let presses = 0; presses < 60; presses += 1) {
+      await bob.keyboard.press("Tab");
+      const focused = await bob.evaluate(() => document.activeElement.textContent.trim());
+      if (focused === wanted) return;
+    }
+    assert.fail(`the keyboard does not reach ${wanted}`);
+  };
+  await tabTo("s3:DeleteObject");
+  await bob.keyboard.press("Enter");
+  await bob.waitForURL(/\/asks\//);
+  await tabTo("Approve once");
+  const outline = await bob.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+  assert.notEqual(outline, "none", "the focus is visible");
+  await bob.keyboard.press("Enter");
+  assert.equal((await held).$metadata.httpStatusCode, 204);
+  reached.length = 0;
+  await carol.context().close();
+  await bob.context().close();
+});
+
+test("the other pages are right to look at", async () => {
+  const bob = await signedIn("bob");
+  for (const name of ["sessions", "policies", "connections", "health"]) {
+    await bob.goto(`${url}/${name}`);
+    await accessible(bob, name);
+    await photograph(bob, name);
+  }
+  await bob.goto(`${url}/policies?action=s3%3ADeleteBucket&resource=arn%3Aaws%3As3%3A%3A%3Apayroll`);
+  await bob.waitForSelector("text=ask: s3:DeleteBucket");
+  await photograph(bob, "policies-explained");
+  await bob.goto(`${url}/sessions`);
+  await bob.click("tbody a >> nth=0");
+  await bob.waitForSelector("text=Exchanges");
+  await accessible(bob, "session");
+  await photograph(bob, "session");
+  await bob.click("text=Sign out");
+  await bob.waitForSelector("text=Sign in with corp");
+  await accessible(bob, "sign in");
+  await photograph(bob, "signin");
+  await bob.goto(`${url}/signin/callback?state=forged&code=forged`);
+  await bob.waitForSelector("text=You are not signed in");
+  await accessible(bob, "problem");
+  await photograph(bob, "problem");
+  await bob.context().close();
+});
+
+test("without scripts the queue reloads itself and the buttons work", async () => {
+  const context = await browser.newContext({ javaScriptEnabled: false });
+  const page = await context.newPage();
+  const held = s3().send(new DeleteObjectCommand({ Bucket: "payroll", Key: "b" }));
+  await page.goto(url);
+  await page.click("text=Sign in with corp");
+  await atProvider(page, "alice");
+  await page.waitForURL(`${url}/`);
+  assert.equal(await page.locator('meta[http-equiv="refresh"]').count(), 1);
+  await until("the ask", async () => {
+    await page.reload();
+    return page.locator("text=s3:DeleteObject").first().isVisible();
+  });
+  await page.click("text=s3:DeleteObject");
+  await page.click("text=Approve once");
+  await page.waitForSelector("text=Your approval is recorded.");
+  assert.equal((await held).$metadata.httpStatusCode, 204);
+  await context.close();
+});
+
+test("the same from the terminal alone", async () => {
+  const [alice, bob, carol] = [await idToken("alice"), await idToken("bob"), await idToken("carol")];
+  const watcher = spawn(BINARY, ["approvals", "watch", "--json", "--url", url, "--token-file", alice]);
+  let seen = "";
+  watcher.stdout.on("data", (data) => (seen += data));
+  const held = s3().send(new DeleteBucketCommand({ Bucket: "archive" }));
+  const ask = await until("the ask in `watch`", () => {
+    const lines = seen.split("\n").filter((line) => line.includes("archive"));
+    return lines.length > 0 && JSON.parse(lines[0]);
+  });
+  const listed = cli(alice, "ls");
+  assert.equal(listed.code, 0, listed.err);
+  assert.match(listed.out, new RegExp(`${ask.id} .*s3:DeleteBucket .*arn:aws:s3:::archive .*2 of oncall`));
+  const shown = cli(alice, "show", ask.id);
+  assert.match(shown.out, /lifted by\s+2 of oncall/);
+  const refused = cli(carol, "approve", ask.id);
+  assert.equal(refused.code, 1);
+  assert.match(refused.err, /members of oncall/);
+  const first = cli(alice, "approve", ask.id, "--json");
+  assert.equal(first.code, 0, first.err);
+  assert.deepEqual(JSON.parse(first.out).missing, [{ group: "oncall", people: 1 }]);
+  const twice = cli(alice, "approve", ask.id);
+  assert.equal(twice.code, 1);
+  assert.match(twice.err, /you approved this already/);
+  assert.equal(cli(bob, "approve", ask.id).code, 0);
+  assert.equal((await held).$metadata.httpStatusCode, 204);
+  await until("the end in `watch`", () => seen.includes('"state":"used"'));
+  assert.equal(cli(alice, "show", "00000000000000000000000000000000").code, 1);
+  assert.equal(cli(alice, "deny", ask.id).code, 2, "a reason is needed");
+  assert.equal(cli(join(dir, "agent.jwt"), "ls").code, 1, "an agent's token is not a person's");
+  watcher.kill();
+});
