@@ -346,8 +346,7 @@ async fn verify(
     if verified.caller.provider != client.name() {
         return Err(wrong("it is from another provider than the one asked"));
     }
-    let claims: ClientClaims =
-        people::claims(token).ok_or_else(|| wrong("its nonce is not a string"))?;
+    let claims: ClientClaims = people::claims(token).ok_or_else(|| wrong("its nonce is not a string"))?;
     let given = claims.nonce.unwrap_or_default();
     if constant_time::verify_slices_are_equal(given.as_bytes(), nonce.as_bytes()).is_err() {
         return Err(wrong("it was not issued for this sign-in (nonce)"));

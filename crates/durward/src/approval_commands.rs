@@ -91,8 +91,7 @@ pub enum ApprovalCommand {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    durward_core::parse_duration(text)
-        .ok_or_else(|| "write a number and s, m, h or d, as in 30m".to_owned())
+    durward_core::parse_duration(text).ok_or_else(|| "write a number and s, m, h or d, as in 30m".to_owned())
 }
 
 pub async fn run(command: &ApprovalCommand) -> Result<u8, String> {
@@ -175,7 +174,10 @@ fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     line("operation", &text(&ask["title"]))?;
     for demand in items(&operation["demands"]) {
         let resource = resource(&demand["resource"]);
-        line("  action", &format!("{} on {resource} ({})", text(&demand["action"]), text(&demand["access_level"])))?;
+        line(
+            "  action",
+            &format!("{} on {resource} ({})", text(&demand["action"]), text(&demand["access_level"])),
+        )?;
     }
     line("account", &text(&operation["account"]))?;
     line("region", &text(&operation["region"]))?;
@@ -214,14 +216,20 @@ fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     for vote in items(&ask["votes"]) {
         let did = if vote["approve"] == true { "approved" } else { "denied" };
         let reason = vote["reason"].as_str().map(|reason| format!(": {}", plain(reason))).unwrap_or_default();
-        line("answer", &format!("{} {did} {}{reason}", text(&vote["by"]["id"]), moment(vote["at"].as_str())))?;
+        line(
+            "answer",
+            &format!("{} {did} {}{reason}", text(&vote["by"]["id"]), moment(vote["at"].as_str())),
+        )?;
     }
     line("digest", &text(&what["digest"]))?;
-    line("you", &if ask["you"]["may_approve"] == true {
-        "may approve it".to_owned()
-    } else {
-        text(&ask["you"]["why_not"])
-    })
+    line(
+        "you",
+        &if ask["you"]["may_approve"] == true {
+            "may approve it".to_owned()
+        } else {
+            text(&ask["you"]["why_not"])
+        },
+    )
 }
 
 async fn watch(gateway: &Gateway) -> Result<u8, String> {
@@ -254,7 +262,8 @@ async fn listen(gateway: &Gateway, seen: &mut BTreeSet<String>, connected: &mut 
     // First the stream, then the list: nothing that changes in between is missed.
     let mut events = api.send("GET", "/events", Bytes::new()).await.map_err(refused)?.into_body();
     *connected = true;
-    let printed = |ask: &Value| one_line(gateway.json, ask).map_err(|error| Ended::Refused(error.to_string()));
+    let printed =
+        |ask: &Value| one_line(gateway.json, ask).map_err(|error| Ended::Refused(error.to_string()));
     let waiting = api.call("GET", "/asks?state=pending&limit=1000", Bytes::new()).await.map_err(refused)?;
     for ask in items(&waiting["asks"]).iter().rev() {
         if seen.insert(text(&ask["id"])) {
@@ -369,8 +378,9 @@ impl Api {
         let whole = read_whole(response.into_body(), ANSWER, "answer")
             .await
             .map_err(|refusal| Failure::Way(format!("{}: {refusal}", self.url)))?;
-        serde_json::from_slice(&whole)
-            .map_err(|_error| Failure::Answer(format!("{}: the answer is not that of a Durward console", self.url)))
+        serde_json::from_slice(&whole).map_err(|_error| {
+            Failure::Answer(format!("{}: the answer is not that of a Durward console", self.url))
+        })
     }
 
     /// Sends one request; anything but success is a failure with the text for people.
@@ -385,7 +395,10 @@ impl Api {
             .body(full(body))
             .map_err(|_error| Failure::Answer("the token or the id cannot be sent as they are".to_owned()))?;
         let response = self.transport.send(&self.origin, request).await.map_err(|error| {
-            Failure::Way(format!("{}: {error}\n  hint: is the console open there? ([listen] console)", self.url))
+            Failure::Way(format!(
+                "{}: {error}\n  hint: is the console open there? ([listen] console)",
+                self.url
+            ))
         })?;
         if response.status().is_success() {
             return Ok(response);
@@ -393,9 +406,14 @@ impl Api {
         let status = response.status();
         let whole = read_whole(response.into_body(), 64 << 10, "answer").await.unwrap_or_default();
         let said: Value = serde_json::from_slice(&whole).unwrap_or_default();
-        let message = said["message"].as_str().map_or_else(|| format!("the console answered {status}"), plain);
+        let message =
+            said["message"].as_str().map_or_else(|| format!("the console answered {status}"), plain);
         // 502 to 504 pass; what the console itself refuses does not.
-        if matches!(status.as_u16(), 502..=504) { Err(Failure::Way(message)) } else { Err(Failure::Answer(message)) }
+        if matches!(status.as_u16(), 502..=504) {
+            Err(Failure::Way(message))
+        } else {
+            Err(Failure::Answer(message))
+        }
     }
 }
 
@@ -411,7 +429,8 @@ fn print(
 
 /// An id as it may stand in a path.
 fn segment(id: &str) -> Result<String, String> {
-    let plain_id = !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let plain_id =
+        !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     if plain_id {
         Ok(id.to_owned())
     } else {

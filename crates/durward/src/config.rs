@@ -465,7 +465,8 @@ role_arn = "arn:aws:iam::123456789012:role/agents"
             load_text(&format!("{}\n{more}", GOOD.replace("[aws]\n", &format!("{oidc}\n[aws]\n"))))
         };
         let client = "console_client_id = \"console\"\nconsole_client_secret_file = \"secret\"";
-        let config = with(client, "[console]\nurl = \"https://durward.example.com\"\ngroups = [\"sre\"]\n").unwrap();
+        let config =
+            with(client, "[console]\nurl = \"https://durward.example.com\"\ngroups = [\"sre\"]\n").unwrap();
         let secret = config.identity.oidc[0].console_client_secret_file.as_ref().unwrap();
         assert!(secret.is_absolute() && config.console.is_some());
         with("kind = \"human\"", "[listen]\nconsole = \"127.0.0.1:8600\"\n").unwrap();

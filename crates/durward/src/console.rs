@@ -85,8 +85,7 @@ pub async fn open(config: &Config, rooms: &Rooms) -> Result<Option<Door>, String
         outward: Arc::new(TokenEndpoint(Outward(rooms.transport.clone()))),
         now: system_clock(),
     };
-    let console =
-        Console::new(handles, settings(config, listening)?).map_err(|error| error.to_string())?;
+    let console = Console::new(handles, settings(config, listening)?).map_err(|error| error.to_string())?;
     Ok(Some(Door { console, listener }))
 }
 
@@ -135,7 +134,8 @@ fn sign_in(config: &Config) -> Result<Vec<SignInProvider>, String> {
 }
 
 fn secret(file: &Path) -> Result<Secret, String> {
-    let text = String::from_utf8(crate::read(file)?).map_err(|_error| format!("{}: not text", file.display()))?;
+    let text =
+        String::from_utf8(crate::read(file)?).map_err(|_error| format!("{}: not text", file.display()))?;
     match text.trim() {
         "" => Err(format!("{}: the file of the client secret is empty", file.display())),
         secret => Ok(Secret::new(secret)),

@@ -92,7 +92,8 @@ async fn nobody_answers_their_own_request_nor_one_of_an_agent_acting_for_them() 
         let mut own = stage.person(subject, "oncall").await;
         let page = own.get(&format!("/asks/{}", ask.id)).await.body;
         assert!(page.contains("your own request") && !page.contains("Approve once"), "{subject}: {page}");
-        for form in ["answer=approve_once", "answer=approve_window&minutes=15", "answer=break_glass&reason=x"] {
+        for form in ["answer=approve_once", "answer=approve_window&minutes=15", "answer=break_glass&reason=x"]
+        {
             let answer = own.answer(&ask, form).await;
             assert_eq!(answer.status, StatusCode::FORBIDDEN, "{subject} {form}: {}", answer.body);
         }
@@ -127,7 +128,9 @@ async fn a_window_ends_when_it_said_and_a_denial_needs_a_reason() {
     new.requirements[0].quorum = 1;
     let ask = stage.ask_of(new).await;
     let mut alice = stage.person("alice", "oncall").await;
-    for form in ["answer=deny&reason=+", "answer=approve_window", "answer=approve_window&minutes=600", "answer=yes"] {
+    for form in
+        ["answer=deny&reason=+", "answer=approve_window", "answer=approve_window&minutes=600", "answer=yes"]
+    {
         let answer = alice.answer(&ask, form).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{form}: {}", answer.body);
     }
@@ -142,7 +145,9 @@ async fn a_window_ends_when_it_said_and_a_denial_needs_a_reason() {
 async fn an_ask_that_does_not_exist_is_not_found() {
     let stage = Stage::set().await;
     let mut alice = stage.person("alice", "oncall").await;
-    for path in ["/asks/0190", "/asks/00000000000000000000000000000000", "/sessions/x", "/nothing", "/asks/..%2f"] {
+    for path in
+        ["/asks/0190", "/asks/00000000000000000000000000000000", "/sessions/x", "/nothing", "/asks/..%2f"]
+    {
         assert_eq!(alice.get(path).await.status, StatusCode::NOT_FOUND, "{path}");
     }
     let csrf = alice.csrf().await;

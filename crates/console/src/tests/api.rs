@@ -20,18 +20,27 @@ async fn lists_shows_and_answers_asks() {
     assert_eq!(status, StatusCode::OK);
     assert_eq!(
         (&shown["title"], &shown["state"], &shown["you"]["may_approve"], &shown["missing"]),
-        (&json!("s3:DeleteBucket"), &json!("pending"), &json!(true), &json!([{"group": "oncall", "people": 1}]))
+        (
+            &json!("s3:DeleteBucket"),
+            &json!("pending"),
+            &json!(true),
+            &json!([{"group": "oncall", "people": 1}])
+        )
     );
     assert_eq!(shown["what"]["digest"], ask.digest_hex());
-    let (status, answered) = stage
-        .api(Method::POST, &format!("{path}/answer"), &token, "{\"answer\":\"approve_once\"}")
-        .await;
+    let (status, answered) =
+        stage.api(Method::POST, &format!("{path}/answer"), &token, "{\"answer\":\"approve_once\"}").await;
     assert_eq!((status, &answered["state"]), (StatusCode::OK, &json!("approved")), "{answered}");
-    let (status, again) = stage
-        .api(Method::POST, &format!("{path}/answer"), &token, "{\"answer\":\"approve_once\"}")
-        .await;
+    let (status, again) =
+        stage.api(Method::POST, &format!("{path}/answer"), &token, "{\"answer\":\"approve_once\"}").await;
     assert_eq!((status, &again["error"]), (StatusCode::CONFLICT, &json!("not_pending")));
-    for (query, count) in [("", 0), ("?state=approved", 1), ("?state=all", 1), ("?state=all&limit=0", 0), ("?state=all&caller=corp/x", 0)] {
+    for (query, count) in [
+        ("", 0),
+        ("?state=approved", 1),
+        ("?state=all", 1),
+        ("?state=all&limit=0", 0),
+        ("?state=all&caller=corp/x", 0),
+    ] {
         let (status, listed) = stage.api(Method::GET, &format!("/api/v1/asks{query}"), &token, "").await;
         assert_eq!((status, listed["asks"].as_array().unwrap().len()), (StatusCode::OK, count), "{query}");
     }
@@ -54,7 +63,11 @@ async fn needs_a_token_of_a_person() {
         (workloads, StatusCode::UNAUTHORIZED, "token_refused"),
         (String::new(), StatusCode::UNAUTHORIZED, "no_token"),
         ("nonsense".to_owned(), StatusCode::UNAUTHORIZED, "token_refused"),
-        (stage.issuer.issue("alice", &["oncall"], "another", hour), StatusCode::UNAUTHORIZED, "token_refused"),
+        (
+            stage.issuer.issue("alice", &["oncall"], "another", hour),
+            StatusCode::UNAUTHORIZED,
+            "token_refused",
+        ),
         (stage.issuer.issue("alice", &["oncall"], "durward", Duration::ZERO), StatusCode::OK, ""),
         (acting, StatusCode::FORBIDDEN, "not_admitted"),
         (stage.issuer.issue("alice", &["oncall"], CLIENT, hour), StatusCode::OK, ""),
@@ -67,7 +80,11 @@ async fn needs_a_token_of_a_person() {
             (Method::POST, format!("/api/v1/asks/{}/answer", ask.id), "{}"),
         ] {
             let (status, body) = stage.api(method.clone(), &path, &token, body).await;
-            let wanted = if method == Method::POST && wanted == StatusCode::OK { StatusCode::BAD_REQUEST } else { wanted };
+            let wanted = if method == Method::POST && wanted == StatusCode::OK {
+                StatusCode::BAD_REQUEST
+            } else {
+                wanted
+            };
             assert_eq!(status, wanted, "{path}: {body}");
             if !word.is_empty() {
                 assert_eq!(body["error"], word);
@@ -111,8 +128,16 @@ async fn refuses_what_is_not_an_answer() {
         ("{\"answer\":\"maybe\"}", StatusCode::BAD_REQUEST, "bad_answer"),
         ("{\"answer\":\"approve_window\"}", StatusCode::BAD_REQUEST, "bad_answer"),
         ("{\"answer\":\"approve_window\",\"until\":\"soon\"}", StatusCode::BAD_REQUEST, "bad_answer"),
-        ("{\"answer\":\"approve_window\",\"until\":\"2020-01-01T00:00:00Z\"}", StatusCode::BAD_REQUEST, "bad_window"),
-        ("{\"answer\":\"approve_once\",\"until\":\"2099-01-01T00:00:00Z\"}", StatusCode::BAD_REQUEST, "bad_answer"),
+        (
+            "{\"answer\":\"approve_window\",\"until\":\"2020-01-01T00:00:00Z\"}",
+            StatusCode::BAD_REQUEST,
+            "bad_window",
+        ),
+        (
+            "{\"answer\":\"approve_once\",\"until\":\"2099-01-01T00:00:00Z\"}",
+            StatusCode::BAD_REQUEST,
+            "bad_answer",
+        ),
         ("{\"answer\":\"approve_once\",\"quorum\":1}", StatusCode::BAD_REQUEST, "bad_answer"),
         ("{\"answer\":\"deny\"}", StatusCode::BAD_REQUEST, "reason_missing"),
         ("{\"answer\":\"break_glass\",\"reason\":\"x\"}", StatusCode::FORBIDDEN, "not_an_approver"),

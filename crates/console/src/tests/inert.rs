@@ -10,7 +10,8 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 /// Markup, quotes, a line feed, an escape sequence, and characters that turn the text around.
-const EVIL: &str = "</pre><script>alert(1)</script>\"'><img src=x onerror=alert(2)>\n\u{1b}[31m\u{202e}\u{2066}\u{200b}";
+const EVIL: &str =
+    "</pre><script>alert(1)</script>\"'><img src=x onerror=alert(2)>\n\u{1b}[31m\u{202e}\u{2066}\u{200b}";
 
 /// Asserts that nothing of [`EVIL`] is in force, and that it is there.
 fn inert(page: &str, what: &str) {
@@ -95,7 +96,9 @@ async fn what_approvers_and_their_provider_say_is_inert_too() {
     let answer = alice.answer(&ask, &format!("answer=deny&reason={reason}")).await;
     assert_eq!(answer.status, http::StatusCode::SEE_OTHER, "{}", answer.body);
     inert(&alice.get(&format!("/asks/{}", ask.id)).await.body, "reason and name");
-    let page = alice.get(&format!("/policies?action={reason}&resource={reason}&subject={reason}&groups={reason}")).await;
+    let page = alice
+        .get(&format!("/policies?action={reason}&resource={reason}&subject={reason}&groups={reason}"))
+        .await;
     inert(&page.body, "the explain form");
     let answer = stage.browser().get(&format!("/signin/callback?error={reason}")).await;
     assert!(!answer.body.contains("<script>alert"));

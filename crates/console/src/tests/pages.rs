@@ -87,8 +87,7 @@ async fn a_change_reaches_a_listening_page_and_program() {
     let cookie = format!("durward={}", alice.cookies["durward"]);
     let bearer = format!("Bearer {}", stage.token("alice", &["oncall"]));
     let mut streams = Vec::new();
-    for (path, name, value) in
-        [("/events", "cookie", &cookie), ("/api/v1/events", "authorization", &bearer)]
+    for (path, name, value) in [("/events", "cookie", &cookie), ("/api/v1/events", "authorization", &bearer)]
     {
         let request = Request::get(path).header("host", "127.0.0.1:8600").header(name, value);
         let response = stage.console.respond(request.body(Full::new(Bytes::new())).unwrap()).await;

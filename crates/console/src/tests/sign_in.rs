@@ -102,7 +102,8 @@ async fn a_session_ends_after_an_hour_and_at_sign_out() {
     assert_eq!(bob.get("/").await.status, StatusCode::OK);
     stage.pass(Duration::from_mins(2));
     assert_eq!(bob.get("/").await.location(), "/signin");
-    let answer = bob.send(Method::POST, "/asks/00000000000000000000000000000000/answer", "csrf=x&answer=deny").await;
+    let answer =
+        bob.send(Method::POST, "/asks/00000000000000000000000000000000/answer", "csrf=x&answer=deny").await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert!(answer.body.contains("Sign in, then do it again"));
 }

@@ -66,7 +66,11 @@ impl Fetch for Way {
     fn get<'a>(&'a self, url: &'a str) -> Pin<Box<dyn Future<Output = Result<Fetched, String>> + Send + 'a>> {
         Box::pin(async move {
             let response = call(Request::get(url).body(Bytes::new()).unwrap()).await?;
-            Ok(Fetched { status: response.status().as_u16(), cache_control: None, body: response.into_body() })
+            Ok(Fetched {
+                status: response.status().as_u16(),
+                cache_control: None,
+                body: response.into_body(),
+            })
         })
     }
 }
@@ -92,8 +96,9 @@ impl Stage {
         let issuer = Issuer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
         let ahead = Arc::new(AtomicI64::new(0));
         let hand = ahead.clone();
-        let clock: Clock =
-            Arc::new(move || OffsetDateTime::now_utc() + time::Duration::seconds(hand.load(Ordering::Relaxed)));
+        let clock: Clock = Arc::new(move || {
+            OffsetDateTime::now_utc() + time::Duration::seconds(hand.load(Ordering::Relaxed))
+        });
         let store = Store::open(&dir.path().join("state.db")).await.unwrap();
         let limits = Limits { break_glass_group: Some("fire".to_owned()), ..Limits::default() };
         let max_window = limits.max_window;
@@ -153,7 +158,11 @@ impl Stage {
         let response = self.console.respond(request.map(Full::new)).await;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
     }
 
     pub fn browser(&self) -> Browser<'_> {
@@ -173,7 +182,13 @@ impl Stage {
         self.issuer.issue(subject, groups, "durward", Duration::from_hours(3))
     }
 
-    pub async fn api(&self, method: Method, path: &str, token: &str, body: &str) -> (StatusCode, serde_json::Value) {
+    pub async fn api(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: &str,
+    ) -> (StatusCode, serde_json::Value) {
         let mut request = Request::builder().method(method).uri(path).header("host", "127.0.0.1:8600");
         if !token.is_empty() {
             request = request.header("authorization", format!("Bearer {token}"));

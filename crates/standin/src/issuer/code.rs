@@ -64,7 +64,12 @@ pub(super) fn authorize(state: &State, query: &str) -> Result<Answer, Wrong> {
     }
     let subject = field("sub");
     if subject.is_empty() {
-        return Ok(Answer { body: page(&fields), kind: "text/html; charset=utf-8", cache: "no-store", to: None });
+        return Ok(Answer {
+            body: page(&fields),
+            kind: "text/html; charset=utf-8",
+            cache: "no-store",
+            to: None,
+        });
     }
     let mut random = [0; 32];
     rand::fill(&mut random).map_err(|_| Wrong(StatusCode::INTERNAL_SERVER_ERROR, "no randomness"))?;
@@ -104,7 +109,10 @@ pub(super) fn trade(state: &State, form: &str) -> Result<Answer, Wrong> {
     let Some(grant) = grant.filter(|grant| grant.until > Instant::now()) else { return Err(refused) };
     let challenge =
         URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, field("code_verifier").as_bytes()).as_ref());
-    if challenge != grant.challenge || field("redirect_uri") != grant.redirect || field("client_id") != grant.client {
+    if challenge != grant.challenge
+        || field("redirect_uri") != grant.redirect
+        || field("client_id") != grant.client
+    {
         return Err(refused);
     }
     let mut claims = state.claims(&grant.subject, &json!(grant.groups), &json!(grant.client), ID_TOKEN);
@@ -122,17 +130,20 @@ fn page(fields: &HashMap<String, String>) -> String {
     let safe = |text: &str| {
         text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
     };
-    let mut hidden = String::new();
-    for (name, value) in fields.iter().filter(|(name, _value)| *name != "sub" && *name != "groups") {
-        hidden += &format!("<input type=\"hidden\" name=\"{}\" value=\"{}\">", safe(name), safe(value));
-    }
+    let kept = fields.iter().filter(|(name, _value)| *name != "sub" && *name != "groups");
+    let hidden: Vec<String> = kept
+        .map(|(name, value)| {
+            format!("<input type=\"hidden\" name=\"{}\" value=\"{}\">", safe(name), safe(value))
+        })
+        .collect();
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>Stand-in issuer</title><h1>Who are you today?</h1>\
          <p>This issuer is for demonstrations and tests: it believes everybody.</p>\
-         <form action=\"/authorize\">{hidden}\
+         <form action=\"/authorize\">{}\
          <p><label>Subject <input name=\"sub\" required autofocus></label></p>\
          <p><label>Groups, with commas <input name=\"groups\"></label></p>\
-         <p><button>Sign in</button></p></form></html>"
+         <p><button>Sign in</button></p></form></html>",
+        hidden.concat()
     )
 }

@@ -140,3 +140,46 @@ async fn stops_when_dropped() {
     tokio::task::yield_now().await;
     TcpListener::bind(address).await.expect("the port is free again");
 }
+
+#[tokio::test]
+async fn trades_a_code_once_for_who_proves_that_they_asked() {
+    let issuer = start().await;
+    let challenge = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, b"secret"));
+    let begin = |redirect: &str, more: &str| {
+        format!(
+            "/authorize?response_type=code&client_id=c&redirect_uri={redirect}&state=s&nonce=n&code_challenge={challenge}\
+             &code_challenge_method=S256{more}"
+        )
+    };
+    let ours = "http%3A%2F%2F127.0.0.1%3A1%2Fback";
+    let (status, page) = ask(&issuer, "GET", &begin(ours, ""), "").await;
+    assert!(status == 200 && page.contains("name=\"sub\""), "{page}");
+    for (redirect, more) in [("https%3A%2F%2Fevil.example%2F", "&sub=a"), (ours, "&sub=a&nonce=m")] {
+        assert_eq!(ask(&issuer, "GET", &begin(redirect, more), "").await.0, 400, "{redirect} {more}");
+    }
+    for (verifier, client, wanted) in [("secret", "c", 200), ("guess", "c", 400), ("secret", "d", 400)] {
+        let mut stream = TcpStream::connect(issuer.address()).await.expect("connected");
+        let path = begin(ours, "&sub=alice&groups=a,b");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", issuer.address());
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        let code = answer.split_once("code=").expect("a code").1.split('&').next().expect("a code");
+        let form = format!(
+            "grant_type=authorization_code&code={code}&redirect_uri={ours}&client_id={client}&code_verifier={verifier}"
+        );
+        let (status, body) = ask(&issuer, "POST", "/token", &form).await;
+        assert_eq!(status, wanted, "{verifier} {client}: {body}");
+        if wanted == 200 {
+            let tokens: Value = serde_json::from_str(&body).expect("JSON");
+            let claims =
+                verified(&issuer, tokens["id_token"].as_str().expect("a token")).await.expect("verified");
+            assert_eq!(
+                (&claims["sub"], &claims["aud"], &claims["nonce"], &claims["groups"]),
+                (&json!("alice"), &json!("c"), &json!("n"), &json!(["a", "b"]))
+            );
+        }
+        assert_eq!(ask(&issuer, "POST", "/token", &form).await.0, 400, "a code is good once");
+    }
+}
