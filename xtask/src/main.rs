@@ -11,7 +11,7 @@ mod test;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--only unit|corpus|python|js|go|java|rust]...
+const USAGE: &str = "usage: cargo xtask test [--only unit|corpus|console|python|js|go|java|rust]...
        cargo xtask bench [--rounds N]
        cargo xtask catalog [--check]";
 

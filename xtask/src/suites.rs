@@ -189,11 +189,33 @@ fn python(bench: &Bench) -> Vec<String> {
     [&text(client_python(bench)), "-m", "pytest"].map(str::to_owned).into()
 }
 
+/// A person's browser: the console with Chromium, a certified OpenID provider and the AWS SDK. Brings its own stage.
+pub fn console(bench: &Bench) -> Result<Count, String> {
+    let browser = std::env::var_os("CHROMIUM").map_or_else(|| "/usr/bin/chromium".into(), PathBuf::from);
+    if !browser.is_file() {
+        println!("console: skipped, for there is no {} (apt-get install chromium)", browser.display());
+        return Ok(Count::default());
+    }
+    let gateway = build_gateway(bench)?;
+    install_node(bench, "console")?;
+    let mut suite = bench.command("node");
+    suite
+        .args(["--test", "--test-reporter=spec", "--test-concurrency=1"])
+        .env("DURWARD_BIN", gateway)
+        .env("CHROMIUM", browser)
+        .current_dir(directory(bench, "console"));
+    bench.step("console", suite)
+}
+
 fn install_js(bench: &Bench) -> Result<(), String> {
     install_mcp(bench)?;
-    let here = directory(bench, "js");
-    let place = bench.suites.join("js");
-    once(bench, "js", &[&here.join("package-lock.json")], || {
+    install_node(bench, "js")
+}
+
+fn install_node(bench: &Bench, suite: &str) -> Result<(), String> {
+    let here = directory(bench, suite);
+    let place = bench.suites.join(suite);
+    once(bench, suite, &[&here.join("package-lock.json")], || {
         std::fs::create_dir_all(&place)
             .map_err(|error| format!("cannot make {}: {error}", place.display()))?;
         for file in ["package.json", "package-lock.json"] {
@@ -202,7 +224,7 @@ fn install_js(bench: &Bench) -> Result<(), String> {
         }
         let mut install = bench.command("npm");
         install.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&place);
-        bench.prepare("install js", install)
+        bench.prepare(&format!("install {suite}"), install)
     })?;
     // node finds modules in the directories above a test file, nowhere else
     let link = here.join("node_modules");

@@ -26,6 +26,9 @@ pub fn run(options: &[&str]) -> Result<(), String> {
     if parts.contains(&"corpus") {
         total.add(suites::corpus(&bench)?);
     }
+    if parts.contains(&"console") {
+        total.add(suites::console(&bench)?);
+    }
     let suites: Vec<&Suite> = suites::ALL.iter().filter(|suite| parts.contains(&suite.name)).collect();
     if !suites.is_empty() {
         total.add(suites::run(&bench, &suites)?);
@@ -40,7 +43,7 @@ pub fn run(options: &[&str]) -> Result<(), String> {
 
 fn chosen<'a>(options: &[&'a str]) -> Result<Vec<&'a str>, String> {
     let known: Vec<&str> =
-        ["unit", "corpus"].into_iter().chain(suites::ALL.iter().map(|suite| suite.name)).collect();
+        ["unit", "corpus", "console"].into_iter().chain(suites::ALL.iter().map(|suite| suite.name)).collect();
     let mut parts = Vec::new();
     let mut words = options.iter();
     while let Some(word) = words.next() {

@@ -13,6 +13,13 @@ pub struct Person {
     pub name: String,
     pub subject: String,
     pub groups: Vec<String>,
+    /// When their provider vouched for the groups: of two, the newer counts, whoever comes with the older.
+    #[serde(skip, default = "long_ago")]
+    pub as_of: OffsetDateTime,
+}
+
+fn long_ago() -> OffsetDateTime {
+    OffsetDateTime::UNIX_EPOCH
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::{
     bounds, keeper,
 };
 use durward_core::{Caller, Operation};
-use durward_store::{PersonRow, Store, StoreError};
+use durward_store::{Store, StoreError};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::broadcast;
 
@@ -169,12 +169,12 @@ impl Approvals {
             .map_err(|(what, limit)| StoreError::Database(format!("{what} is longer than {limit} bytes")))?;
         // a console calls this for every page: nothing is written unless something changed
         let known = self.ledger.store.read().await?.person(&person.id).await?;
-        let seen = person_row(person, 0)?;
-        if known.is_some_and(|known| known == PersonRow { seen: known.seen, ..seen }) {
+        let seen = person_row(person)?;
+        if known.is_some_and(|known| known == seen || known.seen > seen.seen) {
             return Ok(());
         }
-        let (mut transaction, now) = self.ledger.write().await?;
-        put(&mut transaction, person, now).await?;
+        let (mut transaction, _now) = self.ledger.write().await?;
+        put(&mut transaction, person).await?;
         transaction.commit().await
     }
 }

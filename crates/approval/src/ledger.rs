@@ -39,12 +39,17 @@ pub(crate) struct Ledger {
     announced: tokio::sync::Mutex<i64>,
 }
 
-pub(crate) async fn put(transaction: &mut Transaction, person: &Person, now: i64) -> Result<(), StoreError> {
-    transaction.put_person(&person_row(person, now)?).await
+/// Keeps what is newer of the person; gives them with the newest groups that anybody vouched for.
+pub(crate) async fn put(transaction: &mut Transaction, person: &Person) -> Result<Person, StoreError> {
+    transaction.put_person(&person_row(person)?).await?;
+    let known = transaction.person(&person.id).await?.ok_or(StoreError::Missing)?;
+    let groups = serde_json::from_str(&known.member_of)
+        .map_err(|error| StoreError::Database(format!("the groups of a person cannot be read: {error}")))?;
+    Ok(Person { groups, ..person.clone() })
 }
 
 /// A person as the store keeps them.
-pub(crate) fn person_row(person: &Person, seen: i64) -> Result<PersonRow, StoreError> {
+pub(crate) fn person_row(person: &Person) -> Result<PersonRow, StoreError> {
     let member_of = serde_json::to_string(&person.groups)
         .map_err(|error| StoreError::Database(format!("the groups cannot be written as JSON: {error}")))?;
     Ok(PersonRow {
@@ -52,7 +57,7 @@ pub(crate) fn person_row(person: &Person, seen: i64) -> Result<PersonRow, StoreE
         name: person.name.clone(),
         subject: person.subject.clone(),
         member_of,
-        seen,
+        seen: moment::millis(person.as_of),
     })
 }
 
@@ -226,8 +231,9 @@ impl Ledger {
         let from = ask.state;
         settle(&mut ask, now);
         let broke_glass = matches!(answer, Answer::BreakGlass { .. });
+        // A session or token from before somebody left a group says what is no longer so.
+        let by = &put(&mut transaction, by).await?;
         answering::apply(&mut ask, by, answer, &self.limits, now)?;
-        put(&mut transaction, by, now).await?;
         update(&mut transaction, &ask, row.change, from).await?;
         transaction.commit().await?;
         if broke_glass {

@@ -34,6 +34,12 @@
     }
   };
 
+  // What the gateway sent for each live part, before the countdowns changed it.
+  const sent = new Map();
+  const remember = () => {
+    for (const part of document.querySelectorAll("[data-live]")) sent.set(part.id, part.innerHTML);
+  };
+
   let running = false;
   let again = false;
   const refresh = async () => {
@@ -51,13 +57,14 @@
       const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
       for (const old of document.querySelectorAll("[data-live]")) {
         const next = fresh.getElementById(old.id);
-        if (!next) continue;
+        if (!next || sent.get(old.id) === next.innerHTML) continue;
         // The buttons stay where they are under the finger unless what they can do has changed.
         if (old.dataset.liveKey !== undefined && old.dataset.liveKey === next.dataset.liveKey) continue;
         if (typing(old)) {
           say("This ask has changed. Reload the page to see its new state.");
           continue;
         }
+        sent.set(old.id, next.innerHTML);
         const focused = old.contains(document.activeElement) && document.activeElement.getAttribute("href");
         old.replaceWith(document.importNode(next, true));
         if (focused) {
@@ -83,7 +90,6 @@
 
   const listen = () => {
     const source = new EventSource("/events");
-    let broken = false;
     source.addEventListener("ask", (event) => {
       let id;
       try {
@@ -94,12 +100,11 @@
       if (concerns(id)) refresh();
     });
     source.addEventListener("open", () => {
-      if (broken) refresh();
-      broken = false;
       say("");
+      // What changed since the page was drawn, or since the stream broke off, was told to nobody.
+      refresh();
     });
     source.addEventListener("error", () => {
-      broken = true;
       say("Not live now: reload the page to be sure that it is up to date.");
       if (source.readyState === EventSource.CLOSED) setTimeout(listen, 10000);
     });
@@ -120,6 +125,7 @@
   });
 
   if (document.querySelector("time[data-countdown]") || document.querySelector("[data-live]")) {
+    remember();
     count();
     setInterval(count, 1000);
   }

@@ -120,12 +120,18 @@ pub fn person(caller: &Caller, token: &str) -> Result<Person, String> {
         preferred_username: Option<String>,
         email: Option<String>,
     }
+    #[derive(Deserialize)]
+    struct Issued {
+        iat: i64,
+    }
     if caller.kind != CallerKind::Human {
         return Err("this is a workload's token, and only people use the console".to_owned());
     }
     if !caller.act.is_empty() {
         return Err("this token is an agent's that acts for you, and only you yourself may answer".to_owned());
     }
+    let issued =
+        claims::<Issued>(token).and_then(|issued| time::OffsetDateTime::from_unix_timestamp(issued.iat).ok());
     let names: Names = claims(token).unwrap_or_default();
     let name = [names.name, names.preferred_username, names.email]
         .into_iter()
@@ -137,6 +143,8 @@ pub fn person(caller: &Caller, token: &str) -> Result<Person, String> {
         name: name.chars().take(100).collect(),
         subject: caller.subject.clone(),
         groups: caller.groups.clone(),
+        // Without a time of issue the groups are as old as can be: anything newer that is known outweighs them.
+        as_of: issued.unwrap_or(time::OffsetDateTime::UNIX_EPOCH),
     })
 }
 

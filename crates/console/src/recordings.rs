@@ -139,15 +139,16 @@ pub fn story(dir: &Path, wanted: SessionId) -> (Option<Session>, VecDeque<Exchan
     let reading = each(dir, |entry, record, reading| {
         let shown = match &record {
             Record::SessionOpened { session, .. } if *session == wanted => None,
-            Record::Intent { exchange, session: Some(session), operation, decision, .. }
+            Record::Intent { exchange, session: Some(session), operation, decision, approval, .. }
                 if *session == wanted =>
             {
-                Some(begun(entry, *exchange, Some(operation), Some(decision), true))
+                let went = if approval.is_some() { Went::Approved } else { Went::Allowed };
+                Some(begun(entry, *exchange, Some(operation), Some(decision), went))
             }
             Record::Refused { exchange, session: Some(session), operation, decision, message, .. }
                 if *session == wanted =>
             {
-                let begun = begun(entry, *exchange, operation.as_ref(), decision.as_ref(), false);
+                let begun = begun(entry, *exchange, operation.as_ref(), decision.as_ref(), Went::Nowhere);
                 Some(Exchange { outcome: Text::new(message), ..begun })
             }
             Record::Lent { exchange, scope, .. } => {
@@ -188,18 +189,28 @@ fn of(exchanges: &mut VecDeque<Exchange>, id: ExchangeId) -> Option<&mut Exchang
     exchanges.iter_mut().rev().find(|exchange| exchange.id == id)
 }
 
+/// How far an exchange came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Went {
+    Allowed,
+    /// Lifted by people.
+    Approved,
+    Nowhere,
+}
+
 fn begun(
     entry: &Entry,
     id: ExchangeId,
     operation: Option<&Operation>,
     decision: Option<&Decision>,
-    went_on: bool,
+    went: Went,
 ) -> Exchange {
-    let verdict = match (went_on, decision.map(|decision| decision.verdict)) {
-        (true, Some(Verdict::Ask)) => "approved",
-        (true, _) => "allowed",
-        (false, Some(Verdict::Ask)) => "asked",
-        (false, _) => "refused",
+    let asked = decision.is_some_and(|decision| decision.verdict == Verdict::Ask);
+    let verdict = match went {
+        Went::Allowed => "allowed",
+        Went::Approved => "approved",
+        Went::Nowhere if asked => "asked",
+        Went::Nowhere => "refused",
     };
     let mut resources: Vec<Text> = Vec::new();
     for demand in operation.iter().flat_map(|operation| &operation.demands) {
@@ -215,7 +226,7 @@ fn begun(
         title: operation.map_or_else(|| Text::new("(not decoded)"), |operation| Text::new(operation.title())),
         resources,
         policies: Text::new(decision.map(|decision| decision.policies.join(", ")).unwrap_or_default()),
-        outcome: Text::new(if went_on { "no outcome recorded" } else { "" }),
+        outcome: Text::new(if went == Went::Nowhere { "" } else { "no outcome recorded" }),
         scope: "",
         masked: 0,
     }

@@ -13,6 +13,10 @@ pub const HEAD: usize = 64 << 10;
 pub const HEADERS: usize = 128;
 /// How long a client may take to send a request head.
 pub const HEAD_TIME: Duration = Duration::from_secs(15);
+/// Memory of the requests that are held open while people are asked, in KiB: each counts 16, and three times its operation.
+pub const HELD: usize = 512 << 10;
+/// Longest time a request may be configured to be held open.
+pub const HOLD: Duration = Duration::from_hours(1);
 /// How far a signature's date may be from our clock (AWS: 15 minutes, Signature Version 4 documentation).
 pub const CLOCK_SKEW: Duration = Duration::from_mins(15);
 /// Largest `X-Amz-Expires` (AWS: seven days, "Authenticating requests: using query parameters").

@@ -13,6 +13,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -304,7 +305,8 @@ fn one_line(json: bool, ask: &Value) -> std::io::Result<()> {
         for character in line.chars() {
             if durward_console::is_hidden(character) {
                 for unit in character.encode_utf16(&mut [0; 2]) {
-                    safe.push_str(&format!("\\u{unit:04x}"));
+                    // Writing to a String cannot fail.
+                    let _infallible = write!(safe, "\\u{unit:04x}");
                 }
             } else {
                 safe.push(character);
@@ -443,7 +445,8 @@ fn encoded(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // Writing to a String cannot fail.
+            let _infallible = write!(out, "%{byte:02X}");
         }
         out
     })

@@ -7,9 +7,12 @@ use durward_journal::Record;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::broadcast::error::RecvError;
 
+/// How long to wait for a journal that takes no records.
+const RETRY: Duration = Duration::from_secs(1);
 /// Asks whose recorded changes are remembered; an ask that changes after it was forgotten is recorded from then on.
 const REMEMBERED: usize = 10_000;
 
@@ -58,9 +61,10 @@ pub async fn record_changes(rooms: Arc<Rooms>) {
                 note: event.note.clone(),
                 at: event.at,
             };
-            if let Err(error) = rooms.journal.record(record).await {
+            // Requests are refused while the journal is full; what people did meanwhile must not be lost for it.
+            while let Err(error) = rooms.journal.record(record.clone()).await {
                 tracing::error!(ask = %id, %error, "the journal cannot record what happened to an ask");
-                return;
+                tokio::time::sleep(RETRY).await;
             }
         }
         *done = ask.history.len();

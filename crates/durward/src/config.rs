@@ -233,6 +233,13 @@ pub fn load(path: &Path) -> Result<Config, String> {
 
 fn check(config: &Config) -> Vec<(&'static str, String)> {
     let mut problems = Vec::new();
+    if config.approval.hold > durward_core::limits::HOLD {
+        problems.push((
+            "approval.hold",
+            "a caller is held open for an hour at most; what takes longer is sent again once it is approved"
+                .to_owned(),
+        ));
+    }
     if config.identity.oidc.is_empty() {
         problems.push((
             "identity.oidc",

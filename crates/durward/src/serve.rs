@@ -5,7 +5,7 @@ use crate::config::{self, Config};
 use crate::console;
 use crate::tls::{acceptor, certificates};
 use durward_catalog::Catalog;
-use durward_core::{CallerKind, env};
+use durward_core::{CallerKind, env, limits};
 use durward_credential::{BaseIdentity, ConnectionConfig, ConnectionScope, Lender, StsEndpoint};
 use durward_gateway::aws_door::AwsDoor;
 use durward_gateway::listen::{self, Open};
@@ -113,6 +113,7 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
         connections: connections(&config),
         approvals: Arc::new(approvals::open(&config, &data_dir).await?),
         hold: config.approval.hold,
+        held: tokio::sync::Semaphore::new(limits::HELD),
     });
     let kept = rooms.clone();
     let wants_aws = config.listen.aws.is_some() || !config.aws.connection.is_empty();
@@ -186,7 +187,7 @@ async fn open<D>(
 
 pub async fn serve(path: &Path) -> Result<(), String> {
     let config = config::load(path)?;
-    let running = start(config, None).await?;
+    let mut running = start(config, None).await?;
     for (door, address) in
         [("AWS door", running.aws), ("MCP door", running.mcp), ("console", running.console)]
     {
@@ -194,7 +195,10 @@ pub async fn serve(path: &Path) -> Result<(), String> {
             tracing::info!(%address, tls = running.tls, "the {door} is open");
         }
     }
-    wait_for_signal().await;
+    tokio::select! {
+        () = wait_for_signal() => {}
+        _ended = &mut running.task => return Err("a part of the gateway ended; the log says which".to_owned()),
+    }
     tracing::info!("stopping");
     running.stop().await;
     Ok(())

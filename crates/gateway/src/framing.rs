@@ -106,8 +106,12 @@ fn check_request_line(line: &[u8]) -> Result<(), Violation> {
     if method.is_empty() || !method.iter().all(u8::is_ascii_uppercase) {
         return Err(bad("the method is not a word in capitals"));
     }
-    if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
+    if !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
         return Err(bad("the request target holds bytes that must be percent-encoded"));
+    }
+    // Origin form, absolute form or `*` (RFC 9112 section 3.2); the doors say what to do instead of the last two.
+    if !target.starts_with(b"/") && !target.starts_with(b"http") && target != b"*" {
+        return Err(bad("the request target is no path"));
     }
     Ok(())
 }

@@ -106,6 +106,10 @@ struct Decoded<W> {
 }
 
 /// What policy made of an operation that it did not deny.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is matched where it is made; the large one is the common one"
+)]
 enum Decided<W> {
     Permitted(Permitted<W>),
     Asked(Box<Asked<W>>),
@@ -351,6 +355,7 @@ async fn record_intent<D: Door>(
             ask: lifted.ask.to_string(),
             approvers: lifted.approvers.clone(),
             window: lifted.window,
+            break_glass: lifted.break_glass,
         }),
         link_to: None,
     };

@@ -25,6 +25,8 @@ pub struct Rooms {
     pub approvals: Arc<Approvals>,
     /// How long a caller is held open while people are asked; also the time they have where policy names none.
     pub hold: Duration,
+    /// Places for requests that wait for people.
+    pub held: tokio::sync::Semaphore,
 }
 
 impl Rooms {

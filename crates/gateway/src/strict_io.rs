@@ -72,6 +72,9 @@ impl<S> StrictIo<S> {
     fn check(&mut self) -> io::Result<()> {
         match &mut self.state {
             State::Head(end) => match end.find(&self.arrived) {
+                Ok(found) if found.unwrap_or(self.arrived.len()) > limits::HEAD => {
+                    self.refuse(Violation { status: 431, why: "the request head is too large" });
+                }
                 Ok(Some(length)) => match read_head(self.arrived.get(..length).unwrap_or_default()) {
                     Ok(body) => {
                         self.heads += 1;
@@ -80,9 +83,6 @@ impl<S> StrictIo<S> {
                     }
                     Err(why) => self.refuse(why),
                 },
-                Ok(None) if self.arrived.len() > limits::HEAD => {
-                    self.refuse(Violation { status: 431, why: "the request head is too large" });
-                }
                 Ok(None) => {}
                 Err(why) => self.refuse(why),
             },

@@ -159,6 +159,9 @@ pub struct UsedApproval {
     pub approvers: Vec<String>,
     /// It holds for a time, and not for this exchange alone.
     pub window: bool,
+    /// One person went past the quorum; somebody must review it.
+    #[serde(default)]
+    pub break_glass: bool,
 }
 
 /// What an exchange was caused by.

@@ -75,6 +75,7 @@ pub(crate) fn intent() -> Record {
             ask: "a1".to_owned(),
             approvers: vec!["corp/ann".to_owned()],
             window: true,
+            break_glass: true,
         }),
         link_to: Some(LinkTo::Exchange(ExchangeId::new())),
     }

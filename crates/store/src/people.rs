@@ -11,7 +11,7 @@ pub struct PersonRow {
     pub subject: String,
     /// JSON list of group names.
     pub member_of: String,
-    /// Milliseconds since 1970.
+    /// When the groups were vouched for, in milliseconds since 1970.
     pub seen: i64,
 }
 
@@ -33,12 +33,12 @@ impl Transaction {
         .transpose()
     }
 
-    /// Replaces what was known of the person.
+    /// Replaces what was known of the person, unless that is newer.
     pub async fn put_person(&mut self, person: &PersonRow) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO person (id, name, subject, member_of, seen) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, subject = excluded.subject,
-                member_of = excluded.member_of, seen = excluded.seen",
+                member_of = excluded.member_of, seen = excluded.seen WHERE excluded.seen >= person.seen",
         )
         .bind(&person.id)
         .bind(&person.name)

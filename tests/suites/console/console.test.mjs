@@ -21,6 +21,7 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 const CLONE = resolve(HERE, "../../..");
 const BINARY = process.env.DURWARD_BIN ?? join(CLONE, "target/debug/durward");
 const BROWSER = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const LIMIT = { timeout: 90_000 };
 const SHOTS = process.env.DURWARD_SCREENSHOTS;
 const AXE = readFileSync(join(HERE, "node_modules/axe-core/axe.min.js"), "utf8");
 
@@ -269,7 +270,7 @@ const accessible = async (page, name) => {
   await page.setViewportSize({ width: 1280, height: 900 });
 };
 
-test("a held call goes on when two people approve in their browsers", async () => {
+test("a held call goes on when two people approve in their browsers", LIMIT, async () => {
   const alice = await signedIn("alice");
   await accessible(alice, "empty queue");
   await photograph(alice, "queue-empty");
@@ -300,7 +301,7 @@ test("a held call goes on when two people approve in their browsers", async () =
   await bob.context().close();
 });
 
-test("a denial's reason reaches the caller", async () => {
+test("a denial's reason reaches the caller", LIMIT, async () => {
   const alice = await signedIn("alice");
   const held = s3().send(new DeleteBucketCommand({ Bucket: "ledger" })).then(() => undefined, (error) => error);
   await alice.click(BUCKET);
@@ -317,7 +318,7 @@ test("a denial's reason reaches the caller", async () => {
   await alice.context().close();
 });
 
-test("what the caller wrote runs nowhere", async () => {
+test("what the caller wrote runs nowhere", LIMIT, async () => {
   const alice = await signedIn("alice");
   const held = s3().send(new DeleteObjectCommand({ Bucket: "payroll", Key: EVIL })).catch((error) => error);
   await alice.waitForSelector(OBJECT, { timeout: 10_000 });
@@ -336,7 +337,7 @@ test("what the caller wrote runs nowhere", async () => {
   await alice.context().close();
 });
 
-test("who may not answer sees why, and the keyboard alone is enough for who may", async () => {
+test("who may not answer sees why, and the keyboard alone is enough for who may", LIMIT, async () => {
   const carol = await signedIn("carol");
   const held = s3().send(new DeleteObjectCommand({ Bucket: "payroll", Key: "a" }));
   await carol.waitForSelector(OBJECT, { timeout: 10_000 });
@@ -367,7 +368,7 @@ test("who may not answer sees why, and the keyboard alone is enough for who may"
   await bob.context().close();
 });
 
-test("the other pages are right to look at", async () => {
+test("the other pages are right to look at", LIMIT, async () => {
   const bob = await signedIn("bob");
   for (const name of ["sessions", "policies", "connections", "health"]) {
     await bob.goto(`${url}/${name}`);
@@ -393,7 +394,7 @@ test("the other pages are right to look at", async () => {
   await bob.context().close();
 });
 
-test("without scripts the queue reloads itself and the buttons work", async () => {
+test("without scripts the queue reloads itself and the buttons work", LIMIT, async () => {
   const context = await browser.newContext({ javaScriptEnabled: false });
   const page = await context.newPage();
   const held = s3().send(new DeleteObjectCommand({ Bucket: "payroll", Key: "b" }));
@@ -413,7 +414,7 @@ test("without scripts the queue reloads itself and the buttons work", async () =
   await context.close();
 });
 
-test("the same from the terminal alone", async () => {
+test("the same from the terminal alone", LIMIT, async () => {
   const [alice, bob, carol] = [await idToken("alice"), await idToken("bob"), await idToken("carol")];
   const watcher = spawn(BINARY, ["approvals", "watch", "--json", "--url", url, "--token-file", alice]);
   let seen = "";

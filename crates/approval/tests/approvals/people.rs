@@ -93,6 +93,22 @@ async fn each_forbid_needs_its_own_quorum_and_a_person_counts_for_each_of_their_
 }
 
 #[tokio::test]
+async fn a_session_from_before_somebody_left_the_group_does_not_bring_them_back() {
+    let stage = Stage::new().await;
+    let new = deletion(1);
+    let ask = stage.ask(&new).await;
+    let now = stage.hand.now();
+    let earlier = Person { as_of: now, ..person("ann", &[ONCALL]) };
+    let later = Person { as_of: now + time::Duration::minutes(1), ..person("ann", &["other"]) };
+    stage.approvals.person_seen(&earlier).await.unwrap();
+    stage.approvals.person_seen(&later).await.unwrap();
+    let refused = stage.approvals.answer(ask.id, &earlier, Answer::ApproveOnce).await;
+    assert!(matches!(refused, Err(AnswerError::NotAnApprover(_))), "{refused:?}");
+    stage.approvals.person_seen(&earlier).await.unwrap();
+    assert_eq!(stage.take(&new).await, None);
+}
+
+#[tokio::test]
 async fn whoever_left_the_group_before_the_use_does_not_count() {
     let stage = Stage::new().await;
     let new = deletion(1);

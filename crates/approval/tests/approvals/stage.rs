@@ -134,6 +134,7 @@ pub fn person(subject: &str, groups: &[&str]) -> Person {
         name: subject.to_uppercase(),
         subject: subject.to_owned(),
         groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        as_of: OffsetDateTime::UNIX_EPOCH,
     }
 }
 

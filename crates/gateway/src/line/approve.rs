@@ -20,6 +20,7 @@ pub(super) struct Lifted {
     pub ask: AskId,
     pub approvers: Vec<String>,
     pub window: bool,
+    pub break_glass: bool,
 }
 
 pub(super) async fn approve<D: Door>(
@@ -31,7 +32,12 @@ pub(super) async fn approve<D: Door>(
         return Ok(lifted(asked, granted));
     }
     let ask = ask::<D>(rooms, exchange, &asked).await?;
-    let ask = hold(rooms, exchange, ask).await?;
+    // A held request keeps its body and its connection: so many and no more, the others are told to come again.
+    let weight = 16 + asked.decoded.operation.canonical().len() * 3 / 1024;
+    let ask = match rooms.held.try_acquire_many(u32::try_from(weight).unwrap_or(u32::MAX)) {
+        Ok(_place) => hold(rooms, exchange, ask).await?,
+        Err(_full) => ask,
+    };
     match ask.state {
         State::Approved => use_now(rooms, exchange, asked, ask.id).await,
         State::Denied => Err(denied(&ask)),
@@ -42,7 +48,14 @@ pub(super) async fn approve<D: Door>(
                 asked.decision.reason, ask.id
             ),
         )),
-        State::TimedOut | State::Used | State::Expired => Err(Refusal::new(
+        State::Used => Err(Refusal::new(
+            Reason::AccessDenied,
+            format!(
+                "{}; ask {} was approved, and another request used that approval",
+                asked.decision.reason, ask.id
+            ),
+        )),
+        State::TimedOut | State::Expired => Err(Refusal::new(
             Reason::AccessDenied,
             format!("{}; nobody approved it in time: ask {}", asked.decision.reason, ask.id),
         )),
@@ -56,7 +69,8 @@ async fn use_now<W: Wire>(
     mut asked: Asked<W>,
     id: AskId,
 ) -> Result<Permitted<W>, Refusal> {
-    let now = decision_of(rooms, exchange, &asked.decoded);
+    let at = Exchange { at: OffsetDateTime::now_utc(), ..exchange.clone() };
+    let now = decision_of(rooms, &at, &asked.decoded);
     match now.verdict {
         Verdict::Deny => Err(Refusal::new(Reason::AccessDenied, now.reason)),
         Verdict::Allow => {
@@ -64,7 +78,10 @@ async fn use_now<W: Wire>(
             Ok(asked.permitted(None))
         }
         Verdict::Ask => match take(rooms, &asked, &now).await? {
-            Some(granted) => Ok(lifted(asked, granted)),
+            Some(granted) => {
+                asked.decision = now;
+                Ok(lifted(asked, granted))
+            }
             None => Err(Refusal::new(
                 Reason::AccessDenied,
                 format!(
@@ -114,7 +131,12 @@ fn requirements(rooms: &Rooms, decision: &Decision) -> Result<Vec<Requirement>, 
 fn lifted<W: Wire>(mut asked: Asked<W>, granted: Granted) -> Permitted<W> {
     asked.decision.verdict = Verdict::Allow;
     asked.decision.reason = format!("approved by {}: ask {}", granted.approvers.join(", "), granted.ask);
-    let lifted = Lifted { ask: granted.ask, approvers: granted.approvers, window: granted.window };
+    let lifted = Lifted {
+        ask: granted.ask,
+        approvers: granted.approvers,
+        window: granted.window,
+        break_glass: granted.break_glass,
+    };
     asked.permitted(Some(lifted))
 }
 
@@ -150,7 +172,7 @@ async fn ask<D: Door>(rooms: &Rooms, exchange: &Exchange, asked: &Asked<D::Wire>
         source_address: exchange.source.ip(),
     };
     rooms.journal.record(record).await.map_err(|error| {
-        Refusal::new(Reason::Internal, "the journal cannot record this request, so nobody was asked")
+        Refusal::new(Reason::Internal, "the journal cannot record this request, so it was not sent")
             .detail(error)
     })?;
     Ok(ask)

@@ -2,6 +2,7 @@
 
 use super::refuse::{Shape, Stopped};
 use super::{Asked, McpWire};
+use durward_aws::sigv4::sha256_hex;
 use durward_core::{AccessLevel, Demand, Door, Operation, Refusal, Resource, Traits};
 use durward_mcp::Message;
 use serde_json::{Map, Value};
@@ -34,9 +35,17 @@ pub(super) fn decode(wire: McpWire, shape: &mut Shape) -> Result<(Operation, Mcp
             })?;
             let mut operation = call(server, tool, arguments);
             // Answers to what a server asked in a call before, and the like: the server's own business, shown as unseen.
-            let known = ["_meta", "name", "arguments"];
-            operation.uninspected =
-                request.params.keys().filter(|name| !known.contains(&name.as_str())).cloned().collect();
+            let rest: Map<String, Value> = request
+                .params
+                .iter()
+                .filter(|(name, _value)| !matches!(name.as_str(), "_meta" | "name" | "arguments"))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+            operation.uninspected = rest.keys().cloned().collect();
+            if !rest.is_empty() {
+                // An approval of this call must not serve one with another rest.
+                operation.body_sha256 = Some(sha256_hex(Value::Object(rest).to_string().as_bytes()));
+            }
             operation
         }
         Message::Request(request) => of_server(server, &request.method, &request.params),

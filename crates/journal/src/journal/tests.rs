@@ -29,10 +29,10 @@ async fn continues_the_chain_after_opening_again() {
             journal.record(record).await.unwrap();
         }
         let position = journal.record_durable(outcome(round)).await.unwrap();
-        assert_eq!(position.record, 7 * (round + 1));
+        assert_eq!(position.record, 9 * (round + 1));
         journal.close().unwrap();
         let verified = verify(dir.path()).unwrap();
-        assert_eq!((verified.segments, verified.records), (1, 7 * (round + 1)));
+        assert_eq!((verified.segments, verified.records), (1, 9 * (round + 1)));
         heads.push(verified.link);
     }
     heads.dedup();
