@@ -336,20 +336,7 @@ fn gateway_command(
     Ok(command)
 }
 
-const POLICIES: &str = r#"
-@id("agents-connect")
-permit (principal in Group::"agents", action == Action::"connect", resource == Connection::"bench");
-
-@id("agents-read")
-permit (principal in Group::"agents", action in [Aws::Action::"List", Aws::Action::"Read"], resource);
-
-@id("no-destruction")
-forbid (principal, action in [Aws::Action::"s3:DeleteBucket", Aws::Action::"dynamodb:DeleteTable"], resource);
-
-@id("payroll-is-closed")
-forbid (principal, action in [Aws::Action::"s3:GetObject", Aws::Action::"s3:PutObject"], resource)
-when { resource.arn like "arn:aws:s3:::*payroll*" };
-"#;
+const POLICIES: &str = include_str!("../policies.cedar");
 
 /// Signs in at the container-credentials endpoint.
 async fn sign_in(gateway: SocketAddr, token: &str) -> Result<Credential, String> {

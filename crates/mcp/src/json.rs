@@ -3,114 +3,22 @@
 //! [`strict`] makes a tree of a message from a caller; [`Members`] takes one object of an answer apart and leaves the
 //! bytes of every member as they are.
 
-use durward_core::limits::DEPTH;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use durward_core::{JsonError, strict_json};
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Number, Value};
 use std::collections::HashSet;
 use std::fmt;
 
 /// Reads one value; the error says what is wrong, never what was read.
 pub(crate) fn strict(body: &[u8]) -> Result<Value, &'static str> {
-    let text = std::str::from_utf8(body).map_err(|_error| "the body is not UTF-8")?;
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let mut twice = false;
-    let mut deep = false;
-    let value = Strict { depth: 0, twice: &mut twice, deep: &mut deep }.deserialize(&mut reader);
-    if twice {
-        return Err("a member is given twice in one object");
-    }
-    if deep {
-        return Err("the body nests deeper than 64 levels");
-    }
-    let value = value.map_err(|_error| "the body is not JSON")?;
-    reader.end().map_err(|_error| "something follows the JSON value")?;
-    Ok(value)
-}
-
-struct Strict<'s> {
-    depth: usize,
-    twice: &'s mut bool,
-    deep: &'s mut bool,
-}
-
-impl Strict<'_> {
-    fn deeper(&mut self) -> Option<Strict<'_>> {
-        let depth = self.depth + 1;
-        if depth > DEPTH {
-            *self.deep = true;
-            return None;
-        }
-        Some(Strict { depth, twice: self.twice, deep: self.deep })
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Strict<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
-        reader.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a number"))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = {
-            let seed = self.deeper().ok_or_else(|| A::Error::custom("too deep"))?;
-            items.next_element_seed(seed)?
-        } {
-            list.push(item);
-        }
-        Ok(Value::Array(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some(name) = members.next_key::<String>()? {
-            if map.contains_key(&name) {
-                *self.twice = true;
-                return Err(A::Error::custom("twice"));
-            }
-            let seed = self.deeper().ok_or_else(|| A::Error::custom("too deep"))?;
-            map.insert(name, members.next_value_seed(seed)?);
-        }
-        Ok(Value::Object(map))
-    }
+    strict_json(body).map_err(|error| match error {
+        JsonError::Utf8 => "the body is not UTF-8",
+        JsonError::Twice(_) => "a member is given twice in one object",
+        JsonError::Deep(_) => "the body nests deeper than 64 levels",
+        JsonError::Syntax(_) => "the body is not JSON",
+        JsonError::Trailing(_) => "something follows the JSON value",
+    })
 }
 
 /// A name as a reader sees it that takes no heed of case, like Go's.
@@ -190,6 +98,7 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for MembersSeed<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use durward_core::limits::DEPTH;
     use proptest::prelude::*;
     use serde_json::json;
 

@@ -11,20 +11,7 @@ use std::{
 use time::OffsetDateTime;
 
 /// The policies of `benches/load`.
-const BENCH: &str = r#"
-@id("agents-connect")
-permit (principal in Group::"agents", action == Action::"connect", resource == Connection::"bench");
-
-@id("agents-read")
-permit (principal in Group::"agents", action in [Aws::Action::"List", Aws::Action::"Read"], resource);
-
-@id("no-destruction")
-forbid (principal, action in [Aws::Action::"s3:DeleteBucket", Aws::Action::"dynamodb:DeleteTable"], resource);
-
-@id("payroll-is-closed")
-forbid (principal, action in [Aws::Action::"s3:GetObject", Aws::Action::"s3:PutObject"], resource)
-when { resource.arn like "arn:aws:s3:::*payroll*" };
-"#;
+const BENCH: &str = include_str!("../../../benches/load/policies.cedar");
 
 const ROUNDS: usize = 301;
 const CALLS: usize = 100;
