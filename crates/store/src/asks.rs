@@ -398,7 +398,7 @@ mod tests {
         let path = directory.path().join("s.db");
         let store = Store::open(&path).await.unwrap();
         let mut write = store.write().await.unwrap();
-        sqlx::raw_sql("PRAGMA user_version = 2").execute(write.connection()).await.unwrap();
+        sqlx::raw_sql("PRAGMA user_version = 99").execute(write.connection()).await.unwrap();
         write.commit().await.unwrap();
         store.close().await;
         let refused = Store::open(&path).await;

@@ -1,0 +1,52 @@
+//! `[console]`: how people reach it and who may come in.
+
+use super::{Config, Kind, Oidc, Problem};
+use crate::serve;
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    /// The address people know it by: scheme, host and port. By default the one it listens on.
+    pub url: Option<String>,
+    /// Who may come in at all; by default everybody whom an identity provider vouches for.
+    #[serde(default)]
+    pub groups: Vec<String>,
+}
+
+pub fn check(config: &Config, problems: &mut Vec<Problem>) {
+    if config.console.is_none() && config.listen.console.is_none() {
+        return;
+    }
+    let people = |oidc: &Oidc| oidc.console_client_id.is_some() || matches!(oidc.kind, Kind::Human);
+    if !config.identity.oidc.iter().any(people) {
+        problems.push((
+            "console",
+            "nobody could sign in: give an [[identity.oidc]] a console_client_id, or kind = \"human\" for the \
+             command line alone"
+                .to_owned(),
+        ));
+    }
+    let url = config.console.as_ref().and_then(|console| console.url.as_deref());
+    if let Some(url) = url {
+        let bare = serve::origin(url).is_ok_and(|known| known.url().eq_ignore_ascii_case(url));
+        if !bare {
+            problems.push((
+                "url",
+                format!("`{url}` is not the console's address: write scheme, host and port only, as https://durward.example.com"),
+            ));
+        } else if url.starts_with("http://") && !crate::console::is_loopback(url) {
+            problems.push((
+                "url",
+                format!("`{url}`: sign-ins would travel in the clear: write https:// and set [listen] tls, or put a proxy with TLS before it"),
+            ));
+        }
+    } else if let Some(address) = config.listen.console
+        && !address.ip().is_loopback()
+    {
+        problems.push((
+            "console",
+            format!("`{address}` is not loopback: say by which address people reach it, as [console] url = \"https://durward.example.com\""),
+        ));
+    }
+}

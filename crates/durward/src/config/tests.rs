@@ -1,0 +1,123 @@
+//! What the configuration accepts and what it says of the rest.
+
+use super::*;
+
+fn load_text(text: &str) -> Result<Config, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("durward.toml");
+    std::fs::write(&path, text).unwrap();
+    load(&path).map_err(|error| error.replace(&dir.path().display().to_string(), "DIR"))
+}
+
+const GOOD: &str = r#"
+data_dir = "data"
+[policy]
+dir = "policies"
+[[identity.oidc]]
+name = "corp"
+issuer = "https://login.example.com"
+audience = ["durward"]
+[aws]
+[[aws.connection]]
+name = "prod"
+role_arn = "arn:aws:iam::123456789012:role/agents"
+"#;
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let config = load_text(GOOD).unwrap();
+    assert!(config.policy.dir.is_absolute() && config.policy.dir.ends_with("policies"));
+    assert_eq!(config.aws.connection[0].scope, Scope::Operation);
+}
+
+#[test]
+fn an_authority_is_for_an_upstream_over_tls() {
+    let with =
+        |more: &str| load_text(&GOOD.replace("[aws]\n", &format!("[aws]\nupstream_ca = \"ca.pem\"\n{more}")));
+    let config = with("upstream = \"https://aws.test\"\n").unwrap();
+    assert!(config.aws.upstream_ca.is_some_and(|file| file.is_absolute() && file.ends_with("ca.pem")));
+    for more in ["", "upstream = \"http://aws.test\"\n"] {
+        let error = with(more).unwrap_err();
+        assert!(error.contains("durward.toml:10: `upstream_ca`"), "{error}");
+    }
+}
+
+#[test]
+fn errors_name_file_line_key_and_fix() {
+    let error = load_text(&GOOD.replace("issuer", "isuer")).unwrap_err();
+    assert!(
+        error.contains("DIR/durward.toml") && error.contains("line 7") && error.contains("isuer"),
+        "{error}"
+    );
+    let error = load_text(&GOOD.replace("123456789012", "1234")).unwrap_err();
+    assert!(error.contains("durward.toml:12: `role_arn`") && error.contains("12-digit account"), "{error}");
+    let error = load_text("[policy]\ndir = \"p\"\n[identity]\n[aws]\n").unwrap_err();
+    assert!(error.contains("[[identity.oidc]]") && error.contains("[[aws.connection]]"), "{error}");
+}
+
+#[test]
+fn the_console_needs_a_way_to_sign_in_and_an_address_that_is_safe() {
+    let with = |oidc: &str, more: &str| {
+        load_text(&format!("{}\n{more}", GOOD.replace("[aws]\n", &format!("{oidc}\n[aws]\n"))))
+    };
+    let client = "console_client_id = \"console\"\nconsole_client_secret_file = \"secret\"";
+    let config =
+        with(client, "[console]\nurl = \"https://durward.example.com\"\ngroups = [\"sre\"]\n").unwrap();
+    let secret = config.identity.oidc[0].console_client_secret_file.as_ref().unwrap();
+    assert!(secret.is_absolute() && config.console.is_some());
+    with("kind = \"human\"", "[listen]\nconsole = \"127.0.0.1:8600\"\n").unwrap();
+    with("", "").unwrap();
+    for (oidc, more, wanted) in [
+        ("", "[console]\n", "nobody could sign in"),
+        ("console_client_secret_file = \"secret\"", "", "add console_client_id"),
+        (client, "[console]\nurl = \"http://durward.example.com\"\n", ":17: `url`: `http://durward"),
+        (client, "[console]\nurl = \"https://durward.example.com/x\"\n", "scheme, host and port only"),
+        (client, "[listen]\nconsole = \"0.0.0.0:8600\"\n", "is not loopback"),
+    ] {
+        let error = with(oidc, more).unwrap_err();
+        assert!(error.contains(wanted), "{wanted}: {error}");
+    }
+    with(client, "[console]\nurl = \"http://127.0.0.1:8600\"\n").unwrap();
+}
+
+#[test]
+fn an_mcp_server_is_enough_and_its_errors_name_line_and_fix() {
+    let (before, _aws) = GOOD.split_once("[aws]").unwrap();
+    let with = |more: &str| load_text(&format!("{before}{more}"));
+    let good = "[[mcp.server]]\nname = \"files\"\nurl = \"https://mcp.example.com/mcp\"\n";
+    assert_eq!(with(good).unwrap().mcp.server[0].name, "files");
+    for (more, wanted) in [
+        (good.replace("files", "a/b"), ":10: `name`: `a/b`: a server's name"),
+        (good.replace("https", "ftp"), ":11: `url`: `ftp://"),
+        (good.replace("//", "//user:password@"), "holds no user or password"),
+        (format!("{good}{good}"), "`name`: `files` is the name of two"),
+        (format!("{good}{}", good.replace("files", "-x")), ":13: `name`: `-x`"),
+        (format!("[listen]\nmcp_origins = [\"https://app.example.com/\"]\n{good}"), ":10: `mcp_origins`"),
+        (format!("[listen]\nmcp_url = \"gw.example.com\"\n{good}"), ":10: `mcp_url`"),
+        (good.replace("url", "command"), "line 11"),
+    ] {
+        let error = with(&more).unwrap_err();
+        assert!(error.contains(wanted), "{wanted}: {error}");
+    }
+    let error = load_text(&format!("{GOOD}{}", good.replace("files", "prod"))).unwrap_err();
+    assert!(error.contains("`prod` is the name of two connections or servers"), "{error}");
+}
+
+/// The first fenced block of a language in a page.
+fn block<'p>(page: &'p str, language: &str) -> &'p str {
+    let (_before, rest) = page.split_once(&format!("```{language}\n")).unwrap();
+    rest.split_once("```").unwrap().0
+}
+
+#[test]
+fn the_documented_configurations_and_policies_load() {
+    let mcp = include_str!("../../../../docs/mcp.md");
+    let config = load_text(block(mcp, "toml")).unwrap();
+    assert_eq!((config.mcp.server.len(), config.aws.connection.len()), (1, 0));
+    let config = load_text(block(include_str!("../../../../docs/configuration.md"), "toml")).unwrap();
+    assert_eq!((config.mcp.server.len(), config.aws.connection.len()), (1, 1));
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("page.cedar"), block(mcp, "cedar")).unwrap();
+    let policies = durward_policy::Policies::open(dir.path(), durward_catalog::Catalog::embedded()).unwrap();
+    assert_eq!(policies.current().len(), 5);
+}

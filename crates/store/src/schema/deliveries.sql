@@ -1,0 +1,1 @@
+-- What is sent to the people who may answer, and whether it arrived.

@@ -1,0 +1,1 @@
+-- Which caller was let through with which actions.

@@ -1,0 +1,1 @@
+-- How far the changes of asks are in the journal.

@@ -1,0 +1,1 @@
+-- Sessions that were revoked, and the sign-ins of people.
