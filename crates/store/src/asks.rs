@@ -402,6 +402,6 @@ mod tests {
         write.commit().await.unwrap();
         store.close().await;
         let refused = Store::open(&path).await;
-        assert!(matches!(refused, Err(crate::StoreError::Newer { found: 2, known: 1 })), "{refused:?}");
+        assert!(matches!(refused, Err(crate::StoreError::Newer { found: 99, known: 2 })), "{refused:?}");
     }
 }
