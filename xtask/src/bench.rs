@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: builds the gateway and the load of `benches/load`, gets Envoy, and measures them side by side.
+//! `cargo xtask bench`: builds the gateway and the load of `benches/load`, gets Envoy, and measures them side by side (`peers`);
+//! then the gateway with ten thousand requests that wait for people (`held`).
 //!
 //! Envoy comes from PyPI, pinned by `benches/envoy.txt`; nginx is measured where it is installed. A peer that cannot be had
 //! is left out and named; the gateway failing one request fails the run.
@@ -10,10 +11,23 @@ use std::process::{Command, Stdio};
 
 /// How many rounds the medians are of, where `--rounds` does not say.
 const ROUNDS: u32 = 4;
+/// How many requests are held, where `--held` does not say.
+const HELD: u32 = 10_000;
 
-/// Builds, installs, measures, prints the table.
-pub fn run(options: &[&str]) -> Result<(), String> {
-    let rounds = rounds(options)?;
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Options {
+    rounds: u32,
+    held: u32,
+    /// Only `peers` or only `held`.
+    only: Option<String>,
+    /// Of the gateway; what ships is `dist`.
+    profile: String,
+}
+
+/// Builds, installs, measures, prints the tables.
+pub fn run(words: &[&str]) -> Result<(), String> {
+    let options = Options::parse(words)?;
+    let wanted = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
     let clone = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask is not in a workspace")?;
     let target = clone.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
     let build = |profile: &str, arguments: &[&str]| {
@@ -25,49 +39,71 @@ pub fn run(options: &[&str]) -> Result<(), String> {
         finish(cargo.args(arguments), "build")
     };
     // The gateway as it is shipped; the load does not need the minutes of linking.
-    build("dist", &["--package", "durward", "--bin", "durward"])?;
+    build(&options.profile, &["--package", "durward", "--bin", "durward"])?;
     build("release", &["--manifest-path", "benches/load/Cargo.toml"])?;
     let scratch = target.join("bench");
-    let mut load = measured_command(&target.join("release/durward-bench-load"));
-    load.arg("--durward").arg(target.join("dist/durward")).arg("--scratch").arg(&scratch);
-    load.args(["--rounds", &rounds.to_string()]);
-    match install_envoy(clone) {
-        Ok(envoy) => {
-            load.arg("--envoy").arg(envoy);
+    let measure = |part: &str| {
+        let mut load = measured_command(&target.join("release/durward-bench-load"), part);
+        load.arg("--durward").arg(target.join(&options.profile).join("durward"));
+        load.arg("--scratch").arg(&scratch);
+        load
+    };
+    if wanted("peers") {
+        let mut load = measure("run");
+        load.args(["--rounds", &options.rounds.to_string()]);
+        match install_envoy(clone) {
+            Ok(envoy) => {
+                load.arg("--envoy").arg(envoy);
+            }
+            Err(why) => println!("envoy is not measured: {why}"),
         }
-        Err(why) => println!("envoy is not measured: {why}"),
-    }
-    match find_program("nginx") {
-        Some(nginx) => {
-            load.arg("--nginx").arg(nginx);
+        match find_program("nginx") {
+            Some(nginx) => {
+                load.arg("--nginx").arg(nginx);
+            }
+            None => println!("nginx is not measured: it is not installed"),
         }
-        None => println!("nginx is not measured: it is not installed"),
+        finish(&mut load, "the measurement beside the peers")?;
     }
-    finish(&mut load, "the measurement")
+    if wanted("held") {
+        let mut load = measure("held");
+        load.args(["--count", &options.held.to_string()]);
+        finish(&mut load, "the measurement of held requests")?;
+    }
+    Ok(())
 }
 
-fn rounds(options: &[&str]) -> Result<u32, String> {
-    match options {
-        [] => Ok(ROUNDS),
-        ["--rounds", number] => match number.parse() {
-            Ok(rounds @ 1..) => Ok(rounds),
-            _ => Err(format!("`--rounds {number}` is not a number from 1 up")),
-        },
-        _ => Err(format!("unknown options; {}", crate::USAGE)),
+impl Options {
+    fn parse(words: &[&str]) -> Result<Self, String> {
+        let mut options = Self { rounds: ROUNDS, held: HELD, only: None, profile: "dist".to_owned() };
+        for pair in words.chunks(2) {
+            let number = |value: &str| match value.parse() {
+                Ok(number @ 1..) => Ok(number),
+                _ => Err(format!("`{value}` is not a number from 1 up")),
+            };
+            match pair {
+                ["--rounds", value] => options.rounds = number(value)?,
+                ["--held", value] => options.held = number(value)?,
+                ["--only", part @ ("peers" | "held")] => options.only = Some((*part).to_owned()),
+                ["--profile", profile @ ("dist" | "release")] => (*profile).clone_into(&mut options.profile),
+                _ => return Err(format!("unknown options; {}", crate::USAGE)),
+            }
+        }
+        Ok(options)
     }
 }
 
 /// The load and the origin on one core, what is measured on another: as on a machine of their own, near enough.
-fn measured_command(load: &Path) -> Command {
+fn measured_command(load: &Path, part: &str) -> Command {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     if cores < 2 || find_program("taskset").is_none() {
         println!("nothing is pinned to a core: it takes two cores and taskset");
         let mut command = Command::new(load);
-        command.arg("run");
+        command.arg(part);
         return command;
     }
     let mut command = Command::new("taskset");
-    command.args(["-c", "0"]).arg(load).args(["run", "--proxy-core", "1"]);
+    command.args(["-c", "0"]).arg(load).args([part, "--proxy-core", "1"]);
     command
 }
 
@@ -126,11 +162,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_a_number_of_rounds_and_nothing_else() {
-        assert_eq!(rounds(&[]), Ok(ROUNDS));
-        assert_eq!(rounds(&["--rounds", "2"]), Ok(2));
-        for wrong in [&["--rounds", "0"] as &[&str], &["--rounds"], &["--rounds", "many"], &["--fast"]] {
-            assert!(rounds(wrong).is_err(), "{wrong:?}");
+    fn takes_what_it_can_measure_and_nothing_else() {
+        let usual = Options { rounds: ROUNDS, held: HELD, only: None, profile: "dist".to_owned() };
+        assert_eq!(Options::parse(&[]), Ok(usual.clone()));
+        assert_eq!(Options::parse(&["--rounds", "2"]), Ok(Options { rounds: 2, ..usual.clone() }));
+        let held = ["--only", "held", "--held", "500", "--profile", "release"];
+        let wanted =
+            Options { held: 500, only: Some("held".to_owned()), profile: "release".to_owned(), ..usual };
+        assert_eq!(Options::parse(&held), Ok(wanted));
+        for wrong in [
+            &["--rounds", "0"] as &[&str],
+            &["--rounds"],
+            &["--rounds", "many"],
+            &["--only", "nothing"],
+            &["--profile", "dev"],
+            &["--fast"],
+        ] {
+            assert!(Options::parse(wrong).is_err(), "{wrong:?}");
         }
     }
 }

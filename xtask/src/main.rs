@@ -11,8 +11,8 @@ mod test;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--only unit|corpus|console|python|js|go|java|rust]...
-       cargo xtask bench [--rounds N]
+const USAGE: &str = "usage: cargo xtask test [--only unit|corpus|console|keycloak|python|js|go|java|rust]...
+       cargo xtask bench [--only peers|held] [--rounds N] [--held N] [--profile dist|release]
        cargo xtask catalog [--check]";
 
 fn main() -> ExitCode {

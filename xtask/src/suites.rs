@@ -4,7 +4,7 @@
 
 use crate::test::{Bench, Count};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 pub struct Suite {
     /// As `--only` takes it, and the directory in `tests/suites`.
@@ -192,7 +192,7 @@ fn python(bench: &Bench) -> Vec<String> {
 /// A person's browser: the console with Chromium, a certified OpenID provider and the AWS SDK. Brings its own stage.
 pub fn console(bench: &Bench) -> Result<Count, String> {
     let browser = std::env::var_os("CHROMIUM").map_or_else(|| "/usr/bin/chromium".into(), PathBuf::from);
-    if !browser.is_file() {
+    if !browser.is_file() && !install_chromium(bench)? {
         println!("console: skipped, for there is no {} (apt-get install chromium)", browser.display());
         return Ok(Count::default());
     }
@@ -205,6 +205,48 @@ pub fn console(bench: &Bench) -> Result<Count, String> {
         .env("CHROMIUM", browser)
         .current_dir(directory(bench, "console"));
     bench.step("console", suite)
+}
+
+/// Whether Debian's Chromium is there now: it is installed where we may.
+fn install_chromium(bench: &Bench) -> Result<bool, String> {
+    let mut who = Command::new("id");
+    let root = who.arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
+    if !root || !is_there("apt-get", "--version") {
+        return Ok(false);
+    }
+    let mut install = bench.command("sh");
+    install
+        .args(["-c", "apt-get update && apt-get install -y --no-install-recommends chromium"])
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    bench.attempt("install chromium", install)
+}
+
+/// Whether a program can be run.
+fn is_there(program: &str, harmless: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg(harmless).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Keycloak as everybody's identity provider: agents, people in a browser, people at a terminal. Brings its own stage.
+pub fn keycloak(bench: &Bench) -> Result<Count, String> {
+    if !is_there("java", "-version") {
+        println!("keycloak: skipped, for there is no `java` (apt-get install openjdk-17-jre-headless)");
+        return Ok(Count::default());
+    }
+    let gateway = build_gateway(bench)?;
+    install_environment(bench, "moto", "tests/peers/moto.txt")?;
+    install_environment(bench, "client", "tests/suites/python/requirements.txt")?;
+    let here = directory(bench, "keycloak");
+    let (pin, installer) = (here.join("pin.txt"), here.join("install.py"));
+    once(bench, "keycloak", &[&pin, &installer], || {
+        let mut install = bench.command(client_python(bench));
+        install.arg(&installer).arg(&pin).arg(bench.suites.join("keycloak"));
+        bench.prepare("install keycloak", install)
+    })?;
+    let mut suite = bench.command(client_python(bench));
+    suite.args(["-m", "pytest"]).env("DURWARD_BIN", gateway).current_dir(here);
+    bench.step("keycloak", suite)
 }
 
 fn install_js(bench: &Bench) -> Result<(), String> {

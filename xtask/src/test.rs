@@ -1,6 +1,7 @@
 //! `cargo xtask test`: format, lints, unit tests, then the real-client suites, each runner's closing lines, and one total.
 //!
-//! A step that cannot run has failed; nothing but `cargo deny` is skipped because it is missing, and then a line says so.
+//! A step that cannot run has failed; only what needs `cargo deny`, Chromium or Java is skipped where that is missing, and then a line
+//! says so.
 
 use crate::suites::{self, Suite};
 use std::fs::File;
@@ -29,6 +30,9 @@ pub fn run(options: &[&str]) -> Result<(), String> {
     if parts.contains(&"console") {
         total.add(suites::console(&bench)?);
     }
+    if parts.contains(&"keycloak") {
+        total.add(suites::keycloak(&bench)?);
+    }
     let suites: Vec<&Suite> = suites::ALL.iter().filter(|suite| parts.contains(&suite.name)).collect();
     if !suites.is_empty() {
         total.add(suites::run(&bench, &suites)?);
@@ -42,8 +46,10 @@ pub fn run(options: &[&str]) -> Result<(), String> {
 }
 
 fn chosen<'a>(options: &[&'a str]) -> Result<Vec<&'a str>, String> {
-    let known: Vec<&str> =
-        ["unit", "corpus", "console"].into_iter().chain(suites::ALL.iter().map(|suite| suite.name)).collect();
+    let known: Vec<&str> = ["unit", "corpus", "console", "keycloak"]
+        .into_iter()
+        .chain(suites::ALL.iter().map(|suite| suite.name))
+        .collect();
     let mut parts = Vec::new();
     let mut words = options.iter();
     while let Some(word) = words.next() {
@@ -167,6 +173,11 @@ impl Bench {
             (true, _) => Ok(()),
             (false, _) => Err(format!("{name} failed; see {}", self.log(name).display())),
         }
+    }
+
+    /// Tries something that may fail; whether it succeeded.
+    pub fn attempt(&self, name: &str, command: Command) -> Result<bool, String> {
+        Ok(self.run(name, command)?.0)
     }
 
     fn log(&self, name: &str) -> PathBuf {

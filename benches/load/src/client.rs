@@ -16,6 +16,7 @@ use tokio::time::timeout;
 /// No answer of any path takes this long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+#[derive(Default)]
 pub struct Slice {
     pub elapsed: Duration,
     /// Microseconds, sorted.
@@ -23,9 +24,26 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// Two slices as one, as if the second had begun when the first ended.
+    pub fn and(mut self, other: Self) -> Self {
+        self.elapsed += other.elapsed;
+        self.latencies.extend(other.latencies);
+        self.latencies.sort_by(f64::total_cmp);
+        self
+    }
+
+    /// Requests a second.
+    pub fn rate(&self) -> f64 {
+        self.latencies.len() as f64 / self.elapsed.as_secs_f64()
+    }
+
     pub fn percentile(&self, percent: usize) -> f64 {
+        self.permille(10 * percent)
+    }
+
+    pub fn permille(&self, permille: usize) -> f64 {
         let last = self.latencies.len().saturating_sub(1);
-        self.latencies.get(last * percent / 100).copied().unwrap_or_default()
+        self.latencies.get(last * permille / 1000).copied().unwrap_or_default()
     }
 }
 

@@ -1,11 +1,16 @@
 //! The measuring half of `cargo xtask bench`, which builds it and passes it the programs to measure.
 //!
 //! The same pre-signed requests go direct to an origin and through each proxy in turn, round after round; the table holds
-//! medians over the rounds. The origin is a second process of this program: `origin PORT` serves, `run ...` measures.
+//! medians over the rounds. `held` measures the gateway alone, with many requests that wait for people. The origin is a second
+//! process of this program: `origin PORT` serves.
 
 mod client;
+mod gateway;
+mod held;
+mod holder;
 mod origin;
 mod peers;
+mod process;
 mod requests;
 mod table;
 
@@ -16,7 +21,8 @@ use std::process::ExitCode;
 use table::{Sample, Scenario, Table};
 
 const USAGE: &str = "usage: durward-bench-load origin PORT
-       durward-bench-load run --durward FILE --scratch DIR [--envoy FILE] [--nginx FILE] [--rounds N] [--proxy-core N] [--only TEXT]";
+       durward-bench-load run --durward FILE --scratch DIR [--envoy FILE] [--nginx FILE] [--rounds N] [--proxy-core N] [--only TEXT]
+       durward-bench-load held --durward FILE --scratch DIR [--count N] [--proxy-core N]";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -44,8 +50,35 @@ fn run(words: &[&str]) -> Result<(), String> {
             let options = Options::parse(options)?;
             runtime.block_on(measure(&options))
         }
+        ["held", options @ ..] => {
+            let options = held_options(options)?;
+            runtime.block_on(held::measure(&options))
+        }
         _ => Err(USAGE.to_owned()),
     }
+}
+
+fn held_options(words: &[&str]) -> Result<held::Options, String> {
+    let (mut durward, mut scratch, mut core, mut count) = (None, None, None, 10_000);
+    for pair in words.chunks(2) {
+        let [name, value] = pair else { return Err(USAGE.to_owned()) };
+        match *name {
+            "--durward" => durward = Some(PathBuf::from(value)),
+            "--scratch" => scratch = Some(PathBuf::from(value)),
+            "--proxy-core" => core = Some(number(value)?),
+            "--count" => count = number(value)?,
+            _ => return Err(format!("unknown option `{name}`; {USAGE}")),
+        }
+    }
+    if count == 0 {
+        return Err("`--count` must be at least 1".to_owned());
+    }
+    let (durward, scratch) = (durward.ok_or(USAGE)?, scratch.ok_or(USAGE)?);
+    Ok(held::Options { durward, scratch, core, count })
+}
+
+fn number(value: &str) -> Result<usize, String> {
+    value.parse().map_err(|_error| format!("`{value}` is not a number; {USAGE}"))
 }
 
 struct Options {
@@ -59,9 +92,6 @@ impl Options {
     fn parse(words: &[&str]) -> Result<Self, String> {
         let (mut durward, mut envoy, mut nginx, mut scratch) = (None, None, None, None);
         let (mut rounds, mut proxy_core, mut only) = (4, None, String::new());
-        let number = |value: &str| {
-            value.parse::<usize>().map_err(|_error| format!("`{value}` is not a number; {USAGE}"))
-        };
         for pair in words.chunks(2) {
             let [name, value] = pair else { return Err(USAGE.to_owned()) };
             let path = Some(PathBuf::from(value));
@@ -117,7 +147,7 @@ async fn rounds(stage: &Stage, options: &Options, table: &mut Table) -> Result<(
                 }
             }
         }
-        table.note_fdatasync(peers::fdatasync_micros(&options.programs.scratch)?);
+        table.note_fdatasync(process::fdatasync_micros(&options.programs.scratch)?);
         eprintln!("round {round} of {rounds} done");
     }
     Ok(())

@@ -15,6 +15,15 @@ pub const REGION: &str = "us-east-1";
 /// About 300 bytes with its JSON around it, like a GetItem of an application.
 const GET_ITEM: &str = r##"{"TableName":"orders","Key":{"customer":{"S":"c-4711-0815-2342"},"order":{"S":"2026-11-21-000017"}},"ConsistentRead":true,"ProjectionExpression":"#o,total,paid,line00,line01,line02,line03,line04,line05,line06,line07","ExpressionAttributeNames":{"#o":"order"},"ReturnConsumedCapacity":"NONE"}"##;
 
+/// One request before it is signed.
+struct Call {
+    method: Method,
+    path: &'static str,
+    /// For DynamoDB: the operation.
+    target: Option<&'static str>,
+    body: String,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Load {
     GetItem,
@@ -38,11 +47,17 @@ impl Load {
         }
     }
 
-    fn path(self) -> &'static str {
+    fn call(self) -> Call {
+        let object = |path| Call { method: Method::GET, path, target: None, body: String::new() };
         match self {
-            Self::GetItem => "/",
-            Self::SmallObject => "/bench-bucket/objects/small",
-            Self::LargeObject => "/bench-bucket/objects/large",
+            Self::GetItem => Call {
+                method: Method::POST,
+                path: "/",
+                target: Some("DynamoDB_20120810.GetItem"),
+                body: GET_ITEM.to_owned(),
+            },
+            Self::SmallObject => object("/bench-bucket/objects/small"),
+            Self::LargeObject => object("/bench-bucket/objects/large"),
         }
     }
 }
@@ -68,21 +83,38 @@ impl<'a> Corpus<'a> {
 
     /// `count` requests, as the bytes to send.
     pub fn sign(&mut self, load: Load, count: usize) -> Result<Vec<Vec<u8>>, String> {
+        self.sign_calls(load.service(), &load.call(), count)
+    }
+
+    /// `attempts` requests for the same operation, which deletes one item.
+    pub fn sign_delete(&mut self, item: usize, attempts: usize) -> Result<Vec<Vec<u8>>, String> {
+        let call = Call {
+            method: Method::POST,
+            path: "/",
+            target: Some("DynamoDB_20120810.DeleteItem"),
+            body: format!(
+                r##"{{"TableName":"orders","Key":{{"customer":{{"S":"c-4711-0815-2342"}},"order":{{"S":"2026-11-21-{item:06}"}}}},"ConditionExpression":"#o = :order AND attribute_exists(total)","ExpressionAttributeNames":{{"#o":"order"}},"ExpressionAttributeValues":{{":order":{{"S":"2026-11-21-{item:06}"}}}}}}"##
+            ),
+        };
+        self.sign_calls("dynamodb", &call, attempts)
+    }
+
+    fn sign_calls(&mut self, service: &str, call: &Call, count: usize) -> Result<Vec<Vec<u8>>, String> {
         let at = OffsetDateTime::now_utc();
         let day = at.format(format_description!("[year][month][day]")).map_err(|error| error.to_string())?;
-        let key = SigningKey::derive(&self.credential.secret_access_key, &day, REGION, load.service());
+        let key = SigningKey::derive(&self.credential.secret_access_key, &day, REGION, service);
         let signer = Signer {
             access_key_id: &self.credential.access_key_id,
             session_token: Some(&self.credential.session_token),
             key: &key,
             region: REGION,
-            service: load.service(),
+            service,
             at,
         };
-        (0..count).map(|_| self.one(load, &signer)).collect()
+        (0..count).map(|_| self.one(call, &signer)).collect()
     }
 
-    fn one(&mut self, load: Load, signer: &Signer<'_>) -> Result<Vec<u8>, String> {
+    fn one(&mut self, call: &Call, signer: &Signer<'_>) -> Result<Vec<u8>, String> {
         self.signed += 1;
         let invocation = format!("6f1c2d3e-0000-4000-8000-{:012x}", self.signed);
         let mut headers = HeaderMap::new();
@@ -99,23 +131,20 @@ impl<'a> Corpus<'a> {
         put("accept-encoding", "identity")?;
         put("amz-sdk-invocation-id", &invocation)?;
         put("amz-sdk-request", "attempt=1; max=3")?;
-        let (method, body) = match load {
-            Load::GetItem => {
-                put("content-type", "application/x-amz-json-1.0")?;
-                put("x-amz-target", "DynamoDB_20120810.GetItem")?;
-                (Method::POST, GET_ITEM)
-            }
-            Load::SmallObject | Load::LargeObject => (Method::GET, ""),
-        };
+        if let Some(target) = call.target {
+            put("content-type", "application/x-amz-json-1.0")?;
+            put("x-amz-target", target)?;
+        }
+        let Call { method, path, body, .. } = call;
         let hash = if body.is_empty() { EMPTY_SHA256.to_owned() } else { sha256_hex(body.as_bytes()) };
-        sign(signer, &method, load.path(), "", &mut headers, &hash).map_err(|error| error.to_string())?;
-        let mut bytes = format!("{method} {} HTTP/1.1\r\n", load.path()).into_bytes();
+        sign(signer, method, path, "", &mut headers, &hash).map_err(|error| error.to_string())?;
+        let mut bytes = format!("{method} {path} HTTP/1.1\r\n").into_bytes();
         for (name, value) in &headers {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                 bytes.extend_from_slice(part);
             }
         }
-        if method == Method::POST {
+        if *method == Method::POST {
             bytes.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
         }
         bytes.extend_from_slice(b"\r\n");
@@ -139,7 +168,9 @@ mod tests {
         let mut all = corpus.sign(Load::GetItem, 50).unwrap();
         all.extend(corpus.sign(Load::GetItem, 50).unwrap());
         all.sort();
+        all.extend(corpus.sign_delete(7, 2).unwrap());
+        all.sort();
         all.dedup();
-        assert_eq!(all.len(), 100);
+        assert_eq!(all.len(), 102);
     }
 }

@@ -104,6 +104,23 @@ fn deny(ask: &mut Ask, by: &Person, reason: String, now: i64) -> Result<(), Answ
     Ok(())
 }
 
+/// Ends an older approval of an operation that was denied now.
+pub(crate) fn withdraw(older: &mut Ask, denied: &Ask, now: i64) {
+    let Some(denial) = denied.denial() else { return };
+    let reason = denial.reason.as_deref().unwrap_or_default();
+    record(
+        older,
+        Some(&denial.by),
+        "withdrawn",
+        Some(format!("{reason} (the same was denied: ask {})", denied.id)),
+        now,
+    );
+    older.votes.retain(|vote| !same_person(&vote.by, &denial.by));
+    older.votes.push(denial.clone());
+    older.state = State::Denied;
+    older.grant_until = None;
+}
+
 fn approve(
     ask: &mut Ask,
     by: &Person,

@@ -2,6 +2,7 @@
 
 use crate::ledger::{Ledger, person_row, put};
 use crate::row::{actions, bound_to};
+use crate::waiting::Waiter;
 use crate::{
     Answer, AnswerError, Ask, AskError, AskId, Clock, Filter, Granted, NewAsk, Person, Requirement, State,
     bounds, keeper,
@@ -43,7 +44,7 @@ impl Default for Limits {
 
 /// All asks and answers. Put it in an `Arc`.
 pub struct Approvals {
-    ledger: Arc<Ledger>,
+    pub(crate) ledger: Arc<Ledger>,
     keeper: tokio::task::JoinHandle<()>,
 }
 
@@ -74,27 +75,17 @@ impl Approvals {
         Box::pin(self.ledger.create(new)).await
     }
 
+    /// Waits for an ask for as long as a request likes.
+    pub async fn waiter(&self, id: AskId) -> Result<Waiter, StoreError> {
+        Waiter::sit(&self.ledger, id).await
+    }
+
     /// Returns as soon as the ask is not pending, or at `until` as it is then.
     pub async fn wait(&self, id: AskId, until: tokio::time::Instant) -> Result<Ask, StoreError> {
-        let mut seat = self.ledger.waiting.sit(id);
-        let ask = Box::pin(self.get(id)).await?.ok_or(StoreError::Missing)?;
-        if ask.state != State::Pending {
-            return Ok(ask);
+        match self.waiter(id).await?.ended(until).await {
+            Some(ask) => Ok(Ask::clone(&ask)),
+            None => Box::pin(self.get(id)).await?.ok_or(StoreError::Missing),
         }
-        drop(ask);
-        let end = tokio::time::sleep_until(until);
-        tokio::pin!(end);
-        loop {
-            tokio::select! {
-                news = seat.next() => match news {
-                    Some(ask) if ask.state == State::Pending => {}
-                    Some(ask) => return Ok(Ask::clone(&ask)),
-                    None => break,
-                },
-                () = &mut end => break,
-            }
-        }
-        Box::pin(self.get(id)).await?.ok_or(StoreError::Missing)
     }
 
     /// Takes a person's answer.
@@ -102,6 +93,13 @@ impl Approvals {
         let ask = self.ledger.answer(id, by, answer).await?;
         self.ledger.announce_changes().await;
         Ok(ask)
+    }
+
+    /// Ends an approval that is not needed any more: policy allows its operation without it, and it was sent so.
+    pub async fn not_needed(&self, id: AskId) -> Result<(), StoreError> {
+        self.ledger.not_needed(id).await?;
+        self.ledger.announce_changes().await;
+        Ok(())
     }
 
     /// Uses an approval, once, or a window for this operation, if it lifts every forbid in `required` (the requirements of
@@ -133,11 +131,10 @@ impl Approvals {
     }
 
     pub async fn get(&self, id: AskId) -> Result<Option<Ask>, StoreError> {
-        let mut transaction = self.ledger.store.read().await?;
-        transaction.ask(&id.to_string()).await?.map(|row| self.ledger.view(&row)).transpose()
+        self.ledger.find(id).await
     }
 
-    /// Newest first. An ask whose time has just ended is in no state's list until that is written, half a second later.
+    /// Newest first; a damaged one is in every list that its row is in. An ask whose time has just ended is in no state's list until that is written, half a second later.
     pub async fn list(&self, filter: Filter) -> Result<Vec<Ask>, StoreError> {
         let limit = filter.limit.min(LIST) as i64;
         let mut states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
@@ -145,8 +142,9 @@ impl Approvals {
         states.dedup();
         let mut transaction = self.ledger.store.read().await?;
         let rows = transaction.list(&states, filter.caller.as_deref(), limit).await?;
-        let mut asks = self.ledger.views(&rows)?;
-        asks.retain(|ask| filter.states.is_empty() || filter.states.contains(&ask.state));
+        let mut asks = self.ledger.views(&rows);
+        let wanted = |state: State| state == State::Damaged || filter.states.contains(&state);
+        asks.retain(|ask| filter.states.is_empty() || wanted(ask.state));
         Ok(asks)
     }
 
@@ -155,7 +153,7 @@ impl Approvals {
         let actions = actions(&ask.what.operation);
         let mut transaction = self.ledger.store.read().await?;
         let rows = transaction.similar(&actions, &ask.id.to_string(), limit.min(LIST) as i64).await?;
-        self.ledger.views(&rows)
+        Ok(self.ledger.views(&rows))
     }
 
     /// The id of each ask that changes, after the change is on disk. Who lags misses some, and should list anew.

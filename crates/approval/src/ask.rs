@@ -3,7 +3,7 @@
 //! Everything here is a copy of what the store holds. Nothing here decides; see `approvals` and `grant`.
 
 use crate::{AskId, Person, Risk};
-use durward_core::{Caller, ExchangeId, OnTimeout, Operation, SessionId};
+use durward_core::{Caller, ExchangeId, OnTimeout, Operation, ResourceTags, SessionId};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, sync::Arc, time::Duration};
 use time::OffsetDateTime;
@@ -36,6 +36,10 @@ pub struct NewAsk {
     #[serde(with = "crate::notation::hex")]
     pub digest: [u8; 32],
     pub requirements: Vec<Requirement>,
+    pub risk: Risk,
+    /// The tags of its resources, as far as they were looked up.
+    #[serde(default)]
+    pub tags: ResourceTags,
     /// What policy says, for the approver.
     pub reason: String,
     pub policy_set: String,
@@ -55,14 +59,23 @@ pub enum State {
     TimedOut,
     /// The approval was used; it is never good again.
     Used,
-    /// An approval that was not used in time, a window that closed, a queued ask after a day, or one that changed
-    /// policies replaced.
+    /// An approval that was not used in time or that policy made needless, a window that closed, a queued ask after a day, or
+    /// one that changed policies replaced.
     Expired,
+    /// What is stored of it cannot be understood. Nothing passes on it.
+    Damaged,
 }
 
 impl State {
-    pub const ALL: [Self; 6] =
-        [Self::Pending, Self::Approved, Self::Denied, Self::TimedOut, Self::Used, Self::Expired];
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Approved,
+        Self::Denied,
+        Self::TimedOut,
+        Self::Used,
+        Self::Expired,
+        Self::Damaged,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -72,6 +85,7 @@ impl State {
             Self::TimedOut => "timed_out",
             Self::Used => "used",
             Self::Expired => "expired",
+            Self::Damaged => "damaged",
         }
     }
 
@@ -102,8 +116,8 @@ pub struct Vote {
 pub struct Event {
     #[serde(with = "crate::notation::moment")]
     pub at: OffsetDateTime,
-    /// `asked`, `approve`, `approve_window`, `deny`, `BREAK_GLASS`, `granted`, `withdrawn` (a denial after it was granted),
-    /// `used`, `timed_out`, `expired` or `superseded`.
+    /// `asked`, `approve`, `approve_window`, `deny`, `BREAK_GLASS`, `granted`, `withdrawn` (a denial after it was granted,
+    /// or of another ask for the same operation), `used`, `timed_out`, `expired`, `superseded` or `damaged`.
     pub kind: String,
     pub by: Option<String>,
     pub note: Option<String>,

@@ -3,13 +3,14 @@
 //! An approval moves from approved to used under the store's only write lock and only from the version that was judged, so of
 //! two that race one gets nothing.
 
+use crate::damage::{self, Damage};
 use crate::grant::{granted, membership};
 use crate::moment::{Time, later};
-use crate::row::{actions, bound_to, from_row, new_ask, settle, to_row};
+use crate::row::{bound_to, new_ask, settle, to_row};
 use crate::waiting::Waiting;
 use crate::{
     Answer, AnswerError, Ask, AskError, AskId, Clock, Event, Granted, Limits, NewAsk, Person, Requirement,
-    State, answering, assess, moment,
+    State, answering, moment,
 };
 use durward_core::{Caller, Operation};
 use durward_store::{AskRow, PersonRow, Store, StoreError, Transaction};
@@ -34,6 +35,7 @@ pub(crate) struct Ledger {
     limits: Limits,
     pub(crate) time: Time,
     pub(crate) waiting: Waiting,
+    pub(crate) damage: Damage,
     counted: Mutex<HashMap<AskId, Counted>>,
     /// The last change that was announced.
     announced: tokio::sync::Mutex<i64>,
@@ -92,6 +94,7 @@ impl Ledger {
             limits,
             time: Time::new(clock, latest),
             waiting: Waiting::new(),
+            damage: Damage::default(),
             counted: Mutex::default(),
             announced: tokio::sync::Mutex::new(announced),
         };
@@ -106,19 +109,24 @@ impl Ledger {
         Ok((transaction, self.time.raise(latest)))
     }
 
-    /// The ask as it is at this moment, also if the store does not say so yet.
-    pub(crate) fn view(&self, row: &AskRow) -> Result<Ask, StoreError> {
-        let mut ask = from_row(row)?;
+    /// The ask as it is at this moment, also if the store does not say so yet. None: its id cannot be read.
+    pub(crate) fn view(&self, row: &AskRow) -> Option<Ask> {
+        let Some(mut ask) = self.damage.read(row) else { return damage::shown(row) };
         settle(&mut ask, self.time.now());
         let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = counted.get(&ask.id).copied().unwrap_or_default();
         ask.attempts = ask.attempts.saturating_add_signed(counted.attempts);
         ask.uses = ask.uses.saturating_add_signed(counted.uses);
-        Ok(ask)
+        Some(ask)
     }
 
-    pub(crate) fn views(&self, rows: &[AskRow]) -> Result<Vec<Ask>, StoreError> {
-        rows.iter().map(|row| self.view(row)).collect()
+    pub(crate) async fn find(&self, id: AskId) -> Result<Option<Ask>, StoreError> {
+        let mut transaction = self.store.read().await?;
+        Ok(transaction.ask(&id.to_string()).await?.and_then(|row| self.view(&row)))
+    }
+
+    pub(crate) fn views(&self, rows: &[AskRow]) -> Vec<Ask> {
+        rows.iter().filter_map(|row| self.view(row)).collect()
     }
 
     /// Counted in memory and written by the keeper, so that a flood costs no disk.
@@ -132,12 +140,14 @@ impl Ledger {
     /// The ask that a repeat joins, without writing. Caps are checked here too, so that a flood stops before the disk.
     pub(crate) async fn join(&self, new: &NewAsk) -> Result<Option<Ask>, AskError> {
         let mut transaction = self.store.read().await?;
-        let latest = transaction
-            .latest_ask(&bound_to(&new.caller), &new.connection, &new.digest)
-            .await?
-            .map(|row| self.view(&row))
-            .transpose()?;
-        let pending = latest.as_ref().is_some_and(|ask| ask.state == State::Pending);
+        let latest = transaction.latest_ask(&bound_to(&new.caller), &new.connection, &new.digest).await?;
+        // A damaged one that waits is replaced, as one that no longer asks for enough.
+        let damaged_pending = |row: &AskRow| row.state == State::Pending.as_str();
+        let waits = latest.as_ref().is_some_and(damaged_pending);
+        let latest = latest.and_then(|row| self.view(&row));
+        let pending = latest
+            .as_ref()
+            .is_some_and(|ask| ask.state == State::Pending || (ask.state == State::Damaged && waits));
         if let Some(mut ask) = latest
             && stands(&ask, self.time.now())
             && covers(&ask, &new.requirements)
@@ -170,8 +180,10 @@ impl Ledger {
         // again, now that nobody else writes: another task may have asked or answered meanwhile
         let latest = transaction.latest_ask(&bound, &new.connection, &new.digest).await?;
         if let Some(row) = latest {
-            let mut ask = self.view(&row)?;
-            if stands(&ask, now) && covers(&ask, &new.requirements) {
+            if let Some(mut ask) = self.view(&row)
+                && stands(&ask, now)
+                && covers(&ask, &new.requirements)
+            {
                 self.count(ask.id, 1, 0);
                 ask.attempts = ask.attempts.saturating_add(1);
                 return Ok(ask);
@@ -193,9 +205,7 @@ impl Ledger {
             return Ok(ask);
         }
         self.check_caps(&mut transaction, &new.caller).await?;
-        let known = transaction.was_used(&bound, &actions(&new.operation)).await?;
-        let risk = assess(&new.operation, !known);
-        let ask = new_ask(new, risk, now);
+        let ask = new_ask(new, now);
         transaction.insert_ask(&to_row(&ask, 0)?).await?;
         transaction.commit().await?;
         self.announce_changes().await;
@@ -209,7 +219,7 @@ impl Ledger {
         row: &AskRow,
         now: i64,
     ) -> Result<(), StoreError> {
-        let mut ask = from_row(row)?;
+        let Some(mut ask) = self.damage.read(row) else { return transaction.end_damaged(&row.id).await };
         if !settle(&mut ask, now) {
             ask.state = State::Expired;
             ask.history.push(Event {
@@ -227,7 +237,9 @@ impl Ledger {
         let Some(row) = transaction.ask(&id.to_string()).await? else {
             return Err(AnswerError::NotFound);
         };
-        let mut ask = from_row(&row)?;
+        let Some(mut ask) = self.damage.read(&row) else {
+            return Err(AnswerError::NotPending(State::Damaged));
+        };
         let from = ask.state;
         settle(&mut ask, now);
         let broke_glass = matches!(answer, Answer::BreakGlass { .. });
@@ -235,11 +247,55 @@ impl Ledger {
         let by = &put(&mut transaction, by).await?;
         answering::apply(&mut ask, by, answer, &self.limits, now)?;
         update(&mut transaction, &ask, row.change, from).await?;
+        if ask.state == State::Denied {
+            self.withdraw_others(&mut transaction, &row, &ask, now).await?;
+        }
         transaction.commit().await?;
         if broke_glass {
             tracing::warn!(ask = %id, by = %by.id, "break-glass: a person went past the quorum; review it");
         }
         Ok(ask)
+    }
+
+    /// A denial ends every approval of the same operation that is not used: there may be an older one, which did not lift
+    /// what was asked about when the denied ask was made.
+    async fn withdraw_others(
+        &self,
+        transaction: &mut Transaction,
+        row: &AskRow,
+        denied: &Ask,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        for other in transaction.approved_beside(&row.bound_to, &row.connection, &row.digest, &row.id).await?
+        {
+            if let Some(mut older) = self.damage.read(&other) {
+                answering::withdraw(&mut older, denied, now);
+                update(transaction, &older, other.change, State::Approved).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends an approval whose operation passes without it.
+    pub(crate) async fn not_needed(&self, id: AskId) -> Result<(), StoreError> {
+        let (mut transaction, now) = self.write().await?;
+        let row = transaction.ask(&id.to_string()).await?.ok_or(StoreError::Missing)?;
+        let Some(mut ask) = self.damage.read(&row) else { return Ok(()) };
+        // A window is for a time, not for this request.
+        if ask.state != State::Approved || ask.window {
+            return Ok(());
+        }
+        if !settle(&mut ask, now) {
+            ask.state = State::Expired;
+            ask.history.push(Event {
+                at: moment::from_millis(now),
+                kind: "expired".to_owned(),
+                by: None,
+                note: Some("policy allows it now: it passed without this approval".to_owned()),
+            });
+        }
+        update(&mut transaction, &ask, row.change, State::Approved).await?;
+        transaction.commit().await
     }
 
     /// An approval or window that lets this pass now, with the version of its row.
@@ -254,7 +310,7 @@ impl Ledger {
         now: i64,
     ) -> Result<Option<(Ask, i64, Granted)>, StoreError> {
         for row in transaction.grants(bound_to, connection, digest, now).await? {
-            let ask = from_row(&row)?;
+            let Some(ask) = self.damage.read(&row) else { continue };
             let membership = membership(transaction, &ask).await?;
             if let Some(grant) = granted(&ask, operation, required, &membership, &self.limits) {
                 return Ok(Some((ask, row.change, grant)));
@@ -307,14 +363,17 @@ impl Ledger {
         let mut announced = self.announced.lock().await;
         let mut transaction = self.store.read().await?;
         for (id, change) in transaction.changed_since(*announced).await? {
-            let parsed: AskId =
-                id.parse().map_err(|error| StoreError::Damaged(format!("the id of ask {id}: {error}")))?;
-            if self.waiting.anybody(parsed)
-                && let Some(row) = transaction.ask(&id).await?
-            {
-                self.waiting.tell(self.view(&row)?);
+            let parsed = id
+                .parse::<AskId>()
+                .map_err(|error| StoreError::Damaged(format!("the id of ask {id}: {error}")));
+            if let Some(parsed) = self.damage.told(&id, parsed) {
+                if self.waiting.anybody(parsed)
+                    && let Some(ask) = transaction.ask(&id).await?.and_then(|row| self.view(&row))
+                {
+                    self.waiting.tell(ask);
+                }
+                self.waiting.announce(parsed);
             }
-            self.waiting.announce(parsed);
             *announced = change;
         }
         Ok(())
@@ -333,7 +392,11 @@ impl Ledger {
         let (mut transaction, now) = self.write().await?;
         for id in &due {
             if let Some(row) = transaction.ask(id).await? {
-                let mut ask = from_row(&row)?;
+                let Some(mut ask) = self.damage.read(&row) else {
+                    // Its time is over in any case.
+                    transaction.end_damaged(id).await?;
+                    continue;
+                };
                 let from = ask.state;
                 if settle(&mut ask, now) {
                     update(&mut transaction, &ask, row.change, from).await?;

@@ -36,7 +36,7 @@ pub(crate) fn actions(operation: &Operation) -> String {
 }
 
 /// A new ask, not yet stored.
-pub(crate) fn new_ask(what: NewAsk, risk: crate::Risk, now: i64) -> Ask {
+pub(crate) fn new_ask(what: NewAsk, now: i64) -> Ask {
     let created = from_millis(now);
     let hold = what.requirements.iter().map(|requirement| requirement.timeout).min().unwrap_or_default();
     Ask {
@@ -53,8 +53,8 @@ pub(crate) fn new_ask(what: NewAsk, risk: crate::Risk, now: i64) -> Ask {
             by: Some(what.caller.id()),
             note: Some(what.reason.clone()).filter(|reason| !reason.is_empty()),
         }],
+        risk: what.risk.clone(),
         what: Arc::new(what),
-        risk,
         votes: Vec::new(),
         attempts: 1,
         uses: 0,
@@ -90,6 +90,7 @@ pub(crate) fn to_row(ask: &Ask, change: i64) -> Result<AskRow, StoreError> {
         risk: json("risk", &ask.risk)?,
         votes: json("answers", &ask.votes)?,
         history: json("history", &ask.history)?,
+        events: i64::try_from(ask.history.len()).unwrap_or(i64::MAX),
         attempts: i64::try_from(ask.attempts).unwrap_or(i64::MAX),
         uses: i64::try_from(ask.uses).unwrap_or(i64::MAX),
         change,

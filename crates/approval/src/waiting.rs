@@ -1,12 +1,18 @@
-//! Who waits for which ask, and who hears of every change. A waiter costs one entry in a list, and no look at the store
-//! until its ask changes.
+//! Who waits for which ask, and who hears of every change.
+//!
+//! Those who wait for the same ask share one copy of it, and nobody looks at the store while it does not change: thousands may
+//! wait, and be told at once.
 
-use crate::{Ask, AskId};
+use crate::ledger::Ledger;
+use crate::row::settle;
+use crate::{Ask, AskId, State};
+use durward_store::StoreError;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 
 /// Changes that a slow listener of [`Waiting::changes`] may be behind before it misses some.
 const BEHIND: usize = 1024;
@@ -45,6 +51,16 @@ impl Waiting {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
     }
 
+    /// What those who wait for it know of an ask, unless they were told something newer.
+    fn show(&self, ask: Ask) {
+        if let Some(seat) = self.seats.lock().unwrap_or_else(PoisonError::into_inner).get(&ask.id) {
+            seat.send_if_modified(|known| {
+                known.get_or_insert_with(|| Arc::new(ask));
+                false
+            });
+        }
+    }
+
     /// Tells everybody who waits for this ask how it is now.
     pub(crate) fn tell(&self, ask: Ask) {
         if let Some(seat) = self.seats.lock().unwrap_or_else(PoisonError::into_inner).get(&ask.id) {
@@ -59,10 +75,52 @@ impl Waiting {
 }
 
 impl Seat {
-    /// The ask after its next change.
-    pub(crate) async fn next(&mut self) -> Option<Arc<Ask>> {
-        self.news.changed().await.ok()?;
+    fn known(&mut self) -> Option<Arc<Ask>> {
         self.news.borrow_and_update().clone()
+    }
+}
+
+/// A request that waits for an ask.
+pub struct Waiter {
+    ledger: Arc<Ledger>,
+    seat: Seat,
+    ask: Arc<Ask>,
+}
+
+impl Waiter {
+    pub(crate) async fn sit(ledger: &Arc<Ledger>, id: AskId) -> Result<Self, StoreError> {
+        // From here on no change is missed; what the store says now may only be older than what is told.
+        let mut seat = ledger.waiting.sit(id);
+        let ask = match seat.known() {
+            Some(ask) => ask,
+            None => {
+                let ask = Box::pin(ledger.find(id)).await?.ok_or(StoreError::Missing)?;
+                ledger.waiting.show(ask);
+                seat.known().ok_or(StoreError::Missing)?
+            }
+        };
+        Ok(Self { ledger: Arc::clone(ledger), seat, ask })
+    }
+
+    /// The ask as soon as it is not pending; none if that is not before `until`.
+    pub async fn ended(&mut self, until: Instant) -> Option<Arc<Ask>> {
+        let end = tokio::time::sleep_until(until);
+        tokio::pin!(end);
+        while self.ask.state == State::Pending {
+            tokio::select! {
+                // the sender is in the list for as long as this seat is
+                told = self.seat.news.changed() => told.ok()?,
+                () = &mut end => return None,
+            }
+            self.ask = self.seat.known()?;
+        }
+        Some(Arc::clone(&self.ask))
+    }
+
+    /// The ask as it is at this moment, also if its time has ended and nobody was told yet.
+    pub fn now(&self) -> Arc<Ask> {
+        let mut ask = Ask::clone(&self.ask);
+        if settle(&mut ask, self.ledger.time.now()) { Arc::new(ask) } else { Arc::clone(&self.ask) }
     }
 }
 

@@ -6,3 +6,4 @@ pub mod chunked;
 pub mod decode;
 pub mod refuse;
 pub mod sigv4;
+pub mod tags;

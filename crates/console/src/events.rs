@@ -6,7 +6,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, Response, header};
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, future::Future, time::Duration};
 use tokio::{
     sync::{
         OwnedSemaphorePermit,
@@ -27,10 +27,10 @@ struct Listener<F> {
 }
 
 /// A stream of `ask` events for as long as `admitted` says so.
-pub fn stream(
+pub fn stream<A: Future<Output = bool> + Send>(
     changes: Receiver<durward_approval::AskId>,
     place: OwnedSemaphorePermit,
-    admitted: impl Fn() -> bool + Send + 'static,
+    admitted: impl Fn() -> A + Send + 'static,
 ) -> Response<Body> {
     let mut beat = interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -48,7 +48,7 @@ pub fn stream(
     response
 }
 
-async fn next<F: Fn() -> bool>(listener: &mut Listener<F>) -> Option<String> {
+async fn next<A: Future<Output = bool>, F: Fn() -> A>(listener: &mut Listener<F>) -> Option<String> {
     let text = tokio::select! {
         changed = listener.changes.recv() => match changed {
             Ok(id) => format!("event: ask\ndata: {{\"id\":\"{id}\"}}\n\n"),
@@ -58,5 +58,5 @@ async fn next<F: Fn() -> bool>(listener: &mut Listener<F>) -> Option<String> {
         },
         _beat = listener.beat.tick() => ": still here\n\n".to_owned(),
     };
-    (listener.admitted)().then_some(text)
+    (listener.admitted)().await.then_some(text)
 }

@@ -29,14 +29,14 @@ use axum::{
 use bytes::Bytes;
 use durward_approval::{Approvals, Clock};
 use durward_core::Secret;
-use durward_identity::{ConfigError, Fetch, ProviderConfig, Verifier};
+use durward_identity::{ConfigError, Fetch, ProviderConfig, Revocations, Verifier};
+use durward_notification::Channels;
 use durward_policy::{Policies, Vocabulary};
+use durward_store::Store;
 use http::{Request, Response};
 use std::{convert::Infallible, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use tower_service::Service as _;
-
-pub use text::{is_hidden, visible};
 
 /// Bytes of a form or of an answer in JSON.
 const FORM: usize = 64 << 10;
@@ -62,6 +62,29 @@ pub struct SignInProvider {
     pub scopes: Vec<String>,
 }
 
+/// Whose tokens the admin API takes from one `[[identity.oidc]]`.
+#[derive(Debug, Clone)]
+pub struct People {
+    /// Its audience is every client and audience below, and its callers are people.
+    pub provider: ProviderConfig,
+    /// Clients whose ID tokens are taken: the console's and the command line's.
+    pub clients: Vec<String>,
+    /// Audiences of other tokens that are taken. Only people may be able to get such a token.
+    pub audience: Vec<String>,
+    /// Audiences of the doors: whoever has a token for one of these may be an agent, whatever else it is for.
+    pub doors: Vec<String>,
+    /// How the command line signs people in, if it does.
+    pub command_line: Option<CommandLine>,
+}
+
+/// The public client by which `durward login` signs people in.
+#[derive(Debug, Clone)]
+pub struct CommandLine {
+    pub client_id: String,
+    /// What is asked for beside `openid`.
+    pub scopes: Vec<String>,
+}
+
 /// A configured upstream, for the page that lists them.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -80,10 +103,12 @@ pub struct Settings {
     /// The address people know the console by: scheme, host and port, no path.
     pub url: String,
     pub sign_in: Vec<SignInProvider>,
-    /// Providers whose tokens the admin API takes, beside those of `sign_in`: those of kind human.
-    pub bearer: Vec<ProviderConfig>,
+    /// Whose tokens the admin API takes.
+    pub people: Vec<People>,
     /// Who may come in at all. Empty: everybody whom a provider vouches for.
     pub groups: Vec<String>,
+    /// Who may revoke sessions. Empty: everybody who may come in, for a revocation only takes away.
+    pub revoke_groups: Vec<String>,
     /// Who may go on at once, to be reviewed after.
     pub break_glass_group: Option<String>,
     /// The longest time for which an approval can be given as a window.
@@ -97,6 +122,11 @@ pub struct Settings {
 /// The rooms that the console reads and commands.
 pub struct Handles {
     pub approvals: Arc<Approvals>,
+    pub revocations: Revocations,
+    /// Where it is kept who is signed in.
+    pub store: Store,
+    /// The ways by which people are told of asks.
+    pub channels: Channels,
     pub policies: Arc<Policies>,
     pub vocabulary: &'static dyn Vocabulary,
     pub fetch: Arc<dyn Fetch>,
@@ -121,6 +151,7 @@ pub(crate) struct Inner {
     /// Scheme, host and port in one spelling.
     origin: guard::Origin,
     approvals: Arc<Approvals>,
+    revocations: Revocations,
     policies: Arc<Policies>,
     vocabulary: &'static dyn Vocabulary,
     now: Clock,
@@ -128,10 +159,11 @@ pub(crate) struct Inner {
     outward: Arc<dyn Outward>,
     /// ID tokens of our own clients.
     sign_in: Verifier,
-    /// Tokens of providers of people, for the admin API.
-    bearer: Verifier,
+    /// Tokens for the admin API.
+    people: Verifier,
     seal: seal::Seal,
     sessions: sessions::Sessions,
+    channels: Channels,
     listeners: Arc<Semaphore>,
     /// One reader of the journal at a time.
     reading: Arc<Semaphore>,
@@ -146,26 +178,30 @@ pub struct Console {
 
 impl Console {
     pub fn new(handles: Handles, settings: Settings) -> Result<Self, ConsoleError> {
-        let Handles { approvals, policies, vocabulary, fetch, outward, now } = handles;
+        let Handles { approvals, revocations, store, channels, policies, vocabulary, fetch, outward, now } =
+            handles;
         let origin =
             guard::Origin::parse(&settings.url).ok_or_else(|| ConsoleError::Url(settings.url.clone()))?;
         let providers = settings.sign_in.iter().map(|one| one.provider.clone()).collect();
         let sign_in = Verifier::new(providers, fetch.clone())?;
-        let bearer = Verifier::new(settings.bearer.clone(), fetch.clone())?;
+        let people = settings.people.iter().map(|one| one.provider.clone()).collect();
+        let people = Verifier::new(people, fetch.clone())?;
         let clients =
             settings.sign_in.iter().map(|one| oidc::Client::new(one.clone(), fetch.clone())).collect();
         let inner = Arc::new(Inner {
             origin,
             approvals,
+            revocations,
             policies,
             vocabulary,
             now,
             clients,
             outward,
             sign_in,
-            bearer,
+            people,
             seal: seal::Seal::random().ok_or(ConsoleError::Key)?,
-            sessions: sessions::Sessions::default(),
+            sessions: sessions::Sessions::new(store),
+            channels,
             listeners: Arc::new(Semaphore::new(LISTENERS)),
             reading: Arc::new(Semaphore::new(1)),
             assets: assets::Assets::embedded(),
@@ -194,6 +230,7 @@ fn router(inner: Arc<Inner>) -> Router {
         .route("/asks/{id}/parameters.json", get(pages::ask::parameters))
         .route("/sessions", get(pages::sessions::list))
         .route("/sessions/{id}", get(pages::sessions::show))
+        .route("/sessions/{id}/revoke", post(pages::sessions::revoke))
         .route("/policies", get(pages::policies::list))
         .route("/connections", get(pages::connections))
         .route("/health", get(pages::health))

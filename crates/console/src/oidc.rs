@@ -4,17 +4,15 @@
 //! What belongs to one attempt travels in a sealed cookie: attempts cost no memory, and an answer counts only in the browser
 //! that asked.
 
-use crate::{Inner, SignInProvider, people, seal::random_text};
-use aws_lc_rs::{constant_time, digest};
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
+use crate::{Inner, SignInProvider, people};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use durward_approval::Person;
 use durward_identity::Fetch;
+use durward_identity::relying_party::{
+    self, Answer, AnswerError, Discovery, Tokens, encoded, form, random_text, same,
+};
 use http::{HeaderValue, Method, Request, header};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 use time::{Duration, OffsetDateTime};
@@ -23,10 +21,6 @@ use time::{Duration, OffsetDateTime};
 pub const PATIENCE: Duration = Duration::minutes(10);
 /// How long a discovery document is used.
 const DISCOVERY: Duration = Duration::minutes(10);
-/// Bytes of a discovery document or of a token answer.
-const DOCUMENT: usize = 512 << 10;
-/// Everything but the unreserved characters of RFC 3986.
-const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Why a sign-in came to nothing. The text is for the person; what stands in `Provider` is the provider's own words.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +29,8 @@ pub enum SignInError {
     NoProvider,
     #[error("the sign-in was not begun in this browser, or longer than ten minutes ago: begin again")]
     NotBegun,
-    #[error("the answer does not belong to the sign-in that this browser began (state): begin again")]
-    State,
-    #[error("the answer comes from another issuer than the one asked (iss)")]
-    Issuer,
-    #[error("the identity provider refused: {0}")]
-    Provider(String),
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
     #[error("the identity provider cannot be used now: {0}")]
     Unavailable(String),
     #[error("the identity provider's ID token is not accepted: {0}")]
@@ -60,18 +50,6 @@ pub struct Client {
     known: Mutex<Option<(OffsetDateTime, Arc<Discovery>)>>,
 }
 
-/// The parts of a discovery document that a client needs.
-#[derive(Debug, Deserialize)]
-struct Discovery {
-    issuer: String,
-    authorization_endpoint: String,
-    token_endpoint: String,
-    #[serde(default)]
-    authorization_response_iss_parameter_supported: bool,
-    #[serde(default)]
-    token_endpoint_auth_methods_supported: Vec<String>,
-}
-
 /// One attempt, as the cookie keeps it.
 #[derive(Serialize, Deserialize)]
 struct Attempt {
@@ -82,22 +60,6 @@ struct Attempt {
     /// Where to go after.
     to: String,
     expires: i64,
-}
-
-/// The parameters of the provider's answer.
-#[derive(Debug, Default, Deserialize)]
-pub struct Answer {
-    code: Option<String>,
-    state: Option<String>,
-    iss: Option<String>,
-    error: Option<String>,
-    error_description: Option<String>,
-}
-
-/// What only a client looks at in an ID token that is already verified.
-#[derive(Deserialize)]
-struct ClientClaims {
-    nonce: Option<String>,
 }
 
 impl Client {
@@ -116,55 +78,19 @@ impl Client {
         {
             return Ok(discovery);
         }
-        let issuer = &self.options.provider.issuer;
-        let url = format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer));
-        let unavailable = |why: String| {
+        let read = Discovery::read(&self.options.provider.issuer, self.fetch.as_ref()).await;
+        let discovery = read.map_err(|why| {
             tracing::warn!(
                 provider = self.name(),
                 why,
                 "sign-in: the provider's discovery document is not usable"
             );
             SignInError::Unavailable(why)
-        };
-        let fetched = self.fetch.get(&url).await.map_err(unavailable)?;
-        if fetched.status != 200 || fetched.body.len() > DOCUMENT {
-            return Err(unavailable(format!("{url} answered {}", fetched.status)));
-        }
-        let discovery: Discovery = serde_json::from_slice(&fetched.body)
-            .map_err(|error| unavailable(format!("{url} is not a discovery document: {error}")))?;
-        if &discovery.issuer != issuer {
-            return Err(unavailable(format!("{url} speaks for another issuer")));
-        }
-        for endpoint in [&discovery.authorization_endpoint, &discovery.token_endpoint] {
-            if !usable(endpoint, issuer) {
-                return Err(unavailable(format!("{url} names an endpoint that is not https")));
-            }
-        }
+        })?;
         let discovery = Arc::new(discovery);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, discovery.clone()));
         Ok(discovery)
     }
-}
-
-/// `https`, or plain `http` where the issuer itself is plain, which the configuration permits on loopback only.
-fn usable(endpoint: &str, issuer: &str) -> bool {
-    let Ok(url) = endpoint.parse::<http::Uri>() else { return false };
-    if endpoint.contains('#') || url.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-        return false;
-    }
-    match url.scheme_str() {
-        Some("https") => true,
-        Some("http") => issuer
-            .parse::<http::Uri>()
-            .is_ok_and(|issuer| issuer.scheme_str() == Some("http") && issuer.host() == url.host()),
-        _ => false,
-    }
-}
-
-fn query(pairs: &[(&str, &str)]) -> String {
-    let pairs: Vec<String> =
-        pairs.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, VALUE))).collect();
-    pairs.join("&")
 }
 
 fn redirect_uri(inner: &Inner) -> String {
@@ -196,27 +122,17 @@ pub async fn begin(inner: &Inner, provider: &str, to: &str) -> Result<(String, S
         to: local(to).to_owned(),
         expires: (now + PATIENCE).unix_timestamp(),
     };
-    let challenge =
-        URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, attempt.verifier.as_bytes()).as_ref());
-    let mut scope = "openid".to_owned();
-    for one in &client.options.scopes {
-        scope.push(' ');
-        scope.push_str(one);
-    }
-    let parameters = query(&[
-        ("response_type", "code"),
-        ("client_id", &client.options.client_id),
-        ("redirect_uri", &redirect_uri(inner)),
-        ("scope", &scope),
-        ("state", &attempt.state),
-        ("nonce", &attempt.nonce),
-        ("code_challenge", &challenge),
-        ("code_challenge_method", "S256"),
-    ]);
-    let joint = if discovery.authorization_endpoint.contains('?') { '&' } else { '?' };
+    let page = discovery.sign_in_page(&relying_party::Attempt {
+        client_id: &client.options.client_id,
+        redirect_uri: &redirect_uri(inner),
+        scopes: &client.options.scopes,
+        state: &attempt.state,
+        nonce: &attempt.nonce,
+        verifier: &attempt.verifier,
+    });
     let sealed = serde_json::to_vec(&attempt).ok().and_then(|text| inner.seal.seal(&text));
     let cookie = sealed.ok_or(SignInError::Full)?;
-    Ok((format!("{}{joint}{parameters}", discovery.authorization_endpoint), cookie))
+    Ok((page, cookie))
 }
 
 /// Ends a sign-in: the new session's id, and where to go.
@@ -231,9 +147,9 @@ pub async fn finish(
         .and_then(|text| serde_json::from_slice(&text).ok())
         .filter(|attempt: &Attempt| attempt.expires > now.unix_timestamp())
         .ok_or(SignInError::NotBegun)?;
-    let state = answer.state.as_deref().unwrap_or_default();
-    if constant_time::verify_slices_are_equal(state.as_bytes(), attempt.state.as_bytes()).is_err() {
-        return Err(SignInError::State);
+    // Before anything is asked of the provider it names.
+    if !answer.belongs_to(&attempt.state) {
+        return Err(AnswerError::State.into());
     }
     let client = inner
         .clients
@@ -241,19 +157,7 @@ pub async fn finish(
         .find(|client| client.name() == attempt.provider)
         .ok_or(SignInError::NoProvider)?;
     let discovery = client.discovery(now).await?;
-    let from_issuer = match &answer.iss {
-        Some(iss) => *iss == discovery.issuer,
-        None => !discovery.authorization_response_iss_parameter_supported,
-    };
-    if !from_issuer {
-        return Err(SignInError::Issuer);
-    }
-    if let Some(error) = &answer.error {
-        let said = answer.error_description.as_deref().unwrap_or(error);
-        return Err(SignInError::Provider(said.chars().take(300).collect()));
-    }
-    let code = answer.code.as_deref().filter(|code| !code.is_empty());
-    let code = code.ok_or_else(|| SignInError::Provider("it sent no code".to_owned()))?;
+    let code = discovery.code(answer, &attempt.state)?;
     let token = exchange(inner, client, &discovery, code, &attempt.verifier).await?;
     let person = verify(inner, client, &token, &attempt.nonce, now).await?;
     if !people::admitted(inner, &person.groups) {
@@ -264,8 +168,11 @@ pub async fn finish(
         SignInError::Store("its store does not answer".to_owned())
     })?;
     tracing::info!(person = person.id, "signed in to the console");
-    let id = inner.sessions.begin(person, now).ok_or(SignInError::Full)?;
-    Ok((id, attempt.to))
+    let begun = inner.sessions.begin(&person, now).await.map_err(|error| {
+        tracing::error!(%error, "sign-in: it could not be stored");
+        SignInError::Store("its store does not answer".to_owned())
+    })?;
+    Ok((begun.ok_or(SignInError::Full)?, attempt.to))
 }
 
 /// Trades the code for the ID token.
@@ -276,15 +183,9 @@ async fn exchange(
     code: &str,
     verifier: &str,
 ) -> Result<String, SignInError> {
-    #[derive(Deserialize)]
-    struct Tokens {
-        id_token: Option<String>,
-        error: Option<String>,
-        error_description: Option<String>,
-    }
     let options = &client.options;
     let redirect = redirect_uri(inner);
-    let mut form = vec![
+    let mut pairs = vec![
         ("grant_type", "authorization_code"),
         ("code", code),
         ("redirect_uri", redirect.as_str()),
@@ -304,17 +205,16 @@ async fn exchange(
     if let Some(secret) = &options.client_secret {
         // OpenID Connect Discovery 1.0 section 3: without a list, `client_secret_basic`.
         if methods.is_empty() || methods.iter().any(|method| method == "client_secret_basic") {
-            let encoded = |text: &str| utf8_percent_encode(text, VALUE).to_string();
             let pair = format!("{}:{}", encoded(&options.client_id), encoded(secret.expose()));
             let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair)))
                 .map_err(|_error| SignInError::Unavailable("the client secret is not usable".to_owned()))?;
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
         } else {
-            form.push(("client_secret", secret.expose()));
+            pairs.push(("client_secret", secret.expose()));
         }
     }
-    let body = query(&form);
+    let body = form(&pairs);
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     *request.body_mut() = Bytes::from(body);
     let response = inner.outward.send(request).await.map_err(|why| {
@@ -325,12 +225,12 @@ async fn exchange(
     let tokens: Tokens = serde_json::from_slice(response.body()).map_err(|_error| {
         SignInError::Unavailable(format!("its token endpoint answered {status} and no JSON"))
     })?;
+    let said = tokens.said();
     if let (true, Some(token)) = (status.is_success(), tokens.id_token) {
         return Ok(token);
     }
-    let said = tokens.error_description.or(tokens.error).unwrap_or_else(|| "it sent no ID token".to_owned());
     tracing::warn!(provider = client.name(), %status, said, "sign-in: the token endpoint refused the code");
-    Err(SignInError::Provider(said.chars().take(300).collect()))
+    Err(AnswerError::Provider(said).into())
 }
 
 async fn verify(
@@ -346,9 +246,7 @@ async fn verify(
     if verified.caller.provider != client.name() {
         return Err(wrong("it is from another provider than the one asked"));
     }
-    let claims: ClientClaims = people::claims(token).ok_or_else(|| wrong("its nonce is not a string"))?;
-    let given = claims.nonce.unwrap_or_default();
-    if constant_time::verify_slices_are_equal(given.as_bytes(), nonce.as_bytes()).is_err() {
+    if !relying_party::nonce(token).is_some_and(|given| same(&given, nonce)) {
         return Err(wrong("it was not issued for this sign-in (nonce)"));
     }
     if !people::of_client(token, &client.options.client_id) {
@@ -378,15 +276,5 @@ mod tests {
         ] {
             assert_eq!(local(bad), "/", "{bad}");
         }
-    }
-
-    #[test]
-    fn takes_plain_http_only_from_a_plain_issuer_on_the_same_host() {
-        assert!(usable("https://a.example/token", "https://b.example"));
-        assert!(usable("http://127.0.0.1:9/token", "http://127.0.0.1:8"));
-        assert!(!usable("http://a.example/token", "https://a.example"));
-        assert!(!usable("http://169.254.169.254/token", "http://127.0.0.1:8"));
-        assert!(!usable("https://user@a.example/token", "https://a.example"));
-        assert!(!usable("javascript:alert(1)", "https://a.example"));
     }
 }

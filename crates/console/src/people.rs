@@ -3,14 +3,15 @@
 //! A workload is never a person, and neither is an agent that acts for one.
 
 use crate::{
-    Inner,
+    Inner, People,
     sessions::{Cookie, SignedIn},
 };
 use axum::{body::Body, extract::FromRequestParts};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use durward_approval::{Ask, Person};
-use durward_core::{Caller, CallerKind};
+use durward_core::{Caller, CallerKind, Reason};
 use durward_identity::TokenError;
+use durward_store::StoreError;
 use http::{HeaderMap, Method, Response, StatusCode, header, request::Parts};
 use serde::{Deserialize, de::DeserializeOwned};
 use std::sync::Arc;
@@ -22,8 +23,10 @@ impl FromRequestParts<Arc<Inner>> for Visitor {
     type Rejection = Response<Body>;
 
     async fn from_request_parts(parts: &mut Parts, inner: &Arc<Inner>) -> Result<Self, Self::Rejection> {
-        if let Some(session) = signed_in(inner, &parts.headers) {
-            return Ok(Self(session));
+        match signed_in(inner, &parts.headers).await {
+            Ok(Some(session)) => return Ok(Self(session)),
+            Ok(None) => {}
+            Err(error) => return Err(crate::pages::broken(inner, None, &error)),
         }
         let fetched = parts.headers.get("sec-fetch-dest").is_some_and(|dest| dest == "empty");
         if parts.method != Method::GET || fetched {
@@ -41,9 +44,11 @@ impl FromRequestParts<Arc<Inner>> for Visitor {
 }
 
 /// The session of a request's cookie.
-pub fn signed_in(inner: &Inner, headers: &HeaderMap) -> Option<Arc<SignedIn>> {
-    let id = Cookie::Session.read(headers, inner.origin.tls)?;
-    inner.sessions.find(id, (inner.now)())
+pub async fn signed_in(inner: &Inner, headers: &HeaderMap) -> Result<Option<Arc<SignedIn>>, StoreError> {
+    match Cookie::Session.read(headers, inner.origin.tls) {
+        Some(id) => inner.sessions.find(id, (inner.now)()).await,
+        None => Ok(None),
+    }
 }
 
 /// Why a token does not let somebody in.
@@ -56,6 +61,43 @@ pub enum Unknown {
     NotAdmitted(String),
     /// Nothing is known: its provider cannot be asked.
     Unavailable(String),
+    /// Nothing is known: a part of the gateway fails.
+    Broken(String),
+}
+
+const NOT_FOR_PEOPLE: &str = "the token is not one by which people answer here: send an ID token of the console's or the \
+     command line's client (console_client_id, cli_client_id), or a token for an audience of console_audience";
+
+/// Whether a verified token is one that lets a person in: an ID token of one of our own clients, or a token for an audience
+/// that exists for this. What the doors take lets nobody in, for agents hold such tokens, also those of people.
+fn is_for_people(people: Option<&People>, verified: &str) -> Result<(), &'static str> {
+    #[derive(Deserialize)]
+    struct Audience {
+        aud: OneOrMany,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    let people = people.ok_or(NOT_FOR_PEOPLE)?;
+    let audience = match claims(verified).ok_or(NOT_FOR_PEOPLE)? {
+        Audience { aud: OneOrMany::One(one) } => vec![one],
+        Audience { aud: OneOrMany::Many(many) } => many,
+    };
+    if audience.iter().any(|one| people.doors.contains(one)) {
+        return Err(
+            "the token is for a door too (aud), so an agent may hold it: get one for the console alone",
+        );
+    }
+    if audience.iter().any(|one| people.audience.contains(one)) {
+        return Ok(());
+    }
+    if people.clients.iter().any(|client| audience.contains(client) && of_client(verified, client)) {
+        return Ok(());
+    }
+    Err("the token was issued to another client than the console's or the command line's: send an ID token")
 }
 
 /// The person of an `Authorization: Bearer` header.
@@ -72,44 +114,38 @@ pub async fn bearer(inner: &Inner, headers: &HeaderMap) -> Result<Person, Unknow
         .map(|(_scheme, token)| token.trim())
         .ok_or_else(|| Unknown::Refused("the Authorization header is not `Bearer <token>`".to_owned()))?;
     let now = (inner.now)();
-    // An ID token of the console's own client, or a token of a provider whose callers are people.
-    let verified = match inner.sign_in.verify(token, now).await {
-        Ok(verified) => {
-            let client = inner.clients.iter().find(|client| client.name() == verified.caller.provider);
-            if !client.is_some_and(|client| of_client(token, &client.options.client_id)) {
-                return Err(Unknown::Refused(
-                    "the token was issued to another client than the console's: send an ID token".to_owned(),
-                ));
-            }
-            Ok(verified)
-        }
-        Err(TokenError::UnknownIssuer(_) | TokenError::ForeignAudience(_)) => {
-            inner.bearer.verify(token, now).await
-        }
-        Err(error) => Err(error),
-    };
-    let verified = verified.map_err(|error| match &error {
+    let verified = inner.people.verify(token, now).await.map_err(|error| match &error {
         TokenError::Unavailable { .. } => Unknown::Unavailable(error.refusal().message),
-        TokenError::UnknownIssuer(_) | TokenError::ForeignAudience(_) => Unknown::Refused(
-            "the token is not one for people here: it must be for the console's client (console_client_id), or for \
-             the audience of a provider of kind \"human\""
-                .to_owned(),
-        ),
+        TokenError::UnknownIssuer(_) | TokenError::ForeignAudience(_) => {
+            Unknown::Refused(NOT_FOR_PEOPLE.to_owned())
+        }
         _ => Unknown::Refused(error.refusal().message),
     })?;
+    let people = inner.settings.people.iter().find(|one| one.provider.name == verified.caller.provider);
+    is_for_people(people, token).map_err(|why| Unknown::Refused(why.to_owned()))?;
     let person = person(&verified.caller, token).map_err(Unknown::NotAdmitted)?;
     if !admitted(inner, &person.groups) {
         return Err(Unknown::NotAdmitted(
             "you are in no group that may use the console ([console] groups)".to_owned(),
         ));
     }
-    Ok(person)
+    match inner.revocations.check_person(&person.id, person.as_of) {
+        Ok(()) => Ok(person),
+        Err(refusal) if refusal.reason == Reason::InvalidToken => Err(Unknown::Refused(refusal.message)),
+        Err(refusal) => Err(Unknown::Broken(refusal.message)),
+    }
 }
 
 /// Whether the operator lets these groups in.
 pub fn admitted(inner: &Inner, groups: &[String]) -> bool {
     let wanted = &inner.settings.groups;
     wanted.is_empty() || wanted.iter().any(|wanted| groups.contains(wanted))
+}
+
+/// Whether the operator lets this person revoke sessions.
+pub fn may_revoke(inner: &Inner, person: &Person) -> bool {
+    let wanted = &inner.settings.revoke_groups;
+    wanted.is_empty() || wanted.iter().any(|wanted| person.groups.contains(wanted))
 }
 
 /// The person that a verified token speaks for.

@@ -4,36 +4,50 @@
 //! newest exchanges, are kept.
 
 use crate::text::Text;
-use crate::view::{moment, moment_of};
+use crate::view::{moment_of, stamp};
 use durward_core::{Caller, Decision, ExchangeId, Operation, SessionId, Verdict};
 use durward_journal::{Entry, LentScope, Record, read};
+use serde::Serialize;
 use std::{
     collections::{BTreeMap, VecDeque},
     path::Path,
 };
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Sessions of the list.
 const SESSIONS: usize = 500;
 /// Exchanges of one session.
 const EXCHANGES: usize = 1_000;
 
-/// One session of the list.
+/// One session of the list. Times are as they were recorded, RFC 3339.
+#[derive(Serialize)]
 pub struct Session {
+    #[serde(rename = "session")]
     pub id: SessionId,
-    pub caller: Text,
-    pub groups: Text,
-    pub connection: Text,
-    pub opened: Text,
-    pub expires: Text,
-    pub last: Text,
+    pub caller: Option<Caller>,
+    pub connection: Option<String>,
+    pub opened: Option<String>,
+    pub expires: Option<String>,
+    #[serde(rename = "last_exchange")]
+    pub last: Option<String>,
     pub allowed: u64,
+    #[serde(rename = "denied")]
     pub refused: u64,
 }
 
+impl Session {
+    /// When it began, for what is revoked of its caller; a session that is no more than a token began before it was opened.
+    pub fn began(&self) -> OffsetDateTime {
+        let opened = || OffsetDateTime::parse(self.opened.as_deref()?, &Rfc3339).ok();
+        durward_identity::began(self.id).or_else(opened).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+}
+
 /// What a reading of the whole journal came to.
-#[derive(Default)]
+#[derive(Default, Serialize)]
 pub struct Reading {
     /// Where the journal is not as it was written; nothing after it was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub broken: Option<Text>,
     /// Records of a newer version, left out.
     pub newer: u64,
@@ -42,8 +56,14 @@ pub struct Reading {
 }
 
 /// One exchange of a session.
+#[derive(Serialize)]
 pub struct Exchange {
+    #[serde(rename = "exchange")]
     pub id: ExchangeId,
+    /// RFC 3339.
+    #[serde(rename = "time")]
+    pub stamp: Option<String>,
+    #[serde(skip)]
     pub time: Text,
     pub verdict: &'static str,
     pub title: Text,
@@ -94,42 +114,53 @@ fn add(sessions: &mut BTreeMap<SessionId, Session>, entry: &Entry, record: &Reco
         Record::Refused { session: Some(session), caller, connection, .. } => {
             (session, caller.as_ref(), connection.as_ref(), Some(false))
         }
+        Record::Joined { session, caller, connection, .. } => {
+            (session, Some(caller), Some(connection), Some(true))
+        }
         _ => return,
     };
     let session = sessions.entry(*id).or_insert_with(|| Session {
         id: *id,
-        caller: Text::new("-"),
-        groups: Text::new(""),
-        connection: Text::new("-"),
-        opened: Text::new("-"),
-        expires: Text::new("-"),
-        last: Text::new("-"),
+        caller: None,
+        connection: None,
+        opened: None,
+        expires: None,
+        last: None,
         allowed: 0,
         refused: 0,
     });
-    if let Some(caller) = caller
-        && session.caller.as_str() == "-"
-    {
-        session.caller = who(caller);
-        session.groups = Text::new(caller.groups.join(", "));
+    if session.caller.is_none() {
+        session.caller = caller.cloned();
     }
-    if let Some(connection) = connection
-        && session.connection.as_str() == "-"
-    {
-        session.connection = Text::new(connection);
+    if session.connection.is_none() {
+        session.connection = connection.cloned();
     }
+    let time = entry.time().map(str::to_owned);
     match permitted {
         None => {
-            session.opened = stamp(entry);
+            session.opened = time;
             if let Record::SessionOpened { expires, .. } = record {
-                session.expires = moment(*expires);
+                session.expires = Some(stamp(*expires));
             }
         }
         Some(allowed) => {
-            session.last = stamp(entry);
+            session.last = time;
             *(if allowed { &mut session.allowed } else { &mut session.refused }) += 1;
         }
     }
+}
+
+/// How many sessions of this caller the journal knows.
+pub fn sessions_of(dir: &Path, caller: &str) -> u64 {
+    let mut count = 0;
+    each(dir, |_entry, record, _reading| {
+        if let Record::SessionOpened { caller: one, .. } = record
+            && one.id() == caller
+        {
+            count += 1;
+        }
+    });
+    count
 }
 
 /// One session with its newest exchanges, oldest of them first. None: the journal does not know it.
@@ -150,6 +181,13 @@ pub fn story(dir: &Path, wanted: SessionId) -> (Option<Session>, VecDeque<Exchan
             {
                 let begun = begun(entry, *exchange, operation.as_ref(), decision.as_ref(), Went::Nowhere);
                 Some(Exchange { outcome: Text::new(message), ..begun })
+            }
+            Record::Joined { exchange, executed_by, session, operation, decision, status, .. }
+                if *session == wanted =>
+            {
+                let begun = begun(entry, *exchange, Some(operation), Some(decision), Went::Approved);
+                let outcome = Text::new(format!("{status}, the stored answer of exchange {executed_by}"));
+                Some(Exchange { outcome, ..begun })
             }
             Record::Lent { exchange, scope, .. } => {
                 if let Some(shown) = of(&mut exchanges, *exchange) {
@@ -221,7 +259,8 @@ fn begun(
     }
     Exchange {
         id,
-        time: stamp(entry),
+        stamp: entry.time().map(str::to_owned),
+        time: entry.time().map_or_else(|| Text::new("-"), moment_of),
         verdict,
         title: operation.map_or_else(|| Text::new("(not decoded)"), |operation| Text::new(operation.title())),
         resources,
@@ -230,10 +269,6 @@ fn begun(
         scope: "",
         masked: 0,
     }
-}
-
-fn stamp(entry: &Entry) -> Text {
-    entry.time().map_or_else(|| Text::new("-"), moment_of)
 }
 
 /// `corp/agent-7 for alice`.

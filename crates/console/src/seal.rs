@@ -32,13 +32,6 @@ impl Seal {
     }
 }
 
-/// 32 random bytes as text.
-pub fn random_text() -> Option<String> {
-    let mut bytes = [0; 32];
-    rand::fill(&mut bytes).ok()?;
-    Some(URL_SAFE_NO_PAD.encode(bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

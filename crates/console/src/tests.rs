@@ -3,6 +3,8 @@
 mod answers;
 mod api;
 mod inert;
+mod links;
 mod pages;
+mod sessions;
 mod sign_in;
 mod stage;

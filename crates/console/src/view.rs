@@ -86,6 +86,7 @@ pub fn state_word(state: State) -> &'static str {
         State::TimedOut => "timed out",
         State::Used => "used",
         State::Expired => "expired",
+        State::Damaged => "damaged",
     }
 }
 

@@ -1,6 +1,10 @@
 //! What policy answered.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The tags of resources: of each, by its ARN, key and value. A resource that is not in it was not looked up.
+pub type ResourceTags = BTreeMap<String, BTreeMap<String, String>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -20,6 +24,12 @@ pub struct Decision {
     pub reason: String,
     /// Version of the policy set that decided: the first 16 hex digits of the SHA-256 of its sources.
     pub policy_set: String,
+    /// The tags that policies read.
+    #[serde(default, skip_serializing_if = "ResourceTags::is_empty")]
+    pub tags: ResourceTags,
+    /// The risk from 0 to 100, where policies read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<u8>,
 }
 
 /// What happens to an ask that nobody answered in time.

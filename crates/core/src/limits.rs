@@ -13,10 +13,20 @@ pub const HEAD: usize = 64 << 10;
 pub const HEADERS: usize = 128;
 /// How long a client may take to send a request head.
 pub const HEAD_TIME: Duration = Duration::from_secs(15);
+/// Bytes that are read and dropped from a client who still sends when its connection is closed, so that it gets its answer.
+pub const LINGER: usize = 16 << 20;
+/// How long such a client is listened to (nginx: `lingering_time`, 30 s, without a limit on bytes).
+pub const LINGER_TIME: Duration = Duration::from_secs(3);
 /// Memory of the requests that are held open while people are asked, in KiB: each counts 16, and three times its operation.
 pub const HELD: usize = 512 << 10;
 /// Longest time a request may be configured to be held open.
 pub const HOLD: Duration = Duration::from_hours(1);
+/// Largest answer to an approved operation that is kept for other attempts of the same call, in bytes.
+pub const STORED_ANSWER: usize = 256 << 10;
+/// Memory of all answers that are kept so, in bytes; the oldest make room.
+pub const STORED: usize = 64 << 20;
+/// How long one is kept: as long as an approval waits for its use, and longer than SDKs repeat a call.
+pub const STORED_FOR: Duration = Duration::from_mins(10);
 /// How far a signature's date may be from our clock (AWS: 15 minutes, Signature Version 4 documentation).
 pub const CLOCK_SKEW: Duration = Duration::from_mins(15);
 /// Largest `X-Amz-Expires` (AWS: seven days, "Authenticating requests: using query parameters").

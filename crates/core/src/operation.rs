@@ -122,6 +122,19 @@ impl Operation {
         format!("{}:{}", self.service, self.name)
     }
 
+    /// The ARNs of its resources, each once.
+    pub fn arns(&self) -> Vec<&str> {
+        let mut arns = Vec::new();
+        for demand in &self.demands {
+            if let Resource::Arn(arn) = &demand.resource
+                && !arns.contains(&arn.as_str())
+            {
+                arns.push(arn.as_str());
+            }
+        }
+        arns
+    }
+
     /// The strictest access level of the demands.
     pub fn access_level(&self) -> AccessLevel {
         self.demands.iter().map(|demand| demand.access_level).max().unwrap_or(AccessLevel::Write)

@@ -3,46 +3,27 @@
 //! The answer is that of the person whose token is sent. Everything a caller could have written is shown with its control
 //! and direction characters escaped. Exit codes: 0 done, 1 refused or not found, 2 usage.
 
-use crate::journal_commands::text::{moment, plain, write_json, write_table};
+use crate::admin_api::{Api, Failure, Gateway, encoded, items, print, text};
+use crate::journal_commands::text::{moment, plain, write_table};
 use bytes::Bytes;
-use clap::{Args, Subcommand};
-use durward_core::env;
-use durward_gateway::body::{Body, full, read_whole};
-use durward_gateway::transport::{Origin, Transport};
-use http::{Request, Response};
+use clap::Subcommand;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Largest answer of the API that is read.
-const ANSWER: usize = 32 << 20;
 /// Between two attempts to listen again.
 const PAUSE: Duration = Duration::from_secs(2);
-
-#[derive(Args)]
-pub struct Gateway {
-    /// URL of the console and admin API
-    #[arg(long, env = env::CONSOLE_URL, default_value = "http://127.0.0.1:8600", value_name = "URL")]
-    url: String,
-    /// File that holds your OIDC token
-    #[arg(long, env = env::TOKEN_FILE, value_name = "FILE")]
-    token_file: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
 
 #[derive(Subcommand)]
 pub enum ApprovalCommand {
     /// List asks, newest first
     Ls {
-        /// pending, approved, denied, timed_out, used, expired (several with commas), or all
+        /// pending, approved, denied, timed_out, used, expired, damaged (several with commas), or all
         #[arg(long, default_value = "pending", value_name = "STATES")]
         state: String,
         /// Only those of this caller, as <provider>/<subject>
@@ -164,7 +145,7 @@ async fn answer_with(gateway: &Gateway, id: &str, answer: &Value) -> Result<u8, 
     })
 }
 
-fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
+pub(crate) fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     let what = &ask["what"];
     let operation = &what["operation"];
     let mut line = |name: &str, value: &str| {
@@ -303,7 +284,7 @@ fn one_line(json: bool, ask: &Value) -> std::io::Result<()> {
         let line = ask.to_string();
         let mut safe = String::with_capacity(line.len());
         for character in line.chars() {
-            if durward_console::is_hidden(character) {
+            if durward_core::is_hidden(character) {
                 for unit in character.encode_utf16(&mut [0; 2]) {
                     // Writing to a String cannot fail.
                     let _infallible = write!(safe, "\\u{unit:04x}");
@@ -329,106 +310,6 @@ fn one_line(json: bool, ask: &Value) -> std::io::Result<()> {
     out.flush()
 }
 
-/// The admin API, as the person whose token the file holds.
-struct Api {
-    url: String,
-    origin: Origin,
-    transport: Transport,
-    authorization: String,
-}
-
-/// Why a call came to nothing: the gateway said no, or there was no way to it.
-enum Failure {
-    Answer(String),
-    Way(String),
-}
-
-impl From<Failure> for String {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Answer(why) | Failure::Way(why) => why,
-        }
-    }
-}
-
-impl Api {
-    fn new(gateway: &Gateway) -> Result<Self, String> {
-        let token = String::from_utf8(crate::read(&gateway.token_file)?)
-            .map_err(|_error| format!("{}: not text", gateway.token_file.display()))?;
-        let origin = crate::serve::origin(&gateway.url)?;
-        if !origin.tls && !crate::console::is_loopback(&gateway.url) {
-            return Err(format!("{}: your token would travel in the clear: write https://", gateway.url));
-        }
-        Ok(Self {
-            transport: Transport::new(vec![origin.clone()])?,
-            url: gateway.url.clone(),
-            origin,
-            authorization: format!("Bearer {}", token.trim()),
-        })
-    }
-
-    async fn get(&self, path: &str) -> Result<Value, String> {
-        Ok(self.call("GET", path, Bytes::new()).await?)
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> Result<Value, String> {
-        Ok(self.call("POST", path, Bytes::from(body.to_string())).await?)
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Bytes) -> Result<Value, Failure> {
-        let response = self.send(method, path, body).await?;
-        let whole = read_whole(response.into_body(), ANSWER, "answer")
-            .await
-            .map_err(|refusal| Failure::Way(format!("{}: {refusal}", self.url)))?;
-        serde_json::from_slice(&whole).map_err(|_error| {
-            Failure::Answer(format!("{}: the answer is not that of a Durward console", self.url))
-        })
-    }
-
-    /// Sends one request; anything but success is a failure with the text for people.
-    async fn send(&self, method: &str, path: &str, body: Bytes) -> Result<Response<Body>, Failure> {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("/api/v1{path}"))
-            .header("host", self.origin.authority())
-            .header("authorization", &self.authorization)
-            .header("content-type", "application/json")
-            .header("content-length", body.len())
-            .body(full(body))
-            .map_err(|_error| Failure::Answer("the token or the id cannot be sent as they are".to_owned()))?;
-        let response = self.transport.send(&self.origin, request).await.map_err(|error| {
-            Failure::Way(format!(
-                "{}: {error}\n  hint: is the console open there? ([listen] console)",
-                self.url
-            ))
-        })?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        let status = response.status();
-        let whole = read_whole(response.into_body(), 64 << 10, "answer").await.unwrap_or_default();
-        let said: Value = serde_json::from_slice(&whole).unwrap_or_default();
-        let message =
-            said["message"].as_str().map_or_else(|| format!("the console answered {status}"), plain);
-        // 502 to 504 pass; what the console itself refuses does not.
-        if matches!(status.as_u16(), 502..=504) {
-            Err(Failure::Way(message))
-        } else {
-            Err(Failure::Answer(message))
-        }
-    }
-}
-
-fn print(
-    json: bool,
-    value: &Value,
-    text: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
-) -> Result<u8, String> {
-    let mut out = std::io::stdout().lock();
-    let written = if json { write_json(value, &mut out) } else { text(&mut out) };
-    written.map(|()| 0).map_err(|error| format!("cannot write: {error}"))
-}
-
 /// An id as it may stand in a path.
 fn segment(id: &str) -> Result<String, String> {
     let plain_id =
@@ -437,31 +318,6 @@ fn segment(id: &str) -> Result<String, String> {
         Ok(id.to_owned())
     } else {
         Err(format!("`{}` is no ask's id: `durward approvals ls` lists them", plain(id)))
-    }
-}
-
-fn encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _infallible = write!(out, "%{byte:02X}");
-        }
-        out
-    })
-}
-
-fn items(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
-}
-
-/// A scalar for people; nothing for null.
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => plain(text),
-        other => plain(&other.to_string()),
     }
 }
 

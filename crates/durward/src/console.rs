@@ -1,10 +1,10 @@
 //! Opens the console: its settings from the configuration, the rooms it reads, and its listener in front of it.
 
-use crate::config::{Config, Scope};
+use crate::config::{Config, Oidc, Scope};
 use crate::serve;
-use durward_approval::{Limits, system_clock};
+use durward_approval::{Limits, Store, system_clock};
 use durward_catalog::Catalog;
-use durward_console::{Connection, Console, Handles, Settings, SignInProvider};
+use durward_console::{CommandLine, Connection, Console, Handles, People, Settings, SignInProvider};
 use durward_core::{CallerKind, Secret, env};
 use durward_credential::Transport as _;
 use durward_gateway::body::Body;
@@ -12,6 +12,7 @@ use durward_gateway::listen::Serve;
 use durward_gateway::outward::Outward;
 use durward_gateway::rooms::Rooms;
 use durward_identity::ProviderConfig;
+use durward_notification::Channels;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -65,7 +66,12 @@ impl Door {
 }
 
 /// The console, if the configuration opens it.
-pub async fn open(config: &Config, rooms: &Rooms) -> Result<Option<Door>, String> {
+pub async fn open(
+    config: &Config,
+    rooms: &Rooms,
+    store: Store,
+    channels: Channels,
+) -> Result<Option<Door>, String> {
     if config.console.is_none() && config.listen.console.is_none() {
         return Ok(None);
     }
@@ -79,6 +85,9 @@ pub async fn open(config: &Config, rooms: &Rooms) -> Result<Option<Door>, String
     let listening = listener.local_addr().map_err(|error| error.to_string())?;
     let handles = Handles {
         approvals: rooms.approvals.clone(),
+        revocations: rooms.revocations.clone(),
+        store,
+        channels,
         policies: rooms.policies.clone(),
         vocabulary: Catalog::embedded(),
         fetch: Arc::new(Outward(rooms.transport.clone())),
@@ -99,11 +108,9 @@ fn settings(config: &Config, listening: SocketAddr) -> Result<Settings, String> 
             .and_then(|console| console.url.clone())
             .unwrap_or_else(|| format!("{scheme}://{listening}")),
         sign_in: sign_in(config)?,
-        bearer: serve::providers(config)
-            .into_iter()
-            .filter(|provider| provider.kind == CallerKind::Human)
-            .collect(),
+        people: config.identity.oidc.iter().filter(|oidc| oidc.has_people()).map(people).collect(),
         groups: chosen.map(|console| console.groups.clone()).unwrap_or_default(),
+        revoke_groups: chosen.map(|console| console.revoke_groups.clone()).unwrap_or_default(),
         break_glass_group: config.approval.break_glass_group.clone(),
         max_window: limits.max_window,
         connections: connections(config),
@@ -111,6 +118,29 @@ fn settings(config: &Config, listening: SocketAddr) -> Result<Settings, String> 
         journal_dir: data_dir.join("journal"),
         version: env!("CARGO_PKG_VERSION"),
     })
+}
+
+/// Whose tokens of a provider the admin API takes.
+fn people(oidc: &Oidc) -> People {
+    let clients: Vec<String> = oidc.clients().cloned().collect();
+    let audience = clients.iter().chain(&oidc.console_audience).cloned().collect();
+    let command_line = oidc.cli_client_id.as_ref().map(|client_id| CommandLine {
+        client_id: client_id.clone(),
+        scopes: oidc.cli_scopes.clone().unwrap_or_else(|| {
+            oidc.console_scopes.iter().cloned().chain(["offline_access".to_owned()]).collect()
+        }),
+    });
+    People {
+        provider: ProviderConfig {
+            groups_claim: oidc.groups_claim.clone(),
+            kind: CallerKind::Human,
+            ..ProviderConfig::new(&oidc.name, &oidc.issuer, audience)
+        },
+        clients,
+        audience: oidc.console_audience.clone(),
+        doors: oidc.audience.clone(),
+        command_line,
+    }
 }
 
 fn sign_in(config: &Config) -> Result<Vec<SignInProvider>, String> {

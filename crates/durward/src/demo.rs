@@ -2,7 +2,7 @@
 //! gateway with the sample policies, and a caller that is allowed, masked, blocked and recorded.
 
 use crate::config::{
-    Approval, Aws as AwsConfig, Config, Connection, Identity, Kind, Listen, Mcp, Oidc, Policy, Scope,
+    Approval, Aws as AwsConfig, Config, Connection, Identity, Kind, Listen, Mcp, Notify, Oidc, Policy, Scope, TagSource,
 };
 use crate::{journal_commands, serve};
 use bytes::Bytes;
@@ -164,6 +164,9 @@ pub(crate) fn write_config(
                 console_client_id: None,
                 console_client_secret_file: None,
                 console_scopes: Vec::new(),
+                cli_client_id: None,
+                cli_scopes: None,
+                console_audience: Vec::new(),
             }],
         },
         aws: AwsConfig {
@@ -173,11 +176,15 @@ pub(crate) fn write_config(
                 name: CONNECTION.to_owned(),
                 role_arn: format!("arn:aws:iam::{ACCOUNT}:role/agents"),
                 external_id: None,
+                tags_role_arn: None,
                 scope: Scope::Operation,
                 region: "us-east-1".to_owned(),
             }],
+            tags: TagSource::Labels,
+            label: Vec::new(),
         },
         mcp: Mcp::default(),
+        notify: Notify::default(),
         approval: Approval::default(),
         console: None,
     })

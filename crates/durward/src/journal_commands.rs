@@ -1,4 +1,4 @@
-//! `durward journal verify` and `durward sessions ls|show`: what the journal says, for people and as JSON.
+//! `durward journal verify` and `durward sessions ls|show|replay`: what the journal says, for people and as JSON.
 //!
 //! They only read, also while a gateway appends. Whatever was recorded is untrusted text: control and direction characters are
 //! escaped before it reaches a terminal. What follows damage in the journal is never shown.
@@ -13,6 +13,7 @@ use sessions::{Exchange, Session, Sessions, Story, Tally};
 use std::{
     io::{self, Write},
     path::Path,
+    time::Duration,
 };
 use text::{moment, plain, who, write_json, write_table};
 
@@ -86,9 +87,10 @@ pub fn sessions_ls(dir: &Path, json: bool, out: &mut dyn Write) -> io::Result<u8
                 moment(session.last_exchange.as_deref()),
                 session.allowed.to_string(),
                 session.denied.to_string(),
+                session.revoked.as_ref().map_or_else(String::new, |revoked| moment(Some(&revoked.at))),
             ]
         };
-        let head = ["SESSION", "CALLER", "CONNECTION", "OPENED", "LAST EXCHANGE", "ALLOWED", "DENIED"]
+        let head = ["SESSION", "CALLER", "CONNECTION", "OPENED", "LAST EXCHANGE", "ALLOWED", "DENIED", "REVOKED"]
             .map(str::to_owned);
         let rows: Vec<_> = std::iter::once(head).chain(listed.iter().map(row)).collect();
         write_table(&rows, out)?;
@@ -122,15 +124,7 @@ pub fn sessions_show(dir: &Path, id: &str, json: bool, out: &mut dyn Write) -> i
         write_json(&Shown { session: Some(&session), exchanges: &story.exchanges, end: &end }, out)?;
         return Ok(end.code());
     }
-    writeln!(out, "session     {}", session.session)?;
-    writeln!(out, "caller      {}", plain(&who(session.caller.as_ref())))?;
-    if let Some(caller) = session.caller.as_ref().filter(|caller| !caller.groups.is_empty()) {
-        writeln!(out, "groups      {}", plain(&caller.groups.join(", ")))?;
-    }
-    writeln!(out, "connection  {}", plain(session.connection.as_deref().unwrap_or("-")))?;
-    writeln!(out, "opened      {}", moment(session.opened.as_deref()))?;
-    writeln!(out, "expires     {}", moment(session.expires.as_deref()))?;
-    writeln!(out, "exchanges   {} allowed, {} denied", session.allowed, session.denied)?;
+    write_head(&session, out)?;
     if !story.exchanges.is_empty() {
         writeln!(out)?;
         for exchange in &story.exchanges {
@@ -139,6 +133,57 @@ pub fn sessions_show(dir: &Path, id: &str, json: bool, out: &mut dyn Write) -> i
     }
     end.tell(out)?;
     Ok(end.code())
+}
+
+/// Writes the exchanges of the session `id` one after the other, with `wait` for the time that was between them.
+pub fn sessions_replay(
+    dir: &Path,
+    id: &str,
+    mut wait: impl FnMut(Duration),
+    out: &mut dyn Write,
+) -> io::Result<u8> {
+    let Ok(wanted) = id.parse::<SessionId>() else {
+        writeln!(out, "`{}` is no session id: `durward sessions ls` lists them", plain(id))?;
+        return Ok(REFUSED);
+    };
+    let mut story = Story::default();
+    let end = scan(dir, |entry, record| story.add(wanted, entry, record));
+    let Some(session) = story.sessions.by_id.remove(&wanted) else {
+        writeln!(out, "the journal has no session {wanted}")?;
+        end.tell(out)?;
+        return Ok(REFUSED);
+    };
+    write_head(&session, out)?;
+    writeln!(out)?;
+    let mut before = None;
+    for exchange in &story.exchanges {
+        let at = exchange.at();
+        if let (Some(before), Some(at)) = (before, at) {
+            // Neighbours may be microseconds out of order.
+            wait(Duration::try_from(at - before).unwrap_or_default());
+        }
+        writeln!(out, "{}", exchange.line())?;
+        out.flush()?;
+        before = at.or(before);
+    }
+    end.tell(out)?;
+    Ok(end.code())
+}
+
+fn write_head(session: &Session, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "session     {}", session.session)?;
+    writeln!(out, "caller      {}", plain(&who(session.caller.as_ref())))?;
+    if let Some(caller) = session.caller.as_ref().filter(|caller| !caller.groups.is_empty()) {
+        writeln!(out, "groups      {}", plain(&caller.groups.join(", ")))?;
+    }
+    writeln!(out, "connection  {}", plain(session.connection.as_deref().unwrap_or("-")))?;
+    writeln!(out, "opened      {}", moment(session.opened.as_deref()))?;
+    writeln!(out, "expires     {}", moment(session.expires.as_deref()))?;
+    if let Some(revoked) = &session.revoked {
+        let (by, reason) = (plain(&revoked.by), plain(&revoked.reason));
+        writeln!(out, "revoked     {} by {by}: {reason}", moment(Some(&revoked.at)))?;
+    }
+    writeln!(out, "exchanges   {} allowed, {} denied", session.allowed, session.denied)
 }
 
 /// How a scan ended.

@@ -1,5 +1,8 @@
 //! The door-ward between AI agents and what they act on: the command line.
 
+mod admin_api;
+#[cfg(test)]
+mod approval_attacks;
 mod approval_commands;
 mod approvals;
 #[cfg(test)]
@@ -10,10 +13,14 @@ mod config;
 mod console;
 mod demo;
 mod journal_commands;
+mod login;
 #[cfg(test)]
 mod mcp_attacks;
+mod notifications;
 mod policy_commands;
+mod revocations;
 mod serve;
+mod session_commands;
 mod tls;
 #[cfg(test)]
 mod upstream_tls;
@@ -68,6 +75,10 @@ enum Command {
         #[command(flatten)]
         sign_in: client::SignIn,
     },
+    /// Sign in at your identity provider, for the commands of people
+    Login(login::Login),
+    /// Forget a sign-in
+    Logout(login::Logout),
     /// See what waits for a person, and answer it
     #[command(subcommand)]
     Approvals(approval_commands::ApprovalCommand),
@@ -80,9 +91,9 @@ enum Command {
     /// Verify the journal
     #[command(subcommand)]
     Journal(JournalCommand),
-    /// Look at sessions in the journal
+    /// Look at sessions in the journal, and revoke them
     #[command(subcommand)]
-    Sessions(Sessions),
+    Sessions(session_commands::SessionCommand),
     /// Check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -117,25 +128,6 @@ enum JournalCommand {
     Verify {
         #[command(flatten)]
         journal: JournalDir,
-    },
-}
-
-#[derive(Subcommand)]
-enum Sessions {
-    /// List sessions
-    Ls {
-        #[command(flatten)]
-        journal: JournalDir,
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show the exchanges of one session
-    Show {
-        session: String,
-        #[command(flatten)]
-        journal: JournalDir,
-        #[arg(long)]
-        json: bool,
     },
 }
 
@@ -184,6 +176,14 @@ fn run(command: Command) -> Result<u8, String> {
             let text = block_on(client::credentials(&sign_in))?;
             written(writeln!(out, "{text}").map(|()| 0))
         }
+        Command::Login(arguments) => {
+            drop(out);
+            block_on(login::login(&arguments))
+        }
+        Command::Logout(arguments) => {
+            drop(out);
+            block_on(login::logout(&arguments))
+        }
         Command::Approvals(command) => {
             drop(out);
             block_on(approval_commands::run(&command))
@@ -197,11 +197,9 @@ fn run(command: Command) -> Result<u8, String> {
         Command::Journal(JournalCommand::Verify { journal }) => {
             written(journal_commands::verify(&journal.path()?, &mut out))
         }
-        Command::Sessions(Sessions::Ls { journal, json }) => {
-            written(journal_commands::sessions_ls(&journal.path()?, json, &mut out))
-        }
-        Command::Sessions(Sessions::Show { session, journal, json }) => {
-            written(journal_commands::sessions_show(&journal.path()?, &session, json, &mut out))
+        Command::Sessions(command) => {
+            drop(out);
+            session_commands::run(command)
         }
         Command::Config(ConfigCommand::Check { file }) => {
             config::load(&file.config)?;

@@ -68,6 +68,11 @@ enum Kind {
     Workload,
 }
 
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 /// One question to policy, as options.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
@@ -109,6 +114,12 @@ pub struct ExplainArgs {
     /// The time of the question (RFC 3339)
     #[arg(long, value_name = "TIME")]
     now: Option<String>,
+    /// A tag of the resource, as KEY=VALUE; may be repeated
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    tags: Vec<(String, String)>,
+    /// The risk, 0 to 100 [default: of the operation for a caller who did it before]
+    #[arg(long)]
+    risk: Option<u8>,
 }
 
 /// Answers one question and says which policies could apply and how each came out. 0: allowed; 1: denied, or an approval is needed.
@@ -148,6 +159,8 @@ pub fn explain(dir: &Path, args: &ExplainArgs, out: &mut impl Write) -> io::Resu
         region: args.region.clone(),
         source_ip: args.source_ip,
         now: args.now.clone(),
+        tags: args.tags.iter().cloned().collect(),
+        risk: args.risk,
     };
     match asked.answer(&set, Catalog::embedded()) {
         Ok(explanation) => {

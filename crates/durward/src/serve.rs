@@ -3,19 +3,25 @@
 use crate::approvals;
 use crate::config::{self, Config};
 use crate::console;
+use crate::notifications;
+use crate::revocations;
 use crate::tls::{acceptor, certificates};
+use durward_approval::Novelty;
 use durward_catalog::Catalog;
 use durward_core::{CallerKind, env, limits};
 use durward_credential::{BaseIdentity, ConnectionConfig, ConnectionScope, Lender, StsEndpoint};
 use durward_gateway::aws_door::AwsDoor;
+use durward_gateway::line::Stored;
 use durward_gateway::listen::{self, Open};
 use durward_gateway::mcp_door::{self, McpDoor, Server};
 use durward_gateway::outward::Outward;
 use durward_gateway::rooms::Rooms;
+use durward_gateway::tags::{Label, TagOptions, TagReader};
 use durward_gateway::transport::{Origin, Transport};
-use durward_identity::{ProviderConfig, SealKeys, Verifier};
+use durward_identity::{ProviderConfig, Revocations, SealKeys, Verifier};
 use durward_journal::{Journal, Options};
 use durward_masking::Masker;
+use durward_notification::Channels;
 use durward_policy::Policies;
 use http::Uri;
 use std::net::SocketAddr;
@@ -35,7 +41,7 @@ pub struct Running {
     pub tls: bool,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
-    rooms: Arc<Rooms>,
+    pub rooms: Arc<Rooms>,
 }
 
 impl Running {
@@ -93,6 +99,7 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
     let lender = Lender::new(Arc::new(identity), outward, sts_endpoint(emulator.clone()));
     let tls = config.listen.tls.as_ref().map(|tls| acceptor(&tls.certificate, &tls.key)).transpose()?;
     let is_tls = tls.is_some();
+    let tags = TagReader::new(tag_options(&config, emulator.clone()));
     let aws_door = AwsDoor::new(emulator, names(&config), is_tls);
     let mcp_door = McpDoor::new(mcp_door::Options {
         servers,
@@ -101,6 +108,7 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
         url: config.listen.mcp_url.clone(),
         tls: is_tls,
     });
+    let store = approvals::store(&data_dir).await?;
     let rooms = Arc::new(Rooms {
         catalog: Catalog::embedded(),
         policies: policies.clone(),
@@ -109,18 +117,32 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
         lender,
         seal,
         verifier,
+        revocations: Revocations::open(store.clone()).await.map_err(|error| error.to_string())?,
         transport,
         connections: connections(&config),
-        approvals: Arc::new(approvals::open(&config, &data_dir).await?),
+        tags,
+        novelty: Novelty::new(store.clone()),
+        risky_tags: config.approval.risky_tags(),
+        approvals: Arc::new(approvals::open(&config, store.clone()).await?),
         hold: config.approval.hold,
         held: tokio::sync::Semaphore::new(limits::HELD),
+        stored: Stored::default(),
     });
     let kept = rooms.clone();
     let wants_aws = config.listen.aws.is_some() || !config.aws.connection.is_empty();
     let wants_mcp = config.listen.mcp.is_some() || !config.mcp.server.is_empty();
     let aws = listener(wants_aws, config.listen.aws, env::AWS_LISTEN, "aws").await?;
     let mcp = listener(wants_mcp, config.listen.mcp, env::MCP_LISTEN, "mcp").await?;
-    let people = console::open(&config, &rooms).await?;
+    let channels = notifications::channels(&config)?;
+    let told = Channels::new(store.clone(), &channels);
+    let notifier = notifications::notifier(&config, rooms.approvals.clone(), store.clone(), channels)?;
+    let people = console::open(&config, &rooms, store, told).await?;
+    if people.is_none() && policies.current().asks() {
+        tracing::warn!(
+            "policies ask people (@approval) and there is no console in which they could answer: what they ask about is \
+             refused after its time; open one with [listen] console, see docs/console.md"
+        );
+    }
     let (stop, stopped) = watch::channel(false);
     let running = Running {
         aws: address(aws.as_ref())?,
@@ -129,9 +151,11 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
         tls: is_tls,
         stop,
         task: tokio::spawn(async move {
-            let aws = open(aws, tls.clone(), Open { door: aws_door, rooms: rooms.clone() }, stopped.clone());
+            let aws = open(aws, tls.clone(), Open { door: Arc::new(aws_door), rooms: rooms.clone() }, stopped.clone());
             let asks = approvals::record_changes(rooms.clone());
-            let mcp = open(mcp, tls.clone(), Open { door: mcp_door, rooms }, stopped.clone());
+            let revoked = revocations::record(rooms.clone());
+            let telling = notifier.run();
+            let mcp = open(mcp, tls.clone(), Open { door: Arc::new(mcp_door), rooms }, stopped.clone());
             let people = async {
                 if let Some(people) = people {
                     people.serve(tls, stopped).await;
@@ -141,6 +165,8 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
                 _all = async { tokio::join!(aws, mcp, people) } => {}
                 () = policies.watch() => {}
                 () = asks => tracing::error!("what happens to asks is no longer recorded"),
+                () = revoked => tracing::error!("what is revoked is no longer recorded"),
+                () = telling => tracing::error!("nobody is told of asks any more"),
             }
         }),
         rooms: kept,
@@ -257,6 +283,26 @@ fn connections(config: &Config) -> Vec<ConnectionConfig> {
         ..ConnectionConfig::new(&connection.name, &connection.role_arn, &connection.region)
     };
     config.aws.connection.iter().map(connection).collect()
+}
+
+/// How the tags of resources are read.
+fn tag_options(config: &Config, emulator: Option<Origin>) -> TagOptions {
+    let label = |label: &config::Label| Label { arn: label.arn.clone(), tags: label.tags.clone() };
+    let reader = |connection: &config::Connection| {
+        let role = connection.tags_role_arn.as_ref()?;
+        let name = format!("{} tags", connection.name);
+        let reader = ConnectionConfig {
+            external_id: connection.external_id.clone(),
+            ..ConnectionConfig::new(name, role, &connection.region)
+        };
+        Some((connection.name.clone(), reader))
+    };
+    TagOptions {
+        labels: config.aws.label.iter().map(label).collect(),
+        live: config.aws.tags == config::TagSource::Live,
+        emulator,
+        readers: config.aws.connection.iter().filter_map(reader).collect(),
+    }
 }
 
 /// The STS endpoint of a region: the emulator, or AWS's regional one from our tables.

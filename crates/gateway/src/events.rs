@@ -1,5 +1,5 @@
 //! An answer that comes event by event: each is masked by itself before it is passed on, and the last one, which is the
-//! answer proper, is passed on only when the outcome is in the journal.
+//! answer proper, is passed on only when the outcome is in the journal. A session that is revoked gets no further event.
 
 use crate::body::{Body, BoxError};
 use crate::line::Outcome;
@@ -34,6 +34,8 @@ pub trait Events: Send {
     fn refuse(&self, refusal: &Refusal) -> Bytes;
 }
 
+/// Resolves when the caller's session is revoked.
+type Ending = Pin<Box<dyn Future<Output = Refusal> + Send>>;
 type Recording = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
 
 enum State {
@@ -49,6 +51,7 @@ enum State {
 struct MaskedEvents {
     events: Box<dyn Events>,
     viewer: Viewer,
+    ending: Ending,
     counts: Counts,
     outcome: Option<Outcome>,
     bytes: u64,
@@ -58,9 +61,11 @@ struct MaskedEvents {
 
 /// The events of an answer as a body, masked for `viewer` and recorded as `outcome`.
 pub(crate) fn masked_events(events: Box<dyn Events>, viewer: Viewer, outcome: Outcome) -> Body {
+    let ending = ending(&viewer);
     MaskedEvents {
         events,
         viewer,
+        ending,
         counts: Counts::default(),
         outcome: Some(outcome),
         bytes: 0,
@@ -68,6 +73,16 @@ pub(crate) fn masked_events(events: Box<dyn Events>, viewer: Viewer, outcome: Ou
         state: State::Reading,
     }
     .boxed_unsync()
+}
+
+fn ending(viewer: &Viewer) -> Ending {
+    let (rooms, identity) = (viewer.rooms.clone(), viewer.identity.clone());
+    Box::pin(async move {
+        match identity {
+            Some(one) => rooms.revocations.revoked(one.session, &one.caller, one.began).await,
+            None => std::future::pending().await,
+        }
+    })
 }
 
 impl MaskedEvents {
@@ -135,25 +150,31 @@ impl http_body::Body for MaskedEvents {
                     this.state = State::Done;
                     return Poll::Ready(Some(Ok(Frame::data(frame))));
                 }
-                State::Reading => match ready!(this.events.poll_event(context)) {
-                    Event::Silence => {
-                        let frame = Bytes::from_static(sse::SILENCE);
-                        this.passed(&frame);
-                        return Poll::Ready(Some(Ok(Frame::data(frame))));
+                State::Reading => {
+                    if let Poll::Ready(refusal) = this.ending.as_mut().poll(context) {
+                        this.break_off(&refusal);
+                        continue;
                     }
-                    Event::Part(text) => match this.masked(text) {
-                        Ok(frame) => {
+                    match ready!(this.events.poll_event(context)) {
+                        Event::Silence => {
+                            let frame = Bytes::from_static(sse::SILENCE);
                             this.passed(&frame);
                             return Poll::Ready(Some(Ok(Frame::data(frame))));
                         }
-                        Err(refusal) => this.break_off(&refusal),
-                    },
-                    Event::Last { text, error_code } => match this.masked(text) {
-                        Ok(frame) => this.end(frame, error_code, None),
-                        Err(refusal) => this.break_off(&refusal),
-                    },
-                    Event::Broken(refusal) => this.break_off(&refusal),
-                },
+                        Event::Part(text) => match this.masked(text) {
+                            Ok(frame) => {
+                                this.passed(&frame);
+                                return Poll::Ready(Some(Ok(Frame::data(frame))));
+                            }
+                            Err(refusal) => this.break_off(&refusal),
+                        },
+                        Event::Last { text, error_code } => match this.masked(text) {
+                            Ok(frame) => this.end(frame, error_code, None),
+                            Err(refusal) => this.break_off(&refusal),
+                        },
+                        Event::Broken(refusal) => this.break_off(&refusal),
+                    }
+                }
             }
         }
     }

@@ -4,6 +4,8 @@
 //! tolerate, mend or ignore is let in: every byte from a client passes [`Framing`], and the parser behind it only ever
 //! sees messages that have one reading. Pure: bytes in, verdict out; [`crate::strict_io`] does the reading.
 
+use durward_core::limits;
+
 /// Why a byte stream is refused, and with which status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation {
@@ -58,11 +60,12 @@ impl HeadEnd {
 pub fn read_head(head: &[u8]) -> Result<Length, Violation> {
     let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     check_request_line(lines.next().unwrap_or_default())?;
-    let mut hosts = 0_u32;
+    let (mut hosts, mut fields) = (0_u32, 0_usize);
     let mut length = None;
     let mut chunked = false;
     for line in lines.take_while(|line| !line.is_empty()) {
         let (name, value) = split_field(line)?;
+        fields += 1;
         if name.eq_ignore_ascii_case(b"host") {
             hosts += 1;
         } else if name.eq_ignore_ascii_case(b"content-length") {
@@ -81,6 +84,9 @@ pub fn read_head(head: &[u8]) -> Result<Length, Violation> {
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             return Err(bad("protocol upgrades are not served"));
         }
+    }
+    if fields > limits::HEADERS {
+        return Err(Violation { status: 431, why: "the request has too many header fields" });
     }
     if hosts != 1 {
         return Err(bad("exactly one Host header is needed"));
@@ -113,6 +119,10 @@ fn check_request_line(line: &[u8]) -> Result<(), Violation> {
     if !target.starts_with(b"/") && !target.starts_with(b"http") && target != b"*" {
         return Err(bad("the request target is no path"));
     }
+    // The parser would refuse it too, and say nothing.
+    if http::Uri::try_from(target).is_err() {
+        return Err(bad("the request target holds characters that must be percent-encoded, or is no URL"));
+    }
     Ok(())
 }
 
@@ -140,7 +150,9 @@ fn decimal(value: &[u8]) -> Result<u64, Violation> {
     let number = std::str::from_utf8(value)
         .ok()
         .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|text| text.parse().ok());
+        .and_then(|text| text.parse().ok())
+        // No body is longer, and arithmetic on it does not overflow.
+        .filter(|number| *number <= u64::MAX >> 1);
     number.ok_or_else(|| bad("Content-Length is not a number of bytes"))
 }
 

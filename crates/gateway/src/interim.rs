@@ -3,6 +3,7 @@
 //! hyper's server has no way to send them. The handler asks through an [`Interim`]; the connection underneath, which is polled by
 //! the same task, writes one if no answer has begun. Never 102: boto takes it for the answer.
 
+use crate::socket::Presence;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,17 +12,29 @@ pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A handle to the connection that a request came on.
 #[derive(Debug, Clone, Default)]
-pub struct Interim(Arc<AtomicBool>);
+pub struct Interim {
+    asked: Arc<AtomicBool>,
+    presence: Presence,
+}
 
 impl Interim {
+    pub(crate) fn new(presence: Presence) -> Self {
+        Self { asked: Arc::default(), presence }
+    }
+
     /// Asks for one interim response.
     pub fn ask(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.asked.store(true, Ordering::Relaxed);
     }
 
     /// Whether one was asked for since the last call.
     pub(crate) fn take(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
+        self.asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns when the client is gone, also if its request was not read to the end.
+    pub async fn left(&self) {
+        self.presence.left().await;
     }
 }
 

@@ -14,6 +14,8 @@ pub mod mcp_door;
 pub mod outward;
 mod replay;
 pub mod rooms;
+mod socket;
 mod strict_io;
+pub mod tags;
 pub mod transport;
 mod viewer;

@@ -8,20 +8,24 @@
 //! ```
 
 mod approve;
+mod once;
+mod stored;
 
 use approve::{Lifted, approve};
+pub use stored::Stored;
 
 use crate::answer::{Answer, AnswerBody, recorded_stream};
 use crate::body::{Body, full};
 use crate::events::masked_events;
 use crate::interim::Interim;
 use crate::rooms::Rooms;
+use crate::tags::Freshness;
 use crate::viewer::{Counts, Viewer};
 use aws_lc_rs::digest::{SHA256, digest};
 use durward_core::{Caller, Decision, ExchangeId, Operation, Reason, Refusal, SessionId, Verdict};
 use durward_credential::LendRequest;
 use durward_journal::{LentScope, Masked as MaskedCount, Record, UsedApproval};
-use durward_policy::Facts;
+use durward_policy::{Facts, Reads};
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -39,8 +43,28 @@ pub struct Exchange {
     pub at: OffsetDateTime,
     pub started: Instant,
     pub user_agent: Option<String>,
+    pub call: Call,
     /// For signs of life while people are asked.
     pub interim: Interim,
+}
+
+/// Which call of its client a request is an attempt of, by the client's word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// Every request is one by itself: its answer names it.
+    Alone,
+    /// It may be an attempt of any.
+    Unnamed,
+    Named(String),
+}
+
+impl Call {
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Named(name) => Some(name),
+            Self::Alone | Self::Unnamed => None,
+        }
+    }
 }
 
 /// Who asks, as a door has verified it.
@@ -48,12 +72,16 @@ pub struct Exchange {
 pub struct Identity {
     pub caller: Caller,
     pub session: SessionId,
+    /// When the session began: what is revoked of a caller is what began until then.
+    pub began: OffsetDateTime,
     /// The connection (AWS role or MCP server) that the request is for.
     pub connection: String,
+    /// From then on the credential or token that the request came with is not accepted.
+    pub expires: OffsetDateTime,
 }
 
 /// What a door keeps of a request between decode and forward.
-pub trait Wire: Send {
+pub trait Wire: Send + Sync + 'static {
     /// A digest of everything that will be sent. Taken when the operation is decided and again when it is sent.
     fn fingerprint(&self) -> [u8; 32];
 }
@@ -62,10 +90,13 @@ pub trait Wire: Send {
 pub trait Door: Send + Sync + 'static {
     type Wire: Wire;
     /// What a refusal must look like for this client, learnt as the request is read.
-    type Shape: Send;
+    type Shape: Clone + Send + Sync + 'static;
     const KIND: durward_core::Door;
 
     fn shape(&self, head: &http::request::Parts) -> Self::Shape;
+    fn call(&self, _head: &http::request::Parts) -> Call {
+        Call::Alone
+    }
     fn identify(
         &self,
         rooms: &Rooms,
@@ -85,6 +116,8 @@ pub trait Door: Send + Sync + 'static {
         lent: Lent<Self::Wire>,
     ) -> impl Future<Output = Result<Answer, Refusal>> + Send;
     fn refuse(&self, exchange: &Exchange, refusal: &Refusal, shape: &Self::Shape) -> Response<Body>;
+    /// Where the protocol has a word of its own for a session that is no more, the refusal gets it.
+    fn revoked(&self, _wire: &Self::Wire, _shape: &mut Self::Shape) {}
     /// Whether the upstream wants an AWS credential.
     fn lends(&self) -> bool;
 }
@@ -101,7 +134,7 @@ struct Identified<W> {
 /// A request whose operation is known.
 struct Decoded<W> {
     identity: Identity,
-    operation: Operation,
+    operation: Arc<Operation>,
     wire: W,
 }
 
@@ -122,7 +155,7 @@ struct Asked<W> {
     digest: [u8; 32],
     fingerprint: [u8; 32],
     /// As it may be shown: sensitive parameters masked.
-    recorded: Operation,
+    recorded: Arc<Operation>,
 }
 
 impl<W> Asked<W> {
@@ -154,7 +187,7 @@ pub struct Lent<W> {
 /// What a door gets to forward.
 pub struct Forwardable<W> {
     pub identity: Identity,
-    pub operation: Operation,
+    pub operation: Arc<Operation>,
     pub wire: W,
     pub credential: Option<Arc<durward_credential::Lent>>,
 }
@@ -175,18 +208,21 @@ impl<W: Wire> Lent<W> {
 }
 
 /// What the journal and the error shape need when the line stops, wherever it stops.
+#[derive(Clone)]
 pub(crate) struct Known<S> {
     pub shape: S,
     pub identity: Option<Identity>,
     /// As recorded: sensitive parameters masked.
-    pub operation: Option<Operation>,
+    pub operation: Option<Arc<Operation>>,
     pub decision: Option<Decision>,
     pub intended: bool,
+    /// It may have reached the upstream.
+    pub sent: bool,
 }
 
 /// Takes one request down the line and answers it, whatever happens.
 pub async fn pass<D: Door>(
-    door: &D,
+    door: &Arc<D>,
     rooms: &Arc<Rooms>,
     source: SocketAddr,
     request: Request<Incoming>,
@@ -198,32 +234,48 @@ pub async fn pass<D: Door>(
         at: OffsetDateTime::now_utc(),
         started: Instant::now(),
         user_agent: head.headers.get("user-agent").and_then(|value| value.to_str().ok()).map(str::to_owned),
+        call: door.call(&head),
         interim: head.extensions.get().cloned().unwrap_or_default(),
     };
-    let mut known =
-        Known { shape: door.shape(&head), identity: None, operation: None, decision: None, intended: false };
+    let mut known = Known {
+        shape: door.shape(&head),
+        identity: None,
+        operation: None,
+        decision: None,
+        intended: false,
+        sent: false,
+    };
     let received = Received(Request::from_parts(head, body));
     match walk(door, rooms, &exchange, received, &mut known).await {
         Ok(response) => response,
-        Err(refusal) => stop(door, rooms, &exchange, refusal, known).await,
+        Err(refusal) => stop(&**door, rooms, &exchange, refusal, known).await,
     }
 }
 
 async fn walk<D: Door>(
-    door: &D,
+    door: &Arc<D>,
     rooms: &Arc<Rooms>,
     exchange: &Exchange,
     received: Received,
     known: &mut Known<D::Shape>,
 ) -> Result<Response<Body>, Refusal> {
-    let identified = identify(door, rooms, exchange, received, known).await?;
-    let decoded = decode(door, rooms, identified, known).await?;
-    let decided = decide(rooms, exchange, decoded, known)?;
-    // Boxed, for it is large and rare.
-    let permitted = match decided {
-        Decided::Permitted(permitted) => permitted,
-        Decided::Asked(asked) => Box::pin(approve::<D>(rooms, exchange, *asked)).await?,
-    };
+    let identified = identify(&**door, rooms, exchange, received, known).await?;
+    let decoded = decode(&**door, rooms, identified, known).await?;
+    match decide(rooms, exchange, decoded, known).await? {
+        Decided::Permitted(permitted) => carry_out(&**door, rooms, exchange, permitted, known).await,
+        // Boxed, for it is large and rare. It carries out what people permit.
+        Decided::Asked(asked) => Box::pin(approve(door, rooms, exchange, *asked, known)).await,
+    }
+}
+
+/// The line from record intent on.
+async fn carry_out<D: Door>(
+    door: &D,
+    rooms: &Arc<Rooms>,
+    exchange: &Exchange,
+    permitted: Permitted<D::Wire>,
+    known: &mut Known<D::Shape>,
+) -> Result<Response<Body>, Refusal> {
     known.decision = Some(permitted.decision.clone());
     let intended = record_intent::<D>(rooms, exchange, permitted, known).await?;
     let mut unfinished =
@@ -240,8 +292,12 @@ async fn execute<D: Door>(
     intended: Intended<D::Wire>,
     known: &mut Known<D::Shape>,
 ) -> Result<Response<Body>, Refusal> {
+    let passing = rooms.tags.passing(&intended.0.decoded.operation);
     let lent = lend(door, rooms, exchange, intended).await?;
-    let answer = door.forward(rooms, lent).await?;
+    known.sent = true;
+    // Boxed, for it is large: a request that is held need not carry room for it.
+    let answer = Box::pin(door.forward(rooms, lent)).await?;
+    drop(passing);
     let masked = mask(rooms, exchange, answer, known)?;
     record_outcome(rooms, exchange, masked).await
 }
@@ -289,6 +345,12 @@ async fn identify<D: Door>(
 ) -> Result<Identified<D::Wire>, Refusal> {
     let (identity, wire) = door.identify(rooms, exchange, received.0).await?;
     known.identity = Some(identity.clone());
+    if let Err(refusal) = rooms.revocations.check(identity.session, &identity.caller, identity.began) {
+        if refusal.reason == Reason::InvalidToken {
+            door.revoked(&wire, &mut known.shape);
+        }
+        return Err(refusal);
+    }
     Ok(Identified { identity, wire })
 }
 
@@ -302,17 +364,20 @@ async fn decode<D: Door>(
     let (operation, wire) = door.decode(rooms, &identity, wire, &mut known.shape).await?;
     let mut recorded = operation.clone();
     rooms.masker.mask_value(&mut recorded.parameters, &operation.sensitive, &|_class| false);
-    known.operation = Some(recorded);
+    // Mostly there is nothing to mask, and one copy is enough for as long as a request may be held.
+    let same = recorded == operation;
+    let operation = Arc::new(operation);
+    known.operation = Some(if same { operation.clone() } else { Arc::new(recorded) });
     Ok(Decoded { identity, operation, wire })
 }
 
-fn decide<W: Wire, S>(
+async fn decide<W: Wire, S>(
     rooms: &Rooms,
     exchange: &Exchange,
     decoded: Decoded<W>,
     known: &mut Known<S>,
 ) -> Result<Decided<W>, Refusal> {
-    let decision = decision_of(rooms, exchange, &decoded);
+    let decision = decision_of(rooms, exchange, &decoded, Freshness::Recent).await?;
     known.decision = Some(decision.clone());
     if decision.verdict == Verdict::Deny {
         return Err(Refusal::new(Reason::AccessDenied, decision.reason));
@@ -327,10 +392,26 @@ fn decide<W: Wire, S>(
     Ok(Decided::Permitted(Permitted { decoded, decision, digest, fingerprint, lifted: None }))
 }
 
-/// What policy says at this moment.
-fn decision_of<W>(rooms: &Rooms, exchange: &Exchange, decoded: &Decoded<W>) -> Decision {
-    let facts = facts(exchange, &decoded.identity);
-    rooms.policies.current().decide_operation(&decoded.identity.caller, &decoded.operation, facts)
+/// What policy says at this moment. What it reads beside the request itself is found out first.
+async fn decision_of<W>(
+    rooms: &Rooms,
+    exchange: &Exchange,
+    decoded: &Decoded<W>,
+    freshness: Freshness,
+) -> Result<Decision, Refusal> {
+    let Decoded { identity, operation, .. } = decoded;
+    let policies = rooms.policies.current();
+    let facts = facts(exchange, identity);
+    let reads = policies.reads(&identity.caller, operation, facts);
+    if reads == Reads::default() {
+        return Ok(policies.decide_operation(&identity.caller, operation, facts));
+    }
+    let of = if reads.risk && !rooms.risky_tags.is_empty() { operation.arns() } else { reads.tags_of };
+    // Boxed, for it is large and rare.
+    let tags = Box::pin(rooms.tags.read(rooms, exchange, identity, operation, &of, freshness)).await?;
+    let risk = if reads.risk { Some(rooms.risk(&identity.caller, operation, &tags).await?.score) } else { None };
+    let facts = Facts { tags: Some(&tags), risk, ..facts };
+    Ok(policies.decide_operation(&identity.caller, operation, facts))
 }
 
 async fn record_intent<D: Door>(
@@ -346,7 +427,7 @@ async fn record_intent<D: Door>(
         caller: Some(identity.caller.clone()),
         door: D::KIND,
         connection: identity.connection.clone(),
-        operation: known.operation.clone().unwrap_or_else(|| permitted.decoded.operation.clone()),
+        operation: Operation::clone(known.operation.as_ref().unwrap_or(&permitted.decoded.operation)),
         digest: durward_aws::sigv4::hex(&permitted.digest),
         decision: permitted.decision.clone(),
         source_address: exchange.source.ip(),
@@ -364,6 +445,7 @@ async fn record_intent<D: Door>(
             .detail(error)
     })?;
     known.intended = true;
+    rooms.novelty.note(&permitted.decoded.identity.caller, &permitted.decoded.operation);
     Ok(Intended(permitted))
 }
 
@@ -534,7 +616,7 @@ async fn stop<D: Door>(
             caller: identity.as_ref().map(|identity| identity.caller.clone()),
             door: D::KIND,
             connection: identity.map(|identity| identity.connection),
-            operation: known.operation,
+            operation: known.operation.map(Arc::unwrap_or_clone),
             decision: known.decision,
             reason: refusal.reason,
             message: refusal.to_string(),
@@ -551,7 +633,13 @@ async fn stop<D: Door>(
 }
 
 pub(crate) fn facts<'a>(exchange: &Exchange, identity: &'a Identity) -> Facts<'a> {
-    Facts { connection: Some(&identity.connection), source_ip: exchange.source.ip(), now: exchange.at }
+    Facts {
+        connection: Some(&identity.connection),
+        source_ip: exchange.source.ip(),
+        now: exchange.at,
+        tags: None,
+        risk: None,
+    }
 }
 
 fn digest_of(operation: &Operation) -> [u8; 32] {

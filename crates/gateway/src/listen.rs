@@ -6,6 +6,7 @@ use crate::body::{Body, full};
 use crate::framing::Violation;
 use crate::interim::Interim;
 use crate::rooms::Rooms;
+use crate::socket::Socket;
 use crate::strict_io::{StrictIo, Verdict};
 use durward_core::limits;
 use http::{Request, Response, StatusCode, header};
@@ -32,7 +33,7 @@ pub trait Serve: Send + Sync + 'static {
 
 /// A door with the rooms behind it.
 pub struct Open<D> {
-    pub door: D,
+    pub door: Arc<D>,
     pub rooms: Arc<Rooms>,
 }
 
@@ -62,10 +63,12 @@ pub async fn serve<D: Serve>(
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "cannot set TCP_NODELAY");
             }
+            let stream = Socket::new(stream);
+            let interim = Interim::new(stream.presence());
             match tls {
-                None => serve_connection(stream, source, door).await,
+                None => serve_connection(stream, source, door, interim).await,
                 Some(tls) => match tokio::time::timeout(limits::HEAD_TIME, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => serve_connection(stream, source, door).await,
+                    Ok(Ok(stream)) => serve_connection(stream, source, door, interim).await,
                     Ok(Err(error)) => tracing::debug!(%source, %error, "TLS handshake failed"),
                     Err(_elapsed) => tracing::debug!(%source, "TLS handshake timed out"),
                 },
@@ -74,13 +77,12 @@ pub async fn serve<D: Serve>(
     }
 }
 
-async fn serve_connection<S, D>(stream: S, source: SocketAddr, door: Arc<D>)
+async fn serve_connection<S, D>(stream: S, source: SocketAddr, door: Arc<D>, interim: Interim)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     D: Serve,
 {
     let verdict = Verdict::default();
-    let interim = Interim::default();
     let stream = StrictIo::new(stream, verdict.clone(), interim.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         let door = door.clone();
@@ -101,8 +103,11 @@ where
         .max_headers(limits::HEADERS)
         .serve_connection(TokioIo::new(stream), service)
         .await;
-    if let Err(error) = served {
-        tracing::debug!(%source, %error, "connection ended");
+    match served {
+        // What the parser refuses, it answers itself: `strict_io` should have refused it before, and said why.
+        Err(error) if error.is_parse() => tracing::warn!(%source, %error, "the HTTP parser refused a request"),
+        Err(error) => tracing::debug!(%source, %error, "connection ended"),
+        Ok(()) => {}
     }
 }
 

@@ -1,11 +1,15 @@
 //! Everything the line needs, wired once at start.
 
+use crate::line::Stored;
 use crate::transport::Transport;
-use durward_approval::Approvals;
+use crate::tags::TagReader;
+use durward_approval::{Approvals, Novelty};
 use durward_catalog::Catalog;
-use durward_core::{Reason, Refusal};
+use durward_core::{
+    Caller, Operation, Reason, Refusal, ResourceTags, Risk, RiskyTag, Surroundings, assess,
+};
 use durward_credential::{ConnectionConfig, Lender};
-use durward_identity::{SealKeys, Verifier};
+use durward_identity::{Revocations, SealKeys, Verifier};
 use durward_journal::Journal;
 use durward_masking::Masker;
 use durward_policy::Policies;
@@ -20,16 +24,36 @@ pub struct Rooms {
     pub lender: Lender,
     pub seal: SealKeys,
     pub verifier: Verifier,
+    pub revocations: Revocations,
     pub transport: Arc<Transport>,
     pub connections: Vec<ConnectionConfig>,
+    pub tags: TagReader,
+    pub novelty: Novelty,
+    /// Tags that make what is done to a resource riskier.
+    pub risky_tags: Vec<RiskyTag>,
     pub approvals: Arc<Approvals>,
     /// How long a caller is held open while people are asked; also the time they have where policy names none.
     pub hold: Duration,
     /// Places for requests that wait for people.
     pub held: tokio::sync::Semaphore,
+    /// Answers to approved operations, for other attempts of the same call.
+    pub stored: Stored,
 }
 
 impl Rooms {
+    /// How risky an operation is for this caller.
+    pub async fn risk(
+        &self,
+        caller: &Caller,
+        operation: &Operation,
+        tags: &ResourceTags,
+    ) -> Result<Risk, Refusal> {
+        let novel = self.novelty.is_new(caller, operation).await.map_err(|error| {
+            Refusal::new(Reason::Internal, "the risk cannot be computed, so this was not sent").detail(error)
+        })?;
+        Ok(assess(operation, Surroundings { novel, tags: Some(tags), risky_tags: &self.risky_tags }))
+    }
+
     pub fn connection(&self, name: &str) -> Result<&ConnectionConfig, Refusal> {
         self.connections.iter().find(|connection| connection.name == name).ok_or_else(|| {
             Refusal::new(

@@ -1,18 +1,22 @@
 //! A client connection read through [`crate::framing`]: the HTTP parser behind it gets whole heads and well-framed bodies only.
 //!
 //! A head that is refused is replaced by [`REFUSED`], one plain request, so that the refusal is answered in its turn
-//! after the answers before it; then nothing more is read. A body that is refused breaks off with an error.
+//! after the answers before it; then nothing more is read. A body that is refused breaks off with an error. A connection that
+//! is closed on a client who is still sending is closed in two steps, so that the client gets its answer.
 
 use crate::framing::{BodyState, HeadEnd, Violation, read_head};
 use crate::interim::{CONTINUE, Interim};
 use bytes::{Buf, BytesMut};
 use durward_core::limits;
+use std::future::Future as _;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 const REFUSED: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
@@ -52,12 +56,52 @@ pub struct StrictIo<S> {
     interim: Interim,
     /// What is left to write of an interim response.
     left: &'static [u8],
+    closing: Closing,
+}
+
+/// The system answers bytes that nobody read with a reset, which may overtake our answer: so the writing end is closed first,
+/// and what still comes is read and dropped, so much and so long.
+enum Closing {
+    Open,
+    Lingering { until: Pin<Box<Sleep>>, left: usize },
+    Done,
 }
 
 impl<S> StrictIo<S> {
     pub fn new(stream: S, verdict: Verdict, interim: Interim) -> Self {
         let state = State::Head(HeadEnd::default());
-        Self { stream, state, checked: 0, arrived: BytesMut::new(), heads: 0, verdict, interim, left: &[] }
+        Self {
+            stream,
+            state,
+            checked: 0,
+            arrived: BytesMut::new(),
+            heads: 0,
+            verdict,
+            interim,
+            left: &[],
+            closing: Closing::Open,
+        }
+    }
+
+    /// Hands on at once, without a copy, what `new` begins with if that is a whole head that is in order, and what is there of its
+    /// body; gives its length. Nothing may have arrived before.
+    fn whole_head(&mut self, new: &[u8]) -> usize {
+        let Ok(Some(length)) = HeadEnd::default().find(new) else { return 0 };
+        let (head, rest) = new.split_at(length);
+        if length > limits::HEAD {
+            return 0;
+        }
+        let Ok(body) = read_head(head) else { return 0 };
+        self.heads += 1;
+        let mut state = BodyState::of(body);
+        let before = state.clone();
+        // A body that is not in order is found again where that can be said.
+        let taken = state.take(rest).unwrap_or_else(|_violation| {
+            state = before;
+            0
+        });
+        self.state = State::Body(state);
+        length + taken
     }
 
     fn refuse(&mut self, why: Violation) {
@@ -98,6 +142,10 @@ impl<S> StrictIo<S> {
         into.put_slice(self.arrived.get(..count).unwrap_or_default());
         self.arrived.advance(count);
         self.checked -= count;
+        if self.arrived.is_empty() {
+            // A request may be held for an hour.
+            self.arrived = BytesMut::new();
+        }
         if self.checked == 0 && matches!(self.state, State::Body(BodyState::Done)) {
             self.state = State::Head(HeadEnd::default());
         }
@@ -148,8 +196,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictIo<S> {
                     if new.is_empty() {
                         return Poll::Ready(Ok(()));
                     }
-                    this.arrived.extend_from_slice(new);
-                    into.set_filled(before);
+                    let taken = if this.arrived.is_empty() { this.whole_head(new) } else { 0 };
+                    this.arrived.extend_from_slice(new.get(taken..).unwrap_or_default());
+                    into.set_filled(before + taken);
+                    if taken > 0 {
+                        return Poll::Ready(Ok(()));
+                    }
                 }
             }
         }
@@ -168,6 +220,39 @@ impl<S: AsyncWrite + Unpin> StrictIo<S> {
         Poll::Ready(Ok(()))
     }
 
+    fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        S: AsyncRead,
+    {
+        loop {
+            match &mut self.closing {
+                Closing::Open => {
+                    ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+                    let until = Box::pin(tokio::time::sleep(limits::LINGER_TIME));
+                    self.closing = Closing::Lingering { until, left: limits::LINGER };
+                }
+                Closing::Lingering { until, left } => {
+                    let mut dropped = [MaybeUninit::uninit(); 8 << 10];
+                    let mut dropped = ReadBuf::uninit(&mut dropped);
+                    let read = Pin::new(&mut self.stream).poll_read(context, &mut dropped);
+                    let count = dropped.filled().len();
+                    let over = match read {
+                        Poll::Ready(read) => read.is_err() || count == 0 || *left < count,
+                        Poll::Pending => {
+                            ready!(until.as_mut().poll(context));
+                            true
+                        }
+                    };
+                    *left = left.saturating_sub(count);
+                    if over {
+                        self.closing = Closing::Done;
+                    }
+                }
+                Closing::Done => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
     /// An answer begins: no interim response may come after, and one that has begun comes first.
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.interim.take();
@@ -175,7 +260,7 @@ impl<S: AsyncWrite + Unpin> StrictIo<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for StrictIo<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictIo<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_answer(context))?;
@@ -207,6 +292,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StrictIo<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        self.get_mut().poll_close(context)
     }
 }

@@ -20,12 +20,13 @@ use durward_core::Refusal;
 use http::{Request, Response, Uri};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use http2::{Outgoing, Place, Sent, Shared};
+use http2::{Failed, Outgoing, Place, Sent, Shared};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use pool::{Lease, Leased, Pool};
 use rustls::pki_types::CertificateDer;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 /// AWS closes idle connections after about 20 s; ours go first, so that a request rarely meets a closing one.
 const IDLE_TIME: Duration = Duration::from_secs(15);
@@ -66,7 +67,7 @@ impl Origin {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum TransportError {
     #[error("the name `{0}` does not resolve")]
     Resolve(String),
@@ -179,15 +180,26 @@ impl Transport {
             return Ok(Opened::Http2(place));
         }
         let Some(dialling) = self.shared.dialling(origin) else { return self.dial(origin).await };
-        let only_one = dialling.lock().await;
+        let came = Instant::now();
+        // Whoever is in front may be gone by now, and the next, and each of them may have dialled for as long as a dial may take.
+        let Ok(mut last) = timeout(self.dialler.patience, dialling.lock()).await else {
+            return self.dial(origin).await;
+        };
         // Whoever dialled before us may have made room for us too, or found that there is nothing to share.
         if let Some(place) = self.shared.place(origin) {
             return Ok(Opened::Http2(place));
         }
         if self.shared.dialling(origin).is_none() {
-            drop(only_one);
+            drop(last);
+            return self.dial(origin).await;
         }
-        self.dial(origin).await
+        // What failed while we waited for it would have failed for us.
+        if let Some(failed) = last.as_ref().filter(|failed| failed.at >= came) {
+            return Err(failed.error.clone());
+        }
+        let dialled = self.dial(origin).await;
+        *last = dialled.as_ref().err().map(|error| Failed { at: Instant::now(), error: error.clone() });
+        dialled
     }
 
     async fn dial(&self, origin: &Origin) -> Result<Opened, TransportError> {

@@ -19,8 +19,8 @@ use time::OffsetDateTime;
 pub use keys::Algorithm;
 use source::KeySource;
 
-/// How far the clock of a provider may be from ours.
-const LEEWAY: Duration = Duration::from_mins(1);
+/// How far the clock of a provider may be from ours: so long after its `exp` a token still is accepted.
+pub const LEEWAY: Duration = Duration::from_mins(1);
 
 /// One `[[identity.oidc]]` of the configuration.
 #[derive(Debug, Clone)]
@@ -35,8 +35,8 @@ pub struct ProviderConfig {
     pub kind: CallerKind,
     /// Signature algorithms that are accepted.
     pub algorithms: Vec<Algorithm>,
-    /// Clients (`azp`, or `client_id` of RFC 9068) whose tokens are accepted. Empty: every client, but a token for
-    /// several audiences that names an `azp` must name one of `audience`.
+    /// Clients (`azp`, or `client_id` of RFC 9068) whose tokens are accepted. Empty: every client, but a token that is
+    /// for its own client (`azp` is one of its audiences: an ID token) must be for one of `audience` so.
     pub authorized_parties: Vec<String>,
 }
 
@@ -77,6 +77,8 @@ pub struct Verified {
     pub caller: Caller,
     /// `exp` of the token. The clock leeway is not in it: it can be up to a minute past.
     pub expires: OffsetDateTime,
+    /// `iat` of the token, if it has one.
+    pub issued: Option<OffsetDateTime>,
     /// `jti`, or `sha256:` and the hash of the token. For records, not for access.
     pub token_id: String,
 }

@@ -90,6 +90,10 @@ pub enum Record {
     /// What happened to an ask: a vote, a time-out, a use.
     AskChanged {
         ask: String,
+        /// The index of this event in the history of the ask. After a crash an event may be recorded again: with the same ask
+        /// and the same index.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        event: Option<u32>,
         /// `approved`, `denied`, `timed_out` and so on.
         what: String,
         /// The person, as provider and subject.
@@ -97,6 +101,19 @@ pub enum Record {
         by: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
+        #[serde(with = "stamp")]
+        at: OffsetDateTime,
+    },
+    /// A session, or every session of a caller that began until then, is good no more. One of the two is there.
+    SessionRevoked {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
+        /// The caller, as provider and subject.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caller: Option<String>,
+        /// The person, as provider and subject.
+        by: String,
+        reason: String,
         #[serde(with = "stamp")]
         at: OffsetDateTime,
     },
@@ -129,6 +146,28 @@ pub enum Record {
         /// Why the exchange broke off, if it did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<String>,
+    },
+    /// An exchange that never went upstream: it got the answer of another attempt, which an approval had let pass once.
+    Joined {
+        exchange: ExchangeId,
+        ask: String,
+        /// The exchange that used the approval; its outcome is the answer's.
+        executed_by: ExchangeId,
+        session: SessionId,
+        caller: Caller,
+        door: Door,
+        connection: String,
+        /// Masked by whoever records it.
+        operation: Operation,
+        /// Lower-case hex of the digest that both exchanges share.
+        digest: String,
+        decision: Decision,
+        source_address: IpAddr,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user_agent: Option<String>,
+        status: u16,
+        response_bytes: u64,
+        duration_us: u64,
     },
     /// An exchange that never went upstream.
     Refused {

@@ -36,6 +36,8 @@ fn decision(verdict: Verdict) -> Decision {
         policies: vec!["reads".to_owned()],
         reason: String::new(),
         policy_set: "0123456789abcdef".to_owned(),
+        tags: durward_core::ResourceTags::new(),
+        risk: None,
     }
 }
 
@@ -154,10 +156,18 @@ pub(crate) fn one_of_each() -> Vec<Record> {
         },
         Record::AskChanged {
             ask: "a1".to_owned(),
+            event: Some(2),
             what: "denied".to_owned(),
             by: Some("corp/ann".to_owned()),
             note: Some("not today".to_owned()),
             at: datetime!(2026-11-21 06:30:00 UTC),
+        },
+        Record::SessionRevoked {
+            session: Some(SessionId::new()),
+            caller: None,
+            by: "corp/ann".to_owned(),
+            reason: "lost laptop".to_owned(),
+            at: datetime!(2026-11-21 06:30:00.5 UTC),
         },
         Record::Lent {
             exchange: ExchangeId::new(),
@@ -167,6 +177,23 @@ pub(crate) fn one_of_each() -> Vec<Record> {
             expires,
         },
         outcome(7),
+        Record::Joined {
+            exchange: ExchangeId::new(),
+            ask: "a1".to_owned(),
+            executed_by: ExchangeId::new(),
+            session: SessionId::new(),
+            caller: caller(),
+            door: Door::Aws,
+            connection: "prod".to_owned(),
+            operation: operation(),
+            digest: "ab".repeat(32),
+            decision: decision(Verdict::Ask),
+            source_address: HERE,
+            user_agent: Some("aws-cli/2".to_owned()),
+            status: 204,
+            response_bytes: 0,
+            duration_us: 4242,
+        },
         refused("denied by policy `reads`"),
     ]
 }

@@ -96,6 +96,8 @@ fn facts() -> Facts<'static> {
         connection: Some("bench"),
         source_ip: IpAddr::from([10, 0, 0, 1]),
         now: OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(1_800_000_000),
+        tags: None,
+        risk: None,
     }
 }
 

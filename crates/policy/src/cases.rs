@@ -11,10 +11,14 @@ use crate::{
     set::{Ask, Facts, PolicySet, Question},
     vocabulary::Vocabulary,
 };
-use durward_core::{AccessLevel, Caller, CallerKind, Demand, Door, Operation, Resource, Traits, Verdict};
+use durward_core::{
+    AccessLevel, Caller, CallerKind, Demand, Door, Operation, Resource, ResourceTags, Surroundings, Traits,
+    Verdict, assess,
+};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     fs,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
@@ -65,6 +69,10 @@ pub struct Asked {
     pub source_ip: Option<IpAddr>,
     /// RFC 3339.
     pub now: Option<String>,
+    /// The tags of the resource.
+    pub tags: BTreeMap<String, String>,
+    /// From 0 to 100; by default what it is for a caller who did it before.
+    pub risk: Option<u8>,
 }
 
 const CONNECTION: &str = "demo";
@@ -95,12 +103,18 @@ impl Asked {
             connection: Some(self.connection.as_deref().unwrap_or(CONNECTION)),
             source_ip: self.source_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             now,
+            tags: None,
+            risk: self.risk,
         };
         let ask = match self.action.as_str() {
             "connect" => Ask::Connect { connection: &self.resource },
             "reveal" => Ask::Reveal { data_class: &self.resource },
             _ => {
                 let operation = self.operation(vocabulary)?;
+                let tags = ResourceTags::from([(self.resource.clone(), self.tags.clone())]);
+                let around = Surroundings { novel: false, tags: Some(&tags), risky_tags: &[] };
+                let risk = self.risk.unwrap_or_else(|| assess(&operation, around).score);
+                let facts = Facts { tags: Some(&tags), risk: Some(risk), ..facts };
                 return Ok(set.explain_operation(&caller, &operation, facts));
             }
         };
@@ -203,6 +217,9 @@ struct Case {
     region: Option<String>,
     source_ip: Option<IpAddr>,
     now: Option<String>,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+    risk: Option<u8>,
     expect: Verdict,
     /// The determining policies, in any order.
     policies: Option<Vec<String>>,
@@ -276,6 +293,8 @@ fn run(file: &Path, case: Case, set: &PolicySet, vocabulary: &dyn Vocabulary) ->
         region: case.region,
         source_ip: case.source_ip,
         now: case.now,
+        tags: case.tags,
+        risk: case.risk,
     };
     let failure = match asked.answer(set, vocabulary) {
         Err(error) => Some(error),

@@ -67,6 +67,8 @@ fn fact(
         (Door::Aws, "escalates") => Some(Value::from(operation.traits.escalates)),
         (Door::Aws, "indirect") => Some(Value::from(operation.traits.indirect)),
         (Door::Aws, "returns_credentials") => Some(Value::from(operation.traits.returns_credentials)),
+        (_, "risk") => facts.risk.map(|risk| Value::from(i64::from(risk))),
+        (Door::Aws, "request_tags") => Some(request_tags(&operation.parameters)),
         (Door::Aws, "params") | (Door::Mcp, "arguments") => members(),
         (Door::Mcp, "server") => Some(Value::from(operation.service.as_str())),
         (Door::Mcp, "tool") => match &demand.resource {
@@ -75,6 +77,12 @@ fn fact(
         },
         _ => None,
     })
+}
+
+/// The tags that a request would set, each as `key=value`.
+fn request_tags(parameters: &Json) -> Value {
+    let tags = durward_core::request_tags(parameters);
+    Value::set(tags.into_iter().map(|(key, value)| Value::from(format!("{key}={value}"))), None)
 }
 
 /// An IPv4 address in an IPv6 socket is the IPv4 address a policy means.
@@ -135,6 +143,8 @@ mod tests {
             connection: Some("demo"),
             source_ip: IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0xa00, 1)),
             now: time::macros::datetime!(2026-11-21 06:00:00.5 +2),
+            tags: None,
+            risk: None,
         };
         let all = [Needs::everything()];
         let mut wanted = Wanted::none_of(&all);

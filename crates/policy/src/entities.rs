@@ -10,8 +10,11 @@ use crate::{
     set::{Ask, Facts},
 };
 use cedar_policy_core::ast::{Entity, EntityUID, PartialValue, Value};
-use durward_core::{Caller, Door, Resource};
-use std::{borrow::Cow, collections::HashSet};
+use durward_core::{Arn, Caller, Door, Resource};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+};
 
 /// An attribute's name and value.
 type Attribute = (&'static str, Value);
@@ -64,15 +67,19 @@ impl<'a> Player<'a> {
         literals: &Literals,
         uid: &EntityUID,
         attributes: Vec<Attribute>,
+        tags: Option<&BTreeMap<String, String>>,
     ) -> Option<Entity> {
         let mut above = self.above.iter().filter_map(|number| literals.compared(*number)).peekable();
-        if attributes.is_empty() && above.peek().is_none() {
+        if attributes.is_empty() && tags.is_none_or(BTreeMap::is_empty) && above.peek().is_none() {
             return None;
         }
         let ancestors: HashSet<EntityUID> = above.cloned().collect();
         let attributes =
             attributes.into_iter().map(|(name, value)| (name.into(), PartialValue::Value(value)));
-        Some(Entity::new_with_attr_partial_value(uid.clone(), attributes, HashSet::new(), ancestors, []))
+        let tags = tags.into_iter().flatten().map(|(key, value)| {
+            (key.as_str().into(), PartialValue::Value(Value::from(value.as_str())))
+        });
+        Some(Entity::new_with_attr_partial_value(uid.clone(), attributes, HashSet::new(), ancestors, tags))
     }
 }
 
@@ -101,13 +108,7 @@ pub(crate) struct ArnParts<'a> {
 }
 
 pub(crate) fn arn_parts(arn: &str) -> Option<ArnParts<'_>> {
-    let mut fields = arn.splitn(6, ':');
-    if fields.next() != Some("arn") {
-        return None;
-    }
-    let (_partition, service) = (fields.next()?, fields.next()?);
-    let (region, account) = (fields.next()?, fields.next()?);
-    let resource = fields.next()?;
+    let Arn { service, region, account, resource, .. } = Arn::parse(arn)?;
     let head = arn.len() - resource.len();
     let account = if is_account(account) { account } else { "" };
     let parts = ArnParts { service, account, ..ArnParts::default() };

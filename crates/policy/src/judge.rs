@@ -15,8 +15,8 @@ use cedar_policy_core::{
     evaluator::Evaluator,
     extensions::Extensions,
 };
-use durward_core::{AccessLevel, Caller};
-use std::{cell::OnceCell, sync::Arc};
+use durward_core::{AccessLevel, Caller, Demand, Resource};
+use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
 
 /// How the policies that can apply came out.
 #[derive(Debug)]
@@ -111,6 +111,31 @@ impl<'a> Session<'a> {
         Ok(Judgement { outcomes, failed: false })
     }
 
+    /// What the policies that can apply to a question read together.
+    pub(crate) fn wanted(&self, ask: &Ask<'_>) -> Wanted<'a> {
+        let set = self.set;
+        let mut wanted = Wanted::none_of(&set.needs);
+        // What is no question fails where it is judged.
+        if let Ok(cast) = Cast::new(&set.literals, ask, &self.facts) {
+            let keys = (cast.action.keys(), self.principal.keys(), cast.resource.keys());
+            for number in set.index.candidates(&keys.0, &keys.1, &keys.2) {
+                if let Some(Compiled { condition: Some(_), needs, .. }) = set.compiled(number) {
+                    wanted.add(*needs);
+                }
+            }
+        }
+        wanted
+    }
+
+    /// The tags of the resource in question. An error: nobody looked, so it is not known that it has none.
+    fn tags_of(&self, ask: &Ask<'_>) -> Result<Option<&'a BTreeMap<String, String>>, String> {
+        let Ask::Demand { demand: Demand { resource: Resource::Arn(arn), .. }, .. } = ask else {
+            return Ok(None);
+        };
+        let tags = self.facts.tags.and_then(|tags| tags.get(arn));
+        tags.map(Some).ok_or_else(|| format!("the tags of {arn} are not known"))
+    }
+
     /// What Cedar must know for these policies.
     fn scene(
         &mut self,
@@ -123,14 +148,15 @@ impl<'a> Session<'a> {
         let its_principal = known.get_or_init(|| {
             let attributes =
                 if wanted.principal { entities::caller_attributes(self.caller) } else { Vec::new() };
-            self.principal.entity(&set.literals, &self.uid, attributes)
+            self.principal.entity(&set.literals, &self.uid, attributes, None)
         });
         let (action, resource) = (cast.action.uid(&set.types), cast.resource.uid(&set.types));
         let attributes = if wanted.resource { cast.attributes(ask) } else { Vec::new() };
+        let tags = if wanted.tags { self.tags_of(ask)? } else { None };
         let all = [
             its_principal.clone(),
-            cast.action.entity(&set.literals, &action, Vec::new()),
-            cast.resource.entity(&set.literals, &resource, attributes),
+            cast.action.entity(&set.literals, &action, Vec::new(), None),
+            cast.resource.entity(&set.literals, &resource, attributes, tags),
         ];
         let entities = Entities::from_entities(
             all.into_iter().flatten(),

@@ -27,7 +27,7 @@ pub use cases::{Asked, AskedCaller, CaseOutcome, CasesError, run_cases};
 pub use explain::{Considered, Explanation, Outcome};
 pub use handle::Policies;
 pub use problem::{Excerpt, LoadError, Problem};
-pub use set::{Ask, Facts, PolicySet, Question};
+pub use set::{Ask, Facts, PolicySet, Question, Reads};
 pub use vocabulary::{ParamType, Vocabulary};
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use crate::{
     vocabulary::Vocabulary,
 };
 use cedar_policy::{
-    ActionConstraint, Effect, Policy, PolicyId, PolicySet as CedarSet, Schema, ValidationError,
-    ValidationMode, ValidationWarning, Validator,
+    ActionConstraint, Effect, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet as CedarSet,
+    ResourceConstraint, Schema, ValidationError, ValidationMode, ValidationWarning, Validator,
 };
 use durward_core::AccessLevel;
 use miette::Diagnostic;
@@ -213,6 +213,14 @@ fn check(parsed: &Parsed<'_>, vocabulary: &dyn Vocabulary) -> Result<Read, Vec<P
             None
         },
     );
+    if approval.is_some() && is_about_the_gateway_alone(&parsed.policy) {
+        problems.push(
+            parsed
+                .problem("@approval")
+                .says("people can lift what is forbidden of an operation; `connect` and `reveal` are none")
+                .help("remove @approval, and say who may with `unless`; or forbid the operations themselves: action in Aws::Action::\"Write\""),
+        );
+    }
     let mut named = BTreeSet::new();
     for literal in parsed.policy.entity_literals() {
         let (kind, id) = (literal.type_name().to_string(), literal.id().unescaped().to_owned());
@@ -233,12 +241,6 @@ fn check(parsed: &Parsed<'_>, vocabulary: &dyn Vocabulary) -> Result<Read, Vec<P
             return Err(problems);
         }
     };
-    if reading.tags {
-        let needle = if parsed.text.contains("hasTag") { "hasTag" } else { "getTag" };
-        problems.push(parsed.problem(needle).says("resource tags are not available to policies yet").help(
-            "decide by ARN, account or parameters; to guard named resources, list them: resource in Aws::Resource::\"<arn>\"",
-        ));
-    }
     if reading.foreign {
         problems.push(
             parsed
@@ -256,6 +258,25 @@ fn check(parsed: &Parsed<'_>, vocabulary: &dyn Vocabulary) -> Result<Read, Vec<P
         );
     }
     if problems.is_empty() { Ok((reading, approval)) } else { Err(problems) }
+}
+
+/// Whether a policy is about nothing but `Action::"connect"` or `Action::"reveal"`, about which nobody is asked.
+fn is_about_the_gateway_alone(policy: &Policy) -> bool {
+    let is_own = |action: &EntityUid| action.type_name().to_string() == "Action";
+    let by_action = match policy.action_constraint() {
+        ActionConstraint::Any => false,
+        ActionConstraint::Eq(action) => is_own(&action),
+        ActionConstraint::In(actions) => !actions.is_empty() && actions.iter().all(is_own),
+    };
+    let is_own = |kind: &EntityTypeName| matches!(kind.to_string().as_str(), "Connection" | "DataClass");
+    let by_resource = match policy.resource_constraint() {
+        ResourceConstraint::Eq(resource) => is_own(resource.type_name()),
+        ResourceConstraint::Is(kind) | ResourceConstraint::IsIn(kind, _) => is_own(&kind),
+        // Operations are in a connection.
+        ResourceConstraint::In(resource) => resource.type_name().to_string() == "DataClass",
+        ResourceConstraint::Any => false,
+    };
+    by_action || by_resource
 }
 
 /// What is wrong with naming this entity, and what to write: (message, help).

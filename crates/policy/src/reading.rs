@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The attributes of `context`, each with its bit in [`Needs::facts`].
-pub(crate) const CONTEXT: [&str; 15] = [
+pub(crate) const CONTEXT: [&str; 17] = [
     "source_ip",
     "now",
     "operation",
@@ -23,6 +23,8 @@ pub(crate) const CONTEXT: [&str; 15] = [
     "server",
     "tool",
     "arguments",
+    "risk",
+    "request_tags",
 ];
 
 /// Which request members (`context.params`, `context.arguments`) are read.
@@ -40,15 +42,17 @@ pub(crate) struct Needs {
     pub members: Members,
     pub principal: bool,
     pub resource: bool,
+    /// The tags of the resource.
+    pub tags: bool,
 }
 
 impl Needs {
     pub(crate) fn nothing() -> Self {
-        Self { facts: 0, members: Members::Named(BTreeSet::new()), principal: false, resource: false }
+        Self { facts: 0, members: Members::Named(BTreeSet::new()), principal: false, resource: false, tags: false }
     }
 
     pub(crate) fn everything() -> Self {
-        Self { facts: u32::MAX, members: Members::All, principal: true, resource: true }
+        Self { facts: u32::MAX, members: Members::All, principal: true, resource: true, tags: true }
     }
 
     pub(crate) fn fact(&self, name: &str) -> bool {
@@ -71,11 +75,12 @@ pub(crate) struct Wanted<'a> {
     pub facts: u32,
     pub principal: bool,
     pub resource: bool,
+    pub tags: bool,
 }
 
 impl<'a> Wanted<'a> {
     pub(crate) fn none_of(all: &'a [Needs]) -> Self {
-        Self { all, which: Vec::new(), facts: 0, principal: false, resource: false }
+        Self { all, which: Vec::new(), facts: 0, principal: false, resource: false, tags: false }
     }
 
     pub(crate) fn add(&mut self, number: u32) {
@@ -86,6 +91,7 @@ impl<'a> Wanted<'a> {
             self.facts |= needs.facts;
             self.principal |= needs.principal;
             self.resource |= needs.resource;
+            self.tags |= needs.tags;
         }
     }
 
@@ -171,7 +177,6 @@ pub(crate) struct Reading {
     pub needs: Needs,
     /// The conditions speak of `action`.
     pub action: bool,
-    pub tags: bool,
     /// The conditions read attributes or ancestors of something else than the request's own variables. Such policies are not
     /// loaded: of other entities only the id is known.
     pub foreign: bool,
@@ -188,7 +193,6 @@ pub(crate) fn read(policy: &Value) -> Reading {
     let mut reading = Reading {
         needs: Needs::nothing(),
         action: false,
-        tags: false,
         foreign: false,
         params: false,
         arguments: false,
@@ -249,7 +253,11 @@ impl Reading {
                 self.inside(expression, None);
             }
             "hasTag" | "getTag" => {
-                self.tags = true;
+                self.needs.tags = true;
+                let own = inside.get("left").and_then(node).is_some_and(|(operator, inside)| {
+                    operator == "Var" && inside.as_str() == Some("resource")
+                });
+                self.foreign |= !own;
                 self.inside(expression, Some(&Kind::String));
             }
             "&&" | "||" | "!" => self.inside(expression, Some(&Kind::Bool)),
@@ -327,7 +335,8 @@ impl Reading {
                     }
                 }
             }
-            _ => self.needs = Needs::everything(),
+            // Tags are read by operators of their own.
+            _ => self.needs = Needs { tags: self.needs.tags, ..Needs::everything() },
         }
     }
 
@@ -473,7 +482,7 @@ mod tests {
 
     #[test]
     fn sees_tags_and_action() {
-        assert!(reading("when { resource.hasTag(\"a\") }").tags);
+        assert!(reading("when { resource.hasTag(\"a\") }").needs.tags);
         assert!(reading("when { action in Aws::Action::\"Read\" }").action);
     }
 }

@@ -94,6 +94,7 @@ pub(crate) fn generate(scope: &Scope, vocabulary: &dyn Vocabulary) -> Value {
                         "arn": string, "service": string, "type": string, "name": string,
                         "bucket": { "type": "String", "required": false },
                     } },
+                    "tags": string,
                 },
             },
             "actions": aws_actions(scope, vocabulary, &moment()),
@@ -125,6 +126,8 @@ fn aws_actions(
         for name in ["irreversible", "escalates", "indirect", "returns_credentials"] {
             context.insert(name, json!({ "type": "Boolean" }));
         }
+        context.insert("risk", json!({ "type": "Long" }));
+        context.insert("request_tags", json!({ "type": "Set", "element": { "type": "String" } }));
         context.insert("params", record_schema(params));
         let groups: Vec<Value> = groups.iter().map(|id| json!({ "id": id })).collect();
         json!({
@@ -182,6 +185,7 @@ fn mcp_actions(scope: &Scope, moment: &BTreeMap<&str, Value>) -> Map<String, Val
     for method in &scope.mcp {
         let mut context = moment.clone();
         context.insert("server", json!({ "type": "String" }));
+        context.insert("risk", json!({ "type": "Long" }));
         let mut arguments = arguments.clone();
         if let Value::Object(fields) = &mut arguments {
             fields.insert("required".to_owned(), Value::Bool(true));

@@ -18,7 +18,7 @@ use crate::{
 };
 use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy};
 use cedar_policy_core::ast::Expr;
-use durward_core::{Caller, Decision, Demand, Operation, Verdict};
+use durward_core::{Caller, Decision, Demand, Operation, Resource, ResourceTags, Verdict};
 use std::{collections::HashMap, net::IpAddr, path::Path};
 use time::OffsetDateTime;
 
@@ -29,6 +29,19 @@ pub struct Facts<'a> {
     pub connection: Option<&'a str>,
     pub source_ip: IpAddr,
     pub now: OffsetDateTime,
+    /// The tags of the resources that [`PolicySet::reads`] names. An error where one that a policy reads is missing.
+    pub tags: Option<&'a ResourceTags>,
+    /// From 0 to 100. An error where a policy reads it and it is missing.
+    pub risk: Option<u8>,
+}
+
+/// What must be found out before an operation can be decided.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reads<'a> {
+    /// The ARNs of the resources whose tags a policy that can apply reads.
+    pub tags_of: Vec<&'a str>,
+    /// A policy that can apply reads `context.risk`.
+    pub risk: bool,
 }
 
 /// What is asked.
@@ -89,6 +102,8 @@ pub struct PolicySet {
     /// Every distinct one.
     pub(crate) needs: Vec<Needs>,
     numbers: HashMap<String, u32>,
+    /// Some policy reads tags, or the risk: only then is there anything to find out.
+    reads: bool,
 }
 
 impl std::fmt::Debug for PolicySet {
@@ -121,6 +136,7 @@ impl PolicySet {
             literals: Literals::default(),
             needs: Vec::new(),
             numbers: HashMap::new(),
+            reads: false,
         };
         let mut distinct: HashMap<Needs, u32> = HashMap::new();
         for (number, checked) in (0u32..).zip(checked) {
@@ -129,6 +145,7 @@ impl PolicySet {
             if let Some(condition) = &condition {
                 set.literals.read(&set.types, condition);
             }
+            set.reads |= checked.reading.needs.tags || checked.reading.needs.fact("risk");
             let needs = *distinct.entry(checked.reading.needs.clone()).or_insert_with_key(|new| {
                 set.needs.push(new.clone());
                 // Never more than policies, and those are numbered alike.
@@ -166,11 +183,36 @@ impl PolicySet {
         self.compiled(*self.numbers.get(policy)?)?.checked.approval.as_ref()
     }
 
+    /// What must be found out before this operation can be decided.
+    pub fn reads<'a>(&self, caller: &Caller, operation: &'a Operation, facts: Facts<'_>) -> Reads<'a> {
+        let mut reads = Reads::default();
+        if !self.reads {
+            return reads;
+        }
+        let session = Session::new(self, caller, facts);
+        for demand in &operation.demands {
+            let wanted = session.wanted(&Ask::Demand { operation, demand });
+            reads.risk |= wanted.fact("risk");
+            if wanted.tags
+                && let Resource::Arn(arn) = &demand.resource
+                && !reads.tags_of.contains(&arn.as_str())
+            {
+                reads.tags_of.push(arn);
+            }
+        }
+        reads
+    }
+
+    /// Whether any policy asks people.
+    pub fn asks(&self) -> bool {
+        self.policies.iter().any(|policy| policy.checked.approval.is_some())
+    }
+
     /// Decides one question.
     pub fn decide(&self, question: &Question<'_>) -> Decision {
         let mut session = Session::new(self, question.caller, question.facts);
         let judgement = session.judge(&question.ask, false);
-        self.decision(&question.ask, &judgement)
+        self.given(self.decision(&question.ask, &judgement), question.facts)
     }
 
     /// Decides an operation: every demand must be allowed. Deny wins over ask, ask over allow.
@@ -187,7 +229,16 @@ impl PolicySet {
                 break;
             }
         }
-        self.merge(decisions)
+        self.given(self.merge(decisions), facts)
+    }
+
+    /// Adds to a decision what it was made on beside the request itself.
+    fn given(&self, mut decision: Decision, facts: Facts<'_>) -> Decision {
+        if self.reads {
+            decision.tags = facts.tags.cloned().unwrap_or_default();
+            decision.risk = facts.risk;
+        }
+        decision
     }
 
     /// Whether some arguments exist with which this operation might not be denied: for listing tools. Policies that read the
@@ -248,6 +299,8 @@ impl PolicySet {
             policies: policies.iter().map(|policy| policy.checked.id.clone()).collect(),
             reason,
             policy_set: self.version.clone(),
+            tags: ResourceTags::new(),
+            risk: None,
         };
         if judgement.failed {
             return answer(Verdict::Deny, &[], format!("{} could not be put to policy", ask.title()));
@@ -308,6 +361,8 @@ impl PolicySet {
                 policies: Vec::new(),
                 reason: "the operation demands nothing that policy could permit".to_owned(),
                 policy_set: self.version.clone(),
+                tags: ResourceTags::new(),
+                risk: None,
             };
         };
         for decision in decisions {

@@ -27,6 +27,8 @@ pub struct AskRow {
     pub risk: String,
     pub votes: String,
     pub history: String,
+    /// How many events the history has.
+    pub events: i64,
     pub attempts: i64,
     pub uses: i64,
     /// The version of this row; the store sets it.
@@ -38,7 +40,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, state, created, deadline, ends, grant_until, is_window, caller, bound_to, connection, \
-             digest, actions, what, risk, votes, history, attempts, uses, change FROM ask ",
+             digest, actions, what, risk, votes, history, attempts, uses, change, events FROM ask ",
             $rest
         )
     };
@@ -65,6 +67,7 @@ fn read(row: &SqliteRow) -> Result<AskRow, StoreError> {
         attempts: row.try_get(16)?,
         uses: row.try_get(17)?,
         change: row.try_get(18)?,
+        events: row.try_get(19)?,
     })
 }
 
@@ -112,6 +115,26 @@ impl Transaction {
         .bind(connection)
         .bind(digest)
         .bind(now)
+        .fetch_all(self.connection())
+        .await?;
+        read_all(&rows)
+    }
+
+    /// Approved asks for exactly this, beside the one with this id.
+    pub async fn approved_beside(
+        &mut self,
+        bound_to: &str,
+        connection: &str,
+        digest: &[u8],
+        id: &str,
+    ) -> Result<Vec<AskRow>, StoreError> {
+        let rows = sqlx::query(select!(
+            "WHERE state = 'approved' AND bound_to = $1 AND connection = $2 AND digest = $3 AND id <> $4 ORDER BY id"
+        ))
+        .bind(bound_to)
+        .bind(connection)
+        .bind(digest)
+        .bind(id)
         .fetch_all(self.connection())
         .await?;
         read_all(&rows)
@@ -175,8 +198,8 @@ impl Transaction {
         let state =
             |index: usize| states.get(index).or(states.last()).copied().unwrap_or_default().to_owned();
         let rows = sqlx::query(select!(
-            "WHERE ($1 = 0 OR state IN ($2, $3, $4, $5, $6, $7)) AND ($8 IS NULL OR caller = $8)
-             ORDER BY id DESC LIMIT $9"
+            "WHERE ($1 = 0 OR state IN ($2, $3, $4, $5, $6, $7, $8)) AND ($9 IS NULL OR caller = $9)
+             ORDER BY id DESC LIMIT $10"
         ))
         .bind(states.len() as i64)
         .bind(state(0))
@@ -185,6 +208,7 @@ impl Transaction {
         .bind(state(3))
         .bind(state(4))
         .bind(state(5))
+        .bind(state(6))
         .bind(caller)
         .bind(limit)
         .fetch_all(self.connection())
@@ -228,8 +252,8 @@ impl Transaction {
         let change = self.next_change().await?;
         sqlx::query(
             "INSERT INTO ask (id, state, created, deadline, ends, grant_until, is_window, caller, bound_to,
-                connection, digest, actions, what, risk, votes, history, attempts, uses, change)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+                connection, digest, actions, what, risk, votes, history, attempts, uses, change, events)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
         )
         .bind(&ask.id)
         .bind(&ask.state)
@@ -250,6 +274,7 @@ impl Transaction {
         .bind(ask.attempts)
         .bind(ask.uses)
         .bind(change)
+        .bind(ask.events)
         .execute(self.connection())
         .await?;
         Ok(())
@@ -261,8 +286,8 @@ impl Transaction {
         let change = self.next_change().await?;
         let done = sqlx::query(
             "UPDATE ask SET state = $1, grant_until = $2, is_window = $3, votes = $4, history = $5, uses = $6,
-                change = $7
-             WHERE id = $8 AND state = $9 AND change = $10",
+                change = $7, events = $8
+             WHERE id = $9 AND state = $10 AND change = $11",
         )
         .bind(&ask.state)
         .bind(ask.grant_until)
@@ -271,12 +296,24 @@ impl Transaction {
         .bind(&ask.history)
         .bind(ask.uses)
         .bind(change)
+        .bind(ask.events)
         .bind(&ask.id)
         .bind(from)
         .bind(ask.change)
         .execute(self.connection())
         .await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    /// Ends an ask whose row cannot be understood, whatever else it says; the rest stays as it is, to be looked at.
+    pub async fn end_damaged(&mut self, id: &str) -> Result<(), StoreError> {
+        let change = self.next_change().await?;
+        sqlx::query("UPDATE ask SET state = 'damaged', change = $1 WHERE id = $2")
+            .bind(change)
+            .bind(id)
+            .execute(self.connection())
+            .await?;
+        Ok(())
     }
 
     /// Adds to the counters of an ask; that is no change of it.
@@ -290,12 +327,15 @@ impl Transaction {
         Ok(())
     }
 
-    /// Removes asks that are over and were made before.
+    /// Removes asks that are over, were made before, and have their history in the journal.
     pub async fn forget_asks(&mut self, before: i64) -> Result<u64, StoreError> {
-        let done = sqlx::query("DELETE FROM ask WHERE created < $1 AND state NOT IN ('pending', 'approved')")
-            .bind(before)
-            .execute(self.connection())
-            .await?;
+        let done = sqlx::query(
+            "DELETE FROM ask WHERE created < $1 AND state NOT IN ('pending', 'approved')
+             AND (journaled >= events OR state = 'damaged')",
+        )
+        .bind(before)
+        .execute(self.connection())
+        .await?;
         Ok(done.rows_affected())
     }
 
@@ -342,6 +382,7 @@ mod tests {
             risk: "{}".to_owned(),
             votes: "[]".to_owned(),
             history: "[]".to_owned(),
+            events: 0,
             attempts: 1,
             uses: 0,
             change: 0,
@@ -366,6 +407,44 @@ mod tests {
         let changed = store.read().await.unwrap().changed_since(1).await.unwrap();
         assert_eq!(changed.len(), 1);
         assert!(changed[0].1 > 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_in_the_journal_is_found_until_it_is_and_not_forgotten_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("s.db")).await.unwrap();
+        let mut write = store.write().await.unwrap();
+        let over = AskRow { state: "used".to_owned(), history: "[1, 2]".to_owned(), events: 2, ..row() };
+        write.insert_ask(&over).await.unwrap();
+        let found = write.unjournaled(0, 10).await.unwrap();
+        assert_eq!((found.len(), found[0].journaled, found[0].change), (1, 0, 1));
+        assert_eq!(write.unjournaled(1, 10).await.unwrap(), [], "after the last");
+        write.journaled("1", 1).await.unwrap();
+        assert_eq!(write.forget_asks(100).await.unwrap(), 0);
+        assert_eq!(write.unjournaled(0, 10).await.unwrap()[0].journaled, 1);
+        write.journaled("1", 2).await.unwrap();
+        write.journaled("1", 1).await.unwrap();
+        assert_eq!(write.unjournaled(0, 10).await.unwrap(), [], "the cursor never goes back");
+        assert_eq!(write.forget_asks(100).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_version_one_recorded_is_not_recorded_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s.db");
+        let store = Store::open(&path).await.unwrap();
+        let mut write = store.write().await.unwrap();
+        sqlx::raw_sql(
+            "DROP INDEX ask_journaled; ALTER TABLE ask DROP COLUMN events; ALTER TABLE ask DROP COLUMN journaled;
+             INSERT INTO ask VALUES ('1', 'used', 1, 2, 3, NULL, 0, 'c', 'b', 'n', x'07', 'a', '{}', '{}', '[]', '[1, 2]',
+                1, 1, 1);",
+        )
+        .execute(write.connection())
+        .await
+        .unwrap();
+        sqlx::raw_sql(include_str!("schema/journaled.sql")).execute(write.connection()).await.unwrap();
+        assert_eq!(write.ask("1").await.unwrap().unwrap().events, 2);
+        assert_eq!(write.unjournaled(0, 10).await.unwrap(), []);
     }
 
     #[tokio::test]

@@ -4,14 +4,21 @@
 //! read or write the state gets an error, never an empty answer.
 
 mod asks;
+mod deliveries;
 mod error;
+mod first_seen;
+mod journaled;
 mod people;
 mod schema;
+mod sessions;
 mod transaction;
 
 pub use asks::AskRow;
+pub use deliveries::{ChannelRow, Delivered, DeliveryRow};
 pub use error::StoreError;
+pub use journaled::UnjournaledRow;
 pub use people::PersonRow;
+pub use sessions::{LoginRow, RevokedRow};
 pub use transaction::Transaction;
 
 use sqlx::{

@@ -115,7 +115,7 @@ async fn a_file_that_is_damaged_or_open_to_others_is_refused() {
 }
 
 /// Changes the file behind the back of an open gateway.
-async fn tamper(stage: &Stage, sql: &'static str) {
+pub async fn tamper(stage: &Stage, sql: &'static str) {
     use sqlx::ConnectOptions as _;
     let mut connection = sqlx::sqlite::SqliteConnectOptions::new()
         .filename(file(stage.directory.path()))

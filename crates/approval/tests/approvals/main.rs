@@ -4,7 +4,10 @@
 
 mod binding;
 mod durable;
+mod endings;
+mod model;
 mod people;
 mod processes;
+mod races;
 mod stage;
 mod waiting;

@@ -2,7 +2,8 @@
 
 use durward_approval::*;
 use durward_core::{
-    AccessLevel, Caller, CallerKind, Demand, Door, ExchangeId, Operation, Resource, SessionId, Traits,
+    AccessLevel, Caller, CallerKind, Demand, Door, ExchangeId, Operation, Resource,
+    ResourceTags, SessionId, Traits,
 };
 use std::{
     path::{Path, PathBuf},
@@ -178,6 +179,8 @@ pub fn deletion(number: u8) -> NewAsk {
         operation: operation(&format!("bucket-{number}")),
         digest: [number; 32],
         requirements: vec![requirement("delete-bucket", ONCALL, 1)],
+        risk: Risk::default(),
+        tags: ResourceTags::new(),
         reason: "deleting a bucket needs a person".to_owned(),
         policy_set: "0011223344556677".to_owned(),
         source_address: "127.0.0.1".parse().unwrap(),

@@ -227,16 +227,3 @@ async fn what_is_too_long_to_show_is_cut_and_said_to_be_cut() {
     assert!(matches!(stage.approvals.ask(new).await, Err(AskError::TooLarge { .. })));
     assert!(matches!(stage.approvals.ask(with(vec![])).await, Err(AskError::NothingToLift)));
 }
-
-#[tokio::test]
-async fn what_a_caller_did_before_is_less_risky() {
-    let stage = Stage::new().await;
-    let new = deletion(1);
-    let first = stage.ask(&new).await;
-    assert_eq!(first.risk, assess(&new.operation, true));
-    stage.approve(&first, &person("ann", &[ONCALL])).await;
-    stage.take(&new).await.unwrap();
-    assert_eq!(stage.ask(&deletion(2)).await.risk, assess(&new.operation, false));
-    let other = NewAsk { caller: caller("other"), ..deletion(3) };
-    assert_eq!(stage.ask(&other).await.risk, assess(&new.operation, true));
-}

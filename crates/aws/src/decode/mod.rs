@@ -17,6 +17,7 @@ mod special;
 mod text;
 mod ties;
 
+pub(crate) use parse_xml::parse as xml_tree;
 pub use recognise::{BodyUse, NO_OPERATION, Recognised, recognise_among};
 
 use durward_catalog::{Catalog, Operation as Model, Protocol, Service};

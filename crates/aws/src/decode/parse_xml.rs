@@ -11,15 +11,40 @@ use serde_json::{Map, Value};
 
 /// One element of a document.
 #[derive(Debug, Default)]
-pub(super) struct Element {
+pub(crate) struct Element {
     pub name: String,
     attributes: Vec<(String, String)>,
     children: Vec<Element>,
     text: String,
 }
 
+impl Element {
+    /// The first child of that name.
+    pub(crate) fn child(&self, name: &str) -> Option<&Self> {
+        self.children.iter().find(|child| child.name == name)
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        self.text.trim()
+    }
+
+    /// The first element of that name, this one's descendants to `depth`.
+    pub(crate) fn find(&self, name: &str, depth: usize) -> Option<&Self> {
+        let deeper = depth.checked_sub(1)?;
+        self.child(name).or_else(|| self.children.iter().find_map(|child| child.find(name, deeper)))
+    }
+
+    /// This element and all in it.
+    pub(crate) fn each<'a>(&'a self, visit: &mut impl FnMut(&'a Self)) {
+        visit(self);
+        for child in &self.children {
+            child.each(visit);
+        }
+    }
+}
+
 /// The root element of a document.
-pub(super) fn parse(bytes: &[u8]) -> Result<Element, Refusal> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Element, Refusal> {
     let text = std::str::from_utf8(bytes).map_err(|_| malformed("the xml body is not valid utf-8"))?;
     let mut reader = Reader::from_str(text);
     let mut open: Vec<Element> = Vec::new();

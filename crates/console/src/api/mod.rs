@@ -3,6 +3,8 @@
 //! It takes a bearer token of a person and no cookie, so no page of another site can use it in a browser. Errors are JSON
 //! objects with `error`, a word for programs, and `message`, a text for people.
 
+mod sessions;
+
 use crate::{
     Inner, events,
     pages::{self, ask::status_of},
@@ -30,13 +32,20 @@ const MOST: usize = 1_000;
 
 /// Every route, as the OpenAPI document must describe it.
 #[cfg(test)]
-pub const ROUTES: [(&str, &str); 6] = [
+pub const ROUTES: [(&str, &str); 13] = [
     ("get", "/api/v1/asks"),
     ("get", "/api/v1/asks/{id}"),
     ("post", "/api/v1/asks/{id}/answer"),
+    ("post", "/api/v1/callers/revoke"),
+    ("get", "/api/v1/channels"),
     ("get", "/api/v1/events"),
     ("get", "/api/v1/health"),
+    ("get", "/api/v1/me"),
     ("get", "/api/v1/openapi.json"),
+    ("get", "/api/v1/sessions"),
+    ("get", "/api/v1/sessions/{id}"),
+    ("post", "/api/v1/sessions/{id}/revoke"),
+    ("get", "/api/v1/sign-in"),
 ];
 
 pub fn routes() -> Router<Arc<Inner>> {
@@ -44,9 +53,16 @@ pub fn routes() -> Router<Arc<Inner>> {
         .route("/api/v1/asks", get(list))
         .route("/api/v1/asks/{id}", get(show))
         .route("/api/v1/asks/{id}/answer", post(answer))
+        .route("/api/v1/sessions", get(sessions::list))
+        .route("/api/v1/sessions/{id}", get(sessions::show))
+        .route("/api/v1/sessions/{id}/revoke", post(sessions::revoke))
+        .route("/api/v1/callers/revoke", post(sessions::revoke_caller))
+        .route("/api/v1/channels", get(channels))
         .route("/api/v1/events", get(changes))
         .route("/api/v1/health", get(health))
+        .route("/api/v1/me", get(me))
         .route("/api/v1/openapi.json", get(document))
+        .route("/api/v1/sign-in", get(sign_in))
         .method_not_allowed_fallback(|| async { wrong_method() })
 }
 
@@ -98,6 +114,7 @@ impl FromRequestParts<Arc<Inner>> for Bearer {
             Err(Unknown::Refused(why)) => (StatusCode::UNAUTHORIZED, "token_refused", why),
             Err(Unknown::NotAdmitted(why)) => (StatusCode::FORBIDDEN, "not_admitted", why),
             Err(Unknown::Unavailable(why)) => (StatusCode::BAD_GATEWAY, "provider_unavailable", why),
+            Err(Unknown::Broken(why)) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", why),
         };
         let mut response = error(status, word, &message);
         if status == StatusCode::UNAUTHORIZED {
@@ -280,7 +297,7 @@ async fn changes(State(inner): State<Arc<Inner>>, Bearer(_person): Bearer) -> Re
     // A stream says only that something changed; each look at what did needs a token that is good then.
     let end = (inner.now)() + crate::sessions::LIFETIME;
     let receiver = inner.approvals.changes();
-    events::stream(receiver, place, move || (inner.now)() < end)
+    events::stream(receiver, place, move || std::future::ready((inner.now)() < end))
 }
 
 async fn health(State(inner): State<Arc<Inner>>, Bearer(_person): Bearer) -> Response<Body> {
@@ -289,6 +306,40 @@ async fn health(State(inner): State<Arc<Inner>>, Bearer(_person): Bearer) -> Res
     let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let now = stamp((inner.now)());
     json(status, &json!({"good": good, "version": inner.settings.version, "time": now, "parts": parts}))
+}
+
+/// The ways by which people are told of asks, and whether they work.
+async fn channels(State(inner): State<Arc<Inner>>, Bearer(_person): Bearer) -> Response<Body> {
+    match inner.channels.status().await {
+        Ok(channels) => json(StatusCode::OK, &json!({"channels": channels})),
+        Err(why) => broken(&why),
+    }
+}
+
+async fn me(Bearer(person): Bearer) -> Response<Body> {
+    json(StatusCode::OK, &person)
+}
+
+/// How the command line signs people in. It is asked before anybody has a token, and says only what the provider's
+/// sign-in page says too.
+async fn sign_in(State(inner): State<Arc<Inner>>) -> Response<Body> {
+    #[derive(Serialize)]
+    struct Way<'a> {
+        name: &'a str,
+        issuer: &'a str,
+        client_id: &'a str,
+        scopes: &'a [String],
+    }
+    let providers = inner.settings.people.iter().filter_map(|people| {
+        let client = people.command_line.as_ref()?;
+        Some(Way {
+            name: &people.provider.name,
+            issuer: &people.provider.issuer,
+            client_id: &client.client_id,
+            scopes: &client.scopes,
+        })
+    });
+    json(StatusCode::OK, &json!({"providers": providers.collect::<Vec<_>>()}))
 }
 
 /// The document says nothing that the source does not: no token is needed.

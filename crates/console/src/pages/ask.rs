@@ -91,7 +91,7 @@ async fn shown(
 ) -> Response<Body> {
     let similar = match inner.approvals.similar(ask, SIMILAR).await {
         Ok(similar) => similar,
-        Err(error) => return broken(inner, session, &error),
+        Err(error) => return broken(inner, Some(session), &error),
     };
     let answering = answering(inner, session, ask);
     let view = AskView::of(ask, &similar, &session.person, answering, (inner.now)());
@@ -112,7 +112,7 @@ async fn find(inner: &Inner, session: &SignedIn, id: &str) -> Result<Ask, Box<Re
     let id: AskId = id.parse().map_err(|_error| missing())?;
     match inner.approvals.get(id).await {
         Ok(found) => found.ok_or_else(missing),
-        Err(error) => Err(Box::new(broken(inner, session, &error))),
+        Err(error) => Err(Box::new(broken(inner, Some(session), &error))),
     }
 }
 
@@ -164,7 +164,7 @@ pub async fn answer(
     };
     match inner.approvals.answer(ask.id, &session.person, given).await {
         Ok(_ask) => see_other(&format!("/asks/{}?done={}", ask.id, form.answer)),
-        Err(AnswerError::Store(error)) => broken(&inner, &session, &error),
+        Err(AnswerError::Store(error)) => broken(&inner, Some(&session), &error),
         Err(error) => {
             // What changed since the page was drawn is on it now.
             let now = inner.approvals.get(ask.id).await.ok().flatten().unwrap_or(ask);

@@ -11,6 +11,7 @@ use crate::{
     people::Visitor,
     sessions::{Cookie, SignedIn},
     text::Text,
+    view::moment,
 };
 use askama::Template;
 use axum::{
@@ -88,14 +89,18 @@ pub fn problem(
 }
 
 /// The page of a part that failed; the log has the rest.
-pub fn broken(inner: &Inner, session: &SignedIn, error: &dyn std::fmt::Display) -> Response<Body> {
+pub fn broken(
+    inner: &Inner,
+    session: Option<&SignedIn>,
+    error: &dyn std::fmt::Display,
+) -> Response<Body> {
     tracing::error!(%error, "the console cannot answer");
     problem(
         inner,
-        Some(session),
+        session,
         StatusCode::INTERNAL_SERVER_ERROR,
         "This cannot be shown now",
-        "A part of the gateway failed; its log says which. Nothing was approved. Try again.",
+        "A part of the gateway failed; its log says which. Nothing was changed. Try again.",
     )
 }
 
@@ -111,7 +116,8 @@ pub async fn not_found(State(inner): State<Arc<Inner>>, request: Request) -> Res
     if request.uri().path().starts_with("/api/") {
         return crate::api::not_found();
     }
-    let session = crate::people::signed_in(&inner, request.headers());
+    // The page is the same for everybody but for its head.
+    let session = crate::people::signed_in(&inner, request.headers()).await.unwrap_or_default();
     problem(
         &inner,
         session.as_deref(),
@@ -147,7 +153,10 @@ pub async fn events(
     };
     let id = Cookie::Session.read(&headers, inner.origin.tls).unwrap_or_default().to_owned();
     let changes = inner.approvals.changes();
-    event_stream::stream(changes, place, move || inner.sessions.find(&id, (inner.now)()).is_some())
+    event_stream::stream(changes, place, move || {
+        let (inner, id) = (inner.clone(), id.clone());
+        async move { matches!(inner.sessions.find(&id, (inner.now)()).await, Ok(Some(_signed_in))) }
+    })
 }
 
 #[derive(Template)]
@@ -213,7 +222,57 @@ pub async fn parts(inner: &Inner) -> Vec<Part> {
         good: !set.is_empty(),
         text: Text::new(format!("{} in force, version {}", set.len(), set.version())),
     };
-    vec![approvals, policies, journal]
+    let mut parts = vec![approvals, policies, journal];
+    parts.extend(notifications(inner).await);
+    parts
+}
+
+/// Whether people are told of asks, if anything is configured that tells them.
+async fn notifications(inner: &Inner) -> Option<Part> {
+    let name = "notifications";
+    let channels = match inner.channels.status().await {
+        Ok(channels) => channels,
+        Err(error) => {
+            tracing::error!(%error, "health: the state of the channels cannot be read");
+            return Some(Part { name, good: false, text: Text::new("their state cannot be read; the log says why") });
+        }
+    };
+    let failing: Vec<&str> = channels
+        .iter()
+        .filter(|channel| channel.failing_since.is_some())
+        .map(|channel| channel.name.as_str())
+        .collect();
+    let text = match (channels.len(), failing.len()) {
+        (0, _) => return None,
+        (1, 0) => "1 channel".to_owned(),
+        (all, 0) => format!("{all} channels"),
+        (all, bad) => format!("{bad} of {all} channels failing: {}", failing.join(", ")),
+    };
+    Some(Part { name, good: failing.is_empty(), text: Text::new(text) })
+}
+
+/// A channel by which people are told.
+struct ChannelLine {
+    name: Text,
+    kind: &'static str,
+    waiting: u64,
+    last_success: Option<Text>,
+    /// Since when it fails, and why.
+    failing: Option<(Text, Text)>,
+}
+
+/// What cannot be read is told by [`parts`].
+async fn channels(inner: &Inner) -> Vec<ChannelLine> {
+    let line = |channel: durward_notification::ChannelStatus| ChannelLine {
+        name: Text::new(channel.name),
+        kind: channel.kind,
+        waiting: channel.waiting,
+        last_success: channel.last_success.map(moment),
+        failing: channel
+            .failing_since
+            .map(|since| (moment(since), Text::new(channel.last_error.unwrap_or_default()))),
+    };
+    inner.channels.status().await.unwrap_or_default().into_iter().map(line).collect()
 }
 
 #[derive(Template)]
@@ -221,6 +280,7 @@ pub async fn parts(inner: &Inner) -> Vec<Part> {
 struct Health {
     frame: Frame,
     parts: Vec<Part>,
+    channels: Vec<ChannelLine>,
     version: &'static str,
     good: bool,
 }
@@ -228,9 +288,8 @@ struct Health {
 pub async fn health(State(inner): State<Arc<Inner>>, Visitor(session): Visitor) -> Response<Body> {
     let parts = parts(&inner).await;
     let good = parts.iter().all(|part| part.good);
+    let channels = channels(&inner).await;
     let version = inner.settings.version;
-    page(
-        StatusCode::OK,
-        &Health { frame: Frame::new(&inner, Some(&session), "health"), parts, version, good },
-    )
+    let frame = Frame::new(&inner, Some(&session), "health");
+    page(StatusCode::OK, &Health { frame, parts, channels, version, good })
 }

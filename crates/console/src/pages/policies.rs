@@ -36,6 +36,8 @@ pub struct Question {
     groups: String,
     #[serde(default)]
     connection: String,
+    #[serde(default)]
+    tags: String,
 }
 
 /// The form as it was filled in.
@@ -45,6 +47,7 @@ struct Form {
     subject: Text,
     groups: Text,
     connection: Text,
+    tags: Text,
 }
 
 #[derive(Template)]
@@ -100,6 +103,7 @@ pub async fn list(
                 subject: Text::new(&question.subject),
                 groups: Text::new(&question.groups),
                 connection: Text::new(&question.connection),
+                tags: Text::new(&question.tags),
             },
             answer,
             wrong,
@@ -107,7 +111,7 @@ pub async fn list(
     });
     match read.await {
         Ok(policies) => page(StatusCode::OK, &policies),
-        Err(error) => broken(&inner, &visitor, &error),
+        Err(error) => broken(&inner, Some(&visitor), &error),
     }
 }
 
@@ -117,6 +121,10 @@ fn ask(inner: &Inner, set: &PolicySet, question: &Question) -> Option<Result<Str
         return None;
     }
     let filled = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    let tag = |text: &str| {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        Some((filled(key)?, value.trim().to_owned()))
+    };
     let asked = Asked {
         caller: AskedCaller {
             subject: filled(&question.subject).unwrap_or_else(|| "tester".to_owned()),
@@ -132,6 +140,8 @@ fn ask(inner: &Inner, set: &PolicySet, question: &Question) -> Option<Result<Str
         region: None,
         source_ip: None,
         now: None,
+        tags: question.tags.split(',').filter_map(tag).collect(),
+        risk: None,
     };
     Some(asked.answer(set, inner.vocabulary).map(|explanation| explanation.to_string()))
 }

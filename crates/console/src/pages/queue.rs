@@ -26,15 +26,21 @@ struct Queue {
 
 pub async fn queue(State(inner): State<Arc<Inner>>, Visitor(session): Visitor) -> Response<Body> {
     let filter = |states: Vec<AskState>, limit| Filter { states, caller: None, limit };
-    let answered =
-        [AskState::Approved, AskState::Denied, AskState::TimedOut, AskState::Used, AskState::Expired];
+    let answered = [
+        AskState::Approved,
+        AskState::Denied,
+        AskState::TimedOut,
+        AskState::Used,
+        AskState::Expired,
+        AskState::Damaged,
+    ];
     let listed = tokio::try_join!(
         inner.approvals.list(filter(vec![AskState::Pending], WAITING)),
         inner.approvals.list(filter(answered.to_vec(), ANSWERED)),
     );
     let (mut waiting, answered) = match listed {
         Ok(listed) => listed,
-        Err(error) => return broken(&inner, &session, &error),
+        Err(error) => return broken(&inner, Some(&session), &error),
     };
     let now = (inner.now)();
     let more = waiting.len() == WAITING;

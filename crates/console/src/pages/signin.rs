@@ -1,9 +1,9 @@
 //! Signing in and out. Nothing here knows a password; the identity provider does.
 
-use super::{Frame, page, problem, see_other};
+use super::{Frame, broken, page, problem, see_other};
 use crate::{
     Inner, guard,
-    oidc::{self, Answer, SignInError},
+    oidc::{self, SignInError},
     people,
     sessions::Cookie,
     text::Text,
@@ -14,6 +14,7 @@ use axum::{
     body::Body,
     extract::{Query, State, rejection::FormRejection},
 };
+use durward_identity::relying_party::Answer;
 use http::{HeaderMap, Response, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -53,8 +54,10 @@ pub async fn choose(
     headers: HeaderMap,
     Query(wanted): Query<Wanted>,
 ) -> Response<Body> {
-    if people::signed_in(&inner, &headers).is_some() {
-        return see_other(oidc::local(&wanted.to));
+    match people::signed_in(&inner, &headers).await {
+        Ok(Some(_session)) => return see_other(oidc::local(&wanted.to)),
+        Ok(None) => {}
+        Err(error) => return broken(&inner, None, &error),
     }
     let to = oidc::local(&wanted.to);
     let choice = |client: &oidc::Client| Choice {
@@ -91,7 +94,9 @@ pub async fn callback(
         Ok((session, to)) => {
             // Whoever was signed in before in this browser no longer is.
             if let Some(before) = Cookie::Session.read(&headers, inner.origin.tls) {
-                inner.sessions.end(before);
+                if let Err(error) = inner.sessions.end(before).await {
+                    tracing::error!(%error, "an earlier sign-in could not be ended");
+                }
             }
             let mut response = see_other(&to);
             set(&mut response, &inner, Cookie::Session, &session);
@@ -129,13 +134,19 @@ pub async fn sign_out(
     headers: HeaderMap,
     form: Result<Form<Leaving>, FormRejection>,
 ) -> Response<Body> {
-    if let Some(session) = people::signed_in(&inner, &headers) {
+    let session = match people::signed_in(&inner, &headers).await {
+        Ok(session) => session,
+        Err(error) => return broken(&inner, None, &error),
+    };
+    if let Some(session) = session {
         let given = form.map(|Form(form)| form.csrf).unwrap_or_default();
         if let Err(why) = guard::own_form(&inner, &headers, &session.csrf, &given) {
             return problem(&inner, Some(&session), StatusCode::FORBIDDEN, "You are still signed in", why);
         }
-        if let Some(id) = Cookie::Session.read(&headers, inner.origin.tls) {
-            inner.sessions.end(id);
+        if let Some(id) = Cookie::Session.read(&headers, inner.origin.tls)
+            && let Err(error) = inner.sessions.end(id).await
+        {
+            return broken(&inner, Some(&session), &error);
         }
     }
     let mut response = see_other("/signin");

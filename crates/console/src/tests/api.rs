@@ -1,6 +1,6 @@
 //! The admin API: tokens of people only, one meaning per answer, and a document that covers it.
 
-use super::stage::{CLIENT, Stage, new_ask};
+use super::stage::{CLI, CLIENT, FOR_PEOPLE, Stage, new_ask};
 use crate::api::ROUTES;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -52,14 +52,36 @@ async fn needs_a_token_of_a_person() {
     let ask = stage.ask().await;
     let hour = Duration::from_hours(1);
     let acting = stage.issuer.issue_claims(&json!({
-        "iss": stage.issuer.url(), "sub": "alice", "aud": "durward", "groups": ["oncall"],
+        "iss": stage.issuer.url(), "sub": "alice", "aud": FOR_PEOPLE, "groups": ["oncall"],
         "exp": time::OffsetDateTime::now_utc().unix_timestamp() + 600, "act": {"sub": "agent-7"},
     }));
     let workloads = stage.issuer.issue_claims(&json!({
         "iss": stage.issuer.url(), "sub": "robot", "aud": CLIENT, "azp": "robot", "groups": ["oncall"],
         "exp": time::OffsetDateTime::now_utc().unix_timestamp() + 600,
     }));
+    let claims = |changes: Value| {
+        let mut claims = json!({
+            "iss": stage.issuer.url(), "sub": "alice", "groups": ["oncall"],
+            "exp": time::OffsetDateTime::now_utc().unix_timestamp() + 600,
+        });
+        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        stage.issuer.issue_claims(&claims)
+    };
+    let refused = (StatusCode::UNAUTHORIZED, "token_refused");
+    let of_the_door = stage.issuer.issue("alice", &["oncall"], "durward", hour);
+    let also_for_the_door = [
+        claims(json!({"aud": [FOR_PEOPLE, "durward"]})),
+        claims(json!({"aud": [CLI, "durward"], "azp": CLI})),
+        claims(json!({"aud": ["durward", CLIENT], "azp": CLIENT})),
+    ];
+    for token in also_for_the_door.into_iter().chain([of_the_door]) {
+        let (status, body) = stage.api(Method::GET, "/api/v1/me", &token, "").await;
+        assert_eq!((status, body["error"].as_str().unwrap()), refused, "{body}");
+    }
     let answers = [
+        (claims(json!({"aud": CLI, "azp": CLI})), StatusCode::OK, ""),
+        (claims(json!({"aud": CLI, "azp": CLIENT})), StatusCode::UNAUTHORIZED, "token_refused"),
+        (claims(json!({"aud": [FOR_PEOPLE, "another"]})), StatusCode::OK, ""),
         (workloads, StatusCode::UNAUTHORIZED, "token_refused"),
         (String::new(), StatusCode::UNAUTHORIZED, "no_token"),
         ("nonsense".to_owned(), StatusCode::UNAUTHORIZED, "token_refused"),
@@ -68,7 +90,7 @@ async fn needs_a_token_of_a_person() {
             StatusCode::UNAUTHORIZED,
             "token_refused",
         ),
-        (stage.issuer.issue("alice", &["oncall"], "durward", Duration::ZERO), StatusCode::OK, ""),
+        (stage.issuer.issue("alice", &["oncall"], FOR_PEOPLE, Duration::ZERO), StatusCode::OK, ""),
         (acting, StatusCode::FORBIDDEN, "not_admitted"),
         (stage.issuer.issue("alice", &["oncall"], CLIENT, hour), StatusCode::OK, ""),
     ];
@@ -93,7 +115,7 @@ async fn needs_a_token_of_a_person() {
         }
     }
     // A token that is long over is refused too, and a browser's session is no token.
-    let token = stage.issuer.issue("alice", &["oncall"], "durward", Duration::from_secs(1));
+    let token = stage.issuer.issue("alice", &["oncall"], FOR_PEOPLE, Duration::from_secs(1));
     stage.pass(Duration::from_mins(10));
     assert_eq!(stage.api(Method::GET, "/api/v1/asks", &token, "").await.0, StatusCode::UNAUTHORIZED);
     let mut alice = stage.browser();
@@ -104,8 +126,8 @@ async fn needs_a_token_of_a_person() {
 #[tokio::test]
 async fn a_workloads_token_answers_nothing() {
     let stage = Stage::set_with(|settings| {
-        for provider in &mut settings.bearer {
-            provider.kind = durward_core::CallerKind::Workload;
+        for people in &mut settings.people {
+            people.provider.kind = durward_core::CallerKind::Workload;
         }
     })
     .await;
@@ -202,4 +224,21 @@ fn references(value: &Value) -> Vec<&str> {
         Value::Array(items) => items.iter().flat_map(references).collect(),
         _ => Vec::new(),
     }
+}
+
+#[tokio::test]
+async fn tells_the_command_line_how_to_sign_in_and_a_person_who_they_are() {
+    let stage = Stage::set().await;
+    let (status, ways) = stage.api(Method::GET, "/api/v1/sign-in", "", "").await;
+    let way = json!({"name": "corp", "issuer": stage.issuer.url(), "client_id": CLI, "scopes": ["groups"]});
+    assert_eq!((status, ways), (StatusCode::OK, json!({"providers": [way]})));
+    let token = stage.token("alice", &["oncall"]);
+    let (status, me) = stage.api(Method::GET, "/api/v1/me", &token, "").await;
+    assert_eq!(
+        (status, &me["id"], &me["groups"]),
+        (StatusCode::OK, &json!("corp/alice"), &json!(["oncall"]))
+    );
+    let without = Stage::set_with(|settings| settings.people[0].command_line = None).await;
+    let (_status, ways) = without.api(Method::GET, "/api/v1/sign-in", "", "").await;
+    assert_eq!(ways, json!({"providers": []}));
 }

@@ -152,6 +152,8 @@ async fn what_the_journal_holds_is_inert_in_the_pages_of_sessions() {
                 policies: vec![evil.clone()],
                 reason: evil.clone(),
                 policy_set: evil.clone(),
+                tags: durward_core::ResourceTags::new(),
+                risk: None,
             }),
             reason: Reason::AccessDenied,
             message: evil,

@@ -2,7 +2,7 @@
 
 use super::stage::{Stage, new_ask};
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::json;
 use std::time::Duration;
@@ -78,6 +78,32 @@ async fn the_other_pages_are_there() {
     assert_eq!(answer.headers[header::CONTENT_TYPE], "text/css; charset=utf-8");
     assert_eq!(answer.headers[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
     assert_eq!(alice.get("/assets/console.css").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_channel_that_fails_is_on_the_health_page_and_in_the_api() {
+    let stage = Stage::set().await;
+    let mut alice = stage.person("alice", "oncall").await;
+    let token = stage.token("alice", &["oncall"]);
+    let (_status, all) = stage.api(Method::GET, "/api/v1/channels", &token, "").await;
+    let unused = json!({"name": "oncall-chat", "kind": "slack", "waiting": 0, "last_success": null,
+        "failing_since": null, "last_error": null});
+    assert_eq!(all, json!({"channels": [unused]}));
+    let page = alice.get("/health").await.body;
+    assert!(page.contains("oncall-chat") && page.contains("not used yet") && page.contains("1 channel<"), "{page}");
+    let mut write = stage.store.write().await.unwrap();
+    write.follow_changes("oncall-chat", 0).await.unwrap();
+    write.channel_fails("oncall-chat", 1_763_694_425_000, "it <b>answered</b> \u{202e}500").await.unwrap();
+    write.insert_delivery("oncall-chat", "1", "ask.opened", 1).await.unwrap();
+    write.commit().await.unwrap();
+    let page = alice.get("/health").await.body;
+    for wanted in ["1 of 1 channels failing: oncall-chat", "failing</span> since 2025-11-21 03:07:05 UTC", "&#60;b&#62;answered", "\\u{202e}500"] {
+        assert!(page.contains(wanted), "{wanted}: {page}");
+    }
+    let (_status, all) = stage.api(Method::GET, "/api/v1/channels", &token, "").await;
+    assert_eq!(all["channels"][0]["failing_since"], "2025-11-21T03:07:05Z");
+    assert_eq!(all["channels"][0]["waiting"], 1);
+    assert_eq!(stage.api(Method::GET, "/api/v1/health", &token, "").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test]

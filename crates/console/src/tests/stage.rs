@@ -1,13 +1,15 @@
 //! A console with everything behind it, and a browser that keeps cookies.
 
-use crate::{Connection, Console, Handles, Outward, Settings, SignInProvider};
+use crate::{CommandLine, Connection, Console, Handles, Outward, People, Settings, SignInProvider};
 use bytes::Bytes;
 use durward_approval::{Approvals, Ask, Clock, Limits, NewAsk, OnTimeout, Requirement, Store};
 use durward_catalog::Catalog;
 use durward_core::{
-    AccessLevel, Caller, CallerKind, Demand, Door, ExchangeId, Operation, Resource, SessionId, Traits,
+    AccessLevel, Caller, CallerKind, Demand, Door, ExchangeId, Operation, Resource, Secret, SessionId,
+    Traits,
 };
-use durward_identity::{Fetch, Fetched, ProviderConfig};
+use durward_identity::{Fetch, Fetched, ProviderConfig, Revocations};
+use durward_notification::{Channel, Channels};
 use durward_policy::Policies;
 use durward_standin::issuer::Issuer;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -29,6 +31,9 @@ use time::OffsetDateTime;
 use tokio::net::TcpStream;
 
 pub const CLIENT: &str = "durward-console";
+pub const CLI: &str = "durward-cli";
+/// The audience of tokens with which people use the admin API.
+pub const FOR_PEOPLE: &str = "durward-people";
 pub const ORIGIN: &str = "http://127.0.0.1:8600";
 
 /// The way to the issuer.
@@ -80,8 +85,18 @@ pub struct Stage {
     pub approvals: Arc<Approvals>,
     pub issuer: Issuer,
     pub dir: tempfile::TempDir,
+    pub revocations: Revocations,
+    pub store: Store,
+    settings: Settings,
     /// Seconds that the console's clock is ahead.
     ahead: Arc<AtomicI64>,
+}
+
+/// One channel, of which the tests say how it is.
+fn channels(store: &Store) -> Channels {
+    let url = Secret::new("https://hooks.example.com/secret");
+    let channel = Channel::slack("oncall-chat", Vec::new(), &url).unwrap();
+    Channels::new(store.clone(), &[channel])
 }
 
 const POLICY: &str = "@id(\"connect\")\npermit (principal, action == Action::\"connect\", resource);\n";
@@ -102,7 +117,8 @@ impl Stage {
         let store = Store::open(&dir.path().join("state.db")).await.unwrap();
         let limits = Limits { break_glass_group: Some("fire".to_owned()), ..Limits::default() };
         let max_window = limits.max_window;
-        let approvals = Arc::new(Approvals::open(store, limits, clock.clone()).await.unwrap());
+        let approvals = Arc::new(Approvals::open(store.clone(), limits, clock.clone()).await.unwrap());
+        let revocations = Revocations::open(store.clone()).await.unwrap();
         let policy_dir = dir.path().join("policies");
         std::fs::create_dir(&policy_dir).unwrap();
         std::fs::write(policy_dir.join("a.cedar"), POLICY).unwrap();
@@ -120,8 +136,21 @@ impl Stage {
                 client_secret: None,
                 scopes: vec!["profile".to_owned()],
             }],
-            bearer: vec![provider("durward")],
+            people: vec![People {
+                provider: ProviderConfig {
+                    audience: [CLIENT, CLI, FOR_PEOPLE].map(str::to_owned).into(),
+                    ..provider(CLIENT)
+                },
+                clients: vec![CLIENT.to_owned(), CLI.to_owned()],
+                audience: vec![FOR_PEOPLE.to_owned()],
+                doors: vec!["durward".to_owned()],
+                command_line: Some(CommandLine {
+                    client_id: CLI.to_owned(),
+                    scopes: vec!["groups".to_owned()],
+                }),
+            }],
             groups: Vec::new(),
+            revoke_groups: Vec::new(),
             break_glass_group: Some("fire".to_owned()),
             max_window,
             connections: vec![Connection {
@@ -137,13 +166,49 @@ impl Stage {
         change(&mut settings);
         let handles = Handles {
             approvals: approvals.clone(),
+            revocations: revocations.clone(),
+            store: store.clone(),
+            channels: channels(&store),
             policies,
             vocabulary: Catalog::embedded(),
             fetch: Arc::new(Way),
             outward: Arc::new(Way),
             now: clock,
         };
-        Self { console: Console::new(handles, settings).unwrap(), approvals, issuer, dir, ahead }
+        let console = Console::new(handles, settings.clone()).unwrap();
+        Self { console, approvals, issuer, dir, revocations, store, settings, ahead }
+    }
+
+    /// The same gateway, started again.
+    pub async fn restarted(self) -> Self {
+        let Self { issuer, dir, settings, ahead, store, .. } = self;
+        store.close().await;
+        let hand = ahead.clone();
+        let clock: Clock = Arc::new(move || {
+            OffsetDateTime::now_utc() + time::Duration::seconds(hand.load(Ordering::Relaxed))
+        });
+        let store = Store::open(&dir.path().join("state.db")).await.unwrap();
+        let approvals = Approvals::open(store.clone(), Limits::default(), clock.clone()).await.unwrap();
+        let approvals = Arc::new(approvals);
+        let revocations = Revocations::open(store.clone()).await.unwrap();
+        let handles = Handles {
+            approvals: approvals.clone(),
+            revocations: revocations.clone(),
+            store: store.clone(),
+            channels: channels(&store),
+            policies: Arc::new(Policies::open(&settings.policy_dir, Catalog::embedded()).unwrap()),
+            vocabulary: Catalog::embedded(),
+            fetch: Arc::new(Way),
+            outward: Arc::new(Way),
+            now: clock,
+        };
+        let console = Console::new(handles, settings.clone()).unwrap();
+        Self { console, approvals, issuer, dir, revocations, store, settings, ahead }
+    }
+
+    /// Closes the state: nothing can be read or written from then on.
+    pub async fn break_store(&self) {
+        self.store.close().await;
     }
 
     pub async fn issuer_call(request: Request<Bytes>) -> Response<Bytes> {
@@ -179,7 +244,7 @@ impl Stage {
 
     /// A token as a terminal sends it.
     pub fn token(&self, subject: &str, groups: &[&str]) -> String {
-        self.issuer.issue(subject, groups, "durward", Duration::from_hours(3))
+        self.issuer.issue(subject, groups, FOR_PEOPLE, Duration::from_hours(3))
     }
 
     pub async fn api(
@@ -309,6 +374,8 @@ pub fn new_ask() -> NewAsk {
         uninspected: Vec::new(),
         body_sha256: None,
     };
+    let around = durward_core::Surroundings { novel: true, tags: None, risky_tags: &[] };
+    let risk = durward_core::assess(&operation, around);
     NewAsk {
         caller: Caller {
             provider: "corp".to_owned(),
@@ -333,6 +400,8 @@ pub fn new_ask() -> NewAsk {
             timeout: Duration::from_mins(10),
             on_timeout: OnTimeout::Reject,
         }],
+        risk,
+        tags: durward_core::ResourceTags::new(),
         reason: "s3:DeleteBucket needs an approval by policy `no-deletion`".to_owned(),
         policy_set: "0123456789abcdef".to_owned(),
         source_address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),

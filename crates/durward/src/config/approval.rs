@@ -12,11 +12,23 @@ pub struct Approval {
     pub hold: Duration,
     /// Its members may go on at once; loudly recorded.
     pub break_glass_group: Option<String>,
+    /// Tags that make what is done to a resource riskier.
+    #[serde(default)]
+    pub risky_tag: Vec<RiskyTag>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RiskyTag {
+    pub key: String,
+    pub value: String,
+    /// What it adds, from 1 to 100.
+    pub weight: u8,
 }
 
 impl Default for Approval {
     fn default() -> Self {
-        Self { hold: five_minutes(), break_glass_group: None }
+        Self { hold: five_minutes(), break_glass_group: None, risky_tag: Vec::new() }
     }
 }
 
@@ -25,7 +37,19 @@ fn five_minutes() -> Duration {
 }
 
 impl Approval {
+    pub fn risky_tags(&self) -> Vec<durward_core::RiskyTag> {
+        let tag = |tag: &RiskyTag| durward_core::RiskyTag {
+            key: tag.key.clone(),
+            value: tag.value.clone(),
+            weight: tag.weight,
+        };
+        self.risky_tag.iter().map(tag).collect()
+    }
+
     pub fn check(&self, problems: &mut Vec<Problem>) {
+        for tag in self.risky_tag.iter().filter(|tag| !(1..=100).contains(&tag.weight)) {
+            problems.push(("weight", format!("{}={}: a weight is from 1 to 100", tag.key, tag.value)));
+        }
         if self.hold > durward_core::limits::HOLD {
             problems.push((
                 "approval.hold",

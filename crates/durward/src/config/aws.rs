@@ -1,7 +1,9 @@
 //! `[aws]`: the roles that callers may use.
 
 use super::Problem;
+use durward_core::Arn;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Default, Deserialize)]
@@ -13,6 +15,30 @@ pub struct Aws {
     pub upstream_ca: Option<PathBuf>,
     #[serde(default)]
     pub connection: Vec<Connection>,
+    /// Where the tags of resources come from that policies read, beside the labels.
+    #[serde(default)]
+    pub tags: TagSource,
+    #[serde(default)]
+    pub label: Vec<Label>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TagSource {
+    /// From AWS, as they are now.
+    #[default]
+    Live,
+    /// From nowhere else.
+    Labels,
+}
+
+/// Tags that resources have here whatever AWS says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Label {
+    /// An ARN; `*` stands for any text, `?` for one character.
+    pub arn: String,
+    pub tags: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -23,6 +49,8 @@ pub struct Connection {
     pub external_id: Option<String>,
     #[serde(default)]
     pub scope: Scope,
+    /// The role that reads tags for this connection, instead of its own.
+    pub tags_role_arn: Option<String>,
     /// The region whose STS is asked.
     #[serde(default = "us_east_1")]
     pub region: String,
@@ -60,22 +88,38 @@ impl Aws {
         for connection in &self.connection {
             connection.check(problems);
         }
+        for label in &self.label {
+            if label.arn != "*" && !label.arn.starts_with("arn:") {
+                problems.push((
+                    "arn",
+                    format!(
+                        "`{}` is not an ARN: write arn:aws:s3:::prod-*, or \"*\" for every resource",
+                        label.arn
+                    ),
+                ));
+            }
+            if label.tags.is_empty() {
+                problems.push((
+                    "arn",
+                    format!("`{}` is given no tags: write tags = {{ critical = \"true\" }}", label.arn),
+                ));
+            }
+        }
     }
 }
 
 impl Connection {
     fn check(&self, problems: &mut Vec<Problem>) {
-        let parts: Vec<&str> = self.role_arn.splitn(6, ':').collect();
-        let is_role = matches!(parts.as_slice(), ["arn", _partition, "iam", "", account, role]
-            if account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()) && role.starts_with("role/"));
-        if !is_role {
-            problems.push((
-                "role_arn",
-                format!(
-                    "`{}` is not a role ARN: write arn:aws:iam::<12-digit account>:role/<name>",
-                    self.role_arn
-                ),
-            ));
+        let roles = [("role_arn", Some(&self.role_arn)), ("tags_role_arn", self.tags_role_arn.as_ref())];
+        for (key, role_arn) in roles {
+            if let Some(role_arn) = role_arn.filter(|role_arn| !is_role(role_arn)) {
+                problems.push((
+                    key,
+                    format!(
+                        "`{role_arn}` is not a role ARN: write arn:aws:iam::<12-digit account>:role/<name>"
+                    ),
+                ));
+            }
         }
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if self.name.is_empty() || !self.name.bytes().all(plain) {
@@ -85,4 +129,13 @@ impl Connection {
             ));
         }
     }
+}
+
+fn is_role(text: &str) -> bool {
+    Arn::parse(text).is_some_and(|arn| {
+        arn.service == "iam"
+            && arn.account.len() == 12
+            && arn.account.bytes().all(|byte| byte.is_ascii_digit())
+            && arn.resource.starts_with("role/")
+    })
 }

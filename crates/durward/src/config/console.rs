@@ -1,6 +1,6 @@
 //! `[console]`: how people reach it and who may come in.
 
-use super::{Config, Kind, Oidc, Problem};
+use super::{Config, Oidc, Problem};
 use crate::serve;
 use serde::Deserialize;
 
@@ -12,18 +12,20 @@ pub struct Console {
     /// Who may come in at all; by default everybody whom an identity provider vouches for.
     #[serde(default)]
     pub groups: Vec<String>,
+    /// Who may revoke sessions; by default everybody who may come in, for a revocation only takes away.
+    #[serde(default)]
+    pub revoke_groups: Vec<String>,
 }
 
 pub fn check(config: &Config, problems: &mut Vec<Problem>) {
     if config.console.is_none() && config.listen.console.is_none() {
         return;
     }
-    let people = |oidc: &Oidc| oidc.console_client_id.is_some() || matches!(oidc.kind, Kind::Human);
-    if !config.identity.oidc.iter().any(people) {
+    if !config.identity.oidc.iter().any(Oidc::has_people) {
         problems.push((
             "console",
-            "nobody could sign in: give an [[identity.oidc]] a console_client_id, or kind = \"human\" for the \
-             command line alone"
+            "nobody could sign in: give an [[identity.oidc]] a console_client_id, or a cli_client_id for the command \
+             line alone"
                 .to_owned(),
         ));
     }

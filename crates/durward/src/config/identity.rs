@@ -28,6 +28,13 @@ pub struct Oidc {
     /// What the console asks for beside `openid`: some providers send groups only with a scope for them.
     #[serde(default = "profile")]
     pub console_scopes: Vec<String>,
+    /// The public client by which `durward login` signs people in.
+    pub cli_client_id: Option<String>,
+    /// What `durward login` asks for beside `openid`: by default what the console asks for, and `offline_access`.
+    pub cli_scopes: Option<Vec<String>>,
+    /// Audiences of other tokens by which people use the admin API.
+    #[serde(default)]
+    pub console_audience: Vec<String>,
 }
 
 fn profile() -> Vec<String> {
@@ -44,6 +51,40 @@ pub enum Kind {
 
 fn groups() -> String {
     "groups".to_owned()
+}
+
+impl Oidc {
+    /// The clients whose ID tokens let people in.
+    pub fn clients(&self) -> impl Iterator<Item = &String> {
+        self.console_client_id.iter().chain(&self.cli_client_id)
+    }
+
+    /// Whether people can come in by this provider at all.
+    pub fn has_people(&self) -> bool {
+        self.clients().next().is_some() || !self.console_audience.is_empty()
+    }
+
+    /// Agents hold tokens for the doors, also those of people: none of these may answer what the agents ask.
+    fn check_audiences(&self, problems: &mut Vec<Problem>) {
+        let keys = [
+            ("console_client_id", self.console_client_id.as_slice()),
+            ("cli_client_id", self.cli_client_id.as_slice()),
+            ("console_audience", self.console_audience.as_slice()),
+        ];
+        for (key, values) in keys {
+            for value in values {
+                if self.audience.contains(value) {
+                    problems.push((
+                        key,
+                        format!(
+                            "`{value}` is an audience of the doors too, so whoever calls could answer asks: register \
+                             one of its own for people"
+                        ),
+                    ));
+                }
+            }
+        }
+    }
 }
 
 impl Identity {
@@ -70,6 +111,16 @@ impl Identity {
                     format!("`{}` has a client secret and no client: add console_client_id", oidc.name),
                 ));
             }
+            if oidc.cli_client_id.is_none() && oidc.cli_scopes.is_some() {
+                problems.push((
+                    "cli_scopes",
+                    format!(
+                        "`{}` has scopes for the command line and no client: add cli_client_id",
+                        oidc.name
+                    ),
+                ));
+            }
+            oidc.check_audiences(problems);
         }
     }
 }

@@ -5,14 +5,16 @@ mod aws;
 mod console;
 mod identity;
 mod mcp;
+mod notify;
 #[cfg(test)]
 mod tests;
 
 pub use approval::Approval;
-pub use aws::{Aws, Connection, Scope};
+pub use aws::{Aws, Connection, Label, Scope, TagSource};
 pub use console::Console;
 pub use identity::{Identity, Kind, Oidc};
 pub use mcp::{Mcp, McpServer};
+pub use notify::Notify;
 
 use serde::Deserialize;
 use std::fmt::Write as _;
@@ -36,6 +38,8 @@ pub struct Config {
     pub aws: Aws,
     #[serde(default)]
     pub mcp: Mcp,
+    #[serde(default)]
+    pub notify: Notify,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -92,6 +96,7 @@ pub fn load(path: &Path) -> Result<Config, String> {
     }
     config.aws.resolve(base);
     config.identity.resolve(base);
+    config.notify.resolve(base);
     let problems = check(&config);
     if problems.is_empty() {
         return Ok(config);
@@ -121,6 +126,7 @@ fn check(config: &Config) -> Vec<Problem> {
     config.aws.check(&mut problems);
     mcp::check(config, &mut problems);
     console::check(config, &mut problems);
+    notify::check(config, &mut problems);
     let connections = config.aws.connection.iter().map(|connection| connection.name.as_str());
     let mut names: Vec<&str> =
         connections.chain(config.mcp.server.iter().map(|server| server.name.as_str())).collect();
@@ -150,7 +156,8 @@ fn line_of(text: &str, key: &str, problem: &str) -> usize {
         .map_or(1, |index| index + 1)
 }
 
-fn default_data_dir() -> Option<PathBuf> {
+/// `$XDG_STATE_HOME/durward`, or what stands for it.
+pub fn default_data_dir() -> Option<PathBuf> {
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     state
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state")))

@@ -103,6 +103,37 @@ fn an_mcp_server_is_enough_and_its_errors_name_line_and_fix() {
     assert!(error.contains("`prod` is the name of two connections or servers"), "{error}");
 }
 
+#[test]
+fn channels_name_what_is_wrong_with_them() {
+    let people = GOOD.replace("[aws]\n", "console_client_id = \"console\"\n[aws]\n");
+    let console = "[console]\nurl = \"https://durward.example.com\"\n";
+    let slack = "[[notify.slack]]\nname = \"chat\"\nurl_file = \"slack.url\"\n";
+    let email = "[[notify.email]]\nname = \"mail\"\nserver = \"smtp://mail.example.com\"\nfrom = \"d@example.com\"\nto = [\"a@example.com\"]\n";
+    let webhook = "[[notify.webhook]]\nname = \"robot\"\nurl = \"https://robot.example.com/x\"\nsecret_file = \"secret\"\n";
+    let with = |more: &str| load_text(&format!("{people}{console}{more}"));
+    let config = with(&format!("{slack}{email}{webhook}")).unwrap();
+    assert!(config.notify.slack[0].url_file.is_absolute() && config.notify.webhook[0].secret_file.is_absolute());
+    assert_eq!(config.notify.webhook[0].events, ["ask.opened", "ask.closed", "ask.break_glass"]);
+    for (more, wanted) in [
+        (format!("{slack}{}", email.replace("mail\"", "chat\"")), ":17: `name`: `chat` is the name of two channels"),
+        (slack.replace("chat", "a b"), ":17: `name`: `a b`: a channel's name"),
+        (slack.replace("url_file", "url"), "line 18"),
+        (email.replace("smtp:", "http:"), ":18: `server`: `http://mail.example.com` is not a mail server"),
+        (email.replace("d@example.com", "d"), ":19: `from`: `d` is not a mail address"),
+        (email.replace("[\"a@example.com\"]", "[]"), ":20: `to`: `mail` has nobody to write to"),
+        (format!("{email}username = \"u\"\n"), ":21: `username`: `u` has no password: add password_file"),
+        (format!("{email}password_file = \"p\"\n"), ":21: `password_file`: `mail` has a password and no user"),
+        (webhook.replace("https", "http"), ":18: `url`: `http://robot.example.com/x`: what is asked would travel in the clear"),
+        (format!("{webhook}events = [\"ask.open\"]\n"), ":20: `events`: `ask.open` is not an event"),
+        (format!("{webhook}events = []\n"), ":20: `events`: `robot` would be told nothing"),
+    ] {
+        let error = with(&more).unwrap_err();
+        assert!(error.contains(wanted), "{wanted}: {error}");
+    }
+    let error = load_text(&format!("{people}[console]\n{slack}")).unwrap_err();
+    assert!(error.contains("`notify`: the messages link to the console") && error.contains("[console] url"), "{error}");
+}
+
 /// The first fenced block of a language in a page.
 fn block<'p>(page: &'p str, language: &str) -> &'p str {
     let (_before, rest) = page.split_once(&format!("```{language}\n")).unwrap();
@@ -116,6 +147,9 @@ fn the_documented_configurations_and_policies_load() {
     assert_eq!((config.mcp.server.len(), config.aws.connection.len()), (1, 0));
     let config = load_text(block(include_str!("../../../../docs/configuration.md"), "toml")).unwrap();
     assert_eq!((config.mcp.server.len(), config.aws.connection.len()), (1, 1));
+    let config = load_text(block(include_str!("../../../../docs/notifications.md"), "toml")).unwrap();
+    let notify = &config.notify;
+    assert_eq!((notify.slack.len(), notify.email.len(), notify.webhook.len()), (1, 1, 1));
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("page.cedar"), block(mcp, "cedar")).unwrap();
     let policies = durward_policy::Policies::open(dir.path(), durward_catalog::Catalog::embedded()).unwrap();

@@ -7,7 +7,7 @@ use durward_core::{Caller, Decision, ExchangeId, Operation, SessionId, Verdict};
 use durward_journal::{Entry, LentScope, LinkTo, Masked, Record};
 use serde::Serialize;
 use std::{collections::HashMap, fmt::Write as _};
-use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 #[derive(Default, Serialize)]
 pub(super) struct Tally {
@@ -25,9 +25,19 @@ pub(super) struct Session {
     pub(super) last_exchange: Option<String>,
     pub(super) allowed: u64,
     pub(super) denied: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) revoked: Option<Revoked>,
     /// Number of the record that first named it: the order of the list.
     #[serde(skip)]
     pub(super) number: u64,
+}
+
+/// Who ended a session before its time.
+#[derive(Clone, Serialize)]
+pub(super) struct Revoked {
+    pub(super) by: String,
+    pub(super) at: String,
+    pub(super) reason: String,
 }
 
 #[derive(Default)]
@@ -59,6 +69,21 @@ impl Sessions {
             }
             Record::Refused { session, caller, connection, .. } => {
                 self.count(session, entry, false, caller, connection, time);
+            }
+            Record::Joined { session, caller, connection, .. } => {
+                self.count(Some(session), entry, true, Some(caller), Some(connection), time);
+            }
+            Record::SessionRevoked { session, caller, by, reason, at } => {
+                let revoked = Revoked { by, reason, at: at.format(&Rfc3339).unwrap_or_default() };
+                let is_of = |one: &Session| match (session, &caller) {
+                    (Some(session), _) => one.session == session,
+                    (None, Some(caller)) => one.caller.as_ref().is_some_and(|one| one.id() == *caller),
+                    (None, None) => false,
+                };
+                // All that a caller opened later is recorded after this.
+                for one in self.by_id.values_mut().filter(|one| one.revoked.is_none() && is_of(one)) {
+                    one.revoked = Some(revoked.clone());
+                }
             }
             Record::SignInRefused { .. }
             | Record::Asked { .. }
@@ -105,6 +130,7 @@ impl Sessions {
             last_exchange: None,
             allowed: 0,
             denied: 0,
+            revoked: None,
             number: entry.position.record,
         })
     }
@@ -126,6 +152,17 @@ pub(super) struct Exchange {
     lent: Option<Lent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<Outcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joined: Option<Joined>,
+}
+
+/// The answer of another exchange, which this one was given.
+#[derive(Serialize)]
+struct Joined {
+    executed_by: ExchangeId,
+    ask: String,
+    status: u16,
+    duration_us: u64,
 }
 
 #[derive(Serialize)]
@@ -170,6 +207,7 @@ impl Story {
                     refused: None,
                     lent: None,
                     outcome: None,
+                    joined: None,
                 };
                 self.begin(shown);
                 self.sessions.add(entry, record);
@@ -186,10 +224,43 @@ impl Story {
                     refused: Some(message.clone()),
                     lent: None,
                     outcome: None,
+                    joined: None,
                 };
                 self.begin(shown);
                 self.sessions.add(entry, record);
             }
+            Record::Joined {
+                exchange,
+                ask,
+                executed_by,
+                session,
+                operation,
+                decision,
+                status,
+                duration_us,
+                ..
+            } if *session == wanted => {
+                let shown = Exchange {
+                    exchange: *exchange,
+                    time,
+                    operation: Some(operation.clone()),
+                    decision: Some(decision.clone()),
+                    link_to: None,
+                    refused: None,
+                    lent: None,
+                    outcome: None,
+                    joined: Some(Joined {
+                        executed_by: *executed_by,
+                        ask: ask.clone(),
+                        status: *status,
+                        duration_us: *duration_us,
+                    }),
+                };
+                self.begin(shown);
+                self.sessions.add(entry, record);
+            }
+            // Of the one session that is kept here, or of none.
+            Record::SessionRevoked { .. } => self.sessions.add(entry, record),
             Record::Lent { exchange, access_key_id, scope, .. } => {
                 if let Some(shown) = self.begun(exchange) {
                     shown.lent = Some(Lent { access_key_id: access_key_id.clone(), scope: *scope });
@@ -242,6 +313,11 @@ fn outcome(record: Record) -> Option<Outcome> {
 }
 
 impl Exchange {
+    /// When it was decided.
+    pub(super) fn at(&self) -> Option<OffsetDateTime> {
+        OffsetDateTime::parse(self.time.as_deref()?, &Rfc3339).ok()
+    }
+
     /// Time, verdict, operation, resources, then what there is of status, policies, duration and masking.
     pub(super) fn line(&self) -> String {
         let verdict = match (&self.refused, &self.decision) {
@@ -275,8 +351,14 @@ impl Exchange {
                     add(format!("failed: {}", plain(failure)));
                 }
             }
+            None if self.joined.is_some() => {}
             None if self.refused.is_none() => add("(no outcome recorded)".to_owned()),
             None => {}
+        }
+        if let Some(joined) = &self.joined {
+            add(joined.status.to_string());
+            add(duration(joined.duration_us));
+            add(format!("stored answer of exchange {}, ask {}", joined.executed_by, plain(&joined.ask)));
         }
         if let Some(decision) = self.decision.as_ref().filter(|decision| !decision.policies.is_empty()) {
             add(format!("policy {}", plain(&decision.policies.join(", "))));

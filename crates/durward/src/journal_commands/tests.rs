@@ -31,6 +31,8 @@ fn decision(verdict: Verdict, policy: &str) -> Decision {
         policies: vec![policy.to_owned()],
         reason: String::new(),
         policy_set: "0123456789abcdef".to_owned(),
+        tags: durward_core::ResourceTags::new(),
+        risk: None,
     }
 }
 

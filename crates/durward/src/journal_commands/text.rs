@@ -2,7 +2,7 @@
 //!
 //! Nothing that was recorded leaves here with a character that a terminal would obey or a reader would not see.
 
-use durward_console::is_hidden;
+use durward_core::is_hidden;
 use durward_core::Caller;
 use serde::Serialize;
 use std::{
@@ -83,5 +83,5 @@ pub(crate) fn write_json(value: &impl Serialize, out: &mut dyn Write) -> io::Res
 
 /// Recorded text as it may stand on a terminal.
 pub(crate) fn plain(text: &str) -> String {
-    durward_console::visible(text)
+    durward_core::visible(text)
 }

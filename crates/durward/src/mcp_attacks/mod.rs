@@ -2,7 +2,8 @@
 //! nothing it must not see.
 
 mod answers;
-mod stage;
+mod revoked;
+pub mod stage;
 
 use http::Method;
 use serde_json::{Value, json};

@@ -159,7 +159,12 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// Nobody answers here: what is asked about is refused soon.
     pub async fn set() -> Self {
+        Self::holding(Duration::from_millis(200)).await
+    }
+
+    pub async fn holding(hold: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let issuer = Issuer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
         let server = Server::start().await;
@@ -187,13 +192,16 @@ impl Stage {
                     console_client_id: None,
                     console_client_secret_file: None,
                     console_scopes: Vec::new(),
+                    cli_client_id: None,
+                    cli_scopes: None,
+                    console_audience: Vec::new(),
                 }],
             },
             aws: Aws::default(),
+            notify: crate::config::Notify::default(),
             mcp: Mcp { server: ["files", "others", "closed"].map(named).into() },
             console: None,
-            // Nobody answers here: what is asked about is refused soon.
-            approval: Approval { hold: Duration::from_millis(200), ..Approval::default() },
+            approval: Approval { hold, ..Approval::default() },
         };
         let identity = BaseIdentity::fixed("AKIAIOSFODNN7EXAMPLE", Secret::new("unused"), None);
         let running = serve::start(config, Some(identity)).await.unwrap();

@@ -61,7 +61,9 @@ pub(super) async fn identify(
     let identity = Identity {
         caller: claims.caller.clone(),
         session: claims.session,
+        began: durward_identity::began(claims.session).unwrap_or(claims.issued),
         connection: claims.connection.clone(),
+        expires: claims.expires,
     };
     Ok((identity, wire))
 }

@@ -13,7 +13,7 @@ mod upstream;
 
 use crate::answer::Answer;
 use crate::body::{Body, full, read_whole};
-use crate::line::{Door, Exchange, Identity, Lent, Wire, pass};
+use crate::line::{Call, Door, Exchange, Identity, Lent, Wire, pass};
 use crate::listen::{Open, Serve};
 use crate::replay::ReplayGuard;
 use crate::rooms::Rooms;
@@ -63,14 +63,15 @@ impl Serve for Open<AwsDoor> {
     /// Sign-in and health are answered here, everything else goes down the line.
     async fn serve(&self, source: SocketAddr, request: Request<Incoming>) -> Response<Body> {
         match signin::is_for_us(&request) {
-            Some(kind) => signin::answer(&self.rooms, source, request, kind).await,
-            // Boxed: the future of the whole line is some 20 KiB.
+            // Boxed, both of them: they are large, and every connection would carry room for them.
+            Some(kind) => Box::pin(signin::answer(&self.rooms, source, request, kind)).await,
             None => Box::pin(pass(&self.door, &self.rooms, source, request)).await,
         }
     }
 }
 
 /// What an error must look like for the client of one request.
+#[derive(Clone)]
 pub struct Shape {
     wire: ErrorWire,
     head_request: bool,
@@ -159,6 +160,15 @@ impl Door for AwsDoor {
         Shape {
             wire: ErrorWire::guess(&head.method, head.uri.path(), query, &head.headers, signing_name),
             head_request: head.method == Method::HEAD,
+        }
+    }
+
+    /// SDKs name a call in every attempt of it; most do not sign that header, so it counts within a session only.
+    fn call(&self, head: &Parts) -> Call {
+        let mut names = head.headers.get_all("amz-sdk-invocation-id").iter();
+        match (names.next().and_then(|name| name.to_str().ok()), names.next()) {
+            (Some(name), None) if (1..=128).contains(&name.len()) => Call::Named(name.to_owned()),
+            _ => Call::Unnamed,
         }
     }
 

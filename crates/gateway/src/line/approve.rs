@@ -4,14 +4,24 @@
 //! the moment of use: policy is evaluated again when the waiting ends. The caller is held open for a while, so that a quick
 //! answer looks like a slow call; after that the refusal names the ask, and the same request passes once when it is approved.
 
-use super::{Asked, Door, Exchange, Permitted, Wire, decision_of};
+use super::once::{Use, Used, join, use_up};
+use super::{
+    Asked, Decoded, Door, Exchange, Identity, Known, Permitted, Wire, carry_out, decision_of, facts,
+};
+use crate::body::Body;
 use crate::interim::rhythm;
 use crate::rooms::Rooms;
+use crate::tags::Freshness;
 use durward_approval::{Ask, AskError, AskId, Granted, NewAsk, Requirement, State};
-use durward_core::{Decision, Reason, Refusal, Verdict};
+use durward_core::{Decision, Operation, Reason, Refusal, ResourceTags, Verdict};
 use durward_journal::Record;
+use durward_policy::{Ask::Connect, Question};
+use http::Response;
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 /// What of an approval goes on record with the exchange that uses it.
@@ -23,23 +33,27 @@ pub(super) struct Lifted {
     pub break_glass: bool,
 }
 
+/// Waits until people permit it, and has it carried out; or gives it the answer of another attempt.
 pub(super) async fn approve<D: Door>(
-    rooms: &Rooms,
+    door: &Arc<D>,
+    rooms: &Arc<Rooms>,
     exchange: &Exchange,
     asked: Asked<D::Wire>,
-) -> Result<Permitted<D::Wire>, Refusal> {
-    if let Some(granted) = take(rooms, &asked, &asked.decision).await? {
-        return Ok(lifted(asked, granted));
-    }
+    known: &mut Known<D::Shape>,
+) -> Result<Response<Body>, Refusal> {
+    let asked = match Box::pin(use_up(door, rooms, exchange, asked, None, known)).await? {
+        Use::Break(used) => return Box::pin(used_up(door, rooms, exchange, used, known)).await,
+        Use::Continue(asked) => asked,
+    };
     let ask = ask::<D>(rooms, exchange, &asked).await?;
-    // A held request keeps its body and its connection: so many and no more, the others are told to come again.
-    let weight = 16 + asked.decoded.operation.canonical().len() * 3 / 1024;
-    let ask = match rooms.held.try_acquire_many(u32::try_from(weight).unwrap_or(u32::MAX)) {
-        Ok(_place) => hold(rooms, exchange, ask).await?,
-        Err(_full) => ask,
+    let ask = match place(rooms, &asked) {
+        Some(_place) => hold(rooms, exchange, &asked.decoded.identity, ask).await?,
+        None => Arc::new(ask),
     };
     match ask.state {
-        State::Approved => use_now(rooms, exchange, asked, ask.id).await,
+        State::Approved | State::Used => {
+            Box::pin(use_now(door, rooms, exchange, *asked, ask.id, known)).await
+        }
         State::Denied => Err(denied(&ask)),
         State::Pending => Err(Refusal::new(
             Reason::AccessDenied,
@@ -48,53 +62,93 @@ pub(super) async fn approve<D: Door>(
                 asked.decision.reason, ask.id
             ),
         )),
-        State::Used => Err(Refusal::new(
-            Reason::AccessDenied,
-            format!(
-                "{}; ask {} was approved, and another request used that approval",
-                asked.decision.reason, ask.id
-            ),
-        )),
         State::TimedOut | State::Expired => Err(Refusal::new(
             Reason::AccessDenied,
             format!("{}; nobody approved it in time: ask {}", asked.decision.reason, ask.id),
         )),
+        State::Damaged => Err(unavailable(format!("ask {} is damaged", ask.id))),
     }
 }
 
-/// Policy of this moment decides what the approval must lift; then the approval is used up.
-async fn use_now<W: Wire>(
-    rooms: &Rooms,
+/// Policy of this moment decides what the approval must lift; then the approval is used up, unless another attempt has.
+async fn use_now<D: Door>(
+    door: &Arc<D>,
+    rooms: &Arc<Rooms>,
     exchange: &Exchange,
-    mut asked: Asked<W>,
+    mut asked: Asked<D::Wire>,
     id: AskId,
-) -> Result<Permitted<W>, Refusal> {
+    known: &mut Known<D::Shape>,
+) -> Result<Response<Body>, Refusal> {
     let at = Exchange { at: OffsetDateTime::now_utc(), ..exchange.clone() };
-    let now = decision_of(rooms, &at, &asked.decoded);
+    still_admitted(rooms, &at, &asked.decoded.identity)?;
+    let now = decision_of(rooms, &at, &asked.decoded, Freshness::Now).await?;
     match now.verdict {
         Verdict::Deny => Err(Refusal::new(Reason::AccessDenied, now.reason)),
         Verdict::Allow => {
-            asked.decision = now;
-            Ok(asked.permitted(None))
-        }
-        Verdict::Ask => match take(rooms, &asked, &now).await? {
-            Some(granted) => {
-                asked.decision = now;
-                Ok(lifted(asked, granted))
+            if let Some(entry) = rooms.stored.used(&asked.key(), exchange.call.name(), id).await {
+                return join::<D>(rooms, exchange, &asked, &entry).await;
             }
-            None => Err(Refusal::new(
-                Reason::AccessDenied,
-                format!(
-                    "{}; ask {id} was approved, but that approval was used by another request or does not lift what forbids \
-                     this one now",
-                    now.reason
-                ),
-            )),
-        },
+            // Or it would stay good for something else that is the same.
+            rooms.approvals.not_needed(id).await.map_err(unavailable)?;
+            asked.decision = now;
+            carry_out(&**door, rooms, exchange, asked.permitted(None), known).await
+        }
+        Verdict::Ask => {
+            asked.decision = now;
+            match use_up(door, rooms, exchange, asked, Some(id), known).await? {
+                Use::Break(used) => used_up(door, rooms, exchange, used, known).await,
+                Use::Continue(asked) => Err(Refusal::new(
+                    Reason::AccessDenied,
+                    format!(
+                        "{}; ask {id} was approved, but that approval was used by another request or does not lift what \
+                         forbids this one now",
+                        asked.decision.reason
+                    ),
+                )),
+            }
+        }
     }
 }
 
-async fn take<W: Wire>(
+/// The answer for this attempt once it is clear who uses the approval.
+async fn used_up<D: Door>(
+    door: &Arc<D>,
+    rooms: &Arc<Rooms>,
+    exchange: &Exchange,
+    used: Used<D::Wire>,
+    known: &mut Known<D::Shape>,
+) -> Result<Response<Body>, Refusal> {
+    match used {
+        Used::Answered(answer) => Ok(answer),
+        Used::Permitted(permitted) => carry_out(&**door, rooms, exchange, *permitted, known).await,
+        Used::Before(asked, entry) => join::<D>(rooms, exchange, &asked, &entry).await,
+    }
+}
+
+/// Much may have happened while the request was held: a credential ends, a session is revoked, and policy may close the
+/// connection.
+fn still_admitted(rooms: &Rooms, at: &Exchange, identity: &Identity) -> Result<(), Refusal> {
+    rooms.revocations.check(identity.session, &identity.caller, identity.began)?;
+    if at.at >= identity.expires {
+        return Err(Refusal::new(
+            Reason::ExpiredToken,
+            "the credential expired while people were asked: sign in again and send the request again",
+        ));
+    }
+    let question = Question {
+        caller: &identity.caller,
+        ask: Connect { connection: &identity.connection },
+        facts: facts(at, identity),
+    };
+    let connect = rooms.policies.current().decide(&question);
+    if connect.verdict == Verdict::Allow {
+        return Ok(());
+    }
+    let text = format!("{} may no longer use `{}`", identity.caller.id(), identity.connection);
+    Err(Refusal::new(Reason::AccessDenied, text).detail(connect.reason))
+}
+
+pub(super) async fn take<W: Wire>(
     rooms: &Rooms,
     asked: &Asked<W>,
     decision: &Decision,
@@ -128,7 +182,7 @@ fn requirements(rooms: &Rooms, decision: &Decision) -> Result<Vec<Requirement>, 
     decision.policies.iter().map(requirement).collect()
 }
 
-fn lifted<W: Wire>(mut asked: Asked<W>, granted: Granted) -> Permitted<W> {
+pub(super) fn lifted<W: Wire>(mut asked: Asked<W>, granted: Granted) -> Permitted<W> {
     asked.decision.verdict = Verdict::Allow;
     asked.decision.reason = format!("approved by {}: ask {}", granted.approvers.join(", "), granted.ask);
     let lifted = Lifted {
@@ -140,16 +194,32 @@ fn lifted<W: Wire>(mut asked: Asked<W>, granted: Granted) -> Permitted<W> {
     asked.permitted(Some(lifted))
 }
 
+/// The tags that policy read, or where some make an operation riskier, all.
+async fn tags_for_people<W: Wire>(
+    rooms: &Rooms,
+    exchange: &Exchange,
+    asked: &Asked<W>,
+) -> Result<ResourceTags, Refusal> {
+    if rooms.risky_tags.is_empty() {
+        return Ok(asked.decision.tags.clone());
+    }
+    let Decoded { identity, operation, .. } = &asked.decoded;
+    rooms.tags.read(rooms, exchange, identity, operation, &operation.arns(), Freshness::Recent).await
+}
+
 async fn ask<D: Door>(rooms: &Rooms, exchange: &Exchange, asked: &Asked<D::Wire>) -> Result<Ask, Refusal> {
     let identity = &asked.decoded.identity;
+    let tags = tags_for_people(rooms, exchange, asked).await?;
     let new = NewAsk {
         caller: identity.caller.clone(),
         session: identity.session,
         connection: identity.connection.clone(),
         exchange: exchange.id,
-        operation: asked.recorded.clone(),
+        operation: Operation::clone(&asked.recorded),
         digest: asked.digest,
         requirements: requirements(rooms, &asked.decision)?,
+        risk: rooms.risk(&identity.caller, &asked.decoded.operation, &tags).await?,
+        tags,
         reason: asked.decision.reason.clone(),
         policy_set: asked.decision.policy_set.clone(),
         source_address: exchange.source.ip(),
@@ -166,7 +236,7 @@ async fn ask<D: Door>(rooms: &Rooms, exchange: &Exchange, asked: &Asked<D::Wire>
         caller: identity.caller.clone(),
         door: D::KIND,
         connection: identity.connection.clone(),
-        operation: asked.recorded.clone(),
+        operation: Operation::clone(&asked.recorded),
         digest: durward_aws::sigv4::hex(&asked.digest),
         decision: asked.decision.clone(),
         source_address: exchange.source.ip(),
@@ -178,22 +248,53 @@ async fn ask<D: Door>(rooms: &Rooms, exchange: &Exchange, asked: &Asked<D::Wire>
     Ok(ask)
 }
 
-/// Waits for the answer, with signs of life for clients that need them.
-async fn hold(rooms: &Rooms, exchange: &Exchange, ask: Ask) -> Result<Ask, Refusal> {
-    let left = (ask.deadline - OffsetDateTime::now_utc()).try_into().unwrap_or(Duration::ZERO);
+/// A held request keeps its body and its connection: so many and no more, the others are told to come again.
+pub(super) fn place<'r, W>(rooms: &'r Rooms, asked: &Asked<W>) -> Option<SemaphorePermit<'r>> {
+    let weight = 16 + asked.decoded.operation.canonical().len() * 3 / 1024;
+    rooms.held.try_acquire_many(u32::try_from(weight).unwrap_or(u32::MAX)).ok()
+}
+
+/// Waits for people's answer. The ask stays when the caller leaves or is sent away: it is the caller's, and their other
+/// requests may wait for it.
+async fn hold(
+    rooms: &Rooms,
+    exchange: &Exchange,
+    identity: &Identity,
+    ask: Ask,
+) -> Result<Arc<Ask>, Refusal> {
+    let time_left = (ask.deadline - OffsetDateTime::now_utc()).try_into().unwrap_or(Duration::ZERO);
     // A little longer than the deadline, so that the ask has ended by then.
-    let end = Instant::now() + rooms.hold.min(left + Duration::from_millis(100));
-    let (every, mut left) = exchange.user_agent.as_deref().and_then(rhythm).unwrap_or((rooms.hold, 0));
-    let mut ask = ask;
+    let end = Instant::now() + rooms.hold.min(time_left + Duration::from_millis(100));
+    let mut waiter = Box::pin(rooms.approvals.waiter(ask.id)).await.map_err(unavailable)?;
+    // All who wait for it share the waiter's copy.
+    drop(ask);
+    let ended = held_open(rooms, exchange, identity, waiter.ended(end)).await?;
+    Ok(ended.unwrap_or_else(|| waiter.now()))
+}
+
+/// Waits for `news`, with signs of life for clients that need them, as long as the caller is there and admitted.
+pub(super) async fn held_open<T>(
+    rooms: &Rooms,
+    exchange: &Exchange,
+    identity: &Identity,
+    news: impl Future<Output = T>,
+) -> Result<T, Refusal> {
+    let revoked = rooms.revocations.revoked(identity.session, &identity.caller, identity.began);
+    let gone = exchange.interim.left();
+    tokio::pin!(revoked, gone, news);
+    let (every, mut signs) = exchange.user_agent.as_deref().and_then(rhythm).unwrap_or((rooms.hold, 0));
     loop {
-        let next = if left > 0 { end.min(Instant::now() + every) } else { end };
-        ask = rooms.approvals.wait(ask.id, next).await.map_err(unavailable)?;
-        if ask.state != State::Pending || Instant::now() >= end {
-            return Ok(ask);
-        }
-        if left > 0 {
-            left -= 1;
-            exchange.interim.ask();
+        tokio::select! {
+            biased;
+            refusal = &mut revoked => return Err(refusal),
+            () = &mut gone => {
+                return Err(Refusal::new(Reason::AccessDenied, "the caller went away while people were asked"));
+            }
+            news = &mut news => return Ok(news),
+            () = tokio::time::sleep(every), if signs > 0 => {
+                signs -= 1;
+                exchange.interim.ask();
+            }
         }
     }
 }

@@ -42,7 +42,9 @@ pub(super) async fn identify(
         }
         Err(stopped) => (Err(stopped), derive(&verified, name)?),
     };
-    let identity = Identity { caller: verified.caller, session, connection: name.to_owned() };
+    let expires = verified.expires + durward_identity::LEEWAY;
+    let began = began(session, &verified);
+    let identity = Identity { caller: verified.caller, session, began, connection: name.to_owned(), expires };
     let wire = McpWire { exchange: exchange.clone(), identity: identity.clone(), found };
     Ok((identity, wire))
 }
@@ -170,7 +172,7 @@ fn connect(
         .iter()
         .find(|server| server.name == name)
         .ok_or_else(|| refused().detail(format!("no MCP server is named `{name}`")))?;
-    let facts = Facts { connection: Some(name), source_ip: exchange.source.ip(), now: exchange.at };
+    let facts = Facts { connection: Some(name), source_ip: exchange.source.ip(), now: exchange.at, tags: None, risk: None };
     let question = Question { caller, ask: Ask::Connect { connection: name }, facts };
     let decision = rooms.policies.current().decide(&question);
     if decision.verdict == Verdict::Allow {
@@ -266,7 +268,10 @@ async fn begin(
     } else {
         (derive(verified, &found.server.name)?, verified.expires)
     };
-    if !initializes && door.opened.has(session) {
+    let revoked =
+        || rooms.revocations.check(session, &verified.caller, began(session, verified)).is_err();
+    // The line refuses one that is revoked: it does not begin.
+    if !initializes && (door.opened.has(session) || revoked()) {
         return Ok(session);
     }
     let record = Record::SessionOpened {
@@ -283,6 +288,12 @@ async fn begin(
         door.opened.add(session);
     }
     Ok(session)
+}
+
+/// When a session began: one that is no more than a token when that was issued. A token that does not say when is taken to be
+/// older than any revocation.
+fn began(session: SessionId, verified: &Verified) -> OffsetDateTime {
+    durward_identity::began(session).or(verified.issued).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 fn derive(verified: &Verified, server: &str) -> Result<SessionId, Refusal> {

@@ -224,6 +224,20 @@ impl Door for McpDoor {
         decode::decode(wire, shape)
     }
 
+    /// A client that named its session begins another when it hears that there is none of this name.
+    fn revoked(&self, wire: &McpWire, shape: &mut Shape) {
+        if let Ok(found) = &wire.found {
+            shape.id = found.id().cloned();
+            if found.session.is_some() {
+                shape.problem = Some(Box::new(refuse::Problem {
+                    status: StatusCode::NOT_FOUND,
+                    code: durward_mcp::code::NO_SESSION,
+                    data: None,
+                }));
+            }
+        }
+    }
+
     async fn forward(&self, rooms: &Rooms, lent: Lent<McpWire>) -> Result<Answer, Refusal> {
         upstream::forward(rooms, lent.open()?).await
     }

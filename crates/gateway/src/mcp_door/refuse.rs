@@ -18,6 +18,7 @@ pub(super) struct Stopped {
 }
 
 /// A status and a code that the reason alone does not tell.
+#[derive(Clone)]
 pub(super) struct Problem {
     pub status: StatusCode,
     pub code: i64,
@@ -47,6 +48,7 @@ impl From<Error> for Stopped {
 }
 
 /// What a refusal of one request must look like.
+#[derive(Clone)]
 pub struct Shape {
     /// Where a client without a token learns about this server.
     metadata: String,

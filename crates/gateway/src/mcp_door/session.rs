@@ -132,6 +132,7 @@ mod tests {
                 act: Vec::new(),
             },
             expires: OffsetDateTime::UNIX_EPOCH,
+            issued: None,
             token_id: token_id.to_owned(),
         }
     }

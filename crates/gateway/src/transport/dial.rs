@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+/// How long a name, a connection and its TLS may take together.
 const DIAL_TIME: Duration = Duration::from_secs(10);
 
 /// An open connection that nothing was sent on.
@@ -32,6 +33,8 @@ pub(super) struct Dialler {
     private: HashMap<Origin, TlsConnector>,
     /// Configured by the operator: may be loopback or private.
     trusted: Vec<Origin>,
+    /// [`DIAL_TIME`], but in tests.
+    pub patience: Duration,
 }
 
 impl Dialler {
@@ -45,7 +48,7 @@ impl Dialler {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        Ok(Self { tls: connector(config), private: HashMap::new(), trusted })
+        Ok(Self { tls: connector(config), private: HashMap::new(), trusted, patience: DIAL_TIME })
     }
 
     /// The certificate of `origin` must come from one of these authorities, and not from one that the platform knows.
@@ -69,6 +72,13 @@ impl Dialler {
     }
 
     pub async fn dial(&self, origin: &Origin) -> Result<Dialled, TransportError> {
+        timeout(self.patience, self.dial_on(origin)).await.unwrap_or_else(|_elapsed| {
+            let why = format!("no connection within {} seconds", self.patience.as_secs());
+            Err(TransportError::Connect(origin.authority(), why))
+        })
+    }
+
+    async fn dial_on(&self, origin: &Origin) -> Result<Dialled, TransportError> {
         let named = || origin.authority();
         let refused =
             |error: &dyn std::fmt::Display| TransportError::Connect(origin.authority(), error.to_string());
@@ -82,20 +92,14 @@ impl Dialler {
         if allowed.is_empty() {
             return Err(TransportError::Forbidden(named()));
         }
-        let stream = timeout(DIAL_TIME, TcpStream::connect(allowed.as_slice()))
-            .await
-            .map_err(|elapsed| refused(&elapsed))?
-            .map_err(|error| refused(&error))?;
+        let stream = TcpStream::connect(allowed.as_slice()).await.map_err(|error| refused(&error))?;
         stream.set_nodelay(true).map_err(|error| refused(&error))?;
         if !origin.tls {
             return Ok(Dialled::Plain(stream));
         }
         let name = ServerName::try_from(origin.host.clone()).map_err(|error| refused(&error))?;
         let tls = self.private.get(origin).unwrap_or(&self.tls);
-        let stream = timeout(DIAL_TIME, tls.connect(name, stream))
-            .await
-            .map_err(|elapsed| refused(&elapsed))?
-            .map_err(|error| refused(&error))?;
+        let stream = tls.connect(name, stream).await.map_err(|error| refused(&error))?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let stream = Box::new(stream);
         Ok(if http2 { Dialled::TlsHttp2(stream) } else { Dialled::Tls(stream) })

@@ -43,8 +43,16 @@ struct Peer {
     limit: Arc<AtomicUsize>,
     /// It chose HTTP/1.1 when it was last asked: dialling need not wait for one another.
     http1: bool,
-    /// Held while a connection is dialled that others may then share.
-    dialling: Arc<tokio::sync::Mutex<()>>,
+    dialling: Dialling,
+}
+
+/// Held while a connection is dialled that others may then share; so they share how it failed.
+pub(super) type Dialling = Arc<tokio::sync::Mutex<Option<Failed>>>;
+
+/// The last dial that failed, and when.
+pub(super) struct Failed {
+    pub at: Instant,
+    pub error: TransportError,
 }
 
 impl Default for Peer {
@@ -120,7 +128,7 @@ impl Shared {
     }
 
     /// What to hold while dialling, unless the origin is known to speak HTTP/1.1.
-    pub fn dialling(&self, origin: &Origin) -> Option<Arc<tokio::sync::Mutex<()>>> {
+    pub fn dialling(&self, origin: &Origin) -> Option<Dialling> {
         self.with(origin, |peer| (!peer.http1).then(|| peer.dialling.clone()))
     }
 

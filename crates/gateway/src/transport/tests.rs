@@ -389,3 +389,26 @@ async fn small_calls_are_whole_over_http2_too() {
     let response = within(server.transport().call(&server.origin, request, 100)).await.unwrap();
     assert_eq!(response.into_body(), "Action=AssumeRole");
 }
+
+#[tokio::test]
+async fn requests_to_an_origin_that_never_answers_fail_together_and_not_one_after_another() {
+    // The system completes connections to it; nobody ever speaks TLS on them.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let origin = Origin { tls: true, host: "localhost".to_owned(), port };
+    let mut transport = Transport::new(vec![origin.clone()]).unwrap();
+    transport.dialler.patience = Duration::from_millis(500);
+    let transport = Arc::new(transport);
+    let began = Instant::now();
+    let mut sent = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let (transport, origin) = (transport.clone(), origin.clone());
+        let request = Request::builder().uri("/").header("host", "localhost").body(Body::default()).unwrap();
+        sent.spawn(async move { transport.send(&origin, request).await });
+    }
+    for ended in within(sent.join_all()).await {
+        assert!(matches!(ended, Err(TransportError::Connect(..))));
+    }
+    // One dial, and one more for who came too late for it; one after another they would take ten seconds.
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}

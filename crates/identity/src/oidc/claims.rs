@@ -34,7 +34,7 @@ pub(super) fn check(
     now: OffsetDateTime,
 ) -> Result<Verified, TokenError> {
     check_audience(config, claims)?;
-    let expires = check_times(claims, now)?;
+    let (expires, issued) = check_times(claims, now)?;
     let subject = name(claims.get("sub"), SUBJECT).ok_or(TokenError::Invalid(
         "its subject (sub) is missing, empty, too long or has control characters",
     ))?;
@@ -46,7 +46,7 @@ pub(super) fn check(
         groups: groups(config, claims)?,
         act: actors(claims)?,
     };
-    Ok(Verified { caller, expires, token_id: token_id(claims, token) })
+    Ok(Verified { caller, expires, issued, token_id: token_id(claims, token) })
 }
 
 fn check_audience(config: &ProviderConfig, claims: &Object) -> Result<(), TokenError> {
@@ -62,7 +62,9 @@ fn check_audience(config: &ProviderConfig, claims: &Object) -> Result<(), TokenE
         Some(_) => return Err(TokenError::Invalid("its client (azp or client_id) is not a string")),
     };
     let accepted = if config.authorized_parties.is_empty() {
-        let party = party.filter(|_| claims.contains_key("azp") && audience.len() > 1);
+        // OpenID Connect Core section 3.1.3.7: an ID token is for its client, and names it in `azp` beside the others it is
+        // for. An access token is issued to a client that is none of its audiences.
+        let party = party.filter(|party| claims.contains_key("azp") && audience.contains(&party.as_str()));
         party.is_none_or(|party| config.audience.contains(party))
     } else {
         party.is_some_and(|party| config.authorized_parties.contains(party))
@@ -74,7 +76,11 @@ fn check_audience(config: &ProviderConfig, claims: &Object) -> Result<(), TokenE
     }
 }
 
-fn check_times(claims: &Object, now: OffsetDateTime) -> Result<OffsetDateTime, TokenError> {
+/// When it expires, and when it was issued if it says so.
+fn check_times(
+    claims: &Object,
+    now: OffsetDateTime,
+) -> Result<(OffsetDateTime, Option<OffsetDateTime>), TokenError> {
     let expires = date(claims.get("exp"))
         .map_err(|()| TokenError::Invalid("its expiry (exp) is not a date"))?
         .ok_or(TokenError::Invalid("it has no expiry (exp)"))?;
@@ -93,7 +99,7 @@ fn check_times(claims: &Object, now: OffsetDateTime) -> Result<OffsetDateTime, T
     if issued.is_some_and(ahead) {
         return Err(TokenError::Invalid("it was issued in the future (iat): check the clocks"));
     }
-    Ok(expires)
+    Ok((expires, issued))
 }
 
 /// A NumericDate: seconds, perhaps with a fraction, which is cut off. `Err`: present but not one.

@@ -26,6 +26,8 @@ fn facts() -> Facts<'static> {
         connection: Some("demo"),
         source_ip: IpAddr::from([10, 0, 0, 7]),
         now: datetime!(2026-11-21 06:00 UTC),
+        tags: None,
+        risk: None,
     }
 }
 
@@ -254,6 +256,22 @@ fn refuses_policies_that_cannot_be_meant_and_says_where() {
         ("@quorum(\"2\") forbid (principal, action, resource);", "@quorum without @approval"),
         ("@approval(\"x\") permit (principal, action, resource);", "@approval on a permit"),
         (
+            "@approval(\"x\") forbid (principal, action == Action::\"connect\", resource);",
+            "people can lift what is forbidden of an operation",
+        ),
+        (
+            "@approval(\"x\") forbid (principal, action in [Action::\"connect\", Action::\"reveal\"], resource);",
+            "people can lift what is forbidden of an operation",
+        ),
+        (
+            "@approval(\"x\") forbid (principal, action, resource == DataClass::\"email\");",
+            "people can lift what is forbidden of an operation",
+        ),
+        (
+            "@approval(\"x\") forbid (principal, action, resource == Connection::\"prod\");",
+            "people can lift what is forbidden of an operation",
+        ),
+        (
             "@id(\"a\") permit (principal, action, resource); @id(\"a\") permit (principal, action, resource);",
             "another policy has this id",
         ),
@@ -261,8 +279,8 @@ fn refuses_policies_that_cannot_be_meant_and_says_where() {
         ("permit (principal == ?principal, action, resource);", "is a template"),
         ("permit (principal, action, resource", "p.cedar:1:"),
         (
-            "forbid (principal, action, resource is Aws::Resource) when { resource.hasTag(\"x\") };",
-            "resource tags are not available",
+            "forbid (principal, action, resource is Aws::Resource) when { principal.hasTag(\"x\") };",
+            "reads attributes or groups of something else",
         ),
         (
             "forbid (principal, action == Aws::Action::\"s3:GetObject\", resource) when { context.params.Bucket == \"b\" };",
@@ -360,4 +378,41 @@ fn what_the_catalog_does_not_know_is_permitted_by_name_only_and_forbidden_by_any
     let forbidden =
         format!("{named} @id(\"no\") forbid (principal, action in Aws::Action::\"dynamodb:*\", resource);");
     assert_eq!(verdict(&forbidden), Verdict::Deny);
+}
+
+const TAGGED: &str = "permit (principal, action, resource);
+    @id(\"critical\") forbid (principal, action == Aws::Action::\"s3:DeleteObject\", resource)
+    when { resource.hasTag(\"critical\") };
+    @id(\"risky\") forbid (principal, action == Aws::Action::\"s3:GetObject\", resource) when { context.risk > 50 };";
+
+#[test]
+fn says_what_must_be_found_out_and_denies_without_it() {
+    let set = set(TAGGED);
+    let arn = "arn:aws:s3:::b/k";
+    let (delete, get, list) = (
+        operation(&[("s3:DeleteObject", arn)], json!({})),
+        operation(&[("s3:GetObject", arn)], json!({})),
+        operation(&[("s3:ListBucket", "arn:aws:s3:::b")], json!({})),
+    );
+    let bob = caller("bob", &[]);
+    assert_eq!(set.reads(&bob, &delete, facts()), Reads { tags_of: vec![arn], risk: false });
+    assert_eq!(set.reads(&bob, &get, facts()), Reads { tags_of: vec![], risk: true });
+    assert_eq!(set.reads(&bob, &list, facts()), Reads::default());
+    assert_eq!(decide(&set, &[], &list).verdict, Verdict::Allow);
+    for unanswered in [&delete, &get] {
+        assert_eq!(decide(&set, &[], unanswered).verdict, Verdict::Deny, "decided without what it reads");
+    }
+    let tagged = |tags: &[(&str, &str)]| {
+        let tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let tags = ResourceTags::from([(arn.to_owned(), tags)]);
+        set.decide_operation(&bob, &delete, Facts { tags: Some(&tags), ..facts() })
+    };
+    assert_eq!(tagged(&[]).verdict, Verdict::Allow);
+    let denied = tagged(&[("critical", "x")]);
+    assert_eq!((denied.verdict, denied.policies), (Verdict::Deny, vec!["critical".to_owned()]));
+    assert_eq!(denied.tags[arn]["critical"], "x", "the decision says on what it was made");
+    for (risk, verdict) in [(50, Verdict::Allow), (51, Verdict::Deny)] {
+        let facts = Facts { risk: Some(risk), ..facts() };
+        assert_eq!(set.decide_operation(&bob, &get, facts).verdict, verdict);
+    }
 }

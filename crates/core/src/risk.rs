@@ -1,13 +1,14 @@
 //! The risk of an operation as a number with its reasons.
 //!
-//! Deterministic, from the decoded operation alone: no text that the caller wrote has any weight. docs/approvals.md has
-//! the same table for people; a test holds the two together.
+//! Deterministic, from the decoded operation, the tags of its resources and whether the caller did it before: no text that the
+//! caller wrote has any weight. docs/approvals.md has the same table for people; a test holds the two together.
 
-use durward_core::{AccessLevel, Operation, Resource};
+use crate::{AccessLevel, Operation, Resource, ResourceTags};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// From 0 (harmless) to 100, with one reason for each part of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Risk {
     pub score: u8,
     pub reasons: Vec<String>,
@@ -50,8 +51,26 @@ const WEIGHTS: [(u8, &str); 14] = [
     NOVEL,
 ];
 
-/// Judges an operation. `novel`: this caller has not done it before. The sum of what applies, at most 100.
-pub fn assess(operation: &Operation, novel: bool) -> Risk {
+/// A tag that makes every operation on a resource riskier, as the configuration says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RiskyTag {
+    pub key: String,
+    pub value: String,
+    pub weight: u8,
+}
+
+/// What the risk depends on beside the operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// This caller has not done it before.
+    pub novel: bool,
+    /// The tags of its resources, as far as they were looked up.
+    pub tags: Option<&'a ResourceTags>,
+    pub risky_tags: &'a [RiskyTag],
+}
+
+/// Judges an operation: the sum of what applies, at most 100.
+pub fn assess(operation: &Operation, around: Surroundings<'_>) -> Risk {
     let mut risk = Risk { score: 0, reasons: Vec::new() };
     let mut add = |applies: bool, (weight, reason): (u8, &str)| {
         if applies {
@@ -75,7 +94,12 @@ pub fn assess(operation: &Operation, novel: bool) -> Risk {
     add(broad && level == AccessLevel::Read, BROAD_READ);
     add(resources(operation) > MANY, MANY_RESOURCES);
     add(!operation.uninspected.is_empty(), UNINSPECTED);
-    add(novel, NOVEL);
+    add(around.novel, NOVEL);
+    for RiskyTag { key, value, weight } in around.risky_tags {
+        let has = |tags: &BTreeMap<String, String>| tags.get(key) == Some(value);
+        let applies = around.tags.is_some_and(|tags| tags.values().any(has));
+        add(applies, (*weight, &format!("it touches what is tagged {key}={value}")));
+    }
     risk
 }
 
@@ -97,7 +121,7 @@ fn resources(operation: &Operation) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use durward_core::{Demand, Door, Traits};
+    use crate::{Demand, Door, Traits};
     use proptest::prelude::*;
 
     fn operation(level: AccessLevel, resource: Resource, traits: Traits) -> Operation {
@@ -113,6 +137,25 @@ mod tests {
             traits,
             uninspected: Vec::new(),
             body_sha256: None,
+        }
+    }
+
+    fn around(novel: bool) -> Surroundings<'static> {
+        Surroundings { novel, tags: None, risky_tags: &[] }
+    }
+
+    #[test]
+    fn a_risky_tag_of_any_resource_adds_its_weight_once() {
+        let operation = operation(AccessLevel::Write, arn("arn:a"), Traits::default());
+        let risky = [RiskyTag { key: "env".to_owned(), value: "prod".to_owned(), weight: 25 }];
+        let tagged = |value: &str| BTreeMap::from([("env".to_owned(), value.to_owned())]);
+        for (value, score) in [("prod", 55), ("test", 30)] {
+            let tags = ResourceTags::from([
+                ("arn:a".to_owned(), tagged(value)),
+                ("arn:b".to_owned(), tagged(value)),
+            ]);
+            let around = Surroundings { novel: false, tags: Some(&tags), risky_tags: &risky };
+            assert_eq!(assess(&operation, around).score, score);
         }
     }
 
@@ -156,8 +199,8 @@ mod tests {
             (ten, 30),
             (operation(PermissionsManagement, Resource::Any, all), 100),
         ] {
-            assert_eq!(assess(&what, false).score, score, "{what:?}");
-            let novel = assess(&what, true);
+            assert_eq!(assess(&what, around(false)).score, score, "{what:?}");
+            let novel = assess(&what, around(true));
             assert_eq!(novel.score, (score + 10).min(100));
             assert_eq!(
                 novel.reasons.last().map(String::as_str),
@@ -184,7 +227,7 @@ mod tests {
             };
             let mut worse = traits;
             worse[more] = true;
-            let (less, more) = (assess(&make(traits), false), assess(&make(worse), false));
+            let (less, more) = (assess(&make(traits), around(false)), assess(&make(worse), around(false)));
             prop_assert!(less.score <= more.score && more.score <= 100);
             let sum: u32 = less.reasons.iter().filter_map(|reason| {
                 reason.trim_start_matches('+').split(' ').next()?.parse::<u32>().ok()

@@ -1,0 +1,197 @@
+use super::*;
+use durward_catalog::Catalog;
+use std::collections::BTreeMap;
+
+fn call(arn: &str) -> TagCall {
+    tag_call(Catalog::embedded(), arn, "eu-west-1").unwrap_or_else(|| panic!("no call for {arn}"))
+}
+
+/// Method, path with query, body, and the action that a credential must permit.
+fn written(arn: &str) -> (String, String, String, String) {
+    let call = call(arn);
+    let request = call.request(None).expect("it can be written");
+    let target =
+        if request.query.is_empty() { request.path } else { format!("{}?{}", request.path, request.query) };
+    (request.method, target, request.body, call.demands[0].action.clone())
+}
+
+#[test]
+fn every_service_is_asked_in_its_own_way() {
+    let account = "123456789012";
+    for (arn, method, target, body, action) in [
+        ("arn:aws:s3:::b", "GET", "/b?tagging", String::new(), "s3:GetBucketTagging"),
+        (
+            "arn:aws:dynamodb:eu-west-1:123456789012:table/T",
+            "POST",
+            "/",
+            r#"{"ResourceArn":"arn:aws:dynamodb:eu-west-1:123456789012:table/T"}"#.to_owned(),
+            "dynamodb:ListTagsOfResource",
+        ),
+        (
+            "arn:aws:sqs:eu-west-1:123456789012:q",
+            "POST",
+            "/",
+            format!(r#"{{"QueueUrl":"https://sqs.eu-west-1.amazonaws.com/{account}/q"}}"#),
+            "sqs:ListQueueTags",
+        ),
+        (
+            "arn:aws:sns:eu-west-1:123456789012:t",
+            "POST",
+            "/",
+            "Action=ListTagsForResource&Version=2010-03-31&ResourceArn=arn%3Aaws%3Asns%3Aeu-west-1%3A123456789012%3At"
+                .to_owned(),
+            "sns:ListTagsForResource",
+        ),
+        (
+            "arn:aws:iam::123456789012:role/path/r",
+            "POST",
+            "/",
+            "Action=ListRoleTags&Version=2010-05-08&RoleName=r".to_owned(),
+            "iam:ListRoleTags",
+        ),
+        (
+            "arn:aws:lambda:eu-west-1:123456789012:function:f",
+            "GET",
+            "/2017-03-31/tags/arn%3Aaws%3Alambda%3Aeu-west-1%3A123456789012%3Afunction%3Af",
+            String::new(),
+            "lambda:ListTags",
+        ),
+        (
+            "arn:aws:ec2:eu-west-1:123456789012:instance/i-1",
+            "POST",
+            "/",
+            "Action=DescribeTags&Version=2016-11-15&Filter.1.Name=resource-id&Filter.1.Value.1=i-1".to_owned(),
+            "ec2:DescribeTags",
+        ),
+        (
+            "arn:aws:ssm:eu-west-1:123456789012:parameter/a/b",
+            "POST",
+            "/",
+            r#"{"ResourceType":"Parameter","ResourceId":"/a/b"}"#.to_owned(),
+            "ssm:ListTagsForResource",
+        ),
+        (
+            "arn:aws:rds:eu-west-1:123456789012:db:d",
+            "POST",
+            "/",
+            "Action=ListTagsForResource&Version=2014-10-31&ResourceName=arn%3Aaws%3Ards%3Aeu-west-1%3A123456789012%3Adb%3Ad"
+                .to_owned(),
+            "rds:ListTagsForResource",
+        ),
+    ] {
+        let expected = (method.to_owned(), target.to_owned(), body, action.to_owned());
+        assert_eq!(written(arn), expected, "{arn}");
+    }
+}
+
+#[test]
+fn most_services_can_be_asked() {
+    let of = |service: &str| format!("arn:aws:{service}:eu-west-1:123456789012:thing/x");
+    let catalog = Catalog::embedded();
+    let mut prefixes: Vec<&str> = catalog.services().iter().map(|entry| entry.iam_prefix.as_str()).collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    let asked =
+        prefixes.iter().filter(|prefix| tag_call(catalog, &of(prefix), "eu-west-1").is_some()).count();
+    assert!(asked >= 250, "{asked} of {}", prefixes.len());
+}
+
+#[test]
+fn parts_have_the_tags_of_the_whole() {
+    for (arn, of) in [
+        ("arn:aws:s3:::b/k/l", "arn:aws:s3:::b"),
+        ("arn:aws:s3:::b", "arn:aws:s3:::b"),
+        ("arn:aws:lambda:r:1:function:f:PROD", "arn:aws:lambda:r:1:function:f"),
+        ("arn:aws:lambda:r:1:function:f", "arn:aws:lambda:r:1:function:f"),
+        ("arn:aws:dynamodb:r:1:table/T/index/i", "arn:aws:dynamodb:r:1:table/T"),
+        ("arn:aws:dynamodb:r:1:table/T", "arn:aws:dynamodb:r:1:table/T"),
+        ("arn:aws:logs:r:1:log-group:/a/b:log-stream:s", "arn:aws:logs:r:1:log-group:/a/b"),
+        ("arn:aws:logs:r:1:log-group:/a/b:*", "arn:aws:logs:r:1:log-group:/a/b"),
+        ("arn:aws:kms:r:1:key/k", "arn:aws:kms:r:1:key/k"),
+        ("no arn", "no arn"),
+    ] {
+        assert_eq!(holder(arn), of);
+    }
+}
+
+fn tags(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn answers_are_read_in_every_form() {
+    let (bucket, table, topic) = (
+        call("arn:aws:s3:::b"),
+        call("arn:aws:dynamodb:eu-west-1:123456789012:table/T"),
+        call("arn:aws:sns:eu-west-1:123456789012:t"),
+    );
+    let expected = tags(&[("a", "1"), ("b", "")]);
+    for (call, body) in [
+        (
+            &bucket,
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Tagging xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><TagSet>\
+             <Tag><Key>a</Key><Value>1</Value></Tag><Tag><Key>b</Key><Value/></Tag></TagSet></Tagging>",
+        ),
+        (&table, r#"{"Tags":[{"Key":"a","Value":"1"},{"Key":"b","Value":""}]}"#),
+        (&table, r#"{"tags":{"a":"1","b":""}}"#),
+        (&table, r#"{"Tags":[{"TagKey":"a","TagValue":"1"},{"TagKey":"b"}],"Truncated":false}"#),
+        (&table, r#"{"Stacks":[{"StackName":"s","Tags":[{"Key":"a","Value":"1"},{"Key":"b","Value":""}]}]}"#),
+        (
+            &topic,
+            "<ListTagsForResourceResponse xmlns=\"x\"><ListTagsForResourceResult><Tags><member><Key>a</Key>\
+             <Value>1</Value></member><member><Key>b</Key></member></Tags></ListTagsForResourceResult>\
+             <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></ListTagsForResourceResponse>",
+        ),
+        (
+            &topic,
+            "<DescribeTagsResponse><tagSet><item><resourceId>i</resourceId><key>a</key><value>1</value></item>\
+             <item><key>b</key><value/></item></tagSet></DescribeTagsResponse>",
+        ),
+    ] {
+        assert_eq!(call.read(200, body.as_bytes()).map(|page| page.tags), Ok(expected.clone()), "{body}");
+    }
+    assert_eq!(table.read(200, b"{}"), Ok(Page::default()), "a service may leave out an empty list");
+}
+
+#[test]
+fn what_is_not_understood_is_no_lack_of_tags() {
+    let (bucket, table) = (call("arn:aws:s3:::b"), call("arn:aws:dynamodb:eu-west-1:123456789012:table/T"));
+    for body in [
+        "",
+        "[]",
+        "null",
+        r#"{"Tags":"a"}"#,
+        r#"{"Tags":[1]}"#,
+        r#"{"Tags":[{"x":1}]}"#,
+        r#"{"Tags":{"a":1}}"#,
+    ] {
+        assert!(table.read(200, body.as_bytes()).is_err(), "{body}");
+    }
+    for body in ["", "{}", "<html></html>", "<Error><Code>InternalError</Code></Error>", "<Tagging>"] {
+        assert!(bucket.read(200, body.as_bytes()).is_err(), "{body}");
+    }
+    for status in [301, 403, 500, 503] {
+        assert!(bucket.read(status, b"<Error><Code>AccessDenied</Code></Error>").is_err());
+        assert!(table.read(status, br#"{"__type":"x#AccessDeniedException"}"#).is_err());
+    }
+    assert!(table.read(500, br#"{"__type":"ResourceNotFoundException"}"#).is_err());
+}
+
+#[test]
+fn what_has_no_tags_or_is_not_there_is_told_apart() {
+    let (bucket, table) = (call("arn:aws:s3:::b"), call("arn:aws:dynamodb:eu-west-1:123456789012:table/T"));
+    assert_eq!(bucket.read(404, b"<Error><Code>NoSuchTagSet</Code></Error>"), Ok(Page::default()));
+    let missing = Ok(Page { missing: true, ..Page::default() });
+    assert_eq!(bucket.read(404, b"<Error><Code>NoSuchBucket</Code></Error>"), missing);
+    assert_eq!(table.read(400, br#"{"__type":"com.amazonaws#ResourceNotFoundException"}"#), missing);
+}
+
+#[test]
+fn pages_are_followed_where_the_service_has_them() {
+    let table = call("arn:aws:dynamodb:eu-west-1:123456789012:table/T");
+    let page = table.read(200, br#"{"Tags":[],"NextToken":"n"}"#).expect("it is read");
+    assert_eq!(page.next.as_deref(), Some("n"));
+    let next = table.request(Some("n")).expect("it has pages");
+    assert!(next.body.contains(r#""NextToken":"n""#), "{}", next.body);
+    assert!(call("arn:aws:s3:::b").request(Some("n")).is_none());
+}

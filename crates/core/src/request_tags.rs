@@ -1,0 +1,91 @@
+//! The tags that a request would give a resource, wherever its service puts them.
+//!
+//! AWS services agree on no one place: a list of keys and values, a map, S3's query string, EC2's lists by resource type.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// Deeper than any service puts tags.
+const DEPTH: usize = 4;
+
+/// Every key and value under a member that is named for tags.
+pub fn request_tags(parameters: &Value) -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    seek(parameters, DEPTH, &mut found);
+    found
+}
+
+fn seek(value: &Value, depth: usize, found: &mut BTreeSet<(String, String)>) {
+    let (Value::Object(members), Some(deeper)) = (value, depth.checked_sub(1)) else { return };
+    for (name, member) in members {
+        match name.to_ascii_lowercase().as_str() {
+            "tags" | "tag" | "taglist" | "tagset" | "resourcetags" => read(member, found),
+            "tagging" => match member {
+                // S3's `x-amz-tagging`: a query string.
+                Value::String(text) => {
+                    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+                        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                        found.insert((key.to_owned(), value.to_owned()));
+                    }
+                }
+                other => seek(other, deeper, found),
+            },
+            "tagspecifications" | "tagspecification" => {
+                for specification in member.as_array().into_iter().flatten() {
+                    seek(specification, deeper, found);
+                }
+            }
+            _ => seek(member, deeper, found),
+        }
+    }
+}
+
+/// A list of keys and values, or a map.
+fn read(tags: &Value, found: &mut BTreeSet<(String, String)>) {
+    match tags {
+        Value::Array(items) => {
+            for item in items.iter().filter_map(Value::as_object) {
+                let text = |names: [&str; 4]| names.iter().find_map(|name| item.get(*name)?.as_str());
+                if let Some(key) = text(["Key", "key", "TagKey", "tagKey"]) {
+                    let value = text(["Value", "value", "TagValue", "tagValue"]).unwrap_or_default();
+                    found.insert((key.to_owned(), value.to_owned()));
+                }
+            }
+        }
+        Value::Object(map) => {
+            for (key, value) in map {
+                if let Some(value) = value.as_str() {
+                    found.insert((key.clone(), value.to_owned()));
+                } else {
+                    // `Tags: { Items: [...] }` of CloudFront.
+                    read(value, found);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn finds_tags_where_each_service_puts_them() {
+        for parameters in [
+            json!({"Tags": [{"Key": "a", "Value": "b"}]}),
+            json!({"tags": {"a": "b"}}),
+            json!({"Tags": [{"TagKey": "a", "TagValue": "b"}]}),
+            json!({"Tagging": {"TagSet": [{"Key": "a", "Value": "b"}]}}),
+            json!({"Tagging": "a=b"}),
+            json!({"TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "a", "Value": "b"}]}]}),
+            json!({"Tags": {"Items": [{"Key": "a", "Value": "b"}]}}),
+            json!({"DistributionConfigWithTags": {"Tags": {"Items": [{"Key": "a", "Value": "b"}]}}}),
+        ] {
+            let expected = BTreeSet::from([("a".to_owned(), "b".to_owned())]);
+            assert_eq!(request_tags(&parameters), expected, "{parameters}");
+        }
+        assert!(request_tags(&json!({"Key": "a", "Value": "b"})).is_empty());
+    }
+}

@@ -1,0 +1,124 @@
+//! Who answers, and by what.
+
+use super::stage::{Stage, put};
+use bytes::Bytes;
+use durward_approval::State;
+use http::{Method, Request};
+use serde_json::json;
+use std::time::Duration;
+use time::OffsetDateTime;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_answers_for_themselves_or_from_outside() {
+    let stage = Stage::set().await;
+    // An agent that acts for `boss`, who acts for `chief`.
+    let token = stage.work.issue_claims(&json!({
+        "iss": stage.work.url(), "sub": "agent", "aud": "durward",
+        "act": {"sub": "boss", "act": {"sub": "chief"}},
+        "exp": OffsetDateTime::now_utc().unix_timestamp() + 600,
+    }));
+    let agent = stage.sign_in(&token, "prod").await;
+    assert!(stage.send(&agent, &put("report")).await.is_pending());
+    let ask = stage.asked().await;
+    let hour = Duration::from_hours(1);
+    let groups = ["oncall", "agents"];
+    for (what, token, wanted) in [
+        ("the agent's name at another provider", stage.token("agent", &groups), (403, "own_request")),
+        ("the one it acts for", stage.token("boss", &groups), (403, "own_request")),
+        ("the same, written otherwise", stage.token("BOSS", &groups), (403, "own_request")),
+        ("the one behind", stage.token("chief", &groups), (403, "own_request")),
+        ("somebody else", stage.token("eve", &["agents"]), (403, "not_an_approver")),
+        ("a group with a similar name", stage.token("eve", &["Oncall", "oncall "]), (403, "not_an_approver")),
+        ("a workload", stage.work.issue("ann", &groups, "durward", hour), (401, "token_refused")),
+        ("the agent itself", token.clone(), (401, "token_refused")),
+        (
+            "a person's token for the doors",
+            stage.people.issue("ann", &groups, "durward", hour),
+            (401, "token_refused"),
+        ),
+        (
+            "a token for somebody else",
+            stage.people.issue("ann", &groups, "other", hour),
+            (401, "token_refused"),
+        ),
+        ("no token", String::new(), (401, "token_refused")),
+    ] {
+        for answer in [
+            json!({"answer": "approve_once"}),
+            json!({"answer": "break_glass", "reason": "fire"}),
+            json!({"answer": "approve_window", "until": "2099-01-01T00:00:00Z"}),
+        ] {
+            let (status, said) = stage.answer(ask.id, &token, &answer).await;
+            assert_eq!(status, wanted.0, "{what}: {said}");
+            // Nobody breaks glass here, and no window is so long; what is the matter may be told either way.
+            if answer["answer"] == "approve_once" {
+                assert_eq!(said["error"], wanted.1, "{what}: {said}");
+            }
+        }
+    }
+    let now = stage.get(ask.id).await;
+    assert_eq!((now.state, now.votes.len(), stage.seen()), (State::Pending, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_left_the_group_since_does_not_count() {
+    let stage = Stage::set().await;
+    let agent = stage.agent("agent").await;
+    let ask = stage.approved(&agent, &put("report")).await;
+    // The provider says so when they next show a token; of two the newer counts.
+    let mut left = json!({
+        "iss": stage.people.url(), "sub": "ann", "aud": "durward-people", "groups": ["others"],
+        "iat": OffsetDateTime::now_utc().unix_timestamp() + 5,
+        "exp": OffsetDateTime::now_utc().unix_timestamp() + 600,
+    });
+    let (_status, _said) =
+        stage.answer(ask.id, &stage.people.issue_claims(&left), &json!({"answer": "approve_once"})).await;
+    let answer = stage.send(&agent, &put("report")).await;
+    assert!(answer.is_pending(), "{}", answer.text);
+    let fresh = stage.asked().await;
+    // Nor does an older token bring her back.
+    left["groups"] = json!(["oncall"]);
+    left["iat"] = json!(OffsetDateTime::now_utc().unix_timestamp() - 5);
+    let (status, said) =
+        stage.answer(fresh.id, &stage.people.issue_claims(&left), &json!({"answer": "approve_once"})).await;
+    assert_eq!((status, &said["error"]), (403, &json!("not_an_approver")));
+    assert!(stage.send(&agent, &put("report")).await.is_pending());
+    assert_eq!((stage.seen(), stage.get(ask.id).await.state), (0, State::Approved));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_look_at_any_address_decides() {
+    let stage = Stage::set().await;
+    let agent = stage.agent("agent").await;
+    assert!(stage.send(&agent, &put("report")).await.is_pending());
+    let ask = stage.asked().await;
+    let before = stage.get(ask.id).await;
+    let id = ask.id;
+    let token = stage.token("ann", &["oncall"]);
+    let addresses = [
+        format!("/asks/{id}"),
+        format!("/asks/{id}/answer?answer=approve_once"),
+        format!("/api/v1/asks/{id}"),
+        format!("/api/v1/asks/{id}/answer"),
+        format!("/api/v1/asks/{id}/answer?answer=approve_once"),
+        format!("/api/v1/asks/{id}/approve"),
+        format!("/api/v1/asks/{id}?answer=approve_once&_method=POST"),
+    ];
+    for address in &addresses {
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::PATCH]
+        {
+            let request = Request::builder()
+                .method(method.clone())
+                .uri(address)
+                .header("authorization", format!("Bearer {token}"))
+                .header("x-http-method-override", "POST")
+                .body(Bytes::from_static(b"{\"answer\":\"approve_once\"}"))
+                .unwrap();
+            let answer = stage.call(request).await;
+            assert!(!answer.text.contains("\"approved\""), "{method} {address}: {}", answer.text);
+        }
+    }
+    assert_eq!(stage.get(id).await, before);
+    assert!(stage.send(&agent, &put("report")).await.is_pending());
+    assert_eq!(stage.seen(), 0);
+}

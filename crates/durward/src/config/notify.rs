@@ -1,0 +1,168 @@
+//! `[[notify.slack]]`, `[[notify.email]]` and `[[notify.webhook]]`: how people learn that something waits for them.
+
+use super::{Config, Problem};
+use durward_notification::{Event, MailServer, check_address, check_url};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notify {
+    #[serde(default)]
+    pub slack: Vec<Slack>,
+    #[serde(default)]
+    pub email: Vec<Email>,
+    #[serde(default)]
+    pub webhook: Vec<Webhook>,
+}
+
+/// An incoming webhook of Slack, or of what takes the same messages.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slack {
+    pub name: String,
+    /// File that holds its URL: whoever knows that can post.
+    pub url_file: PathBuf,
+    /// Only asks that one of these groups may answer; by default all.
+    #[serde(default)]
+    pub groups: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Email {
+    pub name: String,
+    /// `smtp://host:587` (STARTTLS) or `smtps://host:465`.
+    pub server: String,
+    pub from: String,
+    pub to: Vec<String>,
+    pub username: Option<String>,
+    /// File that holds the password.
+    pub password_file: Option<PathBuf>,
+    #[serde(default)]
+    pub groups: Vec<String>,
+}
+
+/// A webhook for programs, signed as Standard Webhooks says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    pub name: String,
+    pub url: String,
+    /// File that holds its secret, `whsec_...`; several, one a line, while they are changed.
+    pub secret_file: PathBuf,
+    #[serde(default)]
+    pub groups: Vec<String>,
+    #[serde(default = "all")]
+    pub events: Vec<String>,
+}
+
+fn all() -> Vec<String> {
+    Event::ALL.map(|event| event.as_str().to_owned()).to_vec()
+}
+
+impl Notify {
+    /// Paths are relative to the configuration file's directory.
+    pub fn resolve(&mut self, base: &Path) {
+        let slack = self.slack.iter_mut().map(|slack| &mut slack.url_file);
+        let email = self.email.iter_mut().filter_map(|email| email.password_file.as_mut());
+        let webhook = self.webhook.iter_mut().map(|webhook| &mut webhook.secret_file);
+        for file in slack.chain(email).chain(webhook) {
+            *file = base.join(&file);
+        }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        let slack = self.slack.iter().map(|slack| slack.name.as_str());
+        let email = self.email.iter().map(|email| email.name.as_str());
+        let webhook = self.webhook.iter().map(|webhook| webhook.name.as_str());
+        slack.chain(email).chain(webhook).collect()
+    }
+}
+
+pub fn check(config: &Config, problems: &mut Vec<Problem>) {
+    let notify = &config.notify;
+    let mut names = notify.names();
+    if names.is_empty() {
+        return;
+    }
+    if config.console.as_ref().is_none_or(|console| console.url.is_none()) {
+        problems.push((
+            "notify",
+            "the messages link to the console and must know its address: add [console] url = \"https://durward.example.com\""
+                .to_owned(),
+        ));
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    for name in &names {
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+            problems.push((
+                "name",
+                format!("`{name}`: a channel's name has up to 64 letters, digits, `-`, `_` and `.` only"),
+            ));
+        }
+    }
+    names.sort_unstable();
+    for pair in names.windows(2) {
+        if let [one, two] = pair
+            && one == two
+        {
+            problems.push(("name", format!("`{one}` is the name of two channels: give each its own")));
+        }
+    }
+    for email in &notify.email {
+        check_email(email, problems);
+    }
+    for webhook in &notify.webhook {
+        if let Err(why) = check_url(&webhook.url) {
+            problems.push(("url", format!("`{}`: {why}", webhook.url)));
+        }
+        for event in &webhook.events {
+            if Event::parse(event).is_none() {
+                problems.push((
+                    "events",
+                    format!("`{event}` is not an event: write some of {}", all().join(", ")),
+                ));
+            }
+        }
+        if webhook.events.is_empty() {
+            problems.push((
+                "events",
+                format!(
+                    "`{}` would be told nothing: leave `events` out, or write some of {}",
+                    webhook.name,
+                    all().join(", ")
+                ),
+            ));
+        }
+    }
+}
+
+fn check_email(email: &Email, problems: &mut Vec<Problem>) {
+    if let Err(why) = MailServer::parse(&email.server) {
+        problems.push(("server", why.to_string()));
+    }
+    if let Err(why) = check_address(&email.from) {
+        problems.push(("from", why.to_string()));
+    }
+    for reader in &email.to {
+        if let Err(why) = check_address(reader) {
+            problems.push(("to", why.to_string()));
+        }
+    }
+    if email.to.is_empty() {
+        problems.push(("to", format!("`{}` has nobody to write to: name at least one address", email.name)));
+    }
+    match (&email.username, &email.password_file) {
+        (Some(user), None) => {
+            problems.push(("username", format!("`{user}` has no password: add password_file")));
+        }
+        (None, Some(_file)) => {
+            problems.push((
+                "password_file",
+                format!("`{}` has a password and no user: add username", email.name),
+            ));
+        }
+        _ => {}
+    }
+}

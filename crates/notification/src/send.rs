@@ -1,0 +1,291 @@
+//! Hands one message to one channel, once: by HTTP through the gateway's own way out, or by SMTP.
+
+use crate::channel::{Address, ChannelError, MailServer};
+use crate::mail::Mail;
+use bytes::Bytes;
+use durward_core::visible;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use lettre::address::Envelope;
+use lettre::message::header::{HeaderName as MailHeaderName, HeaderValue as MailHeaderValue};
+use lettre::message::{Mailbox, SinglePart};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+
+/// The longest that one attempt takes: shorter than a lease.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Characters of what a server said that are kept.
+const SAID: usize = 200;
+
+/// The way out to webhooks: no redirects, checked addresses, verified TLS, a bound on size and time.
+pub trait Outward: Send + Sync {
+    fn send(
+        &self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, String>> + Send + '_>>;
+}
+
+/// Why a message did not arrive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// For people; holds no secret.
+    pub text: String,
+    /// Trying again would change nothing.
+    pub permanent: bool,
+    /// How long the server asked to wait, in milliseconds.
+    pub retry_after: Option<i64>,
+}
+
+impl Failure {
+    fn passing(text: impl Into<String>) -> Self {
+        Self { text: text.into(), permanent: false, retry_after: None }
+    }
+}
+
+fn said(text: &str) -> String {
+    visible(text).chars().take(SAID).collect()
+}
+
+/// Posts JSON with these headers beside the usual ones.
+pub(crate) async fn post(
+    outward: &dyn Outward,
+    address: &Address,
+    headers: HeaderMap,
+    body: Bytes,
+    now: OffsetDateTime,
+) -> Result<(), Failure> {
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = address.uri.clone();
+    *request.headers_mut() = headers;
+    let mut set = |name: HeaderName, value: &'static str| {
+        request.headers_mut().insert(name, HeaderValue::from_static(value));
+    };
+    set(header::CONTENT_TYPE, "application/json");
+    set(header::USER_AGENT, concat!("durward/", env!("CARGO_PKG_VERSION")));
+    let answered = tokio::time::timeout(PATIENCE, outward.send(request)).await;
+    let answer = match answered {
+        Err(_elapsed) => return Err(Failure::passing("it did not answer in time")),
+        // What the transport says names the host; the rest of the address is the secret.
+        Ok(Err(error)) => {
+            let secret = address.uri.path_and_query().map(http::uri::PathAndQuery::as_str);
+            let error = match secret {
+                Some(secret) if secret.len() > 1 => error.replace(secret, "/..."),
+                _ => error,
+            };
+            return Err(Failure::passing(said(&error)));
+        }
+        Ok(Ok(answer)) => answer,
+    };
+    judge(&answer, now)
+}
+
+fn judge(answer: &Response<Bytes>, now: OffsetDateTime) -> Result<(), Failure> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let mut text = format!("it answered {}", status.as_u16());
+    // Slack says what was wrong in one word, as `invalid_blocks`; longer bodies may hold anything.
+    let word = std::str::from_utf8(answer.body()).unwrap_or_default().trim();
+    if (1..=60).contains(&word.len())
+        && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_- ".contains(&byte))
+    {
+        text += &format!(" ({word})");
+    }
+    if status.is_redirection() {
+        text += ", a redirect, which is not followed: configure the address it leads to";
+    }
+    let permanent =
+        status.is_redirection() || (status.is_client_error() && !matches!(status.as_u16(), 408 | 429));
+    Err(Failure { text, permanent, retry_after: retry_after(answer.headers(), now) })
+}
+
+/// `Retry-After` in milliseconds: seconds, or a date.
+fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<i64> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = match text.parse::<u32>() {
+        Ok(seconds) => i64::from(seconds),
+        Err(_not_a_number) => (OffsetDateTime::parse(text, &Rfc2822).ok()? - now).whole_seconds().max(0),
+    };
+    Some(seconds.saturating_mul(1_000))
+}
+
+/// Where mail goes out, with TLS made ready.
+pub(crate) type MailTransport = AsyncSmtpTransport<Tokio1Executor>;
+
+impl MailServer {
+    /// Nothing is sent in the clear but to this machine itself.
+    pub(crate) fn transport(&self, from: &Mailbox) -> Result<MailTransport, ChannelError> {
+        let tls = if self.tls || !self.is_loopback() {
+            let parameters = TlsParameters::new_rustls(self.host.clone()).map_err(|error| {
+                ChannelError::new(format!("TLS to `{}` cannot be prepared: {error}", said(&self.host)))
+            })?;
+            if self.tls { Tls::Wrapper(parameters) } else { Tls::Required(parameters) }
+        } else {
+            Tls::None
+        };
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(self.host.clone())
+            .port(self.port)
+            .tls(tls)
+            .timeout(Some(PATIENCE))
+            .hello_name(ClientId::Domain(from.email.domain().to_owned()));
+        if let Some((user, password)) = &self.credentials {
+            builder = builder.credentials(Credentials::new(user.clone(), password.expose().to_owned()));
+        }
+        Ok(builder.build())
+    }
+}
+
+/// A mail with its readers and its place in a conversation.
+pub(crate) struct Letter<'a> {
+    pub from: &'a Mailbox,
+    pub to: &'a [Mailbox],
+    pub mail: Mail,
+    pub id: String,
+    /// The id of the mail that this one follows.
+    pub follows: Option<String>,
+}
+
+/// Hands in one mail. If the server refuses it for good and there are several readers, each is tried alone, so that one address
+/// that is gone does not keep it from the others; the text then says who was refused.
+pub(crate) async fn mail(transport: &MailTransport, letter: Letter<'_>) -> Result<Option<String>, Failure> {
+    let work = async {
+        let message = write(&letter)?;
+        let bytes = message.formatted();
+        let all = match transport.send_raw(message.envelope(), &bytes).await {
+            Ok(_accepted) => return Ok(None),
+            Err(error) => refused(&error),
+        };
+        if !all.permanent || letter.to.len() < 2 {
+            return Err(all);
+        }
+        let mut refusals = Vec::new();
+        for reader in letter.to {
+            let envelope = Envelope::new(Some(letter.from.email.clone()), vec![reader.email.clone()])
+                .map_err(|error| unwritable(&error))?;
+            if let Err(error) = transport.send_raw(&envelope, &bytes).await {
+                refusals.push(format!("{}: {}", reader.email, refused(&error).text));
+            }
+        }
+        if refusals.len() == letter.to.len() { Err(all) } else { Ok(Some(said(&refusals.join("; ")))) }
+    };
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(done) => done,
+        Err(_elapsed) => Err(Failure::passing("the mail server did not take it in time")),
+    }
+}
+
+fn unwritable(error: &dyn std::fmt::Display) -> Failure {
+    Failure {
+        text: said(&format!("the mail cannot be written: {error}")),
+        permanent: true,
+        retry_after: None,
+    }
+}
+
+fn refused(error: &lettre::transport::smtp::Error) -> Failure {
+    Failure { text: said(&error.to_string()), permanent: error.is_permanent(), retry_after: None }
+}
+
+fn write(letter: &Letter<'_>) -> Result<Message, Failure> {
+    let mut builder = Message::builder()
+        .from(letter.from.clone())
+        .subject(letter.mail.subject.clone())
+        .message_id(Some(letter.id.clone()))
+        // RFC 3834: no holiday notices in answer to this
+        .raw_header(MailHeaderValue::new(
+            MailHeaderName::new_from_ascii_str("Auto-Submitted"),
+            "auto-generated".to_owned(),
+        ));
+    for reader in letter.to {
+        builder = builder.to(reader.clone());
+    }
+    if let Some(follows) = &letter.follows {
+        builder = builder.in_reply_to(follows.clone()).references(follows.clone());
+    }
+    builder.singlepart(SinglePart::plain(letter.mail.text.clone())).map_err(|error| unwritable(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &'static str) -> Response<Bytes> {
+        let mut answer = Response::new(Bytes::from_static(body.as_bytes()));
+        *answer.status_mut() = status.try_into().unwrap();
+        for (name, value) in headers {
+            answer.headers_mut().insert(*name, HeaderValue::from_static(value));
+        }
+        answer
+    }
+
+    #[test]
+    fn what_a_server_refuses_for_good_is_not_tried_again() {
+        let now = datetime!(1994-11-06 08:49:00 UTC);
+        assert_eq!(judge(&answer(204, &[], ""), now), Ok(()));
+        for (status, permanent) in [
+            (301, true),
+            (400, true),
+            (404, true),
+            (410, true),
+            (408, false),
+            (429, false),
+            (500, false),
+            (503, false),
+        ] {
+            let failure = judge(&answer(status, &[], ""), now).unwrap_err();
+            assert_eq!(failure.permanent, permanent, "{status}");
+        }
+        let failure = judge(&answer(400, &[], "invalid_blocks\n"), now).unwrap_err();
+        assert_eq!(failure.text, "it answered 400 (invalid_blocks)");
+        let failure = judge(&answer(403, &[], "https://hooks.test/T0/secret"), now).unwrap_err();
+        assert_eq!(failure.text, "it answered 403", "a body may repeat the address");
+    }
+
+    #[test]
+    fn the_server_says_when_to_come_back() {
+        let now = datetime!(1994-11-06 08:49:00 UTC);
+        for (text, wanted) in [
+            ("7", Some(7_000)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(37_000)),
+            ("Sun, 06 Nov 1994 08:48:00 GMT", Some(0)),
+            ("soon", None),
+        ] {
+            let failure = judge(&answer(429, &[("retry-after", text)], ""), now).unwrap_err();
+            assert_eq!(failure.retry_after, wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_adds_a_header_to_a_mail() {
+        let from: Mailbox = "Durward <durward@example.com>".parse().unwrap();
+        let to: Vec<Mailbox> = vec!["oncall@example.com".parse().unwrap()];
+        let letter = Letter {
+            from: &from,
+            to: &to,
+            mail: Mail {
+                subject: "a\r\nBcc: eve@example.com\r\n\r\nx".to_owned(),
+                text: "t\u{e9}\n".to_owned(),
+            },
+            id: "<a.opened@example.com>".to_owned(),
+            follows: Some("<b@example.com>".to_owned()),
+        };
+        let text = String::from_utf8(write(&letter).unwrap().formatted()).unwrap();
+        let (head, _body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(!head.to_lowercase().contains("\nbcc"), "{head}");
+        for wanted in [
+            "Message-ID: <a.opened@example.com>",
+            "In-Reply-To: <b@example.com>",
+            "Auto-Submitted: auto-generated",
+        ] {
+            assert!(head.contains(wanted), "{wanted}: {head}");
+        }
+    }
+}

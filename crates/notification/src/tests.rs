@@ -1,0 +1,5 @@
+//! What messages say, also of hostile asks, and what reaches receivers that fail, come back, or are flooded.
+
+mod rendering;
+mod sending;
+mod stage;

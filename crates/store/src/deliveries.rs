@@ -1,0 +1,312 @@
+//! What is to be sent to people, as rows: one for each event of an ask on each channel. What the events mean and when to try
+//! again is for `durward-notification`; here a row is leased to one process at a time, and only its holder may end it.
+
+use crate::{StoreError, Transaction};
+use sqlx::{Row as _, sqlite::SqliteRow};
+
+/// One event of an ask on its way to one channel. Times are milliseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryRow {
+    pub ask: String,
+    pub event: String,
+    pub channel: String,
+    pub created: i64,
+    /// How often it was taken to be sent. It is what the holder of a lease knows and nobody else.
+    pub attempts: i64,
+}
+
+/// How a delivery ended, or when it goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivered {
+    Sent,
+    /// It is not told any more.
+    Dropped,
+    GivenUp(String),
+    Retry {
+        at: i64,
+        error: String,
+    },
+}
+
+/// A channel as it was last seen to work.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChannelRow {
+    /// Up to which change of any ask its deliveries are made.
+    pub change: i64,
+    pub last_success: Option<i64>,
+    pub failing_since: Option<i64>,
+    pub last_error: Option<String>,
+    /// When its current minute began, and how many messages were sent in it.
+    pub minute: i64,
+    pub sent: i64,
+}
+
+/// Begins a query, and ends it with what is dropped: an ask that is over is not announced any more.
+macro_rules! unannounced {
+    ($before:literal, $after:literal) => {
+        concat!(
+            $before,
+            "leased_until <= $2 AND event = 'ask.opened'
+             AND NOT EXISTS (SELECT 1 FROM ask WHERE ask.id = delivery.ask AND ask.state = 'pending')",
+            $after
+        )
+    };
+}
+
+fn read(row: &SqliteRow) -> Result<DeliveryRow, StoreError> {
+    Ok(DeliveryRow {
+        ask: row.try_get(0)?,
+        event: row.try_get(1)?,
+        channel: row.try_get(2)?,
+        created: row.try_get(3)?,
+        attempts: row.try_get(4)?,
+    })
+}
+
+impl Transaction {
+    pub async fn channel(&mut self, name: &str) -> Result<Option<ChannelRow>, StoreError> {
+        let row = sqlx::query(
+            "SELECT change, last_success, failing_since, last_error, minute, sent FROM channel WHERE name = $1",
+        )
+        .bind(name)
+        .fetch_optional(self.connection())
+        .await?;
+        row.map(|row| {
+            Ok(ChannelRow {
+                change: row.try_get(0)?,
+                last_success: row.try_get(1)?,
+                failing_since: row.try_get(2)?,
+                last_error: row.try_get(3)?,
+                minute: row.try_get(4)?,
+                sent: row.try_get(5)?,
+            })
+        })
+        .transpose()
+    }
+
+    /// Notes that the deliveries of a channel are made up to that change.
+    pub async fn follow_changes(&mut self, channel: &str, change: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO channel (name, change, minute, sent) VALUES ($1, $2, 0, 0)
+             ON CONFLICT (name) DO UPDATE SET change = max(channel.change, excluded.change)",
+        )
+        .bind(channel)
+        .bind(change)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Counts messages of the minute that began then.
+    pub async fn count_sent(&mut self, channel: &str, minute: i64, sent: i64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE channel SET minute = $2, sent = $3 WHERE name = $1")
+            .bind(channel)
+            .bind(minute)
+            .bind(sent)
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    /// A message arrived. True: the channel had been failing.
+    pub async fn channel_works(&mut self, channel: &str, now: i64) -> Result<bool, StoreError> {
+        let was = self.channel(channel).await?.is_some_and(|row| row.failing_since.is_some());
+        sqlx::query(
+            "UPDATE channel SET last_success = $2, failing_since = NULL, last_error = NULL WHERE name = $1",
+        )
+        .bind(channel)
+        .bind(now)
+        .execute(self.connection())
+        .await?;
+        Ok(was)
+    }
+
+    /// A message did not arrive. True: the channel had worked until now.
+    pub async fn channel_fails(&mut self, channel: &str, now: i64, error: &str) -> Result<bool, StoreError> {
+        let worked = self.channel(channel).await?.is_none_or(|row| row.failing_since.is_none());
+        sqlx::query(
+            "UPDATE channel SET failing_since = coalesce(failing_since, $2), last_error = $3 WHERE name = $1",
+        )
+        .bind(channel)
+        .bind(now)
+        .bind(error)
+        .execute(self.connection())
+        .await?;
+        Ok(worked)
+    }
+
+    /// Adds a delivery, unless there is one already.
+    pub async fn insert_delivery(
+        &mut self,
+        channel: &str,
+        ask: &str,
+        event: &str,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO delivery (ask, event, channel, state, created, attempts, next_at, leased_until)
+             VALUES ($1, $2, $3, 'waiting', $4, 0, $4, 0) ON CONFLICT DO NOTHING",
+        )
+        .bind(ask)
+        .bind(event)
+        .bind(channel)
+        .bind(now)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Whether a channel has, or had, a delivery of this event that was not dropped.
+    pub async fn has_delivery(&mut self, channel: &str, ask: &str, event: &str) -> Result<bool, StoreError> {
+        let found: i64 = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM delivery WHERE channel = $1 AND ask = $2 AND event = $3
+             AND state <> 'dropped')",
+        )
+        .bind(channel)
+        .bind(ask)
+        .bind(event)
+        .fetch_one(self.connection())
+        .await?;
+        Ok(found != 0)
+    }
+
+    /// Drops what a channel need not tell any more: that an ask opened which is over. With `paired`, also the end of what was
+    /// never announced.
+    pub async fn drop_deliveries(&mut self, channel: &str, now: i64, paired: bool) -> Result<(), StoreError> {
+        sqlx::query(unannounced!(
+            "UPDATE delivery SET state = 'dropped' WHERE channel = $1 AND state = 'waiting' AND ",
+            ""
+        ))
+        .bind(channel)
+        .bind(now)
+        .execute(self.connection())
+        .await?;
+        if paired {
+            sqlx::query(
+                "UPDATE delivery SET state = 'dropped'
+                 WHERE channel = $1 AND state = 'waiting' AND event = 'ask.closed' AND leased_until <= $2
+                 AND EXISTS (SELECT 1 FROM delivery AS opened WHERE opened.channel = delivery.channel
+                    AND opened.ask = delivery.ask AND opened.event = 'ask.opened'
+                    AND opened.state IN ('dropped', 'given_up'))",
+            )
+            .bind(channel)
+            .bind(now)
+            .execute(self.connection())
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// What a channel may send now: break-glass first, then what opened, then what closed; each in the order it came. The end
+    /// of an ask waits until its beginning is told.
+    pub async fn due_deliveries(&mut self, channel: &str, now: i64) -> Result<Vec<DeliveryRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT ask, event, channel, created, attempts FROM delivery
+             WHERE channel = $1 AND state = 'waiting' AND next_at <= $2
+             AND NOT (event = 'ask.closed' AND EXISTS (SELECT 1 FROM delivery AS opened
+                WHERE opened.channel = delivery.channel AND opened.ask = delivery.ask
+                AND opened.event = 'ask.opened' AND opened.state = 'waiting'))
+             ORDER BY event = 'ask.closed', event = 'ask.opened', created, ask LIMIT 2000",
+        )
+        .bind(channel)
+        .bind(now)
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Whether a channel has anything to do now: to send, or to drop.
+    pub async fn has_due_deliveries(&mut self, channel: &str, now: i64) -> Result<bool, StoreError> {
+        let found: i64 = sqlx::query_scalar(unannounced!(
+            "SELECT EXISTS (SELECT 1 FROM delivery WHERE channel = $1 AND state = 'waiting' AND (next_at <= $2 OR (",
+            ")))"
+        ))
+        .bind(channel)
+        .bind(now)
+        .fetch_one(self.connection())
+        .await?;
+        Ok(found != 0)
+    }
+
+    /// When a delivery of a channel is next to be tried, after now.
+    pub async fn next_delivery(&mut self, channel: &str, now: i64) -> Result<Option<i64>, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT min(next_at) FROM delivery WHERE channel = $1 AND state = 'waiting' AND next_at > $2",
+        )
+        .bind(channel)
+        .bind(now)
+        .fetch_one(self.connection())
+        .await?)
+    }
+
+    /// How many deliveries of a channel wait.
+    pub async fn waiting_deliveries(&mut self, channel: &str) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar("SELECT count(*) FROM delivery WHERE channel = $1 AND state = 'waiting'")
+            .bind(channel)
+            .fetch_one(self.connection())
+            .await?)
+    }
+
+    /// Takes a delivery until then: nobody else tries it meanwhile. Counts the attempt.
+    pub async fn lease_delivery(&mut self, row: &mut DeliveryRow, until: i64) -> Result<(), StoreError> {
+        row.attempts = sqlx::query_scalar(
+            "UPDATE delivery SET attempts = attempts + 1, next_at = $4, leased_until = $4
+             WHERE channel = $1 AND ask = $2 AND event = $3 RETURNING attempts",
+        )
+        .bind(&row.channel)
+        .bind(&row.ask)
+        .bind(&row.event)
+        .bind(until)
+        .fetch_one(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Writes how a leased delivery went. False: the lease ran out and somebody else has taken it since.
+    pub async fn end_delivery(&mut self, row: &DeliveryRow, how: &Delivered) -> Result<bool, StoreError> {
+        let (state, next_at, error) = match how {
+            Delivered::Sent => ("sent", 0, None),
+            Delivered::Dropped => ("dropped", 0, None),
+            Delivered::GivenUp(error) => ("given_up", 0, Some(error)),
+            Delivered::Retry { at, error } => ("waiting", *at, Some(error)),
+        };
+        let done = sqlx::query(
+            "UPDATE delivery SET state = $5, next_at = $6, last_error = $7, leased_until = 0
+             WHERE channel = $1 AND ask = $2 AND event = $3 AND state = 'waiting' AND attempts = $4",
+        )
+        .bind(&row.channel)
+        .bind(&row.ask)
+        .bind(&row.event)
+        .bind(row.attempts)
+        .bind(state)
+        .bind(next_at)
+        .bind(error)
+        .execute(self.connection())
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Nothing of this channel is tried before then: its server asked for it.
+    pub async fn pause_channel(&mut self, channel: &str, until: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE delivery SET next_at = max(next_at, $2) WHERE channel = $1 AND state = 'waiting'",
+        )
+        .bind(channel)
+        .bind(until)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Removes deliveries that were made before.
+    pub async fn forget_deliveries(&mut self, before: i64) -> Result<u64, StoreError> {
+        let done = sqlx::query("DELETE FROM delivery WHERE created < $1")
+            .bind(before)
+            .execute(self.connection())
+            .await?;
+        Ok(done.rows_affected())
+    }
+}
+
+#[cfg(test)]
+mod tests;
