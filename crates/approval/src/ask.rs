@@ -36,6 +36,8 @@ pub struct NewAsk {
     #[serde(with = "crate::notation::hex")]
     pub digest: [u8; 32],
     pub requirements: Vec<Requirement>,
+    /// Kept with the ask, as [`Ask::risk`].
+    #[serde(skip)]
     pub risk: Risk,
     /// The tags of its resources, as far as they were looked up.
     #[serde(default)]

@@ -5,8 +5,8 @@ use crate::moment::from_millis;
 use crate::row::from_row;
 use crate::{Ask, Event, NewAsk, Risk, State};
 use durward_core::{
-    AccessLevel, Caller, CallerKind, Demand, Door, ExchangeId, Operation, Resource,
-    ResourceTags, SessionId, Traits,
+    AccessLevel, Caller, CallerKind, Demand, Door, ExchangeId, Operation, Resource, ResourceTags, SessionId,
+    Traits,
 };
 use durward_store::{AskRow, StoreError};
 use std::{

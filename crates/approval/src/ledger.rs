@@ -141,13 +141,14 @@ impl Ledger {
     pub(crate) async fn join(&self, new: &NewAsk) -> Result<Option<Ask>, AskError> {
         let mut transaction = self.store.read().await?;
         let latest = transaction.latest_ask(&bound_to(&new.caller), &new.connection, &new.digest).await?;
-        // A damaged one that waits is replaced, as one that no longer asks for enough.
-        let damaged_pending = |row: &AskRow| row.state == State::Pending.as_str();
-        let waits = latest.as_ref().is_some_and(damaged_pending);
+        let waits = latest.as_ref().is_some_and(|row| row.state == State::Pending.as_str());
         let latest = latest.and_then(|row| self.view(&row));
-        let pending = latest
-            .as_ref()
-            .is_some_and(|ask| ask.state == State::Pending || (ask.state == State::Damaged && waits));
+        // One that waits will be replaced by the new one, if it is damaged too: that takes no more room.
+        let pending = latest.as_ref().is_some_and(|ask| match ask.state {
+            State::Pending => true,
+            State::Damaged => waits,
+            _ => false,
+        });
         if let Some(mut ask) = latest
             && stands(&ask, self.time.now())
             && covers(&ask, &new.requirements)

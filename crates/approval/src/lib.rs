@@ -27,7 +27,7 @@ pub use durward_core::{OnTimeout, Risk};
 pub use durward_store::{Store, StoreError};
 pub use grant::Granted;
 pub use id::AskId;
-pub use novelty::Novelty;
 pub use moment::{Clock, system_clock};
+pub use novelty::Novelty;
 pub use recording::{Unrecorded, Unrecordeds};
 pub use waiting::Waiter;

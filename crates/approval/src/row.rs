@@ -1,7 +1,7 @@
 //! Asks to rows and back. A row that does not say one consistent thing is damage, and nothing passes on it.
 
 use crate::moment::{from_millis, later, millis};
-use crate::{Ask, AskId, Event, NewAsk, State, Vote};
+use crate::{Ask, AskId, Event, NewAsk, Risk, State, Vote};
 use durward_core::{Caller, OnTimeout, Operation};
 use durward_store::{AskRow, StoreError};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -99,7 +99,8 @@ pub(crate) fn to_row(ask: &Ask, change: i64) -> Result<AskRow, StoreError> {
 
 pub(crate) fn from_row(row: &AskRow) -> Result<Ask, StoreError> {
     let id = &row.id;
-    let what: NewAsk = parse("operation", id, &row.what)?;
+    let risk: Risk = parse("risk", id, &row.risk)?;
+    let what = NewAsk { risk: risk.clone(), ..parse("operation", id, &row.what)? };
     let votes: Vec<Vote> = parse("answers", id, &row.votes)?;
     let same = what.digest.as_slice() == row.digest
         && what.connection == row.connection
@@ -120,7 +121,7 @@ pub(crate) fn from_row(row: &AskRow) -> Result<Ask, StoreError> {
         window: row.is_window,
         break_glass: votes.iter().any(|vote| vote.approve && vote.break_glass),
         what: Arc::new(what),
-        risk: parse("risk", id, &row.risk)?,
+        risk,
         votes,
         history: parse("history", id, &row.history)?,
         attempts: u64::try_from(row.attempts).map_err(|error| damaged("counter", id, error))?,

@@ -91,13 +91,12 @@ impl Waiter {
     pub(crate) async fn sit(ledger: &Arc<Ledger>, id: AskId) -> Result<Self, StoreError> {
         // From here on no change is missed; what the store says now may only be older than what is told.
         let mut seat = ledger.waiting.sit(id);
-        let ask = match seat.known() {
-            Some(ask) => ask,
-            None => {
-                let ask = Box::pin(ledger.find(id)).await?.ok_or(StoreError::Missing)?;
-                ledger.waiting.show(ask);
-                seat.known().ok_or(StoreError::Missing)?
-            }
+        let ask = if let Some(ask) = seat.known() {
+            ask
+        } else {
+            let ask = Box::pin(ledger.find(id)).await?.ok_or(StoreError::Missing)?;
+            ledger.waiting.show(ask);
+            seat.known().ok_or(StoreError::Missing)?
         };
         Ok(Self { ledger: Arc::clone(ledger), seat, ask })
     }

@@ -5,7 +5,7 @@ use crate::{people, recordings::who, text::Text};
 use durward_approval::{Ask, AskId, OnTimeout, Person, State};
 use durward_core::{Caller, CallerKind, Door, Traits};
 use serde_json::Value;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 /// Characters of one parameter that a page shows; the whole is a link away.
@@ -187,6 +187,13 @@ pub struct Demanded {
     pub any: bool,
 }
 
+/// The tags of a resource, as they were looked up for the decision.
+pub struct Tagged {
+    pub resource: Text,
+    /// `key=value`
+    pub tags: Vec<Text>,
+}
+
 pub struct Required {
     pub policy: Text,
     pub group: Text,
@@ -258,6 +265,8 @@ pub struct AskView {
     pub line: Line,
     pub door: &'static str,
     pub demands: Vec<Demanded>,
+    /// Empty where nothing looked them up.
+    pub tags: Vec<Tagged>,
     pub parameters: Vec<Parameter>,
     pub uninspected: Vec<Text>,
     pub traits: Vec<&'static str>,
@@ -321,6 +330,7 @@ impl AskView {
                 Door::Mcp => "MCP",
             },
             demands: operation.demands.iter().map(demanded).collect(),
+            tags: what.tags.iter().map(tagged).collect(),
             parameters: parameters(&operation.parameters, &operation.sensitive),
             uninspected: operation.uninspected.iter().map(Text::new).collect(),
             traits: traits(operation.traits),
@@ -345,6 +355,11 @@ impl AskView {
             similar: similar.iter().map(|one| Line::of(one, person, now)).collect(),
         }
     }
+}
+
+fn tagged((resource, tags): (&String, &BTreeMap<String, String>)) -> Tagged {
+    let tags = tags.iter().map(|(key, value)| Text::new(format!("{key}={value}"))).collect();
+    Tagged { resource: Text::new(resource), tags }
 }
 
 fn vote_line(vote: &durward_approval::Vote, now: OffsetDateTime) -> VoteLine {

@@ -6,9 +6,9 @@ pub const CONFIG: &str = "DURWARD_CONFIG";
 pub const ENDPOINT: &str = "DURWARD_ENDPOINT";
 /// Connection to sign in to, for `durward credentials` and `durward run`.
 pub const CONNECTION: &str = "DURWARD_CONNECTION";
-/// File holding the OIDC token, for `durward credentials`, `durward run` and `durward approvals`.
+/// File holding the OIDC token, for `durward credentials`, `durward run` and the commands of people.
 pub const TOKEN_FILE: &str = "DURWARD_TOKEN_FILE";
-/// URL of the console and admin API, for `durward approvals`.
+/// URL of the console and admin API, for `durward login` and the commands of people.
 pub const CONSOLE_URL: &str = "DURWARD_CONSOLE_URL";
 /// Log filter: `error`, `warn`, `info`, `debug` or `trace`.
 pub const LOG: &str = "DURWARD_LOG";

@@ -27,8 +27,8 @@ impl Stage {
         let aws = Aws::start(loopback).await.unwrap();
         let issuer = Issuer::start(loopback).await.unwrap();
         aws.put_object("demo-data", "a.csv", "region,revenue\n");
-        let config = write_config(dir.path(), &aws, &issuer).unwrap();
-        let running = serve::start(config("127.0.0.1:0"), Some(gateway_identity(&aws))).await.unwrap();
+        let config = write_config(dir.path(), &aws, &issuer, [loopback; 2]).unwrap();
+        let running = serve::start(config, Some(gateway_identity(&aws))).await.unwrap();
         let token = issuer.issue("build-agent", &["agents"], "durward", Duration::from_hours(1));
         let caller = sign_in(&format!("http://{}", running.aws.unwrap()), &token).await.unwrap();
         Self { aws, running, caller, dir, _issuer: issuer }
@@ -201,5 +201,7 @@ async fn an_object_read_to_its_end_is_recorded_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_shows_what_it_promises() {
-    assert_eq!(crate::demo::demo(true).await, Ok(0));
+    let dir = crate::demo::directory().unwrap();
+    assert_eq!(crate::demo::demo(&dir, true).await, Ok(0));
+    assert!(!dir.exists());
 }

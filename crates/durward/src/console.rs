@@ -65,13 +65,28 @@ impl Door {
     }
 }
 
-/// The console, if the configuration opens it.
-pub async fn open(
-    config: &Config,
-    rooms: &Rooms,
-    store: Store,
-    channels: Channels,
-) -> Result<Option<Door>, String> {
+/// The console's listener before the console is behind it.
+pub struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listening {
+    fn url(&self, config: &Config) -> String {
+        let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
+        let chosen = config.console.as_ref().and_then(|console| console.url.clone());
+        chosen.unwrap_or_else(|| format!("{scheme}://{}", self.address))
+    }
+
+    /// Where a caller can send its person. An address that stands for all of a machine's is none.
+    pub fn url_for_callers(&self, config: &Config) -> Option<String> {
+        let chosen = config.console.as_ref().is_some_and(|console| console.url.is_some());
+        (chosen || !self.address.ip().is_unspecified()).then(|| self.url(config))
+    }
+}
+
+/// Listens for the console, if the configuration opens it.
+pub async fn listen(config: &Config) -> Result<Option<Listening>, String> {
     if config.console.is_none() && config.listen.console.is_none() {
         return Ok(None);
     }
@@ -82,7 +97,18 @@ pub async fn open(
     let listener = TcpListener::bind(address).await.map_err(|error| {
         format!("cannot listen on {address}: {error}\n  hint: choose another address with [listen] console")
     })?;
-    let listening = listener.local_addr().map_err(|error| error.to_string())?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    Ok(Some(Listening { listener, address }))
+}
+
+/// The console on its listener.
+pub fn open(
+    config: &Config,
+    rooms: &Rooms,
+    store: Store,
+    channels: Channels,
+    listening: Listening,
+) -> Result<Door, String> {
     let handles = Handles {
         approvals: rooms.approvals.clone(),
         revocations: rooms.revocations.clone(),
@@ -94,19 +120,17 @@ pub async fn open(
         outward: Arc::new(TokenEndpoint(Outward(rooms.transport.clone()))),
         now: system_clock(),
     };
-    let console = Console::new(handles, settings(config, listening)?).map_err(|error| error.to_string())?;
-    Ok(Some(Door { console, listener }))
+    let settings = settings(config, listening.url(config))?;
+    let console = Console::new(handles, settings).map_err(|error| error.to_string())?;
+    Ok(Door { console, listener: listening.listener })
 }
 
-fn settings(config: &Config, listening: SocketAddr) -> Result<Settings, String> {
-    let scheme = if config.listen.tls.is_some() { "https" } else { "http" };
+fn settings(config: &Config, url: String) -> Result<Settings, String> {
     let chosen = config.console.as_ref();
     let limits = Limits::default();
     let data_dir = config.data_dir.clone().ok_or("`data_dir` is not set")?;
     Ok(Settings {
-        url: chosen
-            .and_then(|console| console.url.clone())
-            .unwrap_or_else(|| format!("{scheme}://{listening}")),
+        url,
         sign_in: sign_in(config)?,
         people: config.identity.oidc.iter().filter(|oidc| oidc.has_people()).map(people).collect(),
         groups: chosen.map(|console| console.groups.clone()).unwrap_or_default(),

@@ -152,7 +152,10 @@ impl JournalDir {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_logging();
+    // What the demo prints is for people: it logs to a file.
+    if !matches!(cli.command, Command::Demo { .. }) {
+        start_logging(std::io::stderr, std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    }
     match run(cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
@@ -169,7 +172,9 @@ fn run(command: Command) -> Result<u8, String> {
         Command::Serve { file } => block_on(serve::serve(&file.config)).map(|()| 0),
         Command::Demo { once } => {
             drop(out);
-            block_on(demo::demo(once))
+            let dir = demo::directory()?;
+            start_logging(std::sync::Mutex::new(demo::log_file(&dir)?), false);
+            block_on(demo::demo(&dir, once))
         }
         Command::Run { sign_in, command } => client::run(&sign_in, &command),
         Command::Credentials { sign_in } => {
@@ -216,13 +221,15 @@ fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, Strin
         .block_on(work)
 }
 
-fn start_logging() {
+fn start_logging<W>(writer: W, colours: bool)
+where
+    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
     let level = std::env::var(env::LOG).ok().and_then(|text| text.parse::<tracing::Level>().ok());
-    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_max_level(level.unwrap_or(tracing::Level::INFO))
-        .with_writer(std::io::stderr)
-        .with_ansi(terminal)
+        .with_writer(writer)
+        .with_ansi(colours)
         .with_target(false)
         .init();
 }

@@ -46,3 +46,51 @@ fn record_of(revocation: Revocation) -> Record {
     };
     Record::SessionRevoked { session, caller, by, reason, at }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use durward_approval::Store;
+    use durward_core::SessionId;
+    use durward_journal::Options;
+    use std::path::Path;
+    use time::OffsetDateTime;
+
+    fn recorded(dir: &Path) -> Vec<Record> {
+        let records =
+            durward_journal::read(&dir.join("journal")).map(|entry| entry.unwrap().record().unwrap());
+        records.collect()
+    }
+
+    async fn opened(dir: &Path) -> (Revocations, Store) {
+        let store = Store::open(&dir.join("state.db")).await.unwrap();
+        (Revocations::open(store.clone()).await.unwrap(), store)
+    }
+
+    #[tokio::test]
+    async fn a_revocation_that_a_crash_came_after_is_recorded_later_and_none_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let session = SessionId::new();
+        let now = OffsetDateTime::now_utc();
+        let (revocations, store) = opened(dir.path()).await;
+        revocations.revoke(&Revoked::Session(session), "corp/ann", "x", now).await.unwrap();
+        store.close().await;
+        let (revocations, _store) = opened(dir.path()).await;
+        let journal = Journal::open(&dir.path().join("journal"), Options::default()).unwrap();
+        revocations.revoke(&Revoked::Caller("corp/a".to_owned()), "corp/bob", "y", now).await.unwrap();
+        for _again in 0..2 {
+            catch_up(&revocations, &journal).await.unwrap();
+        }
+        let records = recorded(dir.path());
+        let told: Vec<_> = records
+            .iter()
+            .map(|record| match record {
+                Record::SessionRevoked { session, caller, by, reason, .. } => {
+                    (*session, caller.as_deref(), by.as_str(), reason.as_str())
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(told, [(Some(session), None, "corp/ann", "x"), (None, Some("corp/a"), "corp/bob", "y")]);
+    }
+}

@@ -109,6 +109,7 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
         tls: is_tls,
     });
     let store = approvals::store(&data_dir).await?;
+    let people = console::listen(&config).await?;
     let rooms = Arc::new(Rooms {
         catalog: Catalog::embedded(),
         policies: policies.clone(),
@@ -124,6 +125,7 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
         novelty: Novelty::new(store.clone()),
         risky_tags: config.approval.risky_tags(),
         approvals: Arc::new(approvals::open(&config, store.clone()).await?),
+        console_url: people.as_ref().and_then(|people| people.url_for_callers(&config)),
         hold: config.approval.hold,
         held: tokio::sync::Semaphore::new(limits::HELD),
         stored: Stored::default(),
@@ -136,7 +138,7 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
     let channels = notifications::channels(&config)?;
     let told = Channels::new(store.clone(), &channels);
     let notifier = notifications::notifier(&config, rooms.approvals.clone(), store.clone(), channels)?;
-    let people = console::open(&config, &rooms, store, told).await?;
+    let people = people.map(|people| console::open(&config, &rooms, store, told, people)).transpose()?;
     if people.is_none() && policies.current().asks() {
         tracing::warn!(
             "policies ask people (@approval) and there is no console in which they could answer: what they ask about is \
@@ -230,7 +232,7 @@ pub async fn serve(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-async fn wait_for_signal() {
+pub async fn wait_for_signal() {
     let interrupt = tokio::signal::ctrl_c();
     match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(mut terminate) => {

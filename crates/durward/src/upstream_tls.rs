@@ -86,7 +86,7 @@ async fn pass_on(
 }
 
 async fn gateway(dir: &Path, aws: &Aws, upstream: &Terminator, issuer: &Issuer) -> (Running, Caller) {
-    let mut config = write_config(dir, aws, issuer).unwrap()("127.0.0.1:0");
+    let mut config = write_config(dir, aws, issuer, [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); 2]).unwrap();
     config.aws.upstream = Some(upstream.url.clone());
     config.aws.upstream_ca = Some(dir.join("aws.pem"));
     let running = serve::start(config, Some(gateway_identity(aws))).await.unwrap();

@@ -22,6 +22,7 @@ use crate::rooms::Rooms;
 use crate::tags::Freshness;
 use crate::viewer::{Counts, Viewer};
 use aws_lc_rs::digest::{SHA256, digest};
+use durward_approval::Ask;
 use durward_core::{Caller, Decision, ExchangeId, Operation, Reason, Refusal, SessionId, Verdict};
 use durward_credential::LendRequest;
 use durward_journal::{LentScope, Masked as MaskedCount, Record, UsedApproval};
@@ -84,6 +85,8 @@ pub struct Identity {
 pub trait Wire: Send + Sync + 'static {
     /// A digest of everything that will be sent. Taken when the operation is decided and again when it is sent.
     fn fingerprint(&self) -> [u8; 32];
+    /// Gives back what memory it holds beyond its own: it may be held for an hour, as one of thousands.
+    fn compact(&mut self) {}
 }
 
 /// A small adapter between one protocol and the line.
@@ -116,6 +119,18 @@ pub trait Door: Send + Sync + 'static {
         lent: Lent<Self::Wire>,
     ) -> impl Future<Output = Result<Answer, Refusal>> + Send;
     fn refuse(&self, exchange: &Exchange, refusal: &Refusal, shape: &Self::Shape) -> Response<Body>;
+    /// Hears that people are asked about a request, before it is held for them. `Some` ends it with what its protocol has to tell
+    /// a client in this case; the ask stays.
+    fn asked(
+        &self,
+        _rooms: &Rooms,
+        _exchange: &Exchange,
+        _wire: &Self::Wire,
+        _ask: &Ask,
+        _shape: &mut Self::Shape,
+    ) -> Option<Refusal> {
+        None
+    }
     /// Where the protocol has a word of its own for a session that is no more, the refusal gets it.
     fn revoked(&self, _wire: &Self::Wire, _shape: &mut Self::Shape) {}
     /// Whether the upstream wants an AWS credential.
@@ -642,7 +657,7 @@ pub(crate) fn facts<'a>(exchange: &Exchange, identity: &'a Identity) -> Facts<'a
     }
 }
 
-fn digest_of(operation: &Operation) -> [u8; 32] {
+pub(crate) fn digest_of(operation: &Operation) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest(&SHA256, &operation.canonical()).as_ref());
     bytes

@@ -6,7 +6,7 @@ use crate::body::{Body, full};
 use crate::framing::Violation;
 use crate::interim::Interim;
 use crate::rooms::Rooms;
-use crate::socket::Socket;
+use crate::socket::{SEES_DEPARTURES, Socket};
 use crate::strict_io::{StrictIo, Verdict};
 use durward_core::limits;
 use http::{Request, Response, StatusCode, header};
@@ -83,6 +83,7 @@ where
     D: Serve,
 {
     let verdict = Verdict::default();
+    let client = interim.clone();
     let stream = StrictIo::new(stream, verdict.clone(), interim.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         let door = door.clone();
@@ -96,16 +97,28 @@ where
             Ok::<Response<Body>, Infallible>(response)
         }
     });
-    let served = http1::Builder::new()
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits::HEAD_TIME)
         .max_buf_size(limits::HEAD)
         .max_headers(limits::HEADERS)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        // The parser would notice a client that leaves only by reading, for which it keeps a buffer ready at each request that
+        // waits, and not at all behind a body that is not read yet.
+        .half_close(SEES_DEPARTURES)
+        .serve_connection(TokioIo::new(stream), service);
+    let served = tokio::select! {
+        biased;
+        served = connection => served,
+        () = client.left() => {
+            tracing::debug!(%source, "the client closed its connection");
+            return;
+        }
+    };
     match served {
         // What the parser refuses, it answers itself: `strict_io` should have refused it before, and said why.
-        Err(error) if error.is_parse() => tracing::warn!(%source, %error, "the HTTP parser refused a request"),
+        Err(error) if error.is_parse() => {
+            tracing::warn!(%source, %error, "the HTTP parser refused a request");
+        }
         Err(error) => tracing::debug!(%source, %error, "connection ended"),
         Ok(()) => {}
     }
@@ -118,4 +131,94 @@ fn refuse(source: SocketAddr, violation: Violation) -> Response<Body> {
     *response.status_mut() = StatusCode::from_u16(violation.status).unwrap_or(StatusCode::BAD_REQUEST);
     response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
+    /// Far beyond what any of these takes.
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// Waits with each request and never reads its body; tells when one came and when it is over.
+    struct Waits(mpsc::UnboundedSender<&'static str>);
+
+    struct Over(mpsc::UnboundedSender<&'static str>);
+
+    impl Drop for Over {
+        fn drop(&mut self) {
+            self.0.send("over").unwrap();
+        }
+    }
+
+    impl Serve for Waits {
+        async fn serve(&self, _source: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+            let _over = Over(self.0.clone());
+            self.0.send("came").unwrap();
+            std::future::pending::<()>().await;
+            drop(request);
+            Response::new(full(""))
+        }
+    }
+
+    /// Refuses every request without a look at its body.
+    struct Refuses;
+
+    impl Serve for Refuses {
+        async fn serve(&self, _source: SocketAddr, _request: Request<Incoming>) -> Response<Body> {
+            let mut response = Response::new(full("no"));
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            response
+        }
+    }
+
+    async fn open<D: Serve>(door: D) -> (TcpStream, watch::Sender<bool>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(serve(listener, None, Arc::new(door), stopped));
+        (TcpStream::connect(address).await.unwrap(), stop)
+    }
+
+    #[tokio::test]
+    async fn a_request_ends_when_its_client_leaves_also_behind_a_body_that_nobody_reads() {
+        let bodies = [
+            "content-length: 0\r\n\r\n",
+            "content-length: 1000000\r\n\r\n",
+            "transfer-encoding: chunked\r\n\r\n",
+        ];
+        for body in bodies {
+            let (told, mut news) = mpsc::unbounded_channel();
+            let (mut client, _stop) = open(Waits(told)).await;
+            client.write_all(format!("PUT /b/k HTTP/1.1\r\nhost: x\r\n{body}").as_bytes()).await.unwrap();
+            assert_eq!(timeout(LIMIT, news.recv()).await.unwrap(), Some("came"));
+            if !body.contains(": 0") {
+                // More than the parser takes at once, so that the end stands behind what is not read.
+                client.write_all(&[b'5'; 1]).await.unwrap();
+                if body.contains("length") {
+                    client.write_all(&vec![b'x'; 100 << 10]).await.unwrap();
+                }
+            }
+            assert!(news.try_recv().is_err(), "it waits while its client is there");
+            drop(client);
+            assert_eq!(timeout(LIMIT, news.recv()).await.unwrap(), Some("over"), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_still_sends_gets_the_answer() {
+        let (client, _stop) = open(Refuses).await;
+        let (mut read, mut write) = client.into_split();
+        write.write_all(b"PUT /b/k HTTP/1.1\r\nhost: x\r\ncontent-length: 8000000\r\n\r\n").await.unwrap();
+        // It writes all of it before it reads, as simple clients do. Without lingering this meets a reset.
+        timeout(LIMIT, write.write_all(&vec![b'x'; 8_000_000])).await.unwrap().unwrap();
+        let mut answer = String::new();
+        timeout(LIMIT, read.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.ends_with("no"), "{answer}");
+    }
 }

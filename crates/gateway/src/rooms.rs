@@ -3,7 +3,7 @@
 use crate::line::Stored;
 use crate::transport::Transport;
 use crate::tags::TagReader;
-use durward_approval::{Approvals, Novelty};
+use durward_approval::{Approvals, AskId, Novelty};
 use durward_catalog::Catalog;
 use durward_core::{
     Caller, Operation, Reason, Refusal, ResourceTags, Risk, RiskyTag, Surroundings, assess,
@@ -32,6 +32,8 @@ pub struct Rooms {
     /// Tags that make what is done to a resource riskier.
     pub risky_tags: Vec<RiskyTag>,
     pub approvals: Arc<Approvals>,
+    /// Where people reach the console, if there is one and they can.
+    pub console_url: Option<String>,
     /// How long a caller is held open while people are asked; also the time they have where policy names none.
     pub hold: Duration,
     /// Places for requests that wait for people.
@@ -52,6 +54,20 @@ impl Rooms {
             Refusal::new(Reason::Internal, "the risk cannot be computed, so this was not sent").detail(error)
         })?;
         Ok(assess(operation, Surroundings { novel, tags: Some(tags), risky_tags: &self.risky_tags }))
+    }
+
+    /// The page on which people see an ask and answer it.
+    pub fn ask_page(&self, ask: AskId) -> Option<String> {
+        let console = self.console_url.as_ref()?;
+        Some(format!("{}/asks/{ask}", console.trim_end_matches('/')))
+    }
+
+    /// An ask as a refusal names it.
+    pub fn ask_name(&self, ask: AskId) -> String {
+        match self.ask_page(ask) {
+            Some(page) => format!("ask {ask} ({page})"),
+            None => format!("ask {ask}"),
+        }
     }
 
     pub fn connection(&self, name: &str) -> Result<&ConnectionConfig, Refusal> {

@@ -11,6 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+/// Whether [`Presence::left`] ever returns on this system.
+pub(crate) const SEES_DEPARTURES: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 pub(crate) struct Socket {
     read: OwnedReadHalf,
     write: Arc<OwnedWriteHalf>,

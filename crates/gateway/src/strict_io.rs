@@ -295,3 +295,70 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictIo<S> {
         self.get_mut().poll_close(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    const FIRST: &str = "POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello";
+    const SECOND: &str =
+        "PUT /b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    const THIRD: &str = "GET /c HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    /// What the parser gets of `sent`, which arrives in pieces of this size, and what was refused.
+    async fn handed_on(sent: &str, piece: usize) -> (String, Option<(u64, &'static str)>) {
+        // No more is under way than one piece, so that each is read by itself.
+        let (mut client, server) = tokio::io::duplex(piece);
+        let verdict = Verdict::default();
+        let mut strict = StrictIo::new(server, verdict.clone(), Interim::default());
+        let bytes = sent.as_bytes().to_vec();
+        let sending = tokio::spawn(async move {
+            let written = client.write_all(&bytes).await;
+            drop(client);
+            written
+        });
+        let mut read = Vec::new();
+        loop {
+            // What is refused ends in silence: there the parser answers and closes.
+            if read.ends_with(REFUSED) || strict.read_buf(&mut read).await.unwrap_or_default() == 0 {
+                break;
+            }
+        }
+        drop(strict);
+        // A refused connection breaks off under the client.
+        let _sent = sending.await.unwrap();
+        let refused = verdict.0.refused.get().map(|(before, violation)| (*before, violation.why));
+        (String::from_utf8(read).unwrap(), refused)
+    }
+
+    #[tokio::test]
+    async fn what_is_in_order_is_handed_on_as_it_came_however_it_was_cut() {
+        let all = [FIRST, SECOND, THIRD, FIRST].concat();
+        for piece in 1..=all.len() {
+            assert_eq!(handed_on(&all, piece).await, (all.clone(), None), "pieces of {piece}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_head_is_replaced_in_its_turn_however_it_was_cut() {
+        let all = [FIRST, THIRD, "GET /d HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n", THIRD].concat();
+        let expected = [FIRST, THIRD, std::str::from_utf8(REFUSED).unwrap()].concat();
+        for piece in 1..=all.len() {
+            let refused = Some((2, "exactly one Host header is needed"));
+            assert_eq!(handed_on(&all, piece).await, (expected.clone(), refused), "pieces of {piece}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_a_request_that_was_handed_on() {
+        let (mut client, server) = tokio::io::duplex(1 << 10);
+        let mut strict = StrictIo::new(server, Verdict::default(), Interim::default());
+        for piece in [FIRST, &FIRST[..20], &FIRST[20..]] {
+            client.write_all(piece.as_bytes()).await.unwrap();
+        }
+        let mut read = vec![0; 2 * FIRST.len()];
+        strict.read_exact(&mut read).await.unwrap();
+        assert_eq!(strict.arrived.capacity(), 0);
+    }
+}

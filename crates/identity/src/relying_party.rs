@@ -64,16 +64,23 @@ impl Discovery {
 
     /// The address of the provider's page where a person signs in. `scopes` are beside `openid`.
     pub fn sign_in_page(&self, attempt: &Attempt<'_>) -> String {
-        let parameters = form(&[
+        let scope = scope(attempt.scopes);
+        let challenge = challenge(attempt.verifier);
+        let mut parameters = vec![
             ("response_type", "code"),
             ("client_id", attempt.client_id),
             ("redirect_uri", attempt.redirect_uri),
-            ("scope", &scope(attempt.scopes)),
+            ("scope", &scope),
             ("state", attempt.state),
             ("nonce", attempt.nonce),
-            ("code_challenge", &challenge(attempt.verifier)),
+            ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
-        ]);
+        ];
+        // OpenID Connect Core section 11: without this, a provider need not give offline access.
+        if attempt.scopes.iter().any(|scope| scope == "offline_access") {
+            parameters.push(("prompt", "consent"));
+        }
+        let parameters = form(&parameters);
         let joint = if self.authorization_endpoint.contains('?') { '&' } else { '?' };
         format!("{}{joint}{parameters}", self.authorization_endpoint)
     }

@@ -17,7 +17,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 
 /// Between two looks at the store.
@@ -54,14 +54,9 @@ pub struct Revocation {
 impl Revocation {
     /// What the caller is told. Who revoked it and why is for the record.
     pub fn refusal(&self) -> Refusal {
-        Refusal::new(Reason::InvalidToken, "this session was revoked; to go on, sign in again").detail(
-            format_args!(
-                "revoked by {} at {}: {}",
-                self.by,
-                self.at.replace_nanosecond(0).unwrap_or(self.at),
-                self.reason
-            ),
-        )
+        let at = self.at.replace_nanosecond(0).unwrap_or(self.at).format(&Rfc3339).unwrap_or_default();
+        Refusal::new(Reason::InvalidToken, "this session was revoked; to go on, sign in again")
+            .detail(format_args!("revoked by {} at {at}: {}", self.by, self.reason))
     }
 }
 

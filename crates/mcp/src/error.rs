@@ -11,6 +11,8 @@ pub mod code {
     pub const INVALID_PARAMS: i64 = -32_602;
     pub const INTERNAL: i64 = -32_603;
     pub const HEADER_MISMATCH: i64 = -32_020;
+    /// The client must send its person to a URL first (2025-11-25 alone).
+    pub const URL_ELICITATION: i64 = -32_042;
     pub const UNSUPPORTED_VERSION: i64 = -32_022;
     /// Who asks is not known.
     pub const UNAUTHENTICATED: i64 = 401;

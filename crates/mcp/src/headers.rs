@@ -18,13 +18,20 @@ const NAME: HeaderName = HeaderName::from_static("mcp-name");
 const PARAM_PREFIX: &str = "mcp-param-";
 
 const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+pub(crate) const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// The era of a message, and what its headers must be on the next hop: written anew from the body, not copied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Names {
     pub era: Era,
     pub headers: HeaderMap,
+}
+
+impl Names {
+    /// Whether an error may send the client to a URL: one revision has that.
+    pub fn has_url_error(&self) -> bool {
+        self.era == Era::Legacy && self.headers.get(VERSION).is_some_and(|version| version == "2025-11-25")
+    }
 }
 
 /// Tells the era of a message and holds its headers to its body.

@@ -4,6 +4,7 @@
 //! case, a batch, a header that contradicts the body) is refused here, so that what policy decides is what a server does.
 
 mod answer;
+mod client;
 mod error;
 mod headers;
 mod json;

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 /// Longest id and longest name of a method, tool, prompt or the like, in bytes.
 const NAME: usize = 1_024;
 /// Members of `params` that decide what a request does; a server that takes no heed of case must not find others.
-const TELLING: [&str; 6] = ["_meta", "arguments", "name", "ref", "taskId", "uri"];
+const TELLING: [&str; 8] =
+    ["_meta", "arguments", "inputResponses", "name", "ref", "requestState", "taskId", "uri"];
 
 /// What an answer is matched by. Text and number are different ids.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -188,15 +188,10 @@ impl Brief {
 
     /// What is asked, and by whom, each text dressed by `dress`: `s3:DeleteBucket on logs, asked by corp/agent for alice`.
     pub fn subject(&self, dress: impl Fn(&str) -> String) -> String {
-        let mut text = format!("{} on {}", dress(&self.title), dress(&self.resource));
-        if self.beside > 0 {
-            text += &format!(" and {} more", self.beside);
-        }
-        text += &format!(", asked by {}", dress(&self.caller));
-        if let Some(first) = self.behalf.first() {
-            text += &format!(" for {}", dress(first));
-        }
-        text
+        let more = if self.beside > 0 { format!(" and {} more", self.beside) } else { String::new() };
+        let behalf = self.behalf.first().map(|first| format!(" for {}", dress(first))).unwrap_or_default();
+        let (title, resource, caller) = (dress(&self.title), dress(&self.resource), dress(&self.caller));
+        format!("{title} on {resource}{more}, asked by {caller}{behalf}")
     }
 
     /// The first line: all that somebody must know to get up or to sleep on.

@@ -1,6 +1,7 @@
 //! The ways to people, as the operator configured them. What is secret of them (addresses of webhooks, keys, passwords) is never
 //! printed.
 
+use crate::pace;
 use crate::send::MailTransport;
 use crate::webhook::Key;
 use durward_core::Secret;
@@ -235,6 +236,15 @@ impl Channel {
             Way::Email { .. } => "email",
             Way::Webhook { .. } => "webhook",
         }
+    }
+
+    /// For how long a message belongs to who sends it, in milliseconds: longer than any attempt takes.
+    pub(crate) fn lease(&self) -> i64 {
+        let attempt = match self.way {
+            Way::Email { .. } => pace::MAILING,
+            Way::Slack(_) | Way::Webhook { .. } => pace::POSTING,
+        };
+        (attempt + pace::LEASE).as_millis() as i64
     }
 
     /// People read it: they are told the end of what they were told the beginning of, and not more in a minute than they

@@ -85,11 +85,7 @@ pub(crate) fn render_summary(summary: &Summary) -> Mail {
     let mut text =
         format!("{first}\n\nSee all of them: {}\nThere were too many for a mail each.\n\n", summary.url);
     let (listed, more) = summary.listed();
-    for gist in listed {
-        text += &format!("- {}\n  {}\n", inert(&gist.headline), gist.url);
-    }
-    if more > 0 {
-        text += &format!("- and {more} more\n");
-    }
+    text.extend(listed.map(|gist| format!("- {}\n  {}\n", inert(&gist.headline), gist.url)));
+    text.extend((more > 0).then(|| format!("- and {more} more\n")));
     Mail { subject: format!("Durward: {first}"), text }
 }

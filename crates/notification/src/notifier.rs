@@ -6,12 +6,12 @@
 
 use crate::channel::{Channel, Event};
 use crate::delivery::{Content, Setting, id_of, id_of_all};
-use crate::pace::{self, DAY, LEASE, MINUTE, PEOPLE, PROGRAMS, SECOND};
+use crate::pace::{self, DAY, MINUTE, PEOPLE, PROGRAMS, SECOND};
 use crate::send::{Failure, Outward};
 use crate::status::millis;
 use crate::webhook::ended;
 use durward_approval::{Approvals, Ask, AskId, Clock, Filter, State};
-use durward_store::{Delivered, DeliveryRow, Store, StoreError, Transaction};
+use durward_store::{ChannelRow, Delivered, DeliveryRow, Store, StoreError, Transaction};
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,8 @@ use tokio::task::JoinSet;
 const LONGEST: Duration = Duration::from_secs(30);
 /// Changes that are made into deliveries at once.
 const BATCH: usize = 100;
+/// Deliveries that one message sums up at most: more than there can be asks that wait, with those that just ended.
+const MOST: i64 = 2_000;
 /// How long deliveries are kept to tell repeats by.
 const KEPT: i64 = 7 * DAY;
 
@@ -41,6 +43,22 @@ struct Message {
     id: String,
     content: Content,
     rows: Vec<DeliveryRow>,
+}
+
+/// The minute that a channel is in, and the messages it may still send in it.
+struct Minute {
+    began: i64,
+    sent: i64,
+    left: usize,
+}
+
+impl Minute {
+    fn of(channel: &Channel, row: &ChannelRow, now: i64) -> Self {
+        let most = if channel.for_people() { PEOPLE } else { PROGRAMS };
+        let running = now >= row.minute && now < row.minute + MINUTE;
+        let (began, sent) = if running { (row.minute, row.sent) } else { (now, 0) };
+        Self { began, sent, left: most.saturating_sub(usize::try_from(sent).unwrap_or(usize::MAX)) }
+    }
 }
 
 /// What a round of a channel leaves to do.
@@ -84,7 +102,7 @@ impl Notifier {
                 tracing::error!(%error, "a task that tells people ended badly");
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn now(&self) -> i64 {
@@ -222,6 +240,13 @@ impl Notifier {
         if !view.has_due_deliveries(&channel.name, now).await? {
             return Ok(Then::Wait(view.next_delivery(&channel.name, now).await?));
         }
+        // Looked at before the store is locked: a flood wakes this at each of its asks.
+        let minute = Minute::of(channel, &view.channel(&channel.name).await?.unwrap_or_default(), now);
+        let first = view.due_deliveries(&channel.name, now, 1).await?;
+        let loud = first.iter().any(|row| row.event == Event::BreakGlass.as_str());
+        if minute.left == 0 && !loud {
+            return Ok(Then::Wait(Some(minute.began + MINUTE)));
+        }
         drop(view);
         let (claimed, then) = self.claim(channel).await?;
         if claimed.is_empty() {
@@ -238,24 +263,23 @@ impl Notifier {
         let now = self.now();
         let mut write = self.store.write().await?;
         write.drop_deliveries(&channel.name, now, channel.for_people()).await?;
-        let due = write.due_deliveries(&channel.name, now).await?;
-        let row = write.channel(&channel.name).await?.unwrap_or_default();
-        let most = if channel.for_people() { PEOPLE } else { PROGRAMS };
-        let running = now >= row.minute && now < row.minute + MINUTE;
-        let (minute, sent) = if running { (row.minute, row.sent) } else { (now, 0) };
-        let left = most.saturating_sub(usize::try_from(sent).unwrap_or(usize::MAX));
+        let due = write.due_deliveries(&channel.name, now, MOST).await?;
+        let minute = Minute::of(channel, &write.channel(&channel.name).await?.unwrap_or_default(), now);
         let any = !due.is_empty();
-        let mut plan = pace::plan(due, left);
+        let mut plan = pace::plan(due, minute.left);
         if plan.single.is_empty() && plan.together.is_empty() {
-            let at =
-                if any { Some(minute + MINUTE) } else { write.next_delivery(&channel.name, now).await? };
+            let at = if any {
+                Some(minute.began + MINUTE)
+            } else {
+                write.next_delivery(&channel.name, now).await?
+            };
             write.commit().await?;
             return Ok((Vec::new(), Then::Wait(at)));
         }
         for row in plan.single.iter_mut().chain(&mut plan.together) {
-            write.lease_delivery(row, now + LEASE).await?;
+            write.lease_delivery(row, now + channel.lease()).await?;
         }
-        write.count_sent(&channel.name, minute, sent + plan.counted as i64).await?;
+        write.count_sent(&channel.name, minute.began, minute.sent + plan.counted as i64).await?;
         write.commit().await?;
         let mut messages = Vec::new();
         for row in plan.single {
@@ -330,9 +354,9 @@ impl Notifier {
         let id = message.id;
         match result {
             Ok(partly) => {
-                tracing::info!(channel = name, message = id, "people were told");
+                tracing::info!(channel = name, delivery = id, "people were told");
                 if let Some(why) = partly {
-                    tracing::warn!(channel = name, message = id, why, "not everybody could be told");
+                    tracing::warn!(channel = name, delivery = id, why, "not everybody could be told");
                 }
                 if turned {
                     tracing::info!(channel = name, "the channel works again");
@@ -345,14 +369,14 @@ impl Notifier {
                 if lost > 0 {
                     tracing::warn!(
                         channel = name,
-                        message = id,
+                        delivery = id,
                         error = failure.text,
                         "given up: nobody was told by this channel"
                     );
                 } else {
                     tracing::debug!(
                         channel = name,
-                        message = id,
+                        delivery = id,
                         error = failure.text,
                         "not sent; it is tried again"
                     );

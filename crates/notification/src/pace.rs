@@ -1,6 +1,7 @@
 //! How often and how fast: when a message that did not arrive is tried again, and how many go out in a minute.
 
 use durward_store::DeliveryRow;
+use std::time::Duration;
 
 /// In milliseconds, as the store counts.
 pub(crate) const SECOND: i64 = 1_000;
@@ -10,8 +11,11 @@ pub(crate) const HOUR: i64 = 60 * MINUTE;
 pub(crate) const DAY: i64 = 24 * HOUR;
 /// Messages of one channel on their way at once.
 pub(crate) const AT_ONCE: usize = 4;
-/// For how long a message belongs to who sends it: longer than any attempt takes.
-pub(crate) const LEASE: i64 = 30 * SECOND;
+/// The longest that one attempt takes: a webhook answers at once, a mail server may take its time to greet.
+pub(crate) const POSTING: Duration = Duration::from_secs(10);
+pub(crate) const MAILING: Duration = Duration::from_secs(40);
+/// How much longer than an attempt a message belongs to who sends it.
+pub(crate) const LEASE: Duration = Duration::from_secs(5);
 /// Messages that people get in a minute, the last of them a summary of the rest.
 pub(crate) const PEOPLE: usize = 10;
 /// The same for programs.

@@ -2,6 +2,7 @@
 
 use crate::channel::{Address, ChannelError, MailServer};
 use crate::mail::Mail;
+use crate::pace::{MAILING, POSTING};
 use bytes::Bytes;
 use durward_core::visible;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
@@ -14,11 +15,8 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
-/// The longest that one attempt takes: shorter than a lease.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Characters of what a server said that are kept.
 const SAID: usize = 200;
 
@@ -68,7 +66,7 @@ pub(crate) async fn post(
     };
     set(header::CONTENT_TYPE, "application/json");
     set(header::USER_AGENT, concat!("durward/", env!("CARGO_PKG_VERSION")));
-    let answered = tokio::time::timeout(PATIENCE, outward.send(request)).await;
+    let answered = tokio::time::timeout(POSTING, outward.send(request)).await;
     let answer = match answered {
         Err(_elapsed) => return Err(Failure::passing("it did not answer in time")),
         // What the transport says names the host; the rest of the address is the secret.
@@ -96,7 +94,7 @@ fn judge(answer: &Response<Bytes>, now: OffsetDateTime) -> Result<(), Failure> {
     if (1..=60).contains(&word.len())
         && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_- ".contains(&byte))
     {
-        text += &format!(" ({word})");
+        text = format!("{text} ({word})");
     }
     if status.is_redirection() {
         text += ", a redirect, which is not followed: configure the address it leads to";
@@ -121,19 +119,25 @@ pub(crate) type MailTransport = AsyncSmtpTransport<Tokio1Executor>;
 
 impl MailServer {
     /// Nothing is sent in the clear but to this machine itself.
-    pub(crate) fn transport(&self, from: &Mailbox) -> Result<MailTransport, ChannelError> {
-        let tls = if self.tls || !self.is_loopback() {
+    fn protection(&self) -> Result<Tls, ChannelError> {
+        Ok(if self.tls || !self.is_loopback() {
             let parameters = TlsParameters::new_rustls(self.host.clone()).map_err(|error| {
                 ChannelError::new(format!("TLS to `{}` cannot be prepared: {error}", said(&self.host)))
             })?;
+            // Required, not opportunistic: who strips STARTTLS from the greeting gets no mail.
             if self.tls { Tls::Wrapper(parameters) } else { Tls::Required(parameters) }
         } else {
             Tls::None
-        };
+        })
+    }
+
+    /// A way to hand in mail from this sender.
+    pub(crate) fn transport(&self, from: &Mailbox) -> Result<MailTransport, ChannelError> {
+        let tls = self.protection()?;
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(self.host.clone())
             .port(self.port)
             .tls(tls)
-            .timeout(Some(PATIENCE))
+            .timeout(Some(MAILING))
             .hello_name(ClientId::Domain(from.email.domain().to_owned()));
         if let Some((user, password)) = &self.credentials {
             builder = builder.credentials(Credentials::new(user.clone(), password.expose().to_owned()));
@@ -175,7 +179,7 @@ pub(crate) async fn mail(transport: &MailTransport, letter: Letter<'_>) -> Resul
         }
         if refusals.len() == letter.to.len() { Err(all) } else { Ok(Some(said(&refusals.join("; ")))) }
     };
-    match tokio::time::timeout(PATIENCE, work).await {
+    match tokio::time::timeout(MAILING, work).await {
         Ok(done) => done,
         Err(_elapsed) => Err(Failure::passing("the mail server did not take it in time")),
     }
@@ -260,6 +264,26 @@ mod tests {
         ] {
             let failure = judge(&answer(429, &[("retry-after", text)], ""), now).unwrap_err();
             assert_eq!(failure.retry_after, wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn mail_leaves_this_machine_only_by_tls() {
+        for (url, wanted) in [
+            ("smtps://mail.example.com", "wrapper"),
+            ("smtps://127.0.0.1:465", "wrapper"),
+            ("smtp://mail.example.com:587", "required"),
+            ("smtp://10.0.0.1:25", "required"),
+            ("smtp://localhost:25", "none"),
+            ("smtp://[::1]:25", "none"),
+        ] {
+            let found = match MailServer::parse(url).unwrap().protection().unwrap() {
+                Tls::Wrapper(_) => "wrapper",
+                Tls::Required(_) => "required",
+                Tls::None => "none",
+                Tls::Opportunistic(_) => "opportunistic",
+            };
+            assert_eq!(found, wanted, "{url}");
         }
     }
 

@@ -62,7 +62,7 @@ pub(crate) fn render(brief: &Brief) -> Value {
     let mut who = format!("*Asked by* {}, {}", code(&brief.caller), brief.kind);
     if !brief.behalf.is_empty() {
         let behalf: Vec<String> = brief.behalf.iter().map(|one| code(one)).collect();
-        who += &format!(", on behalf of {}", behalf.join(", "));
+        who = format!("{who}, on behalf of {}", behalf.join(", "));
     }
     lines.push(who);
     let reasons: Vec<String> = brief.reasons.iter().map(|reason| words(reason)).collect();

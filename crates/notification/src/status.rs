@@ -30,6 +30,7 @@ pub struct ChannelStatus {
     pub last_error: Option<String>,
 }
 
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
 fn moment<S: Serializer>(at: &Option<OffsetDateTime>, serializer: S) -> Result<S::Ok, S::Error> {
     at.and_then(|at| at.format(&Rfc3339).ok()).serialize(serializer)
 }

@@ -5,6 +5,7 @@
 //! loopback: a web page that resolves its own name to this address gets nothing.
 
 mod code;
+mod page;
 
 use aws_lc_rs::{
     digest,
@@ -38,6 +39,23 @@ const FORM: usize = 16 << 10;
 const CONNECTIONS: usize = 64;
 /// How long a client may take for a request head, and idle.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Somebody whom the sign-in page offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Person {
+    pub subject: &'static str,
+    pub name: &'static str,
+    pub groups: &'static [&'static str],
+    /// Who that is, for whoever chooses.
+    pub about: &'static str,
+}
+
+/// The people of the demo: two who may approve, and one who may only look on.
+pub const PEOPLE: [Person; 3] = [
+    Person { subject: "ann", name: "Ann", groups: &["platform-oncall"], about: "on call for the platform" },
+    Person { subject: "bob", name: "Bob", groups: &["platform-oncall"], about: "on call for the platform" },
+    Person { subject: "carol", name: "Carol", groups: &[], about: "in no group" },
+];
 
 /// A running issuer. It stops when dropped.
 pub struct Issuer {
@@ -192,6 +210,11 @@ impl State {
             "authorization_response_iss_parameter_supported": true,
             "code_challenge_methods_supported": ["S256"],
             "response_types_supported": ["code"],
+            "response_modes_supported": ["query"],
+            "grant_types_supported": ["authorization_code"],
+            "token_endpoint_auth_methods_supported": ["none"],
+            "scopes_supported": ["openid", "profile", "groups"],
+            "claims_supported": ["iss", "sub", "aud", "exp", "iat", "jti", "nonce", "name", "groups"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
         })

@@ -152,18 +152,6 @@ impl Transaction {
         Ok(count.fetch_one(self.connection()).await?)
     }
 
-    /// Whether this caller was let through with these actions before.
-    pub async fn was_used(&mut self, bound_to: &str, actions: &str) -> Result<bool, StoreError> {
-        let found: i64 = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM ask WHERE actions = $1 AND bound_to = $2 AND uses > 0)",
-        )
-        .bind(actions)
-        .bind(bound_to)
-        .fetch_one(self.connection())
-        .await?;
-        Ok(found != 0)
-    }
-
     /// Whether any ask waits for people, or any approval for its use.
     pub async fn any_open(&mut self) -> Result<bool, StoreError> {
         let found: i64 = sqlx::query_scalar(

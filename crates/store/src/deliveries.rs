@@ -197,19 +197,25 @@ impl Transaction {
         Ok(())
     }
 
-    /// What a channel may send now: break-glass first, then what opened, then what closed; each in the order it came. The end
+    /// At most `limit` of what a channel may send now: break-glass first, then what opened, then what closed; each in the order it came. The end
     /// of an ask waits until its beginning is told.
-    pub async fn due_deliveries(&mut self, channel: &str, now: i64) -> Result<Vec<DeliveryRow>, StoreError> {
+    pub async fn due_deliveries(
+        &mut self,
+        channel: &str,
+        now: i64,
+        limit: i64,
+    ) -> Result<Vec<DeliveryRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT ask, event, channel, created, attempts FROM delivery
              WHERE channel = $1 AND state = 'waiting' AND next_at <= $2
              AND NOT (event = 'ask.closed' AND EXISTS (SELECT 1 FROM delivery AS opened
                 WHERE opened.channel = delivery.channel AND opened.ask = delivery.ask
                 AND opened.event = 'ask.opened' AND opened.state = 'waiting'))
-             ORDER BY event = 'ask.closed', event = 'ask.opened', created, ask LIMIT 2000",
+             ORDER BY event = 'ask.closed', event = 'ask.opened', created, ask LIMIT $3",
         )
         .bind(channel)
         .bind(now)
+        .bind(limit)
         .fetch_all(self.connection())
         .await?;
         rows.iter().map(read).collect()

@@ -81,6 +81,26 @@ const fakeAws = () =>
     });
   });
 
+const start = async () => {
+  const environment = Object.entries(process.env).filter(([name]) => !name.startsWith("AWS_"));
+  gateway = spawn(BINARY, ["serve", "--config", join(dir, "durward.toml")], {
+    env: { ...Object.fromEntries(environment), AWS_ACCESS_KEY_ID: "AKIAEXAMPLE", AWS_SECRET_ACCESS_KEY: "secret" },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  let log = "";
+  gateway.stderr.on("data", (data) => (log += data));
+  await until("the gateway's start", async () => {
+    if (gateway.exitCode !== null) throw new Error(`the gateway ended: ${log}`);
+    return fetch(`${url}/signin`).then((answer) => answer.ok, () => false);
+  });
+};
+
+const stop = async (how) => {
+  const ended = new Promise((done) => gateway.once("exit", done));
+  gateway.kill(how);
+  await ended;
+};
+
 before(async () => {
   dir = mkdtempSync(join(tmpdir(), "durward-console-"));
   const [idp, aws, door, consolePort, catchPort] = await Promise.all([...Array(5)].map(freePort));
@@ -155,16 +175,7 @@ name = "prod"
 role_arn = "arn:aws:iam::123456789012:role/agents"
 `,
   );
-  gateway = spawn(BINARY, ["serve", "--config", join(dir, "durward.toml")], {
-    env: { ...process.env, AWS_ACCESS_KEY_ID: "AKIAEXAMPLE", AWS_SECRET_ACCESS_KEY: "secret" },
-    stdio: ["ignore", "ignore", "pipe"],
-  });
-  let log = "";
-  gateway.stderr.on("data", (data) => (log += data));
-  await until("the gateway's start", async () => {
-    if (gateway.exitCode !== null) throw new Error(`the gateway ended: ${log}`);
-    return fetch(`${url}/signin`).then((answer) => answer.ok, () => false);
-  });
+  await start();
   process.env.AWS_WEB_IDENTITY_TOKEN_FILE = join(dir, "agent.jwt");
   process.env.AWS_ROLE_ARN = "arn:aws:iam::123456789012:role/agents";
   process.env.AWS_ENDPOINT_URL = `http://127.0.0.1:${door}`;
@@ -174,11 +185,7 @@ role_arn = "arn:aws:iam::123456789012:role/agents"
 
 after(async () => {
   await browser?.close();
-  if (gateway && gateway.exitCode === null) {
-    const ended = new Promise((done) => gateway.once("exit", done));
-    gateway.kill("SIGTERM");
-    await ended;
-  }
+  if (gateway && gateway.exitCode === null) await stop("SIGTERM");
   upstream?.closeAllConnections();
   upstream?.close();
   provider?.stop();
@@ -392,6 +399,42 @@ test("the other pages are right to look at", LIMIT, async () => {
   await accessible(bob, "problem");
   await photograph(bob, "problem");
   await bob.context().close();
+});
+
+test("a session is revoked, a held call of it ends, and a restart signs nobody out", LIMIT, async () => {
+  const alice = await signedIn("alice");
+  const client = s3();
+  const held = client.send(new DeleteObjectCommand({ Bucket: "payroll", Key: "revoked" })).catch((error) => error);
+  await alice.waitForSelector(OBJECT, { timeout: 10_000 });
+  await alice.goto(`${url}/sessions`);
+  await alice.click("tbody a >> nth=0");
+  await alice.fill("#reason", `lost ${EVIL}`);
+  await photograph(alice, "session-revoking");
+  await alice.click("text=Revoke this session");
+  await alice.waitForSelector("text=The session is revoked.");
+  const error = await held;
+  assert.equal(error.name, "InvalidAccessKeyId");
+  assert.match(error.message, /this session was revoked/);
+  assert.doesNotMatch(error.message, /lost/);
+  await alice.waitForSelector("text=by corp/alice");
+  assert.equal(await alice.title(), "Session of corp/agent-7 · Durward");
+  await accessible(alice, "a revoked session");
+  await photograph(alice, "session-revoked");
+  await stop("SIGKILL");
+  await start();
+  await alice.goto(`${url}/sessions`);
+  await alice.waitForSelector("text=revoked");
+  await accessible(alice, "sessions, one revoked");
+  await photograph(alice, "sessions-revoked");
+  const again = await client.send(new DeleteObjectCommand({ Bucket: "payroll", Key: "revoked" })).catch((failed) => failed);
+  assert.equal(again.name, "InvalidAccessKeyId", "after a restart too");
+  // A form of a page from before the restart still counts.
+  await alice.goto(url);
+  await alice.click(OBJECT);
+  await alice.fill("#reason", "tidy up");
+  await alice.click("button.deny >> text=Deny");
+  await alice.waitForSelector("text=Your denial is recorded.");
+  await alice.context().close();
 });
 
 test("without scripts the queue reloads itself and the buttons work", LIMIT, async () => {

@@ -139,7 +139,8 @@ class Browser:
     """Pages, forms and cookies of one person, with redirects followed."""
 
     def __init__(self):
-        jar = http.cookiejar.CookieJar()
+        # Keycloak's cookies are Secure, and browsers send those to loopback without TLS too.
+        jar = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(secure_protocols=("https", "http")))
         self.opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
         self.page, self.url = "", ""
 

@@ -83,12 +83,13 @@ async fn until(stage: &Stage, ask: &Ask, wanted: impl Fn(&Ask) -> bool) -> Ask {
     let mut tick = tokio::time::interval(Duration::from_millis(20));
     for _ in 0..1_000 {
         tick.tick().await;
-        let now = stage.get(ask).await;
-        if wanted(&now) {
-            return now;
+        if wanted(&stage.get(ask).await) {
+            break;
         }
     }
-    panic!("it never came to that: {:?}", stage.get(ask).await);
+    let now = stage.get(ask).await;
+    assert!(wanted(&now), "it never came to that: {now:?}");
+    now
 }
 
 #[tokio::test]
@@ -107,7 +108,8 @@ async fn one_damaged_ask_stops_no_other() {
     // The keeper settles both; a waiter of the good one hears of it.
     let told = tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap().unwrap();
     assert_eq!(told.state, State::TimedOut);
-    let told = [changes.recv().await.unwrap(), changes.recv().await.unwrap()];
+    let told = async { [changes.recv().await.unwrap(), changes.recv().await.unwrap()] };
+    let told = tokio::time::timeout(Duration::from_secs(20), told).await.unwrap();
     assert!(told.contains(&good.id) && told.contains(&damaged.id), "{told:?}");
 
     let shown = stage.get(&damaged).await;

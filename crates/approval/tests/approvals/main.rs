@@ -6,6 +6,7 @@ mod binding;
 mod durable;
 mod endings;
 mod model;
+mod novelty;
 mod people;
 mod processes;
 mod races;

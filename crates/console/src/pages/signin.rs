@@ -93,10 +93,10 @@ pub async fn callback(
     let mut response = match oidc::finish(&inner, cookie, &answer).await {
         Ok((session, to)) => {
             // Whoever was signed in before in this browser no longer is.
-            if let Some(before) = Cookie::Session.read(&headers, inner.origin.tls) {
-                if let Err(error) = inner.sessions.end(before).await {
-                    tracing::error!(%error, "an earlier sign-in could not be ended");
-                }
+            if let Some(before) = Cookie::Session.read(&headers, inner.origin.tls)
+                && let Err(error) = inner.sessions.end(before).await
+            {
+                tracing::error!(%error, "an earlier sign-in could not be ended");
             }
             let mut response = see_other(&to);
             set(&mut response, &inner, Cookie::Session, &session);

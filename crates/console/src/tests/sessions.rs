@@ -39,10 +39,8 @@ fn is_revoked(stage: &Stage, session: SessionId) -> bool {
 #[tokio::test]
 async fn a_session_is_revoked_with_the_button_of_its_page() {
     let stage = Stage::set().await;
-    let (one, other) = match *opened(&stage, &[&agent(), &agent()]).await {
-        [one, other] => (one, other),
-        _ => unreachable!(),
-    };
+    let sessions = opened(&stage, &[&agent(), &agent()]).await;
+    let (one, other) = (sessions[0], sessions[1]);
     let mut alice = stage.person("alice", "staff").await;
     let path = format!("/sessions/{one}");
     assert!(alice.get(&path).await.body.contains("Revoke this session"));

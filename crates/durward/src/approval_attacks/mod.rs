@@ -26,11 +26,13 @@
 //! | stored XSS, escape sequences, text turned around | `shown::what_an_agent_writes_comes_out_inert`; console `inert::*`; `approval_commands::tests` |
 //! | what cannot be inspected hidden from the approver | `shown::what_was_not_inspected_is_said_to_the_approver`; console `pages::an_ask_shows_what_was_decoded_and_marks_what_was_not` |
 //! | ask flood, repeats | `races::a_flood_of_asks_is_refused_and_repeats_join`; ledger `waiting::a_caller_and_all_callers_have_a_cap`, `waiting::a_flood_of_different_asks_cannot_pass_the_cap_by_racing`, `waiting::repeats_join_the_ask_and_count` |
+//! | a caller that leaves while its request is held, behind a body that was not read | `leaving::a_caller_that_leaves_frees_its_place_and_leaves_the_ask` |
 //! | store full, damaged or tampered with | ledger `durable::*`, `endings::one_damaged_ask_stops_no_other`, `endings::a_damaged_approval_or_window_lets_nothing_pass_and_hides_no_other` |
 //! | killed between any two steps | ledger `processes::what_a_killed_process_reported_is_there`, `durable::every_step_survives_a_kill_exactly`; `approvals::tests` (the record); python `test_an_approval_survives_kill_9_and_works_once` |
 //! | any order of all of these | ledger `model::nothing_passes_but_by_a_living_approval_of_enough_others` |
 
 mod binding;
+mod leaving;
 mod moments;
 mod people;
 mod races;

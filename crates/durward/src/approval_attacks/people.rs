@@ -22,6 +22,8 @@ async fn nobody_answers_for_themselves_or_from_outside() {
     let ask = stage.asked().await;
     let hour = Duration::from_hours(1);
     let groups = ["oncall", "agents"];
+    let in_an_hour = OffsetDateTime::now_utc() + hour;
+    let in_an_hour = in_an_hour.format(&time::format_description::well_known::Rfc3339).unwrap();
     for (what, token, wanted) in [
         ("the agent's name at another provider", stage.token("agent", &groups), (403, "own_request")),
         ("the one it acts for", stage.token("boss", &groups), (403, "own_request")),
@@ -46,12 +48,12 @@ async fn nobody_answers_for_themselves_or_from_outside() {
         for answer in [
             json!({"answer": "approve_once"}),
             json!({"answer": "break_glass", "reason": "fire"}),
-            json!({"answer": "approve_window", "until": "2099-01-01T00:00:00Z"}),
+            json!({"answer": "approve_window", "until": in_an_hour}),
         ] {
             let (status, said) = stage.answer(ask.id, &token, &answer).await;
             assert_eq!(status, wanted.0, "{what}: {said}");
-            // Nobody breaks glass here, and no window is so long; what is the matter may be told either way.
-            if answer["answer"] == "approve_once" {
+            // Nobody breaks glass here, whoever they are.
+            if answer["answer"] != "break_glass" {
                 assert_eq!(said["error"], wanted.1, "{what}: {said}");
             }
         }

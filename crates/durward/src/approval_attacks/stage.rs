@@ -69,7 +69,7 @@ pub struct Answer {
 impl Answer {
     /// Refused, and people are asked.
     pub fn is_pending(&self) -> bool {
-        self.status == 403 && self.text.contains("the approval is pending")
+        matches!(self.status, 400 | 403) && self.text.contains("the approval is pending")
     }
 }
 
@@ -219,6 +219,9 @@ role_arn = "arn:aws:iam::123456789012:role/others"
         };
         let mut headers = HeaderMap::new();
         headers.insert("host", HeaderValue::from_str(&self.door.authority()).unwrap());
+        // As SDKs do, so that what is sent twice within a second is not taken for a replay.
+        let invocation = HeaderValue::from_str(&SessionId::new().to_string()).unwrap();
+        headers.insert("amz-sdk-invocation-id", invocation);
         for (name, value) in &shot.headers {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }

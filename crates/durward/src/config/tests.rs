@@ -65,10 +65,25 @@ fn the_console_needs_a_way_to_sign_in_and_an_address_that_is_safe() {
         with(client, "[console]\nurl = \"https://durward.example.com\"\ngroups = [\"sre\"]\n").unwrap();
     let secret = config.identity.oidc[0].console_client_secret_file.as_ref().unwrap();
     assert!(secret.is_absolute() && config.console.is_some());
-    with("kind = \"human\"", "[listen]\nconsole = \"127.0.0.1:8600\"\n").unwrap();
+    for oidc in ["cli_client_id = \"cli\"", "console_audience = [\"people\"]"] {
+        with(oidc, "[listen]\nconsole = \"127.0.0.1:8600\"\n").unwrap();
+    }
     with("", "").unwrap();
     for (oidc, more, wanted) in [
         ("", "[console]\n", "nobody could sign in"),
+        ("kind = \"human\"", "[console]\n", "nobody could sign in"),
+        ("cli_scopes = [\"profile\"]", "", "add cli_client_id"),
+        (
+            "console_client_id = \"durward\"",
+            "",
+            ":9: `console_client_id`: `durward` is an audience of the doors",
+        ),
+        ("cli_client_id = \"durward\"", "", ":9: `cli_client_id`: `durward` is an audience of the doors"),
+        (
+            "console_audience = [\"people\", \"durward\"]",
+            "",
+            ":9: `console_audience`: `durward` is an audience of the doors",
+        ),
         ("console_client_secret_file = \"secret\"", "", "add console_client_id"),
         (client, "[console]\nurl = \"http://durward.example.com\"\n", ":17: `url`: `http://durward"),
         (client, "[console]\nurl = \"https://durward.example.com/x\"\n", "scheme, host and port only"),
@@ -112,18 +127,29 @@ fn channels_name_what_is_wrong_with_them() {
     let webhook = "[[notify.webhook]]\nname = \"robot\"\nurl = \"https://robot.example.com/x\"\nsecret_file = \"secret\"\n";
     let with = |more: &str| load_text(&format!("{people}{console}{more}"));
     let config = with(&format!("{slack}{email}{webhook}")).unwrap();
-    assert!(config.notify.slack[0].url_file.is_absolute() && config.notify.webhook[0].secret_file.is_absolute());
+    assert!(
+        config.notify.slack[0].url_file.is_absolute() && config.notify.webhook[0].secret_file.is_absolute()
+    );
     assert_eq!(config.notify.webhook[0].events, ["ask.opened", "ask.closed", "ask.break_glass"]);
     for (more, wanted) in [
-        (format!("{slack}{}", email.replace("mail\"", "chat\"")), ":17: `name`: `chat` is the name of two channels"),
+        (
+            format!("{slack}{}", email.replace("mail\"", "chat\"")),
+            ":17: `name`: `chat` is the name of two channels",
+        ),
         (slack.replace("chat", "a b"), ":17: `name`: `a b`: a channel's name"),
         (slack.replace("url_file", "url"), "line 18"),
         (email.replace("smtp:", "http:"), ":18: `server`: `http://mail.example.com` is not a mail server"),
         (email.replace("d@example.com", "d"), ":19: `from`: `d` is not a mail address"),
         (email.replace("[\"a@example.com\"]", "[]"), ":20: `to`: `mail` has nobody to write to"),
         (format!("{email}username = \"u\"\n"), ":21: `username`: `u` has no password: add password_file"),
-        (format!("{email}password_file = \"p\"\n"), ":21: `password_file`: `mail` has a password and no user"),
-        (webhook.replace("https", "http"), ":18: `url`: `http://robot.example.com/x`: what is asked would travel in the clear"),
+        (
+            format!("{email}password_file = \"p\"\n"),
+            ":21: `password_file`: `mail` has a password and no user",
+        ),
+        (
+            webhook.replace("https", "http"),
+            ":18: `url`: `http://robot.example.com/x`: what is asked would travel in the clear",
+        ),
         (format!("{webhook}events = [\"ask.open\"]\n"), ":20: `events`: `ask.open` is not an event"),
         (format!("{webhook}events = []\n"), ":20: `events`: `robot` would be told nothing"),
     ] {
@@ -131,7 +157,10 @@ fn channels_name_what_is_wrong_with_them() {
         assert!(error.contains(wanted), "{wanted}: {error}");
     }
     let error = load_text(&format!("{people}[console]\n{slack}")).unwrap_err();
-    assert!(error.contains("`notify`: the messages link to the console") && error.contains("[console] url"), "{error}");
+    assert!(
+        error.contains("`notify`: the messages link to the console") && error.contains("[console] url"),
+        "{error}"
+    );
 }
 
 /// The first fenced block of a language in a page.

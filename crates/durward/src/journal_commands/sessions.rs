@@ -321,6 +321,7 @@ impl Exchange {
     /// Time, verdict, operation, resources, then what there is of status, policies, duration and masking.
     pub(super) fn line(&self) -> String {
         let verdict = match (&self.refused, &self.decision) {
+            _ if self.joined.is_some() => "allow",
             (_, Some(decision)) if decision.verdict == Verdict::Ask => "ask",
             (Some(_), _) => "deny",
             (None, Some(decision)) if decision.verdict == Verdict::Allow => "allow",

@@ -1,5 +1,7 @@
 //! What the commands print over journals that are whole, unfinished and damaged.
 
+mod revoked;
+
 use super::*;
 use durward_core::{
     AccessLevel, Caller, CallerKind, Decision, Demand, Door, ExchangeId, Operation, Reason, Resource, Traits,

@@ -71,13 +71,11 @@ pub async fn sign_in(provider: &Provider) -> Result<Granted, Failure> {
         ("code_verifier", verifier.as_str()),
     ];
     loop {
-        if Instant::now() + interval >= end {
-            return Err(Failure::Answer(EXPIRED.to_owned()));
-        }
-        tokio::time::sleep(interval).await;
+        tokio::time::sleep_until(end.min(Instant::now() + interval)).await;
         let answer = provider.post(&provider.discovery.token_endpoint, &question).await;
         match judge(answer, &mut interval) {
             Step::Done(tokens) => return provider.granted(tokens, None).await,
+            Step::Again if Instant::now() >= end => return Err(Failure::Answer(EXPIRED.to_owned())),
             Step::Again => {}
             Step::Failed(why) => return Err(Failure::Answer(why)),
         }

@@ -81,23 +81,30 @@ pub async fn logout(logout: &Logout) -> Result<u8, String> {
     let found = Kept::load(&console);
     kept::remove(&console)?;
     drop(lock);
-    // A file that cannot be read is gone now too; that is all one can do about it.
-    let Some(kept) = found? else {
-        say(&format!("you were not signed in to {}", console.url()))?;
-        return Ok(0);
-    };
-    if let Some(refresh) = &kept.refresh_token
-        && let Err(why) = revoke(&kept.way, refresh).await
-    {
-        tracing::warn!("the identity provider did not end the sign-in: {why}; it ends there by itself");
+    match found {
+        Ok(None) => {
+            say(&format!("you were not signed in to {}", console.url()))?;
+            return Ok(0);
+        }
+        Ok(Some(Kept { way, refresh_token: Some(refresh), .. })) => {
+            if let Err(why) = revoke(way, &refresh).await {
+                tracing::warn!(
+                    "the identity provider did not end the sign-in: {why}; it ends there by itself"
+                );
+            }
+        }
+        Ok(Some(_)) => {}
+        // Its tokens cannot be taken from there, so they are forgotten and not ended.
+        Err(why) => {
+            tracing::warn!("{why}; it is gone now, but at the identity provider end your sessions yourself")
+        }
     }
     say(&format!("signed out of {}", console.url()))?;
     Ok(0)
 }
 
-async fn revoke(way: &Way, refresh_token: &str) -> Result<(), String> {
-    let provider = Provider::find(way.clone()).await?;
-    provider.revoke(refresh_token).await
+async fn revoke(way: Way, refresh_token: &str) -> Result<(), String> {
+    Provider::find(way).await?.revoke(refresh_token).await
 }
 
 /// The token of whoever is signed in to this console, renewed if need be.

@@ -28,7 +28,7 @@ use durward_aws::sigv4::{SigningKey, Style, sha256_hex};
 use durward_catalog::{Protocol, Service};
 use durward_core::{ExchangeId, Operation, Reason, Refusal, limits};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -145,6 +145,17 @@ impl Wire for AwsWire {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(hash.finish().as_ref());
         bytes
+    }
+
+    /// The parser makes room for as many headers as there may be, and each is a slice of the buffer that it read into.
+    fn compact(&mut self) {
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            let mut own = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_never| value.clone());
+            own.set_sensitive(value.is_sensitive());
+            headers.append(name.clone(), own);
+        }
+        self.headers = headers;
     }
 }
 

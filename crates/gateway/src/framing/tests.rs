@@ -26,6 +26,7 @@ fn refuses_what_two_readers_could_read_differently() {
         "Content-Length: 5 5\r\n",
         "Content-Length:\r\n",
         "Content-Length: 99999999999999999999\r\n",
+        "Content-Length: 18446744073709551615\r\n",
         "Content-Length : 5\r\n",
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: xchunked\r\n",
@@ -52,6 +53,9 @@ fn refuses_what_two_readers_could_read_differently() {
         "GET / HTTP/1.1 ",
         "get / HTTP/1.1",
         "GET /\u{1} HTTP/1.1",
+        "GET /a`b HTTP/1.1",
+        "GET /<a> HTTP/1.1",
+        "GET http:// HTTP/1.1",
         "GET /\u{fc} HTTP/1.1",
         " GET / HTTP/1.1",
         "PRI * HTTP/2.0",
@@ -59,6 +63,14 @@ fn refuses_what_two_readers_could_read_differently() {
         assert!(read_head(format!("{line}\r\nHost: x\r\n\r\n").as_bytes()).is_err(), "{line:?}");
     }
     assert!(read_head(b"GET / HTTP/1.1\r\n\r\n").is_err(), "no host");
+}
+
+/// Or the parser would, without a word.
+#[test]
+fn refuses_more_header_fields_than_the_parser_takes() {
+    let fields = |count| "x: y\r\n".repeat(count);
+    assert_eq!(head(&fields(limits::HEADERS - 1)), Ok(Length::Bytes(0)));
+    assert_eq!(head(&fields(limits::HEADERS)).map_err(|violation| violation.status), Err(431));
 }
 
 #[test]

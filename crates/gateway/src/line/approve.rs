@@ -41,11 +41,17 @@ pub(super) async fn approve<D: Door>(
     asked: Asked<D::Wire>,
     known: &mut Known<D::Shape>,
 ) -> Result<Response<Body>, Refusal> {
-    let asked = match Box::pin(use_up(door, rooms, exchange, asked, None, known)).await? {
+    let mut asked = match Box::pin(use_up(door, rooms, exchange, asked, None, known)).await? {
         Use::Break(used) => return Box::pin(used_up(door, rooms, exchange, used, known)).await,
         Use::Continue(asked) => asked,
     };
+    asked.decoded.wire.compact();
     let ask = ask::<D>(rooms, exchange, &asked).await?;
+    if ask.state == State::Pending
+        && let Some(told) = door.asked(rooms, exchange, &asked.decoded.wire, &ask, &mut known.shape)
+    {
+        return Err(told);
+    }
     let ask = match place(rooms, &asked) {
         Some(_place) => hold(rooms, exchange, &asked.decoded.identity, ask).await?,
         None => Arc::new(ask),
@@ -58,13 +64,14 @@ pub(super) async fn approve<D: Door>(
         State::Pending => Err(Refusal::new(
             Reason::AccessDenied,
             format!(
-                "{}; the approval is pending: ask {}; send the same request again once it is approved",
-                asked.decision.reason, ask.id
+                "{}; the approval is pending: {}; send the same request again once it is approved",
+                asked.decision.reason,
+                rooms.ask_name(ask.id)
             ),
         )),
         State::TimedOut | State::Expired => Err(Refusal::new(
             Reason::AccessDenied,
-            format!("{}; nobody approved it in time: ask {}", asked.decision.reason, ask.id),
+            format!("{}; nobody approved it in time: {}", asked.decision.reason, rooms.ask_name(ask.id)),
         )),
         State::Damaged => Err(unavailable(format!("ask {} is damaged", ask.id))),
     }
@@ -166,11 +173,14 @@ pub(super) async fn take<W: Wire>(
 /// What people must give so that each forbid that asks is lifted.
 fn requirements(rooms: &Rooms, decision: &Decision) -> Result<Vec<Requirement>, Refusal> {
     let policies = rooms.policies.current();
+    // A reload came between the decision and here: what it now takes is not what was decided on.
+    let changed =
+        || Refusal::new(Reason::AccessDenied, "the policies changed while this was decided; send it again");
+    if decision.policy_set != policies.version() {
+        return Err(changed());
+    }
     let requirement = |policy: &String| {
-        let approval = policies.approval(policy).ok_or_else(|| {
-            // A reload came between the decision and here.
-            Refusal::new(Reason::AccessDenied, "the policies changed while this was decided; send it again")
-        })?;
+        let approval = policies.approval(policy).ok_or_else(changed)?;
         Ok(Requirement {
             policy: policy.clone(),
             group: approval.group.clone(),

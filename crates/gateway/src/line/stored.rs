@@ -308,7 +308,7 @@ mod tests {
         let (stored, key, now) = (Stored::default(), key(), Instant::now());
         let (_ask, running) = begin(&stored, key, "a", now);
         running.end(answer(1));
-        let almost = now + limits::STORED_FOR - Duration::from_secs(1);
+        let almost = now + limits::STORED_FOR.saturating_sub(Duration::from_secs(1));
         assert!(stored.find(&key, Some("a"), None, almost).is_some());
         assert!(stored.find(&key, Some("a"), None, now + limits::STORED_FOR).is_none());
         assert_eq!(lock(&stored.table).bytes, 0);

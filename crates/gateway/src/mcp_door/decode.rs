@@ -1,15 +1,22 @@
 //! From a message to an operation: every method is one, and a call is one on its tool, with its arguments.
 
 use super::refuse::{Shape, Stopped};
-use super::{Asked, McpWire};
+use super::{Asked, Found, McpWire, told};
+use crate::line::{Exchange, Identity};
 use durward_aws::sigv4::sha256_hex;
-use durward_core::{AccessLevel, Demand, Door, Operation, Refusal, Resource, Traits};
-use durward_mcp::Message;
+use durward_core::{AccessLevel, Demand, Door, Operation, Reason, Refusal, Resource, Traits};
+use durward_identity::SealKeys;
+use durward_mcp::{Era, Message, code};
+use http::StatusCode;
 use serde_json::{Map, Value};
 
-pub(super) fn decode(wire: McpWire, shape: &mut Shape) -> Result<(Operation, McpWire), Refusal> {
-    let McpWire { exchange, identity, found } = wire;
-    let found = match found {
+pub(super) fn decode(
+    keys: &SealKeys,
+    wire: McpWire,
+    shape: &mut Shape,
+) -> Result<(Operation, McpWire), Refusal> {
+    let McpWire { exchange, identity, found, waiting } = wire;
+    let mut found = match found {
         Ok(found) => found,
         Err(Stopped { refusal, id, problem }) => {
             shape.id = id;
@@ -18,12 +25,16 @@ pub(super) fn decode(wire: McpWire, shape: &mut Shape) -> Result<(Operation, Mcp
         }
     };
     shape.id = found.id().cloned();
+    come_back(keys, &exchange, &identity, &mut found).map_err(|stopped| {
+        shape.problem = stopped.problem;
+        stopped.refusal
+    })?;
     let server = &found.server.name;
     let message = match &found.asked {
         Asked::Message(message) => message,
         Asked::End => {
             let operation = end(server);
-            return Ok((operation, McpWire { exchange, identity, found: Ok(found) }));
+            return Ok((operation, McpWire { exchange, identity, found: Ok(found), waiting }));
         }
     };
     let operation = match message {
@@ -53,7 +64,39 @@ pub(super) fn decode(wire: McpWire, shape: &mut Shape) -> Result<(Operation, Mcp
         // Never reached: a response is refused before. Decided as what no policy can name, all the same.
         Message::Response { .. } => of_server(server, "response", &Map::new()),
     };
-    Ok((operation, McpWire { exchange, identity, found: Ok(found) }))
+    if found.question.as_ref().is_some_and(|question| !question.is_about(&operation)) {
+        let stopped = unasked("`requestState` was given for another call: send this one without it");
+        shape.problem = stopped.problem;
+        return Err(stopped.refusal);
+    }
+    Ok((operation, McpWire { exchange, identity, found: Ok(found), waiting }))
+}
+
+/// A request that comes back from a question of ours becomes the one that was asked about. What its client answered is looked at
+/// by nobody: people answer, not clients.
+fn come_back(
+    keys: &SealKeys,
+    exchange: &Exchange,
+    identity: &Identity,
+    found: &mut Found,
+) -> Result<(), Stopped> {
+    let Asked::Message(Message::Request(request)) = &mut found.asked else { return Ok(()) };
+    if found.names.era != Era::Modern || !request.is_askable() {
+        return Ok(());
+    }
+    let Some(state) = request.state().filter(|state| told::is_ours(state)) else { return Ok(()) };
+    let question = told::open(keys, &identity.caller, &found.server.name, state, exchange.at);
+    found.question = Some(question.ok_or_else(|| {
+        unasked("`requestState` was not given to this caller at this server, or has expired: send the call without it")
+    })?);
+    request.forget_question();
+    found.body = request.write().into();
+    Ok(())
+}
+
+fn unasked(why: &str) -> Stopped {
+    Stopped::new(Refusal::new(Reason::Malformed, why), None)
+        .status(StatusCode::BAD_REQUEST, code::INVALID_PARAMS)
 }
 
 /// A call of a tool.

@@ -1,6 +1,7 @@
 //! Who is it? A bearer token, verified with every request before a byte of the body is read. Then the message is read and
 //! held to the protocol, but what is wrong with it is said only in [`super::decode`], when the caller is on record.
 
+use super::progress::Waiting;
 use super::refuse::Stopped;
 use super::{Asked, Found, McpDoor, McpWire, SERVER_PATH, Server, session};
 use crate::body::read_whole;
@@ -14,7 +15,7 @@ use durward_mcp::{Era, Id, Message, Names, Request as McpRequest, SESSION, class
 use durward_policy::{Ask, Facts, Question};
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 use time::OffsetDateTime;
 
@@ -45,7 +46,8 @@ pub(super) async fn identify(
     let expires = verified.expires + durward_identity::LEEWAY;
     let began = began(session, &verified);
     let identity = Identity { caller: verified.caller, session, began, connection: name.to_owned(), expires };
-    let wire = McpWire { exchange: exchange.clone(), identity: identity.clone(), found };
+    let waiting = parts.extensions.get::<Waiting>().cloned();
+    let wire = McpWire { exchange: exchange.clone(), identity: identity.clone(), found, waiting };
     Ok((identity, wire))
 }
 
@@ -129,7 +131,8 @@ fn find(
     let id = asked.id().cloned();
     let server =
         connect(door, rooms, exchange, caller, name).map_err(|refusal| Stopped::new(refusal, id.as_ref()))?;
-    let mut found = Found { asked, names, body, server, session: None };
+    let opens_urls = matches!(&asked, Asked::Message(Message::Request(request)) if request.opens_urls());
+    let mut found = Found { asked, names, body, server, session: None, opens_urls, question: None };
     if found.names.era == Era::Modern {
         return Ok((found, None));
     }
@@ -145,8 +148,10 @@ fn find(
             Refusal::new(Reason::Malformed, "header `Mcp-Session-Id` does not name the session to end");
         return Err(Stopped::new(refusal, None));
     }
+    found.opens_urls = false;
     let session = session.map(|session| {
         found.session = Some(session.upstream);
+        found.opens_urls = session.opens_urls;
         session.id
     });
     Ok((found, session))
@@ -172,7 +177,13 @@ fn connect(
         .iter()
         .find(|server| server.name == name)
         .ok_or_else(|| refused().detail(format!("no MCP server is named `{name}`")))?;
-    let facts = Facts { connection: Some(name), source_ip: exchange.source.ip(), now: exchange.at, tags: None, risk: None };
+    let facts = Facts {
+        connection: Some(name),
+        source_ip: exchange.source.ip(),
+        now: exchange.at,
+        tags: None,
+        risk: None,
+    };
     let question = Question { caller, ask: Ask::Connect { connection: name }, facts };
     let decision = rooms.policies.current().decide(&question);
     if decision.verdict == Verdict::Allow {
@@ -211,8 +222,7 @@ fn offer_nothing(request: &mut McpRequest) -> Bytes {
             capabilities.remove(asked);
         }
     }
-    let McpRequest { id, method, params } = request;
-    json!({ "jsonrpc": "2.0", "id": id.value(), "method": method, "params": params }).to_string().into()
+    request.write().into()
 }
 
 impl Asked {
@@ -268,8 +278,7 @@ async fn begin(
     } else {
         (derive(verified, &found.server.name)?, verified.expires)
     };
-    let revoked =
-        || rooms.revocations.check(session, &verified.caller, began(session, verified)).is_err();
+    let revoked = || rooms.revocations.check(session, &verified.caller, began(session, verified)).is_err();
     // The line refuses one that is revoked: it does not begin.
     if !initializes && (door.opened.has(session) || revoked()) {
         return Ok(session);

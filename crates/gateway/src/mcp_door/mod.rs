@@ -3,13 +3,16 @@
 //! The caller shows its identity token with every request; a session id is an address, never an identity. The token ends
 //! here: nothing of the caller's head but MCP's own headers, written anew, reaches a server. A session of a legacy server is
 //! ended with DELETE by whoever may open one. Streams for what a server says unasked (GET) are refused as the specification
-//! allows, and so is what a server asks of a client: no policy could decide that yet.
+//! allows, and so is what a server asks of a client: no policy could decide that yet. What this gateway itself asks of a client
+//! is only that its person look at an ask ([`told`]).
 
 mod decode;
 mod identify;
 mod metadata;
+mod progress;
 mod refuse;
 mod session;
+mod told;
 mod upstream;
 
 use crate::answer::Answer;
@@ -20,15 +23,18 @@ use crate::rooms::Rooms;
 use crate::transport::Origin;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
+use durward_approval::Ask;
 use durward_core::{Operation, Refusal};
 use durward_mcp::{Message, Names};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use progress::Waiting;
 use refuse::{Shape, Stopped};
 use session::Opened;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use told::Question;
 
 /// Says whether the gateway is up.
 pub const HEALTH_PATH: &str = "/.durward/health";
@@ -124,8 +130,12 @@ impl Serve for Open<McpDoor> {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, DELETE"));
             return response;
         }
+        let (waiting, notes) = Waiting::new();
+        let mut request = request;
+        request.extensions_mut().insert(waiting);
+        let (door, rooms) = (door.clone(), self.rooms.clone());
         // Boxed: the future of the whole line is some 20 KiB.
-        Box::pin(pass(door, &self.rooms, source, request)).await
+        progress::answer(Box::pin(async move { pass(&door, &rooms, source, request).await }), notes).await
     }
 }
 
@@ -150,6 +160,8 @@ pub struct McpWire {
     exchange: Exchange,
     identity: Identity,
     found: Result<Found, Stopped>,
+    /// Where it is noted that the request waits for people.
+    waiting: Option<Waiting>,
 }
 
 /// What is asked of a server.
@@ -163,11 +175,15 @@ pub(super) enum Asked {
 pub(super) struct Found {
     asked: Asked,
     names: Names,
-    /// The bytes that are sent: those that came, but for an `initialize`.
+    /// The bytes that are sent: those that came, but for an `initialize` and for what comes back from a question of ours.
     body: Bytes,
     server: Arc<Server>,
     /// The id that the server knows the session by.
     session: Option<HeaderValue>,
+    /// The client can send its person to a URL.
+    opens_urls: bool,
+    /// The question of ours that it comes back from.
+    question: Option<Question>,
 }
 
 impl Wire for McpWire {
@@ -216,12 +232,25 @@ impl Door for McpDoor {
 
     async fn decode(
         &self,
-        _rooms: &Rooms,
+        rooms: &Rooms,
         _identity: &Identity,
         wire: McpWire,
         shape: &mut Shape,
     ) -> Result<(Operation, McpWire), Refusal> {
-        decode::decode(wire, shape)
+        decode::decode(&rooms.seal, wire, shape)
+    }
+
+    fn asked(
+        &self,
+        rooms: &Rooms,
+        exchange: &Exchange,
+        wire: &McpWire,
+        ask: &Ask,
+        shape: &mut Shape,
+    ) -> Option<Refusal> {
+        let (told, refusal) = told::tell(rooms, exchange, wire, ask)?;
+        shape.told = Some(Box::new(told));
+        Some(refusal)
     }
 
     /// A client that named its session begins another when it hears that there is none of this name.

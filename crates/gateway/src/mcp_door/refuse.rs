@@ -3,10 +3,11 @@
 //! What is wrong with a message or its sender has the HTTP status that MCP gives it. A request that was understood is
 //! answered with 200, also when policy denies it: SDKs read a JSON-RPC error there and nowhere else for sure.
 
+use super::told::Told;
 use crate::body::{Body, full};
 use durward_core::{ExchangeId, Reason, Refusal};
 use durward_mcp::{Error, Id, code, error_body};
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 /// A refusal together with what the wire says of it.
@@ -54,16 +55,24 @@ pub struct Shape {
     metadata: String,
     pub(super) id: Option<Id>,
     pub(super) problem: Option<Box<Problem>>,
+    /// What the client hears instead, when it is refused for now because people are asked.
+    pub(super) told: Option<Box<Told>>,
 }
 
 impl Shape {
     pub(super) fn new(metadata: String) -> Self {
-        Self { metadata, id: None, problem: None }
+        Self { metadata, id: None, problem: None, told: None }
     }
 
     pub(super) fn refuse(&self, refusal: &Refusal, exchange: ExchangeId) -> Response<Body> {
         let (status, own) = status_of(refusal.reason, self.id.is_some());
-        let problem = self.problem.as_deref();
+        // Not in place of another refusal: that the journal cannot record this one, say.
+        let told = self.told.as_deref().filter(|_told| refusal.reason == Reason::AccessDenied);
+        let problem = match told {
+            Some(Told::Question(question)) => return self.asks(question),
+            Some(Told::Error(problem)) => Some(problem),
+            None => self.problem.as_deref(),
+        };
         let status = problem.map_or(status, |problem| problem.status);
         let mut data = json!({ "exchange": exchange.to_string() });
         if let (Value::Object(data), Some(Value::Object(more))) =
@@ -76,8 +85,7 @@ impl Shape {
             Response::new(full(error_body(self.id.as_ref(), code, &words(refusal, exchange), Some(data))));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        as_json(headers);
         if status == StatusCode::UNAUTHORIZED {
             let error = match refusal.reason {
                 Reason::MissingAuthentication => "",
@@ -90,6 +98,20 @@ impl Shape {
         }
         response
     }
+
+    /// A question to the client, which is a result to its request.
+    fn asks(&self, question: &Value) -> Response<Body> {
+        let id = self.id.as_ref().map(Id::value);
+        let body = json!({ "jsonrpc": "2.0", "id": id, "result": question }).to_string();
+        let mut response = Response::new(full(body));
+        as_json(response.headers_mut());
+        response
+    }
+}
+
+fn as_json(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 /// The message for the caller; it names the exchange, which a person can look up in the journal.

@@ -26,15 +26,16 @@ pub(super) struct Session {
     pub id: SessionId,
     /// What the server calls it.
     pub upstream: HeaderValue,
+    /// The client that opened it can send its person to a URL.
+    pub opens_urls: bool,
 }
 
-/// The id for the client of a session that `server` calls `upstream`; `None` if that is not an id.
+/// The id for the client of a session; `None` if what `server` calls it is not an id.
 pub(super) fn seal(
     rooms: &Rooms,
     caller: &Caller,
     server: &Server,
-    session: SessionId,
-    upstream: &HeaderValue,
+    Session { id: session, upstream, opens_urls }: &Session,
     now: OffsetDateTime,
 ) -> Option<HeaderValue> {
     let upstream = upstream
@@ -42,9 +43,9 @@ pub(super) fn seal(
         .ok()
         .filter(|id| !id.is_empty() && id.len() <= ID && id.bytes().all(|byte| byte.is_ascii_graphic()))?;
     let claims = Claims {
-        session,
+        session: *session,
         caller: Caller { groups: Vec::new(), ..caller.clone() },
-        connection: format!("{}{upstream}", prefix(server)),
+        connection: format!("{}{upstream}", prefix(server, *opens_urls)),
         issued: now,
         expires: now + LIFETIME,
     };
@@ -62,18 +63,25 @@ pub(super) fn open(
 ) -> Option<Session> {
     let (key, token) = presented.to_str().ok()?.split_once('.')?;
     let claims = rooms.seal.open(key, token, now).ok()?.claims;
-    let owner = &claims.caller;
-    let same = owner.provider == caller.provider
+    is_of(&claims.caller, caller).then_some(())?;
+    let session = |opens_urls| {
+        let upstream = claims.connection.strip_prefix(&prefix(server, opens_urls))?;
+        Some(Session { id: claims.session, upstream: HeaderValue::from_str(upstream).ok()?, opens_urls })
+    };
+    session(false).or_else(|| session(true))
+}
+
+/// Whether `owner`, whom something was sealed for, is the caller, whatever their groups are now.
+pub(super) fn is_of(owner: &Caller, caller: &Caller) -> bool {
+    owner.provider == caller.provider
         && owner.issuer == caller.issuer
         && owner.subject == caller.subject
-        && owner.act == caller.act;
-    let upstream = claims.connection.strip_prefix(&prefix(server)).filter(|_id| same)?;
-    Some(Session { id: claims.session, upstream: HeaderValue::from_str(upstream).ok()? })
+        && owner.act == caller.act
 }
 
 /// No connection's name has a slash in it: a session id never opens as a credential of the AWS door, nor the other way.
-fn prefix(server: &Server) -> String {
-    format!("mcp/{}/", server.name)
+fn prefix(server: &Server, opens_urls: bool) -> String {
+    format!("mcp{}/{}/", if opens_urls { "+url" } else { "" }, server.name)
 }
 
 /// The session of a caller's token at a server: the same for every request with it, on every replica.

@@ -23,7 +23,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 pub(super) async fn forward(rooms: &Rooms, forwardable: Forwardable<McpWire>) -> Result<Answer, Refusal> {
-    let McpWire { exchange, identity, found } = forwardable.wire;
+    let McpWire { exchange, identity, found, waiting: _ } = forwardable.wire;
     let found = found.map_err(|stopped| stopped.refusal)?;
     let request_bytes = found.body.len() as u64;
     let request = request(&found)?;
@@ -92,7 +92,8 @@ fn handle(
         return Ok(None);
     };
     let Identity { caller, session, .. } = &reader.identity;
-    session::seal(rooms, caller, &found.server, *session, upstream, reader.exchange.at)
+    let session = session::Session { id: *session, upstream: upstream.clone(), opens_urls: found.opens_urls };
+    session::seal(rooms, caller, &found.server, &session, reader.exchange.at)
         .map(Some)
         .ok_or_else(|| failed("the MCP server gave a session id that is none"))
 }

@@ -174,7 +174,7 @@ async fn two_processes_on_one_store_tell_once_and_one_that_died_is_stood_in_for(
     one.take_and_die().await;
     two.settle().await;
     assert_eq!(stage.receivers.arrived("chat.test").len(), 0, "it may be on its way");
-    stage.pass(30);
+    stage.pass(15);
     two.settle().await;
     assert_eq!(stage.receivers.arrived("chat.test").len(), 1);
 }

@@ -25,7 +25,7 @@ pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// What the line asks about a resource.
 pub fn new_ask(resource: &str, change: impl FnOnce(&mut Value)) -> NewAsk {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, resource.as_bytes());
-    let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = digest.as_ref().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     let mut ask = json!({
         "caller": {
             "provider": "corp", "issuer": "https://login.example.com", "subject": "deploy-agent", "kind": "workload",

@@ -141,45 +141,125 @@ async fn stops_when_dropped() {
     TcpListener::bind(address).await.expect("the port is free again");
 }
 
+/// The path that begins a sign-in of client `c` with the verifier `secret`.
+fn begin(redirect: &str, more: &str) -> String {
+    let challenge = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, b"secret"));
+    format!(
+        "/authorize?response_type=code&client_id=c&redirect_uri={redirect}&state=s%26s&nonce=n&code_challenge={challenge}\
+         &code_challenge_method=S256{more}"
+    )
+}
+
+const OURS: &str = "http%3A%2F%2F127.0.0.1%3A1%2Fback";
+
+/// Where a sign-in sends the browser.
+async fn sent_to(issuer: &Issuer, path: &str) -> String {
+    let mut stream = TcpStream::connect(issuer.address()).await.expect("connected");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", issuer.address());
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 303 "), "{answer}");
+    let line = answer.lines().find_map(|line| line.strip_prefix("location: "));
+    line.expect("a location").trim().to_owned()
+}
+
+async fn code(issuer: &Issuer, path: &str) -> String {
+    let to = sent_to(issuer, path).await;
+    assert!(to.starts_with("http://127.0.0.1:1/back?code=") && to.contains("&state=s%26s&iss=http"), "{to}");
+    to.split_once("code=").expect("a code").1.split('&').next().expect("a code").to_owned()
+}
+
+fn trade(code: &str, redirect: &str, client: &str, verifier: &str) -> String {
+    format!(
+        "grant_type=authorization_code&code={code}&redirect_uri={redirect}&client_id={client}&code_verifier={verifier}"
+    )
+}
+
 #[tokio::test]
 async fn trades_a_code_once_for_who_proves_that_they_asked() {
     let issuer = start().await;
-    let challenge = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, b"secret"));
-    let begin = |redirect: &str, more: &str| {
-        format!(
-            "/authorize?response_type=code&client_id=c&redirect_uri={redirect}&state=s&nonce=n&code_challenge={challenge}\
-             &code_challenge_method=S256{more}"
-        )
-    };
-    let ours = "http%3A%2F%2F127.0.0.1%3A1%2Fback";
-    let (status, page) = ask(&issuer, "GET", &begin(ours, ""), "").await;
-    assert!(status == 200 && page.contains("name=\"sub\""), "{page}");
-    for (redirect, more) in [("https%3A%2F%2Fevil.example%2F", "&sub=a"), (ours, "&sub=a&nonce=m")] {
-        assert_eq!(ask(&issuer, "GET", &begin(redirect, more), "").await.0, 400, "{redirect} {more}");
-    }
-    for (verifier, client, wanted) in [("secret", "c", 200), ("guess", "c", 400), ("secret", "d", 400)] {
-        let mut stream = TcpStream::connect(issuer.address()).await.expect("connected");
-        let path = begin(ours, "&sub=alice&groups=a,b");
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", issuer.address());
-        stream.write_all(request.as_bytes()).await.expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("answered");
-        let code = answer.split_once("code=").expect("a code").1.split('&').next().expect("a code");
-        let form = format!(
-            "grant_type=authorization_code&code={code}&redirect_uri={ours}&client_id={client}&code_verifier={verifier}"
-        );
-        let (status, body) = ask(&issuer, "POST", "/token", &form).await;
-        assert_eq!(status, wanted, "{verifier} {client}: {body}");
+    let elsewhere = "http%3A%2F%2F127.0.0.1%3A1%2Fback%2F";
+    for (verifier, client, redirect, wanted) in [
+        ("secret", "c", OURS, 200),
+        ("guess", "c", OURS, 400),
+        ("", "c", OURS, 400),
+        ("secret", "d", OURS, 400),
+        ("secret", "c", elsewhere, 400),
+    ] {
+        let code = code(&issuer, &begin(OURS, "&sub=alice&groups=a,b")).await;
+        let (status, body) = ask(&issuer, "POST", "/token", &trade(&code, redirect, client, verifier)).await;
+        assert_eq!(status, wanted, "{verifier} {client} {redirect}: {body}");
         if wanted == 200 {
             let tokens: Value = serde_json::from_str(&body).expect("JSON");
             let claims =
                 verified(&issuer, tokens["id_token"].as_str().expect("a token")).await.expect("verified");
             assert_eq!(
-                (&claims["sub"], &claims["aud"], &claims["nonce"], &claims["groups"]),
-                (&json!("alice"), &json!("c"), &json!("n"), &json!(["a", "b"]))
+                (&claims["sub"], &claims["aud"], &claims["nonce"], &claims["groups"], &claims["name"]),
+                (&json!("alice"), &json!("c"), &json!("n"), &json!(["a", "b"]), &json!("alice"))
             );
+            let lifetime = claims["exp"].as_i64().expect("exp") - claims["iat"].as_i64().expect("iat");
+            assert_eq!(tokens["expires_in"], lifetime);
         }
-        assert_eq!(ask(&issuer, "POST", "/token", &form).await.0, 400, "a code is good once");
+        let again = trade(&code, OURS, "c", "secret");
+        assert_eq!(ask(&issuer, "POST", "/token", &again).await.0, 400, "a code is good once");
+    }
+}
+
+#[tokio::test]
+async fn forgets_a_code_after_a_minute() {
+    let issuer = start().await;
+    let code = code(&issuer, &begin(OURS, "&person=ann")).await;
+    issuer.state.codes.age(Duration::from_mins(1));
+    assert_eq!(ask(&issuer, "POST", "/token", &trade(&code, OURS, "c", "secret")).await.0, 400);
+}
+
+#[tokio::test]
+async fn begins_no_sign_in_without_pkce_or_to_another_machine() {
+    let issuer = start().await;
+    assert_eq!(ask(&issuer, "GET", &begin(OURS, ""), "").await.0, 200);
+    for redirect in [
+        "https%3A%2F%2Fevil.example%2F",
+        "http%3A%2F%2F127.0.0.1%40evil.example%2F",
+        "javascript%3Aalert(1)",
+        "ftp%3A%2F%2F127.0.0.1%2F",
+        "http%3A%2F%2F127.0.0.1%2F%23a",
+        "%2Fback",
+        "",
+    ] {
+        assert_eq!(ask(&issuer, "GET", &begin(redirect, "&person=ann"), "").await.0, 400, "{redirect}");
+    }
+    for (told, said) in [
+        ("code_challenge_method=S256", "code_challenge_method=plain"),
+        ("code_challenge_method=S256", ""),
+        ("response_type=code", "response_type=token"),
+        ("client_id=c&", ""),
+    ] {
+        let path = begin(OURS, "&person=ann").replace(told, said);
+        assert_eq!(ask(&issuer, "GET", &path, "").await.0, 400, "{said}");
+    }
+    for more in ["&person=ann&nonce=m", "&person=dave", "&person=ann&groups=sre", "&person=ann&sub=bob"] {
+        assert_eq!(ask(&issuer, "GET", &begin(OURS, more), "").await.0, 400, "{more}");
+    }
+}
+
+#[tokio::test]
+async fn offers_the_people_of_the_demo_and_signs_in_whom_one_chooses() {
+    let issuer = start().await;
+    let (status, page) = ask(&issuer, "GET", &begin(OURS, "&scope=%22%3E%3Cscript%3E"), "").await;
+    assert_eq!(status, 200);
+    assert!(page.contains("demo's stand-in") && !page.contains("<script>"), "{page}");
+    assert!(page.contains("name=\"state\" value=\"s&amp;s\""), "{page}");
+    for person in PEOPLE {
+        assert!(page.contains(&format!("name=\"person\" value=\"{}\"", person.subject)), "{page}");
+        let code = code(&issuer, &begin(OURS, &format!("&person={}", person.subject))).await;
+        let (_status, body) = ask(&issuer, "POST", "/token", &trade(&code, OURS, "c", "secret")).await;
+        let tokens: Value = serde_json::from_str(&body).expect("JSON");
+        let claims =
+            verified(&issuer, tokens["id_token"].as_str().expect("a token")).await.expect("verified");
+        assert_eq!(
+            (&claims["sub"], &claims["name"], &claims["groups"]),
+            (&json!(person.subject), &json!(person.name), &json!(person.groups))
+        );
     }
 }

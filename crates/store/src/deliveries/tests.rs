@@ -55,12 +55,12 @@ async fn a_leased_delivery_is_nobody_elses_until_the_lease_ends_and_then_only_th
     let mut write = store.write().await.unwrap();
     write.insert_delivery("slack", "1", OPENED, 10).await.unwrap();
     write.insert_delivery("slack", "1", OPENED, 11).await.unwrap();
-    let mut mine = write.due_deliveries("slack", 10).await.unwrap();
+    let mut mine = write.due_deliveries("slack", 10, 100).await.unwrap();
     assert_eq!(mine.len(), 1, "twice the same is once");
     write.lease_delivery(&mut mine[0], 50).await.unwrap();
-    assert_eq!(write.due_deliveries("slack", 49).await.unwrap(), []);
+    assert_eq!(write.due_deliveries("slack", 49, 100).await.unwrap(), []);
     assert_eq!(write.next_delivery("slack", 0).await.unwrap(), Some(50));
-    let mut theirs = write.due_deliveries("slack", 50).await.unwrap();
+    let mut theirs = write.due_deliveries("slack", 50, 100).await.unwrap();
     write.lease_delivery(&mut theirs[0], 90).await.unwrap();
     assert_eq!((mine[0].attempts, theirs[0].attempts), (1, 2));
     assert!(!write.end_delivery(&mine[0], &Delivered::Sent).await.unwrap(), "with a lease that ran out");
@@ -73,7 +73,7 @@ async fn a_leased_delivery_is_nobody_elses_until_the_lease_ends_and_then_only_th
     assert!(write.end_delivery(&theirs[0], &Delivered::Sent).await.unwrap());
     assert!(!write.end_delivery(&theirs[0], &retry).await.unwrap(), "after its end");
     assert_eq!(write.waiting_deliveries("slack").await.unwrap(), 0);
-    assert_eq!(write.due_deliveries("other", 100).await.unwrap(), []);
+    assert_eq!(write.due_deliveries("other", 100, 100).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn an_ask_that_ended_is_not_announced_and_its_end_is_told_to_who_heard_of_
     for channel in ["told", "untold", "machine"] {
         write.insert_delivery(channel, "1", OPENED, 10).await.unwrap();
     }
-    let mut told = write.due_deliveries("told", 10).await.unwrap();
+    let mut told = write.due_deliveries("told", 10, 100).await.unwrap();
     write.lease_delivery(&mut told[0], 50).await.unwrap();
     write.commit().await.unwrap();
     end(&store, &row).await;
@@ -95,11 +95,15 @@ async fn an_ask_that_ended_is_not_announced_and_its_end_is_told_to_who_heard_of_
         assert!(write.has_due_deliveries(channel, 20).await.unwrap());
         write.drop_deliveries(channel, 20, paired).await.unwrap();
     }
-    assert_eq!(write.due_deliveries("told", 20).await.unwrap(), [], "while the announcement is on its way");
-    assert_eq!(write.due_deliveries("untold", 20).await.unwrap(), []);
-    assert_eq!(write.due_deliveries("machine", 20).await.unwrap()[0].event, CLOSED);
+    assert_eq!(
+        write.due_deliveries("told", 20, 100).await.unwrap(),
+        [],
+        "while the announcement is on its way"
+    );
+    assert_eq!(write.due_deliveries("untold", 20, 100).await.unwrap(), []);
+    assert_eq!(write.due_deliveries("machine", 20, 100).await.unwrap()[0].event, CLOSED);
     assert!(write.end_delivery(&told[0], &Delivered::Sent).await.unwrap());
-    assert_eq!(write.due_deliveries("told", 20).await.unwrap()[0].event, CLOSED);
+    assert_eq!(write.due_deliveries("told", 20, 100).await.unwrap()[0].event, CLOSED);
     assert!(write.has_delivery("told", "1", OPENED).await.unwrap());
     assert!(!write.has_delivery("untold", "1", OPENED).await.unwrap());
 }
@@ -117,9 +121,10 @@ async fn break_glass_comes_first_and_ends_come_last() {
     {
         write.insert_delivery("c", ask, event, at).await.unwrap();
     }
-    let due = write.due_deliveries("c", 10).await.unwrap();
+    let due = write.due_deliveries("c", 10, 100).await.unwrap();
     let due: Vec<_> = due.iter().map(|row| (row.ask.as_str(), row.event.as_str())).collect();
     assert_eq!(due, [("1", "ask.break_glass"), ("3", OPENED), ("2", OPENED), ("1", CLOSED)]);
+    assert_eq!(write.due_deliveries("c", 10, 1).await.unwrap()[0].event, "ask.break_glass");
     assert_eq!(write.forget_deliveries(3).await.unwrap(), 2);
 }
 

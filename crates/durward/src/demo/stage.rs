@@ -1,0 +1,181 @@
+//! What the demo needs around it: its directory, the stand-ins, and the gateway that runs from a real `durward.toml`.
+//!
+//! Everything is below one new directory that only its owner may enter, and on loopback.
+
+use crate::config::{self, Config};
+use crate::serve::{self, Running};
+use durward_core::{Secret, env};
+use durward_credential::BaseIdentity;
+use durward_standin::aws::{ACCOUNT, Aws, GATEWAY_KEY};
+use durward_standin::issuer::Issuer;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+const POLICIES: [(&str, &str); 6] = [
+    ("10-connect.cedar", include_str!("../../../../policies/10-connect.cedar")),
+    ("20-reads.cedar", include_str!("../../../../policies/20-reads.cedar")),
+    ("30-guards.cedar", include_str!("../../../../policies/30-guards.cedar")),
+    ("40-approvals.cedar", include_str!("../../../../policies/40-approvals.cedar")),
+    ("50-reveal.cedar", include_str!("../../../../policies/50-reveal.cedar")),
+    ("60-mcp.cedar", include_str!("../../../../policies/60-mcp.cedar")),
+];
+/// Of the tokens of callers.
+pub(super) const AUDIENCE: &str = "durward";
+/// Of the tokens by which people use the admin API.
+pub(super) const PEOPLE_AUDIENCE: &str = "durward-people";
+pub(super) const CONNECTION: &str = "demo";
+pub(super) const SECRET_VALUE: &str = "{\"user\":\"app\",\"password\":\"correct-horse-battery\"}";
+/// The bucket that the configuration labels critical, and what is in it.
+pub(super) const BACKUPS: &str = "demo-backups";
+pub(super) const BACKUP: [&str; 3] = ["2026-11-20.tar", "2026-11-19.tar", "2026-11-18.tar"];
+
+/// The stand-ins and the gateway between them.
+pub(super) struct Stage {
+    pub dir: PathBuf,
+    pub aws: Aws,
+    pub issuer: Issuer,
+    pub running: Running,
+    /// Of the AWS door.
+    pub door: String,
+    pub console: String,
+}
+
+impl Stage {
+    pub async fn set(dir: &Path) -> Result<Self, String> {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let aws =
+            Aws::start(loopback).await.map_err(|error| format!("the stand-in AWS cannot start: {error}"))?;
+        let issuer =
+            Issuer::start(loopback).await.map_err(|error| format!("the issuer cannot start: {error}"))?;
+        aws.put_object("demo-data", "reports/q3.csv", "region,revenue\neu,42\n");
+        aws.put_object("demo-data", "reports/salaries.csv", "not for the agent's credential\n");
+        for name in BACKUP {
+            aws.put_object(BACKUPS, name, "all there is\n");
+        }
+        aws.put_secret("prod/db", SECRET_VALUE);
+        let config = write_config(dir, &aws, &issuer, free()?)?;
+        let running = serve::start(config, Some(gateway_identity(&aws))).await?;
+        let door = format!("http://{}", running.aws.ok_or("the AWS door is closed")?);
+        let console = format!("http://{}", running.console.ok_or("the console is closed")?);
+        Ok(Self { dir: dir.to_owned(), aws, issuer, running, door, console })
+    }
+
+    /// A file with a token, for whoever may read the demo's directory.
+    pub fn token_file(&self, name: &str, token: &str) -> Result<PathBuf, String> {
+        let path = self.dir.join(name);
+        write_private(&path, token)?;
+        Ok(path)
+    }
+}
+
+/// A new directory for a demo.
+pub fn directory() -> Result<PathBuf, String> {
+    let name = format!("durward-demo-{}", std::process::id());
+    for number in 0..16 {
+        let name = if number == 0 { name.clone() } else { format!("{name}-{number}") };
+        let dir = std::env::temp_dir().join(name);
+        match DirBuilder::new().mode(0o700).create(&dir) {
+            Ok(()) => return Ok(dir),
+            // Of another demo with this process id, or not ours at all.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(format!("{}: cannot be made: {error}", dir.display())),
+        }
+    }
+    Err(format!("{}: too many old demos are there: remove durward-demo-*", std::env::temp_dir().display()))
+}
+
+/// Where the demo logs: what it prints is for people.
+pub fn log_file(dir: &Path) -> Result<File, String> {
+    open_private(&dir.join("durward.log"))
+}
+
+pub(crate) fn gateway_identity(aws: &Aws) -> BaseIdentity {
+    BaseIdentity::fixed(GATEWAY_KEY, Secret::new(aws.gateway_secret()), None)
+}
+
+/// Where the AWS door and the console can be: at their usual addresses, or at free ones.
+fn free() -> Result<[SocketAddr; 2], String> {
+    let bound = |usual: &str| {
+        TcpListener::bind(usual)
+            .or_else(|_taken| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+            .map_err(|error| format!("no address is free for the demo: {error}"))
+    };
+    // Both are held until both are known, so that they differ.
+    let (aws, console) = (bound(env::AWS_LISTEN)?, bound(env::CONSOLE_LISTEN)?);
+    let address = |listener: &TcpListener| listener.local_addr().map_err(|error| error.to_string());
+    Ok([address(&aws)?, address(&console)?])
+}
+
+/// Writes `durward.toml` and the sample policies below `dir`, and reads them as `durward serve` does. The addresses are
+/// those of the AWS door and of the console.
+pub(crate) fn write_config(
+    dir: &Path,
+    aws: &Aws,
+    issuer: &Issuer,
+    [door, console]: [SocketAddr; 2],
+) -> Result<Config, String> {
+    let policies = dir.join("policies");
+    std::fs::create_dir_all(&policies).map_err(|error| format!("{}: {error}", policies.display()))?;
+    for (name, text) in POLICIES {
+        write_private(&policies.join(name), text)?;
+    }
+    let (issuer, upstream) = (issuer.url(), aws.url());
+    let text = format!(
+        r#"# What `durward demo` runs with, on this machine alone. docs/configuration.md explains every key.
+data_dir = "data"
+
+[listen]
+aws = "{door}"
+console = "{console}"
+
+[policy]
+dir = "policies"
+
+# The stand-in issuer. It vouches for everybody: trust it nowhere else.
+[[identity.oidc]]
+name = "demo"
+issuer = "{issuer}"
+audience = ["{AUDIENCE}"]                       # tokens of agents
+console_client_id = "durward-console"        # people in a browser
+cli_client_id = "durward-cli"                # people who use `durward login`
+console_audience = ["{PEOPLE_AUDIENCE}"]        # people with a token in a file
+
+[approval]
+hold = "10m"                                 # how long a call waits for people
+
+[[approval.risky_tag]]
+key = "critical"
+value = "true"
+weight = 20
+
+[aws]
+upstream = "{upstream}"          # the stand-in AWS
+tags = "labels"                              # it has no tags: the labels are all there are
+
+[[aws.connection]]
+name = "{CONNECTION}"
+role_arn = "arn:aws:iam::{ACCOUNT}:role/agents"
+
+[[aws.label]]
+arn = "arn:aws:s3:::{BACKUPS}"
+tags = {{ critical = "true" }}
+"#
+    );
+    let file = dir.join("durward.toml");
+    write_private(&file, &text)?;
+    config::load(&file)
+}
+
+fn open_private(path: &Path) -> Result<File, String> {
+    let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    opened.map_err(|error| format!("{}: cannot be written: {error}", path.display()))
+}
+
+fn write_private(path: &Path, text: &str) -> Result<(), String> {
+    open_private(path)?
+        .write_all(text.as_bytes())
+        .map_err(|error| format!("{}: cannot be written: {error}", path.display()))
+}

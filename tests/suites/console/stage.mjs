@@ -1,0 +1,128 @@
+// What the browser suites share: free ports, waiting for something, a certified OpenID provider, a gateway, people in a browser.
+
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { createServer } from "node:http";
+import { createServer as createSocket } from "node:net";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import assert from "node:assert/strict";
+
+import { Provider } from "oidc-provider";
+import { chromium } from "playwright-core";
+
+export const HERE = dirname(fileURLToPath(import.meta.url));
+export const CLONE = resolve(HERE, "../../..");
+export const BINARY = process.env.DURWARD_BIN ?? join(CLONE, "target/debug/durward");
+
+export const freePort = () =>
+  new Promise((found) => {
+    const socket = createSocket().listen(0, "127.0.0.1", () => {
+      const { port } = socket.address();
+      socket.close(() => found(port));
+    });
+  });
+
+export const until = async (what, check, seconds = 20) => {
+  for (const end = Date.now() + seconds * 1000; Date.now() < end; ) {
+    const value = await check();
+    if (value) return value;
+    await new Promise((done) => setTimeout(done, 50));
+  }
+  throw new Error(`${what} did not come about within ${seconds} s`);
+};
+
+export const listen = (server, port) => new Promise((done) => server.listen(port, "127.0.0.1", done));
+
+export const launch = () =>
+  chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+
+// A provider where the clients of `groups` sign in with their own name as password, and people by their name alone.
+export const provide = async (port, groups, clients) => {
+  const issuer = `http://127.0.0.1:${port}`;
+  const agents = clients.filter((client) => client.grant_types?.includes("client_credentials"));
+  const provider = new Provider(issuer, {
+    clients,
+    pkce: { required: () => true },
+    claims: { openid: ["sub"], profile: ["name"], groups: ["groups"] },
+    scopes: ["openid", "profile", "groups"],
+    conformIdTokenClaims: false,
+    findAccount: (_context, id) => ({ accountId: id, claims: () => ({ sub: id, name: id, groups: groups[id] ?? [] }) }),
+    extraTokenClaims: (_context, token) => ({ groups: groups[token.clientId] ?? [] }),
+    cookies: { keys: [randomBytes(16).toString("hex")] },
+    features: {
+      devInteractions: { enabled: true },
+      clientCredentials: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: (_context, client) =>
+          agents.some((agent) => agent.client_id === client.clientId) ? "urn:durward" : undefined,
+        getResourceServerInfo: () => ({ scope: "", audience: "durward", accessTokenTTL: 3600, accessTokenFormat: "jwt" }),
+      },
+    },
+  });
+  const server = createServer(provider.callback());
+  await listen(server, port);
+  return { issuer, stop: () => server.close() };
+};
+
+export const agentClient = (name) => ({
+  client_id: name,
+  client_secret: name,
+  grant_types: ["client_credentials"],
+  response_types: [],
+  redirect_uris: [],
+});
+
+// An agent's access token for the doors.
+export const agentToken = async (issuer, name) => {
+  const form = new URLSearchParams({ grant_type: "client_credentials", client_id: name, client_secret: name });
+  const minted = await (await fetch(`${issuer}/token`, { method: "POST", body: form })).json();
+  assert.ok(minted.access_token, JSON.stringify(minted));
+  return minted.access_token;
+};
+
+// A gateway with the configuration in `dir`, once its console answers.
+export const startGateway = async (dir, url) => {
+  const gateway = spawn(BINARY, ["serve", "--config", join(dir, "durward.toml")], {
+    env: { ...process.env, AWS_ACCESS_KEY_ID: "AKIAEXAMPLE", AWS_SECRET_ACCESS_KEY: "secret", AWS_EC2_METADATA_DISABLED: "true" },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  gateway.log = "";
+  gateway.stderr.on("data", (data) => (gateway.log += data));
+  await until("the gateway's start", async () => {
+    if (gateway.exitCode !== null) throw new Error(`the gateway ended: ${gateway.log}`);
+    return fetch(`${url}/api/v1/sign-in`).then((answer) => answer.ok, () => false);
+  });
+  return gateway;
+};
+
+export const stopProcess = (child, signal = "SIGTERM") =>
+  new Promise((done) => {
+    if (child.exitCode !== null || child.signalCode !== null) return done();
+    child.once("exit", done);
+    child.kill(signal);
+  });
+
+export const atProvider = async (page, issuer, name) => {
+  await page.fill('input[name="login"]', name);
+  await page.fill('input[name="password"]', "any");
+  await page.click('button[type="submit"]');
+  // The provider asks for consent once.
+  if (page.url().startsWith(issuer)) await page.click('button[type="submit"]');
+};
+
+// A person who is signed in to the console, with a browser of their own.
+export const signedIn = async (browser, url, issuer, name, options = {}) => {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  const page = await context.newPage();
+  page.on("pageerror", (error) => assert.fail(`${name}: ${error}`));
+  page.on("console", (message) => {
+    if (/Content Security Policy|Refused to/.test(message.text())) assert.fail(`${name}: ${message.text()}`);
+  });
+  await page.goto(url);
+  await page.click("text=Sign in with corp");
+  await atProvider(page, issuer, name);
+  await page.waitForURL(`${url}/`);
+  return page;
+};

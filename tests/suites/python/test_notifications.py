@@ -1,0 +1,337 @@
+"""People are told what waits for them: real SMTP server, real webhook receivers, verified by other people's libraries."""
+
+import email
+import email.policy
+import http.server
+import json
+import re
+import signal
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from stage import free_port
+from test_approvals import AskingStage, Call, client  # noqa: F401: `client` is a fixture
+
+pytestmark = [
+    pytest.mark.gateway,
+    pytest.mark.moto,
+    # The server is on loopback, where durward sends a password without TLS.
+    pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS"),
+]
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+PASSWORD = "correct-horse-battery"
+# In the addresses of the webhooks; no log, answer or page may hold it.
+TOKEN = "T0k3n-0f-the-webhook"
+
+
+def until(look, what, patience=20):
+    """The first true answer of `look`."""
+    deadline = time.monotonic() + patience
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"in vain: {what}"
+        time.sleep(0.05)
+    return found
+
+
+class Receiver:
+    """A webhook's server. The first request about a text in `failing` is answered with 500, all others with 200."""
+
+    def __init__(self, port=None):
+        self.port = port or free_port()
+        self.got, self.failing, self.server = [], set(), None
+
+    def start(self):
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                failing = {text for text in receiver.failing if text.encode() in body}
+                receiver.failing -= failing
+                status = 500 if failing else 200
+                receiver.got.append({"path": self.path, "headers": dict(self.headers), "body": body, "status": status})
+                self.send_response(status)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"ok")
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def stop(self):
+        if self.server:
+            self.server.shutdown()
+            self.server.server_close()
+            self.server = None
+
+    def about(self, text, status=200):
+        return [one for one in list(self.got) if text.encode() in one["body"] and one["status"] == status]
+
+
+class Mailbox:
+    """What an SMTP server took, from whom and for whom; it wants a password."""
+
+    def __init__(self):
+        self.got, self.refused = [], set()
+
+    def check(self, _server, _session, _envelope, _mechanism, data):
+        good = isinstance(data, LoginPassword) and (data.login, data.password) == (b"durward", PASSWORD.encode())
+        return AuthResult(success=good)
+
+    async def handle_RCPT(self, _server, _session, envelope, address, _options):
+        if address in self.refused:
+            return "550 no such user here"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _server, _session, envelope):
+        message = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        self.got.append((envelope.rcpt_tos, message))
+        return "250 OK"
+
+    def about(self, text):
+        return [(to, mail) for to, mail in list(self.got) if text in mail["Subject"]]
+
+
+class TellingStage(AskingStage):
+    def __init__(self, kind, directory):
+        self.chat, self.robot, self.dead = Receiver().start(), Receiver().start(), Receiver()
+        self.mailbox = Mailbox()
+        self.smtp = Controller(
+            self.mailbox, hostname="127.0.0.1", port=free_port(),
+            authenticator=self.mailbox.check, auth_require_tls=False, auth_required=True,
+        )
+        self.smtp.start()
+        self.directory, self.forged = directory, None
+        super().__init__(kind, directory)
+
+    def start_forged(self):
+        """A mail server whose certificate nobody vouches for."""
+        self.tls_configuration()
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.directory / "tls.pem", self.directory / "tls.key")
+        self.stolen = Mailbox()
+        self.forged = Controller(self.stolen, hostname="127.0.0.1", port=free_port(), ssl_context=context)
+        # The controller greets itself to see that it is up, and trusts no certificate of this kind either.
+        self.forged._trigger_server = lambda: None
+        self.forged.start()
+
+    def configuration(self):
+        if not self.forged:
+            self.start_forged()
+        (self.directory / "chat.url").write_text(f"http://127.0.0.1:{self.chat.port}/services/{TOKEN}\n")
+        (self.directory / "dead.url").write_text(f"http://127.0.0.1:{self.dead.port}/services/{TOKEN}\n")
+        (self.directory / "webhook.secret").write_text(SECRET + "\n")
+        (self.directory / "mail.password").write_text(PASSWORD + "\n")
+        return super().configuration() + f"""
+[console]
+url = "http://127.0.0.1:{self.console_port}"
+[[notify.slack]]
+name = "chat"
+url_file = "chat.url"
+[[notify.slack]]
+name = "dead"
+url_file = "dead.url"
+[[notify.slack]]
+name = "not-asked"
+url_file = "chat.url"
+groups = ["database-oncall"]
+[[notify.email]]
+name = "mail"
+server = "smtp://127.0.0.1:{self.smtp.port}"
+from = "Durward <durward@example.com>"
+to = ["oncall@example.com", "second@example.com"]
+username = "durward"
+password_file = "mail.password"
+[[notify.email]]
+name = "forged"
+server = "smtps://127.0.0.1:{self.forged.port}"
+from = "durward@example.com"
+to = ["oncall@example.com"]
+username = "durward"
+password_file = "mail.password"
+[[notify.webhook]]
+name = "robot"
+url = "http://127.0.0.1:{self.robot.port}/hook"
+secret_file = "webhook.secret"
+"""
+
+    def channel(self, name):
+        status, answer = self.api("ann", "/channels")
+        assert status == 200, answer
+        return {channel["name"]: channel for channel in answer["channels"]}[name]
+
+    def close(self):
+        super().close()
+        for receiver in (self.chat, self.robot, self.dead):
+            receiver.stop()
+        self.smtp.stop()
+        if self.forged:
+            self.forged.stop(no_assert=True)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    with TellingStage("moto", tmp_path_factory.mktemp("telling") / "stage") as made:
+        yield made
+
+
+def delete(stage, client, name, key="k"):  # noqa: F811
+    """A deletion that one person of oncall must approve."""
+    s3 = client("s3")
+    s3.create_bucket(Bucket=name)
+    call = Call(s3.delete_object, Bucket=name, Key=key)
+    return call, stage.ask_about(name)
+
+
+def deny(stage, ask):
+    status, answer = stage.api("ann", f"/asks/{ask['id']}/answer", {"answer": "deny", "reason": "not at night"})
+    assert status == 200, answer
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_):
+        return None
+
+
+def test_everybody_is_told_what_waits_and_how_it_ended_and_a_link_decides_nothing(stage, client, name):  # noqa: F811
+    call, ask = delete(stage, client, name)
+    path = f"/asks/{ask['id']}"
+    chat = json.loads(until(lambda: stage.chat.about(name), "the chat")[0]["body"])
+    first = chat["text"].splitlines()[0]
+    for wanted in ("`s3:DeleteObject`", f"`{name}/k`", "`dev/agent`", "risk ", "answer by "):
+        assert wanted in first, first
+    assert chat["blocks"][0]["text"]["text"] == first
+    [(readers, mail)] = until(lambda: stage.mailbox.about(name), "the mail")
+    assert readers == ["oncall@example.com", "second@example.com"]
+    assert mail["From"] == "Durward <durward@example.com>" and mail["Auto-Submitted"] == "auto-generated"
+    assert mail["Subject"].startswith(f"Durward: s3:DeleteObject on {name}/k, asked by dev/agent: risk "), mail["Subject"]
+    hook = until(lambda: stage.robot.about(name), "the webhook")[0]
+    told = Webhook(SECRET).verify(hook["body"], hook["headers"])
+    assert told["type"] == "ask.opened" and told["data"]["ask"]["id"] == ask["id"]
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(hook["body"].replace(b"pending", b"denied!"), hook["headers"])
+    links = [
+        re.search(r"<(http[^|>]*)\|", chat["text"])[1],
+        re.search(r"http\S+", mail.get_content())[0],
+        told["data"]["url"],
+    ]
+    assert links == [f"http://127.0.0.1:{stage.console_port}{path}"] * 3
+    for link in links:
+        for method, status in (("GET", 303), ("HEAD", 401)):
+            with pytest.raises(urllib.error.HTTPError) as answer:
+                urllib.request.build_opener(NoRedirect).open(urllib.request.Request(link, method=method), timeout=5)
+            assert answer.value.code == status, "the page was shown to somebody who had not signed in"
+            # After signing in, a person is on the ask's page.
+            assert status != 303 or path in urllib.parse.unquote(answer.value.headers["Location"])
+    now = stage.api("ann", path)[1]
+    assert now["state"] == "pending" and now["votes"] == [], "following a link decided something"
+    deny(stage, ask)
+    assert "not at night" in str(call.done().error)
+    chat = json.loads(until(lambda: stage.chat.about(name)[1:], "the end, in the chat")[0]["body"])
+    assert chat["text"].startswith("Denied by `"), chat["text"]
+    _, (_, end) = until(lambda: len(found := stage.mailbox.about(name)) == 2 and found, "the end, by mail")
+    assert end["In-Reply-To"] == mail["Message-ID"] and "not at night" in end.get_content()
+    hook = until(lambda: stage.robot.about(name)[1:], "the end, by webhook")[0]
+    told = Webhook(SECRET).verify(hook["body"], hook["headers"])
+    assert (told["type"], told["data"]["ask"]["state"]) == ("ask.closed", "denied")
+    assert told["data"]["ask"]["answers"][0]["reason"] == "not at night"
+    assert len(stage.chat.about(name)) == 2, "a channel of another group was told"
+
+
+def test_nothing_in_a_name_breaks_out(stage, client, name):  # noqa: F811
+    call, ask = delete(stage, client, name, key="<!channel>`*x*\nBcc: eve@evil.test\n<https://evil.test|ok>\u202e")
+    text = json.loads(until(lambda: stage.chat.about(name), "the chat")[0]["body"])["text"]
+    assert "<!channel>" not in text and text.count("<") == 1 and "\\u{202e}" in text, text
+    assert "evil" not in "".join(text.split("`")[::2]), text
+    [(readers, mail)] = until(lambda: stage.mailbox.about(name), "the mail")
+    assert mail["Bcc"] is None and "eve@evil.test" not in readers
+    assert [line for line in mail.get_content().splitlines() if "://" in line] == [
+        f"Look and answer: http://127.0.0.1:{stage.console_port}/asks/{ask['id']}"
+    ]
+    deny(stage, ask)
+    call.done()
+
+
+def test_a_receiver_that_fails_gets_one_more_try(stage, client, name):  # noqa: F811
+    stage.robot.failing.add(name)
+    call, ask = delete(stage, client, name)
+    failed = until(lambda: stage.robot.about(name, 500), "the first try")[0]
+    again = until(lambda: stage.robot.about(name), "the second try")[0]
+    assert failed["headers"]["webhook-id"] == again["headers"]["webhook-id"]
+    Webhook(SECRET).verify(again["body"], again["headers"])
+    until(lambda: stage.channel("robot")["failing_since"] is None, "the channel works again")
+    deny(stage, ask)
+    call.done()
+    assert len(stage.robot.about(name, 500)) == 1
+
+
+def test_a_reader_that_is_gone_does_not_keep_mail_from_another(stage, client, name):  # noqa: F811
+    stage.mailbox.refused.add("second@example.com")
+    try:
+        call, ask = delete(stage, client, name)
+        [(readers, _mail)] = until(lambda: stage.mailbox.about(name), "the mail")
+        assert readers == ["oncall@example.com"]
+    finally:
+        stage.mailbox.refused.clear()
+    deny(stage, ask)
+    call.done()
+
+
+def test_a_dead_channel_is_visible_and_delays_nobody(stage, client, name):  # noqa: F811
+    call, ask = delete(stage, client, name)
+    until(lambda: stage.chat.about(name), "the chat")
+    dead = until(lambda: (one := stage.channel("dead"))["failing_since"] and one["waiting"] and one, "the dead channel")
+    assert dead["last_success"] is None and "cannot connect" in dead["last_error"], dead
+    forged = until(lambda: (one := stage.channel("forged"))["failing_since"] and one, "the forged mail server")
+    assert "certificate" in forged["last_error"].lower() and stage.stolen.got == [], forged
+    good = stage.channel("chat")
+    assert good["failing_since"] is None and good["last_success"] and good["kind"] == "slack"
+    status, health = stage.api("ann", "/health")
+    assert status == 503 and "channels failing: dead, forged" in json.dumps(health), health
+    deny(stage, ask)
+    call.done()
+
+
+def test_what_was_asked_before_kill_9_is_told_after(stage, client, name):  # noqa: F811
+    """The receivers are down when it is asked, and the gateway is killed before they are back. (The chat had its ten messages of
+    this minute from the tests before.)"""
+    sns = client("sns")
+    arn = sns.create_topic(Name=name)["TopicArn"]
+    stage.chat.stop()
+    stage.robot.stop()
+    call = Call(sns.delete_topic, TopicArn=arn)
+    ask = stage.ask_about(name)
+    stage.gateway.stop(signal.SIGKILL)
+    assert not stage.chat.about(name) and not stage.robot.about(name)
+    stage.chat.start()
+    stage.robot.start()
+    stage.restart_gateway()
+    # At most the lease of what was on its way, and the time to the next try.
+    until(lambda: stage.robot.about(name), "the webhook", patience=60)
+    deny(stage, ask)
+    told = until(lambda: stage.robot.about(name)[1:], "the end")
+    assert json.loads(told[0]["body"])["type"] == "ask.closed"
+    call.done()
+
+
+def test_no_secret_is_in_the_log_or_the_state_people_see(stage):
+    log = "".join(path.read_text(errors="replace") for path in stage.directory.glob("gateway*.log"))
+    assert "the channel does not work" in log and "people were told" in log
+    shown = log + json.dumps(stage.api("ann", "/channels")) + json.dumps(stage.api("ann", "/health"))
+    for secret in (TOKEN, SECRET, SECRET.removeprefix("whsec_"), PASSWORD):
+        assert secret not in shown
