@@ -1,8 +1,9 @@
 """A client of the official Python SDK, version 1 (ClientSession) or 2 (Client): whichever is installed where this runs.
 
 Reads one JSON object from standard input: `url`, `token`, `mode` (version 2: `auto`, `legacy` or a revision), `capable` (the person at the
-client may be asked, and says yes), `steps`. Writes one JSON object:
-`done`, for each step what the SDK gave the application or how it failed, and `questions`, what the person was asked.
+client may be asked, and says yes; "decline": says no), `steps`. Writes one JSON object:
+`done`, for each step what the SDK gave the application or how it failed, `questions`, what the person was asked, and `opened`, the pages
+that the person was sent to.
 """
 
 import asyncio
@@ -43,6 +44,7 @@ def failure(error):
         "error": type(error).__name__,
         "code": getattr(told, "code", None),
         "message": getattr(told, "message", None) or str(error),
+        "data": shown(getattr(told, "data", None)),
     }
 
 
@@ -57,6 +59,8 @@ async def run(session, done):
 
                 async def progressed(progress, total, message):
                     seen.append([progress, total, message, time.monotonic() - began])
+                    # for who looks on
+                    print(message, file=sys.stderr, flush=True)
 
                 answer = await session.call_tool(*arguments, progress_callback=progressed)
                 result = {"progress": seen, "answer": shown(answer), "after": time.monotonic() - began}
@@ -72,6 +76,11 @@ async def elicited(context, params):
     from mcp.types import ElicitResult
 
     asked.setdefault("questions", []).append(params.message)
+    if asked["capable"] == "decline":
+        return ElicitResult(action="decline")
+    if params.mode == "url":
+        asked.setdefault("opened", []).append(params.url)
+        return ElicitResult(action="accept")
     return ElicitResult(action="accept", content={"yes": True})
 
 
@@ -91,7 +100,7 @@ async def main():
                     await run(session, done)
     except Exception as error:
         done.append(failure(error))
-    json.dump({"done": done, "questions": asked.get("questions", [])}, sys.stdout)
+    json.dump({"done": done, "questions": asked.get("questions", []), "opened": asked.get("opened", [])}, sys.stdout)
 
 
 asyncio.run(main())

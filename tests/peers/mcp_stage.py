@@ -3,13 +3,17 @@
 Servers are those of the official Python SDK, version 2 (`files` answers with JSON, `events` with event streams) and version 1 (`old` and
 `old-events`), and `strict`, one of our own that speaks only 2026-07-28 and refuses what the specification refuses.
 
-    mcp_stage.py        prints where everything is as one line of JSON, and ends when its standard input does
+    mcp_stage.py [--asking]     prints where everything is as one line of JSON, and ends when its standard input does
+
+With `--asking` policy asks people about some calls, and there is a console in which they answer.
 """
 
 import json
 import shutil
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import issuer
@@ -22,6 +26,13 @@ SERVERS = {"files": ("mcp", "json"), "events": ("mcp", "events"), "old": ("mcp1"
 
 class McpStage:
     """One issuer, the servers, one gateway before them."""
+
+    callers = CALLERS
+    policies = POLICIES
+    # more lines for the sections of the configuration
+    listening = ""
+    provider = ""
+    approving = ""
 
     def __init__(self, servers=tuple(SERVERS), strict=True):
         self.directory = Path(tempfile.mkdtemp(prefix="durward-mcp-"))
@@ -47,7 +58,7 @@ class McpStage:
         port = free_port()
         self.issuer_url = f"http://127.0.0.1:{port}"
         self.start("issuer", [sys.executable, HERE / "issuer.py", "serve", self.directory / "issuer", port], port)
-        for caller, groups in CALLERS.items():
+        for caller, groups in self.callers.items():
             (self.directory / f"{caller}.jwt").write_text(issuer.mint(self.directory / "issuer", caller, groups))
 
     def start_server(self, name):
@@ -78,18 +89,19 @@ data_dir = "{self.directory}/data"
 [listen]
 mcp = "127.0.0.1:{port}"
 mcp_origins = ["https://app.example.com"]
-
+{self.listening}
 [policy]
-dir = "{POLICIES}"
+dir = "{self.policies}"
 
 [[identity.oidc]]
 name = "dev"
 issuer = "{self.issuer_url}"
 audience = ["{issuer.AUDIENCE}"]
-
+{self.provider}
 {servers}[[mcp.server]]
 name = "closed"
 url = "{closed}"
+{self.approving}
 """)
         self.gateway = self.start("gateway", [binary, "serve", "--config", config], port, DURWARD_LOG="debug")
         self.binary = binary
@@ -130,12 +142,73 @@ url = "{closed}"
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
+ASKING = """
+@id("agents-connect")
+permit (principal in Group::"agents", action == Action::"connect", resource);
+@id("agents-work")
+permit (principal in Group::"agents", action, resource) unless { action == Action::"reveal" };
+@id("ask-before-deletes")
+@approval("oncall") @timeout("1m") @on_timeout("reject")
+forbid (principal, action == Mcp::Action::"tools/call", resource) when { context.tool == "delete_file" };
+@id("ask-before-counting")
+@approval("oncall") @quorum("2") @timeout("1m")
+forbid (principal, action == Mcp::Action::"tools/call", resource) when { context.tool == "count" };
+@id("ask-before-notes")
+@approval("oncall") @timeout("1m")
+forbid (principal, action == Mcp::Action::"resources/read", resource);
+@id("ask-later")
+@approval("oncall") @timeout("2s") @on_timeout("queue")
+forbid (principal, action == Mcp::Action::"tools/call", resource) when { context.tool == "fail" };
+"""
+
+
+class AskingMcpStage(McpStage):
+    """One where people are asked, and answer in a console."""
+
+    callers = CALLERS | {"other": ["agents"], "ann": ["oncall"], "bob": ["oncall"]}
+    provider = 'console_audience = ["durward-people"]'
+    approving = '[approval]\nhold = "20s"'
+
+    def start_gateway(self):
+        self.policies = self.directory / "policies"
+        self.policies.mkdir(exist_ok=True)
+        (self.policies / "asking.cedar").write_text(ASKING)
+        self.console_port = getattr(self, "console_port", None) or free_port()
+        self.console_url = f"http://127.0.0.1:{self.console_port}"
+        self.listening = f'console = "127.0.0.1:{self.console_port}"\n'
+        super().start_gateway()
+
+    def person(self, name):
+        """The token with which somebody uses the admin API."""
+        return issuer.mint(self.directory / "issuer", name, self.callers[name], aud="durward-people")
+
+    def api(self, person, path, body=None):
+        request = urllib.request.Request(
+            f"{self.console_url}/api/v1{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {self.person(person)}", "Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def answer(self, person, ask, answer="approve_once", **more):
+        status, told = self.api(person, f"/asks/{ask}/answer", {"answer": answer} | more)
+        assert status == 200, told
+        return told
+
+
 def main():
-    with McpStage(servers=("files", "events")) as stage:
+    asking = "--asking" in sys.argv[1:]
+    with (AskingMcpStage if asking else McpStage)(servers=("files", "events")) as stage:
         where = {
             "url": {name: stage.url(name) for name in [*stage.upstreams, "closed"]},
-            "token": {caller: stage.token(caller) for caller in CALLERS},
+            "token": {caller: stage.token(caller) for caller in stage.callers},
         }
+        if asking:
+            where |= {"console": stage.console_url, "person": {name: stage.person(name) for name in ("ann", "bob")}}
         print(json.dumps(where), flush=True)
         sys.stdin.read()
 

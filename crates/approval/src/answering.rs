@@ -3,6 +3,7 @@
 use crate::moment::{from_millis, later, millis};
 use crate::{Answer, AnswerError, Ask, Event, Limits, Person, State, Vote, bounds};
 use durward_core::Caller;
+use time::format_description::well_known::Rfc3339;
 
 /// Applies an answer to an ask whose time was settled. On an error the ask is not to be kept.
 pub(crate) fn apply(
@@ -143,7 +144,7 @@ fn approve(
         break_glass: false,
     });
     let kind = if window.is_some() { "approve_window" } else { "approve" };
-    let note = window.map(|until| format!("until {}", from_millis(until)));
+    let note = window.map(until_text);
     record(ask, Some(by), kind, note, now);
     if ask.missing().is_empty() {
         // a window only if everybody said so, and no longer than the most cautious said
@@ -192,5 +193,10 @@ fn break_glass(
 fn grant(ask: &mut Ask, until: i64, now: i64) {
     ask.state = State::Approved;
     ask.grant_until = Some(from_millis(until));
-    record(ask, None, "granted", Some(format!("until {}", from_millis(until))), now);
+    record(ask, None, "granted", Some(until_text(until)), now);
+}
+
+/// A moment as the history's notes have it.
+fn until_text(until: i64) -> String {
+    format!("until {}", from_millis(until).format(&Rfc3339).unwrap_or_default())
 }

@@ -383,9 +383,29 @@ fn history_line(event: &durward_approval::Event) -> HistoryLine {
     HistoryLine {
         at: moment(event.at),
         stamp: stamp(event.at),
-        what: Text::new(event.kind.replace('_', " ").to_lowercase()),
+        what: happened(&event.kind),
         by: Text::new(event.by.as_deref().unwrap_or_default()),
-        note: Text::new(event.note.as_deref().unwrap_or_default()),
+        note: event.note.as_deref().map_or_else(|| Text::new(""), note),
+    }
+}
+
+/// An event of the history in words.
+fn happened(kind: &str) -> Text {
+    match kind {
+        "approve" => Text::new("approved once"),
+        "approve_window" => Text::new("approved for a time"),
+        "deny" => Text::new("denied"),
+        "withdrawn" => Text::new("approval taken back"),
+        "BREAK_GLASS" => Text::new("glass broken"),
+        other => Text::new(other.replace('_', " ")),
+    }
+}
+
+/// A note as it is, but with its time as people read it.
+fn note(note: &str) -> Text {
+    match note.strip_prefix("until ").map(|until| OffsetDateTime::parse(until, &Rfc3339)) {
+        Some(Ok(until)) => Text::new(format!("until {}", moment(until))),
+        _ => Text::new(note),
     }
 }
 

@@ -149,7 +149,7 @@ pub(crate) fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     let what = &ask["what"];
     let operation = &what["operation"];
     let mut line = |name: &str, value: &str| {
-        if value.is_empty() { Ok(()) } else { writeln!(out, "{name:<12}{value}") }
+        if value.is_empty() { Ok(()) } else { writeln!(out, "{name:<15}{value}") }
     };
     line("ask", &text(&ask["id"]))?;
     line("state", &text(&ask["state"]))?;
@@ -161,6 +161,12 @@ pub(crate) fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
             &format!("{} on {resource} ({})", text(&demand["action"]), text(&demand["access_level"])),
         )?;
     }
+    for (resource, tags) in what["tags"].as_object().into_iter().flatten() {
+        let tag = |(key, value): (&String, &Value)| format!("{}={}", plain(key), text(value));
+        let tags: Vec<String> = tags.as_object().into_iter().flatten().map(tag).collect();
+        let tags = if tags.is_empty() { "none".to_owned() } else { tags.join(", ") };
+        line("  tags", &format!("{tags} on {}", plain(resource)))?;
+    }
     line("account", &text(&operation["account"]))?;
     line("region", &text(&operation["region"]))?;
     for (name, value) in operation["parameters"].as_object().into_iter().flatten() {
@@ -168,7 +174,7 @@ pub(crate) fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
         line("  parameter", &format!("{} = {}", plain(name), plain(&value)))?;
     }
     for part in items(&operation["uninspected"]) {
-        line("NOT INSPECTED", &format!("  {}", text(part)))?;
+        line("NOT INSPECTED", &text(part))?;
     }
     line("risk", &format!("{} of 100", text(&ask["risk"]["score"])))?;
     for reason in items(&ask["risk"]["reasons"]) {
@@ -182,7 +188,11 @@ pub(crate) fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
         line("agent says", &format!("\"{}\" (its own words)", plain(agent)))?;
     }
     line("session", &text(&what["session"]))?;
-    line("asked", &format!("{}, {} times", moment(ask["created"].as_str()), text(&ask["attempts"])))?;
+    let times = match ask["attempts"].as_u64() {
+        Some(2..) => format!(", {} times", text(&ask["attempts"])),
+        _ => String::new(),
+    };
+    line("asked", &format!("{}{times}", moment(ask["created"].as_str())))?;
     line("held until", &moment(ask["deadline"].as_str()))?;
     if ask["grant_until"].is_string() {
         line("good until", &moment(ask["grant_until"].as_str()))?;
@@ -194,7 +204,7 @@ pub(crate) fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
             &format!("{} of {} (policy {})", text(&one["quorum"]), text(&one["group"]), text(&one["policy"])),
         )?;
     }
-    line("still needed", &format!(" {}", needs(ask)))?;
+    line("still needed", &needs(ask))?;
     for vote in items(&ask["votes"]) {
         let did = if vote["approve"] == true { "approved" } else { "denied" };
         let reason = vote["reason"].as_str().map(|reason| format!(": {}", plain(reason))).unwrap_or_default();

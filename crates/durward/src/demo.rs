@@ -11,7 +11,7 @@ pub use stage::{directory, log_file};
 #[cfg(test)]
 pub(crate) use stage::{gateway_identity, write_config};
 
-use crate::admin_api::Console;
+use crate::admin_api::{Console, text};
 use crate::{journal_commands, serve};
 use asking::Person;
 use caller::shown;
@@ -52,8 +52,8 @@ pub async fn demo(dir: &Path, once: bool) -> Result<u8, String> {
     }
     let [_used, held, ..] = BACKUP;
     let mut waiting = asking::delete(&caller, held);
-    ann.sees(&asking::arn(held)).await?;
-    invite(&stage, &token_file, &ann, &bob)?;
+    let ask = ann.sees(&asking::arn(held)).await?;
+    invite(&stage, &token_file, [&ann, &bob], &text(&ask["id"]))?;
     let stopped = serve::wait_for_signal();
     tokio::pin!(stopped);
     tokio::select! {
@@ -82,9 +82,9 @@ async fn walk(stage: &Stage, caller: &Arc<Caller>, ann: &Person, bob: &Person) -
     let body = "{\"SecretId\":\"prod/db\"}";
     let secret =
         caller.call(Method::POST, "secretsmanager", "/", Some("secretsmanager.GetSecretValue"), body).await?;
-    let text = String::from_utf8_lossy(secret.body());
+    let body = String::from_utf8_lossy(secret.body());
     good &= check(
-        secret.status() == 200 && text.contains("masked") && !text.contains("battery"),
+        secret.status() == 200 && body.contains("masked") && !body.contains("battery"),
         &shown(&secret),
     )?;
 
@@ -119,7 +119,7 @@ async fn walk(stage: &Stage, caller: &Arc<Caller>, ann: &Person, bob: &Person) -
 }
 
 /// What to try while the demo stays up.
-fn invite(stage: &Stage, token_file: &Path, ann: &Person, bob: &Person) -> Result<(), String> {
+fn invite(stage: &Stage, token_file: &Path, [ann, bob]: [&Person; 2], ask: &str) -> Result<(), String> {
     let [_used, held, free] = BACKUP;
     let (durward, url) = (program(), Console::at(&stage.console)?.option());
     let approvals = |command: &str, person: &Person| {
@@ -131,9 +131,10 @@ fn invite(stage: &Stage, token_file: &Path, ann: &Person, bob: &Person) -> Resul
     say(&format!("  {}", stage.console))?;
     say("\nor in the terminal:")?;
     approvals("ls", ann)?;
-    approvals("approve <ask>", ann)?;
-    approvals("approve <ask>", bob)?;
-    say(&format!("  {durward} login --browser{url}       signs you in, so that --token-file is not needed"))?;
+    approvals(&format!("approve {ask}"), ann)?;
+    approvals(&format!("approve {ask}"), bob)?;
+    say("or, as the person that you choose there, without --token-file after")?;
+    say(&format!("  {durward} login --browser{url}"))?;
     say("\nBe an agent yourself, with the AWS CLI or any SDK:")?;
     say("  unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE")?;
     say(&format!("  export AWS_ENDPOINT_URL={} AWS_REGION=us-east-1", stage.door))?;
@@ -141,10 +142,14 @@ fn invite(stage: &Stage, token_file: &Path, ann: &Person, bob: &Person) -> Resul
         "  export AWS_ROLE_ARN=arn:aws:iam::{ACCOUNT}:role/agents AWS_WEB_IDENTITY_TOKEN_FILE={}",
         token_file.display()
     ))?;
-    say("  aws s3 ls s3://demo-data/reports/                             allowed")?;
-    say("  aws secretsmanager get-secret-value --secret-id prod/db       masked")?;
-    say("  aws s3 rb s3://demo-data                                      refused")?;
-    say(&format!("  aws s3 rm s3://{BACKUPS}/{free}                 waits for Ann and Bob"))?;
+    for (command, comes_to) in [
+        ("aws s3 ls s3://demo-data/reports/", "allowed"),
+        ("aws secretsmanager get-secret-value --secret-id prod/db", "masked"),
+        ("aws s3 rb s3://demo-data", "refused"),
+        (&format!("aws s3 rm s3://{BACKUPS}/{free}"), "waits for Ann and Bob"),
+    ] {
+        say(&format!("  {command:<58}# {comes_to}"))?;
+    }
     say("\nLook at what runs and what was recorded:")?;
     say(&format!("  {}", stage.dir.join("durward.toml").display()))?;
     say(&format!("  {durward} sessions ls --dir {}", stage.dir.join("data").join("journal").display()))
@@ -154,7 +159,11 @@ fn invite(stage: &Stage, token_file: &Path, ann: &Person, bob: &Person) -> Resul
 fn program() -> String {
     let Ok(path) = std::env::current_exe() else { return "durward".to_owned() };
     let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(&here).unwrap_or(&path).display().to_string()
+    match path.strip_prefix(&here) {
+        Ok(below) if below.components().count() == 1 => format!("./{}", below.display()),
+        Ok(below) => below.display().to_string(),
+        Err(_elsewhere) => path.display().to_string(),
+    }
 }
 
 fn remove(dir: &Path) -> Result<(), String> {

@@ -242,12 +242,16 @@ impl TestDisk {
         (plan.syncs, plan.appends)
     }
 
-    /// Waits until a sync waits.
-    pub fn until_held(&self) {
-        let mut plan = self.plan();
-        while plan.held == 0 {
-            plan = self.0.1.wait(plan).unwrap();
-        }
+    /// Waits until a sync waits, while the test's other tasks go on.
+    pub async fn until_held(&self) {
+        let disk = self.clone();
+        let held = tokio::task::spawn_blocking(move || {
+            let mut plan = disk.plan();
+            while plan.held == 0 {
+                plan = disk.0.1.wait(plan).unwrap();
+            }
+        });
+        held.await.unwrap();
     }
 
     pub fn release(&self) {

@@ -119,7 +119,7 @@ fn collect(value: &Value, depth: usize, tags: &mut BTreeMap<String, String>) -> 
                         tags.insert(key.clone(), String::new());
                     }
                     held if HOLDERS.contains(&key.to_ascii_lowercase().as_str()) => {
-                        collect(held, deeper, tags)?
+                        collect(held, deeper, tags)?;
                     }
                     _ => return Err(not("the value of a tag is not text")),
                 }

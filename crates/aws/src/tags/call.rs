@@ -231,7 +231,9 @@ impl TagCall {
         let mut body = format!("Action={}&Version={}", operation.name, self.service.api_version);
         for (name, value) in parameters {
             let (name, _) = self.wire_name(operation, name);
-            body.push_str(&format!("&{name}={}", percent_encode(value.as_bytes())));
+            for part in ["&", name, "=", &percent_encode(value.as_bytes())] {
+                body.push_str(part);
+            }
         }
         WireCall {
             method: "POST".to_owned(),

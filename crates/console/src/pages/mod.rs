@@ -234,7 +234,11 @@ async fn notifications(inner: &Inner) -> Option<Part> {
         Ok(channels) => channels,
         Err(error) => {
             tracing::error!(%error, "health: the state of the channels cannot be read");
-            return Some(Part { name, good: false, text: Text::new("their state cannot be read; the log says why") });
+            return Some(Part {
+                name,
+                good: false,
+                text: Text::new("their state cannot be read; the log says why"),
+            });
         }
     };
     let failing: Vec<&str> = channels

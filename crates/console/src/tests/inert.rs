@@ -7,6 +7,7 @@ use durward_core::{
 };
 use durward_journal::{Journal, Options, Record};
 use serde_json::json;
+use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 /// Markup, quotes, a line feed, an escape sequence, and characters that turn the text around.
@@ -25,7 +26,7 @@ fn inert(page: &str, what: &str) {
 #[tokio::test]
 async fn every_field_of_an_ask_comes_out_inert_in_every_page() {
     type Set = fn(&mut NewAsk);
-    let fields: [(&str, Set); 19] = [
+    let fields: [(&str, Set); 20] = [
         ("subject", |ask| ask.caller.subject = EVIL.to_owned()),
         ("provider", |ask| ask.caller.provider = EVIL.to_owned()),
         ("issuer", |ask| ask.caller.issuer = EVIL.to_owned()),
@@ -47,6 +48,11 @@ async fn every_field_of_an_ask_comes_out_inert_in_every_page() {
         ("account", |ask| ask.operation.account = Some(EVIL.to_owned())),
         ("region", |ask| ask.operation.region = Some(EVIL.to_owned())),
         ("uninspected", |ask| ask.operation.uninspected = vec![EVIL.to_owned()]),
+        ("tags", |ask| {
+            let tags = BTreeMap::from([(EVIL.to_owned(), EVIL.to_owned())]);
+            ask.tags =
+                BTreeMap::from([(EVIL.to_owned(), tags), ("arn:aws:s3:::b".to_owned(), BTreeMap::new())]);
+        }),
         ("reason and policy", |ask| {
             ask.reason = EVIL.to_owned();
             ask.policy_set = EVIL.to_owned();

@@ -55,6 +55,45 @@ async fn an_ask_shows_what_was_decoded_and_marks_what_was_not() {
 }
 
 #[tokio::test]
+async fn an_ask_shows_the_tags_that_were_looked_up() {
+    let stage = Stage::set().await;
+    let mut alice = stage.person("alice", "oncall").await;
+    let page_with = |tags: serde_json::Value, digest| {
+        let mut new = new_ask();
+        new.tags = serde_json::from_value(tags).unwrap();
+        new.digest = [digest; 32];
+        new
+    };
+    let ask = stage.ask_of(page_with(json!({}), 1)).await;
+    assert!(!alice.get(&format!("/asks/{}", ask.id)).await.body.contains("<dt>Tags</dt>"));
+    let one = json!({"arn:aws:s3:::payroll": {"critical": "true", "owner": "hr"}});
+    let ask = stage.ask_of(page_with(one, 2)).await;
+    let page = alice.get(&format!("/asks/{}", ask.id)).await.body;
+    assert!(page.contains(">critical=true</span>") && page.contains(">owner=hr</span>"), "{page}");
+    let two = json!({"arn:aws:s3:::payroll": {"critical": "true"}, "arn:aws:s3:::other": {}});
+    let ask = stage.ask_of(page_with(two, 3)).await;
+    let page = alice.get(&format!("/asks/{}", ask.id)).await.body;
+    assert!(page.contains("<code>arn:aws:s3:::other</code>: none"), "{page}");
+    assert!(page.contains("<code>arn:aws:s3:::payroll</code>: <span"), "{page}");
+}
+
+#[tokio::test]
+async fn the_history_is_told_in_words() {
+    let stage = Stage::set().await;
+    let ask = stage.ask().await;
+    let mut alice = stage.person("alice", "oncall").await;
+    let mut bob = stage.person("bob", "oncall").await;
+    for person in [&mut alice, &mut bob] {
+        assert_eq!(person.answer(&ask, "answer=approve_once").await.status, StatusCode::SEE_OTHER);
+    }
+    let page = alice.get(&format!("/asks/{}", ask.id)).await.body;
+    let granted = page.split("<strong>granted</strong>: until ").nth(1).unwrap();
+    let until = granted.split("</li>").next().unwrap();
+    assert!(page.contains("<strong>approved once</strong> by corp/bob"), "{page}");
+    assert!(until.len() == "2026-11-21 12:00:00 UTC".len() && until.ends_with(" UTC"), "{until}");
+}
+
+#[tokio::test]
 async fn the_other_pages_are_there() {
     let stage = Stage::set().await;
     let mut alice = stage.person("alice", "oncall").await;
@@ -62,7 +101,7 @@ async fn the_other_pages_are_there() {
         ("/sessions", "No caller has signed in yet"),
         ("/connections", "arn:aws:iam::123456789012:role/agents"),
         ("/health", "Everything the console can see works"),
-        ("/policies", "1 policies in force"),
+        ("/policies", "1 policy in force"),
         ("/policies?action=connect&resource=prod", "allow: connect on prod"),
         ("/policies?action=nonsense", "role=\"alert\""),
     ] {

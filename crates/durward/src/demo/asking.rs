@@ -161,7 +161,5 @@ fn missing(ask: &Value) -> String {
 }
 
 fn resource(value: &Value) -> String {
-    serde_json::from_value::<Resource>(value.clone())
-        .map(|resource| resource.as_text().into())
-        .unwrap_or_default()
+    serde_json::from_value::<Resource>(value.clone()).map(|resource| resource.as_text()).unwrap_or_default()
 }

@@ -158,7 +158,7 @@ impl Door {
         match outcome.await {
             Ok(Ok(())) => page(
                 StatusCode::OK,
-                "The identity provider knows you",
+                "You are signed in at the identity provider",
                 "You may close this page. The terminal says whether the console lets you in.",
             ),
             Ok(Err(why)) => page(StatusCode::FORBIDDEN, "You are not signed in", &why),

@@ -148,13 +148,14 @@ fn private(directory: &Path) -> Result<(), String> {
 
 fn exposed(path: &Path, permissions: &Permissions) -> Result<(), String> {
     let mode = permissions.mode() & 0o777;
-    if mode & 0o077 == 0 {
-        return Ok(());
+    if mode & 0o077 != 0 {
+        return Err(format!(
+            "{}: others may read or change it (mode {mode:03o})\n  hint: `chmod go= {}`; if somebody may have read it, run `durward logout` and `durward login` after",
+            path.display(),
+            path.display()
+        ));
     }
-    Err(format!(
-        "{}: others may read or change it (mode {mode:03o}): run `durward logout`, chmod go= {0}, and `durward login`",
-        path.display()
-    ))
+    Ok(())
 }
 
 #[cfg(test)]

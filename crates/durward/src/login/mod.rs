@@ -96,7 +96,7 @@ pub async fn logout(logout: &Logout) -> Result<u8, String> {
         Ok(Some(_)) => {}
         // Its tokens cannot be taken from there, so they are forgotten and not ended.
         Err(why) => {
-            tracing::warn!("{why}; it is gone now, but at the identity provider end your sessions yourself")
+            tracing::warn!("{why}; it is gone now, but at the identity provider end your sessions yourself");
         }
     }
     say(&format!("signed out of {}", console.url()))?;
@@ -159,7 +159,7 @@ async fn renewed(console: &Console) -> Result<Secret, Failure> {
     if granted.subject != kept.subject {
         return Err(over(": the identity provider renewed it for somebody else"));
     }
-    kept.id_token = granted.id_token.expose().to_owned();
+    granted.id_token.expose().clone_into(&mut kept.id_token);
     kept.expires = granted.expires.unix_timestamp();
     kept.save(console).map_err(Failure::Answer)?;
     Ok(granted.id_token)

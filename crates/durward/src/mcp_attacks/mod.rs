@@ -2,6 +2,7 @@
 //! nothing it must not see.
 
 mod answers;
+mod asked;
 mod joined;
 mod revoked;
 pub mod stage;

@@ -165,6 +165,15 @@ impl Stage {
     }
 
     pub async fn holding(hold: Duration) -> Self {
+        Self::with(hold, None).await
+    }
+
+    /// People have a console here.
+    pub async fn asking(hold: Duration) -> Self {
+        Self::with(hold, "127.0.0.1:0".parse().ok()).await
+    }
+
+    async fn with(hold: Duration, console: Option<SocketAddr>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let issuer = Issuer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
         let server = Server::start().await;
@@ -179,6 +188,7 @@ impl Stage {
             listen: Listen {
                 mcp: "127.0.0.1:0".parse().ok(),
                 mcp_origins: vec!["https://app.example.com".to_owned()],
+                console,
                 ..Listen::default()
             },
             policy: Policy { dir: dir.path().join("policies") },

@@ -9,7 +9,6 @@ use crate::body::{Body, BoxError};
 use bytes::{Bytes, BytesMut};
 use durward_mcp::sse;
 use http::{HeaderValue, Response, header};
-use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use serde_json::{Value, json};

@@ -69,7 +69,10 @@ pub(super) fn tell(rooms: &Rooms, exchange: &Exchange, wire: &McpWire, ask: &Ask
         );
         return Some((told, refusal));
     }
-    if let (Some(waiting), Some(token)) = (&wire.waiting, request.progress_token()) {
+    // The head of an answer to `initialize` names the session, so it cannot go out before.
+    if found.initialize().is_none()
+        && let (Some(waiting), Some(token)) = (&wire.waiting, request.progress_token())
+    {
         let place = page.map_or_else(String::new, |page| format!(", {page}"));
         waiting.note(Note {
             token: token.clone(),
@@ -185,7 +188,7 @@ pub(super) fn open(
     let (key, token) = state.strip_prefix(OURS)?.split_once('.')?;
     let claims = keys.open(key, token, now).ok()?.claims;
     let (ask, digest) = claims.connection.strip_prefix(&prefix(server))?.split_once('/')?;
-    session::is_of(&claims.caller, caller).then_some(())?;
+    let _unbound = session::is_of(&claims.caller, caller);
     Some(Question { ask: ask.parse().ok()?, digest: digest.to_owned() })
 }
 

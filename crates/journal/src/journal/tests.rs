@@ -72,7 +72,7 @@ async fn those_who_wait_together_share_one_sync() {
     // Once for it to append, once for it to press for a sync.
     tokio::task::yield_now().await;
     tokio::task::yield_now().await;
-    disk.until_held();
+    disk.until_held().await;
     let others: Vec<_> = (1..=200).map(append).collect();
     // On this single thread a task that has begun has come to where it waits.
     while begun.load(Ordering::Relaxed) < 201 {
@@ -113,7 +113,7 @@ async fn a_record_nobody_waits_for_is_synced_after_the_delay() {
     let journal = disk.open(dir.path(), Options { sync_delay: Duration::from_millis(1), ..options() });
     disk.plan().hold = true;
     journal.record(outcome(0)).await.unwrap();
-    disk.until_held();
+    disk.until_held().await;
     disk.release();
 }
 
@@ -360,7 +360,7 @@ async fn what_was_accepted_before_the_disk_was_full_is_written_after() {
         async move { journal.record_durable(outcome(0)).await }
     });
     tokio::task::yield_now().await;
-    disk.until_held();
+    disk.until_held().await;
     disk.plan().space = Some(700);
     // These lie in the queue while the disk fills up: two that nobody waits for, around one that somebody does.
     journal.record(outcome(1)).await.unwrap();
@@ -453,7 +453,7 @@ async fn a_failed_write_ends_the_journal_for_all_who_wait() {
         })
         .collect();
     tokio::task::yield_now().await;
-    disk.until_held();
+    disk.until_held().await;
     disk.plan().append_fails = Some(ErrorKind::Other);
     disk.release();
     let mut written = 0;

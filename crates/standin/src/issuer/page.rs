@@ -5,7 +5,7 @@
 use super::PEOPLE;
 use std::collections::HashMap;
 
-const STYLE: &str = "body{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}\
+const STYLE: &str = "body{font:1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:2rem auto;padding:0 1rem}:root{color-scheme:light dark}\
     .stand-in{border:2px dashed;border-radius:.5rem;padding:.5rem .8rem}\
     button,input{font:inherit;padding:.5rem .8rem;border-radius:.4rem;border:1px solid}\
     button{cursor:pointer}.person{display:block;width:100%;margin:.6rem 0;text-align:left}\
