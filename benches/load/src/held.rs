@@ -131,13 +131,13 @@ impl Bench {
             .map_err(|error| error.to_string())?;
         }
         let slower = held.slice.permille(990) / before.slice.permille(990);
-        let total = per_held * count as f64 / 1024.0;
+        let total = per_held * 10_000.0 / 1024.0;
         write!(
             text,
             "\nAll waited {:.1} s after the first was sent (RSS then {full:.1} MiB); holding alone took {:.1} % of a core, with {:.0} \
              signs of life a second.\nAll were answered {:.2} s after the first denial; the last of {asks} denials was given at {:.2} s.\n\n\
              Goals\n\
-             \x20 H1 memory of {count} held requests   {total:>7.1} MiB ({per_held:.1} KiB each; must 320, aim 200): {}\n\
+             \x20 H1 memory of 10,000 held requests   {total:>7.1} MiB ({per_held:.1} KiB each; must 320, aim 200): {}\n\
              \x20 H2 p99 of the traffic beside them   {slower:>7.2} x   (must 1.50, aim 1.10): {}\n",
             opened.as_secs_f64(),
             100.0 * alone,

@@ -277,8 +277,11 @@ async fn walk<D: Door>(
     let identified = identify(&**door, rooms, exchange, received, known).await?;
     let decoded = decode(&**door, rooms, identified, known).await?;
     match decide(rooms, exchange, decoded, known).await? {
-        Decided::Permitted(permitted) => carry_out(&**door, rooms, exchange, permitted, known).await,
-        // Boxed, for it is large and rare. It carries out what people permit.
+        // Boxed, both: they are large, and a request that is held would carry room for all of the line.
+        Decided::Permitted(permitted) => {
+            Box::pin(carry_out(&**door, rooms, exchange, permitted, known)).await
+        }
+        // It carries out what people permit.
         Decided::Asked(asked) => Box::pin(approve(door, rooms, exchange, *asked, known)).await,
     }
 }

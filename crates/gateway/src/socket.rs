@@ -52,7 +52,7 @@ impl Presence {
                 _left => return,
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Elsewhere the parser alone notices, once it reads.

@@ -15,166 +15,17 @@ import botocore.config
 import pytest
 from botocore.exceptions import ClientError
 
+from asking import AskingStage, Call, client, gone, until  # noqa: F401: `client` is a fixture
 from conftest import REGION
-import issuer
-from stage import Stage, clean_environment, free_port
+from stage import clean_environment
 
 pytestmark = [pytest.mark.gateway, pytest.mark.moto]
-
-
-def until(look, otherwise, seconds=30):
-    """Looks until there is something, or says why there should be."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, otherwise()
-        time.sleep(0.02)
-    return found
-
-
-def records(segment):
-    """The records of a segment: crates/journal/FORMAT.md."""
-    at = 60
-    while at + 44 <= len(segment):
-        length = int.from_bytes(segment[at:at + 4], "little")
-        text = segment[at + 44:at + 44 + length]
-        if length == 0 or len(text) < length:
-            return
-        yield json.loads(text)
-        at += 44 + length
-
-POLICIES = """
-@id("agents-connect")
-permit (principal, action == Action::"connect", resource);
-@id("agents-work")
-permit (principal, action, resource);
-@id("ask-before-buckets-go")
-@approval("oncall") @quorum("2") @timeout("1m") @on_timeout("reject")
-forbid (principal, action == Aws::Action::"s3:DeleteBucket", resource);
-@id("ask-before-objects-go")
-@approval("oncall")
-forbid (principal, action == Aws::Action::"s3:DeleteObject", resource);
-@id("ask-in-vain")
-@approval("oncall") @timeout("2s") @on_timeout("reject")
-forbid (principal, action == Aws::Action::"sqs:DeleteQueue", resource);
-@id("ask-later")
-@approval("oncall") @timeout("2s") @on_timeout("queue")
-forbid (principal, action == Aws::Action::"sns:DeleteTopic", resource);
-"""
-
-
-class AskingStage(Stage):
-    policy_text = POLICIES
-    callers = {"agent": ["agents"], "other": ["agents"], "ann": ["oncall"], "bob": ["oncall"], "eve": ["agents"]}
-
-    def configuration(self):
-        self.policies = self.directory / "policies"
-        self.policies.mkdir(exist_ok=True)
-        (self.policies / "asking.cedar").write_text(self.policy_text)
-        self.console_port = getattr(self, "console_port", None) or free_port()
-        text = super().configuration().replace("[listen]\n", f'[listen]\nconsole = "127.0.0.1:{self.console_port}"\n')
-        # People answer with tokens that no door takes.
-        text = text.replace('kind = "workload"', 'kind = "workload"\nconsole_audience = ["durward-people"]')
-        return text + '\n[approval]\nhold = "20s"\n'
-
-    def person_file(self, person):
-        """The token with which somebody uses the admin API."""
-        file = self.directory / f"{person}.person.jwt"
-        if not file.exists():
-            file.write_text(issuer.mint(self.directory / "issuer", person, self.callers[person], aud="durward-people") + "\n")
-        return file
-
-    def api(self, caller, path, body=None):
-        """The admin API as a person with their OIDC token."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.console_port}/api/v1{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self.person_file(caller).read_text().strip()}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
-
-    def asks(self):
-        return self.api("ann", "/asks")[1]["asks"]
-
-    def ask_about(self, text):
-        """Waits for the pending ask whose resources name `text`."""
-        return until(
-            lambda: next((ask for ask in self.asks() if text in json.dumps(ask)), None),
-            lambda: f"nobody was asked about {text}: {self.asks()}",
-        )
-
-    def shown(self, ask):
-        return self.api("ann", f"/asks/{ask['id']}")[1]
-
-    def sent_on(self, about):
-        """How often something about `about` went on to AWS."""
-        return sum(record["type"] == "intent" and about in json.dumps(record["operation"]) and record.get("approval") is not None for record in self.records())
-
-    def records(self):
-        """The records that are in the journal's files now; what is being written may be cut off."""
-        for part in sorted(self.journal.iterdir()):
-            if part.suffix == ".journal":
-                yield from records(part.read_bytes())
-
-    def approve(self, caller, ask, **more):
-        return self.api(caller, f"/asks/{ask['id']}/answer", {"answer": "approve_once"} | more)
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory):
     with AskingStage("moto", tmp_path_factory.mktemp("asking") / "stage") as made:
         yield made
-
-
-def sessions(stage):
-    """Makes clients of callers who signed in at the gateway."""
-    made = {}
-
-    def make(service, caller="agent", **config):
-        if caller not in made:
-            sts = boto3.client(
-                "sts", endpoint_url=stage.gateway_url, region_name=REGION,
-                config=botocore.config.Config(signature_version=botocore.UNSIGNED),
-            )
-            got = sts.assume_role_with_web_identity(
-                RoleArn=stage.role_arn, RoleSessionName=caller, WebIdentityToken=stage.token_file(caller).read_text()
-            )["Credentials"]
-            made[caller] = boto3.session.Session(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"], REGION)
-        return made[caller].client(service, endpoint_url=stage.gateway_url, config=botocore.config.Config(**config))
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def client(stage):
-    return sessions(stage)
-
-
-class Call(threading.Thread):
-    """A call that may be held."""
-
-    def __init__(self, function, **arguments):
-        super().__init__(daemon=True)
-        self.function, self.arguments, self.answer, self.error = function, arguments, None, None
-        self.start()
-
-    def run(self):
-        try:
-            self.answer = self.function(**self.arguments)
-        except Exception as error:  # noqa: BLE001: whatever it is, the test looks at it
-            self.error = error
-
-    def done(self):
-        self.join(60)
-        assert not self.is_alive(), "still held"
-        return self
-
-
-def gone(stage, bucket):
-    return bucket not in [one["Name"] for one in stage.root("s3").list_buckets()["Buckets"]]
 
 
 def test_held_until_two_people_approve_and_then_passes_once(stage, client, name):

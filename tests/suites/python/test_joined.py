@@ -21,7 +21,7 @@ from botocore.credentials import Credentials
 import recording
 from conftest import EXCHANGE_ID, REGION
 from stage import free_port
-from test_approvals import AskingStage, Call
+from asking import AskingStage, Call
 
 pytestmark = [pytest.mark.gateway, pytest.mark.moto]
 
@@ -94,6 +94,7 @@ class Gate:
 
 
 class JoiningStage(AskingStage):
+    policy_text = POLICIES
     def start_emulator(self):
         super().start_emulator()
         self.gate = Gate(self.emulator_port)
@@ -103,11 +104,6 @@ class JoiningStage(AskingStage):
         if name == "recorder":
             command = [*command[:-1], self.gate.port]
         return super().start(name, command, port, env)
-
-    def configuration(self):
-        text = super().configuration()
-        (self.policies / "asking.cedar").write_text(POLICIES)
-        return text
 
     def sent(self, text):
         """How often the upstream saw a request that names `text`."""

@@ -16,6 +16,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 import recording
+from asking import until
 from conftest import REGION, STAGE
 from stage import Stage
 
@@ -96,9 +97,14 @@ def test_flipped_byte_is_found_and_named(client, tmp_path):
 
 def test_denial_is_recorded_with_its_policy(client, failure):
     refused = failure(client("iam").delete_user, UserName="dw-journal")
-    denied = [one for one in exchanges(STAGE / "data" / "journal") if (one.get("decision") or {}).get("verdict") == "deny"]
-    mine = [one for one in denied if one["operation"]["parameters"].get("UserName") == "dw-journal"]
-    assert mine and mine[-1]["decision"]["policies"] == ["no-destruction"]
+
+    def recorded():
+        """A refusal is answered before its record is on disk: nothing waits for it."""
+        denied = [one for one in exchanges(STAGE / "data" / "journal") if (one.get("decision") or {}).get("verdict") == "deny"]
+        return [one for one in denied if one["operation"]["parameters"].get("UserName") == "dw-journal"]
+
+    mine = until(recorded, "the record of the refusal")
+    assert mine[-1]["decision"]["policies"] == ["no-destruction"]
     assert mine[-1]["exchange"].replace("-", "") in refused.message
 
 

@@ -20,7 +20,7 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from stage import free_port
-from test_approvals import AskingStage, Call, client  # noqa: F401: `client` is a fixture
+from asking import AskingStage, Call, client, until  # noqa: F401: `client` is a fixture
 
 pytestmark = [
     pytest.mark.gateway,
@@ -33,15 +33,6 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PASSWORD = "correct-horse-battery"
 # In the addresses of the webhooks; no log, answer or page may hold it.
 TOKEN = "T0k3n-0f-the-webhook"
-
-
-def until(look, what, patience=20):
-    """The first true answer of `look`."""
-    deadline = time.monotonic() + patience
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"in vain: {what}"
-        time.sleep(0.05)
-    return found
 
 
 class Receiver:
@@ -331,7 +322,7 @@ def test_what_was_asked_before_kill_9_is_told_after(stage, client, name):  # noq
     stage.robot.start()
     stage.restart_gateway()
     # At most the lease of what was on its way, and the time to the next try.
-    until(lambda: stage.robot.about(name), "the webhook", patience=60)
+    until(lambda: stage.robot.about(name), "the webhook", seconds=60)
     deny(stage, ask)
     told = until(lambda: stage.robot.about(name)[1:], "the end")
     assert json.loads(told[0]["body"])["type"] == "ask.closed"

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from conftest import REGION
 from stage import clean_environment
-from test_approvals import AskingStage, Call, until
+from asking import AskingStage, Call, until
 
 pytestmark = [pytest.mark.gateway, pytest.mark.moto]
 

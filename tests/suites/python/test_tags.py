@@ -5,8 +5,8 @@ import json
 import pytest
 from botocore.exceptions import ClientError
 
+from asking import AskingStage, Call, client, gone  # noqa: F401: `client` is a fixture
 from conftest import REGION
-from test_approvals import AskingStage, Call, gone, sessions
 
 pytestmark = [pytest.mark.gateway, pytest.mark.moto]
 
@@ -50,11 +50,6 @@ class TaggingStage(AskingStage):
 def stage(tmp_path_factory):
     with TaggingStage("moto", tmp_path_factory.mktemp("tags") / "stage") as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def client(stage):
-    return sessions(stage)
 
 
 def tag(stage, bucket, **tags):

@@ -13,7 +13,7 @@ use crate::interim::rhythm;
 use crate::rooms::Rooms;
 use crate::tags::Freshness;
 use durward_approval::{Ask, AskError, AskId, Granted, NewAsk, Requirement, State};
-use durward_core::{Decision, Operation, Reason, Refusal, ResourceTags, Verdict};
+use durward_core::{Decision, Operation, Reason, Refusal, ResourceTags, Verdict, limits};
 use durward_journal::Record;
 use durward_policy::{Ask::Connect, Question};
 use http::Response;
@@ -260,7 +260,7 @@ async fn ask<D: Door>(rooms: &Rooms, exchange: &Exchange, asked: &Asked<D::Wire>
 
 /// A held request keeps its body and its connection: so many and no more, the others are told to come again.
 pub(super) fn place<'r, W>(rooms: &'r Rooms, asked: &Asked<W>) -> Option<SemaphorePermit<'r>> {
-    let weight = 16 + asked.decoded.operation.canonical().len() * 3 / 1024;
+    let weight = limits::HELD_EACH + asked.decoded.operation.canonical().len() * 3 / 1024;
     rooms.held.try_acquire_many(u32::try_from(weight).unwrap_or(u32::MAX)).ok()
 }
 

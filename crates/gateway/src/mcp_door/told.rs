@@ -188,7 +188,7 @@ pub(super) fn open(
     let (key, token) = state.strip_prefix(OURS)?.split_once('.')?;
     let claims = keys.open(key, token, now).ok()?.claims;
     let (ask, digest) = claims.connection.strip_prefix(&prefix(server))?.split_once('/')?;
-    let _unbound = session::is_of(&claims.caller, caller);
+    session::is_of(&claims.caller, caller).then_some(())?;
     Some(Question { ask: ask.parse().ok()?, digest: digest.to_owned() })
 }
 

@@ -1,0 +1,146 @@
+// Tool calls that policy asks people about, with the MCP SDKs for TypeScript, unmodified: held with progress, told in the way of each
+// revision, passed once when a person approved. The stage is `tests/peers/mcp_stage.py --asking`.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { dirname, join, resolve } from "node:path";
+import { createInterface } from "node:readline";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { Client as Client2, StreamableHTTPClientTransport as Transport2 } from "@modelcontextprotocol/client";
+import { Client as Client1 } from "@modelcontextprotocol/sdk/client/index.js";
+import { StreamableHTTPClientTransport as Transport1 } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
+import { ElicitRequestSchema } from "@modelcontextprotocol/sdk/types.js";
+
+const CLONE = resolve(dirname(fileURLToPath(import.meta.url)), "../../..");
+const SUITES = process.env.DURWARD_SUITES ?? join(CLONE, ".suites");
+const INFO = { name: "suite", version: "1" };
+
+// The stage has no emulator: once is enough, and without a gateway there is nothing to test.
+const skip = process.env.DW_GATEWAY_URL && process.env.DW_KIND === "moto" ? false : "runs once, with the gateway before moto";
+
+let stage;
+let where;
+
+before(async () => {
+  if (skip) return;
+  const command = [join(CLONE, "tests/peers/mcp_stage.py"), "--asking"];
+  stage = spawn(join(SUITES, "client/bin/python"), command, { stdio: ["pipe", "pipe", "inherit"] });
+  const [line] = await Promise.race([
+    createInterface({ input: stage.stdout })[Symbol.asyncIterator]().next().then(({ value }) => [value]),
+    new Promise((_, failed) => stage.once("exit", (code) => failed(new Error(`the stage ended with ${code}`)))),
+  ]);
+  where = JSON.parse(line);
+});
+
+after(async () => {
+  if (!stage) return;
+  const ended = new Promise((done) => stage.once("exit", done));
+  stage.stdin.end();
+  await ended;
+});
+
+async function api(path, body) {
+  const headers = { Authorization: `Bearer ${where.person.ann}`, "Content-Type": "application/json" };
+  const answer = await fetch(`${where.console}/api/v1${path}`, { headers, ...(body && { method: "POST", body: JSON.stringify(body) }) });
+  assert.equal(answer.status, 200, path);
+  return answer.json();
+}
+
+/** Looks until there is something. */
+async function until(look) {
+  for (const end = Date.now() + 30_000; ; ) {
+    const found = await look();
+    if (found) return found;
+    assert.ok(Date.now() < end, `nothing came: ${look}`);
+    await new Promise((again) => setTimeout(again, 20));
+  }
+}
+
+const asked = (what) => until(async () => (await api("/asks")).asks.find((ask) => JSON.stringify(ask).includes(what)));
+const approve = (ask) => api(`/asks/${ask.id}/answer`, { answer: "approve_once" });
+const page = (ask) => `${where.console}/asks/${ask.id}`;
+
+const CLIENTS = {
+  "version 1": [Client1, Transport1, {}],
+  "version 2": [Client2, Transport2, {}],
+  "version 2, auto": [Client2, Transport2, { versionNegotiation: { mode: "auto" } }],
+};
+
+async function connected(kind, opened, use) {
+  const [Client, Transport, options] = CLIENTS[kind];
+  const headers = { Authorization: `Bearer ${where.token.agent}` };
+  const client = new Client(INFO, { capabilities: opened ? { elicitation: { url: {} } } : {}, ...options });
+  if (opened) {
+    const open = async ({ params }) => {
+      opened.push(params.url);
+      return { action: "accept" };
+    };
+    client.setRequestHandler(kind === "version 1" ? ElicitRequestSchema : "elicitation/create", open);
+  }
+  await client.connect(new Transport(new URL(where.url.events), { requestInit: { headers } }));
+  const call = (path, options) => {
+    const params = { name: "delete_file", arguments: { path } };
+    return kind === "version 1" ? client.callTool(params, undefined, options) : client.callTool(params, options);
+  };
+  try {
+    return await use(call);
+  } finally {
+    await client.close();
+  }
+}
+
+for (const kind of Object.keys(CLIENTS)) {
+  test(`${kind}: a call is held with progress, passes when it is approved, and once`, { skip }, async () => {
+    await connected(kind, undefined, async (call) => {
+      const path = `/srv/${randomUUID()}`;
+      const heard = [];
+      const held = call(path, { onprogress: ({ message }) => heard.push(message), resetTimeoutOnProgress: true });
+      const ask = await asked(path);
+      await until(() => heard.length > 0);
+      assert.deepEqual(heard, [`waiting for approval: ask ${ask.id}, ${page(ask)}`]);
+      await approve(ask);
+      assert.equal((await held).content[0].text, `${path} is gone`);
+
+      const denied = (error) => error.code === 403 && /denied by dev\/ann: once is enough/.test(error.message);
+      const again = assert.rejects(call(path), denied);
+      const another = await asked(path);
+      assert.notEqual(another.id, ask.id);
+      await api(`/asks/${another.id}/answer`, { answer: "deny", reason: "once is enough" });
+      await again;
+    });
+  });
+}
+
+test("version 2, auto: its person is sent to the page, and the call goes on by itself", { skip }, async () => {
+  const opened = [];
+  await connected("version 2, auto", opened, async (call) => {
+    const path = `/srv/${randomUUID()}`;
+    const held = call(path);
+    const ask = await asked(path);
+    await until(() => opened.length > 0);
+    await approve(ask);
+    assert.equal((await held).content[0].text, `${path} is gone`);
+    assert.deepEqual(opened, [page(ask)]);
+  });
+});
+
+for (const kind of ["version 1", "version 2"]) {
+  test(`${kind}: a client of 2025-11-25 that opens URLs gets the page in the error for that, and waits with the next call`, { skip }, async () => {
+    await connected(kind, [], async (call) => {
+      const path = `/srv/${randomUUID()}`;
+      const told = await call(path).then(() => assert.fail("it passed"), (error) => error);
+      const ask = await asked(path);
+      assert.equal(told.code, -32042, told.stack);
+      const elicitations = told.elicitations ?? told.data.elicitations;
+      assert.equal(elicitations[0].url, page(ask));
+      assert.equal(elicitations[0].elicitationId, ask.id);
+      const held = call(path);
+      await until(async () => (await api(`/asks/${ask.id}`)).attempts > 1);
+      await approve(ask);
+      assert.equal((await held).content[0].text, `${path} is gone`);
+    });
+  });
+}
