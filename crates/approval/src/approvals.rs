@@ -112,22 +112,34 @@ impl Approvals {
         digest: &[u8; 32],
         required: &[Requirement],
     ) -> Result<Option<Granted>, StoreError> {
+        let Some(grant) = self.grant(caller, connection, operation, digest, required).await? else {
+            return Ok(None);
+        };
+        if grant.window {
+            self.ledger.count(grant.ask, 0, 1);
+            return Ok(Some(grant));
+        }
+        let bound_to = bound_to(caller);
+        let grant = self.ledger.use_once(&bound_to, connection, operation, digest, required).await?;
+        self.ledger.announce_changes().await;
+        Ok(grant)
+    }
+
+    /// What [`Approvals::take`] would use now; nothing is used.
+    pub async fn grant(
+        &self,
+        caller: &Caller,
+        connection: &str,
+        operation: &Operation,
+        digest: &[u8; 32],
+        required: &[Requirement],
+    ) -> Result<Option<Granted>, StoreError> {
         let bound_to = bound_to(caller);
         let mut transaction = self.ledger.store.read().await?;
         let now = self.ledger.time.now();
         let grant =
             self.ledger.find_grant(&mut transaction, &bound_to, connection, operation, digest, required, now);
-        let Some((_ask, _change, grant)) = grant.await? else {
-            return Ok(None);
-        };
-        drop(transaction);
-        if grant.window {
-            self.ledger.count(grant.ask, 0, 1);
-            return Ok(Some(grant));
-        }
-        let grant = self.ledger.use_once(&bound_to, connection, operation, digest, required).await?;
-        self.ledger.announce_changes().await;
-        Ok(grant)
+        Ok(grant.await?.map(|(_ask, _change, grant)| grant))
     }
 
     pub async fn get(&self, id: AskId) -> Result<Option<Ask>, StoreError> {

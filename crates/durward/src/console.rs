@@ -222,3 +222,27 @@ pub fn is_loopback(url: &str) -> bool {
             || origin.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn callers_are_sent_to_the_url_or_to_an_address_that_is_one() {
+        for (listen, url, sent) in [
+            ("127.0.0.1:0", "", Some("http://127.0.0.1:")),
+            ("0.0.0.0:0", "", None),
+            ("[::]:0", "", None),
+            ("0.0.0.0:0", "[console]\nurl = \"https://gw.example\"", Some("https://gw.example")),
+        ] {
+            let text =
+                format!("[listen]\nconsole = \"{listen}\"\n{url}\n[policy]\ndir = \"p\"\n[identity]\n");
+            let config: Config = toml::from_str(&text).unwrap();
+            // A machine without IPv6 has nothing to say of it.
+            let Ok(Some(listening)) = super::listen(&config).await else { continue };
+            let told = listening.url_for_callers(&config);
+            assert_eq!(told.is_some(), sent.is_some(), "{listen}");
+            assert!(told.unwrap_or_default().starts_with(sent.unwrap_or_default()), "{listen}");
+        }
+    }
+}

@@ -175,6 +175,7 @@ fn run(command: Command) -> Result<u8, String> {
             let dir = demo::directory()?;
             start_logging(std::sync::Mutex::new(demo::log_file(&dir)?), false);
             block_on(demo::demo(&dir, once))
+                .map_err(|why| format!("{why}\n  hint: its files, with its log, are in {}", dir.display()))
         }
         Command::Run { sign_in, command } => client::run(&sign_in, &command),
         Command::Credentials { sign_in } => {

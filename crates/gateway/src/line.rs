@@ -274,15 +274,15 @@ async fn walk<D: Door>(
     received: Received,
     known: &mut Known<D::Shape>,
 ) -> Result<Response<Body>, Refusal> {
-    let identified = identify(&**door, rooms, exchange, received, known).await?;
-    let decoded = decode(&**door, rooms, identified, known).await?;
-    match decide(rooms, exchange, decoded, known).await? {
-        // Boxed, both: they are large, and a request that is held would carry room for all of the line.
+    // Boxed, all: they are large, and a request that is held would carry room for all of the line.
+    let identified = Box::pin(identify(&**door, rooms, exchange, received, known)).await?;
+    let decoded = Box::pin(decode(&**door, rooms, identified, known)).await?;
+    match Box::pin(decide(rooms, exchange, decoded, known)).await? {
         Decided::Permitted(permitted) => {
             Box::pin(carry_out(&**door, rooms, exchange, permitted, known)).await
         }
         // It carries out what people permit.
-        Decided::Asked(asked) => Box::pin(approve(door, rooms, exchange, *asked, known)).await,
+        Decided::Asked(asked) => Box::pin(approve(door, rooms, exchange, asked, known)).await,
     }
 }
 

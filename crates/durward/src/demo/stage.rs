@@ -56,8 +56,7 @@ impl Stage {
             aws.put_object(BACKUPS, name, "all there is\n");
         }
         aws.put_secret("prod/db", SECRET_VALUE);
-        let config = write_config(dir, &aws, &issuer, free()?)?;
-        let running = serve::start(config, Some(gateway_identity(&aws))).await?;
+        let running = start(dir, &aws, &issuer, free).await?;
         let door = format!("http://{}", running.aws.ok_or("the AWS door is closed")?);
         let console = format!("http://{}", running.console.ok_or("the console is closed")?);
         Ok(Self { dir: dir.to_owned(), aws, issuer, running, door, console })
@@ -94,6 +93,22 @@ pub fn log_file(dir: &Path) -> Result<File, String> {
 
 pub(crate) fn gateway_identity(aws: &Aws) -> BaseIdentity {
     BaseIdentity::fixed(GATEWAY_KEY, Secret::new(aws.gateway_secret()), None)
+}
+
+/// Starts the gateway at addresses that `choose` finds free. Another program may take them before it listens: then it
+/// chooses again.
+async fn start(
+    dir: &Path,
+    aws: &Aws,
+    issuer: &Issuer,
+    mut choose: impl FnMut() -> Result<[SocketAddr; 2], String>,
+) -> Result<Running, String> {
+    let config = write_config(dir, aws, issuer, choose()?)?;
+    if let Ok(running) = serve::start(config, Some(gateway_identity(aws))).await {
+        return Ok(running);
+    }
+    let config = write_config(dir, aws, issuer, choose()?)?;
+    serve::start(config, Some(gateway_identity(aws))).await
 }
 
 /// Where the AWS door and the console can be: at their usual addresses, or at free ones.
@@ -178,4 +193,39 @@ fn write_private(path: &Path, text: &str) -> Result<(), String> {
     open_private(path)?
         .write_all(text.as_bytes())
         .map_err(|error| format!("{}: cannot be written: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn chooses_again_when_an_address_is_taken_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (aws, issuer) = (Aws::start(loopback).await.unwrap(), Issuer::start(loopback).await.unwrap());
+        let taken = TcpListener::bind(loopback).unwrap();
+        let mut choices = vec![[loopback; 2], [loopback, taken.local_addr().unwrap()]];
+        let choose = || choices.pop().ok_or_else(|| "chosen a third time".to_owned());
+        let running = start(dir.path(), &aws, &issuer, choose).await.unwrap();
+        assert_ne!(running.console, taken.local_addr().ok());
+        running.stop().await;
+    }
+
+    #[test]
+    fn free_addresses_differ_and_are_on_loopback() {
+        let [door, console] = free().unwrap();
+        assert!(door != console && door.ip().is_loopback() && console.ip().is_loopback());
+    }
+
+    #[test]
+    fn two_demos_have_directories_of_their_own_that_nobody_else_enters() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (one, two) = (directory().unwrap(), directory().unwrap());
+        assert_ne!(one, two);
+        for dir in [one, two] {
+            assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+            std::fs::remove_dir(dir).unwrap();
+        }
+    }
 }

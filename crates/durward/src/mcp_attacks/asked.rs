@@ -292,6 +292,18 @@ async fn who_hears_of_progress_gets_the_answer_as_an_event_and_only_what_was_app
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_hears_of_progress_is_told_when_nobody_answers() {
+    let stage = Stage::asking(Duration::from_secs(3)).await;
+    let (stream, _heard) = hearing(&stage, &stage.token("agent")).await;
+    let refused = last(stream).await;
+    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(7), &json!(403)));
+    let message = refused["error"]["message"].as_str().unwrap();
+    let page = format!("(http://{}/asks/", stage.running.console.unwrap());
+    assert!(message.contains("nobody approved it in time") && message.contains(&page), "{message}");
+    assert!(stage.server.arrivals().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_reaches_who_hears_of_progress() {
     let stage = Stage::asking(LONG).await;
     let token = stage.token("agent");

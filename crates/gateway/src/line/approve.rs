@@ -38,15 +38,20 @@ pub(super) async fn approve<D: Door>(
     door: &Arc<D>,
     rooms: &Arc<Rooms>,
     exchange: &Exchange,
-    asked: Asked<D::Wire>,
+    asked: Box<Asked<D::Wire>>,
     known: &mut Known<D::Shape>,
 ) -> Result<Response<Body>, Refusal> {
-    let mut asked = match Box::pin(use_up(door, rooms, exchange, asked, None, known)).await? {
-        Use::Break(used) => return Box::pin(used_up(door, rooms, exchange, used, known)).await,
-        Use::Continue(asked) => asked,
+    // Mostly people are yet to be asked. That is found out first, without the room that an execution takes.
+    let mut asked = if Box::pin(is_new(rooms, exchange, &asked)).await? {
+        asked
+    } else {
+        match Box::pin(use_up(door, rooms, exchange, *asked, None, known)).await? {
+            Use::Break(used) => return Box::pin(used_up(door, rooms, exchange, used, known)).await,
+            Use::Continue(asked) => asked,
+        }
     };
     asked.decoded.wire.compact();
-    let ask = ask::<D>(rooms, exchange, &asked).await?;
+    let ask = Box::pin(ask::<D>(rooms, exchange, &asked)).await?;
     if ask.state == State::Pending
         && let Some(told) = door.asked(rooms, exchange, &asked.decoded.wire, &ask, &mut known.shape)
     {
@@ -92,7 +97,7 @@ async fn use_now<D: Door>(
     match now.verdict {
         Verdict::Deny => Err(Refusal::new(Reason::AccessDenied, now.reason)),
         Verdict::Allow => {
-            if let Some(entry) = rooms.stored.used(&asked.key(), exchange.call.name(), id).await {
+            if let Some(entry) = rooms.stored.used(&asked.key(), exchange.call.name(), Some(id)).await {
                 return join::<D>(rooms, exchange, &asked, &entry).await;
             }
             // Or it would stay good for something else that is the same.
@@ -153,6 +158,23 @@ fn still_admitted(rooms: &Rooms, at: &Exchange, identity: &Identity) -> Result<(
     }
     let text = format!("{} may no longer use `{}`", identity.caller.id(), identity.connection);
     Err(Refusal::new(Reason::AccessDenied, text).detail(connect.reason))
+}
+
+/// Whether neither an earlier attempt of this call was executed nor people have permitted it. Nothing is used.
+async fn is_new<W: Wire>(rooms: &Rooms, exchange: &Exchange, asked: &Asked<W>) -> Result<bool, Refusal> {
+    if rooms.stored.used(&asked.key(), exchange.call.name(), None).await.is_some() {
+        return Ok(false);
+    }
+    let Decoded { identity, operation, .. } = &asked.decoded;
+    let requirements = requirements(rooms, &asked.decision)?;
+    let grant = rooms.approvals.grant(
+        &identity.caller,
+        &identity.connection,
+        operation,
+        &asked.digest,
+        &requirements,
+    );
+    Ok(grant.await.map_err(unavailable)?.is_none())
 }
 
 pub(super) async fn take<W: Wire>(

@@ -175,9 +175,14 @@ impl Stored {
     }
 
     /// [`Self::find`] for who does not use an approval.
-    pub(super) async fn used(&self, key: &Key, call: Option<&str>, ask: AskId) -> Option<Arc<Entry>> {
+    pub(super) async fn used(
+        &self,
+        key: &Key,
+        call: Option<&str>,
+        ask: Option<AskId>,
+    ) -> Option<Arc<Entry>> {
         let _turn = self.turn(key).await;
-        self.find(key, call, Some(ask), Instant::now())
+        self.find(key, call, ask, Instant::now())
     }
 
     /// Notes that `executed_by` used the approval `ask`, before it sends anything.

@@ -47,6 +47,11 @@ impl Waiting {
     pub fn note(&self, note: Note) {
         self.0.send_replace(Some(note));
     }
+
+    /// It waits no longer: what may still take time is the server's.
+    pub fn over(&self) {
+        self.0.send_replace(None);
+    }
 }
 
 type Walking = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -63,19 +68,24 @@ async fn answer_after(
     mut notes: watch::Receiver<Option<Note>>,
 ) -> Response<Body> {
     let held = async {
-        let note = notes.wait_for(Option::is_some).await.ok().and_then(|note| note.clone());
-        let Some(note) = note else { return std::future::pending().await };
-        tokio::time::sleep(grace).await;
-        note
+        loop {
+            if notes.wait_for(Option::is_some).await.is_err() {
+                return std::future::pending().await;
+            }
+            tokio::time::sleep(grace).await;
+            if notes.borrow().is_some() {
+                return;
+            }
+        }
     };
-    let note = tokio::select! {
+    tokio::select! {
         biased;
         response = &mut walking => return response,
-        note = held => note,
-    };
+        () = held => {}
+    }
     let mut ticks = interval_at(Instant::now(), every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let stream = Held { note, told: 0, ticks, state: State::Walking(walking) };
+    let stream = Held { notes, told: 0, ticks, state: State::Walking(walking) };
     let mut response = Response::new(stream.boxed_unsync());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -94,7 +104,7 @@ enum State {
 }
 
 struct Held {
-    note: Note,
+    notes: watch::Receiver<Option<Note>>,
     told: u32,
     ticks: Interval,
     state: State,
@@ -102,12 +112,12 @@ struct Held {
 
 impl Held {
     fn sign(&mut self) -> Bytes {
+        let Some(Note { token, message }) = &*self.notes.borrow() else {
+            return Bytes::from_static(sse::SILENCE);
+        };
         self.told = self.told.saturating_add(1);
-        let params = json!({
-            "progressToken": self.note.token,
-            "progress": f64::from(self.told) * STEP,
-            "message": self.note.message,
-        });
+        let progress = f64::from(self.told) * STEP;
+        let params = json!({ "progressToken": token, "progress": progress, "message": message });
         let message = json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": params });
         sse::frame(message.to_string().as_bytes())
     }
@@ -210,18 +220,19 @@ mod tests {
         }
     }
 
-    /// The body of an answer that waits until the returned end is used.
-    async fn held(last: Response<Body>) -> (Body, oneshot::Sender<()>) {
+    /// The body of an answer that waits for people until `over`, and comes when the returned end is used.
+    async fn held(last: Response<Body>) -> (Body, Waiting, oneshot::Sender<()>) {
         let (waiting, notes) = Waiting::new();
         let (end, ended) = oneshot::channel();
+        let own = waiting.clone();
         let walking = Box::pin(async move {
-            waiting.note(note("t"));
+            own.note(note("t"));
             ended.await.unwrap();
             last
         });
         let response = answer_after(SOON, SOON, walking, notes).await;
         assert!(is_stream(&response));
-        (response.into_body(), end)
+        (response.into_body(), waiting, end)
     }
 
     async fn sign(body: &mut Body) -> Value {
@@ -231,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_hears_of_it_and_then_gets_the_one_answer() {
-        let (mut body, end) = held(json_answer("{\"id\":1,\n\"result\":{}}")).await;
+        let (mut body, waiting, end) = held(json_answer("{\"id\":1,\n\"result\":{}}")).await;
         let mut before = 0.0;
         for _ in 0..3 {
             let sign = sign(&mut body).await;
@@ -242,6 +253,9 @@ mod tests {
             assert!(before < progress && progress < 1.0);
             before = progress;
         }
+        waiting.over();
+        let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(frame, sse::SILENCE, "it does not wait for approval any more");
         end.send(()).unwrap();
         let heard = messages(&body.collect().await.unwrap().to_bytes());
         let answers: Vec<&Value> = heard.iter().filter(|message| message["method"].is_null()).collect();
@@ -252,7 +266,7 @@ mod tests {
     async fn the_events_of_a_server_follow_ours() {
         let mut last = Response::new(full("event: message\ndata: {\"n\":1}\n\ndata: {\"id\":1}\n\n"));
         last.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        let (mut body, end) = held(last).await;
+        let (mut body, _waiting, end) = held(last).await;
         sign(&mut body).await;
         end.send(()).unwrap();
         let heard = messages(&body.collect().await.unwrap().to_bytes());
@@ -261,7 +275,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_leaves_takes_its_request_along() {
-        let (mut body, mut end) = held(json_answer("{}")).await;
+        let (mut body, _waiting, mut end) = held(json_answer("{}")).await;
         sign(&mut body).await;
         assert!(!end.is_closed());
         drop(body);

@@ -23,7 +23,10 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 pub(super) async fn forward(rooms: &Rooms, forwardable: Forwardable<McpWire>) -> Result<Answer, Refusal> {
-    let McpWire { exchange, identity, found, waiting: _ } = forwardable.wire;
+    let McpWire { exchange, identity, found, waiting } = forwardable.wire;
+    if let Some(waiting) = waiting {
+        waiting.over();
+    }
     let found = found.map_err(|stopped| stopped.refusal)?;
     let request_bytes = found.body.len() as u64;
     let request = request(&found)?;
