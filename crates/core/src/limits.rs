@@ -18,10 +18,10 @@ pub const LINGER: usize = 16 << 20;
 /// How long such a client is listened to (nginx: `lingering_time`, 30 s, without a limit on bytes).
 pub const LINGER_TIME: Duration = Duration::from_secs(3);
 /// Memory of the requests that are held open while people are asked, in KiB: each counts [`HELD_EACH`], and three times its
-/// operation. Room for more than ten thousand small ones.
+/// operation. Room for sixteen thousand small ones.
 pub const HELD: usize = 1 << 20;
 /// What a small held request takes with its connection, in KiB (`cargo xtask bench --only held` measures it).
-pub const HELD_EACH: usize = 96;
+pub const HELD_EACH: usize = 64;
 /// Longest time a request may be configured to be held open.
 pub const HOLD: Duration = Duration::from_hours(1);
 /// Largest answer to an approved operation that is kept for other attempts of the same call, in bytes.

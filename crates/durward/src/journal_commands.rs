@@ -90,8 +90,9 @@ pub fn sessions_ls(dir: &Path, json: bool, out: &mut dyn Write) -> io::Result<u8
                 session.revoked.as_ref().map_or_else(String::new, |revoked| moment(Some(&revoked.at))),
             ]
         };
-        let head = ["SESSION", "CALLER", "CONNECTION", "OPENED", "LAST EXCHANGE", "ALLOWED", "DENIED", "REVOKED"]
-            .map(str::to_owned);
+        let head =
+            ["SESSION", "CALLER", "CONNECTION", "OPENED", "LAST EXCHANGE", "ALLOWED", "DENIED", "REVOKED"]
+                .map(str::to_owned);
         let rows: Vec<_> = std::iter::once(head).chain(listed.iter().map(row)).collect();
         write_table(&rows, out)?;
     }

@@ -153,7 +153,12 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
         tls: is_tls,
         stop,
         task: tokio::spawn(async move {
-            let aws = open(aws, tls.clone(), Open { door: Arc::new(aws_door), rooms: rooms.clone() }, stopped.clone());
+            let aws = open(
+                aws,
+                tls.clone(),
+                Open { door: Arc::new(aws_door), rooms: rooms.clone() },
+                stopped.clone(),
+            );
             let asks = approvals::record_changes(rooms.clone());
             let revoked = revocations::record(rooms.clone());
             let telling = notifier.run();

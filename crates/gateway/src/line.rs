@@ -154,12 +154,8 @@ struct Decoded<W> {
 }
 
 /// What policy made of an operation that it did not deny.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is matched where it is made; the large one is the common one"
-)]
 enum Decided<W> {
-    Permitted(Permitted<W>),
+    Permitted(Box<Permitted<W>>),
     Asked(Box<Asked<W>>),
 }
 
@@ -274,16 +270,27 @@ async fn walk<D: Door>(
     received: Received,
     known: &mut Known<D::Shape>,
 ) -> Result<Response<Body>, Refusal> {
-    // Boxed, all: they are large, and a request that is held would carry room for all of the line.
-    let identified = Box::pin(identify(&**door, rooms, exchange, received, known)).await?;
-    let decoded = Box::pin(decode(&**door, rooms, identified, known)).await?;
-    match Box::pin(decide(rooms, exchange, decoded, known)).await? {
+    // Boxed, all: a request that is held would carry room for all of the line.
+    match Box::pin(decided(&**door, rooms, exchange, received, known)).await? {
         Decided::Permitted(permitted) => {
-            Box::pin(carry_out(&**door, rooms, exchange, permitted, known)).await
+            Box::pin(carry_out(&**door, rooms, exchange, *permitted, known)).await
         }
         // It carries out what people permit.
         Decided::Asked(asked) => Box::pin(approve(door, rooms, exchange, asked, known)).await,
     }
+}
+
+/// The line up to decide.
+async fn decided<D: Door>(
+    door: &D,
+    rooms: &Rooms,
+    exchange: &Exchange,
+    received: Received,
+    known: &mut Known<D::Shape>,
+) -> Result<Decided<D::Wire>, Refusal> {
+    let identified = identify(door, rooms, exchange, received, known).await?;
+    let decoded = decode(door, rooms, identified, known).await?;
+    decide(rooms, exchange, decoded, known).await
 }
 
 /// The line from record intent on.
@@ -407,7 +414,7 @@ async fn decide<W: Wire, S>(
         let asked = Asked { decoded, decision, digest, fingerprint, recorded };
         return Ok(Decided::Asked(Box::new(asked)));
     }
-    Ok(Decided::Permitted(Permitted { decoded, decision, digest, fingerprint, lifted: None }))
+    Ok(Decided::Permitted(Box::new(Permitted { decoded, decision, digest, fingerprint, lifted: None })))
 }
 
 /// What policy says at this moment. What it reads beside the request itself is found out first.
@@ -427,7 +434,8 @@ async fn decision_of<W>(
     let of = if reads.risk && !rooms.risky_tags.is_empty() { operation.arns() } else { reads.tags_of };
     // Boxed, for it is large and rare.
     let tags = Box::pin(rooms.tags.read(rooms, exchange, identity, operation, &of, freshness)).await?;
-    let risk = if reads.risk { Some(rooms.risk(&identity.caller, operation, &tags).await?.score) } else { None };
+    let risk =
+        if reads.risk { Some(rooms.risk(&identity.caller, operation, &tags).await?.score) } else { None };
     let facts = Facts { tags: Some(&tags), risk, ..facts };
     Ok(policies.decide_operation(&identity.caller, operation, facts))
 }

@@ -67,11 +67,14 @@ pub async fn serve<D: Serve>(
             let interim = Interim::new(stream.presence());
             match tls {
                 None => serve_connection(stream, source, door, interim).await,
-                Some(tls) => match tokio::time::timeout(limits::HEAD_TIME, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => serve_connection(stream, source, door, interim).await,
-                    Ok(Err(error)) => tracing::debug!(%source, %error, "TLS handshake failed"),
-                    Err(_elapsed) => tracing::debug!(%source, "TLS handshake timed out"),
-                },
+                Some(tls) => {
+                    match tokio::time::timeout(limits::HEAD_TIME, Box::pin(tls.accept(stream))).await {
+                        // Boxed, so that a connection without TLS has no room for it.
+                        Ok(Ok(stream)) => Box::pin(serve_connection(stream, source, door, interim)).await,
+                        Ok(Err(error)) => tracing::debug!(%source, %error, "TLS handshake failed"),
+                        Err(_elapsed) => tracing::debug!(%source, "TLS handshake timed out"),
+                    }
+                }
             }
         });
     }

@@ -1,13 +1,11 @@
 //! Everything the line needs, wired once at start.
 
 use crate::line::Stored;
-use crate::transport::Transport;
 use crate::tags::TagReader;
+use crate::transport::Transport;
 use durward_approval::{Approvals, AskId, Novelty};
 use durward_catalog::Catalog;
-use durward_core::{
-    Caller, Operation, Reason, Refusal, ResourceTags, Risk, RiskyTag, Surroundings, assess,
-};
+use durward_core::{Caller, Operation, Reason, Refusal, ResourceTags, Risk, RiskyTag, Surroundings, assess};
 use durward_credential::{ConnectionConfig, Lender};
 use durward_identity::{Revocations, SealKeys, Verifier};
 use durward_journal::Journal;

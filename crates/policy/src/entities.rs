@@ -76,9 +76,10 @@ impl<'a> Player<'a> {
         let ancestors: HashSet<EntityUID> = above.cloned().collect();
         let attributes =
             attributes.into_iter().map(|(name, value)| (name.into(), PartialValue::Value(value)));
-        let tags = tags.into_iter().flatten().map(|(key, value)| {
-            (key.as_str().into(), PartialValue::Value(Value::from(value.as_str())))
-        });
+        let tags = tags
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| (key.as_str().into(), PartialValue::Value(Value::from(value.as_str()))));
         Some(Entity::new_with_attr_partial_value(uid.clone(), attributes, HashSet::new(), ancestors, tags))
     }
 }

@@ -48,7 +48,13 @@ pub(crate) struct Needs {
 
 impl Needs {
     pub(crate) fn nothing() -> Self {
-        Self { facts: 0, members: Members::Named(BTreeSet::new()), principal: false, resource: false, tags: false }
+        Self {
+            facts: 0,
+            members: Members::Named(BTreeSet::new()),
+            principal: false,
+            resource: false,
+            tags: false,
+        }
     }
 
     pub(crate) fn everything() -> Self {

@@ -5,24 +5,25 @@ use crate::{StoreError, Transaction};
 impl Transaction {
     /// Whether this caller was let through with these actions.
     pub async fn was_seen(&mut self, caller: &str, actions: &str) -> Result<bool, StoreError> {
-        let found: i64 = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM first_seen WHERE caller = $1 AND actions = $2)",
-        )
-        .bind(caller)
-        .bind(actions)
-        .fetch_one(self.connection())
-        .await?;
+        let found: i64 =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM first_seen WHERE caller = $1 AND actions = $2)")
+                .bind(caller)
+                .bind(actions)
+                .fetch_one(self.connection())
+                .await?;
         Ok(found != 0)
     }
 
     /// Notes that the caller was let through at `at`, in milliseconds since 1970, unless that is known.
     pub async fn note_seen(&mut self, caller: &str, actions: &str, at: i64) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO first_seen (caller, actions, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
-            .bind(caller)
-            .bind(actions)
-            .bind(at)
-            .execute(self.connection())
-            .await?;
+        sqlx::query(
+            "INSERT INTO first_seen (caller, actions, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        )
+        .bind(caller)
+        .bind(actions)
+        .bind(at)
+        .execute(self.connection())
+        .await?;
         Ok(())
     }
 

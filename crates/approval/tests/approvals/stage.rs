@@ -2,8 +2,8 @@
 
 use durward_approval::*;
 use durward_core::{
-    AccessLevel, Caller, CallerKind, Demand, Door, ExchangeId, Operation, Resource,
-    ResourceTags, SessionId, Traits,
+    AccessLevel, Caller, CallerKind, Demand, Door, ExchangeId, Operation, Resource, ResourceTags, SessionId,
+    Traits,
 };
 use std::{
     path::{Path, PathBuf},

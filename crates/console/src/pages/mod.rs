@@ -89,11 +89,7 @@ pub fn problem(
 }
 
 /// The page of a part that failed; the log has the rest.
-pub fn broken(
-    inner: &Inner,
-    session: Option<&SignedIn>,
-    error: &dyn std::fmt::Display,
-) -> Response<Body> {
+pub fn broken(inner: &Inner, session: Option<&SignedIn>, error: &dyn std::fmt::Display) -> Response<Body> {
     tracing::error!(%error, "the console cannot answer");
     problem(
         inner,

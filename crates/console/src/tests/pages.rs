@@ -129,14 +129,22 @@ async fn a_channel_that_fails_is_on_the_health_page_and_in_the_api() {
         "failing_since": null, "last_error": null});
     assert_eq!(all, json!({"channels": [unused]}));
     let page = alice.get("/health").await.body;
-    assert!(page.contains("oncall-chat") && page.contains("not used yet") && page.contains("1 channel<"), "{page}");
+    assert!(
+        page.contains("oncall-chat") && page.contains("not used yet") && page.contains("1 channel<"),
+        "{page}"
+    );
     let mut write = stage.store.write().await.unwrap();
     write.follow_changes("oncall-chat", 0).await.unwrap();
     write.channel_fails("oncall-chat", 1_763_694_425_000, "it <b>answered</b> \u{202e}500").await.unwrap();
     write.insert_delivery("oncall-chat", "1", "ask.opened", 1).await.unwrap();
     write.commit().await.unwrap();
     let page = alice.get("/health").await.body;
-    for wanted in ["1 of 1 channels failing: oncall-chat", "failing</span> since 2025-11-21 03:07:05 UTC", "&#60;b&#62;answered", "\\u{202e}500"] {
+    for wanted in [
+        "1 of 1 channels failing: oncall-chat",
+        "failing</span> since 2025-11-21 03:07:05 UTC",
+        "&#60;b&#62;answered",
+        "\\u{202e}500",
+    ] {
         assert!(page.contains(wanted), "{wanted}: {page}");
     }
     let (_status, all) = stage.api(Method::GET, "/api/v1/channels", &token, "").await;

@@ -5,8 +5,7 @@ use bytes::Bytes;
 use durward_approval::{Approvals, Ask, Clock, Limits, NewAsk, OnTimeout, Requirement, Store};
 use durward_catalog::Catalog;
 use durward_core::{
-    AccessLevel, Caller, CallerKind, Demand, Door, ExchangeId, Operation, Resource, Secret, SessionId,
-    Traits,
+    AccessLevel, Caller, CallerKind, Demand, Door, ExchangeId, Operation, Resource, Secret, SessionId, Traits,
 };
 use durward_identity::{Fetch, Fetched, ProviderConfig, Revocations};
 use durward_notification::{Channel, Channels};

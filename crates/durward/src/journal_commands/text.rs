@@ -2,8 +2,8 @@
 //!
 //! Nothing that was recorded leaves here with a character that a terminal would obey or a reader would not see.
 
-use durward_core::is_hidden;
 use durward_core::Caller;
+use durward_core::is_hidden;
 use serde::Serialize;
 use std::{
     fmt::Write as _,

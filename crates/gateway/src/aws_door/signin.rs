@@ -223,7 +223,8 @@ async fn sign_in(
         )
     };
     let connection = connection.ok_or_else(refused)?;
-    let facts = Facts { connection: Some(&connection), source_ip: seen.source.ip(), now, tags: None, risk: None };
+    let facts =
+        Facts { connection: Some(&connection), source_ip: seen.source.ip(), now, tags: None, risk: None };
     let question = Question { caller: &caller, ask: Ask::Connect { connection: &connection }, facts };
     let decision = rooms.policies.current().decide(&question);
     seen.decision = Some(decision.clone());

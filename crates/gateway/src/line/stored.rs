@@ -175,12 +175,7 @@ impl Stored {
     }
 
     /// [`Self::find`] for who does not use an approval.
-    pub(super) async fn used(
-        &self,
-        key: &Key,
-        call: Option<&str>,
-        ask: Option<AskId>,
-    ) -> Option<Arc<Entry>> {
+    pub(super) async fn used(&self, key: &Key, call: Option<&str>, ask: Option<AskId>) -> Option<Arc<Entry>> {
         let _turn = self.turn(key).await;
         self.find(key, call, ask, Instant::now())
     }

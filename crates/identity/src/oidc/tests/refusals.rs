@@ -323,7 +323,10 @@ async fn no_client_that_is_not_accepted() {
     // As Keycloak writes an access token: `account` is there beside what it was asked for.
     let mut access = with("aud", json!(["durward", "account"]));
     access["azp"] = json!("robot");
-    idp.verifier().verify(&idp.token(&access), NOW).await.expect("an access token of a client that is no audience");
+    idp.verifier()
+        .verify(&idp.token(&access), NOW)
+        .await
+        .expect("an access token of a client that is no audience");
     assert!(matches!(
         refused(&idp, &idp.token(&with("azp", json!(["durward"])))).await,
         TokenError::Invalid(_)
