@@ -377,7 +377,7 @@ mod tests {
         let (stored, key, now) = (Stored::default(), key(), Instant::now());
         let ask = AskId::new();
         let turn = stored.turn(&key).await;
-        let look = stored.used(&key, None, ask);
+        let look = stored.used(&key, None, Some(ask));
         tokio::pin!(look);
         assert!(tokio::time::timeout(Duration::ZERO, &mut look).await.is_err());
         let _running = stored.begin(key, None, ask, ExchangeId::new(), now);
