@@ -189,7 +189,7 @@ fn python(bench: &Bench) -> Vec<String> {
     [&text(client_python(bench)), "-m", "pytest"].map(str::to_owned).into()
 }
 
-/// A person's browser: the console with Chromium, a certified OpenID provider and the AWS SDK. Brings its own stage.
+/// A person's browser: the console with Chromium, a certified OpenID provider, AWS SDKs and moto. Brings its own stage.
 pub fn console(bench: &Bench) -> Result<Count, String> {
     let browser = std::env::var_os("CHROMIUM").map_or_else(|| "/usr/bin/chromium".into(), PathBuf::from);
     if !browser.is_file() && !install_chromium(bench)? {
@@ -197,12 +197,15 @@ pub fn console(bench: &Bench) -> Result<Count, String> {
         return Ok(Count::default());
     }
     let gateway = build_gateway(bench)?;
+    install_environment(bench, "moto", "tests/peers/moto.txt")?;
+    install_environment(bench, "client", "tests/suites/python/requirements.txt")?;
     install_node(bench, "console")?;
     let mut suite = bench.command("node");
     suite
         .args(["--test", "--test-reporter=spec", "--test-concurrency=1"])
         .env("DURWARD_BIN", gateway)
         .env("CHROMIUM", browser)
+        .env("DURWARD_SUITES", &bench.suites)
         .current_dir(directory(bench, "console"));
     bench.step("console", suite)
 }
