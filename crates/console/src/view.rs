@@ -213,6 +213,12 @@ pub struct VoteLine {
     pub groups: Text,
 }
 
+/// The person who broke the glass, and why.
+pub struct Glass {
+    pub id: Text,
+    pub reason: Text,
+}
+
 pub struct HistoryLine {
     pub at: Text,
     pub stamp: String,
@@ -286,6 +292,8 @@ pub struct AskView {
     pub history: Vec<HistoryLine>,
     pub grant_until: Option<When>,
     pub window: bool,
+    /// Who went past the quorum, and why.
+    pub glass: Option<Glass>,
     pub uses: u64,
     pub answering: Answering,
     pub similar: Vec<Line>,
@@ -350,6 +358,10 @@ impl AskView {
             history: ask.history.iter().map(history_line).collect(),
             grant_until: ask.grant_until.map(|at| When::new(at, now)),
             window: ask.window,
+            glass: ask.votes.iter().find(|vote| ask.break_glass && vote.break_glass).map(|vote| Glass {
+                id: Text::new(&vote.by.id),
+                reason: Text::new(vote.reason.as_deref().unwrap_or_default()),
+            }),
             uses: ask.uses,
             answering,
             similar: similar.iter().map(|one| Line::of(one, person, now)).collect(),

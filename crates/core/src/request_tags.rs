@@ -2,6 +2,7 @@
 //!
 //! AWS services agree on no one place: a list of keys and values, a map, S3's query string, EC2's lists by resource type.
 
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -18,25 +19,36 @@ pub fn request_tags(parameters: &Value) -> BTreeSet<(String, String)> {
 fn seek(value: &Value, depth: usize, found: &mut BTreeSet<(String, String)>) {
     let (Value::Object(members), Some(deeper)) = (value, depth.checked_sub(1)) else { return };
     for (name, member) in members {
-        match name.to_ascii_lowercase().as_str() {
-            "tags" | "tag" | "taglist" | "tagset" | "resourcetags" => read(member, found),
-            "tagging" => match member {
-                // S3's `x-amz-tagging`: a query string.
-                Value::String(text) => {
-                    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-                        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                        found.insert((key.to_owned(), value.to_owned()));
-                    }
-                }
-                other => seek(other, deeper, found),
-            },
-            "tagspecifications" | "tagspecification" => {
-                for specification in member.as_array().into_iter().flatten() {
-                    seek(specification, deeper, found);
+        match member {
+            // S3's `x-amz-tagging`: a query string.
+            Value::String(text) if name == "Tagging" => read_query(text, found),
+            _ if is_for_tags(name) => {
+                read(member, found);
+                seek(member, deeper, found);
+                for item in member.as_array().into_iter().flatten() {
+                    seek(item, deeper, found);
                 }
             }
             _ => seek(member, deeper, found),
         }
+    }
+}
+
+/// `Tags`, `tagList`, `UserPoolTags`, `TagsToAdd`; not `StageVariables`.
+fn is_for_tags(name: &str) -> bool {
+    name.starts_with("tag") || name.contains("Tag")
+}
+
+/// As a form is read; what does not decode to text counts as it is written, too.
+fn read_query(text: &str, found: &mut BTreeSet<(String, String)>) {
+    let decoded = |text: &str| {
+        let spaced = text.replace('+', " ");
+        percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+    };
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        found.insert((decoded(key), decoded(value)));
+        found.insert((key.to_owned(), value.to_owned()));
     }
 }
 
@@ -56,7 +68,7 @@ fn read(tags: &Value, found: &mut BTreeSet<(String, String)>) {
             for (key, value) in map {
                 if let Some(value) = value.as_str() {
                     found.insert((key.clone(), value.to_owned()));
-                } else {
+                } else if value.is_array() {
                     // `Tags: { Items: [...] }` of CloudFront.
                     read(value, found);
                 }
@@ -80,12 +92,18 @@ mod tests {
             json!({"Tagging": {"TagSet": [{"Key": "a", "Value": "b"}]}}),
             json!({"Tagging": "a=b"}),
             json!({"TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "a", "Value": "b"}]}]}),
+            json!({"UserPoolTags": {"a": "b"}}),
+            json!({"TagsToAdd": [{"Key": "a", "Value": "b"}]}),
             json!({"Tags": {"Items": [{"Key": "a", "Value": "b"}]}}),
             json!({"DistributionConfigWithTags": {"Tags": {"Items": [{"Key": "a", "Value": "b"}]}}}),
         ] {
             let expected = BTreeSet::from([("a".to_owned(), "b".to_owned())]);
             assert_eq!(request_tags(&parameters), expected, "{parameters}");
         }
+        let spelt = request_tags(&json!({"Tagging": "critical=fals%65&a+b=c"}));
+        assert!(spelt.contains(&("critical".to_owned(), "false".to_owned())));
+        assert!(spelt.contains(&("a b".to_owned(), "c".to_owned())));
+        assert!(request_tags(&json!({"StageVariables": {"a": "b"}})).is_empty());
         assert!(request_tags(&json!({"Key": "a", "Value": "b"})).is_empty());
     }
 }

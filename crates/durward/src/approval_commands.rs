@@ -115,11 +115,11 @@ async fn ls(gateway: &Gateway, state: &str, caller: Option<&str>) -> Result<u8, 
         if asks.is_empty() {
             return writeln!(out, "no asks");
         }
-        let head = ["ASK", "STATE", "RISK", "HELD UNTIL", "CALLER", "OPERATION", "RESOURCE", "NEEDS"];
+        let head = ["ASK", "STATE", "RISK", "ANSWER BY", "CALLER", "OPERATION", "RESOURCE", "NEEDS"];
         let row = |ask: &Value| {
             [
                 text(&ask["id"]),
-                text(&ask["state"]),
+                state_of(ask),
                 text(&ask["risk"]["score"]),
                 moment(ask["deadline"].as_str()),
                 caller_of(ask),
@@ -137,11 +137,28 @@ async fn answer_with(gateway: &Gateway, id: &str, answer: &Value) -> Result<u8, 
     let api = Api::new(gateway)?;
     let ask = api.post(&format!("/asks/{}/answer", segment(id)?), answer).await?;
     print(gateway.json, &ask, |out| {
-        writeln!(out, "{}  {}  {}", text(&ask["id"]), text(&ask["state"]), text(&ask["title"]))?;
-        if ask["state"] == "pending" {
-            writeln!(out, "your answer is recorded; still needed: {}", needs(&ask))?;
+        writeln!(out, "{}  {}  {}", text(&ask["id"]), state_of(&ask), text(&ask["title"]))?;
+        let until = moment(ask["grant_until"].as_str());
+        match (ask["state"].as_str(), answer["until"].as_str(), ask["window"] == true) {
+            (Some("pending"), Some(wanted), _) => writeln!(
+                out,
+                "your answer is recorded, for a window until {}; still needed: {}",
+                moment(Some(wanted)),
+                needs(&ask)
+            ),
+            (Some("pending"), None, _) => {
+                writeln!(out, "your answer is recorded; still needed: {}", needs(&ask))
+            }
+            (Some("approved"), _, true) => writeln!(
+                out,
+                "a window until {until}: this caller, these actions, these resources, any parameters"
+            ),
+            (Some("approved"), Some(_wanted), false) => {
+                writeln!(out, "no window, since not every approver gave a time: good once, until {until}")
+            }
+            (Some("approved"), None, false) => writeln!(out, "good once, until {until}"),
+            _ => Ok(()),
         }
-        Ok(())
     })
 }
 
@@ -153,6 +170,10 @@ pub(crate) fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     };
     line("ask", &text(&ask["id"]))?;
     line("state", &text(&ask["state"]))?;
+    for vote in items(&ask["votes"]).iter().filter(|vote| vote["break_glass"] == true) {
+        let reason = plain(vote["reason"].as_str().unwrap_or_default());
+        line("BREAK-GLASS", &format!("by {}: {reason}", text(&vote["by"]["id"])))?;
+    }
     line("operation", &text(&ask["title"]))?;
     for demand in items(&operation["demands"]) {
         let resource = resource(&demand["resource"]);
@@ -193,9 +214,14 @@ pub(crate) fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
         _ => String::new(),
     };
     line("asked", &format!("{}{times}", moment(ask["created"].as_str())))?;
-    line("held until", &moment(ask["deadline"].as_str()))?;
-    if ask["grant_until"].is_string() {
-        line("good until", &moment(ask["grant_until"].as_str()))?;
+    line("answer by", &moment(ask["deadline"].as_str()))?;
+    let until = moment(ask["grant_until"].as_str());
+    if ask["window"] == true {
+        let uses = if ask["uses"] == 1 { "once".to_owned() } else { format!("{} times", text(&ask["uses"])) };
+        line("approved for", &format!("a window until {until}, used {uses}"))?;
+        line("", "  this caller, these actions, these resources, any parameters")?;
+    } else if ask["grant_until"].is_string() {
+        line("good until", &format!("{until}, once"))?;
     }
     line("policy says", &text(&what["reason"]))?;
     for one in items(&what["requirements"]) {
@@ -204,9 +230,18 @@ pub(crate) fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
             &format!("{} of {} (policy {})", text(&one["quorum"]), text(&one["group"]), text(&one["policy"])),
         )?;
     }
-    line("still needed", &needs(ask))?;
+    let past = if ask["break_glass"] == true { ", by break-glass" } else { "" };
+    line("still needed", &format!("{}{past}", needs(ask)))?;
     for vote in items(&ask["votes"]) {
-        let did = if vote["approve"] == true { "approved" } else { "denied" };
+        let did = if vote["approve"] != true {
+            "denied".to_owned()
+        } else if vote["break_glass"] == true {
+            "BROKE THE GLASS".to_owned()
+        } else if vote["window"].is_string() {
+            format!("approved a window until {},", moment(vote["window"].as_str()))
+        } else {
+            "approved once".to_owned()
+        };
         let reason = vote["reason"].as_str().map(|reason| format!(": {}", plain(reason))).unwrap_or_default();
         line(
             "answer",
@@ -310,7 +345,7 @@ fn one_line(json: bool, ask: &Value) -> std::io::Result<()> {
             out,
             "{}  {:<9}  risk {:>3}  {}  {} {}{needs}",
             text(&ask["id"]),
-            text(&ask["state"]),
+            state_of(ask),
             text(&ask["risk"]["score"]),
             caller_of(ask),
             text(&ask["title"]),
@@ -328,6 +363,16 @@ fn segment(id: &str) -> Result<String, String> {
         Ok(id.to_owned())
     } else {
         Err(format!("`{}` is no ask's id: `durward approvals ls` lists them", plain(id)))
+    }
+}
+
+/// The state, and what is out of the ordinary about it.
+fn state_of(ask: &Value) -> String {
+    let state = text(&ask["state"]);
+    match (ask["break_glass"] == true, ask["window"] == true) {
+        (true, _) => format!("{state} BREAK-GLASS"),
+        (false, true) => format!("{state} window"),
+        (false, false) => state,
     }
 }
 

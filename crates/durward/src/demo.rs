@@ -22,6 +22,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use time::OffsetDateTime;
 
 /// Runs the walk-through below `dir`, which [`directory`] made; 0 when every step showed what it promises. Unless `once`,
 /// everything stays up then until it is told to stop.
@@ -137,11 +138,17 @@ fn invite(stage: &Stage, token_file: &Path, [ann, bob]: [&Person; 2], ask: &str)
     say(&format!("  {durward} login --browser{url}"))?;
     say("\nBe an agent yourself, with the AWS CLI or any SDK:")?;
     say("  unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE")?;
-    say(&format!("  export AWS_ENDPOINT_URL={} AWS_REGION=us-east-1", stage.door))?;
+    say(&format!(
+        "  export AWS_ENDPOINT_URL={} AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1",
+        stage.door
+    ))?;
     say(&format!(
         "  export AWS_ROLE_ARN=arn:aws:iam::{ACCOUNT}:role/agents AWS_WEB_IDENTITY_TOKEN_FILE={}",
         token_file.display()
     ))?;
+    // The AWS CLI keeps what it signed in to in ~/.aws/cli/cache under this name among others: one of another demo would
+    // give it a credential that this gateway does not know.
+    say(&format!("  export AWS_ROLE_SESSION_NAME=demo-{}", OffsetDateTime::now_utc().unix_timestamp()))?;
     for (command, comes_to) in [
         ("aws s3 ls s3://demo-data/reports/", "allowed"),
         ("aws secretsmanager get-secret-value --secret-id prod/db", "masked"),

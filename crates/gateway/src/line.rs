@@ -431,6 +431,7 @@ async fn decision_of<W>(
     if reads == Reads::default() {
         return Ok(policies.decide_operation(&identity.caller, operation, facts));
     }
+    rooms.tags.refuse_unnamed(rooms.catalog, &reads.unnamed)?;
     let of = if reads.risk && !rooms.risky_tags.is_empty() { operation.arns() } else { reads.tags_of };
     // Boxed, for it is large and rare.
     let tags = Box::pin(rooms.tags.read(rooms, exchange, identity, operation, &of, freshness)).await?;

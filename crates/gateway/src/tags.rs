@@ -10,12 +10,13 @@ use bytes::Bytes;
 use durward_aws::sigv4::outbound::{Signer, sign};
 use durward_aws::sigv4::{SigningKey, inbound::format_timestamp, sha256_hex};
 use durward_aws::tags::{Page, TagCall, WireCall, holder, tag_call};
+use durward_catalog::Catalog;
 use durward_core::{
     AccessLevel, Arn, Demand, Door, Operation, Reason, Refusal, Resource, ResourceTags, Traits,
 };
 use durward_credential::{ConnectionConfig, LendRequest};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use time::OffsetDateTime;
@@ -39,6 +40,15 @@ pub struct Label {
     /// An ARN in which `*` stands for any text and `?` for one character.
     pub arn: String,
     pub tags: BTreeMap<String, String>,
+}
+
+impl Label {
+    fn is_for(&self, arn: &str) -> bool {
+        // These services fold the names of what they hold.
+        const FOLDED: [&str; 5] = ["rds", "redshift", "elasticache", "memorydb", "neptune-db"];
+        let folded = Arn::parse(arn).is_some_and(|arn| FOLDED.contains(&arn.service));
+        matches(&self.arn, arn) || (folded && matches(&self.arn.to_lowercase(), &arn.to_lowercase()))
+    }
 }
 
 /// How tags are read.
@@ -95,13 +105,18 @@ impl TagReader {
         freshness: Freshness,
     ) -> Result<ResourceTags, Refusal> {
         let mut read = ResourceTags::new();
-        if arns.len() > MOST {
-            return Err(unknown(&format!("the operation touches more than {MOST} resources"), "tags"));
+        let wholes: BTreeSet<&str> = arns.iter().map(|arn| holder(arn)).collect();
+        if wholes.len() > MOST {
+            return Err(unknown(&format!("it touches more than {MOST} resources"), &operation.title()));
         }
         for arn in arns {
             let whole = holder(arn);
             if is_pattern(whole) {
                 return Err(unknown("the request does not name the resources one by one", arn));
+            }
+            let theirs = Arn::parse(whole).map_or("", |arn| arn.account);
+            if !theirs.is_empty() && operation.account.as_deref().is_some_and(|ours| ours != theirs) {
+                return Err(unknown("it belongs to another account than the connection", arn));
             }
             let mut tags = Tags::new();
             if self.options.live {
@@ -110,7 +125,7 @@ impl TagReader {
             }
             // What the operator says of the whole and of the part counts, whatever AWS says.
             for label in &self.options.labels {
-                if matches(&label.arn, whole) || matches(&label.arn, arn) {
+                if label.is_for(whole) || label.is_for(arn) {
                     tags.extend(label.tags.iter().map(|(key, value)| (key.clone(), value.clone())));
                 } else if is_pattern(arn) && may_meet(&label.arn, arn) {
                     return Err(unknown("some of what it touches may have labels of its own", arn));
@@ -119,6 +134,14 @@ impl TagReader {
             read.insert((*arn).to_owned(), tags);
         }
         Ok(read)
+    }
+
+    /// Refuses if one of these actions is on resources that the request could have named and does not.
+    pub fn refuse_unnamed(&self, catalog: &Catalog, actions: &[&str]) -> Result<(), Refusal> {
+        match actions.iter().find(|action| may_have_resource(catalog, action)) {
+            Some(action) => Err(unknown("the request does not name its resource by ARN or id", action)),
+            None => Ok(()),
+        }
     }
 
     async fn live(&self, reading: &Reading<'_>, arn: &str, freshness: Freshness) -> Result<Tags, Refusal> {
@@ -181,6 +204,17 @@ impl TagReader {
         passing.forget();
         Some(passing)
     }
+}
+
+/// Whether an action is on resources, as IAM tells; of an action that nobody knows nobody can say that it is not.
+fn may_have_resource(catalog: &Catalog, action: &str) -> bool {
+    let users = catalog.operations_needing(action);
+    let has_one = |(service, operation): &(String, String)| {
+        let service = catalog.service(service)?;
+        let mut uses = service.operation(operation)?.actions.iter().filter(|needed| needed.action == action);
+        Some(uses.any(|needed| needed.resource_level || !needed.resources.is_empty()))
+    };
+    users.is_empty() || users.iter().any(|user| has_one(user).unwrap_or(true))
 }
 
 /// Tagging calls, and what may make, replace or remove a resource.
@@ -418,6 +452,31 @@ fn matches(pattern: &str, arn: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_action_on_resources_is_told_from_one_that_has_none() {
+        let catalog = Catalog::embedded();
+        for (action, expected) in [
+            ("kms:Decrypt", true),
+            ("secretsmanager:GetSecretValue", true),
+            ("ec2:DeleteSecurityGroup", true),
+            ("logs:StartQuery", true),
+            ("s3:*unknown*", true),
+            ("s3:ListAllMyBuckets", false),
+            ("ec2:DescribeInstances", false),
+            ("dynamodb:ListTables", false),
+            ("sts:GetCallerIdentity", false),
+        ] {
+            assert_eq!(may_have_resource(catalog, action), expected, "{action}");
+        }
+    }
+
+    #[test]
+    fn labels_fold_names_where_the_service_does() {
+        let label = |arn: &str| Label { arn: arn.to_owned(), tags: Tags::new() };
+        assert!(label("arn:aws:rds:*:*:db:guarded-*").is_for("arn:aws:rds:r:1:db:Guarded-x"));
+        assert!(!label("arn:aws:s3:::b/guarded-*").is_for("arn:aws:s3:::b/Guarded-x"));
+    }
 
     #[test]
     fn a_pattern_meets_labels_that_it_may_share_a_resource_with() {

@@ -19,8 +19,10 @@ fn code(text: &str) -> String {
     format!("`{}`", escape(&text.replace('`', "\\u{60}")))
 }
 
-/// A sentence, which is somebody else's text unless it has nothing that any reader could take for more.
+/// A sentence, which is somebody else's text unless it has nothing that any reader could take for more. The gateway names
+/// policies in backticks: within a code span they would be escaped beyond reading.
 fn words(text: &str) -> String {
+    let text = &text.replace('`', "'");
     let plain = |character: char| character.is_ascii_alphanumeric() || " ,'()-+%;".contains(character);
     if text.chars().all(plain) { text.to_owned() } else { code(text) }
 }

@@ -40,6 +40,9 @@ pub struct Facts<'a> {
 pub struct Reads<'a> {
     /// The ARNs of the resources whose tags a policy that can apply reads.
     pub tags_of: Vec<&'a str>,
+    /// Actions whose tags a policy that can apply reads, and whose resource the request does not name: either they have none,
+    /// or nobody can say that it has no tags.
+    pub unnamed: Vec<&'a str>,
     /// A policy that can apply reads `context.risk`.
     pub risk: bool,
 }
@@ -193,11 +196,13 @@ impl PolicySet {
         for demand in &operation.demands {
             let wanted = session.wanted(&Ask::Demand { operation, demand });
             reads.risk |= wanted.fact("risk");
-            if wanted.tags
-                && let Resource::Arn(arn) = &demand.resource
-                && !reads.tags_of.contains(&arn.as_str())
-            {
-                reads.tags_of.push(arn);
+            let (all, one) = match &demand.resource {
+                Resource::Arn(arn) => (&mut reads.tags_of, arn.as_str()),
+                Resource::Any => (&mut reads.unnamed, demand.action.as_str()),
+                Resource::McpTool { .. } | Resource::McpServer(_) => continue,
+            };
+            if wanted.tags && !all.contains(&one) {
+                all.push(one);
             }
         }
         reads

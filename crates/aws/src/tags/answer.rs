@@ -7,7 +7,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Output members that hold tags, or what holds them, in lower case.
-const HOLDERS: [&str; 6] = ["tags", "taglist", "tagset", "resourcetags", "tagdescriptions", "stacks"];
+const HOLDERS: [&str; 7] =
+    ["tags", "taglist", "tagset", "resourcetags", "tagdescriptions", "taginfoforresource", "stacks"];
 /// Where the next page begins.
 const NEXT: [&str; 4] = ["NextToken", "nextToken", "NextMarker", "Marker"];
 /// Deeper than any service nests tags.
@@ -29,6 +30,12 @@ pub enum TagsError {
     Refused { status: u16, code: String },
     #[error("the answer of the service was not understood: {0}")]
     NotUnderstood(&'static str),
+}
+
+/// Whether an output member holds tags, or is, as the whole body, what holds them.
+pub(super) fn holds_tags(member: &str) -> bool {
+    let member = member.to_ascii_lowercase();
+    HOLDERS.contains(&member.as_str()) || member == "tagsmodel"
 }
 
 impl TagCall {
@@ -109,6 +116,13 @@ fn collect(value: &Value, depth: usize, tags: &mut BTreeMap<String, String>) -> 
             }
             Ok(())
         }
+        Value::Object(map)
+            if map.keys().any(|key| HOLDERS.contains(&key.to_ascii_lowercase().as_str()))
+                && map.values().any(|value| !value.is_string()) =>
+        {
+            let held = map.iter().filter(|(key, _)| HOLDERS.contains(&key.to_ascii_lowercase().as_str()));
+            held.map(|(_, held)| collect(held, deeper, tags)).collect()
+        }
         Value::Object(map) => {
             for (key, value) in map {
                 match value {
@@ -117,9 +131,6 @@ fn collect(value: &Value, depth: usize, tags: &mut BTreeMap<String, String>) -> 
                     }
                     Value::Null => {
                         tags.insert(key.clone(), String::new());
-                    }
-                    held if HOLDERS.contains(&key.to_ascii_lowercase().as_str()) => {
-                        collect(held, deeper, tags)?;
                     }
                     _ => return Err(not("the value of a tag is not text")),
                 }

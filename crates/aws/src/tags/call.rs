@@ -94,6 +94,8 @@ pub fn tag_call(catalog: &Catalog, arn: &str, region: &str) -> Option<TagCall> {
                 vec![("ResourceType".to_owned(), "Parameter".to_owned()), ("ResourceId".to_owned(), full)];
             TagCall::new(catalog.service("ssm")?, "ListTagsForResource", parameters, arn)
         }
+        // A key pair may be named by its name, on which no tags hang.
+        ("ec2", _) if !is_ec2_id(name) => None,
         ("ec2", _) => {
             let filter = vec![
                 ("Filter.1.Name".to_owned(), "resource-id".to_owned()),
@@ -112,6 +114,15 @@ pub fn tag_call(catalog: &Catalog, arn: &str, region: &str) -> Option<TagCall> {
         }
         _ => listed(catalog, fields.service, arn),
     }
+}
+
+/// `sg-0123456789abcdef0`: words, and eight or seventeen hexadecimal digits.
+fn is_ec2_id(name: &str) -> bool {
+    name.rsplit_once('-').is_some_and(|(words, digits)| {
+        matches!(digits.len(), 8 | 17)
+            && digits.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
+            && words.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+    })
 }
 
 /// By the one operation of the service that takes an ARN and lists tags.
@@ -156,6 +167,8 @@ impl TagCall {
     ) -> Option<Self> {
         let index = service.operation_index(operation)?;
         let model = service.operations.get(index)?;
+        // What is not there in the answer could be taken for no tags.
+        service.members(model.output?).iter().find(|member| super::answer::holds_tags(&member.name))?;
         let protocol = service.protocols.iter().copied().find(|known| *known != Protocol::RpcV2Cbor)?;
         let demands: Vec<Demand> = model
             .actions

@@ -57,10 +57,10 @@ fn every_service_is_asked_in_its_own_way() {
             "lambda:ListTags",
         ),
         (
-            "arn:aws:ec2:eu-west-1:123456789012:instance/i-1",
+            "arn:aws:ec2:eu-west-1:123456789012:instance/i-0123456789abcdef0",
             "POST",
             "/",
-            "Action=DescribeTags&Version=2016-11-15&Filter.1.Name=resource-id&Filter.1.Value.1=i-1".to_owned(),
+            "Action=DescribeTags&Version=2016-11-15&Filter.1.Name=resource-id&Filter.1.Value.1=i-0123456789abcdef0".to_owned(),
             "ec2:DescribeTags",
         ),
         (
@@ -81,6 +81,20 @@ fn every_service_is_asked_in_its_own_way() {
     ] {
         let expected = (method.to_owned(), target.to_owned(), body, action.to_owned());
         assert_eq!(written(arn), expected, "{arn}");
+    }
+}
+
+#[test]
+fn what_ec2_names_by_name_has_tags_that_nobody_can_tell() {
+    for name in [
+        "key-pair/kp1",
+        "security-group/default",
+        "instance/*",
+        "instance/i-01",
+        "instance/I-0123456789abcdef0",
+    ] {
+        let arn = format!("arn:aws:ec2:eu-west-1:123456789012:{name}");
+        assert!(tag_call(Catalog::embedded(), &arn, "eu-west-1").is_none(), "{arn}");
     }
 }
 
@@ -135,6 +149,10 @@ fn answers_are_read_in_every_form() {
         (&table, r#"{"Tags":[{"Key":"a","Value":"1"},{"Key":"b","Value":""}]}"#),
         (&table, r#"{"tags":{"a":"1","b":""}}"#),
         (&table, r#"{"Tags":[{"TagKey":"a","TagValue":"1"},{"TagKey":"b"}],"Truncated":false}"#),
+        (
+            &table,
+            r#"{"TagInfoForResource":{"ResourceARN":"r","TagList":[{"Key":"a","Value":"1"},{"Key":"b","Value":""}]}}"#,
+        ),
         (&table, r#"{"Stacks":[{"StackName":"s","Tags":[{"Key":"a","Value":"1"},{"Key":"b","Value":""}]}]}"#),
         (
             &topic,

@@ -6,6 +6,7 @@ pub mod queue;
 pub mod sessions;
 pub mod signin;
 
+use self::policies::OnDisk;
 use crate::{
     Inner, events as event_stream,
     people::Visitor,
@@ -192,7 +193,7 @@ pub struct Part {
 }
 
 /// How the parts are that the console can see.
-pub async fn parts(inner: &Inner) -> Vec<Part> {
+pub async fn parts(inner: &Arc<Inner>) -> Vec<Part> {
     let pending =
         inner.approvals.list(Filter { states: vec![AskState::Pending], caller: None, limit: 1_000 }).await;
     let approvals = match pending {
@@ -208,19 +209,34 @@ pub async fn parts(inner: &Inner) -> Vec<Part> {
             }
         }
     };
-    let set = inner.policies.current();
     let journal = match std::fs::metadata(&inner.settings.journal_dir) {
         Ok(dir) if dir.is_dir() => Part { name: "journal", good: true, text: Text::new("readable") },
         _ => Part { name: "journal", good: false, text: Text::new("its directory cannot be read") },
     };
-    let policies = Part {
-        name: "policies",
-        good: !set.is_empty(),
-        text: Text::new(format!("{} in force, version {}", set.len(), set.version())),
-    };
-    let mut parts = vec![approvals, policies, journal];
+    let mut parts = vec![approvals, policies(inner).await, journal];
     parts.extend(notifications(inner).await);
     parts
+}
+
+/// What is in force, and whether the files would load: a set that does not is not what whoever wrote it thinks.
+async fn policies(inner: &Arc<Inner>) -> Part {
+    let reading = inner.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let set = reading.policies.current();
+        let in_force = format!("{} in force, version {}", set.len(), set.version());
+        match policies::on_disk(&reading, &set) {
+            OnDisk::InForce => (!set.is_empty(), in_force),
+            OnDisk::Newer(version) => {
+                (!set.is_empty(), format!("{in_force}; the files are version {version}"))
+            }
+            OnDisk::Broken(why) => (false, format!("{in_force}; the files do not load: {why}")),
+        }
+    });
+    let (good, text) = read.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "health: the policy files cannot be compared");
+        (false, "their files cannot be compared; the log says why".to_owned())
+    });
+    Part { name: "policies", good, text: Text::file(&text) }
 }
 
 /// Whether people are told of asks, if anything is configured that tells them.

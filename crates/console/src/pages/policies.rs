@@ -65,6 +65,24 @@ struct Policies {
     wrong: Option<Text>,
 }
 
+/// The policy files, beside the set in force.
+pub enum OnDisk {
+    InForce,
+    /// Loads, and has this version.
+    Newer(String),
+    /// Does not load, for this reason.
+    Broken(String),
+}
+
+/// Reads the policy files: it blocks.
+pub fn on_disk(inner: &Inner, set: &PolicySet) -> OnDisk {
+    match PolicySet::load(&inner.settings.policy_dir, inner.vocabulary) {
+        Ok(files) if files.version() == set.version() => OnDisk::InForce,
+        Ok(files) => OnDisk::Newer(files.version().to_owned()),
+        Err(error) => OnDisk::Broken(error.to_string()),
+    }
+}
+
 pub async fn list(
     State(inner): State<Arc<Inner>>,
     Visitor(visitor): Visitor,
@@ -76,13 +94,13 @@ pub async fn list(
         let inner = reading;
         let set = inner.policies.current();
         let dir = &inner.settings.policy_dir;
-        let pending = match PolicySet::load(dir, inner.vocabulary) {
-            Ok(on_disk) if on_disk.version() == set.version() => None,
-            Ok(on_disk) => {
-                Some(Text::new(format!("The files are version {} and not in force yet.", on_disk.version())))
+        let pending = match on_disk(&inner, &set) {
+            OnDisk::InForce => None,
+            OnDisk::Newer(version) => {
+                Some(Text::new(format!("The files are version {version} and not in force yet.")))
             }
-            Err(error) => Some(Text::file(&format!(
-                "The files do not load, and the last good set stays in force:\n{error}"
+            OnDisk::Broken(why) => Some(Text::file(&format!(
+                "The files do not load, and the last good set stays in force:\n{why}"
             ))),
         };
         let (answer, wrong) = match ask(&inner, &set, &question) {

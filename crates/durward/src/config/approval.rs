@@ -23,6 +23,7 @@ pub struct RiskyTag {
     pub key: String,
     pub value: String,
     /// What it adds, from 1 to 100.
+    #[serde(deserialize_with = "weight")]
     pub weight: u8,
 }
 
@@ -47,8 +48,11 @@ impl Approval {
     }
 
     pub fn check(&self, problems: &mut Vec<Problem>) {
-        for tag in self.risky_tag.iter().filter(|tag| !(1..=100).contains(&tag.weight)) {
-            problems.push(("weight", format!("{}={}: a weight is from 1 to 100", tag.key, tag.value)));
+        if self.break_glass_group.as_ref().is_some_and(|group| group.trim().is_empty()) {
+            problems.push((
+                "break_glass_group",
+                "no group has an empty name: name one, or leave the key out for nobody".to_owned(),
+            ));
         }
         if self.hold > durward_core::limits::HOLD {
             problems.push((
@@ -61,10 +65,20 @@ impl Approval {
 }
 
 fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    durward_core::parse_duration(&text).ok_or_else(|| {
+    let value = toml::Value::deserialize(deserializer)?;
+    value.as_str().and_then(durward_core::parse_duration).ok_or_else(|| {
+        let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         serde::de::Error::custom(format!(
-            "`{text}` is not a duration: write a number and s, m, h or d, as in \"5m\""
+            "`{shown}` is not a duration: write a number and s, m, h or d in quotes, as in \"5m\""
         ))
     })
+}
+
+fn weight<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    let value = toml::Value::deserialize(deserializer)?;
+    value
+        .as_integer()
+        .and_then(|weight| u8::try_from(weight).ok())
+        .filter(|weight| (1..=100).contains(weight))
+        .ok_or_else(|| serde::de::Error::custom(format!("`{value}`: a weight is from 1 to 100")))
 }

@@ -121,6 +121,17 @@ impl Connection {
                 ));
             }
         }
+        let account = |role_arn: &str| Arn::parse(role_arn).map(|arn| arn.account.to_owned());
+        if let Some(reader) = &self.tags_role_arn
+            && account(reader) != account(&self.role_arn)
+        {
+            problems.push((
+                "tags_role_arn",
+                format!(
+                    "`{reader}` is of another account than role_arn: it would find none of its resources"
+                ),
+            ));
+        }
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if self.name.is_empty() || !self.name.bytes().all(plain) {
             problems.push((

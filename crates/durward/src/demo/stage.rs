@@ -158,6 +158,9 @@ console_client_id = "durward-console"        # people in a browser
 cli_client_id = "durward-cli"                # people who use `durward login`
 console_audience = ["{PEOPLE_AUDIENCE}"]        # people with a token in a file
 
+[console]
+revoke_groups = ["platform-oncall"]          # who may end sessions; everybody may look on
+
 [approval]
 hold = "10m"                                 # how long a call waits for people
 

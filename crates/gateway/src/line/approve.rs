@@ -45,6 +45,8 @@ pub(super) async fn approve<D: Door>(
     let mut asked = if Box::pin(is_new(rooms, exchange, &asked)).await? {
         asked
     } else {
+        let mut asked = asked;
+        refresh(rooms, exchange, &mut asked).await?;
         match Box::pin(use_up(door, rooms, exchange, *asked, None, known)).await? {
             Use::Break(used) => return Box::pin(used_up(door, rooms, exchange, used, known)).await,
             Use::Continue(asked) => asked,
@@ -158,6 +160,20 @@ fn still_admitted(rooms: &Rooms, at: &Exchange, identity: &Identity) -> Result<(
     }
     let text = format!("{} may no longer use `{}`", identity.caller.id(), identity.connection);
     Err(Refusal::new(Reason::AccessDenied, text).detail(connect.reason))
+}
+
+/// Where policy read tags, it is asked again with those of now: an approval is about to be used.
+async fn refresh<W: Wire>(rooms: &Rooms, exchange: &Exchange, asked: &mut Asked<W>) -> Result<(), Refusal> {
+    if asked.decision.tags.is_empty() {
+        return Ok(());
+    }
+    let now = Box::pin(decision_of(rooms, exchange, &asked.decoded, Freshness::Now)).await?;
+    if now.verdict != Verdict::Ask {
+        let what = "the tags that policy reads have just changed: send it again";
+        return Err(Refusal::new(Reason::AccessDenied, what).detail(now.reason));
+    }
+    asked.decision = now;
+    Ok(())
 }
 
 /// Whether neither an earlier attempt of this call was executed nor people have permitted it. Nothing is used.

@@ -395,9 +395,12 @@ fn says_what_must_be_found_out_and_denies_without_it() {
         operation(&[("s3:ListBucket", "arn:aws:s3:::b")], json!({})),
     );
     let bob = caller("bob", &[]);
-    assert_eq!(set.reads(&bob, &delete, facts()), Reads { tags_of: vec![arn], risk: false });
-    assert_eq!(set.reads(&bob, &get, facts()), Reads { tags_of: vec![], risk: true });
+    assert_eq!(set.reads(&bob, &delete, facts()), Reads { tags_of: vec![arn], ..Reads::default() });
+    assert_eq!(set.reads(&bob, &get, facts()), Reads { risk: true, ..Reads::default() });
     assert_eq!(set.reads(&bob, &list, facts()), Reads::default());
+    let nameless = operation(&[("s3:DeleteObject", "*")], json!({}));
+    let unnamed = vec!["s3:DeleteObject"];
+    assert_eq!(set.reads(&bob, &nameless, facts()), Reads { unnamed, ..Reads::default() });
     assert_eq!(decide(&set, &[], &list).verdict, Verdict::Allow);
     for unanswered in [&delete, &get] {
         assert_eq!(decide(&set, &[], unanswered).verdict, Verdict::Deny, "decided without what it reads");

@@ -14,6 +14,7 @@ mod sns;
 mod sqs;
 mod ssm;
 mod sts;
+mod tagging;
 
 use super::resources::{Context, by_templates, demand_any};
 use durward_catalog::Service;
@@ -22,13 +23,14 @@ use durward_core::{AccessLevel, Demand, Refusal, Traits};
 /// Demands of an operation that a service file treats; `None` leaves it to the templates.
 type Special = fn(&Context<'_>) -> Result<Option<Vec<Demand>>, Refusal>;
 
-const TABLE: [(&str, Special); 12] = [
+const TABLE: [(&str, Special); 13] = [
     ("dynamodb", dynamodb::demands),
     ("ec2", ec2::demands),
     ("iam", iam::demands),
     ("kms", kms::demands),
     ("lambda", lambda::demands),
     ("logs", logs::demands),
+    ("resourcegroupstaggingapi", tagging::demands),
     ("s3", s3::demands),
     ("secretsmanager", secretsmanager::demands),
     ("sns", sns::demands),
