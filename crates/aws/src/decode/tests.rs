@@ -463,6 +463,26 @@ fn lambda_functions_are_named_in_three_ways() {
 }
 
 #[test]
+fn a_web_acl_is_named_as_its_arn_names_its_scope() {
+    for (asked, scope) in [("REGIONAL", "regional"), ("CLOUDFRONT", "global")] {
+        let body = format!(r#"{{"Name":"REGIONAL","Scope":"{asked}","Id":"i","LockToken":"t"}}"#);
+        let read = json_call("wafv2", "AWSWAF_20190729.DeleteWebACL", &body).decode().unwrap().operation;
+        let arn = format!("arn:aws:wafv2:eu-west-1:111122223333:{scope}/webacl/REGIONAL/i");
+        assert_eq!(demands(&read), [format!("wafv2:DeleteWebACL {arn}")]);
+    }
+}
+
+#[test]
+fn the_tagging_api_demands_what_it_tags() {
+    let body = r#"{"ResourceARNList":["arn:aws:s3:::b","arn:aws:sqs:r:1:q"],"TagKeys":["env"]}"#;
+    let read = json_call("tagging", "ResourceGroupsTaggingAPI_20170126.UntagResources", body);
+    let read = read.decode().unwrap().operation;
+    for arn in ["arn:aws:s3:::b", "arn:aws:sqs:r:1:q"] {
+        assert!(demands(&read).contains(&format!("tag:UntagResources {arn}")), "{:?}", demands(&read));
+    }
+}
+
+#[test]
 fn rest_paths_cannot_be_read_as_other_paths() {
     for path in [
         "/2015-03-31/functions/..%2Fevent-source-mappings%2F/code",

@@ -91,7 +91,7 @@ pub fn tag_call(catalog: &Catalog, arn: &str, region: &str) -> Option<TagCall> {
             // A parameter in a hierarchy begins with a slash, which its ARN has only once.
             let full = if name.contains('/') { format!("/{name}") } else { name.to_owned() };
             let parameters =
-                vec![("ResourceType".to_owned(), "Parameter".to_owned()), ("ResourceId".to_owned(), full)];
+                vec![("ResourceId".to_owned(), full), ("ResourceType".to_owned(), "Parameter".to_owned())];
             TagCall::new(catalog.service("ssm")?, "ListTagsForResource", parameters, arn)
         }
         // A key pair may be named by its name, on which no tags hang.

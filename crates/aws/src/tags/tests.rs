@@ -67,7 +67,7 @@ fn every_service_is_asked_in_its_own_way() {
             "arn:aws:ssm:eu-west-1:123456789012:parameter/a/b",
             "POST",
             "/",
-            r#"{"ResourceType":"Parameter","ResourceId":"/a/b"}"#.to_owned(),
+            r#"{"ResourceId":"/a/b","ResourceType":"Parameter"}"#.to_owned(),
             "ssm:ListTagsForResource",
         ),
         (

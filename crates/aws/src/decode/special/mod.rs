@@ -15,6 +15,7 @@ mod sqs;
 mod ssm;
 mod sts;
 mod tagging;
+mod wafv2;
 
 use super::resources::{Context, by_templates, demand_any};
 use durward_catalog::Service;
@@ -23,7 +24,7 @@ use durward_core::{AccessLevel, Demand, Refusal, Traits};
 /// Demands of an operation that a service file treats; `None` leaves it to the templates.
 type Special = fn(&Context<'_>) -> Result<Option<Vec<Demand>>, Refusal>;
 
-const TABLE: [(&str, Special); 13] = [
+const TABLE: [(&str, Special); 14] = [
     ("dynamodb", dynamodb::demands),
     ("ec2", ec2::demands),
     ("iam", iam::demands),
@@ -37,6 +38,7 @@ const TABLE: [(&str, Special); 13] = [
     ("sqs", sqs::demands),
     ("ssm", ssm::demands),
     ("sts", sts::demands),
+    ("wafv2", wafv2::demands),
 ];
 
 /// Whether the service has a file here.

@@ -1,0 +1,20 @@
+//! AWS WAF: what a request calls the scope `REGIONAL` or `CLOUDFRONT`, an ARN calls `regional` or `global`.
+
+use super::super::resources::{Context, by_templates};
+use durward_core::{Demand, Refusal, Resource};
+
+#[expect(clippy::unnecessary_wraps, reason = "one of a table of functions, others of which can refuse")]
+pub(super) fn demands(context: &Context<'_>) -> Result<Option<Vec<Demand>>, Refusal> {
+    let (asked, scope) = match context.text("Scope") {
+        Some("REGIONAL") => (":REGIONAL/", ":regional/"),
+        Some("CLOUDFRONT") => (":CLOUDFRONT/", ":global/"),
+        _ => return Ok(None),
+    };
+    let mut demands = by_templates(context);
+    for demand in &mut demands {
+        if let Resource::Arn(arn) = &mut demand.resource {
+            *arn = arn.replacen(asked, scope, 1);
+        }
+    }
+    Ok(Some(demands))
+}
