@@ -23,15 +23,20 @@
 
   const typing = (element) => {
     const active = document.activeElement;
-    return active && element.contains(active) && /^(INPUT|TEXTAREA|SELECT)$/.test(active.tagName);
+    if (active && element.contains(active) && /^(INPUT|TEXTAREA|SELECT)$/.test(active.tagName)) return true;
+    return [...element.querySelectorAll("input[type=text], input:not([type]), textarea")].some((field) => field.value !== "");
   };
 
-  const say = (text) => {
+  // What keeps the page from being up to date. Each is said until it is over, and no longer.
+  const troubles = new Map();
+  const trouble = (what, text) => {
+    if (text) troubles.set(what, text);
+    else troubles.delete(what);
     const line = document.getElementById("live-state");
-    if (line) {
-      line.textContent = text;
-      line.hidden = text === "";
-    }
+    if (!line) return;
+    const [first = ""] = troubles.values();
+    if (line.textContent !== first) line.textContent = first;
+    line.hidden = first === "";
   };
 
   // What the gateway sent for each live part, before the countdowns changed it.
@@ -40,8 +45,15 @@
     for (const part of document.querySelectorAll("[data-live]")) sent.set(part.id, part.innerHTML);
   };
 
+  // An ask's page may be the answer to a form, which has an address of its own.
+  const here = location.pathname.match(/^\/asks\/([0-9a-f-]+)/);
+  const address = (here ? here[0] : location.pathname) + location.search;
+  const key = (page) => page.querySelector("[data-live-key]")?.dataset.liveKey;
+  const drawn = key(document);
+
   let running = false;
   let again = false;
+  let retry;
   const refresh = async () => {
     if (running) {
       again = true;
@@ -49,11 +61,13 @@
     }
     running = true;
     try {
-      const response = await fetch(location.pathname, { credentials: "same-origin", redirect: "manual" });
+      const response = await fetch(address, { credentials: "same-origin", redirect: "manual" });
       if (!response.ok) {
-        say("You may be signed out: reload the page.");
+        trouble("answer", "You may be signed out: reload the page.");
         return;
       }
+      trouble("answer", "");
+      let stale = false;
       const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
       for (const old of document.querySelectorAll("[data-live]")) {
         const next = fresh.getElementById(old.id);
@@ -61,7 +75,7 @@
         // The buttons stay where they are under the finger unless what they can do has changed.
         if (old.dataset.liveKey !== undefined && old.dataset.liveKey === next.dataset.liveKey) continue;
         if (typing(old)) {
-          say("This ask has changed. Reload the page to see its new state.");
+          stale = true;
           continue;
         }
         sent.set(old.id, next.innerHTML);
@@ -72,10 +86,15 @@
           if (same) same.focus();
         }
       }
+      trouble("stale", stale ? "This ask has changed. Reload the page to see what can be answered now." : "");
+      // What was not accepted was so of the ask as it was.
+      if (key(fresh) !== drawn) document.getElementById("wrong")?.remove();
       document.title = fresh.title;
       count();
     } catch {
-      say("The gateway cannot be reached. This page may be out of date.");
+      trouble("answer", "The gateway cannot be reached. This page may be out of date.");
+      clearTimeout(retry);
+      retry = setTimeout(refresh, 5000);
     } finally {
       running = false;
       if (again) {
@@ -85,7 +104,6 @@
     }
   };
 
-  const here = location.pathname.match(/^\/asks\/([0-9a-f-]+)/);
   const concerns = (id) => !here || !id || id.replaceAll("-", "") === here[1].replaceAll("-", "");
 
   const listen = () => {
@@ -100,16 +118,20 @@
       if (concerns(id)) refresh();
     });
     source.addEventListener("open", () => {
-      say("");
+      trouble("stream", "");
       // What changed since the page was drawn, or since the stream broke off, was told to nobody.
       refresh();
     });
     source.addEventListener("error", () => {
-      say("Not live now: reload the page to be sure that it is up to date.");
+      trouble("stream", "Not live now: reload the page to be sure that it is up to date.");
       if (source.readyState === EventSource.CLOSED) setTimeout(listen, 10000);
     });
     addEventListener("pagehide", () => source.close(), { once: true });
   };
+  // A page that comes back with the browser's back button listens again.
+  addEventListener("pageshow", (event) => {
+    if (event.persisted && document.querySelector("[data-live]")) listen();
+  });
 
   // A form is sent once, however often its button is pressed.
   document.addEventListener("submit", (event) => {
@@ -129,5 +151,15 @@
     count();
     setInterval(count, 1000);
   }
-  if (document.querySelector("[data-live]")) listen();
+  if (document.querySelector("[data-live]")) {
+    listen();
+    // Who has left a field empty is in nobody's way any more.
+    document.addEventListener("focusout", () => troubles.has("stale") && refresh());
+    // That an answer was just given holds for a minute.
+    if (document.querySelector("#notice > *")) setTimeout(refresh, 61000);
+    // How often a window is used changes without an event.
+    setInterval(() => {
+      if (!document.hidden && document.querySelector("[data-recount]")) refresh();
+    }, 10000);
+  }
 })();

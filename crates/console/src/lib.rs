@@ -18,6 +18,7 @@ mod sessions;
 mod tests;
 mod text;
 mod view;
+mod windows;
 
 use axum::{
     Router,
@@ -35,6 +36,7 @@ use durward_policy::{Policies, Vocabulary};
 use durward_store::Store;
 use http::{Request, Response};
 use std::{convert::Infallible, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
@@ -49,6 +51,22 @@ pub trait Outward: Send + Sync {
         &self,
         request: Request<Bytes>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, String>> + Send + '_>>;
+}
+
+/// The gateway's own identity at AWS, as far as it is known: without one, nothing can be sent there.
+pub trait AwsIdentity: Send + Sync {
+    fn state(&self) -> Pin<Box<dyn Future<Output = IdentityState> + Send + '_>>;
+}
+
+/// How it stands with the gateway's own identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentityState {
+    /// `source`: where it was found. `long_lived`: it is an access key without an end.
+    Found { source: String, long_lived: bool },
+    /// Since when there is none, and what the last look for one said.
+    Missing { since: OffsetDateTime, why: String },
+    /// The look for one takes longer than anybody waits for a page.
+    Looking,
 }
 
 /// One `[[identity.oidc]]` by which people sign in here.
@@ -131,6 +149,8 @@ pub struct Handles {
     pub vocabulary: &'static dyn Vocabulary,
     pub fetch: Arc<dyn Fetch>,
     pub outward: Arc<dyn Outward>,
+    /// None: no upstream is AWS.
+    pub aws_identity: Option<Arc<dyn AwsIdentity>>,
     /// The time, so that tests own it.
     pub now: Clock,
 }
@@ -157,6 +177,7 @@ pub(crate) struct Inner {
     now: Clock,
     clients: Vec<oidc::Client>,
     outward: Arc<dyn Outward>,
+    aws_identity: Option<Arc<dyn AwsIdentity>>,
     /// ID tokens of our own clients.
     sign_in: Verifier,
     /// Tokens for the admin API.
@@ -178,8 +199,18 @@ pub struct Console {
 
 impl Console {
     pub fn new(handles: Handles, settings: Settings) -> Result<Self, ConsoleError> {
-        let Handles { approvals, revocations, store, channels, policies, vocabulary, fetch, outward, now } =
-            handles;
+        let Handles {
+            approvals,
+            revocations,
+            store,
+            channels,
+            policies,
+            vocabulary,
+            fetch,
+            outward,
+            aws_identity,
+            now,
+        } = handles;
         let origin =
             guard::Origin::parse(&settings.url).ok_or_else(|| ConsoleError::Url(settings.url.clone()))?;
         let providers = settings.sign_in.iter().map(|one| one.provider.clone()).collect();
@@ -197,6 +228,7 @@ impl Console {
             now,
             clients,
             outward,
+            aws_identity,
             sign_in,
             people,
             seal: seal::Seal::random().ok_or(ConsoleError::Key)?,

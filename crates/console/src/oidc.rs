@@ -37,6 +37,8 @@ pub enum SignInError {
     Token(String),
     #[error("you are signed in to the identity provider, but not in a group that may use this console")]
     NotAdmitted,
+    #[error("your sign-ins were revoked while you signed in: begin again")]
+    Revoked,
     #[error("too many people are signed in: try again later")]
     Full,
     #[error("the gateway could not keep who you are: {0}")]
@@ -59,7 +61,8 @@ struct Attempt {
     verifier: String,
     /// Where to go after.
     to: String,
-    expires: i64,
+    /// Nanoseconds since 1970.
+    began: i128,
 }
 
 impl Client {
@@ -120,7 +123,7 @@ pub async fn begin(inner: &Inner, provider: &str, to: &str) -> Result<(String, S
         nonce: random()?,
         verifier: random()?,
         to: local(to).to_owned(),
-        expires: (now + PATIENCE).unix_timestamp(),
+        began: now.unix_timestamp_nanos(),
     };
     let page = discovery.sign_in_page(&relying_party::Attempt {
         client_id: &client.options.client_id,
@@ -145,7 +148,10 @@ pub async fn finish(
     let attempt: Attempt = cookie
         .and_then(|cookie| inner.seal.open(cookie))
         .and_then(|text| serde_json::from_slice(&text).ok())
-        .filter(|attempt: &Attempt| attempt.expires > now.unix_timestamp())
+        .ok_or(SignInError::NotBegun)?;
+    let attempt_began = OffsetDateTime::from_unix_timestamp_nanos(attempt.began)
+        .ok()
+        .filter(|began| now < *began + PATIENCE)
         .ok_or(SignInError::NotBegun)?;
     // Before anything is asked of the provider it names.
     if !answer.belongs_to(&attempt.state) {
@@ -167,12 +173,19 @@ pub async fn finish(
         tracing::error!(%error, "sign-in: the person could not be stored");
         SignInError::Store("its store does not answer".to_owned())
     })?;
-    tracing::info!(person = person.id, "signed in to the console");
-    let begun = inner.sessions.begin(&person, now).await.map_err(|error| {
+    let unstored = |error| {
         tracing::error!(%error, "sign-in: it could not be stored");
         SignInError::Store("its store does not answer".to_owned())
-    })?;
-    Ok((begun.ok_or(SignInError::Full)?, attempt.to))
+    };
+    let session = inner.sessions.begin(&person, now).await.map_err(unstored)?.ok_or(SignInError::Full)?;
+    // A revocation that came before the session was there ended nothing. It counts for whatever began until then, and this
+    // began with the attempt: the code is older than the token that was got for it.
+    if inner.revocations.is_person_revoked(&person.id, attempt_began).await.map_err(unstored)? {
+        inner.sessions.end(&session).await.map_err(unstored)?;
+        return Err(SignInError::Revoked);
+    }
+    tracing::info!(person = person.id, "signed in to the console");
+    Ok((session, attempt.to))
 }
 
 /// Trades the code for the ID token.

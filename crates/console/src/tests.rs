@@ -8,3 +8,4 @@ mod pages;
 mod sessions;
 mod sign_in;
 mod stage;
+mod windows;

@@ -2,7 +2,7 @@
 //! [`Text`].
 
 use crate::{people, recordings::who, text::Text};
-use durward_approval::{Ask, AskId, OnTimeout, Person, State};
+use durward_approval::{Ask, AskId, Event, OnTimeout, Person, State, Vote};
 use durward_core::{Caller, CallerKind, Door, Traits};
 use serde_json::Value;
 use std::{collections::BTreeMap, time::Duration};
@@ -53,7 +53,7 @@ pub struct When {
 }
 
 impl When {
-    fn new(at: OffsetDateTime, now: OffsetDateTime) -> Self {
+    pub fn new(at: OffsetDateTime, now: OffsetDateTime) -> Self {
         Self { text: moment(at), stamp: stamp(at), past: at <= now }
     }
 }
@@ -87,6 +87,15 @@ pub fn state_word(state: State) -> &'static str {
         State::Used => "used",
         State::Expired => "expired",
         State::Damaged => "damaged",
+    }
+}
+
+/// The same of an ask; of a window, what became of it.
+fn state_of(ask: &Ask) -> &'static str {
+    match ask.state {
+        State::Approved if ask.window => "window open",
+        State::Denied | State::Expired if ask.window => "window closed",
+        state => state_word(state),
     }
 }
 
@@ -135,7 +144,7 @@ impl Line {
             place: place(ask),
             created: When::new(ask.created, now),
             deadline: When::new(ask.deadline, now),
-            state: state_word(ask.state),
+            state: state_of(ask),
             state_class: ask.state.as_str(),
             pending,
             risk: RiskView::of(ask),
@@ -152,7 +161,7 @@ fn missing(ask: &Ask) -> Vec<Missing> {
     ask.missing().into_iter().map(|(group, people)| Missing { group: Text::new(group), people }).collect()
 }
 
-fn resources(ask: &Ask) -> Vec<Text> {
+pub fn resources(ask: &Ask) -> Vec<Text> {
     let mut resources: Vec<Text> = Vec::new();
     for demand in &ask.what.operation.demands {
         let resource = Text::new(demand.resource.as_text());
@@ -164,7 +173,7 @@ fn resources(ask: &Ask) -> Vec<Text> {
 }
 
 /// `123456789012, eu-west-1`.
-fn place(ask: &Ask) -> Text {
+pub fn place(ask: &Ask) -> Text {
     let operation = &ask.what.operation;
     let parts: Vec<&str> =
         [operation.account.as_deref(), operation.region.as_deref()].into_iter().flatten().collect();
@@ -204,19 +213,16 @@ pub struct Required {
     pub yours: bool,
 }
 
-pub struct VoteLine {
-    pub name: Text,
+/// The person who went past the others or closed a window, and why.
+pub struct Because {
     pub id: Text,
-    pub at: When,
-    pub what: String,
     pub reason: Text,
-    pub groups: Text,
 }
 
-/// The person who broke the glass, and why.
-pub struct Glass {
-    pub id: Text,
-    pub reason: Text,
+impl Because {
+    fn of(vote: &Vote) -> Self {
+        Self { id: Text::new(&vote.by.id), reason: Text::new(vote.reason.as_deref().unwrap_or_default()) }
+    }
 }
 
 pub struct HistoryLine {
@@ -224,6 +230,8 @@ pub struct HistoryLine {
     pub stamp: String,
     pub what: Text,
     pub by: Text,
+    /// Of whoever answered: their name, and those of their groups that counted.
+    pub person: Text,
     pub note: Text,
 }
 
@@ -288,12 +296,15 @@ pub struct AskView {
     pub digest: String,
     pub body_sha256: Option<Text>,
     pub required: Vec<Required>,
-    pub votes: Vec<VoteLine>,
+    /// How many answered.
+    pub votes: usize,
     pub history: Vec<HistoryLine>,
     pub grant_until: Option<When>,
     pub window: bool,
     /// Who went past the quorum, and why.
-    pub glass: Option<Glass>,
+    pub glass: Option<Because>,
+    /// Who closed the window before its time, and why.
+    pub closed: Option<Because>,
     pub uses: u64,
     pub answering: Answering,
     pub similar: Vec<Line>,
@@ -354,14 +365,12 @@ impl AskView {
             digest: ask.digest_hex(),
             body_sha256: operation.body_sha256.as_ref().map(Text::new),
             required: what.requirements.iter().map(required).collect(),
-            votes: ask.votes.iter().map(|vote| vote_line(vote, now)).collect(),
-            history: ask.history.iter().map(history_line).collect(),
+            votes: ask.votes.len(),
+            history: ask.history.iter().map(|event| history_line(event, ask)).collect(),
             grant_until: ask.grant_until.map(|at| When::new(at, now)),
             window: ask.window,
-            glass: ask.votes.iter().find(|vote| ask.break_glass && vote.break_glass).map(|vote| Glass {
-                id: Text::new(&vote.by.id),
-                reason: Text::new(vote.reason.as_deref().unwrap_or_default()),
-            }),
+            glass: ask.votes.iter().find(|vote| ask.break_glass && vote.break_glass).map(Because::of),
+            closed: ask.denial().filter(|_vote| ask.window).map(Because::of),
             uses: ask.uses,
             answering,
             similar: similar.iter().map(|one| Line::of(one, person, now)).collect(),
@@ -374,39 +383,31 @@ fn tagged((resource, tags): (&String, &BTreeMap<String, String>)) -> Tagged {
     Tagged { resource: Text::new(resource), tags }
 }
 
-fn vote_line(vote: &durward_approval::Vote, now: OffsetDateTime) -> VoteLine {
-    let what = match (vote.approve, vote.break_glass, vote.window) {
-        (false, _, _) => "denied".to_owned(),
-        (true, true, _) => "broke the glass".to_owned(),
-        (true, false, Some(until)) => format!("approved until {}", moment(until)),
-        (true, false, None) => "approved once".to_owned(),
-    };
-    VoteLine {
-        name: Text::new(&vote.by.name),
-        id: Text::new(&vote.by.id),
-        at: When::new(vote.at, now),
-        what,
-        reason: Text::new(vote.reason.as_deref().unwrap_or_default()),
-        groups: Text::new(vote.groups.join(", ")),
-    }
-}
-
-fn history_line(event: &durward_approval::Event) -> HistoryLine {
+fn history_line(event: &Event, ask: &Ask) -> HistoryLine {
+    let answered =
+        ask.votes.iter().find(|vote| vote.at == event.at && event.by.as_ref() == Some(&vote.by.id));
+    let person = answered.map(|vote| {
+        let words = [vote.by.name.clone(), vote.groups.join(", ")];
+        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join("; ")
+    });
     HistoryLine {
         at: moment(event.at),
         stamp: stamp(event.at),
-        what: happened(&event.kind),
+        what: happened(&event.kind, ask.window),
         by: Text::new(event.by.as_deref().unwrap_or_default()),
+        person: Text::new(person.unwrap_or_default()),
         note: event.note.as_deref().map_or_else(|| Text::new(""), note),
     }
 }
 
 /// An event of the history in words.
-fn happened(kind: &str) -> Text {
+fn happened(kind: &str, window: bool) -> Text {
     match kind {
         "approve" => Text::new("approved once"),
         "approve_window" => Text::new("approved for a time"),
+        "granted" if window => Text::new("window opened"),
         "deny" => Text::new("denied"),
+        "withdrawn" if window => Text::new("window closed"),
         "withdrawn" => Text::new("approval taken back"),
         "BREAK_GLASS" => Text::new("glass broken"),
         other => Text::new(other.replace('_', " ")),

@@ -20,6 +20,8 @@ pub const LINGER_TIME: Duration = Duration::from_secs(3);
 /// Memory of the requests that are held open while people are asked, in KiB: each counts [`HELD_EACH`], and three times its
 /// operation. Room for sixteen thousand small ones.
 pub const HELD: usize = 1 << 20;
+/// What one caller may have of it: a thousand small ones, or one of the largest.
+pub const HELD_OF_CALLER: usize = HELD / 16;
 /// What a small held request takes with its connection, in KiB (`cargo xtask bench --only held` measures it).
 pub const HELD_EACH: usize = 64;
 /// Longest time a request may be configured to be held open.

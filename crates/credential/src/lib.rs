@@ -13,7 +13,7 @@ mod policy;
 mod sts;
 mod transport;
 
-pub use identity::{BaseCredential, BaseIdentity, IdentityError};
+pub use identity::{BaseCredential, BaseIdentity, IdentityError, LastLook};
 pub use lender::{
     ConnectionConfig, ConnectionScope, LendError, LendRequest, Lender, Lent, MAX_CACHED, POLICY_WINDOW,
     StsEndpoint,

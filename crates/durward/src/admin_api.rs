@@ -6,6 +6,7 @@
 
 use crate::journal_commands::text::{plain, write_json};
 use crate::login;
+use crate::output::{Stdout, written};
 use bytes::Bytes;
 use clap::Args;
 use durward_core::{Secret, env};
@@ -122,6 +123,16 @@ impl Console {
         self.origin.url().to_ascii_lowercase()
     }
 
+    fn is_door(&self, door: &str) -> String {
+        format!(
+            "{}: the {door} door is there, not the console\n  hint: name the console with --url or {}: its address is [listen] \
+             console of the gateway's configuration, {} by default",
+            self.url,
+            env::CONSOLE_URL,
+            env::CONSOLE_LISTEN
+        )
+    }
+
     pub async fn read(&self, response: Response<Body>) -> Result<Value, Failure> {
         let whole = read_whole(response.into_body(), ANSWER, "answer")
             .await
@@ -160,10 +171,18 @@ impl Console {
             return Ok(response);
         }
         let status = response.status();
+        // The AWS door names the exchange in each of its refusals; the console has none.
+        let is_aws_door = response.headers().contains_key("x-durward-exchange");
         let whole = read_whole(response.into_body(), 64 << 10, "answer").await.unwrap_or_default();
+        if is_aws_door || whole.starts_with(b"durward: ") {
+            let door = if is_aws_door { "AWS" } else { "MCP" };
+            return Err(Failure::Answer(self.is_door(door)));
+        }
         let said: Value = serde_json::from_slice(&whole).unwrap_or_default();
-        let message =
-            said["message"].as_str().map_or_else(|| format!("the console answered {status}"), plain);
+        let message = said["message"].as_str().map_or_else(
+            || format!("{}: the answer is {status}, and not that of a Durward console", self.url),
+            plain,
+        );
         // 502 to 504 pass; what the console itself refuses does not.
         if matches!(status.as_u16(), 502..=504) {
             Err(Failure::Way(message))
@@ -179,9 +198,8 @@ pub fn print(
     value: &Value,
     text: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<u8, String> {
-    let mut out = std::io::stdout().lock();
-    let written = if json { write_json(value, &mut out) } else { text(&mut out) };
-    written.map(|()| 0).map_err(|error| format!("cannot write: {error}"))
+    let mut out = Stdout;
+    written(if json { write_json(value, &mut out) } else { text(&mut out) }.map(|()| 0))
 }
 
 /// A value as it may stand in a query.
@@ -208,5 +226,50 @@ pub fn text(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => plain(text),
         other => plain(&other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+    use std::net::TcpListener;
+
+    /// What the commands make of an answer.
+    fn made_of(answer: &str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answer = answer.to_owned();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _client) = listener.accept().unwrap();
+            let read = stream.read(&mut [0; 4096]).unwrap();
+            assert!(read > 0);
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let asked =
+            async { Console::at(&url)?.send("GET", "/asks", None, Bytes::new()).await.map_err(String::from) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let why = runtime.block_on(asked).map(|_answer| ()).unwrap_err();
+        server.join().unwrap();
+        why.replace(&url, "URL")
+    }
+
+    #[test]
+    fn says_plainly_that_an_address_is_not_the_consoles() {
+        let aws = "HTTP/1.1 403 Forbidden\r\nx-durward-exchange: 01\r\nconnection: close\r\n\r\n{\"message\":\"durward: the request is not signed\"}";
+        let mcp =
+            "HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\ndurward: servers are at /mcp/<server>\n";
+        for (answer, door) in [(aws, "AWS"), (mcp, "MCP")] {
+            let why = made_of(answer);
+            assert!(why.starts_with(&format!("URL: the {door} door is there, not the console")), "{why}");
+            assert!(why.contains("[listen] console") && !why.contains("durward: "), "{why}");
+        }
+        let other = made_of("HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n<html>");
+        assert!(
+            other.contains("404 Not Found") && other.contains("not that of a Durward console"),
+            "{other}"
+        );
+        let console = "HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\n{\"error\":\"no\",\"message\":\"you may not\"}";
+        assert_eq!(made_of(console), "you may not");
     }
 }

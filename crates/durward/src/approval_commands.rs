@@ -5,6 +5,7 @@
 
 use crate::admin_api::{Api, Failure, Gateway, encoded, items, print, text};
 use crate::journal_commands::text::{moment, plain, write_table};
+use crate::output::Stdout;
 use bytes::Bytes;
 use clap::Subcommand;
 use http_body_util::BodyExt as _;
@@ -26,6 +27,9 @@ pub enum ApprovalCommand {
         /// pending, approved, denied, timed_out, used, expired, damaged (several with commas), or all
         #[arg(long, default_value = "pending", value_name = "STATES")]
         state: String,
+        /// The windows that are open: who may do what until when without asking, how often it was done, who opened them
+        #[arg(long, conflicts_with = "state")]
+        windows: bool,
         /// Only those of this caller, as <provider>/<subject>
         #[arg(long)]
         caller: Option<String>,
@@ -55,7 +59,8 @@ pub enum ApprovalCommand {
         #[command(flatten)]
         gateway: Gateway,
     },
-    /// Deny an ask, or take an approval back that was not used
+    /// Deny an ask, take an approval back that was not used, or close an open window
+    #[command(visible_alias = "close")]
     Deny {
         /// The ask's id
         id: String,
@@ -78,7 +83,10 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 pub async fn run(command: &ApprovalCommand) -> Result<u8, String> {
     match command {
-        ApprovalCommand::Ls { state, caller, gateway } => ls(gateway, state, caller.as_deref()).await,
+        ApprovalCommand::Ls { windows: true, caller, gateway, .. } => {
+            list_windows(gateway, caller.as_deref()).await
+        }
+        ApprovalCommand::Ls { state, caller, gateway, .. } => ls(gateway, state, caller.as_deref()).await,
         ApprovalCommand::Show { id, gateway } => {
             let api = Api::new(gateway)?;
             let ask = api.get(&format!("/asks/{}", segment(id)?)).await?;
@@ -133,6 +141,40 @@ async fn ls(gateway: &Gateway, state: &str, caller: Option<&str>) -> Result<u8, 
     })
 }
 
+/// What passes now without anybody being asked.
+async fn list_windows(gateway: &Gateway, caller: Option<&str>) -> Result<u8, String> {
+    let mut path = "/asks?state=approved&limit=1000".to_owned();
+    if let Some(caller) = caller {
+        path = format!("{path}&caller={}", encoded(caller));
+    }
+    let mut listed = Api::new(gateway)?.get(&path).await?;
+    if let Some(asks) = listed["asks"].as_array_mut() {
+        asks.retain(|ask| ask["window"] == true);
+    }
+    print(gateway.json, &listed, |out| {
+        let asks = items(&listed["asks"]);
+        if asks.is_empty() {
+            return writeln!(out, "no open windows");
+        }
+        let head = ["ASK", "OPEN UNTIL", "USED", "CALLER", "OPERATION", "RESOURCE", "OPENED BY"];
+        let row = |ask: &Value| {
+            let openers = items(&ask["votes"]).iter().filter(|vote| vote["approve"] == true);
+            let openers: Vec<String> = openers.map(|vote| text(&vote["by"]["id"])).collect();
+            [
+                text(&ask["id"]),
+                moment(ask["grant_until"].as_str()),
+                text(&ask["uses"]),
+                caller_of(ask),
+                text(&ask["title"]),
+                resources(ask),
+                openers.join(", "),
+            ]
+        };
+        let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(asks.iter().map(row)).collect();
+        write_table(&rows, out)
+    })
+}
+
 async fn answer_with(gateway: &Gateway, id: &str, answer: &Value) -> Result<u8, String> {
     let api = Api::new(gateway)?;
     let ask = api.post(&format!("/asks/{}/answer", segment(id)?), answer).await?;
@@ -157,6 +199,7 @@ async fn answer_with(gateway: &Gateway, id: &str, answer: &Value) -> Result<u8, 
                 writeln!(out, "no window, since not every approver gave a time: good once, until {until}")
             }
             (Some("approved"), None, false) => writeln!(out, "good once, until {until}"),
+            (Some("denied"), _, true) => writeln!(out, "the window is closed: nothing more passes by it"),
             _ => Ok(()),
         }
     })
@@ -218,7 +261,8 @@ pub(crate) fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     let until = moment(ask["grant_until"].as_str());
     if ask["window"] == true {
         let uses = if ask["uses"] == 1 { "once".to_owned() } else { format!("{} times", text(&ask["uses"])) };
-        line("approved for", &format!("a window until {until}, used {uses}"))?;
+        let end = if ask["grant_until"].is_string() { until } else { "it was closed".to_owned() };
+        line("approved for", &format!("a window until {end}, used {uses}"))?;
         line("", "  this caller, these actions, these resources, any parameters")?;
     } else if ask["grant_until"].is_string() {
         line("good until", &format!("{until}, once"))?;
@@ -324,7 +368,7 @@ async fn listen(gateway: &Gateway, seen: &mut BTreeSet<String>, connected: &mut 
 }
 
 fn one_line(json: bool, ask: &Value) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = Stdout;
     if json {
         let line = ask.to_string();
         let mut safe = String::with_capacity(line.len());

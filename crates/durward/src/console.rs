@@ -1,12 +1,14 @@
 //! Opens the console: its settings from the configuration, the rooms it reads, and its listener in front of it.
 
-use crate::config::{Config, Oidc, Scope};
-use crate::serve;
+use crate::config::{Config, Findings, Oidc, Scope};
+use crate::serve::origin;
 use durward_approval::{Limits, Store, system_clock};
 use durward_catalog::Catalog;
-use durward_console::{CommandLine, Connection, Console, Handles, People, Settings, SignInProvider};
-use durward_core::{CallerKind, Secret, env};
-use durward_credential::Transport as _;
+use durward_console::{
+    AwsIdentity, CommandLine, Connection, Console, Handles, IdentityState, People, Settings, SignInProvider,
+};
+use durward_core::CallerKind;
+use durward_credential::{BaseIdentity, Transport as _};
 use durward_gateway::body::Body;
 use durward_gateway::listen::Serve;
 use durward_gateway::outward::Outward;
@@ -18,9 +20,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
+use time::OffsetDateTime;
 use tokio::net::TcpListener;
 
 /// The console with its listener.
@@ -38,6 +41,40 @@ impl durward_console::Outward for TokenEndpoint {
         request: Request<bytes::Bytes>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<bytes::Bytes>, String>> + Send + '_>> {
         self.0.send(request)
+    }
+}
+
+/// How long a page waits for the gateway's own identity to be looked for.
+const LOOK: Duration = Duration::from_secs(2);
+/// After a look that found nothing, the next page looks again only this much later.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// The gateway's own identity, as the console asks for it.
+struct Own(Arc<BaseIdentity>);
+
+impl AwsIdentity for Own {
+    fn state(&self) -> Pin<Box<dyn Future<Output = IdentityState> + Send + '_>> {
+        let identity = self.0.clone();
+        Box::pin(async move {
+            let failed_lately = identity.last_look().is_some_and(|look| {
+                look.outcome.is_err() && OffsetDateTime::now_utc() - look.at < LOOK_AGAIN
+            });
+            if !failed_lately {
+                let looking = identity.clone();
+                // It goes on when nobody waits any more; whatever came of it, the last look knows.
+                let look = tokio::spawn(async move { drop(looking.credential().await) });
+                let _in_time = tokio::time::timeout(LOOK, look).await;
+            }
+            match identity.last_look() {
+                None => IdentityState::Looking,
+                Some(look) => match look.outcome {
+                    Ok(source) => {
+                        IdentityState::Found { source: source.to_owned(), long_lived: look.long_lived }
+                    }
+                    Err(why) => IdentityState::Missing { since: look.since, why: why.to_string() },
+                },
+            }
+        })
     }
 }
 
@@ -87,13 +124,7 @@ impl Listening {
 
 /// Listens for the console, if the configuration opens it.
 pub async fn listen(config: &Config) -> Result<Option<Listening>, String> {
-    if config.console.is_none() && config.listen.console.is_none() {
-        return Ok(None);
-    }
-    let address = match config.listen.console {
-        Some(address) => address,
-        None => env::CONSOLE_LISTEN.parse().map_err(|_error| "the default address is wrong")?,
-    };
+    let Some(address) = config.console_address() else { return Ok(None) };
     let listener = TcpListener::bind(address).await.map_err(|error| {
         format!("cannot listen on {address}: {error}\n  hint: choose another address with [listen] console")
     })?;
@@ -107,7 +138,9 @@ pub fn open(
     rooms: &Rooms,
     store: Store,
     channels: Channels,
+    sign_in: Vec<SignInProvider>,
     listening: Listening,
+    identity: Option<Arc<BaseIdentity>>,
 ) -> Result<Door, String> {
     let handles = Handles {
         approvals: rooms.approvals.clone(),
@@ -118,20 +151,21 @@ pub fn open(
         vocabulary: Catalog::embedded(),
         fetch: Arc::new(Outward(rooms.transport.clone())),
         outward: Arc::new(TokenEndpoint(Outward(rooms.transport.clone()))),
+        aws_identity: identity.map(|identity| Arc::new(Own(identity)) as Arc<dyn AwsIdentity>),
         now: system_clock(),
     };
-    let settings = settings(config, listening.url(config))?;
+    let settings = settings(config, listening.url(config), sign_in)?;
     let console = Console::new(handles, settings).map_err(|error| error.to_string())?;
     Ok(Door { console, listener: listening.listener })
 }
 
-fn settings(config: &Config, url: String) -> Result<Settings, String> {
+fn settings(config: &Config, url: String, sign_in: Vec<SignInProvider>) -> Result<Settings, String> {
     let chosen = config.console.as_ref();
     let limits = Limits::default();
     let data_dir = config.data_dir.clone().ok_or("`data_dir` is not set")?;
     Ok(Settings {
         url,
-        sign_in: sign_in(config)?,
+        sign_in,
         people: config.identity.oidc.iter().filter(|oidc| oidc.has_people()).map(people).collect(),
         groups: chosen.map(|console| console.groups.clone()).unwrap_or_default(),
         revoke_groups: chosen.map(|console| console.revoke_groups.clone()).unwrap_or_default(),
@@ -167,11 +201,14 @@ fn people(oidc: &Oidc) -> People {
     }
 }
 
-fn sign_in(config: &Config) -> Result<Vec<SignInProvider>, String> {
+/// How people sign in to the console, if it is open.
+pub fn sign_in(config: &Config, findings: &mut Findings) -> Vec<SignInProvider> {
     let mut providers = Vec::new();
-    for oidc in &config.identity.oidc {
+    let is_open = config.console_address().is_some();
+    for (index, oidc) in config.identity.oidc.iter().enumerate().filter(|_provider| is_open) {
         let Some(client_id) = &oidc.console_client_id else { continue };
-        let secret = oidc.console_client_secret_file.as_deref().map(secret).transpose()?;
+        let place = format!("identity.oidc.{index}.console_client_secret_file");
+        let file = oidc.console_client_secret_file.as_deref();
         providers.push(SignInProvider {
             provider: ProviderConfig {
                 groups_claim: oidc.groups_claim.clone(),
@@ -180,20 +217,11 @@ fn sign_in(config: &Config) -> Result<Vec<SignInProvider>, String> {
                 ..ProviderConfig::new(&oidc.name, &oidc.issuer, vec![client_id.clone()])
             },
             client_id: client_id.clone(),
-            client_secret: secret,
+            client_secret: file.and_then(|file| findings.secret(&place, file)),
             scopes: oidc.console_scopes.clone(),
         });
     }
-    Ok(providers)
-}
-
-fn secret(file: &Path) -> Result<Secret, String> {
-    let text =
-        String::from_utf8(crate::read(file)?).map_err(|_error| format!("{}: not text", file.display()))?;
-    match text.trim() {
-        "" => Err(format!("{}: the file of the client secret is empty", file.display())),
-        secret => Ok(Secret::new(secret)),
-    }
+    providers
 }
 
 fn connections(config: &Config) -> Vec<Connection> {
@@ -217,7 +245,7 @@ fn connections(config: &Config) -> Vec<Connection> {
 
 /// Whether a URL names this machine by a loopback address or as `localhost`.
 pub fn is_loopback(url: &str) -> bool {
-    serve::origin(url).is_ok_and(|origin| {
+    origin(url).is_ok_and(|origin| {
         origin.host == "localhost"
             || origin.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     })

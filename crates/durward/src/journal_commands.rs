@@ -6,10 +6,10 @@
 mod sessions;
 pub(crate) mod text;
 
-use durward_core::SessionId;
+use durward_core::{ExchangeId, SessionId};
 use durward_journal::{Broken, Entry, Record, read};
 use serde::Serialize;
-use sessions::{Exchange, Session, Sessions, Story, Tally};
+use sessions::{Exchange, Session, Sessions, Story, Tally, Wanted, belongs};
 use std::{
     io::{self, Write},
     path::Path,
@@ -21,18 +21,37 @@ use text::{moment, plain, who, write_json, write_table};
 const DONE: u8 = 0;
 /// Exit code: not found, or not as it was written.
 const REFUSED: u8 = 1;
+/// Exit code: there is no journal to look at.
+pub const ABSENT: u8 = 2;
 
-/// Checks the journal in `dir` and says what it holds, or where it is not what was written.
+/// Whether there is a journal in `dir`; the error text is for people.
+pub fn find(dir: &Path) -> Result<(), String> {
+    let shown = plain(&dir.display().to_string());
+    let below = dir.join("journal");
+    match durward_journal::exists(dir) {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) if durward_journal::exists(&below).is_ok_and(|exists| exists) => Err(format!(
+            "there is no journal in {shown}\n  hint: there is one in {}: name that",
+            plain(&below.display().to_string())
+        )),
+        Ok(false) => Err(format!(
+            "there is no journal in {shown}\n  hint: name the directory `journal` of data_dir with --dir, or the configuration \
+             file with --config; a gateway that never started has none"
+        )),
+        Err(error) => Err(format!(
+            "there is no journal to read in {shown}: {error}\n  hint: name the directory `journal` of data_dir with --dir, or \
+             the configuration file with --config"
+        )),
+    }
+}
+
+/// Checks the journal in `dir`, where [`find`] found one, and says what it holds, or where it is not what was written.
 pub fn verify(dir: &Path, out: &mut dyn Write) -> io::Result<u8> {
     let shown = plain(&dir.display().to_string());
     match durward_journal::verify(dir) {
         Err(broken) => {
             writeln!(out, "journal {shown} is NOT as it was written")?;
             tell_broken(&broken, out)?;
-            Ok(REFUSED)
-        }
-        Ok(found) if found.segments == 0 && found.tail.is_none() => {
-            writeln!(out, "no journal in {shown}: check data_dir, or start the gateway once")?;
             Ok(REFUSED)
         }
         Ok(found) => {
@@ -104,36 +123,77 @@ pub fn sessions_ls(dir: &Path, json: bool, out: &mut dyn Write) -> io::Result<u8
     Ok(code)
 }
 
-/// Shows each exchange of the session `id`, one a line, in the order in which they were decided.
+/// Shows each exchange of one session, one a line, in the order in which they were decided. `id` is that of the session, or of
+/// an exchange, which is marked then.
 pub fn sessions_show(dir: &Path, id: &str, json: bool, out: &mut dyn Write) -> io::Result<u8> {
-    let Ok(wanted) = id.parse::<SessionId>() else {
-        writeln!(out, "`{}` is no session id: `durward sessions ls` lists them", plain(id))?;
+    let Some(place) = place_of(dir, id) else {
+        writeln!(
+            out,
+            "`{}` is no id of a session or an exchange: `durward sessions ls` lists sessions, errors end in [exchange <id>]",
+            plain(id)
+        )?;
         return Ok(REFUSED);
     };
-    let mut story = Story::default();
-    let end = scan(dir, |entry, record| story.add(wanted, entry, record));
-    let Some(session) = story.sessions.by_id.remove(&wanted) else {
-        if json {
-            write_json(&Shown { session: None, exchanges: &[], end: &end }, out)?;
-        } else {
-            writeln!(out, "the journal has no session {wanted}")?;
-            end.tell(out)?;
-        }
-        return Ok(REFUSED);
-    };
+    let mut story = Story::of(place.wanted);
+    let end = scan(dir, |entry, record| story.add(entry, record));
+    let session = story.sessions.by_id.into_values().next();
     if json {
-        write_json(&Shown { session: Some(&session), exchanges: &story.exchanges, end: &end }, out)?;
-        return Ok(end.code());
-    }
-    write_head(&session, out)?;
-    if !story.exchanges.is_empty() {
-        writeln!(out)?;
-        for exchange in &story.exchanges {
-            writeln!(out, "{}", exchange.line())?;
+        let shown = Shown {
+            session: session.as_ref(),
+            exchange: place.exchange,
+            exchanges: &story.exchanges,
+            end: &end,
+        };
+        write_json(&shown, out)?;
+    } else if session.is_none() && story.exchanges.is_empty() {
+        writeln!(out, "the journal has no session and no exchange {}", plain(id))?;
+        writeln!(out, "(a sign-in that was refused is in it by its time and caller only)")?;
+        end.tell(out)?;
+    } else {
+        match &session {
+            Some(session) => write_head(session, out)?,
+            None => writeln!(out, "session     none: the exchange belongs to no session")?,
         }
+        if !story.exchanges.is_empty() {
+            writeln!(out)?;
+        }
+        if let Some(asked) =
+            place.exchange.filter(|asked| !story.exchanges.iter().any(|one| one.id() == *asked))
+        {
+            writeln!(out, "exchange {asked} asked people, and nothing came of it yet")?;
+        }
+        for exchange in &story.exchanges {
+            let mark = match place.exchange {
+                None => "",
+                Some(wanted) if exchange.id() == wanted => "> ",
+                Some(_other) => "  ",
+            };
+            writeln!(out, "{mark}{}", exchange.line())?;
+        }
+        end.tell(out)?;
     }
-    end.tell(out)?;
-    Ok(end.code())
+    let found = session.is_some() || !story.exchanges.is_empty();
+    Ok(if found { end.code() } else { REFUSED })
+}
+
+/// Where the journal has an id.
+struct Place {
+    wanted: Wanted,
+    /// The exchange, if it is the id of one.
+    exchange: Option<ExchangeId>,
+}
+
+/// What `id` is the id of, as far as the journal tells; the id of a session unless it is that of an exchange.
+fn place_of(dir: &Path, id: &str) -> Option<Place> {
+    let session: SessionId = id.parse().ok()?;
+    let exchange: ExchangeId = id.parse().ok()?;
+    let mut place = Place { wanted: Wanted::Session(session), exchange: None };
+    scan(dir, |_entry, record| {
+        if let Some((found, of)) = belongs(&record).filter(|(found, _of)| *found == exchange) {
+            place = Place { wanted: of.map_or(Wanted::Alone(found), Wanted::Session), exchange: Some(found) };
+        }
+    });
+    Some(place)
 }
 
 /// Writes the exchanges of the session `id` one after the other, with `wait` for the time that was between them.
@@ -147,8 +207,8 @@ pub fn sessions_replay(
         writeln!(out, "`{}` is no session id: `durward sessions ls` lists them", plain(id))?;
         return Ok(REFUSED);
     };
-    let mut story = Story::default();
-    let end = scan(dir, |entry, record| story.add(wanted, entry, record));
+    let mut story = Story::of(Wanted::Session(wanted));
+    let end = scan(dir, |entry, record| story.add(entry, record));
     let Some(session) = story.sessions.by_id.remove(&wanted) else {
         writeln!(out, "the journal has no session {wanted}")?;
         end.tell(out)?;
@@ -268,6 +328,9 @@ struct SessionList<'a> {
 #[derive(Serialize)]
 struct Shown<'a> {
     session: Option<&'a Session>,
+    /// The one that was asked for, if it was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchange: Option<ExchangeId>,
     exchanges: &'a [Exchange],
     #[serde(flatten)]
     end: &'a End,

@@ -17,7 +17,9 @@ mod login;
 #[cfg(test)]
 mod mcp_attacks;
 mod notifications;
+mod output;
 mod policy_commands;
+mod ready;
 mod revocations;
 mod serve;
 mod session_commands;
@@ -27,7 +29,8 @@ mod upstream_tls;
 
 use clap::{Args, Parser, Subcommand};
 use durward_core::env;
-use std::io::Write;
+use output::{Stdout, complain, written};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -133,7 +136,7 @@ enum JournalCommand {
 
 #[derive(Subcommand)]
 enum ConfigCommand {
-    /// Read the configuration file and say what is wrong with it
+    /// Read the configuration file and what it names, and say what would keep the gateway from starting
     Check {
         #[command(flatten)]
         file: ConfigFile,
@@ -141,12 +144,17 @@ enum ConfigCommand {
 }
 
 impl JournalDir {
-    fn path(&self) -> Result<PathBuf, String> {
-        if let Some(dir) = &self.dir {
-            return Ok(dir.clone());
+    /// Gives the journal's directory to a command. That there is no journal is not for the command to say: exit code 2.
+    fn look(&self, command: impl FnOnce(&Path) -> io::Result<u8>) -> Result<u8, String> {
+        let dir = match &self.dir {
+            Some(dir) => dir.clone(),
+            None => config::load(&self.file.config)?.data_dir.unwrap_or_default().join("journal"),
+        };
+        if let Err(why) = journal_commands::find(&dir) {
+            complain(&why);
+            return Ok(journal_commands::ABSENT);
         }
-        let config = config::load(&self.file.config)?;
-        Ok(config.data_dir.unwrap_or_default().join("journal"))
+        written(command(&dir))
     }
 }
 
@@ -166,12 +174,10 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<u8, String> {
-    let mut out = std::io::stdout().lock();
-    let written = |result: std::io::Result<u8>| result.map_err(|error| format!("cannot write: {error}"));
+    let mut out = Stdout;
     match command {
         Command::Serve { file } => block_on(serve::serve(&file.config)).map(|()| 0),
         Command::Demo { once } => {
-            drop(out);
             let dir = demo::directory()?;
             start_logging(std::sync::Mutex::new(demo::log_file(&dir)?), false);
             block_on(demo::demo(&dir, once))
@@ -182,18 +188,9 @@ fn run(command: Command) -> Result<u8, String> {
             let text = block_on(client::credentials(&sign_in))?;
             written(writeln!(out, "{text}").map(|()| 0))
         }
-        Command::Login(arguments) => {
-            drop(out);
-            block_on(login::login(&arguments))
-        }
-        Command::Logout(arguments) => {
-            drop(out);
-            block_on(login::logout(&arguments))
-        }
-        Command::Approvals(command) => {
-            drop(out);
-            block_on(approval_commands::run(&command))
-        }
+        Command::Login(arguments) => block_on(login::login(&arguments)),
+        Command::Logout(arguments) => block_on(login::logout(&arguments)),
+        Command::Approvals(command) => block_on(approval_commands::run(&command)),
         Command::Policy(Policy::Check { dir }) => written(policy_commands::check(&dir, &mut out)),
         Command::Policy(Policy::Test { dir }) => written(policy_commands::test(&dir, &mut out)),
         Command::Policy(Policy::Explain { dir, question }) => {
@@ -201,17 +198,32 @@ fn run(command: Command) -> Result<u8, String> {
         }
         Command::Catalog(command) => written(catalog_commands::run(&command, &mut out)),
         Command::Journal(JournalCommand::Verify { journal }) => {
-            written(journal_commands::verify(&journal.path()?, &mut out))
+            journal.look(|dir| journal_commands::verify(dir, &mut out))
         }
-        Command::Sessions(command) => {
-            drop(out);
-            session_commands::run(command)
-        }
-        Command::Config(ConfigCommand::Check { file }) => {
-            config::load(&file.config)?;
-            written(writeln!(out, "{}: no problem found", file.config.display()).map(|()| 0))
-        }
+        Command::Sessions(command) => session_commands::run(command),
+        Command::Config(ConfigCommand::Check { file }) => written(check_config(&file.config, &mut out)),
     }
+}
+
+/// Says what `durward serve` would say of the configuration before it listens. 0: it would start.
+fn check_config(file: &Path, out: &mut impl Write) -> io::Result<u8> {
+    let warnings = match ready::load(file) {
+        Ok((_config, ready)) => ready.warnings,
+        Err(why) => {
+            complain(&why);
+            return Ok(1);
+        }
+    };
+    for warning in &warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    let also = match warnings.len() {
+        0 => String::new(),
+        1 => ", 1 warning".to_owned(),
+        several => format!(", {several} warnings"),
+    };
+    writeln!(out, "{}: no problem found{also}", file.display())?;
+    Ok(0)
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
@@ -232,12 +244,9 @@ where
         .with_writer(writer)
         .with_ansi(colours)
         .with_target(false)
+        // It would panic to say that nobody reads the log any more.
+        .log_internal_errors(false)
         .init();
-}
-
-#[expect(clippy::print_stderr, reason = "the command line's own error output")]
-fn complain(message: &str) {
-    eprintln!("durward: {message}");
 }
 
 /// Reads a file, naming it in the error.

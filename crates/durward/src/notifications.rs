@@ -1,16 +1,15 @@
 //! Opens the channels of the configuration: their secrets read, their way out by the gateway's own transport.
 
-use crate::config::Config;
-use crate::serve;
+use crate::config::{Config, Findings};
+use crate::serve::origin;
 use durward_approval::{Approvals, Store, system_clock};
 use durward_core::Secret;
 use durward_credential::Transport as _;
 use durward_gateway::outward::Outward;
 use durward_gateway::transport::Transport;
-use durward_notification::{Channel, Event, MailServer, Notifier};
+use durward_notification::{Channel, ChannelError, Event, MailServer, Notifier};
 use http::{Request, Response};
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -26,43 +25,41 @@ impl durward_notification::Outward for Webhooks {
     }
 }
 
-/// The channels that are configured, in the order slack, email, webhook.
-pub fn channels(config: &Config) -> Result<Vec<Channel>, String> {
+/// The channels that are configured, in the order slack, email, webhook, without those that something is wrong with.
+pub fn channels(config: &Config, findings: &mut Findings) -> Vec<Channel> {
     let mut channels = Vec::new();
-    for slack in &config.notify.slack {
-        let url = secret(&slack.url_file)?;
+    for (index, slack) in config.notify.slack.iter().enumerate() {
+        let place = format!("notify.slack.{index}.url_file");
+        let Some(url) = findings.secret(&place, &slack.url_file) else { continue };
         let channel = Channel::slack(&slack.name, slack.groups.clone(), &url);
-        channels.push(channel.map_err(|why| format!("{}: {why}", slack.url_file.display()))?);
+        let channel = channel.map_err(|why| format!("{}: {why}", slack.url_file.display()));
+        channels.extend(findings.note(&place, channel));
     }
-    for email in &config.notify.email {
-        let mut server = MailServer::parse(&email.server).map_err(|why| why.to_string())?;
-        if let (Some(user), Some(file)) = (&email.username, &email.password_file) {
-            server.credentials = Some((user.clone(), secret(file)?));
+    for (index, email) in config.notify.email.iter().enumerate() {
+        let table = format!("notify.email.{index}");
+        let password = email.password_file.as_deref();
+        let password = password.and_then(|file| findings.secret(&format!("{table}.password_file"), file));
+        if findings.is_wrong(&table) {
+            continue;
         }
-        let channel = Channel::email(&email.name, email.groups.clone(), server, &email.from, &email.to);
-        channels.push(channel.map_err(|why| format!("[[notify.email]] `{}`: {why}", email.name))?);
+        let channel = MailServer::parse(&email.server).and_then(|mut server| {
+            server.credentials = email.username.clone().zip(password);
+            Channel::email(&email.name, email.groups.clone(), server, &email.from, &email.to)
+        });
+        channels.extend(findings.note(&table, channel));
     }
-    for webhook in &config.notify.webhook {
+    for (index, webhook) in config.notify.webhook.iter().enumerate() {
+        let table = format!("notify.webhook.{index}");
+        let place = format!("{table}.secret_file");
+        let secret = findings.secret(&place, &webhook.secret_file);
+        let Some(secret) = secret.filter(|_secret| !findings.is_wrong(&table)) else { continue };
         let events = webhook.events.iter().filter_map(|event| Event::parse(event)).collect();
-        let channel = Channel::webhook(
-            &webhook.name,
-            webhook.groups.clone(),
-            &Secret::new(&webhook.url),
-            &secret(&webhook.secret_file)?,
-            events,
-        );
-        channels.push(channel.map_err(|why| format!("{}: {why}", webhook.secret_file.display()))?);
+        let url = Secret::new(&webhook.url);
+        let channel = Channel::webhook(&webhook.name, webhook.groups.clone(), &url, &secret, events);
+        let in_file = |why: ChannelError| format!("{}: {why}", webhook.secret_file.display());
+        channels.extend(findings.note(&place, channel.map_err(in_file)));
     }
-    Ok(channels)
-}
-
-fn secret(file: &Path) -> Result<Secret, String> {
-    let text =
-        String::from_utf8(crate::read(file)?).map_err(|_error| format!("{}: not text", file.display()))?;
-    match text.trim() {
-        "" => Err(format!("{}: the file of a channel's secret is empty", file.display())),
-        secret => Ok(Secret::new(secret)),
-    }
+    channels
 }
 
 /// What tells people, with a way out of its own: that leads to the configured webhooks, private ones too, and serves nobody else.
@@ -73,7 +70,7 @@ pub fn notifier(
     channels: Vec<Channel>,
 ) -> Result<Notifier, String> {
     let trusted = channels.iter().filter_map(Channel::origin);
-    let trusted = trusted.map(|url| serve::origin(&url)).collect::<Result<_, _>>()?;
+    let trusted = trusted.map(|url| origin(&url)).collect::<Result<_, _>>()?;
     let outward = Arc::new(Webhooks(Outward(Arc::new(Transport::new(trusted)?))));
     // With channels there is an address: the configuration is checked for it.
     let console = config.console.as_ref().and_then(|console| console.url.as_deref()).unwrap_or_default();

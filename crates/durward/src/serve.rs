@@ -1,28 +1,26 @@
 //! `durward serve`: wires the rooms from the configuration and runs until it is told to stop.
 
 use crate::approvals;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Source};
 use crate::console;
 use crate::notifications;
+use crate::ready::{self, Ready};
 use crate::revocations;
-use crate::tls::{acceptor, certificates};
 use durward_approval::Novelty;
 use durward_catalog::Catalog;
-use durward_core::{CallerKind, env, limits};
 use durward_credential::{BaseIdentity, ConnectionConfig, ConnectionScope, Lender, StsEndpoint};
 use durward_gateway::aws_door::AwsDoor;
 use durward_gateway::line::Stored;
 use durward_gateway::listen::{self, Open};
-use durward_gateway::mcp_door::{self, McpDoor, Server};
+use durward_gateway::mcp_door::{self, McpDoor};
 use durward_gateway::outward::Outward;
 use durward_gateway::rooms::Rooms;
 use durward_gateway::tags::{Label, TagOptions, TagReader};
 use durward_gateway::transport::{Origin, Transport};
-use durward_identity::{ProviderConfig, Revocations, SealKeys, Verifier};
+use durward_identity::{Revocations, SealKeys, Verifier};
 use durward_journal::{Journal, Options};
 use durward_masking::Masker;
 use durward_notification::Channels;
-use durward_policy::Policies;
 use http::Uri;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -61,24 +59,19 @@ impl Running {
 
 /// Starts a gateway; `identity` overrides the standard chain of the gateway's own AWS identity (for the demo).
 pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Running, String> {
+    let ready = Ready::of(&config, &Source::default(), Vec::new())?;
+    start_with(config, ready, identity).await
+}
+
+async fn start_with(config: Config, ready: Ready, identity: Option<BaseIdentity>) -> Result<Running, String> {
+    let Ready { emulator, servers, transport, policies, tls, channels, sign_in, warnings } = ready;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     let data_dir = config.data_dir.clone().ok_or("`data_dir` is not set")?;
-    let emulator = config.aws.upstream.as_deref().map(origin).transpose()?;
-    let mut trusted: Vec<Origin> = emulator.iter().cloned().collect();
-    for provider in &config.identity.oidc {
-        trusted.push(origin(&provider.issuer)?);
-    }
-    let servers = servers(&config)?;
-    trusted.extend(servers.iter().map(|server| server.origin.clone()));
-    let mut transport = Transport::new(trusted)?;
-    if let (Some(emulator), Some(file)) = (&emulator, &config.aws.upstream_ca) {
-        let authorities = certificates(file)?;
-        transport = transport
-            .trust_only(emulator.clone(), authorities)
-            .map_err(|error| format!("{}: {error}", file.display()))?;
-    }
-    let transport = Arc::new(transport);
-    let verifier = Verifier::new(providers(&config), Arc::new(Outward(transport.clone())))
-        .map_err(|error| error.to_string())?;
+    let providers = config.identity.oidc.iter().map(config::Oidc::provider).collect();
+    let verifier =
+        Verifier::new(providers, Arc::new(Outward(transport.clone()))).map_err(|error| error.to_string())?;
     let seal = SealKeys::load_or_create(&data_dir.join("keys").join("seal.key"))
         .map_err(|error| error.to_string())?;
     let journal =
@@ -89,15 +82,13 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
             "an append that a crash interrupted was cut off; it had been acknowledged to nobody"
         );
     }
-    let policies =
-        Arc::new(Policies::open(&config.policy.dir, Catalog::embedded()).map_err(|error| error.to_string())?);
     let outward = Arc::new(Outward(transport.clone()));
     let identity = match identity {
         Some(identity) => identity,
         None => BaseIdentity::chain(outward.clone(), metadata()?),
     };
-    let lender = Lender::new(Arc::new(identity), outward, sts_endpoint(emulator.clone()));
-    let tls = config.listen.tls.as_ref().map(|tls| acceptor(&tls.certificate, &tls.key)).transpose()?;
+    let identity = Arc::new(identity);
+    let lender = Lender::new(identity.clone(), outward, sts_endpoint(emulator.clone()));
     let is_tls = tls.is_some();
     let tags = TagReader::new(tag_options(&config, emulator.clone()));
     let aws_door = AwsDoor::new(emulator, names(&config), is_tls);
@@ -127,18 +118,18 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
         approvals: Arc::new(approvals::open(&config, store.clone()).await?),
         console_url: people.as_ref().and_then(|people| people.url_for_callers(&config)),
         hold: config.approval.hold,
-        held: tokio::sync::Semaphore::new(limits::HELD),
+        held: durward_gateway::held::Held::default(),
         stored: Stored::default(),
     });
     let kept = rooms.clone();
-    let wants_aws = config.listen.aws.is_some() || !config.aws.connection.is_empty();
-    let wants_mcp = config.listen.mcp.is_some() || !config.mcp.server.is_empty();
-    let aws = listener(wants_aws, config.listen.aws, env::AWS_LISTEN, "aws").await?;
-    let mcp = listener(wants_mcp, config.listen.mcp, env::MCP_LISTEN, "mcp").await?;
-    let channels = notifications::channels(&config)?;
+    let aws = listener(config.aws_address(), "aws").await?;
+    let mcp = listener(config.mcp_address(), "mcp").await?;
     let told = Channels::new(store.clone(), &channels);
     let notifier = notifications::notifier(&config, rooms.approvals.clone(), store.clone(), channels)?;
-    let people = people.map(|people| console::open(&config, &rooms, store, told, people)).transpose()?;
+    let identity = aws.is_some().then_some(identity);
+    let people = people
+        .map(|people| console::open(&config, &rooms, store, told, sign_in, people, identity))
+        .transpose()?;
     if people.is_none() && policies.current().asks() {
         tracing::warn!(
             "policies ask people (@approval) and there is no console in which they could answer: what they ask about is \
@@ -182,19 +173,8 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
 }
 
 /// A door's listener, if the door is to be open.
-async fn listener(
-    wanted: bool,
-    configured: Option<SocketAddr>,
-    default: &str,
-    key: &str,
-) -> Result<Option<TcpListener>, String> {
-    if !wanted {
-        return Ok(None);
-    }
-    let address = match configured {
-        Some(address) => address,
-        None => default.parse().map_err(|_error| "the default address is wrong")?,
-    };
+async fn listener(address: Option<SocketAddr>, key: &str) -> Result<Option<TcpListener>, String> {
+    let Some(address) = address else { return Ok(None) };
     TcpListener::bind(address).await.map(Some).map_err(|error| {
         format!("cannot listen on {address}: {error}\n  hint: choose another address with [listen] {key}")
     })
@@ -219,8 +199,8 @@ async fn open<D>(
 }
 
 pub async fn serve(path: &Path) -> Result<(), String> {
-    let config = config::load(path)?;
-    let mut running = start(config, None).await?;
+    let (config, ready) = ready::load(path)?;
+    let mut running = start_with(config, ready, None).await?;
     for (door, address) in
         [("AWS door", running.aws), ("MCP door", running.mcp), ("console", running.console)]
     {
@@ -255,29 +235,8 @@ pub async fn wait_for_signal() {
 }
 
 pub fn origin(url: &str) -> Result<Origin, String> {
-    let parsed: Uri = url.parse().map_err(|_error| format!("`{url}` is not a URL"))?;
-    Origin::of(&parsed).ok_or_else(|| format!("`{url}` is not an http or https URL"))
-}
-
-fn servers(config: &Config) -> Result<Vec<Server>, String> {
-    let server = |server: &config::McpServer| {
-        let url: Uri = server.url.parse().map_err(|_error| format!("`{}` is not a URL", server.url))?;
-        let target = url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
-        Ok(Server { name: server.name.clone(), origin: origin(&server.url)?, target })
-    };
-    config.mcp.server.iter().map(server).collect()
-}
-
-pub fn providers(config: &Config) -> Vec<ProviderConfig> {
-    let provider = |oidc: &config::Oidc| ProviderConfig {
-        groups_claim: oidc.groups_claim.clone(),
-        kind: match oidc.kind {
-            config::Kind::Workload => CallerKind::Workload,
-            config::Kind::Human => CallerKind::Human,
-        },
-        ..ProviderConfig::new(&oidc.name, &oidc.issuer, oidc.audience.clone())
-    };
-    config.identity.oidc.iter().map(provider).collect()
+    let parsed: Uri = url.parse().map_err(|_error| format!("`{url}` is not a URL: write https://host"))?;
+    Origin::of(&parsed).ok_or_else(|| format!("`{url}` is not an http or https URL: write https://host"))
 }
 
 fn connections(config: &Config) -> Vec<ConnectionConfig> {

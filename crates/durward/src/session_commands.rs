@@ -1,11 +1,12 @@
 //! `durward sessions ls|show|replay|revoke`: what callers did, from the journal, and the end of it, through the admin API.
 //!
 //! The first three need no running gateway. A revocation is that of the person who is signed in. Exit codes: 0 done, 1 refused
-//! or not found, 2 usage.
+//! or not found, 2 usage, or no journal.
 
 use crate::JournalDir;
 use crate::admin_api::{Api, Gateway, print, text};
 use crate::journal_commands::{self, text::plain};
+use crate::output::{Stdout, complain};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::time::Duration;
@@ -19,9 +20,11 @@ pub enum SessionCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Show the exchanges of one session
+    /// Show the exchanges of one session, or of the one that an exchange belongs to
     Show {
-        session: String,
+        /// The session's id, or that of an exchange as errors name it
+        #[arg(value_name = "SESSION|EXCHANGE")]
+        id: String,
         #[command(flatten)]
         journal: JournalDir,
         #[arg(long)]
@@ -68,18 +71,17 @@ fn pause(text: &str) -> Result<Duration, String> {
 }
 
 pub fn run(command: SessionCommand) -> Result<u8, String> {
-    let mut out = std::io::stdout();
-    let written = |result: std::io::Result<u8>| result.map_err(|error| format!("cannot write: {error}"));
+    let mut out = Stdout;
     match command {
         SessionCommand::Ls { journal, json } => {
-            written(journal_commands::sessions_ls(&journal.path()?, json, &mut out))
+            journal.look(|dir| journal_commands::sessions_ls(dir, json, &mut out))
         }
-        SessionCommand::Show { session, journal, json } => {
-            written(journal_commands::sessions_show(&journal.path()?, &session, json, &mut out))
+        SessionCommand::Show { id, journal, json } => {
+            journal.look(|dir| journal_commands::sessions_show(dir, &id, json, &mut out))
         }
         SessionCommand::Replay { session, speed, pause, journal } => {
             let wait = |gap: Duration| std::thread::sleep(gap.div_f64(speed).min(pause));
-            written(journal_commands::sessions_replay(&journal.path()?, &session, wait, &mut out))
+            journal.look(|dir| journal_commands::sessions_replay(dir, &session, wait, &mut out))
         }
         SessionCommand::Revoke(revoke) => crate::block_on(self::revoke(&revoke)),
     }
@@ -112,7 +114,7 @@ async fn revoke(revoke: &Revoke) -> Result<u8, String> {
 /// A revocation of something unknown holds, but may be a slip of the pen.
 fn known(known: bool, what: &str) -> u8 {
     if !known {
-        crate::complain(&format!("the journal of this gateway knows no such {what}: is it written right?"));
+        complain(&format!("the journal of this gateway knows no such {what}: is it written right?"));
     }
     u8::from(!known)
 }

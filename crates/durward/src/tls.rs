@@ -6,8 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// An acceptor that offers HTTP/1.1 only: SigV4 covers the Host header, which HTTP/2 does not have.
-pub fn acceptor(certificate: &Path, key: &Path) -> Result<tokio_rustls::TlsAcceptor, String> {
-    let chain = certificates(certificate)?;
+pub fn acceptor(
+    chain: Vec<CertificateDer<'static>>,
+    key: &Path,
+) -> Result<tokio_rustls::TlsAcceptor, String> {
     let private = PrivateKeyDer::from_pem_slice(&crate::read(key)?)
         .map_err(|error| format!("{}: not a PEM private key: {error}", key.display()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

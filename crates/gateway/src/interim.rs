@@ -1,40 +1,77 @@
 //! Signs of life to a client whose request waits for a person: `100 Continue` (RFC 9110 section 15.2.1), again and again.
 //!
 //! hyper's server has no way to send them. The handler asks through an [`Interim`]; the connection underneath, which is polled by
-//! the same task, writes one if no answer has begun. Never 102: boto takes it for the answer.
+//! the same task, writes one as long as the answer to that very request has not begun. Never 102: boto takes it for the answer.
 
 use crate::socket::Presence;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A handle to the connection that a request came on.
+/// The requests of one connection, one after the other. All but [`Interim::ask`] is called by the connection's own task.
 #[derive(Debug, Clone, Default)]
-pub struct Interim {
-    asked: Arc<AtomicBool>,
+pub(crate) struct Interims {
+    turns: Arc<Turns>,
     presence: Presence,
 }
 
-impl Interim {
-    pub(crate) fn new(presence: Presence) -> Self {
-        Self { asked: Arc::default(), presence }
+/// Numbers of requests, from 1 on; 0 is none.
+#[derive(Debug, Default)]
+struct Turns {
+    last: AtomicU64,
+    /// The request whose answer has not begun.
+    waits: AtomicU64,
+    /// The request for which an interim response was asked.
+    asked: AtomicU64,
+}
+
+/// A handle to the connection that a request came on.
+#[derive(Debug, Clone, Default)]
+pub struct Interim {
+    connection: Interims,
+    number: u64,
+}
+
+impl Interims {
+    pub fn new(presence: Presence) -> Self {
+        Self { turns: Arc::default(), presence }
     }
 
-    /// Asks for one interim response.
-    pub fn ask(&self) {
-        self.asked.store(true, Ordering::Relaxed);
+    /// The next request is there: the answers before it are in the parser's hands, which gives them on first.
+    pub fn next(&self) -> Interim {
+        let number = self.turns.last.fetch_add(1, Ordering::Relaxed) + 1;
+        self.turns.waits.store(number, Ordering::Relaxed);
+        Interim { connection: self.clone(), number }
     }
 
-    /// Whether one was asked for since the last call.
-    pub(crate) fn take(&self) -> bool {
-        self.asked.swap(false, Ordering::Relaxed)
+    /// Whether the request that waits now asked since the last call.
+    pub fn take(&self) -> bool {
+        let asked = self.turns.asked.swap(0, Ordering::Relaxed);
+        asked != 0 && asked == self.turns.waits.load(Ordering::Relaxed)
     }
 
     /// Returns when the client is gone, also if its request was not read to the end.
     pub async fn left(&self) {
         self.presence.left().await;
+    }
+}
+
+impl Interim {
+    /// Asks for one interim response. Once the answer has begun it asks for nothing: a request may still be held inside its answer.
+    pub fn ask(&self) {
+        self.connection.turns.asked.store(self.number, Ordering::Relaxed);
+    }
+
+    /// The answer is handed to the parser: from here on it may be written at any time.
+    pub(crate) fn answered(&self) {
+        self.connection.turns.waits.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns when the client is gone, also if its request was not read to the end.
+    pub async fn left(&self) {
+        self.connection.left().await;
     }
 }
 

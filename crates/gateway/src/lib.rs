@@ -7,6 +7,7 @@ pub mod aws_door;
 pub mod body;
 mod events;
 pub mod framing;
+pub mod held;
 mod interim;
 pub mod line;
 pub mod listen;

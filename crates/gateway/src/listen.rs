@@ -4,7 +4,7 @@
 
 use crate::body::{Body, full};
 use crate::framing::Violation;
-use crate::interim::Interim;
+use crate::interim::Interims;
 use crate::rooms::Rooms;
 use crate::socket::{SEES_DEPARTURES, Socket};
 use crate::strict_io::{StrictIo, Verdict};
@@ -64,13 +64,13 @@ pub async fn serve<D: Serve>(
                 tracing::debug!(%error, "cannot set TCP_NODELAY");
             }
             let stream = Socket::new(stream);
-            let interim = Interim::new(stream.presence());
+            let interims = Interims::new(stream.presence());
             match tls {
-                None => serve_connection(stream, source, door, interim).await,
+                None => serve_connection(stream, source, door, interims).await,
                 Some(tls) => {
                     match tokio::time::timeout(limits::HEAD_TIME, Box::pin(tls.accept(stream))).await {
                         // Boxed, so that a connection without TLS has no room for it.
-                        Ok(Ok(stream)) => Box::pin(serve_connection(stream, source, door, interim)).await,
+                        Ok(Ok(stream)) => Box::pin(serve_connection(stream, source, door, interims)).await,
                         Ok(Err(error)) => tracing::debug!(%source, %error, "TLS handshake failed"),
                         Err(_elapsed) => tracing::debug!(%source, "TLS handshake timed out"),
                     }
@@ -80,16 +80,17 @@ pub async fn serve<D: Serve>(
     }
 }
 
-async fn serve_connection<S, D>(stream: S, source: SocketAddr, door: Arc<D>, interim: Interim)
+async fn serve_connection<S, D>(stream: S, source: SocketAddr, door: Arc<D>, interims: Interims)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     D: Serve,
 {
     let verdict = Verdict::default();
-    let client = interim.clone();
-    let stream = StrictIo::new(stream, verdict.clone(), interim.clone());
+    let client = interims.clone();
+    let stream = StrictIo::new(stream, verdict.clone(), interims.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         let door = door.clone();
+        let interim = interims.next();
         request.extensions_mut().insert(interim.clone());
         let refused = verdict.next();
         async move {
@@ -97,6 +98,7 @@ where
                 Some(violation) => refuse(source, violation),
                 None => door.serve(source, request).await,
             };
+            interim.answered();
             Ok::<Response<Body>, Infallible>(response)
         }
     });
@@ -139,10 +141,17 @@ fn refuse(source: SocketAddr, violation: Violation) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::BoxError;
+    use crate::interim::Interim;
+    use bytes::Bytes;
+    use http_body_util::BodyExt as _;
+    use hyper::body::Frame;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
     use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
-    use tokio::sync::mpsc;
+    use tokio::sync::{Mutex, mpsc};
     use tokio::time::timeout;
 
     /// Far beyond what any of these takes.
@@ -211,6 +220,110 @@ mod tests {
             drop(client);
             assert_eq!(timeout(LIMIT, news.recv()).await.unwrap(), Some("over"), "{body}");
         }
+    }
+
+    /// What [`Signals`] does next with the request it holds.
+    #[derive(Debug)]
+    enum Step {
+        /// Asks for an interim response in the name of the request of this index.
+        Ask(usize),
+        /// Begins an answer in pieces, and asks again between them.
+        Answer,
+    }
+
+    /// Holds each request and does as it is told, and tells when it has.
+    struct Signals {
+        steps: Mutex<mpsc::UnboundedReceiver<Step>>,
+        done: mpsc::UnboundedSender<()>,
+        seen: std::sync::Mutex<Vec<Interim>>,
+    }
+
+    impl Serve for Signals {
+        async fn serve(&self, _source: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+            let own = request.extensions().get::<Interim>().unwrap().clone();
+            self.seen.lock().unwrap().push(own.clone());
+            request.into_body().collect().await.unwrap();
+            loop {
+                let step = self.steps.lock().await.recv().await.unwrap();
+                self.done.send(()).unwrap();
+                match step {
+                    Step::Ask(index) => self.seen.lock().unwrap()[index].ask(),
+                    Step::Answer => return Response::new(Pieces { interim: own, polls: 0 }.boxed_unsync()),
+                }
+            }
+        }
+    }
+
+    /// `a`, a pause with a sign of life asked for, `b`.
+    struct Pieces {
+        interim: Interim,
+        polls: usize,
+    }
+
+    impl http_body::Body for Pieces {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            self.polls += 1;
+            let piece = match self.polls {
+                1 => "a",
+                2..5 => {
+                    self.interim.ask();
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                5 => "b",
+                _ => return Poll::Ready(None),
+            };
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(piece.as_bytes())))))
+        }
+    }
+
+    #[tokio::test]
+    async fn signs_of_life_come_before_the_answer_they_were_asked_for_and_never_inside_one() {
+        const SIGN: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+        let (order, steps) = mpsc::unbounded_channel();
+        let (done, mut did) = mpsc::unbounded_channel();
+        let (mut client, _stop) =
+            open(Signals { steps: Mutex::new(steps), done, seen: std::sync::Mutex::default() }).await;
+        // One thread: what was done was written before this goes on.
+        let mut step = async |step: Step| {
+            order.send(step).unwrap();
+            timeout(LIMIT, did.recv()).await.unwrap().unwrap();
+        };
+        for index in 0..3 {
+            client.write_all(b"PUT /b/k HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n").await.unwrap();
+            client.write_all(b"content-length: 1\r\n\r\n").await.unwrap();
+            // The parser's own, which asks for the body and is no answer.
+            assert_eq!(read_text(&mut client, SIGN.len()).await, SIGN);
+            client.write_all(b"x").await.unwrap();
+            for _ in 0..2 {
+                step(Step::Ask(index)).await;
+                assert_eq!(read_text(&mut client, SIGN.len()).await, SIGN);
+            }
+            if index > 0 {
+                // Whatever still runs for a request that was answered says nothing about this one.
+                step(Step::Ask(index - 1)).await;
+            }
+            step(Step::Answer).await;
+            let mut answer = String::new();
+            while !answer.ends_with("0\r\n\r\n") {
+                answer += &read_text(&mut client, 1).await;
+            }
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert_eq!(body, "1\r\na\r\n1\r\nb\r\n0\r\n\r\n");
+        }
+    }
+
+    async fn read_text(client: &mut TcpStream, length: usize) -> String {
+        let mut read = vec![0; length];
+        timeout(LIMIT, client.read_exact(&mut read)).await.unwrap().unwrap();
+        String::from_utf8(read).unwrap()
     }
 
     #[tokio::test]

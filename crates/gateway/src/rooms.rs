@@ -35,7 +35,7 @@ pub struct Rooms {
     /// How long a caller is held open while people are asked; also the time they have where policy names none.
     pub hold: Duration,
     /// Places for requests that wait for people.
-    pub held: tokio::sync::Semaphore,
+    pub held: crate::held::Held,
     /// Answers to approved operations, for other attempts of the same call.
     pub stored: Stored,
 }

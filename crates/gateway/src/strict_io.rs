@@ -5,7 +5,7 @@
 //! is closed on a client who is still sending is closed in two steps, so that the client gets its answer.
 
 use crate::framing::{BodyState, HeadEnd, Violation, read_head};
-use crate::interim::{CONTINUE, Interim};
+use crate::interim::{CONTINUE, Interims};
 use bytes::{Buf, BytesMut};
 use durward_core::limits;
 use std::future::Future as _;
@@ -53,7 +53,7 @@ pub struct StrictIo<S> {
     arrived: BytesMut,
     heads: u64,
     verdict: Verdict,
-    interim: Interim,
+    interims: Interims,
     /// What is left to write of an interim response.
     left: &'static [u8],
     closing: Closing,
@@ -68,7 +68,7 @@ enum Closing {
 }
 
 impl<S> StrictIo<S> {
-    pub fn new(stream: S, verdict: Verdict, interim: Interim) -> Self {
+    pub fn new(stream: S, verdict: Verdict, interims: Interims) -> Self {
         let state = State::Head(HeadEnd::default());
         Self {
             stream,
@@ -77,7 +77,7 @@ impl<S> StrictIo<S> {
             arrived: BytesMut::new(),
             heads: 0,
             verdict,
-            interim,
+            interims,
             left: &[],
             closing: Closing::Open,
         }
@@ -209,6 +209,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictIo<S> {
 }
 
 impl<S: AsyncWrite + Unpin> StrictIo<S> {
+    /// What has begun of an interim response comes before anything else.
     fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.left.is_empty() {
             let count = ready!(Pin::new(&mut self.stream).poll_write(context, self.left))?;
@@ -252,18 +253,12 @@ impl<S: AsyncWrite + Unpin> StrictIo<S> {
             }
         }
     }
-
-    /// An answer begins: no interim response may come after, and one that has begun comes first.
-    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.interim.take();
-        self.poll_left(context)
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictIo<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_answer(context))?;
+        ready!(this.poll_left(context))?;
         Pin::new(&mut this.stream).poll_write(context, bytes)
     }
 
@@ -273,7 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictIo<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.poll_answer(context))?;
+        ready!(this.poll_left(context))?;
         Pin::new(&mut this.stream).poll_write_vectored(context, slices)
     }
 
@@ -281,10 +276,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictIo<S> {
         self.stream.is_write_vectored()
     }
 
-    /// Polled whenever the connection's task ran and there is no answer to write: the place for interim responses.
+    /// Polled whenever the connection's task ran and the parser has nothing to write: the place for interim responses, unless
+    /// the answer has begun and only pauses.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.left.is_empty() && this.interim.take() {
+        if this.left.is_empty() && this.interims.take() {
             this.left = CONTINUE;
         }
         ready!(this.poll_left(context))?;
@@ -311,7 +307,7 @@ mod tests {
         // No more is under way than one piece, so that each is read by itself.
         let (mut client, server) = tokio::io::duplex(piece);
         let verdict = Verdict::default();
-        let mut strict = StrictIo::new(server, verdict.clone(), Interim::default());
+        let mut strict = StrictIo::new(server, verdict.clone(), Interims::default());
         let bytes = sent.as_bytes().to_vec();
         let sending = tokio::spawn(async move {
             let written = client.write_all(&bytes).await;
@@ -353,7 +349,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_kept_of_a_request_that_was_handed_on() {
         let (mut client, server) = tokio::io::duplex(1 << 10);
-        let mut strict = StrictIo::new(server, Verdict::default(), Interim::default());
+        let mut strict = StrictIo::new(server, Verdict::default(), Interims::default());
         for piece in [FIRST, &FIRST[..20], &FIRST[20..]] {
             client.write_all(piece.as_bytes()).await.unwrap();
         }

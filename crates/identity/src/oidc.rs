@@ -13,6 +13,7 @@ mod tests;
 
 use bytes::Bytes;
 use durward_core::{Caller, CallerKind, Reason, Refusal, limits};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::Duration};
 use time::OffsetDateTime;
 
@@ -85,10 +86,14 @@ pub struct Verified {
 
 /// Why the configured providers cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("identity.oidc \"{provider}\": {why}")]
+#[error("identity.oidc \"{provider}\": {key}: {why}")]
 pub struct ConfigError {
-    provider: String,
-    why: String,
+    /// Which of the providers, from 0.
+    pub index: usize,
+    pub provider: String,
+    /// The setting that is wrong.
+    pub key: &'static str,
+    pub why: String,
 }
 
 /// Why a token is not accepted.
@@ -146,31 +151,45 @@ pub struct Verifier {
 struct Provider {
     config: ProviderConfig,
     keys: Arc<KeySource>,
+    /// Whether the log says already that its tokens have no groups where it was told to look.
+    told_of_groups: AtomicBool,
 }
 
 impl Verifier {
     /// Checks the configuration; nothing is fetched before the first token.
     pub fn new(configs: Vec<ProviderConfig>, fetch: Arc<dyn Fetch>) -> Result<Self, ConfigError> {
+        if let Some(error) = Self::check(&configs).into_iter().next() {
+            return Err(error);
+        }
+        let provider = |config: ProviderConfig| Provider {
+            keys: Arc::new(KeySource::new(&config.issuer, fetch.clone())),
+            config,
+            told_of_groups: AtomicBool::new(false),
+        };
+        Ok(Self { providers: configs.into_iter().map(provider).collect() })
+    }
+
+    /// All for which [`Verifier::new`] would refuse these providers.
+    pub fn check(configs: &[ProviderConfig]) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
         let mut names = BTreeSet::new();
         let mut issuers = BTreeSet::new();
-        for config in &configs {
-            let wrong = |why: String| ConfigError { provider: config.name.clone(), why };
-            check(config).map_err(wrong)?;
+        for (index, config) in configs.iter().enumerate() {
+            let mut wrong = |key, why: String| {
+                errors.push(ConfigError { index, provider: config.name.clone(), key, why });
+            };
+            check(config, &mut wrong);
             if !names.insert(&config.name) {
-                return Err(wrong("another provider has this name: names must differ".to_owned()));
+                wrong("name", format!("`{}` is another provider too: names must differ", config.name));
             }
             if !issuers.insert(&config.issuer) {
-                return Err(wrong(format!(
-                    "another provider has the issuer {}: list all its audiences in one provider",
-                    config.issuer
-                )));
+                let issuer = &config.issuer;
+                let why =
+                    format!("`{issuer}` is another provider's too: list all its audiences in one provider");
+                wrong("issuer", why);
             }
         }
-        let providers = configs
-            .into_iter()
-            .map(|config| Provider { keys: Arc::new(KeySource::new(&config.issuer, fetch.clone())), config })
-            .collect();
-        Ok(Self { providers })
+        errors
     }
 
     /// Who the token speaks for. `now` also ages the cached keys.
@@ -198,11 +217,26 @@ impl Verifier {
         if !key.verifies(jws.algorithm, jws.signed.as_bytes(), &jws.signature) {
             return Err(TokenError::Invalid("its signature does not verify"));
         }
+        if let Some(found) = provider.groups_to_tell_of(&jws.claims) {
+            tracing::warn!(
+                provider = provider.config.name,
+                issuer = provider.config.issuer,
+                groups_claim = provider.config.groups_claim,
+                found,
+                "a token has no groups where groups_claim says (a dot in that name is no path); this is said once"
+            );
+        }
         claims::check(&provider.config, &jws.claims, token, now)
     }
 }
 
 impl Provider {
+    /// What a verified token has instead of groups, the first time.
+    fn groups_to_tell_of(&self, claims: &claims::Object) -> Option<&'static str> {
+        let found = claims::instead_of_groups(&self.config, claims)?;
+        (!self.told_of_groups.swap(true, Ordering::Relaxed)).then_some(found)
+    }
+
     async fn key(&self, jws: &jws::Jws<'_>, now: OffsetDateTime) -> Result<Arc<keys::Key>, TokenError> {
         let wanted = keys::Wanted { kid: jws.kid.as_deref(), algorithm: jws.algorithm };
         self.keys.find(&wanted, now).await.map_err(|missing| match missing {
@@ -228,24 +262,25 @@ impl std::fmt::Debug for Verifier {
     }
 }
 
-fn check(config: &ProviderConfig) -> Result<(), String> {
+fn check(config: &ProviderConfig, wrong: &mut impl FnMut(&'static str, String)) {
     if config.name.is_empty() || config.name.contains('/') || config.name.contains(char::is_control) {
-        return Err("name must not be empty nor hold \"/\" (caller ids are <name>/<subject>)".to_owned());
+        wrong("name", "must not be empty nor hold \"/\" (caller ids are <name>/<subject>)".to_owned());
     }
-    source::check_url(&config.issuer, true).map_err(|why| format!("issuer {}: {why}", config.issuer))?;
-    if config.issuer.contains('?') {
-        return Err(format!("issuer {}: must not have a query", config.issuer));
+    let issuer = &config.issuer;
+    if let Err(why) = source::check_url(issuer, true) {
+        wrong("issuer", format!("`{issuer}`: {why}"));
+    } else if issuer.contains('?') {
+        wrong("issuer", format!("`{issuer}`: must not have a query"));
     }
     if config.audience.is_empty() || config.audience.iter().any(String::is_empty) {
-        return Err("audience must name at least one audience, and none may be empty".to_owned());
+        wrong("audience", "must name at least one audience (aud), and none may be empty".to_owned());
     }
     if config.groups_claim.is_empty() {
-        return Err("groups_claim must name a claim".to_owned());
+        wrong("groups_claim", "must name a claim".to_owned());
     }
     if config.algorithms.is_empty() {
-        return Err("algorithms must name at least one algorithm".to_owned());
+        wrong("algorithms", "must name at least one algorithm".to_owned());
     }
-    Ok(())
 }
 
 /// Untrusted text for a log line: quoted, escaped, and cut.

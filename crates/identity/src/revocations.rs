@@ -190,6 +190,13 @@ impl Revocations {
         self.0.known().of_caller(id, issued).map_or(Ok(()), |found| Err(found.refusal()))
     }
 
+    /// [`Self::check_person`] by what the store holds at this moment: for a sign-in that was stored just before. What is revoked
+    /// from then on ends it; what was revoked earlier found nothing to end, and is found here.
+    pub async fn is_person_revoked(&self, id: &str, began: OffsetDateTime) -> Result<bool, StoreError> {
+        self.0.read(false).await?;
+        Ok(self.0.known().of_caller(id, began).is_some())
+    }
+
     /// Returns the refusal as soon as the session is revoked.
     pub async fn revoked(&self, session: SessionId, caller: &Caller, began: OffsetDateTime) -> Refusal {
         let mut changed = self.0.changed.subscribe();

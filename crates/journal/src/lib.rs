@@ -18,5 +18,5 @@ mod writer;
 pub use error::{Broken, Damage, JournalError};
 pub use format::MAX_RECORD;
 pub use journal::{Journal, Options, Recovered};
-pub use read::{Entry, Position, Reader, Tail, Verified, read, verify};
+pub use read::{Entry, Position, Reader, Tail, Verified, exists, read, verify};
 pub use record::{LentScope, LinkTo, Masked, Record, UsedApproval};

@@ -89,6 +89,11 @@ pub fn read(dir: &Path) -> Reader {
     }
 }
 
+/// Whether there is a journal in `dir` at all. One of which every segment was removed is none.
+pub fn exists(dir: &Path) -> io::Result<bool> {
+    segments(dir).map(|numbers| !numbers.is_empty())
+}
+
 /// Checks every byte of the journal in `dir`, or names the first place where it is not what was written.
 pub fn verify(dir: &Path) -> Result<Verified, Broken> {
     let mut reader = read(dir);

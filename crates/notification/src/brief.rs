@@ -6,6 +6,7 @@
 use crate::Event;
 use durward_approval::{Ask, OnTimeout, State, Vote};
 use durward_core::{CallerKind, Resource, visible};
+use std::collections::BTreeSet;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 /// Resources, reasons and the like that one message lists.
@@ -27,6 +28,8 @@ pub(crate) struct Brief {
     /// Actions with their resources, and how many are not listed.
     pub demands: Vec<(String, String)>,
     pub more: usize,
+    /// `critical=true`: tags of the resources, as far as they were read.
+    pub tags: Vec<String>,
     pub account: Option<String>,
     pub region: Option<String>,
     pub connection: String,
@@ -142,6 +145,7 @@ impl Brief {
             group: short(&one.group),
             people: one.quorum.max(1),
         };
+        let tags: BTreeSet<(&String, &String)> = what.tags.values().flatten().collect();
         let queues = what.requirements.iter().all(|one| one.on_timeout == OnTimeout::Queue);
         Self {
             event,
@@ -151,6 +155,7 @@ impl Brief {
             beside: resources.len().saturating_sub(1),
             demands: operation.demands.iter().take(LISTED).map(demand).collect(),
             more: operation.demands.len().saturating_sub(LISTED),
+            tags: tags.iter().take(2 * LISTED).map(|(key, value)| short(&format!("{key}={value}"))).collect(),
             account: operation.account.as_deref().map(short),
             region: operation.region.as_deref().map(short),
             connection: short(&what.connection),

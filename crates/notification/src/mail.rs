@@ -50,6 +50,9 @@ pub(crate) fn render(brief: &Brief) -> Mail {
     if brief.more > 0 {
         row("", &format!("and {} more", brief.more));
     }
+    for (index, tag) in brief.tags.iter().enumerate() {
+        row(if index == 0 { "Tags" } else { "" }, tag);
+    }
     if let Some(account) = &brief.account {
         row("Account", account);
     }

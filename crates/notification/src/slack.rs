@@ -53,6 +53,10 @@ pub(crate) fn render(brief: &Brief) -> Value {
     if brief.more > 0 {
         lines.push(format!("• and {} more", brief.more));
     }
+    if !brief.tags.is_empty() {
+        let tags: Vec<String> = brief.tags.iter().map(|tag| code(tag)).collect();
+        lines.push(format!("*Tags* {}", tags.join(" ")));
+    }
     let mut place = Vec::new();
     for (what, text) in [("Account", &brief.account), ("Region", &brief.region)] {
         if let Some(text) = text {

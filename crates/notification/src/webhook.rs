@@ -87,6 +87,7 @@ pub(crate) fn render(ask: &Ask, brief: &Brief, event: Event) -> Value {
                 "state": ask.state.as_str(),
                 "title": operation.title(),
                 "demands": operation.demands.iter().map(demand).collect::<Vec<_>>(),
+                "tags": what.tags,
                 "account": operation.account,
                 "region": operation.region,
                 "connection": what.connection,

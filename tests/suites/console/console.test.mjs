@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createServer as createSocket } from "node:net";
 import { tmpdir } from "node:os";
@@ -17,13 +17,14 @@ import { DeleteBucketCommand, DeleteObjectCommand, S3Client } from "@aws-sdk/cli
 import { Provider } from "oidc-provider";
 import { chromium } from "playwright-core";
 
+import { accessible, photograph } from "./look.mjs";
+import { fakeAws } from "./stage.mjs";
+
 const HERE = dirname(fileURLToPath(import.meta.url));
 const CLONE = resolve(HERE, "../../..");
 const BINARY = process.env.DURWARD_BIN ?? join(CLONE, "target/debug/durward");
 const BROWSER = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const LIMIT = { timeout: 90_000 };
-const SHOTS = process.env.DURWARD_SCREENSHOTS;
-const AXE = readFileSync(join(HERE, "node_modules/axe-core/axe.min.js"), "utf8");
 
 const GROUPS = { alice: ["oncall"], bob: ["oncall", "fire"], carol: ["finance"], "agent-7": ["agents"] };
 const EVIL = "x</code><script>document.title='owned'</script>\u202e";
@@ -63,23 +64,6 @@ let dir, provider, upstream, gateway, browser, url, issuer, catcher;
 const reached = [];
 
 const listen = (server, port) => new Promise((done) => server.listen(port, "127.0.0.1", done));
-
-// Answers STS, and S3's deletes with success; remembers the deletes.
-const fakeAws = () =>
-  createServer((request, response) => {
-    request.resume().on("end", () => {
-      if (request.method === "POST") {
-        const expires = new Date(Date.now() + 900_000).toISOString();
-        response.writeHead(200, { "content-type": "text/xml" });
-        response.end(
-          `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials><AccessKeyId>ASIAEXAMPLEEXAMPLE00</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>${expires}</Expiration></Credentials><AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/agents/x</Arn><AssumedRoleId>AROA:x</AssumedRoleId></AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>`,
-        );
-        return;
-      }
-      reached.push(`${request.method} ${request.url}`);
-      response.writeHead(204).end();
-    });
-  });
 
 const start = async () => {
   const environment = Object.entries(process.env).filter(([name]) => !name.startsWith("AWS_"));
@@ -143,7 +127,7 @@ before(async () => {
   const idpServer = createServer(provider.callback());
   provider.stop = () => idpServer.close();
   await listen(idpServer, idp);
-  upstream = fakeAws();
+  upstream = fakeAws(reached);
   await listen(upstream, aws);
   const form = new URLSearchParams({ grant_type: "client_credentials", client_id: "agent-7", client_secret: "agent-7" });
   const minted = await (await fetch(`${issuer}/token`, { method: "POST", body: form })).json();
@@ -244,37 +228,6 @@ const idToken = async (name) => {
 const cli = (file, ...words) => {
   const done = spawnSync(BINARY, ["approvals", ...words, "--url", url, "--token-file", file], { encoding: "utf8" });
   return { code: done.status, out: done.stdout, err: done.stderr };
-};
-
-const photograph = async (page, name) => {
-  if (!SHOTS) return;
-  mkdirSync(SHOTS, { recursive: true });
-  for (const [width, word] of [[1280, "wide"], [390, "narrow"]]) {
-    await page.setViewportSize({ width, height: 900 });
-    for (const scheme of ["light", "dark"]) {
-      await page.emulateMedia({ colorScheme: scheme });
-      await page.screenshot({ path: join(SHOTS, `${name}-${word}-${scheme}.png`), fullPage: true });
-    }
-  }
-  await page.setViewportSize({ width: 1280, height: 900 });
-  await page.emulateMedia({ colorScheme: "light" });
-};
-
-// Nothing serious for people who cannot see, point or tell colours apart; nothing wider than the screen of a phone.
-const accessible = async (page, name) => {
-  for (const scheme of ["light", "dark"]) {
-    await page.emulateMedia({ colorScheme: scheme });
-    // The page's own policy forbids scripts from elsewhere, so the checker comes by the debugging protocol.
-    await page.evaluate(AXE);
-    const found = await page.evaluate(() => window.axe.run());
-    const bad = found.violations.map((one) => `${one.impact} ${one.id}: ${one.nodes.map((node) => node.target).join("; ")}`);
-    assert.deepEqual(bad, [], `${name}, ${scheme}`);
-  }
-  await page.emulateMedia({ colorScheme: "light" });
-  await page.setViewportSize({ width: 320, height: 700 });
-  const [content, screen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-  assert.ok(content <= screen, `${name}: ${content} px wide on a screen of ${screen}`);
-  await page.setViewportSize({ width: 1280, height: 900 });
 };
 
 test("a held call goes on when two people approve in their browsers", LIMIT, async () => {
@@ -490,4 +443,27 @@ test("the same from the terminal alone", LIMIT, async () => {
   assert.equal(cli(alice, "deny", ask.id).code, 2, "a reason is needed");
   assert.equal(cli(join(dir, "agent.jwt"), "ls").code, 1, "an agent's token is not a person's");
   watcher.kill();
+});
+
+test("windows are listed and closed from the terminal", LIMIT, async () => {
+  const [alice, carol] = [await idToken("alice"), await idToken("carol")];
+  const remove = () => s3().send(new DeleteObjectCommand({ Bucket: "archive", Key: "w" })).then(() => undefined, (error) => error);
+  const held = remove();
+  const ask = await until("the ask", () => JSON.parse(cli(alice, "ls", "--json").out).asks.find((one) => one.title === "s3:DeleteObject"));
+  assert.equal(cli(alice, "ls", "--windows").out, "no open windows\n");
+  const opened = cli(alice, "approve", ask.id, "--for", "30m");
+  assert.equal(opened.code, 0, opened.err);
+  assert.equal(await held, undefined);
+  assert.equal(await remove(), undefined);
+  const listed = cli(carol, "ls", "--windows");
+  assert.match(listed.out, new RegExp(`${ask.id} .* 2 +corp/agent-7 +s3:DeleteObject +arn:aws:s3:::archive/w +corp/alice`));
+  assert.equal(cli(carol, "close", ask.id, "--reason", "no").code, 1, "she may not");
+  reached.length = 0;
+  const closed = cli(alice, "close", ask.id, "--reason", "done with it");
+  assert.equal(closed.code, 0, closed.err);
+  assert.match(closed.out, /the window is closed/);
+  assert.match((await remove()).message, /done with it/);
+  assert.deepEqual(reached, []);
+  assert.equal(cli(alice, "ls", "--windows").out, "no open windows\n");
+  assert.match(cli(alice, "show", ask.id).out, /a window until it was closed, used 2 times/);
 });

@@ -82,10 +82,28 @@ export const agentToken = async (issuer, name) => {
   return minted.access_token;
 };
 
+// Answers STS, and S3's deletes with success; remembers the deletes.
+export const fakeAws = (reached) =>
+  createServer((request, response) => {
+    request.resume().on("end", () => {
+      if (request.method === "POST") {
+        const expires = new Date(Date.now() + 900_000).toISOString();
+        response.writeHead(200, { "content-type": "text/xml" });
+        response.end(
+          `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials><AccessKeyId>ASIAEXAMPLEEXAMPLE00</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>${expires}</Expiration></Credentials><AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/agents/x</Arn><AssumedRoleId>AROA:x</AssumedRoleId></AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>`,
+        );
+        return;
+      }
+      reached.push(`${request.method} ${request.url}`);
+      response.writeHead(204).end();
+    });
+  });
+
 // A gateway with the configuration in `dir`, once its console answers.
-export const startGateway = async (dir, url) => {
+export const startGateway = async (dir, url, identity = { AWS_ACCESS_KEY_ID: "AKIAEXAMPLE", AWS_SECRET_ACCESS_KEY: "secret" }) => {
+  const environment = Object.entries(process.env).filter(([name]) => !name.startsWith("AWS_"));
   const gateway = spawn(BINARY, ["serve", "--config", join(dir, "durward.toml")], {
-    env: { ...process.env, AWS_ACCESS_KEY_ID: "AKIAEXAMPLE", AWS_SECRET_ACCESS_KEY: "secret", AWS_EC2_METADATA_DISABLED: "true" },
+    env: { ...Object.fromEntries(environment), ...identity, HOME: dir, AWS_EC2_METADATA_DISABLED: "true" },
     stdio: ["ignore", "ignore", "pipe"],
   });
   gateway.log = "";

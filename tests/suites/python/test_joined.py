@@ -21,7 +21,7 @@ from botocore.credentials import Credentials
 import recording
 from conftest import EXCHANGE_ID, REGION
 from stage import free_port
-from asking import AskingStage, Call
+from asking import AskingStage, Call, until
 
 pytestmark = [pytest.mark.gateway, pytest.mark.moto]
 
@@ -36,7 +36,17 @@ forbid (principal, action == Aws::Action::"sqs:SendMessage", resource);
 @id("ask-before-reading")
 @approval("oncall")
 forbid (principal, action == Aws::Action::"s3:GetObject", resource);
+@id("ask-before-telling")
+@approval("oncall")
+forbid (principal, action == Aws::Action::"secretsmanager:GetSecretValue", resource);
+@id("told-at-home-only")
+forbid (principal, action == Action::"reveal", resource) when { context.source_ip.isInRange(ip("127.0.0.2/32")) };
 """
+CHANGES = {
+    "a mask": '@id("more") forbid (principal, action == Action::"reveal", resource);',
+    "another forbid": '@id("more") forbid (principal, action == Aws::Action::"sqs:DeleteQueue", resource);',
+}
+SECRET = "correct horse battery staple 7f3a"
 
 SENDING = "AmazonSQS.SendMessage"
 
@@ -162,7 +172,7 @@ def client(stage, credentials):
 class Attempt(threading.Thread):
     """One signed request as an SDK sends it: named as an attempt of a call, in a header that is not signed."""
 
-    def __init__(self, stage, credentials, service, method, path, headers=None, body=b"", call=None, number=1):
+    def __init__(self, stage, credentials, service, method, path, headers=None, body=b"", call=None, number=1, source=None):
         super().__init__(daemon=True)
         request = AWSRequest(method, f"{stage.gateway_url}{path}", headers=headers or {}, data=body)
         request.headers["X-Amz-Content-SHA256"] = hashlib.sha256(body).hexdigest()
@@ -171,7 +181,7 @@ class Attempt(threading.Thread):
         if call:
             self.sent |= {"amz-sdk-invocation-id": call, "amz-sdk-request": f"attempt={number}"}
         self.method, self.path, self.body = method, path, body
-        self.connection = http.client.HTTPConnection("127.0.0.1", stage.gateway_port, timeout=60)
+        self.connection = http.client.HTTPConnection("127.0.0.1", stage.gateway_port, timeout=60, source_address=source)
         self.status = self.answer = self.headers = None
         self.start()
 
@@ -209,6 +219,34 @@ def send(stage, credentials, client, name):
         return Attempt(stage, by, "sqs", "POST", "/", headers, body, call, number)
 
     return attempt
+
+
+@pytest.fixture
+def read(stage, credentials, client, name):
+    """An attempt to read one secret of the test's own."""
+    client("secretsmanager").create_secret(Name=name, SecretString=SECRET)
+    body = json.dumps({"SecretId": name}).encode()
+    headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "secretsmanager.GetSecretValue"}
+
+    def attempt(call, number=1, source=None):
+        return Attempt(stage, credentials, "secretsmanager", "POST", "/", headers, body, call, number, source)
+
+    return attempt
+
+
+@pytest.fixture
+def policies(stage):
+    """Adds policies to those in force, until the test is over."""
+    added, log = stage.policies / "added.cedar", stage.gateway.log
+
+    def change(edit):
+        before = log.read_text().count("a new policy set is in force")
+        edit()
+        until(lambda: log.read_text().count("a new policy set is in force") > before, "the policies did not change")
+
+    yield lambda text: change(lambda: added.write_text(text)) if text else change(added.unlink)
+    if added.exists():
+        change(added.unlink)
 
 
 def in_queue(stage, name):
@@ -347,7 +385,8 @@ def test_an_approval_that_could_not_be_used_is_asked_for_anew(stage, send, name)
     first = send(call)
     ask = stage.ask_about(name)
     assert stage.approve("ann", ask)[0] == 200
-    assert first.done().status >= 500
+    unsent = first.done()
+    assert unsent.status >= 500 and f"[ask {ask['id']}] is used, and this was not sent" in unsent.text, unsent.text
     stage.gate.free()
     again = send(call, 2)
     another = stage.ask_about(name)
@@ -366,6 +405,37 @@ def test_another_session_of_the_same_caller_gets_nothing(stage, send, name):
     assert in_queue(stage, name) == 1
     refused = mine if mine.status == 400 else other
     assert "used by another request" in refused.text
+
+
+READING = "secretsmanager.GetSecretValue"
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_answer_from_before_a_change_of_policy_is_not_given_after_it(stage, read, policies, name, change):
+    call, before = str(uuid.uuid4()), stage.sent(READING)
+    first = read(call)
+    ask = stage.ask_about(name)
+    assert stage.approve("ann", ask)[0] == 200
+    assert first.done().status == 200 and SECRET in first.text
+    assert SECRET in read(call, 2).done().text
+    policies(CHANGES[change])
+    later = read(call, 3).done()
+    assert later.status == 400 and SECRET not in later.text, later.text
+    assert ask["id"] in later.text and "executed it once" in later.text, later.text
+    policies(None)
+    assert SECRET in read(call, 4).done().text, "the policies are those of the answer again"
+    assert stage.sent(READING) == before + 1
+
+
+def test_an_attempt_from_where_less_is_revealed_does_not_get_the_answer(stage, read, name):
+    call, before = str(uuid.uuid4()), stage.sent(READING)
+    at_home = read(call)
+    assert stage.approve("ann", stage.ask_about(name))[0] == 200
+    assert at_home.done().status == 200 and SECRET in at_home.text
+    away = read(call, 2, ("127.0.0.2", 0)).done()
+    assert away.status == 400 and "executed it once" in away.text and SECRET not in away.text, away.text
+    assert SECRET in read(call, 3).done().text
+    assert stage.sent(READING) == before + 1
 
 
 def test_a_window_lets_each_attempt_pass(stage, send, name):

@@ -120,8 +120,12 @@ fn collect(value: &Value, depth: usize, tags: &mut BTreeMap<String, String>) -> 
             if map.keys().any(|key| HOLDERS.contains(&key.to_ascii_lowercase().as_str()))
                 && map.values().any(|value| !value.is_string()) =>
         {
-            let held = map.iter().filter(|(key, _)| HOLDERS.contains(&key.to_ascii_lowercase().as_str()));
-            held.map(|(_, held)| collect(held, deeper, tags)).collect()
+            for (_, held) in
+                map.iter().filter(|(key, _)| HOLDERS.contains(&key.to_ascii_lowercase().as_str()))
+            {
+                collect(held, deeper, tags)?;
+            }
+            Ok(())
         }
         Value::Object(map) => {
             for (key, value) in map {

@@ -34,6 +34,29 @@ struct AskPage {
     wrong: Option<Text>,
 }
 
+/// For how long a page says that an answer was just given.
+const JUST: time::Duration = time::Duration::MINUTE;
+
+/// What the visitor just did, if it still holds: their answer stands, and nothing has gone against it since.
+fn notice(
+    ask: &Ask,
+    person: &durward_approval::Person,
+    done: &str,
+    now: time::OffsetDateTime,
+) -> Option<&'static str> {
+    let vote = ask.votes.iter().rfind(|vote| vote.by.id == person.id && vote.at + JUST > now)?;
+    let denied = matches!(ask.state, AskState::Denied | AskState::TimedOut);
+    match (done, vote.approve, vote.break_glass) {
+        ("approve_once" | "approve_window", true, false) if !denied => Some("Your approval is recorded."),
+        ("deny", false, _) if ask.window => Some("The window is closed."),
+        ("deny", false, _) => Some("Your denial is recorded."),
+        ("break_glass", true, true) if !denied => {
+            Some("You broke the glass. It is recorded and will be reviewed.")
+        }
+        _ => None,
+    }
+}
+
 #[derive(Deserialize)]
 pub struct After {
     done: Option<String>,
@@ -45,14 +68,12 @@ pub async fn show(
     Path(id): Path<String>,
     Query(after): Query<After>,
 ) -> Response<Body> {
-    let notice = after.done.and_then(|done| match done.as_str() {
-        "approve_once" | "approve_window" => Some("Your approval is recorded."),
-        "deny" => Some("Your denial is recorded."),
-        "break_glass" => Some("You broke the glass. It is recorded and will be reviewed."),
-        _ => None,
-    });
     match find(&inner, &session, &id).await {
-        Ok(ask) => shown(&inner, &session, &ask, notice, None, StatusCode::OK).await,
+        Ok(ask) => {
+            let done = after.done.unwrap_or_default();
+            let notice = notice(&ask, &session.person, &done, (inner.now)());
+            shown(&inner, &session, &ask, notice, None, StatusCode::OK).await
+        }
         Err(response) => *response,
     }
 }

@@ -8,7 +8,7 @@ pub mod signin;
 
 use self::policies::OnDisk;
 use crate::{
-    Inner, events as event_stream,
+    IdentityState, Inner, events as event_stream,
     people::Visitor,
     sessions::{Cookie, SignedIn},
     text::Text,
@@ -214,6 +214,7 @@ pub async fn parts(inner: &Arc<Inner>) -> Vec<Part> {
         _ => Part { name: "journal", good: false, text: Text::new("its directory cannot be read") },
     };
     let mut parts = vec![approvals, policies(inner).await, journal];
+    parts.extend(aws_identity(inner).await);
     parts.extend(notifications(inner).await);
     parts
 }
@@ -237,6 +238,21 @@ async fn policies(inner: &Arc<Inner>) -> Part {
         (false, "their files cannot be compared; the log says why".to_owned())
     });
     Part { name: "policies", good, text: Text::file(&text) }
+}
+
+/// Whether the gateway is somebody to AWS, if it has anything to do there.
+async fn aws_identity(inner: &Inner) -> Option<Part> {
+    let (good, text) = match inner.aws_identity.as_ref()?.state().await {
+        IdentityState::Found { source, long_lived: false } => (true, format!("found: {source}")),
+        IdentityState::Found { source, long_lived: true } => {
+            (true, format!("found: {source}; a long-lived access key, where a role would be better"))
+        }
+        IdentityState::Missing { since, why } => {
+            (false, format!("none since {}, so nothing can be sent to AWS: {why}", moment(since)))
+        }
+        IdentityState::Looking => (false, "none found yet, so nothing can be sent to AWS".to_owned()),
+    };
+    Some(Part { name: "AWS identity", good, text: Text::new(text) })
 }
 
 /// Whether people are told of asks, if anything is configured that tells them.

@@ -1,7 +1,12 @@
-//! `/`: the asks that wait for people, then those that were answered lately.
+//! `/`: the asks that wait for people, the windows that are open, then the asks that were answered lately.
 
 use super::{Frame, broken, page};
-use crate::{Inner, people::Visitor, view::Line};
+use crate::{
+    Inner,
+    people::Visitor,
+    view::Line,
+    windows::{self, WindowLine},
+};
 use askama::Template;
 use axum::{body::Body, extract::State};
 use durward_approval::{Filter, State as AskState};
@@ -20,6 +25,8 @@ struct Queue {
     /// Those the visitor can answer.
     yours: Vec<Line>,
     others: Vec<Line>,
+    windows: Vec<WindowLine>,
+    more_windows: bool,
     answered: Vec<Line>,
     more: bool,
 }
@@ -34,21 +41,25 @@ pub async fn queue(State(inner): State<Arc<Inner>>, Visitor(session): Visitor) -
         AskState::Expired,
         AskState::Damaged,
     ];
+    let now = (inner.now)();
     let listed = tokio::try_join!(
         inner.approvals.list(filter(vec![AskState::Pending], WAITING)),
         inner.approvals.list(filter(answered.to_vec(), ANSWERED)),
+        windows::open(&inner.approvals, now),
     );
-    let (mut waiting, answered) = match listed {
+    let (mut waiting, mut answered, open) = match listed {
         Ok(listed) => listed,
         Err(error) => return broken(&inner, Some(&session), &error),
     };
-    let now = (inner.now)();
     let more = waiting.len() == WAITING;
     // Whose time runs out first comes first.
     waiting.sort_by_key(|ask| ask.deadline);
     let line = |ask: &durward_approval::Ask| Line::of(ask, &session.person, now);
     let (yours, others) = waiting.iter().map(line).partition(|line: &Line| line.yours);
+    // Those are a section of their own.
+    answered.retain(|ask| open.asks.iter().all(|window| window.id != ask.id));
     let answered = answered.iter().map(line).collect();
+    let windows = open.asks.iter().filter_map(|ask| WindowLine::of(ask, &session.person, now)).collect();
     let frame = Frame::new(&inner, Some(&session), "approvals");
-    page(StatusCode::OK, &Queue { frame, yours, others, answered, more })
+    page(StatusCode::OK, &Queue { frame, yours, others, windows, more_windows: open.more, answered, more })
 }

@@ -153,9 +153,12 @@ async fn shown(
     let Ok(id) = id.parse::<SessionId>() else { return missing(inner, visitor) };
     match reading(inner, move |dir| recordings::story(&dir, id)).await {
         Ok((Some(session), exchanges, reading)) => {
+            let session = Line::of(inner, &session);
+            // An old link may say so of one that is not.
+            let notice = notice.filter(|_notice| session.revoked.is_some());
             let story = Story {
                 frame: Frame::new(inner, Some(visitor), "sessions"),
-                session: Line::of(inner, &session),
+                session,
                 exchanges,
                 reading,
                 csrf: visitor.csrf.clone(),

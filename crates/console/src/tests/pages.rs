@@ -1,6 +1,7 @@
 //! What the pages show, and the stream that keeps them fresh.
 
 use super::stage::{Stage, new_ask};
+use crate::IdentityState;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
@@ -88,8 +89,9 @@ async fn the_history_is_told_in_words() {
     }
     let page = alice.get(&format!("/asks/{}", ask.id)).await.body;
     let granted = page.split("<strong>granted</strong>: until ").nth(1).unwrap();
+    assert_eq!(page.matches("approved once").count(), 2, "each answer once: {page}");
     let until = granted.split("</li>").next().unwrap();
-    assert!(page.contains("<strong>approved once</strong> by corp/bob"), "{page}");
+    assert!(page.matches("<strong>approved once</strong> by corp/bob").count() == 1, "{page}");
     assert!(until.len() == "2026-11-21 12:00:00 UTC".len() && until.ends_with(" UTC"), "{until}");
 }
 
@@ -151,6 +153,28 @@ async fn a_channel_that_fails_is_on_the_health_page_and_in_the_api() {
     assert_eq!(all["channels"][0]["failing_since"], "2025-11-21T03:07:05Z");
     assert_eq!(all["channels"][0]["waiting"], 1);
     assert_eq!(stage.api(Method::GET, "/api/v1/health", &token, "").await.0, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn health_says_that_the_gateway_is_nobody_to_aws() {
+    let stage = Stage::set().await;
+    let mut alice = stage.person("alice", "oncall").await;
+    let token = stage.token("alice", &["oncall"]);
+    assert!(alice.get("/health").await.body.contains("found: environment<"));
+    assert_eq!(stage.api(Method::GET, "/api/v1/health", &token, "").await.0, StatusCode::OK);
+    let since = time::OffsetDateTime::from_unix_timestamp(1_763_694_425).unwrap();
+    let why = "no credential found in <b>environment".to_owned();
+    *stage.identity.0.lock().unwrap() = IdentityState::Missing { since, why };
+    let page = alice.get("/health").await.body;
+    for wanted in
+        ["not good", "none since 2025-11-21 03:07:05 UTC", "no credential found in &#60;b&#62;environment"]
+    {
+        assert!(page.contains(wanted), "{wanted}: {page}");
+    }
+    let (status, health) = stage.api(Method::GET, "/api/v1/health", &token, "").await;
+    assert_eq!((status, &health["good"]), (StatusCode::SERVICE_UNAVAILABLE, &json!(false)));
+    *stage.identity.0.lock().unwrap() = IdentityState::Looking;
+    assert!(alice.get("/health").await.body.contains("none found yet"));
 }
 
 #[tokio::test]

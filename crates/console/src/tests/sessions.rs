@@ -2,6 +2,7 @@
 
 use super::stage::{CLIENT, Stage, new_ask};
 use durward_core::{Caller, SessionId};
+use durward_identity::Revoked;
 use durward_journal::{Journal, Options, Record};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -215,6 +216,27 @@ async fn a_person_who_is_revoked_is_signed_out_and_their_tokens_are_refused() {
     assert_eq!(stage.api(Method::GET, "/api/v1/asks", &others, "").await.0, StatusCode::OK);
     // The provider still vouches for them: a new sign-in is theirs.
     assert_eq!(stage.person("eve", "oncall").await.get("/").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn who_is_revoked_while_they_sign_in_begins_again() {
+    let stage = Stage::set().await;
+    let mut eve = stage.browser();
+    let back = eve.back_from_issuer("eve", "oncall", "/").await;
+    let mut bob = stage.browser();
+    let others = bob.back_from_issuer("bob", "oncall", "/").await;
+    let revoked = Revoked::Caller("corp/eve".to_owned());
+    let now = OffsetDateTime::now_utc();
+    stage.revocations.revoke(&revoked, "corp/alice", "left", now).await.unwrap();
+    let answer = eve.get(&back).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(answer.body.contains("were revoked while you signed in"), "{}", answer.body);
+    assert!(eve.cookies.is_empty(), "{:?}", eve.cookies);
+    assert_eq!(bob.get(&others).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(bob.get("/").await.status, StatusCode::OK);
+    stage.pass(Duration::from_secs(1));
+    eve.sign_in("eve", "oncall", "/").await;
+    assert_eq!(eve.get("/").await.status, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! A console with everything behind it, and a browser that keeps cookies.
 
-use crate::{CommandLine, Connection, Console, Handles, Outward, People, Settings, SignInProvider};
+use crate::{
+    AwsIdentity, CommandLine, Connection, Console, Handles, IdentityState, Outward, People, Settings,
+    SignInProvider,
+};
 use bytes::Bytes;
 use durward_approval::{Approvals, Ask, Clock, Limits, NewAsk, OnTimeout, Requirement, Store};
 use durward_catalog::Catalog;
@@ -21,7 +24,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -79,6 +82,24 @@ impl Fetch for Way {
     }
 }
 
+/// The gateway's identity at AWS, of which the tests say how it is.
+#[derive(Clone)]
+pub struct Identity(pub Arc<Mutex<IdentityState>>);
+
+impl Identity {
+    fn found() -> Self {
+        let source = "environment".to_owned();
+        Self(Arc::new(Mutex::new(IdentityState::Found { source, long_lived: false })))
+    }
+}
+
+impl AwsIdentity for Identity {
+    fn state(&self) -> Pin<Box<dyn Future<Output = IdentityState> + Send + '_>> {
+        let state = self.0.lock().unwrap().clone();
+        Box::pin(std::future::ready(state))
+    }
+}
+
 pub struct Stage {
     pub console: Console,
     pub approvals: Arc<Approvals>,
@@ -86,6 +107,7 @@ pub struct Stage {
     pub dir: tempfile::TempDir,
     pub revocations: Revocations,
     pub store: Store,
+    pub identity: Identity,
     settings: Settings,
     /// Seconds that the console's clock is ahead.
     ahead: Arc<AtomicI64>,
@@ -163,6 +185,7 @@ impl Stage {
             version: "test",
         };
         change(&mut settings);
+        let identity = Identity::found();
         let handles = Handles {
             approvals: approvals.clone(),
             revocations: revocations.clone(),
@@ -172,15 +195,16 @@ impl Stage {
             vocabulary: Catalog::embedded(),
             fetch: Arc::new(Way),
             outward: Arc::new(Way),
+            aws_identity: Some(Arc::new(identity.clone())),
             now: clock,
         };
         let console = Console::new(handles, settings.clone()).unwrap();
-        Self { console, approvals, issuer, dir, revocations, store, settings, ahead }
+        Self { console, approvals, issuer, dir, revocations, store, identity, settings, ahead }
     }
 
     /// The same gateway, started again.
     pub async fn restarted(self) -> Self {
-        let Self { issuer, dir, settings, ahead, store, .. } = self;
+        let Self { issuer, dir, settings, ahead, store, identity, .. } = self;
         store.close().await;
         let hand = ahead.clone();
         let clock: Clock = Arc::new(move || {
@@ -199,10 +223,11 @@ impl Stage {
             vocabulary: Catalog::embedded(),
             fetch: Arc::new(Way),
             outward: Arc::new(Way),
+            aws_identity: Some(Arc::new(identity.clone())),
             now: clock,
         };
         let console = Console::new(handles, settings.clone()).unwrap();
-        Self { console, approvals, issuer, dir, revocations, store, settings, ahead }
+        Self { console, approvals, issuer, dir, revocations, store, identity, settings, ahead }
     }
 
     /// Closes the state: nothing can be read or written from then on.

@@ -40,6 +40,18 @@ pub enum IdentityError {
     Expired { source_name: &'static str },
 }
 
+/// What came of looking for the gateway's identity the last time, for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastLook {
+    /// Where a credential was found, or why none was.
+    pub outcome: Result<&'static str, IdentityError>,
+    /// Since when it has been found, or has not.
+    pub since: OffsetDateTime,
+    pub at: OffsetDateTime,
+    /// It is an access key without an end. Give the gateway a role or a web identity instead.
+    pub long_lived: bool,
+}
+
 enum Source {
     Static(Arc<BaseCredential>),
     Chain(Chain),
@@ -57,6 +69,7 @@ pub struct BaseIdentity {
     held: Mutex<Option<Held>>,
     flights: Flights<(), Result<Arc<BaseCredential>, IdentityError>>,
     warned: AtomicBool,
+    looked: Mutex<Option<LastLook>>,
 }
 
 impl BaseIdentity {
@@ -84,6 +97,7 @@ impl BaseIdentity {
             held: Mutex::new(None),
             flights: Flights::new(),
             warned: AtomicBool::new(false),
+            looked: Mutex::new(None),
         }
     }
 
@@ -107,11 +121,34 @@ impl BaseIdentity {
                 if let Some(credential) = self.held() {
                     return Ok(credential);
                 }
-                let found = Arc::new(chain.find().await?);
-                self.keep(&found)?;
-                Ok(found)
+                let found = chain.find().await.map(Arc::new);
+                let found = found.and_then(|found| self.keep(&found).map(|()| found));
+                self.note(found.as_deref());
+                found
             })
             .await
+    }
+
+    /// What came of the last look, without looking. None: nobody has needed a credential yet.
+    pub fn last_look(&self) -> Option<LastLook> {
+        if let Source::Static(credential) = &self.source {
+            let now = (self.clock)();
+            return Some(LastLook { outcome: Ok(credential.source), since: now, at: now, long_lived: false });
+        }
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, found: Result<&BaseCredential, &IdentityError>) {
+        let now = (self.clock)();
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let as_before = looked.as_ref().filter(|before| before.outcome.is_ok() == found.is_ok());
+        let since = as_before.map_or(now, |before| before.since);
+        *looked = Some(LastLook {
+            outcome: found.map(|found| found.source).map_err(Clone::clone),
+            since,
+            at: now,
+            long_lived: found.is_ok_and(|found| found.session_token.is_none()),
+        });
     }
 
     /// Forgets the credential: AWS says it has expired.

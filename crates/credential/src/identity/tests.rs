@@ -222,3 +222,31 @@ async fn an_expired_credential_is_no_identity() {
     let error = world.identity.credential().await.unwrap_err();
     assert_eq!(error, IdentityError::Expired { source_name: "container endpoint" });
 }
+
+#[tokio::test]
+async fn the_last_look_says_what_came_of_it_and_since_when() {
+    let there = Arc::new(AtomicBool::new(false));
+    let answers = there.clone();
+    let metadata = FakeTransport::new(move |number, _| {
+        if answers.load(Ordering::Relaxed) {
+            Ok((StatusCode::OK, container_answer(number)))
+        } else {
+            Ok((StatusCode::INTERNAL_SERVER_ERROR, String::new()))
+        }
+    });
+    let variables = [("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials/1")];
+    let world = world(&variables, None, nobody(), metadata);
+    assert_eq!(world.identity.last_look(), None, "nobody has looked");
+    world.identity.credential().await.unwrap_err();
+    let first = world.identity.last_look().unwrap();
+    assert!(first.outcome.is_err() && first.since == first.at, "{first:?}");
+    world.hands.advance(60);
+    world.identity.credential().await.unwrap_err();
+    let second = world.identity.last_look().unwrap();
+    assert_eq!((second.since, second.at - first.at), (first.since, time::Duration::MINUTE));
+    there.store(true, Ordering::Relaxed);
+    world.identity.credential().await.unwrap();
+    let found = world.identity.last_look().unwrap();
+    assert_eq!((&found.outcome, found.long_lived), (&Ok("container endpoint"), false));
+    assert_eq!(found.since, found.at);
+}

@@ -22,7 +22,7 @@ fn head<B>(request: &Request<B>, length: usize) -> String {
 async fn a_caller_that_leaves_frees_its_place_and_leaves_the_ask() {
     let stage = Stage::holding(Duration::from_mins(10)).await;
     let agent = stage.agent("agent").await;
-    let places = || stage.running.rooms.held.available_permits();
+    let places = || stage.running.rooms.held.free();
     let free = places();
     // An upload whose body nobody reads before people answer: its end stands behind what was not read.
     let upload = Shot { unsigned_body: true, ..put("report") };

@@ -49,16 +49,15 @@ impl Approval {
 
     pub fn check(&self, problems: &mut Vec<Problem>) {
         if self.break_glass_group.as_ref().is_some_and(|group| group.trim().is_empty()) {
-            problems.push((
-                "break_glass_group",
-                "no group has an empty name: name one, or leave the key out for nobody".to_owned(),
+            problems.push(Problem::new(
+                "approval.break_glass_group",
+                "no group has an empty name: name one, or leave the key out for nobody",
             ));
         }
         if self.hold > durward_core::limits::HOLD {
-            problems.push((
+            problems.push(Problem::new(
                 "approval.hold",
-                "a caller is held open for an hour at most; what takes longer is sent again once it is approved"
-                    .to_owned(),
+                "a caller is held open for an hour at most; what takes longer is sent again once it is approved",
             ));
         }
     }

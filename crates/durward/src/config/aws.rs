@@ -79,19 +79,21 @@ impl Aws {
     pub fn check(&self, problems: &mut Vec<Problem>) {
         let over_tls = self.upstream.as_deref().is_some_and(|url| url.starts_with("https://"));
         if self.upstream_ca.is_some() && !over_tls {
-            problems.push((
-                "upstream_ca",
-                "only an https `upstream` has a certificate to check: write upstream = \"https://...\" or leave this out"
-                    .to_owned(),
+            problems.push(Problem::new(
+                "aws.upstream_ca",
+                "only an https `upstream` has a certificate to check: write upstream = \"https://...\" or leave this out",
             ));
         }
-        for connection in &self.connection {
-            connection.check(problems);
+        for (index, connection) in self.connection.iter().enumerate() {
+            let mut wrong = |key, why| {
+                problems.push(Problem::new(format!("aws.connection.{index}.{key}"), why));
+            };
+            connection.check(&mut wrong);
         }
-        for label in &self.label {
+        for (index, label) in self.label.iter().enumerate() {
             if label.arn != "*" && !label.arn.starts_with("arn:") {
-                problems.push((
-                    "arn",
+                problems.push(Problem::new(
+                    format!("aws.label.{index}.arn"),
                     format!(
                         "`{}` is not an ARN: write arn:aws:s3:::prod-*, or \"*\" for every resource",
                         label.arn
@@ -99,8 +101,8 @@ impl Aws {
                 ));
             }
             if label.tags.is_empty() {
-                problems.push((
-                    "arn",
+                problems.push(Problem::new(
+                    format!("aws.label.{index}.tags"),
                     format!("`{}` is given no tags: write tags = {{ critical = \"true\" }}", label.arn),
                 ));
             }
@@ -109,35 +111,32 @@ impl Aws {
 }
 
 impl Connection {
-    fn check(&self, problems: &mut Vec<Problem>) {
+    fn check(&self, wrong: &mut impl FnMut(&'static str, String)) {
         let roles = [("role_arn", Some(&self.role_arn)), ("tags_role_arn", self.tags_role_arn.as_ref())];
         for (key, role_arn) in roles {
             if let Some(role_arn) = role_arn.filter(|role_arn| !is_role(role_arn)) {
-                problems.push((
+                wrong(
                     key,
                     format!(
                         "`{role_arn}` is not a role ARN: write arn:aws:iam::<12-digit account>:role/<name>"
                     ),
-                ));
+                );
             }
         }
         let account = |role_arn: &str| Arn::parse(role_arn).map(|arn| arn.account.to_owned());
         if let Some(reader) = &self.tags_role_arn
             && account(reader) != account(&self.role_arn)
         {
-            problems.push((
+            wrong(
                 "tags_role_arn",
                 format!(
                     "`{reader}` is of another account than role_arn: it would find none of its resources"
                 ),
-            ));
+            );
         }
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if self.name.is_empty() || !self.name.bytes().all(plain) {
-            problems.push((
-                "name",
-                format!("connection `{}`: use letters, digits, `-`, `_` and `.` only", self.name),
-            ));
+            wrong("name", format!("connection `{}`: use letters, digits, `-`, `_` and `.` only", self.name));
         }
     }
 }

@@ -18,36 +18,31 @@ pub struct Console {
 }
 
 pub fn check(config: &Config, problems: &mut Vec<Problem>) {
-    if config.console.is_none() && config.listen.console.is_none() {
-        return;
-    }
+    let Some(address) = config.console_address() else { return };
     if !config.identity.oidc.iter().any(Oidc::has_people) {
-        problems.push((
-            "console",
+        problems.push(Problem::new(
+            if config.console.is_some() { "console" } else { "listen.console" },
             "nobody could sign in: give an [[identity.oidc]] a console_client_id, or a cli_client_id for the command \
-             line alone"
-                .to_owned(),
+             line alone",
         ));
     }
     let url = config.console.as_ref().and_then(|console| console.url.as_deref());
     if let Some(url) = url {
         let bare = serve::origin(url).is_ok_and(|known| known.url().eq_ignore_ascii_case(url));
         if !bare {
-            problems.push((
-                "url",
+            problems.push(Problem::new(
+                "console.url",
                 format!("`{url}` is not the console's address: write scheme, host and port only, as https://durward.example.com"),
             ));
         } else if url.starts_with("http://") && !crate::console::is_loopback(url) {
-            problems.push((
-                "url",
+            problems.push(Problem::new(
+                "console.url",
                 format!("`{url}`: sign-ins would travel in the clear: write https:// and set [listen] tls, or put a proxy with TLS before it"),
             ));
         }
-    } else if let Some(address) = config.listen.console
-        && !address.ip().is_loopback()
-    {
-        problems.push((
-            "console",
+    } else if !address.ip().is_loopback() {
+        problems.push(Problem::new(
+            "listen.console",
             format!("`{address}` is not loopback: say by which address people reach it, as [console] url = \"https://durward.example.com\""),
         ));
     }

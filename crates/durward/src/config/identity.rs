@@ -1,6 +1,8 @@
 //! `[[identity.oidc]]`: who vouches for callers and for people.
 
 use super::Problem;
+use durward_core::CallerKind;
+use durward_identity::{ProviderConfig, Verifier};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -64,8 +66,36 @@ impl Oidc {
         self.clients().next().is_some() || !self.console_audience.is_empty()
     }
 
+    /// Whose tokens the doors take.
+    pub fn provider(&self) -> ProviderConfig {
+        ProviderConfig {
+            groups_claim: self.groups_claim.clone(),
+            kind: match self.kind {
+                Kind::Workload => CallerKind::Workload,
+                Kind::Human => CallerKind::Human,
+            },
+            ..ProviderConfig::new(&self.name, &self.issuer, self.audience.clone())
+        }
+    }
+
+    fn check(&self, wrong: &mut impl FnMut(&'static str, String)) {
+        if self.console_client_id.is_none() && self.console_client_secret_file.is_some() {
+            wrong(
+                "console_client_secret_file",
+                format!("`{}` has a client secret and no client: add console_client_id", self.name),
+            );
+        }
+        if self.cli_client_id.is_none() && self.cli_scopes.is_some() {
+            wrong(
+                "cli_scopes",
+                format!("`{}` has scopes for the command line and no client: add cli_client_id", self.name),
+            );
+        }
+        self.check_audiences(wrong);
+    }
+
     /// Agents hold tokens for the doors, also those of people: none of these may answer what the agents ask.
-    fn check_audiences(&self, problems: &mut Vec<Problem>) {
+    fn check_audiences(&self, wrong: &mut impl FnMut(&'static str, String)) {
         let keys = [
             ("console_client_id", self.console_client_id.as_slice()),
             ("cli_client_id", self.cli_client_id.as_slice()),
@@ -73,14 +103,20 @@ impl Oidc {
         ];
         for (key, values) in keys {
             for value in values {
-                if self.audience.contains(value) {
-                    problems.push((
+                if value.is_empty() {
+                    wrong(
+                        key,
+                        "is empty: write the name the identity provider knows it by, or leave it out"
+                            .to_owned(),
+                    );
+                } else if self.audience.contains(value) {
+                    wrong(
                         key,
                         format!(
                             "`{value}` is an audience of the doors too, so whoever calls could answer asks: register \
                              one of its own for people"
                         ),
-                    ));
+                    );
                 }
             }
         }
@@ -99,28 +135,20 @@ impl Identity {
 
     pub fn check(&self, problems: &mut Vec<Problem>) {
         if self.oidc.is_empty() {
-            problems.push((
+            problems.push(Problem::new(
                 "identity.oidc",
-                "no identity provider: add an [[identity.oidc]] with name, issuer and audience".to_owned(),
+                "no identity provider: add an [[identity.oidc]] with name, issuer and audience",
             ));
         }
-        for oidc in &self.oidc {
-            if oidc.console_client_id.is_none() && oidc.console_client_secret_file.is_some() {
-                problems.push((
-                    "console_client_secret_file",
-                    format!("`{}` has a client secret and no client: add console_client_id", oidc.name),
-                ));
-            }
-            if oidc.cli_client_id.is_none() && oidc.cli_scopes.is_some() {
-                problems.push((
-                    "cli_scopes",
-                    format!(
-                        "`{}` has scopes for the command line and no client: add cli_client_id",
-                        oidc.name
-                    ),
-                ));
-            }
-            oidc.check_audiences(problems);
+        let mut wrong = |index: usize, key: &str, why: String| {
+            problems.push(Problem::new(format!("identity.oidc.{index}.{key}"), why));
+        };
+        let providers: Vec<ProviderConfig> = self.oidc.iter().map(Oidc::provider).collect();
+        for error in Verifier::check(&providers) {
+            wrong(error.index, error.key, error.why);
+        }
+        for (index, oidc) in self.oidc.iter().enumerate() {
+            oidc.check(&mut |key, why| wrong(index, key, why));
         }
     }
 }

@@ -21,10 +21,10 @@ pub struct McpServer {
 }
 
 pub fn check(config: &Config, problems: &mut Vec<Problem>) {
-    for server in &config.mcp.server {
+    for (index, server) in config.mcp.server.iter().enumerate() {
         if !is_name(&server.name) {
-            problems.push((
-                "name",
+            problems.push(Problem::new(
+                format!("mcp.server.{index}.name"),
                 format!(
                     "`{}`: a server's name begins with a letter or digit and has only those, `-`, `_` and `.`",
                     server.name
@@ -32,19 +32,19 @@ pub fn check(config: &Config, problems: &mut Vec<Problem>) {
             ));
         }
         if let Err(why) = endpoint(&server.url) {
-            problems.push(("url", format!("`{}`: {why}", server.url)));
+            problems.push(Problem::new(format!("mcp.server.{index}.url"), why));
         }
     }
     if let Some(url) = &config.listen.mcp_url
         && let Err(why) = endpoint(url)
     {
-        problems.push(("mcp_url", format!("`{url}`: {why}")));
+        problems.push(Problem::new("listen.mcp_url", why));
     }
     for origin in &config.listen.mcp_origins {
         let bare = serve::origin(origin).is_ok_and(|known| known.url().eq_ignore_ascii_case(origin));
         if !bare {
-            problems.push((
-                "mcp_origins",
+            problems.push(Problem::new(
+                "listen.mcp_origins",
                 format!("`{origin}` is not an origin: write scheme, host and port only, as https://app.example.com"),
             ));
         }
@@ -55,7 +55,7 @@ pub fn check(config: &Config, problems: &mut Vec<Problem>) {
 fn endpoint(url: &str) -> Result<(), String> {
     serve::origin(url)?;
     if url.contains('#') || url.split('/').nth(2).is_some_and(|authority| authority.contains('@')) {
-        return Err("a URL here has no fragment and holds no user or password".to_owned());
+        return Err(format!("`{url}`: a URL here has no fragment and holds no user or password"));
     }
     Ok(())
 }

@@ -6,18 +6,22 @@ mod console;
 mod identity;
 mod mcp;
 mod notify;
+mod problem;
 #[cfg(test)]
 mod tests;
 
 pub use approval::Approval;
 pub use aws::{Aws, Connection, Label, Scope, TagSource};
 pub use console::Console;
-pub use identity::{Identity, Kind, Oidc};
+#[cfg(test)]
+pub use identity::Kind;
+pub use identity::{Identity, Oidc};
 pub use mcp::{Mcp, McpServer};
 pub use notify::Notify;
+pub use problem::{Findings, Problem, Source};
 
+use durward_core::env;
 use serde::Deserialize;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -75,8 +79,36 @@ pub struct Policy {
     pub dir: PathBuf,
 }
 
-/// Reads and checks a configuration file. The error text is for people: one problem a line.
+impl Config {
+    /// Where the AWS door listens, if it is open: wherever something is configured behind it.
+    pub fn aws_address(&self) -> Option<SocketAddr> {
+        address(self.listen.aws, !self.aws.connection.is_empty(), env::AWS_LISTEN)
+    }
+
+    /// Where the MCP door listens, if it is open.
+    pub fn mcp_address(&self) -> Option<SocketAddr> {
+        address(self.listen.mcp, !self.mcp.server.is_empty(), env::MCP_LISTEN)
+    }
+
+    /// Where the console listens, if it is open.
+    pub fn console_address(&self) -> Option<SocketAddr> {
+        address(self.listen.console, self.console.is_some(), env::CONSOLE_LISTEN)
+    }
+}
+
+fn address(chosen: Option<SocketAddr>, wanted: bool, default: &str) -> Option<SocketAddr> {
+    chosen.or_else(|| wanted.then(|| default.parse().expect("our own default addresses are addresses")))
+}
+
+/// Reads a configuration file and checks what it says, without a look at what it names. The error text is for people: one
+/// problem a line.
 pub fn load(path: &Path) -> Result<Config, String> {
+    let (config, source, problems) = read(path)?;
+    if problems.is_empty() { Ok(config) } else { Err(source.report(&problems)) }
+}
+
+/// Reads a configuration file, and says what is wrong with what it says.
+pub fn read(path: &Path) -> Result<(Config, Source, Vec<Problem>), String> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| {
         format!("{shown}: cannot be read: {error}\n  hint: name the file with --config or DURWARD_CONFIG")
@@ -98,62 +130,62 @@ pub fn load(path: &Path) -> Result<Config, String> {
     config.identity.resolve(base);
     config.notify.resolve(base);
     let problems = check(&config);
-    if problems.is_empty() {
-        return Ok(config);
-    }
-    let mut report = String::new();
-    for (key, problem) in problems {
-        let line = line_of(&text, key, &problem);
-        let _infallible = writeln!(report, "{shown}:{line}: `{key}`: {problem}");
-    }
-    Err(report.trim_end().to_owned())
+    Ok((config, Source { path: path.to_owned(), text }, problems))
 }
-
-/// A key and what is wrong with its value.
-type Problem = (&'static str, String);
 
 fn check(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
+    check_addresses(config, &mut problems);
     config.approval.check(&mut problems);
     config.identity.check(&mut problems);
     if config.aws.connection.is_empty() && config.mcp.server.is_empty() {
-        problems.push((
+        problems.push(Problem::new(
             "aws.connection",
-            "no connection: add an [[aws.connection]] with name and role_arn, or an [[mcp.server]] with name and url"
-                .to_owned(),
+            "no connection: add an [[aws.connection]] with name and role_arn, or an [[mcp.server]] with name and url",
         ));
     }
     config.aws.check(&mut problems);
     mcp::check(config, &mut problems);
     console::check(config, &mut problems);
     notify::check(config, &mut problems);
-    let connections = config.aws.connection.iter().map(|connection| connection.name.as_str());
-    let mut names: Vec<&str> =
-        connections.chain(config.mcp.server.iter().map(|server| server.name.as_str())).collect();
-    names.sort_unstable();
-    for pair in names.windows(2) {
-        if let [one, two] = pair
-            && one == two
-        {
-            problems.push((
-                "name",
-                format!("`{one}` is the name of two connections or servers: policies must tell them apart"),
+    let connections = config.aws.connection.iter().enumerate();
+    let connections = connections.map(|(index, one)| (format!("aws.connection.{index}.name"), &one.name));
+    let servers = config.mcp.server.iter().enumerate();
+    let servers = servers.map(|(index, one)| (format!("mcp.server.{index}.name"), &one.name));
+    let names: Vec<_> = connections.chain(servers).collect();
+    for (number, (place, name)) in names.iter().enumerate() {
+        if names.iter().take(number).any(|(_place, other)| other == name) {
+            problems.push(Problem::new(
+                place,
+                format!("`{name}` is the name of two connections or servers: policies must tell them apart"),
             ));
         }
     }
     problems
 }
 
-/// The line where a key stands, for messages about values that are well-formed TOML but wrong: the one with the value that
-/// the message quotes, or the first.
-fn line_of(text: &str, key: &str, problem: &str) -> usize {
-    let last = key.rsplit('.').next().unwrap_or(key);
-    let quoted = problem.split('`').nth(1).unwrap_or_default();
-    let is_key = |line: &str| line.trim_start().trim_start_matches('[').trim_start().starts_with(last);
-    text.lines()
-        .position(|line| is_key(line) && line.contains(&format!("\"{quoted}\"")))
-        .or_else(|| text.lines().position(is_key))
-        .map_or(1, |index| index + 1)
+/// No two doors can listen at one address.
+fn check_addresses(config: &Config, problems: &mut Vec<Problem>) {
+    let doors =
+        [("aws", config.aws_address()), ("mcp", config.mcp_address()), ("console", config.console_address())];
+    let open: Vec<_> = doors.into_iter().filter_map(|(key, address)| Some((key, address?))).collect();
+    for (number, (key, address)) in open.iter().enumerate() {
+        if let Some((other, taken)) = open.iter().take(number).find(|(_key, taken)| meet(*address, *taken)) {
+            problems.push(Problem::new(
+                format!("listen.{key}"),
+                format!("`{address}` is taken already by [listen] {other} (`{taken}`): choose another port"),
+            ));
+        }
+    }
+}
+
+/// Whether who listens at one address keeps others from the other one.
+fn meet(one: SocketAddr, other: SocketAddr) -> bool {
+    // `[::]` takes the connections of both families.
+    let covers =
+        |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    let same_place = one.ip() == other.ip() || covers(one, other) || covers(other, one);
+    one.port() != 0 && one.port() == other.port() && same_place
 }
 
 /// `$XDG_STATE_HOME/durward`, or what stands for it.

@@ -72,97 +72,97 @@ impl Notify {
         }
     }
 
-    fn names(&self) -> Vec<&str> {
-        let slack = self.slack.iter().map(|slack| slack.name.as_str());
-        let email = self.email.iter().map(|email| email.name.as_str());
-        let webhook = self.webhook.iter().map(|webhook| webhook.name.as_str());
+    /// The name of each channel, and where that stands.
+    fn names(&self) -> Vec<(String, &str)> {
+        let place = |kind: &str, index: usize| format!("notify.{kind}.{index}.name");
+        let slack =
+            self.slack.iter().enumerate().map(|(at, slack)| (place("slack", at), slack.name.as_str()));
+        let email =
+            self.email.iter().enumerate().map(|(at, email)| (place("email", at), email.name.as_str()));
+        let webhook = self.webhook.iter().enumerate();
+        let webhook = webhook.map(|(at, webhook)| (place("webhook", at), webhook.name.as_str()));
         slack.chain(email).chain(webhook).collect()
     }
 }
 
 pub fn check(config: &Config, problems: &mut Vec<Problem>) {
     let notify = &config.notify;
-    let mut names = notify.names();
+    let names = notify.names();
     if names.is_empty() {
         return;
     }
     if config.console.as_ref().is_none_or(|console| console.url.is_none()) {
-        problems.push((
+        problems.push(Problem::new(
             "notify",
-            "the messages link to the console and must know its address: add [console] url = \"https://durward.example.com\""
-                .to_owned(),
+            "the messages link to the console and must know its address: add [console] url = \"https://durward.example.com\"",
         ));
     }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    for name in &names {
+    for (number, (place, name)) in names.iter().enumerate() {
         if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
-            problems.push((
-                "name",
+            problems.push(Problem::new(
+                place,
                 format!("`{name}`: a channel's name has up to 64 letters, digits, `-`, `_` and `.` only"),
             ));
         }
-    }
-    names.sort_unstable();
-    for pair in names.windows(2) {
-        if let [one, two] = pair
-            && one == two
-        {
-            problems.push(("name", format!("`{one}` is the name of two channels: give each its own")));
+        if names.iter().take(number).any(|(_place, other)| other == name) {
+            let why = format!("`{name}` is the name of two channels: give each its own");
+            problems.push(Problem::new(place, why));
         }
     }
-    for email in &notify.email {
-        check_email(email, problems);
+    for (index, email) in notify.email.iter().enumerate() {
+        let mut wrong = |key, why| {
+            problems.push(Problem::new(format!("notify.email.{index}.{key}"), why));
+        };
+        check_email(email, &mut wrong);
     }
-    for webhook in &notify.webhook {
-        if let Err(why) = check_url(&webhook.url) {
-            problems.push(("url", format!("`{}`: {why}", webhook.url)));
-        }
-        for event in &webhook.events {
-            if Event::parse(event).is_none() {
-                problems.push((
-                    "events",
-                    format!("`{event}` is not an event: write some of {}", all().join(", ")),
-                ));
-            }
-        }
-        if webhook.events.is_empty() {
-            problems.push((
-                "events",
-                format!(
-                    "`{}` would be told nothing: leave `events` out, or write some of {}",
-                    webhook.name,
-                    all().join(", ")
-                ),
-            ));
-        }
+    for (index, webhook) in notify.webhook.iter().enumerate() {
+        let mut wrong = |key, why| {
+            problems.push(Problem::new(format!("notify.webhook.{index}.{key}"), why));
+        };
+        check_webhook(webhook, &mut wrong);
     }
 }
 
-fn check_email(email: &Email, problems: &mut Vec<Problem>) {
+fn check_email(email: &Email, wrong: &mut impl FnMut(&'static str, String)) {
     if let Err(why) = MailServer::parse(&email.server) {
-        problems.push(("server", why.to_string()));
+        wrong("server", why.to_string());
     }
     if let Err(why) = check_address(&email.from) {
-        problems.push(("from", why.to_string()));
+        wrong("from", why.to_string());
     }
     for reader in &email.to {
         if let Err(why) = check_address(reader) {
-            problems.push(("to", why.to_string()));
+            wrong("to", why.to_string());
         }
     }
     if email.to.is_empty() {
-        problems.push(("to", format!("`{}` has nobody to write to: name at least one address", email.name)));
+        wrong("to", format!("`{}` has nobody to write to: name at least one address", email.name));
     }
     match (&email.username, &email.password_file) {
-        (Some(user), None) => {
-            problems.push(("username", format!("`{user}` has no password: add password_file")));
-        }
+        (Some(user), None) => wrong("username", format!("`{user}` has no password: add password_file")),
         (None, Some(_file)) => {
-            problems.push((
-                "password_file",
-                format!("`{}` has a password and no user: add username", email.name),
-            ));
+            wrong("password_file", format!("`{}` has a password and no user: add username", email.name));
         }
         _ => {}
+    }
+}
+
+fn check_webhook(webhook: &Webhook, wrong: &mut impl FnMut(&'static str, String)) {
+    if let Err(why) = check_url(&webhook.url) {
+        wrong("url", format!("`{}`: {why}", webhook.url));
+    }
+    let known = all().join(", ");
+    for event in &webhook.events {
+        if Event::parse(event).is_none() {
+            wrong("events", format!("`{event}` is not an event: write some of {known}"));
+        }
+    }
+    if webhook.events.is_empty() {
+        let name = &webhook.name;
+        wrong(
+            "events",
+            format!("`{name}` would be told nothing: leave `events` out, or write some of {known}"),
+        );
     }
 }

@@ -38,7 +38,7 @@ fn an_authority_is_for_an_upstream_over_tls() {
     assert!(config.aws.upstream_ca.is_some_and(|file| file.is_absolute() && file.ends_with("ca.pem")));
     for more in ["", "upstream = \"http://aws.test\"\n"] {
         let error = with(more).unwrap_err();
-        assert!(error.contains("durward.toml:10: `upstream_ca`"), "{error}");
+        assert!(error.contains("durward.toml:10: [aws] upstream_ca"), "{error}");
     }
 }
 
@@ -50,7 +50,10 @@ fn errors_name_file_line_key_and_fix() {
         "{error}"
     );
     let error = load_text(&GOOD.replace("123456789012", "1234")).unwrap_err();
-    assert!(error.contains("durward.toml:12: `role_arn`") && error.contains("12-digit account"), "{error}");
+    assert!(
+        error.contains("durward.toml:12: [[aws.connection]] role_arn") && error.contains("12-digit account"),
+        "{error}"
+    );
     let error = load_text("[policy]\ndir = \"p\"\n[identity]\n[aws]\n").unwrap_err();
     assert!(error.contains("[[identity.oidc]]") && error.contains("[[aws.connection]]"), "{error}");
 }
@@ -76,16 +79,20 @@ fn the_console_needs_a_way_to_sign_in_and_an_address_that_is_safe() {
         (
             "console_client_id = \"durward\"",
             "",
-            ":9: `console_client_id`: `durward` is an audience of the doors",
+            ":9: [[identity.oidc]] console_client_id: `durward` is an audience of the doors",
         ),
-        ("cli_client_id = \"durward\"", "", ":9: `cli_client_id`: `durward` is an audience of the doors"),
+        (
+            "cli_client_id = \"durward\"",
+            "",
+            ":9: [[identity.oidc]] cli_client_id: `durward` is an audience of the doors",
+        ),
         (
             "console_audience = [\"people\", \"durward\"]",
             "",
-            ":9: `console_audience`: `durward` is an audience of the doors",
+            ":9: [[identity.oidc]] console_audience: `durward` is an audience of the doors",
         ),
         ("console_client_secret_file = \"secret\"", "", "add console_client_id"),
-        (client, "[console]\nurl = \"http://durward.example.com\"\n", ":17: `url`: `http://durward"),
+        (client, "[console]\nurl = \"http://durward.example.com\"\n", ":17: [console] url: `http://durward"),
         (client, "[console]\nurl = \"https://durward.example.com/x\"\n", "scheme, host and port only"),
         (client, "[listen]\nconsole = \"0.0.0.0:8600\"\n", "is not loopback"),
     ] {
@@ -102,13 +109,16 @@ fn an_mcp_server_is_enough_and_its_errors_name_line_and_fix() {
     let good = "[[mcp.server]]\nname = \"files\"\nurl = \"https://mcp.example.com/mcp\"\n";
     assert_eq!(with(good).unwrap().mcp.server[0].name, "files");
     for (more, wanted) in [
-        (good.replace("files", "a/b"), ":10: `name`: `a/b`: a server's name"),
-        (good.replace("https", "ftp"), ":11: `url`: `ftp://"),
+        (good.replace("files", "a/b"), ":10: [[mcp.server]] name: `a/b`: a server's name"),
+        (good.replace("https", "ftp"), ":11: [[mcp.server]] url: `ftp://"),
         (good.replace("//", "//user:password@"), "holds no user or password"),
-        (format!("{good}{good}"), "`name`: `files` is the name of two"),
-        (format!("{good}{}", good.replace("files", "-x")), ":13: `name`: `-x`"),
-        (format!("[listen]\nmcp_origins = [\"https://app.example.com/\"]\n{good}"), ":10: `mcp_origins`"),
-        (format!("[listen]\nmcp_url = \"gw.example.com\"\n{good}"), ":10: `mcp_url`"),
+        (format!("{good}{good}"), ":13: [[mcp.server]] name: `files` is the name of two"),
+        (format!("{good}{}", good.replace("files", "-x")), ":13: [[mcp.server]] name: `-x`"),
+        (
+            format!("[listen]\nmcp_origins = [\"https://app.example.com/\"]\n{good}"),
+            ":10: [listen] mcp_origins",
+        ),
+        (format!("[listen]\nmcp_url = \"gw.example.com\"\n{good}"), ":10: [listen] mcp_url"),
         (good.replace("url", "command"), "line 11"),
     ] {
         let error = with(&more).unwrap_err();
@@ -134,33 +144,123 @@ fn channels_name_what_is_wrong_with_them() {
     for (more, wanted) in [
         (
             format!("{slack}{}", email.replace("mail\"", "chat\"")),
-            ":17: `name`: `chat` is the name of two channels",
+            ":20: [[notify.email]] name: `chat` is the name of two channels",
         ),
-        (slack.replace("chat", "a b"), ":17: `name`: `a b`: a channel's name"),
+        (slack.replace("chat", "a b"), ":17: [[notify.slack]] name: `a b`: a channel's name"),
         (slack.replace("url_file", "url"), "line 18"),
-        (email.replace("smtp:", "http:"), ":18: `server`: `http://mail.example.com` is not a mail server"),
-        (email.replace("d@example.com", "d"), ":19: `from`: `d` is not a mail address"),
-        (email.replace("[\"a@example.com\"]", "[]"), ":20: `to`: `mail` has nobody to write to"),
-        (format!("{email}username = \"u\"\n"), ":21: `username`: `u` has no password: add password_file"),
+        (
+            email.replace("smtp:", "http:"),
+            ":18: [[notify.email]] server: `http://mail.example.com` is not a mail server",
+        ),
+        (email.replace("d@example.com", "d"), ":19: [[notify.email]] from: `d` is not a mail address"),
+        (
+            email.replace("[\"a@example.com\"]", "[]"),
+            ":20: [[notify.email]] to: `mail` has nobody to write to",
+        ),
+        (
+            format!("{email}username = \"u\"\n"),
+            ":21: [[notify.email]] username: `u` has no password: add password_file",
+        ),
         (
             format!("{email}password_file = \"p\"\n"),
-            ":21: `password_file`: `mail` has a password and no user",
+            ":21: [[notify.email]] password_file: `mail` has a password and no user",
         ),
         (
             webhook.replace("https", "http"),
-            ":18: `url`: `http://robot.example.com/x`: what is asked would travel in the clear",
+            ":18: [[notify.webhook]] url: `http://robot.example.com/x`: what is asked would travel in the clear",
         ),
-        (format!("{webhook}events = [\"ask.open\"]\n"), ":20: `events`: `ask.open` is not an event"),
-        (format!("{webhook}events = []\n"), ":20: `events`: `robot` would be told nothing"),
+        (
+            format!("{webhook}events = [\"ask.open\"]\n"),
+            ":20: [[notify.webhook]] events: `ask.open` is not an event",
+        ),
+        (format!("{webhook}events = []\n"), ":20: [[notify.webhook]] events: `robot` would be told nothing"),
     ] {
         let error = with(&more).unwrap_err();
         assert!(error.contains(wanted), "{wanted}: {error}");
     }
     let error = load_text(&format!("{people}[console]\n{slack}")).unwrap_err();
     assert!(
-        error.contains("`notify`: the messages link to the console") && error.contains("[console] url"),
+        error.contains(" notify: the messages link to the console") && error.contains("[console] url"),
         "{error}"
     );
+}
+
+#[test]
+fn providers_that_the_doors_would_refuse_are_named_each_with_its_key() {
+    let second = "[[identity.oidc]]\nname = \"two\"\nissuer = \"https://two.example\"\naudience = [\"durward\"]\n[aws]\n";
+    for (from, to, wanted) in [
+        (
+            "https://login.example.com",
+            "corp",
+            ":7: [[identity.oidc]] issuer: `corp`: must begin with https://",
+        ),
+        (
+            "https://login",
+            "https://log in",
+            ":7: [[identity.oidc]] issuer: `https://log in.example.com`: not a URL",
+        ),
+        (
+            "https://login",
+            "http://login",
+            ":7: [[identity.oidc]] issuer: `http://login.example.com`: plain http is accepted only on loopback",
+        ),
+        ("[\"durward\"]", "[]", ":8: [[identity.oidc]] audience: must name at least one"),
+        ("[\"durward\"]", "[\"\"]", ":8: [[identity.oidc]] audience: must name at least one"),
+        ("\"corp\"", "\"corp/x\"", ":6: [[identity.oidc]] name: must not be empty nor hold"),
+        (
+            "[aws]\n",
+            &format!("cli_client_id = \"\"\n{second}"),
+            ":9: [[identity.oidc]] cli_client_id: is empty",
+        ),
+        (
+            "[aws]\n",
+            &second.replace("two.example", "login.example.com"),
+            ":11: [[identity.oidc]] issuer: `https://login.example.com` is another provider's too",
+        ),
+        (
+            "[aws]\n",
+            &second.replace("two\"", "corp\""),
+            ":10: [[identity.oidc]] name: `corp` is another provider too",
+        ),
+    ] {
+        let error = load_text(&GOOD.replace(from, to)).unwrap_err();
+        assert!(error.contains(wanted), "{wanted}: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    load_text(&GOOD.replace("https://login.example.com", "http://127.0.0.1:8080")).unwrap();
+    load_text(&GOOD.replace("[aws]\n", second)).unwrap();
+}
+
+#[test]
+fn two_doors_do_not_listen_at_one_address() {
+    let with = |listen: &str, more: &str| {
+        let people = GOOD.replace("[aws]\n", "cli_client_id = \"cli\"\n[aws]\n");
+        load_text(&format!("[listen]\n{listen}{people}{more}").replace("data_dir = \"data\"\n", ""))
+    };
+    let console = "[console]\nurl = \"https://durward.example.com\"\n";
+    for (listen, more, wanted) in [
+        (
+            "aws = \"127.0.0.1:1\"\nmcp = \"127.0.0.1:1\"\n",
+            "",
+            Some(":3: [listen] mcp: `127.0.0.1:1` is taken already by [listen] aws"),
+        ),
+        ("aws = \"127.0.0.1:1\"\nmcp = \"0.0.0.0:1\"\n", "", Some(":3: [listen] mcp: `0.0.0.0:1` is taken")),
+        ("aws = \"[::]:1\"\nmcp = \"127.0.0.1:1\"\n", "", Some(":3: [listen] mcp: `127.0.0.1:1` is taken")),
+        ("aws = \"127.0.0.1:8600\"\n", console, Some(":1: [listen] console: `127.0.0.1:8600` is taken")),
+        ("mcp = \"127.0.0.1:8610\"\n", "", Some(":2: [listen] mcp: `127.0.0.1:8610` is taken")),
+        ("aws = \"127.0.0.1:0\"\nmcp = \"127.0.0.1:0\"\n", "", None),
+        ("aws = \"127.0.0.1:1\"\nmcp = \"127.0.0.2:1\"\n", "", None),
+        ("aws = \"0.0.0.0:1\"\nmcp = \"[::1]:1\"\n", "", None),
+        ("aws = \"127.0.0.1:8620\"\n", console, None),
+    ] {
+        let error = with(listen, more).err();
+        match wanted {
+            Some(wanted) => {
+                assert!(error.as_ref().is_some_and(|error| error.contains(wanted)), "{listen} {error:?}");
+            }
+            None => assert_eq!(error, None, "{listen}"),
+        }
+    }
 }
 
 /// The first fenced block of a language in a page.

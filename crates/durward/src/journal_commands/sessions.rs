@@ -183,80 +183,42 @@ struct Outcome {
     failure: Option<String>,
 }
 
-#[derive(Default)]
+/// Whose exchanges a story tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Session(SessionId),
+    /// One exchange that belongs to no session.
+    Alone(ExchangeId),
+}
+
+/// The exchange that a record begins, and its session.
+pub(super) fn belongs(record: &Record) -> Option<(ExchangeId, Option<SessionId>)> {
+    match record {
+        Record::Intent { exchange, session, .. } | Record::Refused { exchange, session, .. } => {
+            Some((*exchange, *session))
+        }
+        Record::Asked { exchange, session, .. } | Record::Joined { exchange, session, .. } => {
+            Some((*exchange, Some(*session)))
+        }
+        _ => None,
+    }
+}
+
 pub(super) struct Story {
+    wanted: Wanted,
     pub(super) sessions: Sessions,
     pub(super) exchanges: Vec<Exchange>,
     index: HashMap<ExchangeId, usize>,
 }
 
 impl Story {
-    pub(super) fn add(&mut self, wanted: SessionId, entry: &Entry, record: Record) {
-        let time = entry.time().map(str::to_owned);
+    pub(super) fn of(wanted: Wanted) -> Self {
+        Self { wanted, sessions: Sessions::default(), exchanges: Vec::new(), index: HashMap::new() }
+    }
+
+    pub(super) fn add(&mut self, entry: &Entry, record: Record) {
         match &record {
-            Record::SessionOpened { session, .. } if *session == wanted => self.sessions.add(entry, record),
-            Record::Intent { exchange, session: Some(session), operation, decision, link_to, .. }
-                if *session == wanted =>
-            {
-                let shown = Exchange {
-                    exchange: *exchange,
-                    time,
-                    operation: Some(operation.clone()),
-                    decision: Some(decision.clone()),
-                    link_to: link_to.clone(),
-                    refused: None,
-                    lent: None,
-                    outcome: None,
-                    joined: None,
-                };
-                self.begin(shown);
-                self.sessions.add(entry, record);
-            }
-            Record::Refused { exchange, session: Some(session), operation, decision, message, .. }
-                if *session == wanted =>
-            {
-                let shown = Exchange {
-                    exchange: *exchange,
-                    time,
-                    operation: operation.clone(),
-                    decision: decision.clone(),
-                    link_to: None,
-                    refused: Some(message.clone()),
-                    lent: None,
-                    outcome: None,
-                    joined: None,
-                };
-                self.begin(shown);
-                self.sessions.add(entry, record);
-            }
-            Record::Joined {
-                exchange,
-                ask,
-                executed_by,
-                session,
-                operation,
-                decision,
-                status,
-                duration_us,
-                ..
-            } if *session == wanted => {
-                let shown = Exchange {
-                    exchange: *exchange,
-                    time,
-                    operation: Some(operation.clone()),
-                    decision: Some(decision.clone()),
-                    link_to: None,
-                    refused: None,
-                    lent: None,
-                    outcome: None,
-                    joined: Some(Joined {
-                        executed_by: *executed_by,
-                        ask: ask.clone(),
-                        status: *status,
-                        duration_us: *duration_us,
-                    }),
-                };
-                self.begin(shown);
+            Record::SessionOpened { session, .. } if self.wanted == Wanted::Session(*session) => {
                 self.sessions.add(entry, record);
             }
             // Of the one session that is kept here, or of none.
@@ -271,13 +233,22 @@ impl Story {
                     shown.outcome = outcome(record);
                 }
             }
+            _ if self.wants(&record) => {
+                if let Some(shown) = Exchange::begun(entry, &record) {
+                    self.index.insert(shown.exchange, self.exchanges.len());
+                    self.exchanges.push(shown);
+                    self.sessions.add(entry, record);
+                }
+            }
             _ => {}
         }
     }
 
-    fn begin(&mut self, shown: Exchange) {
-        self.index.insert(shown.exchange, self.exchanges.len());
-        self.exchanges.push(shown);
+    fn wants(&self, record: &Record) -> bool {
+        belongs(record).is_some_and(|(exchange, session)| match self.wanted {
+            Wanted::Session(wanted) => session == Some(wanted),
+            Wanted::Alone(wanted) => exchange == wanted,
+        })
     }
 
     fn begun(&mut self, exchange: &ExchangeId) -> Option<&mut Exchange> {
@@ -313,6 +284,52 @@ fn outcome(record: Record) -> Option<Outcome> {
 }
 
 impl Exchange {
+    /// What a record begins that is no question to people: that comes before an intent or a refusal.
+    fn begun(entry: &Entry, record: &Record) -> Option<Self> {
+        let (exchange, _session) = belongs(record)?;
+        let empty = Self {
+            exchange,
+            time: entry.time().map(str::to_owned),
+            operation: None,
+            decision: None,
+            link_to: None,
+            refused: None,
+            lent: None,
+            outcome: None,
+            joined: None,
+        };
+        match record {
+            Record::Intent { operation, decision, link_to, .. } => Some(Self {
+                operation: Some(operation.clone()),
+                decision: Some(decision.clone()),
+                link_to: link_to.clone(),
+                ..empty
+            }),
+            Record::Refused { operation, decision, message, .. } => Some(Self {
+                operation: operation.clone(),
+                decision: decision.clone(),
+                refused: Some(message.clone()),
+                ..empty
+            }),
+            Record::Joined { ask, executed_by, operation, decision, status, duration_us, .. } => Some(Self {
+                operation: Some(operation.clone()),
+                decision: Some(decision.clone()),
+                joined: Some(Joined {
+                    executed_by: *executed_by,
+                    ask: ask.clone(),
+                    status: *status,
+                    duration_us: *duration_us,
+                }),
+                ..empty
+            }),
+            _ => None,
+        }
+    }
+
+    pub(super) fn id(&self) -> ExchangeId {
+        self.exchange
+    }
+
     /// When it was decided.
     pub(super) fn at(&self) -> Option<OffsetDateTime> {
         OffsetDateTime::parse(self.time.as_deref()?, &Rfc3339).ok()

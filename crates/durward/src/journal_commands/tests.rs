@@ -192,11 +192,24 @@ fn verify_tells_an_unfinished_append_from_damage() {
 }
 
 #[test]
-fn verify_finds_no_journal_where_there_is_none() {
+fn no_journal_is_found_where_there_is_none_and_that_is_no_damage() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(printed(|out| verify(dir.path(), out)).0, REFUSED);
-    assert_eq!(printed(|out| verify(&dir.path().join("none"), out)).0, REFUSED);
-    assert_eq!(printed(|out| sessions_ls(&dir.path().join("none"), false, out)).0, REFUSED);
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for (place, wanted) in [
+        (dir.path().to_owned(), "a gateway that never started has none"),
+        (dir.path().join("none"), "No such file"),
+        (file, "Not a directory"),
+    ] {
+        let why = find(&place).unwrap_err();
+        assert!(why.contains("there is no journal") && why.contains(wanted), "{why}");
+    }
+    let (journal, _) = recorded();
+    assert_eq!(find(journal.path()), Ok(()));
+    let data_dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(journal.path(), data_dir.path().join("journal")).unwrap();
+    let why = find(data_dir.path()).unwrap_err();
+    assert!(why.contains(&format!("there is one in {}/journal", data_dir.path().display())), "{why}");
 }
 
 #[test]
@@ -230,6 +243,53 @@ fn show_prints_each_exchange_on_one_line() {
         lines[1]
     );
     assert!(!text.contains("elsewhere"), "another session's exchange");
+}
+
+/// The ids of the exchanges as the JSON of a session names them.
+fn exchanges(dir: &TempDir, session: SessionId) -> Vec<String> {
+    let (_, text) = printed(|out| sessions_show(dir.path(), &session.to_string(), true, out));
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let exchanges = value["exchanges"].as_array().unwrap().iter();
+    exchanges.map(|one| one["exchange"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_exchange_is_shown_in_its_session_and_marked() {
+    let (dir, session) = recorded();
+    let [allowed, denied] = exchanges(&dir, session).try_into().unwrap();
+    for (id, marked) in [(&allowed, "GetObject"), (&denied, "DeleteObject")] {
+        let (code, text) = printed(|out| sessions_show(dir.path(), id, false, out));
+        assert_eq!(code, DONE);
+        assert!(text.starts_with(&format!("session     {session}")), "{text}");
+        let lines: Vec<_> = text.lines().filter(|line| line.contains(" s3:")).collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        for line in lines {
+            assert_eq!(line.starts_with("> "), line.contains(marked), "{line}");
+        }
+        let (code, text) = printed(|out| sessions_show(dir.path(), id, true, out));
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((code, value["exchange"].as_str()), (DONE, Some(id.as_str())));
+        assert_eq!(value["session"]["session"], session.to_string());
+        assert_eq!(value["exchanges"].as_array().unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn an_exchange_without_a_session_is_shown_alone() {
+    let (dir, _session) = recorded();
+    let alone = durward_journal::read(dir.path()).find_map(|entry| match entry.unwrap().record().unwrap() {
+        Record::Intent { exchange, session: None, .. } => Some(exchange.to_string()),
+        _ => None,
+    });
+    let alone = alone.unwrap();
+    let (code, text) = printed(|out| sessions_show(dir.path(), &alone, false, out));
+    assert_eq!(code, DONE);
+    assert!(text.contains("belongs to no session") && text.contains("bucket/elsewhere"), "{text}");
+    assert!(!text.contains("bucket/fine"), "{text}");
+    let (_, text) = printed(|out| sessions_show(dir.path(), &alone, true, out));
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(value["session"].is_null() && value["exchange"] == alone.as_str(), "{text}");
+    assert_eq!(value["exchanges"].as_array().unwrap().len(), 1);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod provider;
 
 use crate::admin_api::{Console, Failure};
 use crate::journal_commands::text::plain;
+use crate::output::{Stdout, written};
 use bytes::Bytes;
 use clap::Args;
 use durward_core::{Secret, env};
@@ -208,8 +209,8 @@ fn has_display() -> bool {
 
 /// A line for the person, at once.
 fn say(line: &str) -> Result<(), String> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| format!("cannot write: {error}"))
+    let mut out = Stdout;
+    written(writeln!(out, "{line}").and_then(|()| out.flush()))
 }
 
 #[cfg(test)]

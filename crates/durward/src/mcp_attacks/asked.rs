@@ -327,12 +327,12 @@ async fn a_revocation_reaches_who_hears_of_progress() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_frees_the_place_and_leaves_the_ask() {
     let stage = Stage::asking(LONG).await;
-    let places = stage.running.rooms.held.available_permits();
+    let places = stage.running.rooms.held.free();
     let (stream, _heard) = hearing(&stage, &stage.token("agent")).await;
-    assert!(stage.running.rooms.held.available_permits() < places);
+    assert!(stage.running.rooms.held.free() < places);
     drop(stream);
     let freed = async {
-        while stage.running.rooms.held.available_permits() < places {
+        while stage.running.rooms.held.free() < places {
             tokio::task::yield_now().await;
         }
     };

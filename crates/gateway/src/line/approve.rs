@@ -9,11 +9,12 @@ use super::{
     Asked, Decoded, Door, Exchange, Identity, Known, Permitted, Wire, carry_out, decision_of, facts,
 };
 use crate::body::Body;
+use crate::held::Place;
 use crate::interim::rhythm;
 use crate::rooms::Rooms;
 use crate::tags::Freshness;
 use durward_approval::{Ask, AskError, AskId, Granted, NewAsk, Requirement, State};
-use durward_core::{Decision, Operation, Reason, Refusal, ResourceTags, Verdict, limits};
+use durward_core::{Decision, Operation, Reason, Refusal, ResourceTags, Verdict};
 use durward_journal::Record;
 use durward_policy::{Ask::Connect, Question};
 use http::Response;
@@ -21,7 +22,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
-use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 /// What of an approval goes on record with the exchange that uses it.
@@ -297,9 +297,9 @@ async fn ask<D: Door>(rooms: &Rooms, exchange: &Exchange, asked: &Asked<D::Wire>
 }
 
 /// A held request keeps its body and its connection: so many and no more, the others are told to come again.
-pub(super) fn place<'r, W>(rooms: &'r Rooms, asked: &Asked<W>) -> Option<SemaphorePermit<'r>> {
-    let weight = limits::HELD_EACH + asked.decoded.operation.canonical().len() * 3 / 1024;
-    rooms.held.try_acquire_many(u32::try_from(weight).unwrap_or(u32::MAX)).ok()
+pub(super) fn place<'r, W>(rooms: &'r Rooms, asked: &Asked<W>) -> Option<Place<'r>> {
+    let Decoded { identity, operation, .. } = &asked.decoded;
+    rooms.held.place(&identity.caller, operation.canonical().len())
 }
 
 /// Waits for people's answer. The ask stays when the caller leaves or is sent away: it is the caller's, and their other

@@ -8,6 +8,7 @@ use super::stored::{Ending, Entry, Key, keep};
 use super::{Asked, Call, Door, Exchange, Known, Permitted, carry_out, stop};
 use crate::body::Body;
 use crate::rooms::Rooms;
+use crate::viewer::reveals;
 use durward_approval::AskId;
 use durward_core::{Operation, Reason, Refusal};
 use durward_journal::Record;
@@ -15,6 +16,7 @@ use http::Response;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 /// What lets an attempt go on, or not.
@@ -82,12 +84,13 @@ async fn once<D: Door>(
     if window {
         return Ok(Use::Break(Used::Permitted(Box::new(permitted))));
     }
+    let policy_set = permitted.decision.policy_set.clone();
     let call = exchange.call.name().map(str::to_owned);
     let running = rooms.stored.begin(key, call, used, exchange.id, std::time::Instant::now());
     drop(turn);
     let answer = match carry_out(&*door, &rooms, &exchange, permitted, &mut known).await {
         Ok(answer) if shared => {
-            let (answer, ending) = keep(answer).await;
+            let (answer, ending) = keep(answer, policy_set).await;
             running.end(ending);
             answer
         }
@@ -95,8 +98,15 @@ async fn once<D: Door>(
             running.end(Ending::NotKept);
             answer
         }
-        Err(refusal) => {
-            running.end(if known.sent { Ending::Unknown } else { Ending::NotSent });
+        Err(mut refusal) => {
+            let (ending, what) = if known.sent {
+                (Ending::Unknown, "may have been executed: look before you ask anew")
+            } else {
+                (Ending::NotSent, "was not sent: ask anew")
+            };
+            running.end(ending);
+            refusal.message =
+                format!("{}; the approval [ask {used}] is used, and this {what}", refusal.message);
             stop(&*door, &rooms, &exchange, refusal, known).await
         }
     };
@@ -131,15 +141,20 @@ pub(super) async fn join<D: Door>(
             "exchange {by} is still executing it; it is not executed twice: try the same call again for its answer"
         )));
     };
+    let executed = |why: &str| {
+        refused(format!("exchange {by} executed it once; its answer {why}, and it is not executed again"))
+    };
     match ended {
         Ending::Answered(kept) => {
+            let now = Exchange { at: OffsetDateTime::now_utc(), ..exchange.clone() };
+            let sees = |class: &str| reveals(rooms, &now, &asked.decoded.identity, class);
+            if !kept.is_good_for(rooms.policies.current().version(), sees) {
+                return Err(executed("was for what policy said of it then, which has changed"));
+            }
             record_joined::<D>(rooms, exchange, asked, entry, &kept).await?;
             Ok(kept.response())
         }
-        Ending::NotKept => Err(refused(format!(
-            "exchange {by} executed it once; its answer is too large to be kept or came as a stream, and it is not executed \
-             again"
-        ))),
+        Ending::NotKept => Err(executed("is too large to be kept or came as a stream")),
         Ending::Unknown => Err(refused(format!(
             "exchange {by} may have executed it: no answer came back, and it is not executed again; look before you ask anew"
         ))),

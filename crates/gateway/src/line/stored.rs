@@ -1,10 +1,12 @@
 //! Answers to approved operations that other attempts of the same request may have: a bounded table, and who finds what in it.
 //!
 //! An entry is there before its operation is sent, so that no attempt takes a use of the approval for none. What is kept is
-//! the masked and recorded answer, for the same caller, session and operation; a stream or a large answer is not kept, and its
-//! entry then says that the operation was executed. Nothing here permits anything: whoever finds an entry is not executed.
+//! the masked and recorded answer, for the same caller, session and operation, as long as policy is what it was; a stream or a
+//! large answer is not kept, and its entry then says that the operation was executed. Nothing here permits anything: whoever
+//! finds an entry is not executed.
 
 use crate::body::{Body, BoxError, full};
+use crate::viewer::Revealed;
 use bytes::Bytes;
 use durward_approval::AskId;
 use durward_core::{ExchangeId, SessionId, limits};
@@ -60,9 +62,18 @@ pub(super) struct Kept {
     pub status: StatusCode,
     pub bytes: Bytes,
     headers: HeaderMap,
+    /// What its operation was decided by.
+    policy_set: String,
+    revealed: Revealed,
 }
 
 impl Kept {
+    /// Whether it is the answer that an attempt would get under this policy set that sees these data classes. Where and when an
+    /// attempt comes from may tell what it sees.
+    pub fn is_good_for(&self, policy_set: &str, sees: impl Fn(&str) -> bool) -> bool {
+        self.policy_set == policy_set && self.revealed.0.iter().all(|class| sees(class))
+    }
+
     /// The answer for another exchange. What holds for one connection or one moment is left to the server.
     pub fn response(&self) -> Response<Body> {
         let mut response = Response::new(full(self.bytes.clone()));
@@ -80,8 +91,8 @@ impl Kept {
     }
 }
 
-/// Reads an answer that is small enough to be kept; any other passes as it is.
-pub(super) async fn keep(response: Response<Body>) -> (Response<Body>, Ending) {
+/// Reads an answer that is small enough to be kept; any other passes as it is. `policy_set` is what its operation was decided by.
+pub(super) async fn keep(response: Response<Body>, policy_set: String) -> (Response<Body>, Ending) {
     let small = response.body().size_hint().exact().is_some_and(|size| size <= limits::STORED_ANSWER as u64);
     if !small {
         return (response, Ending::NotKept);
@@ -90,7 +101,13 @@ pub(super) async fn keep(response: Response<Body>) -> (Response<Body>, Ending) {
     match body.collect().await {
         Ok(body) => {
             let bytes = body.to_bytes();
-            let kept = Kept { status: head.status, bytes: bytes.clone(), headers: head.headers.clone() };
+            let kept = Kept {
+                status: head.status,
+                bytes: bytes.clone(),
+                headers: head.headers.clone(),
+                policy_set,
+                revealed: head.extensions.get().cloned().unwrap_or_default(),
+            };
             (Response::from_parts(head, full(bytes)), Ending::Answered(kept))
         }
         Err(error) => (Response::from_parts(head, Broken(Some(error)).boxed_unsync()), Ending::NotKept),
@@ -267,13 +284,22 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    const SET: &str = "0123456789abcdef";
+
     fn key() -> Key {
         Key { session: SessionId::new(), digest: [7; 32] }
     }
 
     fn answer(size: usize) -> Ending {
         let bytes = Bytes::from(vec![b'x'; size]);
-        Ending::Answered(Kept { status: StatusCode::OK, bytes, headers: HeaderMap::new() })
+        let (headers, revealed) = (HeaderMap::new(), Revealed::default());
+        Ending::Answered(Kept {
+            status: StatusCode::OK,
+            bytes,
+            headers,
+            policy_set: SET.to_owned(),
+            revealed,
+        })
     }
 
     fn begin(stored: &Stored, key: Key, call: &str, now: Instant) -> (AskId, Running) {
@@ -394,7 +420,7 @@ mod tests {
         {
             response.headers_mut().insert(name, value.parse().unwrap());
         }
-        let (first, ending) = keep(response).await;
+        let (first, ending) = keep(response, SET.to_owned()).await;
         assert_eq!(first.status(), StatusCode::CREATED);
         assert_eq!(first.headers().len(), 3);
         let Ending::Answered(kept) = ending else { panic!("{ending:?}") };
@@ -405,16 +431,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_is_good_for_who_sees_as_much_under_the_same_policies() {
+        let kept = async |revealed: &[&str]| {
+            let mut response = Response::new(full("x"));
+            let revealed = revealed.iter().map(|class| (*class).to_owned()).collect();
+            response.extensions_mut().insert(Revealed(revealed));
+            let (_first, Ending::Answered(kept)) = keep(response, SET.to_owned()).await else { panic!() };
+            kept
+        };
+        let everything = |_class: &str| true;
+        let nothing = |_class: &str| false;
+        let masked = kept(&[]).await;
+        assert!(masked.is_good_for(SET, nothing) && masked.is_good_for(SET, everything));
+        assert!(!masked.is_good_for("fedcba9876543210", everything));
+        let open = kept(&["token", "aws-key"]).await;
+        assert!(open.is_good_for(SET, |class| ["token", "aws-key"].contains(&class)));
+        assert!(!open.is_good_for(SET, |class| class == "token"));
+        assert!(!open.is_good_for(SET, nothing));
+        assert!(!open.is_good_for("fedcba9876543210", everything));
+    }
+
+    #[tokio::test]
     async fn a_large_answer_and_one_of_unknown_length_pass_and_are_not_kept() {
         let limit = limits::STORED_ANSWER;
         for (size, kept) in [(limit, true), (limit + 1, false)] {
-            let (answer, ending) = keep(Response::new(full(vec![b'x'; size]))).await;
+            let (answer, ending) = keep(Response::new(full(vec![b'x'; size])), SET.to_owned()).await;
             assert_eq!(matches!(ending, Ending::Answered(_)), kept, "{size}");
             assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), size);
         }
         // A body that fails has no length, and nobody but its reader may find that out.
         let broken = Response::new(Broken(Some("gone".into())).boxed_unsync());
-        let (answer, ending) = keep(broken).await;
+        let (answer, ending) = keep(broken, SET.to_owned()).await;
         assert!(matches!(ending, Ending::NotKept));
         assert!(answer.into_body().collect().await.is_err());
     }

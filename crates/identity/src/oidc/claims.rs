@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use time::OffsetDateTime;
 
-type Object = Map<String, Value>;
+pub(super) type Object = Map<String, Value>;
 
 /// Characters of a subject. OpenID Connect allows 255; CI providers write whole repository paths.
 const SUBJECT: usize = 1_024;
@@ -135,6 +135,19 @@ fn groups(config: &ProviderConfig, claims: &Object) -> Result<Vec<String>, Token
     groups.sort_unstable();
     groups.dedup();
     Ok(groups)
+}
+
+/// What the token has where its groups should be, in words that hold nothing of it; nothing if there are groups.
+pub(super) fn instead_of_groups(config: &ProviderConfig, claims: &Object) -> Option<&'static str> {
+    let Some(claim) = claims.get(&config.groups_claim) else { return Some("nothing: the claim is missing") };
+    match claim {
+        Value::Null => Some("null"),
+        Value::Bool(_) => Some("a boolean"),
+        Value::Number(_) => Some("a number"),
+        Value::Object(_) => Some("an object"),
+        Value::Array(list) if !list.iter().all(Value::is_string) => Some("a list of more than strings"),
+        Value::Array(_) | Value::String(_) => None,
+    }
 }
 
 /// The subjects of the `act` chain, nearest actor first.

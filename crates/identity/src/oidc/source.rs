@@ -228,7 +228,7 @@ fn lifetime(cache_control: Option<&str>) -> Duration {
 
 /// Whether we may ask this address: `https`, or `http` on loopback where that is permitted.
 pub(super) fn check_url(url: &str, plain_on_loopback: bool) -> Result<(), &'static str> {
-    let uri: Uri = url.parse().map_err(|_| "not a URL")?;
+    let uri: Uri = url.parse().map_err(|_| "not a URL: write https://host")?;
     // `Uri` drops a fragment without a word.
     if url.contains('#') {
         return Err("must not have a fragment");

@@ -83,6 +83,42 @@ async fn reads_groups_from_a_string_or_a_list_and_from_the_configured_claim_only
 }
 
 #[tokio::test]
+async fn says_once_per_provider_what_a_token_has_instead_of_groups() {
+    let idp = Idp::start();
+    for (claim, told) in [
+        (None, Some("nothing: the claim is missing")),
+        (Some(json!(null)), Some("null")),
+        (Some(json!(7)), Some("a number")),
+        (Some(json!(true)), Some("a boolean")),
+        (Some(json!({"roles": ["s3cret"]})), Some("an object")),
+        (Some(json!(["agents", 7])), Some("a list of more than strings")),
+        (Some(json!([])), None),
+        (Some(json!("agents")), None),
+    ] {
+        let mut token = claims();
+        match claim {
+            Some(claim) => token["groups"] = claim,
+            None => drop(token.as_object_mut().expect("an object").remove("groups")),
+        }
+        let verifier = idp.verifier();
+        let provider = &verifier.providers[0];
+        let object = token.as_object().expect("an object");
+        assert_eq!(provider.groups_to_tell_of(object), told, "{token}");
+        assert_eq!(provider.groups_to_tell_of(object), None, "said again: {token}");
+
+        // A token is looked at once it is verified, and not before.
+        let verifier = idp.verifier();
+        let forged = format!("{}x", idp.token(&token));
+        assert!(verifier.verify(&forged, NOW).await.is_err());
+        assert!(!verifier.providers[0].told_of_groups.load(Ordering::Relaxed));
+        let verified = verifier.verify(&idp.token(&token), NOW).await;
+        assert_eq!(verifier.providers[0].told_of_groups.load(Ordering::Relaxed), told.is_some());
+        let is_refused = told.is_some_and(|told| !told.starts_with("nothing"));
+        assert_eq!(verified.is_err(), is_refused, "{token}");
+    }
+}
+
+#[tokio::test]
 async fn keeps_the_chain_of_actors_nearest_first() {
     let idp = Idp::start();
     let act = json!({"sub": "agent", "act": {"sub": "orchestrator", "iss": "https://other.example"}});
@@ -143,8 +179,13 @@ fn refuses_a_configuration_that_could_confuse_issuers_or_leak_keys_requests() {
         assert!(Verifier::new(vec![config], Idp::start().web()).is_err(), "{what}");
     }
     let again = |name: &str, issuer: &str| ProviderConfig::new(name, issuer, vec!["durward".to_owned()]);
-    for second in [again("corp", "https://other.example"), again("other", ISSUER)] {
-        assert!(Verifier::new(vec![config(), second], Idp::start().web()).is_err());
+    for (second, key) in
+        [(again("corp", "https://other.example"), "name"), (again("other", ISSUER), "issuer")]
+    {
+        let both = vec![config(), second];
+        let errors = Verifier::check(&both);
+        assert_eq!(errors.iter().map(|error| (error.index, error.key)).collect::<Vec<_>>(), [(1, key)]);
+        assert_eq!(Verifier::new(both, Idp::start().web()).err().as_ref(), errors.first());
     }
     assert!(
         Verifier::new(vec![config(), again("other", "https://other.example")], Idp::start().web()).is_ok()

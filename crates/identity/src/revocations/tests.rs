@@ -96,6 +96,23 @@ async fn what_another_process_revokes_is_known_within_a_second_and_ends_what_wai
 }
 
 #[tokio::test]
+async fn a_sign_in_learns_of_what_another_process_has_just_revoked() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = at(dir.path()).await;
+    let store = Store::open(&dir.path().join("state.db")).await.unwrap();
+    let hour = Duration::from_hours(1);
+    let there = Revocations::open_at(store.clone(), hour, 2 * hour).await.unwrap();
+    let after = NOW + Duration::from_millis(1);
+    here.revoke(&everything("corp/ann"), "corp/bob", "x", NOW).await.unwrap();
+    assert_eq!(there.check_person("corp/ann", NOW), Ok(()), "it looks once an hour");
+    assert!(there.is_person_revoked("corp/ann", NOW).await.unwrap());
+    assert!(!there.is_person_revoked("corp/ann", after).await.unwrap());
+    assert!(!there.is_person_revoked("corp/bob", NOW).await.unwrap());
+    store.close().await;
+    assert!(there.is_person_revoked("corp/bob", NOW).await.is_err());
+}
+
+#[tokio::test]
 async fn nobody_passes_while_the_store_cannot_be_read() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("state.db")).await.unwrap();

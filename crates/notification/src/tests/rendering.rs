@@ -32,6 +32,8 @@ Look and answer: https://durward.example.com/asks/0193498c0b1e7d3c8f0e5d1a2b3c4d
 Opening the link decides nothing.
 
 What          s3:DeleteBucket on arn:aws:s3:::prod-logs
+Tags          critical=true
+              owner=payroll
 Account       123456789012
 Region        eu-west-1
 Connection    prod
@@ -55,6 +57,7 @@ fn a_slack_message_says_the_same_in_text_and_blocks() {
 `s3:DeleteBucket` on `prod-logs`, asked by `corp/deploy-agent` for `alice`: risk 85 (severe), answer by 03:12:05 UTC (in 5 min)
 <https://durward.example.com/asks/0193498c0b1e7d3c8f0e5d1a2b3c4d60|Look and answer>
 • `s3:DeleteBucket` on `arn:aws:s3:::prod-logs`
+*Tags* `critical=true` `owner=payroll`
 *Account* `123456789012` · *Region* `eu-west-1` · *Connection* `prod`
 *Asked by* `corp/deploy-agent`, a workload, on behalf of `alice`
 *Risk* 85 of 100, severe: +30 it changes something; +30 it cannot be undone
@@ -85,6 +88,7 @@ fn hostile() -> Ask {
         ask["requirements"][0]["policy"] = json!(EVIL);
         ask["requirements"][0]["group"] = json!(EVIL);
         ask["reason"] = json!(EVIL);
+        ask["tags"] = json!({"x": {EVIL: EVIL}});
     }));
     hostile.risk.reasons.push(EVIL.to_owned());
     hostile.votes = vec![vote(EVIL, false, Some(EVIL))];
@@ -133,8 +137,8 @@ fn nothing_breaks_out_of_a_mail() {
         "{}",
         mail.text
     );
-    // a part that is not inspected has two lines; one more on whose behalf, and two more reasons, have one each
-    assert_eq!(mail.text.lines().count(), honest + 5);
+    // a part that is not inspected has two lines; one more on whose behalf, and two more reasons, have one each; one tag is less
+    assert_eq!(mail.text.lines().count(), honest + 4);
 }
 
 #[test]

@@ -44,6 +44,7 @@ pub fn new_ask(resource: &str, change: impl FnOnce(&mut Value)) -> NewAsk {
             "policy": "delete-critical-bucket", "group": "platform-oncall", "quorum": 2, "timeout": 300, "on_timeout": "reject",
         }],
         "risk": {"score": 85, "reasons": ["+30 it changes something", "+30 it cannot be undone"]},
+        "tags": {resource: {"critical": "true", "owner": "payroll"}},
         "reason": "forbidden by delete-critical-bucket",
         "policy_set": "0011223344556677",
         "source_address": "10.1.2.3",

@@ -1,0 +1,213 @@
+// Windows, phones and notices: what is open is listed and can be closed, the answer is under the thumb, and what a page says of itself
+// goes away when it no longer holds.
+
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+
+import { DeleteBucketCommand, DeleteObjectCommand, S3Client } from "@aws-sdk/client-s3";
+
+import { accessible, photograph, screenful } from "./look.mjs";
+import { agentClient, agentToken, fakeAws, freePort, launch, listen, provide, signedIn, startGateway, stopProcess, until } from "./stage.mjs";
+
+const LIMIT = { timeout: 120_000 };
+const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
+const OBJECT = ".asks >> text=s3:DeleteObject";
+const BUCKET = ".asks >> text=s3:DeleteBucket";
+const POLICIES = `
+@id("all-work")
+permit (principal, action, resource);
+@id("objects-need-one")
+@approval("oncall") @timeout("2m") @on_timeout("reject")
+forbid (principal, action == Aws::Action::"s3:DeleteObject", resource);
+@id("buckets-need-two")
+@approval("oncall") @quorum("2") @timeout("2m") @on_timeout("reject")
+forbid (principal, action == Aws::Action::"s3:DeleteBucket", resource);
+`;
+
+let dir, url, provider, upstream, gateway, browser, endpoint;
+const reached = [];
+
+before(async () => {
+  dir = mkdtempSync(join(tmpdir(), "durward-windows-"));
+  const [idp, aws, door, consolePort] = await Promise.all([...Array(4)].map(freePort));
+  url = `http://127.0.0.1:${consolePort}`;
+  endpoint = `http://127.0.0.1:${door}`;
+  const groups = { alice: ["oncall"], bob: ["oncall"], carol: ["finance"], "agent-7": ["agents"] };
+  provider = await provide(idp, groups, [
+    {
+      client_id: "durward-console",
+      token_endpoint_auth_method: "none",
+      application_type: "native",
+      redirect_uris: [`${url}/signin/callback`],
+    },
+    agentClient("agent-7"),
+  ]);
+  upstream = fakeAws(reached);
+  await listen(upstream, aws);
+  writeFileSync(join(dir, "agent.jwt"), await agentToken(provider.issuer, "agent-7"));
+  mkdirSync(join(dir, "policies"));
+  writeFileSync(join(dir, "policies/asking.cedar"), POLICIES, { mode: 0o600 });
+  writeFileSync(
+    join(dir, "durward.toml"),
+    `data_dir = "data"
+[listen]
+aws = "127.0.0.1:${door}"
+console = "127.0.0.1:${consolePort}"
+[policy]
+dir = "policies"
+[approval]
+hold = "2m"
+[[identity.oidc]]
+name = "corp"
+issuer = "${provider.issuer}"
+audience = ["durward"]
+console_client_id = "durward-console"
+console_scopes = ["profile", "groups"]
+[aws]
+upstream = "http://127.0.0.1:${aws}"
+[[aws.connection]]
+name = "prod"
+role_arn = "arn:aws:iam::123456789012:role/agents"
+`,
+  );
+  gateway = await startGateway(dir, url);
+  process.env.AWS_WEB_IDENTITY_TOKEN_FILE = join(dir, "agent.jwt");
+  process.env.AWS_ROLE_ARN = "arn:aws:iam::123456789012:role/agents";
+  process.env.AWS_ENDPOINT_URL = endpoint;
+  process.env.AWS_REGION = "us-east-1";
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+  if (gateway) await stopProcess(gateway);
+  upstream?.closeAllConnections();
+  upstream?.close();
+  provider?.stop();
+  if (dir) rmSync(dir, { recursive: true, force: true });
+});
+
+const client = () => new S3Client({ forcePathStyle: true, maxAttempts: 1 });
+const outcome = (call) => call.then((value) => ({ value }), (error) => ({ error }));
+const person = (name, options) => signedIn(browser, url, provider.issuer, name, options);
+
+// Whether all of it is on the screen, without scrolling.
+const onScreen = (page, selector) =>
+  page.locator(selector).first().evaluate((element) => {
+    const { top, bottom } = element.getBoundingClientRect();
+    return top >= 0 && bottom <= innerHeight;
+  });
+
+test("on a phone the answer is one tap away, and a window is opened, listed, used and closed", LIMIT, async () => {
+  const alice = await person("alice", PHONE);
+  await alice.waitForSelector("text=None. A window is");
+  const s3 = client();
+  const remove = (key) => outcome(s3.send(new DeleteObjectCommand({ Bucket: "payroll", Key: key })));
+  const held = remove("a");
+  await alice.waitForSelector(OBJECT, { timeout: 10_000 });
+  await alice.tap(OBJECT);
+  await alice.waitForURL(/\/asks\//);
+  const ask = alice.url();
+  assert.ok(await onScreen(alice, "#jump a"), "the way to the answer is on the first screenful");
+  assert.ok(!(await onScreen(alice, "text=Approve once")), "the answer itself is not");
+  await screenful(alice, "phone-ask");
+  await accessible(alice, "ask with its bar");
+  await alice.setViewportSize(PHONE.viewport);
+  await alice.evaluate(() => scrollTo(0, 700));
+  assert.ok(await onScreen(alice, "#jump a"), "and stays there");
+  await alice.tap("#jump a");
+  await until("the answer on the screen", () => onScreen(alice, "text=Approve once"));
+  const [bar, answer] = await alice.evaluate(() => ["jump", "answering"].map((id) => document.getElementById(id).getBoundingClientRect()));
+  assert.ok(bar.bottom <= answer.top, "the bar covers nothing of it");
+  await screenful(alice, "phone-answer");
+  await alice.selectOption("#minutes", "60");
+  await alice.tap("text=Approve for this time");
+  await alice.waitForSelector("text=Your approval is recorded.");
+  assert.equal((await held).error, undefined);
+  await screenful(alice, "phone-window");
+  // Nobody is asked for the same.
+  assert.equal((await remove("a")).error, undefined);
+  assert.equal(reached.splice(0).length, 2);
+  const carol = await person("carol");
+  const row = carol.locator("#windows tbody tr");
+  await until("both uses in the list", async () => {
+    await carol.reload();
+    return /2 times/.test(await row.innerText());
+  });
+  const text = await row.innerText();
+  for (const wanted of ["corp/agent-7", "through prod", "s3:DeleteObject", "arn:aws:s3:::payroll/a", "left)", "corp/alice"]) {
+    assert.ok(text.includes(wanted), `${wanted}: ${text}`);
+  }
+  assert.equal(await row.locator("text=Close").count(), 0, "carol may not close it");
+  const bob = await person("bob");
+  await accessible(bob, "queue with a window");
+  await photograph(bob, "queue-window");
+  await bob.click("#windows tbody a.button");
+  await bob.waitForURL(/#answering$/);
+  await accessible(bob, "ask with a window");
+  await photograph(bob, "ask-window");
+  await bob.fill("#reason", "it went too far");
+  await bob.click("text=Close the window");
+  await bob.waitForSelector("text=The window is closed.");
+  await accessible(bob, "closed window");
+  await photograph(bob, "ask-window-closed");
+  // Live, on the pages of the others.
+  await carol.waitForSelector("text=None. A window is", { timeout: 10_000 });
+  await alice.waitForSelector("text=The window was closed before its time", { timeout: 10_000 });
+  assert.equal(await alice.locator("text=Your approval is recorded.").count(), 0, "her notice holds no more");
+  assert.ok(!(await alice.locator("#jump").isVisible()), "there is nothing to answer");
+  assert.equal((await remove("a")).error?.name, "AccessDenied");
+  assert.deepEqual(reached, [], "a closed window lets nothing pass");
+  assert.equal(alice.url().split("?")[0], ask);
+  for (const page of [alice, bob, carol]) await page.context().close();
+});
+
+test("what a page says of its connection ends when the connection is back", LIMIT, async () => {
+  const alice = await person("alice");
+  const line = alice.locator("#live-state");
+  await until("the live page", () => line.isHidden());
+  await stopProcess(gateway);
+  await line.waitFor({ state: "visible", timeout: 20_000 });
+  await photograph(alice, "queue-not-live");
+  gateway = await startGateway(dir, url);
+  await line.waitFor({ state: "hidden", timeout: 40_000 });
+  // One answer that goes wrong while the stream holds.
+  await alice.route(`${url}/`, (route) => route.abort());
+  const call = outcome(client().send(new DeleteBucketCommand({ Bucket: "away" })));
+  await line.waitFor({ state: "visible", timeout: 20_000 });
+  await alice.unroute(`${url}/`);
+  await line.waitFor({ state: "hidden", timeout: 20_000 });
+  await alice.click(BUCKET);
+  await alice.waitForURL(/\/asks\//);
+  const bob = await person("bob");
+  await bob.goto(alice.url());
+  // An answer that is not accepted leaves a page at another address; it is live all the same.
+  await alice.evaluate(() => document.querySelector("#reason").removeAttribute("required"));
+  await alice.click("button.deny >> text=Deny");
+  await alice.waitForSelector("#wrong");
+  await photograph(alice, "ask-wrong");
+  await bob.fill("#reason", "no");
+  await bob.click("button.deny >> text=Deny");
+  await alice.waitForSelector(".state-denied", { timeout: 10_000 });
+  assert.ok(await line.isHidden(), await line.innerText());
+  await until("the end of what was wrong", async () => (await alice.locator("#wrong").count()) === 0);
+  assert.equal((await call).error.name, "AccessDenied");
+  for (const page of [alice, bob]) await page.context().close();
+});
+
+test("a gateway that is nobody to AWS says so on its health page", LIMIT, async () => {
+  const alice = await person("alice");
+  await alice.goto(`${url}/health`);
+  await alice.waitForSelector("text=found: environment; a long-lived access key");
+  await stopProcess(gateway);
+  gateway = await startGateway(dir, url, {});
+  await alice.goto(`${url}/health`);
+  await alice.waitForSelector("text=so nothing can be sent to AWS: no credential found in environment");
+  assert.equal(await alice.locator("tr:has-text('AWS identity') >> text=not good").count(), 1);
+  await accessible(alice, "health without an identity");
+  await photograph(alice, "health-nobody");
+  await alice.context().close();
+});
