@@ -5,25 +5,15 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
-import { createServer as createSocket } from "node:net";
-import { tmpdir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
 
 import { DeleteBucketCommand, DeleteObjectCommand, S3Client } from "@aws-sdk/client-s3";
-import { Provider } from "oidc-provider";
-import { chromium } from "playwright-core";
 
 import { accessible, photograph } from "./look.mjs";
-import { fakeAws } from "./stage.mjs";
+import { BINARY, atProvider, fakeAws, freePort, furnish, launch, listen, signedIn, startGateway, stopProcess, until } from "./stage.mjs";
 
-const HERE = dirname(fileURLToPath(import.meta.url));
-const CLONE = resolve(HERE, "../../..");
-const BINARY = process.env.DURWARD_BIN ?? join(CLONE, "target/debug/durward");
-const BROWSER = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const LIMIT = { timeout: 90_000 };
 
 const GROUPS = { alice: ["oncall"], bob: ["oncall", "fire"], carol: ["finance"], "agent-7": ["agents"] };
@@ -43,162 +33,32 @@ forbid (principal, action == Aws::Action::"s3:DeleteBucket", resource);
 forbid (principal, action == Aws::Action::"s3:DeleteObject", resource);
 `;
 
-const freePort = () =>
-  new Promise((found) => {
-    const socket = createSocket().listen(0, "127.0.0.1", () => {
-      const { port } = socket.address();
-      socket.close(() => found(port));
-    });
-  });
-
-const until = async (what, check) => {
-  for (let attempt = 0; attempt < 200; attempt += 1) {
-    const value = await check();
-    if (value) return value;
-    await new Promise((done) => setTimeout(done, 50));
-  }
-  throw new Error(`${what} did not come about within 10 s`);
-};
-
-let dir, provider, upstream, gateway, browser, url, issuer, catcher;
+let furnished, dir, upstream, gateway, browser, url, issuer, catcher;
 const reached = [];
 
-const listen = (server, port) => new Promise((done) => server.listen(port, "127.0.0.1", done));
-
-const start = async () => {
-  const environment = Object.entries(process.env).filter(([name]) => !name.startsWith("AWS_"));
-  gateway = spawn(BINARY, ["serve", "--config", join(dir, "durward.toml")], {
-    env: { ...Object.fromEntries(environment), AWS_ACCESS_KEY_ID: "AKIAEXAMPLE", AWS_SECRET_ACCESS_KEY: "secret" },
-    stdio: ["ignore", "ignore", "pipe"],
-  });
-  let log = "";
-  gateway.stderr.on("data", (data) => (log += data));
-  await until("the gateway's start", async () => {
-    if (gateway.exitCode !== null) throw new Error(`the gateway ended: ${log}`);
-    return fetch(`${url}/signin`).then((answer) => answer.ok, () => false);
-  });
-};
-
-const stop = async (how) => {
-  const ended = new Promise((done) => gateway.once("exit", done));
-  gateway.kill(how);
-  await ended;
-};
-
 before(async () => {
-  dir = mkdtempSync(join(tmpdir(), "durward-console-"));
-  const [idp, aws, door, consolePort, catchPort] = await Promise.all([...Array(5)].map(freePort));
-  issuer = `http://127.0.0.1:${idp}`;
-  url = `http://127.0.0.1:${consolePort}`;
-  catcher = `http://127.0.0.1:${catchPort}/cb`;
-  provider = new Provider(issuer, {
-    clients: [
-      {
-        client_id: "durward-console",
-        token_endpoint_auth_method: "none",
-        application_type: "native",
-        redirect_uris: [`${url}/signin/callback`, catcher],
-      },
-      {
-        client_id: "agent-7",
-        client_secret: "agent-7",
-        grant_types: ["client_credentials"],
-        response_types: [],
-        redirect_uris: [],
-      },
-    ],
-    pkce: { required: () => true },
-    claims: { openid: ["sub"], profile: ["name"], groups: ["groups"] },
-    scopes: ["openid", "profile", "groups"],
-    conformIdTokenClaims: false,
-    findAccount: (_context, id) => ({ accountId: id, claims: () => ({ sub: id, name: id, groups: GROUPS[id] ?? [] }) }),
-    extraTokenClaims: (_context, token) => ({ groups: GROUPS[token.clientId] ?? [] }),
-    cookies: { keys: [randomBytes(16).toString("hex")] },
-    features: {
-      devInteractions: { enabled: true },
-      clientCredentials: { enabled: true },
-      resourceIndicators: {
-        enabled: true,
-        defaultResource: (_context, client) => (client.clientId === "agent-7" ? "urn:durward" : undefined),
-        getResourceServerInfo: () => ({ scope: "", audience: "durward", accessTokenTTL: 3600, accessTokenFormat: "jwt" }),
-      },
-    },
-  });
-  const idpServer = createServer(provider.callback());
-  provider.stop = () => idpServer.close();
-  await listen(idpServer, idp);
+  catcher = `http://127.0.0.1:${await freePort()}/cb`;
+  const approval = 'hold = "2m"\nbreak_glass_group = "fire"';
+  furnished = await furnish("console", { groups: GROUPS, policies: POLICIES, approval, redirects: [catcher] });
+  ({ dir, url, issuer } = furnished);
   upstream = fakeAws(reached);
-  await listen(upstream, aws);
-  const form = new URLSearchParams({ grant_type: "client_credentials", client_id: "agent-7", client_secret: "agent-7" });
-  const minted = await (await fetch(`${issuer}/token`, { method: "POST", body: form })).json();
-  assert.ok(minted.access_token, JSON.stringify(minted));
-  writeFileSync(join(dir, "agent.jwt"), minted.access_token);
-  mkdirSync(join(dir, "policies"));
-  writeFileSync(join(dir, "policies/asking.cedar"), POLICIES, { mode: 0o600 });
-  writeFileSync(
-    join(dir, "durward.toml"),
-    `data_dir = "data"
-[listen]
-aws = "127.0.0.1:${door}"
-console = "127.0.0.1:${consolePort}"
-[policy]
-dir = "policies"
-[approval]
-hold = "2m"
-break_glass_group = "fire"
-[[identity.oidc]]
-name = "corp"
-issuer = "${issuer}"
-audience = ["durward"]
-console_client_id = "durward-console"
-console_scopes = ["profile", "groups"]
-[aws]
-upstream = "http://127.0.0.1:${aws}"
-[[aws.connection]]
-name = "prod"
-role_arn = "arn:aws:iam::123456789012:role/agents"
-`,
-  );
-  await start();
-  process.env.AWS_WEB_IDENTITY_TOKEN_FILE = join(dir, "agent.jwt");
-  process.env.AWS_ROLE_ARN = "arn:aws:iam::123456789012:role/agents";
-  process.env.AWS_ENDPOINT_URL = `http://127.0.0.1:${door}`;
-  process.env.AWS_REGION = "us-east-1";
-  browser = await chromium.launch({ executablePath: BROWSER, args: ["--no-sandbox"] });
+  await listen(upstream, furnished.aws);
+  gateway = await startGateway(dir, url);
+  Object.assign(process.env, furnished.agent);
+  browser = await launch();
 });
 
 after(async () => {
   await browser?.close();
-  if (gateway && gateway.exitCode === null) await stop("SIGTERM");
+  if (gateway) await stopProcess(gateway);
   upstream?.closeAllConnections();
   upstream?.close();
-  provider?.stop();
-  if (dir) rmSync(dir, { recursive: true, force: true });
+  furnished?.clear();
 });
 
 const s3 = () => new S3Client({ forcePathStyle: true, maxAttempts: 1 });
 
-const atProvider = async (page, name) => {
-  await page.fill('input[name="login"]', name);
-  await page.fill('input[name="password"]', "any");
-  await page.click('button[type="submit"]');
-  // The provider asks for consent once.
-  if (page.url().startsWith(issuer)) await page.click('button[type="submit"]');
-};
-
-const signedIn = async (name, options = {}) => {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-  const page = await context.newPage();
-  page.on("pageerror", (error) => assert.fail(`${name}: ${error}`));
-  page.on("console", (message) => {
-    if (/Content Security Policy|Refused to/.test(message.text())) assert.fail(`${name}: ${message.text()}`);
-  });
-  await page.goto(url);
-  await page.click(`text=Sign in with corp`);
-  await atProvider(page, name);
-  await page.waitForURL(`${url}/`);
-  return page;
-};
+const person = (name, options) => signedIn(browser, url, issuer, name, options);
 
 // The same flow by hand: what a program that has signed a person in holds.
 const idToken = async (name) => {
@@ -212,7 +72,7 @@ const idToken = async (name) => {
     state: "s", nonce: "n", code_challenge: challenge, code_challenge_method: "S256",
   });
   await page.goto(`${issuer}/auth?${query}`);
-  await atProvider(page, name);
+  await atProvider(page, issuer, name);
   await page.waitForURL(`${catcher}*`);
   const code = new URL(page.url()).searchParams.get("code");
   await context.close();
@@ -231,7 +91,7 @@ const cli = (file, ...words) => {
 };
 
 test("a held call goes on when two people approve in their browsers", LIMIT, async () => {
-  const alice = await signedIn("alice");
+  const alice = await person("alice");
   await accessible(alice, "empty queue");
   await photograph(alice, "queue-empty");
   const held = s3().send(new DeleteBucketCommand({ Bucket: "payroll" })).then((value) => ({ value }), (error) => ({ error }));
@@ -248,7 +108,7 @@ test("a held call goes on when two people approve in their browsers", LIMIT, asy
   await alice.waitForSelector("text=Your approval is recorded.");
   assert.equal(await alice.locator("text=Approve once").count(), 0, "she cannot approve twice");
   assert.deepEqual(reached, [], "one of two is not enough");
-  const bob = await signedIn("bob");
+  const bob = await person("bob");
   await bob.goto(ask);
   await bob.click("text=Approve once");
   const { value, error } = await held;
@@ -262,7 +122,7 @@ test("a held call goes on when two people approve in their browsers", LIMIT, asy
 });
 
 test("a denial's reason reaches the caller", LIMIT, async () => {
-  const alice = await signedIn("alice");
+  const alice = await person("alice");
   const held = s3().send(new DeleteBucketCommand({ Bucket: "ledger" })).then(() => undefined, (error) => error);
   await alice.click(BUCKET);
   await alice.waitForURL(/\/asks\//);
@@ -279,7 +139,7 @@ test("a denial's reason reaches the caller", LIMIT, async () => {
 });
 
 test("what the caller wrote runs nowhere", LIMIT, async () => {
-  const alice = await signedIn("alice");
+  const alice = await person("alice");
   const held = s3().send(new DeleteObjectCommand({ Bucket: "payroll", Key: EVIL })).catch((error) => error);
   await alice.waitForSelector(OBJECT, { timeout: 10_000 });
   assert.notEqual(await alice.title(), "owned");
@@ -298,14 +158,14 @@ test("what the caller wrote runs nowhere", LIMIT, async () => {
 });
 
 test("who may not answer sees why, and the keyboard alone is enough for who may", LIMIT, async () => {
-  const carol = await signedIn("carol");
+  const carol = await person("carol");
   const held = s3().send(new DeleteObjectCommand({ Bucket: "payroll", Key: "a" }));
   await carol.waitForSelector(OBJECT, { timeout: 10_000 });
   await carol.click(OBJECT);
   await carol.waitForSelector("text=you are in none of these groups");
   assert.equal(await carol.locator("text=Approve once").count(), 0);
   await photograph(carol, "ask-barred");
-  const bob = await signedIn("bob");
+  const bob = await person("bob");
   await bob.waitForSelector(OBJECT);
   const tabTo = async (wanted) => {
     for (let presses = 0; presses < 60; presses += 1) {
@@ -331,7 +191,7 @@ test("who may not answer sees why, and the keyboard alone is enough for who may"
 });
 
 test("the other pages are right to look at", LIMIT, async () => {
-  const bob = await signedIn("bob");
+  const bob = await person("bob");
   for (const name of ["sessions", "policies", "connections", "health"]) {
     await bob.goto(`${url}/${name}`);
     await accessible(bob, name);
@@ -357,7 +217,7 @@ test("the other pages are right to look at", LIMIT, async () => {
 });
 
 test("a session is revoked, a held call of it ends, and a restart signs nobody out", LIMIT, async () => {
-  const alice = await signedIn("alice");
+  const alice = await person("alice");
   const client = s3();
   const held = client.send(new DeleteObjectCommand({ Bucket: "payroll", Key: "revoked" })).catch((error) => error);
   await alice.waitForSelector(OBJECT, { timeout: 10_000 });
@@ -375,8 +235,8 @@ test("a session is revoked, a held call of it ends, and a restart signs nobody o
   assert.equal(await alice.title(), "Session of corp/agent-7 · Durward");
   await accessible(alice, "a revoked session");
   await photograph(alice, "session-revoked");
-  await stop("SIGKILL");
-  await start();
+  await stopProcess(gateway, "SIGKILL");
+  gateway = await startGateway(dir, url);
   await alice.goto(`${url}/sessions`);
   await alice.waitForSelector("text=revoked");
   await accessible(alice, "sessions, one revoked");
@@ -398,7 +258,7 @@ test("without scripts the queue reloads itself and the buttons work", LIMIT, asy
   const held = s3().send(new DeleteObjectCommand({ Bucket: "payroll", Key: "b" }));
   await page.goto(url);
   await page.click("text=Sign in with corp");
-  await atProvider(page, "alice");
+  await atProvider(page, issuer, "alice");
   await page.waitForURL(`${url}/`);
   assert.equal(await page.locator('meta[http-equiv="refresh"]').count(), 1);
   await until("the ask", async () => {

@@ -2,14 +2,12 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { CreateBucketCommand, HeadBucketCommand, PutBucketTaggingCommand, S3Client } from "@aws-sdk/client-s3";
 
-import { agentClient, agentToken, freePort, launch, provide, signedIn, startGateway, stopProcess, until } from "./stage.mjs";
+import { furnish, launch, signedIn, startGateway, stopProcess, until } from "./stage.mjs";
 
 const LIMIT = { timeout: 90_000 };
 const SUITES = process.env.DURWARD_SUITES ?? "/nonexistent";
@@ -42,51 +40,17 @@ except botocore.exceptions.ClientError as error:
     print(json.dumps({"code": error.response["Error"]["Code"], "message": error.response["Error"]["Message"]}))
 `;
 
-let dir, url, provider, moto, gateway, browser, endpoint, root;
+let furnished, url, moto, gateway, browser, root;
 
 before(async () => {
-  dir = mkdtempSync(join(tmpdir(), "durward-critical-"));
-  const [idp, aws, door, consolePort] = await Promise.all([...Array(4)].map(freePort));
-  url = `http://127.0.0.1:${consolePort}`;
-  endpoint = `http://127.0.0.1:${door}`;
   const groups = { alice: ["platform-oncall"], bob: ["platform-oncall"], carol: [], "agent-7": ["agents"] };
-  provider = await provide(idp, groups, [
-    {
-      client_id: "durward-console",
-      token_endpoint_auth_method: "none",
-      application_type: "native",
-      redirect_uris: [`${url}/signin/callback`],
-    },
-    agentClient("agent-7"),
-  ]);
+  furnished = await furnish("critical", { groups, policies: POLICIES });
+  const { dir, aws } = furnished;
+  url = furnished.url;
   moto = spawn(join(SUITES, "moto/bin/moto_server"), ["-H", "127.0.0.1", "-p", String(aws)], { stdio: "ignore" });
   const credentials = { accessKeyId: "root", secretAccessKey: "root" };
   root = new S3Client({ endpoint: `http://127.0.0.1:${aws}`, region: "us-east-1", credentials, forcePathStyle: true });
   await until("moto's start", () => fetch(`http://127.0.0.1:${aws}/moto-api/`).then((answer) => answer.ok, () => false));
-  writeFileSync(join(dir, "agent.jwt"), await agentToken(provider.issuer, "agent-7"));
-  mkdirSync(join(dir, "policies"));
-  writeFileSync(join(dir, "policies/critical.cedar"), POLICIES);
-  writeFileSync(
-    join(dir, "durward.toml"),
-    `data_dir = "data"
-[listen]
-aws = "127.0.0.1:${door}"
-console = "127.0.0.1:${consolePort}"
-[policy]
-dir = "policies"
-[[identity.oidc]]
-name = "corp"
-issuer = "${provider.issuer}"
-audience = ["durward"]
-console_client_id = "durward-console"
-console_scopes = ["profile", "groups"]
-[aws]
-upstream = "http://127.0.0.1:${aws}"
-[[aws.connection]]
-name = "prod"
-role_arn = "arn:aws:iam::123456789012:role/agents"
-`,
-  );
   gateway = await startGateway(dir, url);
   browser = await launch();
 });
@@ -95,8 +59,7 @@ after(async () => {
   await browser?.close();
   if (gateway) await stopProcess(gateway);
   if (moto) await stopProcess(moto);
-  provider?.stop();
-  if (dir) rmSync(dir, { recursive: true, force: true });
+  furnished?.clear();
 });
 
 const bucket = async (name, critical) => {
@@ -112,11 +75,8 @@ const boto3 = (name) => {
   const child = spawn(PYTHON, ["-c", DELETE, name], {
     env: {
       PATH: process.env.PATH,
-      HOME: dir,
-      AWS_ENDPOINT_URL: endpoint,
-      AWS_REGION: "us-east-1",
-      AWS_ROLE_ARN: "arn:aws:iam::123456789012:role/agents",
-      AWS_WEB_IDENTITY_TOKEN_FILE: join(dir, "agent.jwt"),
+      HOME: furnished.dir,
+      ...furnished.agent,
       AWS_EC2_METADATA_DISABLED: "true",
     },
   });
@@ -160,13 +120,13 @@ const deny = async (page, reason) => {
 test("two people let boto3 delete a critical bucket, once; a third attempt asks again", LIMIT, async () => {
   await bucket("payroll-a", "true");
   const held = boto3("payroll-a");
-  const alice = await signedIn(browser, url, provider.issuer, "alice");
+  const alice = await signedIn(browser, url, furnished.issuer, "alice");
   const ask = await askPage(alice, "payroll-a");
   assert.match(await alice.innerText("main"), /critical=true/);
   await alice.click("text=Approve once");
   await alice.waitForSelector("text=Your approval is recorded.");
   assert.ok(!held.over && (await exists("payroll-a")), "one of two is not enough");
-  const bob = await signedIn(browser, url, provider.issuer, "bob");
+  const bob = await signedIn(browser, url, furnished.issuer, "bob");
   await bob.goto(ask);
   await bob.click("text=Approve once");
   assert.deepEqual(await held.answer, { code: "deleted" });
@@ -197,7 +157,7 @@ test("nobody answers in time, and the ask is queued: the same call passes after 
   const first = await boto3("patient").answer;
   assert.equal(first.code, "AccessDenied");
   assert.match(first.message, /approval is pending: ask/);
-  const bob = await signedIn(browser, url, provider.issuer, "bob");
+  const bob = await signedIn(browser, url, furnished.issuer, "bob");
   await askPage(bob, "patient");
   await bob.click("text=Approve once");
   await bob.waitForSelector("text=Your approval is recorded.");

@@ -2,8 +2,10 @@
 
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createServer as createSocket } from "node:net";
+import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import assert from "node:assert/strict";
@@ -80,6 +82,61 @@ export const agentToken = async (issuer, name) => {
   const minted = await (await fetch(`${issuer}/token`, { method: "POST", body: form })).json();
   assert.ok(minted.access_token, JSON.stringify(minted));
   return minted.access_token;
+};
+
+// A directory with what a gateway of the agent `agent-7` needs: a provider that runs, the agent's token, policies, the configuration.
+// Its AWS is whatever listens on the port `aws`.
+export const furnish = async (name, { groups, policies, approval = "", redirects = [] }) => {
+  const dir = mkdtempSync(join(tmpdir(), `durward-${name}-`));
+  const [idp, aws, door, consolePort] = await Promise.all([...Array(4)].map(freePort));
+  const url = `http://127.0.0.1:${consolePort}`;
+  const provider = await provide(idp, groups, [
+    {
+      client_id: "durward-console",
+      token_endpoint_auth_method: "none",
+      application_type: "native",
+      redirect_uris: [`${url}/signin/callback`, ...redirects],
+    },
+    agentClient("agent-7"),
+  ]);
+  writeFileSync(join(dir, "agent.jwt"), await agentToken(provider.issuer, "agent-7"));
+  mkdirSync(join(dir, "policies"));
+  writeFileSync(join(dir, "policies/asking.cedar"), policies, { mode: 0o600 });
+  writeFileSync(
+    join(dir, "durward.toml"),
+    `data_dir = "data"
+[listen]
+aws = "127.0.0.1:${door}"
+console = "127.0.0.1:${consolePort}"
+[policy]
+dir = "policies"
+[approval]
+${approval}
+[[identity.oidc]]
+name = "corp"
+issuer = "${provider.issuer}"
+audience = ["durward"]
+console_client_id = "durward-console"
+console_scopes = ["profile", "groups"]
+[aws]
+upstream = "http://127.0.0.1:${aws}"
+[[aws.connection]]
+name = "prod"
+role_arn = "arn:aws:iam::123456789012:role/agents"
+`,
+  );
+  // What any program with an AWS SDK is told, and no more.
+  const agent = {
+    AWS_ENDPOINT_URL: `http://127.0.0.1:${door}`,
+    AWS_ROLE_ARN: "arn:aws:iam::123456789012:role/agents",
+    AWS_WEB_IDENTITY_TOKEN_FILE: join(dir, "agent.jwt"),
+    AWS_REGION: "us-east-1",
+  };
+  const clear = () => {
+    provider.stop();
+    rmSync(dir, { recursive: true, force: true });
+  };
+  return { dir, url, aws, issuer: provider.issuer, agent, clear };
 };
 
 // Answers STS, and S3's deletes with success; remembers the deletes.

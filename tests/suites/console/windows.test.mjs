@@ -2,15 +2,12 @@
 // goes away when it no longer holds.
 
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { DeleteBucketCommand, DeleteObjectCommand, S3Client } from "@aws-sdk/client-s3";
 
 import { accessible, photograph, screenful } from "./look.mjs";
-import { agentClient, agentToken, fakeAws, freePort, launch, listen, provide, signedIn, startGateway, stopProcess, until } from "./stage.mjs";
+import { fakeAws, furnish, launch, listen, signedIn, startGateway, stopProcess, until } from "./stage.mjs";
 
 const LIMIT = { timeout: 120_000 };
 const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
@@ -27,57 +24,17 @@ forbid (principal, action == Aws::Action::"s3:DeleteObject", resource);
 forbid (principal, action == Aws::Action::"s3:DeleteBucket", resource);
 `;
 
-let dir, url, provider, upstream, gateway, browser, endpoint;
+let furnished, url, upstream, gateway, browser;
 const reached = [];
 
 before(async () => {
-  dir = mkdtempSync(join(tmpdir(), "durward-windows-"));
-  const [idp, aws, door, consolePort] = await Promise.all([...Array(4)].map(freePort));
-  url = `http://127.0.0.1:${consolePort}`;
-  endpoint = `http://127.0.0.1:${door}`;
   const groups = { alice: ["oncall"], bob: ["oncall"], carol: ["finance"], "agent-7": ["agents"] };
-  provider = await provide(idp, groups, [
-    {
-      client_id: "durward-console",
-      token_endpoint_auth_method: "none",
-      application_type: "native",
-      redirect_uris: [`${url}/signin/callback`],
-    },
-    agentClient("agent-7"),
-  ]);
+  furnished = await furnish("windows", { groups, policies: POLICIES, approval: 'hold = "2m"' });
+  url = furnished.url;
   upstream = fakeAws(reached);
-  await listen(upstream, aws);
-  writeFileSync(join(dir, "agent.jwt"), await agentToken(provider.issuer, "agent-7"));
-  mkdirSync(join(dir, "policies"));
-  writeFileSync(join(dir, "policies/asking.cedar"), POLICIES, { mode: 0o600 });
-  writeFileSync(
-    join(dir, "durward.toml"),
-    `data_dir = "data"
-[listen]
-aws = "127.0.0.1:${door}"
-console = "127.0.0.1:${consolePort}"
-[policy]
-dir = "policies"
-[approval]
-hold = "2m"
-[[identity.oidc]]
-name = "corp"
-issuer = "${provider.issuer}"
-audience = ["durward"]
-console_client_id = "durward-console"
-console_scopes = ["profile", "groups"]
-[aws]
-upstream = "http://127.0.0.1:${aws}"
-[[aws.connection]]
-name = "prod"
-role_arn = "arn:aws:iam::123456789012:role/agents"
-`,
-  );
-  gateway = await startGateway(dir, url);
-  process.env.AWS_WEB_IDENTITY_TOKEN_FILE = join(dir, "agent.jwt");
-  process.env.AWS_ROLE_ARN = "arn:aws:iam::123456789012:role/agents";
-  process.env.AWS_ENDPOINT_URL = endpoint;
-  process.env.AWS_REGION = "us-east-1";
+  await listen(upstream, furnished.aws);
+  gateway = await startGateway(furnished.dir, url);
+  Object.assign(process.env, furnished.agent);
   browser = await launch();
 });
 
@@ -86,13 +43,12 @@ after(async () => {
   if (gateway) await stopProcess(gateway);
   upstream?.closeAllConnections();
   upstream?.close();
-  provider?.stop();
-  if (dir) rmSync(dir, { recursive: true, force: true });
+  furnished?.clear();
 });
 
 const client = () => new S3Client({ forcePathStyle: true, maxAttempts: 1 });
 const outcome = (call) => call.then((value) => ({ value }), (error) => ({ error }));
-const person = (name, options) => signedIn(browser, url, provider.issuer, name, options);
+const person = (name, options) => signedIn(browser, url, furnished.issuer, name, options);
 
 // Whether all of it is on the screen, without scrolling.
 const onScreen = (page, selector) =>
@@ -172,7 +128,7 @@ test("what a page says of its connection ends when the connection is back", LIMI
   await stopProcess(gateway);
   await line.waitFor({ state: "visible", timeout: 20_000 });
   await photograph(alice, "queue-not-live");
-  gateway = await startGateway(dir, url);
+  gateway = await startGateway(furnished.dir, url);
   await line.waitFor({ state: "hidden", timeout: 40_000 });
   // One answer that goes wrong while the stream holds.
   await alice.route(`${url}/`, (route) => route.abort());
@@ -203,7 +159,7 @@ test("a gateway that is nobody to AWS says so on its health page", LIMIT, async 
   await alice.goto(`${url}/health`);
   await alice.waitForSelector("text=found: environment; a long-lived access key");
   await stopProcess(gateway);
-  gateway = await startGateway(dir, url, {});
+  gateway = await startGateway(furnished.dir, url, {});
   await alice.goto(`${url}/health`);
   await alice.waitForSelector("text=so nothing can be sent to AWS: no credential found in environment");
   assert.equal(await alice.locator("tr:has-text('AWS identity') >> text=not good").count(), 1);
