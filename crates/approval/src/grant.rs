@@ -4,7 +4,7 @@
 //! in which group is what holds at the moment of use.
 
 use crate::{Ask, AskId, Limits, Requirement, Vote};
-use durward_core::Operation;
+use durward_core::{Operation, Resource};
 use durward_store::{StoreError, Transaction};
 use std::collections::HashMap;
 
@@ -41,11 +41,13 @@ pub(crate) async fn membership(transaction: &mut Transaction, ask: &Ask) -> Resu
 pub(crate) fn granted(
     ask: &Ask,
     operation: &Operation,
+    digest: &[u8; 32],
     required: &[Requirement],
     membership: &Membership,
     limits: &Limits,
 ) -> Option<Granted> {
-    if required.is_empty() || (ask.window && !window_covers(&ask.what.operation, operation)) {
+    let covers = || ask.what.digest == *digest || window_covers(&ask.what.operation, operation);
+    if required.is_empty() || (ask.window && !covers()) {
         return None;
     }
     let still_in = |vote: &Vote, group: &str| {
@@ -84,7 +86,7 @@ pub(crate) fn granted(
 }
 
 /// A window is for the actions and resources that a person saw, in the same place, and for nothing that is worse in kind or
-/// hides more.
+/// hides more. Where not all resources are named the parameters say what is touched: then it is for those alone.
 fn window_covers(seen: &Operation, now: &Operation) -> bool {
     let same_place = seen.door == now.door
         && seen.service == now.service
@@ -94,8 +96,14 @@ fn window_covers(seen: &Operation, now: &Operation) -> bool {
         && (seen.traits.indirect || !now.traits.indirect)
         && (seen.traits.irreversible || !now.traits.irreversible)
         && (seen.traits.returns_credentials || !now.traits.returns_credentials);
+    let named = now.demands.iter().all(|demand| match &demand.resource {
+        Resource::Any => false,
+        Resource::Arn(arn) => !arn.contains(['*', '?']),
+        Resource::McpTool { .. } | Resource::McpServer(_) => true,
+    });
     same_place
         && no_worse
+        && (named || (seen.name == now.name && seen.parameters == now.parameters))
         && now.uninspected.iter().all(|part| seen.uninspected.contains(part))
         && !now.demands.is_empty()
         && now.demands.iter().all(|demand| seen.demands.contains(demand))

@@ -313,7 +313,7 @@ impl Ledger {
         for row in transaction.grants(bound_to, connection, digest, now).await? {
             let Some(ask) = self.damage.read(&row) else { continue };
             let membership = membership(transaction, &ask).await?;
-            if let Some(grant) = granted(&ask, operation, required, &membership, &self.limits) {
+            if let Some(grant) = granted(&ask, operation, digest, required, &membership, &self.limits) {
                 return Ok(Some((ask, row.change, grant)));
             }
         }

@@ -24,7 +24,7 @@ pub use decision::{Decision, OnTimeout, ResourceTags, Verdict};
 pub use duration::parse_duration;
 pub use ids::{ExchangeId, SessionId};
 pub use json::{JsonError, strict_json};
-pub use operation::{AccessLevel, Demand, Door, Operation, Resource, Traits};
+pub use operation::{AccessLevel, Demand, Door, Operation, Resource, Traits, without};
 pub use refusal::{Fault, Reason, Refusal};
 pub use request_tags::request_tags;
 pub use risk::{Risk, RiskyTag, Surroundings, assess};

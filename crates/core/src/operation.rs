@@ -2,7 +2,8 @@
 
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -153,6 +154,36 @@ impl Operation {
 /// An operation with its keys in the order of their bytes. Those of [`Demand`], [`Traits`] and [`Resource`] are declared so.
 struct Canonical<'a>(&'a Operation);
 
+/// Parameters without what these JSON Pointers (RFC 6901) lead to: of what no model knows nobody can say that the service reads
+/// it, so it must not stand for anything.
+pub fn without<'a>(parameters: &'a Map<String, Value>, pointers: &[String]) -> Cow<'a, Map<String, Value>> {
+    let mut left = Cow::Borrowed(parameters);
+    for pointer in pointers {
+        let Some(path) = pointer.strip_prefix('/') else { continue };
+        let (above, name) = path.rsplit_once('/').map_or((None, path), |(above, name)| (Some(above), name));
+        let name = unescaped(name);
+        let members = match above {
+            None => Some(left.to_mut()),
+            Some(above) => descend(left.to_mut(), above),
+        };
+        members.and_then(|members| members.remove(&name));
+    }
+    left
+}
+
+fn descend<'v>(members: &'v mut Map<String, Value>, path: &str) -> Option<&'v mut Map<String, Value>> {
+    let (first, rest) = path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let value = members.get_mut(&unescaped(first))?;
+    match rest {
+        None => value.as_object_mut(),
+        Some(rest) => value.pointer_mut(&format!("/{rest}"))?.as_object_mut(),
+    }
+}
+
+fn unescaped(token: &str) -> String {
+    token.replace("~1", "/").replace("~0", "~")
+}
+
 impl Serialize for Canonical<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Operation {
@@ -271,6 +302,16 @@ mod tests {
             let slow = sorted(&serde_json::to_value(&operation).unwrap());
             assert_eq!(String::from_utf8(operation.canonical()).unwrap(), slow);
         }
+    }
+
+    #[test]
+    fn what_no_model_knows_is_left_out_wherever_it_stands() {
+        let whole = json!({"a": 1, "x/y": 2, "b": {"c": [{"d": 1, "e~": 2}, {"d": 3}]}, "f": {}});
+        let pointers = ["body", "/x~1y", "/b/c/0/e~0", "/f", "/none", "/b/none/at/all"].map(str::to_owned);
+        let left = without(whole.as_object().unwrap(), &pointers);
+        assert_eq!(Value::Object(left.into_owned()), json!({"a": 1, "b": {"c": [{"d": 1}, {"d": 3}]}}));
+        let untouched = without(whole.as_object().unwrap(), &["body".to_owned()]);
+        assert!(matches!(untouched, Cow::Borrowed(_)));
     }
 
     #[test]

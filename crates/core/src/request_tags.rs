@@ -2,6 +2,7 @@
 //!
 //! AWS services agree on no one place: a list of keys and values, a map, S3's query string, EC2's lists by resource type.
 
+use crate::{Operation, without};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -9,11 +10,22 @@ use std::collections::BTreeSet;
 /// Deeper than any service puts tags.
 const DEPTH: usize = 4;
 
-/// Every key and value under a member that is named for tags.
-pub fn request_tags(parameters: &Value) -> BTreeSet<(String, String)> {
-    let mut found = BTreeSet::new();
-    seek(parameters, DEPTH, &mut found);
-    found
+/// Every key and value under a member that is named for tags; `None` if some are where no model knows any: the service may read
+/// them or not.
+pub fn request_tags(operation: &Operation) -> Option<BTreeSet<(String, String)>> {
+    let within = |parameters: &Value| {
+        let mut found = BTreeSet::new();
+        seek(parameters, DEPTH, &mut found);
+        found
+    };
+    let all = within(&operation.parameters);
+    match operation.parameters.as_object() {
+        Some(parameters) if !all.is_empty() => {
+            let known = without(parameters, &operation.uninspected).into_owned();
+            (within(&Value::Object(known)) == all).then_some(all)
+        }
+        _ => Some(all),
+    }
 }
 
 fn seek(value: &Value, depth: usize, found: &mut BTreeSet<(String, String)>) {
@@ -83,6 +95,22 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn tags(parameters: Value, unknown: &[&str]) -> Option<BTreeSet<(String, String)>> {
+        request_tags(&Operation {
+            door: crate::Door::Aws,
+            service: "s3".to_owned(),
+            name: "PutObject".to_owned(),
+            demands: Vec::new(),
+            parameters,
+            sensitive: Vec::new(),
+            region: None,
+            account: None,
+            traits: crate::Traits::default(),
+            uninspected: unknown.iter().map(|&pointer| pointer.to_owned()).collect(),
+            body_sha256: None,
+        })
+    }
+
     #[test]
     fn finds_tags_where_each_service_puts_them() {
         for parameters in [
@@ -98,12 +126,23 @@ mod tests {
             json!({"DistributionConfigWithTags": {"Tags": {"Items": [{"Key": "a", "Value": "b"}]}}}),
         ] {
             let expected = BTreeSet::from([("a".to_owned(), "b".to_owned())]);
-            assert_eq!(request_tags(&parameters), expected, "{parameters}");
+            assert_eq!(tags(parameters.clone(), &[]), Some(expected), "{parameters}");
         }
-        let spelt = request_tags(&json!({"Tagging": "critical=fals%65&a+b=c"}));
+        let spelt = tags(json!({"Tagging": "critical=fals%65&a+b=c"}), &[]).unwrap();
         assert!(spelt.contains(&("critical".to_owned(), "false".to_owned())));
         assert!(spelt.contains(&("a b".to_owned(), "c".to_owned())));
-        assert!(request_tags(&json!({"StageVariables": {"a": "b"}})).is_empty());
-        assert!(request_tags(&json!({"Key": "a", "Value": "b"})).is_empty());
+        assert!(tags(json!({"StageVariables": {"a": "b"}}), &[]).unwrap().is_empty());
+        assert!(tags(json!({"Key": "a", "Value": "b"}), &[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn nobody_can_tell_of_tags_where_no_model_knows_any() {
+        let both = json!({"Tags": {"a": "b"}, "xTags": {"owner": "me"}, "Size": 1});
+        assert_eq!(tags(both.clone(), &["/xTags"]), None);
+        assert_eq!(tags(both, &["/Size", "body"]).unwrap().len(), 2);
+        assert_eq!(
+            tags(json!({"Tagging": {"TagSet": [], "More": [{"Key": "a"}]}}), &["/Tagging/More"]),
+            None
+        );
     }
 }

@@ -66,6 +66,8 @@ pub struct Surroundings<'a> {
     pub novel: bool,
     /// The tags of its resources, as far as they were looked up.
     pub tags: Option<&'a ResourceTags>,
+    /// It touches a resource that the request does not name: that may have any tags.
+    pub unnamed: bool,
     pub risky_tags: &'a [RiskyTag],
 }
 
@@ -99,6 +101,11 @@ pub fn assess(operation: &Operation, around: Surroundings<'_>) -> Risk {
         let has = |tags: &BTreeMap<String, String>| tags.get(key) == Some(value);
         let applies = around.tags.is_some_and(|tags| tags.values().any(has));
         add(applies, (*weight, &format!("it touches what is tagged {key}={value}")));
+    }
+    if let Some(RiskyTag { key, value, weight }) = around.risky_tags.iter().max_by_key(|tag| tag.weight) {
+        let what =
+            format!("it may touch what is tagged {key}={value}: the request does not name its resource");
+        add(around.unnamed, (*weight, &what));
     }
     risk
 }
@@ -141,7 +148,18 @@ mod tests {
     }
 
     fn around(novel: bool) -> Surroundings<'static> {
-        Surroundings { novel, tags: None, risky_tags: &[] }
+        Surroundings { novel, tags: None, unnamed: false, risky_tags: &[] }
+    }
+
+    #[test]
+    fn what_is_not_named_may_be_tagged_as_the_riskiest() {
+        let operation = operation(AccessLevel::Write, Resource::Any, Traits::default());
+        let risky = |key: &str, weight| RiskyTag { key: key.to_owned(), value: "x".to_owned(), weight };
+        let risky = [risky("a", 10), risky("b", 25), risky("c", 20)];
+        let score = |unnamed| {
+            assess(&operation, Surroundings { novel: false, tags: None, unnamed, risky_tags: &risky }).score
+        };
+        assert_eq!(score(true), score(false) + 25);
     }
 
     #[test]
@@ -154,7 +172,7 @@ mod tests {
                 ("arn:a".to_owned(), tagged(value)),
                 ("arn:b".to_owned(), tagged(value)),
             ]);
-            let around = Surroundings { novel: false, tags: Some(&tags), risky_tags: &risky };
+            let around = Surroundings { novel: false, tags: Some(&tags), unnamed: false, risky_tags: &risky };
             assert_eq!(assess(&operation, around).score, score);
         }
     }

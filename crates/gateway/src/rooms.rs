@@ -51,7 +51,8 @@ impl Rooms {
         let novel = self.novelty.is_new(caller, operation).await.map_err(|error| {
             Refusal::new(Reason::Internal, "the risk cannot be computed, so this was not sent").detail(error)
         })?;
-        Ok(assess(operation, Surroundings { novel, tags: Some(tags), risky_tags: &self.risky_tags }))
+        let unnamed = crate::tags::names_too_little(self.catalog, operation);
+        Ok(assess(operation, Surroundings { novel, tags: Some(tags), unnamed, risky_tags: &self.risky_tags }))
     }
 
     /// The page on which people see an ask and answer it.

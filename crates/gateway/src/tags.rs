@@ -206,6 +206,12 @@ impl TagReader {
     }
 }
 
+/// Whether an operation is on a resource that the request could have named and does not.
+pub(crate) fn names_too_little(catalog: &Catalog, operation: &Operation) -> bool {
+    let mut unnamed = operation.demands.iter().filter(|demand| demand.resource == Resource::Any);
+    unnamed.any(|demand| may_have_resource(catalog, &demand.action))
+}
+
 /// Whether an action is on resources, as IAM tells; of an action that nobody knows nobody can say that it is not.
 fn may_have_resource(catalog: &Catalog, action: &str) -> bool {
     let users = catalog.operations_needing(action);
@@ -225,7 +231,7 @@ fn may_change_tags(operation: &Operation) -> bool {
             && (["Tag", "Create", "Delete", "Update", "Import", "Restore"]
                 .iter()
                 .any(|word| operation.name.contains(word))
-                || !durward_core::request_tags(&operation.parameters).is_empty()))
+                || durward_core::request_tags(operation).is_none_or(|tags| !tags.is_empty())))
 }
 
 /// An operation under way that may change tags.

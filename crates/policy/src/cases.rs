@@ -112,7 +112,8 @@ impl Asked {
             _ => {
                 let operation = self.operation(vocabulary)?;
                 let tags = ResourceTags::from([(self.resource.clone(), self.tags.clone())]);
-                let around = Surroundings { novel: false, tags: Some(&tags), risky_tags: &[] };
+                let around =
+                    Surroundings { novel: false, tags: Some(&tags), unnamed: false, risky_tags: &[] };
                 let risk = self.risk.unwrap_or_else(|| assess(&operation, around).score);
                 let facts = Facts { tags: Some(&tags), risk: Some(risk), ..facts };
                 return Ok(set.explain_operation(&caller, &operation, facts));

@@ -9,7 +9,7 @@ use crate::{
     set::{Ask, Facts},
 };
 use cedar_policy_core::ast::{Context, Value, ValueKind};
-use durward_core::{Door, Resource};
+use durward_core::{Demand, Door, Operation, Resource};
 use serde_json::Value as Json;
 use std::net::IpAddr;
 
@@ -68,8 +68,12 @@ fn fact(
         (Door::Aws, "indirect") => Some(Value::from(operation.traits.indirect)),
         (Door::Aws, "returns_credentials") => Some(Value::from(operation.traits.returns_credentials)),
         (_, "risk") => facts.risk.map(|risk| Value::from(i64::from(risk))),
-        (Door::Aws, "request_tags") => Some(request_tags(&operation.parameters)),
-        (Door::Aws, "params") | (Door::Mcp, "arguments") => members(),
+        (Door::Aws, "request_tags") => Some(request_tags(operation)?),
+        (Door::Aws, "params") => {
+            refuse_unknown(operation, demand, wanted)?;
+            members()
+        }
+        (Door::Mcp, "arguments") => members(),
         (Door::Mcp, "server") => Some(Value::from(operation.service.as_str())),
         (Door::Mcp, "tool") => match &demand.resource {
             Resource::McpTool { name, .. } => Some(Value::from(name.as_str())),
@@ -80,9 +84,23 @@ fn fact(
 }
 
 /// The tags that a request would set, each as `key=value`.
-fn request_tags(parameters: &Json) -> Value {
-    let tags = durward_core::request_tags(parameters);
-    Value::set(tags.into_iter().map(|(key, value)| Value::from(format!("{key}={value}"))), None)
+fn request_tags(operation: &Operation) -> Result<Value, String> {
+    let tags = durward_core::request_tags(operation)
+        .ok_or("the request has tags where no model of the operation knows any")?;
+    Ok(Value::set(tags.into_iter().map(|(key, value)| Value::from(format!("{key}={value}"))), None))
+}
+
+/// A parameter that no model of the operation knows says nothing: the service may not read it. Of an operation that nobody knows
+/// every parameter is one, and whoever permits it means them.
+fn refuse_unknown(operation: &Operation, demand: &Demand, wanted: &Wanted<'_>) -> Result<(), String> {
+    if demand.action.ends_with(":*unknown*") {
+        return Ok(());
+    }
+    let unknown = operation.uninspected.iter().filter_map(|pointer| pointer.strip_prefix('/'));
+    match unknown.filter(|name| !name.contains('/')).find(|name| wanted.member(name)) {
+        Some(name) => Err(format!("no model of the operation knows the parameter `{name}`")),
+        None => Ok(()),
+    }
 }
 
 /// An IPv4 address in an IPv6 socket is the IPv4 address a policy means.

@@ -209,6 +209,37 @@ async fn a_window_is_for_these_actions_on_these_resources_until_then() {
 }
 
 #[tokio::test]
+async fn where_not_all_is_named_a_window_is_for_the_same_parameters() {
+    let pattern = Resource::Arn("arn:aws:ec2:eu-west-1:123456789012:instance/*".to_owned());
+    for (action, resource) in [
+        ("kms:ReEncryptFrom", Resource::Any),
+        ("ec2:StopInstances", pattern),
+        ("sqs:*unknown*", Resource::Any),
+    ] {
+        let stage = Stage::new().await;
+        let mut new = deletion(1);
+        new.operation.demands[0].action = action.to_owned();
+        new.operation.demands[0].resource = resource;
+        new.operation.parameters = serde_json::json!({"CiphertextBlob": "harmless"});
+        window(&stage, &new, 60).await;
+        let with = |change: fn(&mut Operation)| {
+            let mut other = NewAsk { digest: [9; 32], ..new.clone() };
+            change(&mut other.operation);
+            other
+        };
+        let other = with(|it| it.parameters = serde_json::json!({"CiphertextBlob": "of another key"}));
+        assert_eq!(stage.take(&other).await, None, "{action}: other parameters");
+        let other = with(|it| it.name = "DestroyEverything".to_owned());
+        assert_eq!(stage.take(&other).await, None, "{action}: another operation");
+        assert!(stage.take(&with(|_same| {})).await.is_some(), "{action}: the same");
+        // What is masked in an ask is compared by its digest.
+        let mut unmasked = new.clone();
+        unmasked.operation.parameters = serde_json::json!({"CiphertextBlob": "unmasked"});
+        assert!(stage.take(&unmasked).await.is_some(), "{action}: the same, unmasked");
+    }
+}
+
+#[tokio::test]
 async fn a_window_has_a_longest_length_and_no_past() {
     let stage = Stage::new().await;
     // of two, so that the first answer alone is judged

@@ -21,7 +21,7 @@ pub(crate) use parse_xml::parse as xml_tree;
 pub use recognise::{BodyUse, NO_OPERATION, Recognised, recognise_among};
 
 use durward_catalog::{Catalog, Operation as Model, Protocol, Service};
-use durward_core::{Door, Operation, Reason, Refusal, limits};
+use durward_core::{Door, Operation, Reason, Refusal, limits, without};
 use recognise::Choice;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -168,8 +168,8 @@ pub fn decode_in(
         (name, vec![special::unknown(&service)], special::UNKNOWN)
     } else {
         let op = operation_at(&service, op_index)?;
-        let context =
-            resources::Context { partition, scope, service: &service, op, parameters: &read.parameters };
+        let known = without(&read.parameters, &read.uninspected);
+        let context = resources::Context { partition, scope, service: &service, op, parameters: &known };
         let demands = special::demands(&context)?;
         let traits = special::traits(&context, &demands);
         (op.name.clone(), demands, traits)

@@ -15,6 +15,7 @@ pub(super) struct Context<'a> {
     pub scope: &'a Scope<'a>,
     pub service: &'a Service,
     pub op: &'a Model,
+    /// Those that the model knows.
     pub parameters: &'a Map<String, Value>,
 }
 

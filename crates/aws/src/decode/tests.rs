@@ -483,6 +483,52 @@ fn the_tagging_api_demands_what_it_tags() {
 }
 
 #[test]
+fn what_no_model_knows_stands_for_no_resource() {
+    let tag = r#""Tags":[{"Key":"a","Value":"b"}]"#;
+    let table = "arn:aws:dynamodb:eu-west-1:111122223333:table/prod";
+    let (group, queue) =
+        ("arn:aws:logs:eu-west-1:111122223333:log-group:prod", "arn:aws:sqs:eu-west-1:111122223333:q");
+    for (service, target, parameters, decoys) in [
+        (
+            "dynamodb",
+            "DynamoDB_20120810.TagResource",
+            format!(r#"{{"ResourceArn":"{table}",{tag}"#),
+            r#""TableName":"decoy""#,
+        ),
+        (
+            "dynamodb",
+            "DynamoDB_20120810.PutResourcePolicy",
+            format!(r#"{{"ResourceArn":"{table}","Policy":"{{}}""#),
+            r#""TableName":"decoy","TransactItems":[{"Put":{"TableName":"decoy"}}]"#,
+        ),
+        (
+            "logs",
+            "Logs_20140328.UntagResource",
+            format!(r#"{{"resourceArn":"{group}","tagKeys":["env"]"#),
+            r#""logGroupName":"decoy","logGroupIdentifiers":["decoy"]"#,
+        ),
+        (
+            "kms",
+            "TrentService.Decrypt",
+            r#"{"CiphertextBlob":"eA==""#.to_owned(),
+            r#""TargetKeyId":"decoy","AliasName":"alias/decoy""#,
+        ),
+        (
+            "sqs",
+            "AmazonSQS.StartMessageMoveTask",
+            format!(r#"{{"SourceArn":"{queue}""#),
+            r#""QueueUrl":"https://sqs.eu-west-1.amazonaws.com/111122223333/decoy""#,
+        ),
+    ] {
+        let plain = json_call(service, target, &format!("{parameters}}}")).decode().unwrap().operation;
+        let decoyed =
+            json_call(service, target, &format!("{parameters},{decoys}}}")).decode().unwrap().operation;
+        assert_eq!(demands(&plain), demands(&decoyed), "{target}");
+        assert!(!decoyed.uninspected.is_empty() && decoyed.parameters != plain.parameters, "but it is shown");
+    }
+}
+
+#[test]
 fn rest_paths_cannot_be_read_as_other_paths() {
     for path in [
         "/2015-03-31/functions/..%2Fevent-source-mappings%2F/code",

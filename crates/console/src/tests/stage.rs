@@ -398,7 +398,7 @@ pub fn new_ask() -> NewAsk {
         uninspected: Vec::new(),
         body_sha256: None,
     };
-    let around = durward_core::Surroundings { novel: true, tags: None, risky_tags: &[] };
+    let around = durward_core::Surroundings { novel: true, tags: None, unnamed: false, risky_tags: &[] };
     let risk = durward_core::assess(&operation, around);
     NewAsk {
         caller: Caller {

@@ -380,6 +380,37 @@ fn what_the_catalog_does_not_know_is_permitted_by_name_only_and_forbidden_by_any
     assert_eq!(verdict(&forbidden), Verdict::Deny);
 }
 
+#[test]
+fn what_no_model_knows_answers_no_question_of_a_policy() {
+    let verdict = |text: &str, unknown: &[&str], parameters: serde_json::Value| {
+        let mut create = operation(&[("s3:PutObject", "arn:aws:s3:::b/k")], parameters);
+        create.uninspected = unknown.iter().map(|&pointer| pointer.to_owned()).collect();
+        decide(
+            &set(&format!(
+                "permit (principal, action, resource); @id(\"f\") forbid (principal, \
+             action == Aws::Action::\"s3:PutObject\", resource) {text};"
+            )),
+            &[],
+            &create,
+        )
+        .verdict
+    };
+    let mine = "unless { context.request_tags.contains(\"owner=me\") }";
+    let bad = "when { context has request_tags && context.request_tags.contains(\"env=bad\") }";
+    let named = "unless { context.params has Key && context.params.Key == \"s\" }";
+    let tags = json!({"Tags": {"owner": "me"}});
+    assert_eq!(verdict(mine, &[], tags.clone()), Verdict::Allow);
+    assert_eq!(verdict(mine, &["/Other"], tags), Verdict::Allow);
+    assert_eq!(verdict(mine, &["/xTags"], json!({"xTags": {"owner": "me"}})), Verdict::Deny);
+    assert_eq!(
+        verdict(bad, &["/xTags"], json!({"xTags": {"owner": "me"}, "Tags": {"env": "bad"}})),
+        Verdict::Deny
+    );
+    assert_eq!(verdict(named, &[], json!({"Key": "s"})), Verdict::Allow);
+    assert_eq!(verdict(named, &["/Key"], json!({"Key": "s"})), Verdict::Deny);
+    assert_eq!(verdict(named, &["/Other"], json!({"Key": "s", "Other": 1})), Verdict::Allow);
+}
+
 const TAGGED: &str = "permit (principal, action, resource);
     @id(\"critical\") forbid (principal, action == Aws::Action::\"s3:DeleteObject\", resource)
     when { resource.hasTag(\"critical\") };
