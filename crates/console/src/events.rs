@@ -1,35 +1,82 @@
 //! Server-sent events: which ask has changed. They say no more than that; whoever listens asks for the rest.
 //!
-//! A stream ends with the sign-in or token that opened it, and there is a bound on how many there are.
+//! A stream ends with the sign-in or token that opened it, and there is a bound on how many there are, and on those of one person.
 
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, Response, header};
-use std::{convert::Infallible, future::Future, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::{
-    sync::{
-        OwnedSemaphorePermit,
-        broadcast::{Receiver, error::RecvError},
-    },
+    sync::broadcast::{Receiver, error::RecvError},
     time::{Interval, MissedTickBehavior, interval},
 };
 
 /// Between two signs of life: proxies close what is silent for a minute.
 const BEAT: Duration = Duration::from_secs(15);
 
+/// Pages and programs that listen at once.
+const LISTENERS: usize = 512;
+/// Those of one person: a page or two in each window, and programs. Others must be able to listen.
+const OF_PERSON: usize = 16;
+
+/// Who listens, and how often.
+#[derive(Debug, Default)]
+pub struct Listeners(Mutex<HashMap<String, usize>>);
+
+impl Listeners {
+    /// A place among them; none when all or the person's own are taken.
+    pub fn place(self: &Arc<Self>, person: &str) -> Option<Place> {
+        let mut all = self.all();
+        let theirs = all.get(person).copied().unwrap_or_default();
+        if theirs >= OF_PERSON || all.values().sum::<usize>() >= LISTENERS {
+            return None;
+        }
+        all.insert(person.to_owned(), theirs + 1);
+        Some(Place { listeners: self.clone(), person: person.to_owned() })
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place, until it is dropped.
+pub struct Place {
+    listeners: Arc<Listeners>,
+    person: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.listeners.all();
+        if let Some(theirs) = all.get_mut(&self.person) {
+            *theirs -= 1;
+            if *theirs == 0 {
+                all.remove(&self.person);
+            }
+        }
+    }
+}
+
 struct Listener<F> {
     changes: Receiver<durward_approval::AskId>,
     beat: Interval,
     /// Whether the listener may still listen.
     admitted: F,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// A stream of `ask` events for as long as `admitted` says so.
 pub fn stream<A: Future<Output = bool> + Send>(
     changes: Receiver<durward_approval::AskId>,
-    place: OwnedSemaphorePermit,
+    place: Place,
     admitted: impl Fn() -> A + Send + 'static,
 ) -> Response<Body> {
     let mut beat = interval(BEAT);
@@ -59,4 +106,21 @@ async fn next<A: Future<Output = bool>, F: Fn() -> A>(listener: &mut Listener<F>
         _beat = listener.beat.tick() => ": still here\n\n".to_owned(),
     };
     (listener.admitted)().await.then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_together_are_bounded_and_who_has_gone_is_forgotten() {
+        let listeners = Arc::new(Listeners::default());
+        let people = (0..LISTENERS).map(|number| format!("corp/p{number}"));
+        let places: Vec<_> = people.map_while(|person| listeners.place(&person)).collect();
+        assert_eq!(places.len(), LISTENERS);
+        assert!(listeners.place("corp/late").is_none());
+        drop(places);
+        assert!(listeners.all().is_empty());
+        assert!(listeners.place("corp/late").is_some());
+    }
 }

@@ -42,8 +42,6 @@ use tower_service::Service as _;
 
 /// Bytes of a form or of an answer in JSON.
 const FORM: usize = 64 << 10;
-/// Pages and programs that are told of changes as they happen, at once.
-const LISTENERS: usize = 512;
 
 /// The way out to the token endpoint of an identity provider: no redirects, verified TLS, a bound on size and time.
 pub trait Outward: Send + Sync {
@@ -185,7 +183,7 @@ pub(crate) struct Inner {
     seal: seal::Seal,
     sessions: sessions::Sessions,
     channels: Channels,
-    listeners: Arc<Semaphore>,
+    listeners: Arc<events::Listeners>,
     /// One reader of the journal at a time.
     reading: Arc<Semaphore>,
     assets: assets::Assets,
@@ -234,7 +232,7 @@ impl Console {
             seal: seal::Seal::random().ok_or(ConsoleError::Key)?,
             sessions: sessions::Sessions::new(store),
             channels,
-            listeners: Arc::new(Semaphore::new(LISTENERS)),
+            listeners: Arc::default(),
             reading: Arc::new(Semaphore::new(1)),
             assets: assets::Assets::embedded(),
             settings,

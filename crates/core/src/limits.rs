@@ -17,10 +17,10 @@ pub const HEAD_TIME: Duration = Duration::from_secs(15);
 pub const LINGER: usize = 16 << 20;
 /// How long such a client is listened to (nginx: `lingering_time`, 30 s, without a limit on bytes).
 pub const LINGER_TIME: Duration = Duration::from_secs(3);
-/// Memory of the requests that are held open while people are asked, in KiB: each counts [`HELD_EACH`], and three times its
-/// operation. Room for sixteen thousand small ones.
+/// Memory of the requests that are held open while people are asked, in KiB: each counts [`HELD_EACH`], the bytes that it came as,
+/// and three times its operation as it lies in memory. Room for some fourteen thousand small ones.
 pub const HELD: usize = 1 << 20;
-/// What one caller may have of it: a thousand small ones, or one of the largest.
+/// What one caller may have of it: some nine hundred small ones, or three as large as [`BODY`] that people can be shown.
 pub const HELD_OF_CALLER: usize = HELD / 16;
 /// What a small held request takes with its connection, in KiB (`cargo xtask bench --only held` measures it).
 pub const HELD_EACH: usize = 64;

@@ -87,6 +87,8 @@ pub trait Wire: Send + Sync + 'static {
     fn fingerprint(&self) -> [u8; 32];
     /// Gives back what memory it holds beyond its own: it may be held for an hour, as one of thousands.
     fn compact(&mut self) {}
+    /// What it takes in memory, in bytes: as much as the caller sent, for what decodes to little may be long.
+    fn held_bytes(&self) -> usize;
 }
 
 /// A small adapter between one protocol and the line.

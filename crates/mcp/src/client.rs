@@ -3,7 +3,7 @@
 
 use crate::headers::META_CAPABILITIES;
 use crate::message::Request;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Methods that may be answered with a question to the client (2026-07-28).
 const ASKABLE: [&str; 3] = ["tools/call", "prompts/get", "resources/read"];
@@ -54,6 +54,18 @@ impl Request {
     pub fn forget_question(&mut self) {
         self.params.remove(STATE);
         self.params.remove(ANSWERS);
+    }
+
+    /// Drops its parameters but for what [`Self::progress_token`] and [`Self::resumes`] tell.
+    pub fn forget_parameters(&mut self) {
+        let mut left = Map::new();
+        if let Some(token) = self.progress_token() {
+            left.insert("_meta".to_owned(), json!({ "progressToken": token }));
+        }
+        if self.resumes() {
+            left.insert(ANSWERS.to_owned(), Value::Null);
+        }
+        self.params = left;
     }
 
     /// The message, written anew.

@@ -23,7 +23,7 @@ use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
 pub(crate) struct Judgement {
     pub outcomes: Vec<(u32, Outcome)>,
     /// The question could not be put to Cedar at all.
-    pub failed: bool,
+    pub failed: Option<String>,
 }
 
 /// What is the same for all questions of one caller about one operation.
@@ -58,8 +58,8 @@ impl<'a> Session<'a> {
     /// Evaluates every policy whose scope matches. `unknown_arguments`: policies that read arguments count for the caller.
     pub(crate) fn judge(&mut self, ask: &Ask<'_>, unknown_arguments: bool) -> Judgement {
         self.try_judge(ask, unknown_arguments).unwrap_or_else(|error| {
-            tracing::error!(error, question = ask.title(), "a question could not be put to policy");
-            Judgement { outcomes: Vec::new(), failed: true }
+            tracing::warn!(error, question = ask.title(), "a question could not be put to policy");
+            Judgement { outcomes: Vec::new(), failed: Some(error) }
         })
     }
 
@@ -78,7 +78,7 @@ impl<'a> Session<'a> {
         }
         if !conditions {
             let outcomes = candidates.into_iter().map(|number| (number, Outcome::Satisfied)).collect();
-            return Ok(Judgement { outcomes, failed: false });
+            return Ok(Judgement { outcomes, failed: None });
         }
         let (request, entities) = self.scene(ask, &cast, wanted)?;
         let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
@@ -108,7 +108,7 @@ impl<'a> Session<'a> {
             }
             outcomes.push((number, outcome));
         }
-        Ok(Judgement { outcomes, failed: false })
+        Ok(Judgement { outcomes, failed: None })
     }
 
     /// What the policies that can apply to a question read together.

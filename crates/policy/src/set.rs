@@ -307,8 +307,8 @@ impl PolicySet {
             tags: ResourceTags::new(),
             risk: None,
         };
-        if judgement.failed {
-            return answer(Verdict::Deny, &[], format!("{} could not be put to policy", ask.title()));
+        if let Some(why) = &judgement.failed {
+            return answer(Verdict::Deny, &[], format!("{} could not be put to policy: {why}", ask.title()));
         }
         let (mut finally, mut failing) = (Vec::new(), Vec::new());
         let unknown = ask.is_unknown();

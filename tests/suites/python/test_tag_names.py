@@ -54,6 +54,22 @@ def ec2(root, client):
     for name in ({"GroupName": "sg"}, {"GroupId": group}):
         yield client.authorize_security_group_ingress, {**name, **opened}
         yield client.delete_security_group, name
+    # One's own ids beside a name, or in a text, do not stand for what is named.
+    own = client.create_security_group(GroupName="own", Description="x", VpcId=vpc)["GroupId"]
+    pair, text = {"UserIdGroupPairs": [{"GroupId": own}]}, {"IpRanges": [{"CidrIp": "0.0.0.0/0", "Description": own}]}
+    texts = {"IpRanges": [{"CidrIp": f"10.0.{at}.0/24", "Description": f"sg-{at:017x}"} for at in range(60)]}
+    for decoy in (pair, text, texts):
+        named = {"GroupName": "sg", "IpPermissions": [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, **decoy}]}
+        yield client.authorize_security_group_ingress, named
+        yield client.revoke_security_group_ingress, named
+    customer = root.create_customer_gateway(BgpAsn=65000, PublicIp="192.0.2.1", Type="ipsec.1")["CustomerGateway"]
+    gateway = root.create_vpn_gateway(Type="ipsec.1")["VpnGateway"]["VpnGatewayId"]
+    vpn = root.create_vpn_connection(
+        CustomerGatewayId=customer["CustomerGatewayId"], VpnGatewayId=gateway, Type="ipsec.1",
+        TagSpecifications=[{"ResourceType": "vpn-connection", "Tags": TAGS}],
+    )["VpnConnection"]["VpnConnectionId"]
+    for resources in ([vpn], [own, vpn]):
+        yield client.delete_tags, {"Resources": resources, "Tags": [{"Key": "env"}]}
     image = root.describe_images()["Images"][0]["ImageId"]
     instance = root.run_instances(
         ImageId=image, MinCount=1, MaxCount=1, TagSpecifications=[{"ResourceType": "instance", "Tags": TAGS}]
@@ -63,6 +79,8 @@ def ec2(root, client):
     template = root.create_launch_template(
         LaunchTemplateName="template", LaunchTemplateData={"ImageId": image}, TagSpecifications=[{"ResourceType": "launch-template", "Tags": TAGS}]
     )["LaunchTemplate"]["LaunchTemplateId"]
+    decoyed = {"LaunchTemplateName": "template", "LaunchTemplateData": {"SecurityGroupIds": [own]}}
+    yield client.create_launch_template_version, decoyed
     yield client.delete_launch_template, {"LaunchTemplateName": "template"}
     yield client.delete_launch_template, {"LaunchTemplateId": template}
 
@@ -216,3 +234,37 @@ def test_no_name_of_a_marked_resource_gets_past(stage, client, service):
         else:
             executed.append((call.__name__, arguments))
     assert tried and not executed
+
+
+def with_more(client, service, **more):
+    """What an SDK would never send: members that its model does not have."""
+
+    def add(request, **_):
+        request.data = json.dumps({**json.loads(request.data or b"{}"), **more}).encode()
+
+    client.meta.events.register(f"before-sign.{service}", add)
+    return client
+
+
+def test_a_parameter_that_no_model_knows_stands_for_no_resource(stage, client, name):
+    tables = stage.root("dynamodb")
+    made = {"KeySchema": [{"AttributeName": "k", "KeyType": "HASH"}], "BillingMode": "PAY_PER_REQUEST"}
+    made["AttributeDefinitions"] = [{"AttributeName": "k", "AttributeType": "S"}]
+    arn = tables.create_table(TableName=name, Tags=TAGS, **made)["TableDescription"]["TableArn"]
+    tables.create_table(TableName=f"{name}-decoy", **made)
+    group = f"/{name}"
+    stage.root("logs").create_log_group(logGroupName=group, tags=MARK)
+    sealed = stage.root("kms").encrypt(
+        KeyId=stage.root("kms").create_key(Tags=[{"TagKey": "env", "TagValue": "production"}])["KeyMetadata"]["KeyId"], Plaintext=b"x"
+    )["CiphertextBlob"]
+    own = stage.root("kms").create_key()["KeyMetadata"]["KeyId"]
+    group_arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}"
+    for call, arguments in [
+        (with_more(client("dynamodb"), "dynamodb", TableName=f"{name}-decoy").untag_resource, {"ResourceArn": arn, "TagKeys": ["env"]}),
+        (with_more(client("logs"), "logs", logGroupName="/decoy").untag_resource, {"resourceArn": group_arn, "tagKeys": ["env"]}),
+        (with_more(client("kms"), "kms", TargetKeyId=own).decrypt, {"CiphertextBlob": sealed}),
+    ]:
+        with pytest.raises(ClientError) as refused:
+            call(**arguments)
+        assert "durward: " in str(refused.value)
+    assert tables.list_tags_of_resource(ResourceArn=arn)["Tags"] == TAGS

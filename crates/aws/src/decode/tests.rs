@@ -664,5 +664,6 @@ proptest! {
 }
 
 mod bad_input;
+mod ec2;
 mod newer;
 mod ties;

@@ -94,7 +94,9 @@ pub fn tag_call(catalog: &Catalog, arn: &str, region: &str) -> Option<TagCall> {
                 vec![("ResourceId".to_owned(), full), ("ResourceType".to_owned(), "Parameter".to_owned())];
             TagCall::new(catalog.service("ssm")?, "ListTagsForResource", parameters, arn)
         }
-        // A key pair may be named by its name, on which no tags hang.
+        // Some may be named by their names, on which no tags hang, and which may look like an id.
+        ("ec2", "key-pair") if !name.starts_with("key-") => None,
+        ("ec2", "placement-group") if !name.starts_with("pg-") => None,
         ("ec2", _) if !is_ec2_id(name) => None,
         ("ec2", _) => {
             let filter = vec![

@@ -88,6 +88,8 @@ fn every_service_is_asked_in_its_own_way() {
 fn what_ec2_names_by_name_has_tags_that_nobody_can_tell() {
     for name in [
         "key-pair/kp1",
+        "key-pair/team-0123abcd",
+        "placement-group/team-0123abcd",
         "security-group/default",
         "instance/*",
         "instance/i-01",

@@ -290,9 +290,10 @@ fn word_of(error: &AnswerError) -> &'static str {
     }
 }
 
-async fn changes(State(inner): State<Arc<Inner>>, Bearer(_person): Bearer) -> Response<Body> {
-    let Ok(place) = inner.listeners.clone().try_acquire_owned() else {
-        return error(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many listen already");
+async fn changes(State(inner): State<Arc<Inner>>, Bearer(person): Bearer) -> Response<Body> {
+    let Some(place) = inner.listeners.place(&person.id) else {
+        let why = "too many listen already, or too many of one person";
+        return error(StatusCode::SERVICE_UNAVAILABLE, "busy", why);
     };
     // A stream says only that something changed; each look at what did needs a token that is good then.
     let end = (inner.now)() + crate::sessions::LIFETIME;

@@ -140,10 +140,10 @@ pub async fn wrong_method(State(inner): State<Arc<Inner>>, request: Request) -> 
 /// `GET /events`: the pages' own stream.
 pub async fn events(
     State(inner): State<Arc<Inner>>,
-    Visitor(_session): Visitor,
+    Visitor(session): Visitor,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let Ok(place) = inner.listeners.clone().try_acquire_owned() else {
+    let Some(place) = inner.listeners.place(&session.person.id) else {
         let mut response = Response::new(Body::from("too many pages are open: reload by hand\n"));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         return response;

@@ -202,3 +202,28 @@ async fn a_change_reaches_a_listening_page_and_program() {
         assert!(text.contains(&format!("data: {{\"id\":\"{}\"}}", ask.id)), "{text}");
     }
 }
+
+#[tokio::test]
+async fn one_person_does_not_take_the_streams_of_others() {
+    let stage = Stage::set().await;
+    let (alice, bob) = (stage.person("alice", "oncall").await, stage.person("bob", "oncall").await);
+    let page = |cookie: &str| ("/events", "cookie", format!("durward={cookie}"));
+    let program =
+        |who: &str| ("/api/v1/events", "authorization", format!("Bearer {}", stage.token(who, &["oncall"])));
+    let listen = async |(path, name, value): (&str, &str, String)| {
+        let request = Request::get(path).header("host", "127.0.0.1:8600").header(name, value);
+        let response = stage.console.respond(request.body(Full::new(Bytes::new())).unwrap()).await;
+        (response.status() == StatusCode::OK).then(|| response.into_body())
+    };
+    let mut streams = Vec::new();
+    while let Some(stream) = listen(page(&alice.cookies["durward"])).await {
+        streams.push(stream);
+        assert!(streams.len() <= 16, "one person takes all");
+    }
+    assert_eq!(streams.len(), 16);
+    assert!(listen(program("alice")).await.is_none(), "the same person with a token");
+    assert!(listen(page(&bob.cookies["durward"])).await.is_some());
+    assert!(listen(program("bob")).await.is_some());
+    streams.pop();
+    assert!(listen(program("alice")).await.is_some(), "what was given back can be taken again");
+}

@@ -241,8 +241,12 @@ async fn the_error_with_the_page_is_for_sessions_that_can_use_it_and_once() {
 
 /// Sends a held call that wants to hear of progress, and returns the connection once it does.
 async fn hearing(stage: &Stage, token: &str) -> (TcpStream, String) {
+    hearing_with(stage, token, json!({ "progressToken": "p-1" })).await
+}
+
+async fn hearing_with(stage: &Stage, token: &str, meta: Value) -> (TcpStream, String) {
     let mut message = call("pay", json!({ "amount": 1 }));
-    message["params"]["_meta"] = json!({ "progressToken": "p-1" });
+    message["params"]["_meta"] = meta;
     let body = message.to_string();
     let mut stream = TcpStream::connect(stage.running.mcp.unwrap()).await.unwrap();
     let head = format!(
@@ -340,4 +344,45 @@ async fn who_leaves_frees_the_place_and_leaves_the_ask() {
     let [ask] = asks(&stage, 1).await.try_into().unwrap();
     approve(&stage, &ask).await;
     assert!(stage.server.arrivals().is_empty(), "nothing is called for nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_arguments_show_takes_room_all_the_same() {
+    const PADDED: usize = 4 << 20;
+    let stage = Stage::asking(LONG).await;
+    let places = stage.running.rooms.held.free();
+    let meta = json!({ "progressToken": "p-1", "com.example/pad": "x".repeat(PADDED) });
+    let (_stream, _heard) = hearing_with(&stage, &stage.token("agent"), meta).await;
+    let taken = places - stage.running.rooms.held.free();
+    assert!((PADDED / 1024..PADDED / 1024 + 128).contains(&taken), "{taken} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_meta_says_is_part_of_what_is_approved() {
+    let stage = Stage::asking(LONG).await;
+    stage.server.answers_json(200, RESULT);
+    let token = stage.token("agent");
+    let with = |mode: &str, attempt: &str| {
+        let mut message = pay(&json!({}));
+        let meta = message["params"]["_meta"].as_object_mut().unwrap();
+        meta.insert("com.example/mode".to_owned(), json!(mode));
+        for label in ["claudecode/toolUseId", "traceparent", "progressToken"] {
+            meta.insert(label.to_owned(), json!(attempt));
+        }
+        message
+    };
+    let (_state, page) = question(&send(&stage, &token, "files", &with("dry-run", "1")).await);
+    let [ask] = asks(&stage, 1).await.try_into().unwrap();
+    assert_eq!(ask.what.operation.uninspected, ["_meta.com.example/mode"], "people hear of it");
+    approve(&stage, &ask).await;
+
+    for other in [with("for-real", "2"), pay(&json!({}))] {
+        let asked = send(&stage, &token, "files", &other).await;
+        assert_ne!(question(&asked).1, page, "it is another call");
+    }
+    assert!(stage.server.arrivals().is_empty());
+    let again = with("dry-run", "3");
+    let answer = send(&stage, &token, "files", &again).await;
+    assert_eq!(answer.json()["result"]["resultType"], "complete", "{}", answer.text());
+    assert_eq!(stage.server.arrivals()[0].json(), again, "the server gets it as it came");
 }

@@ -157,6 +157,15 @@ impl Wire for AwsWire {
         }
         self.headers = headers;
     }
+
+    fn held_bytes(&self) -> usize {
+        let body = match &self.body {
+            InboundBody::Whole(bytes) => bytes.len(),
+            InboundBody::Unread(_) => 0,
+        };
+        let headers = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        body + self.path.len() + self.query.len() + headers.sum::<usize>()
+    }
 }
 
 impl Door for AwsDoor {

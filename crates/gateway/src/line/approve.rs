@@ -297,9 +297,9 @@ async fn ask<D: Door>(rooms: &Rooms, exchange: &Exchange, asked: &Asked<D::Wire>
 }
 
 /// A held request keeps its body and its connection: so many and no more, the others are told to come again.
-pub(super) fn place<'r, W>(rooms: &'r Rooms, asked: &Asked<W>) -> Option<Place<'r>> {
-    let Decoded { identity, operation, .. } = &asked.decoded;
-    rooms.held.place(&identity.caller, operation.canonical().len())
+pub(super) fn place<'r, W: Wire>(rooms: &'r Rooms, asked: &Asked<W>) -> Option<Place<'r>> {
+    let Decoded { identity, operation, wire } = &asked.decoded;
+    rooms.held.place(&identity.caller, operation, wire.held_bytes())
 }
 
 /// Waits for people's answer. The ask stays when the caller leaves or is sent away: it is the caller's, and their other

@@ -1,9 +1,8 @@
 //! From a message to an operation: every method is one, and a call is one on its tool, with its arguments.
 
 use super::refuse::{Shape, Stopped};
-use super::{Asked, Found, McpWire, told};
+use super::{Asked, Found, McpWire, rest, told};
 use crate::line::{Exchange, Identity};
-use durward_aws::sigv4::sha256_hex;
 use durward_core::{AccessLevel, Demand, Door, Operation, Reason, Refusal, Resource, Traits};
 use durward_identity::SealKeys;
 use durward_mcp::{Era, Message, code};
@@ -46,17 +45,12 @@ pub(super) fn decode(
             })?;
             let mut operation = call(server, tool, arguments);
             // Answers to what a server asked in a call before, and the like: the server's own business, shown as unseen.
-            let rest: Map<String, Value> = request
+            let rest = request
                 .params
                 .iter()
-                .filter(|(name, _value)| !matches!(name.as_str(), "_meta" | "name" | "arguments"))
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect();
-            operation.uninspected = rest.keys().cloned().collect();
-            if !rest.is_empty() {
-                // An approval of this call must not serve one with another rest.
-                operation.body_sha256 = Some(sha256_hex(Value::Object(rest).to_string().as_bytes()));
-            }
+                .filter(|(name, _value)| !matches!(name.as_str(), "name" | "arguments"))
+                .map(|(name, value)| (name.clone(), value.clone()));
+            rest::bind(&mut operation, rest.collect());
             operation
         }
         Message::Request(request) => of_server(server, &request.method, &request.params),
@@ -112,10 +106,15 @@ fn end(server: &str) -> Operation {
 }
 
 /// Any other method: on the server itself.
-fn of_server(server: &str, method: &str, params: &Map<String, Value>) -> Operation {
-    let mut params = params.clone();
-    params.remove("_meta");
-    operation(server, method.to_owned(), method, Resource::McpServer(server.to_owned()), params)
+pub(super) fn of_server(server: &str, method: &str, params: &Map<String, Value>) -> Operation {
+    let (rest, parameters) = params
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .partition(|(name, _)| name == "_meta");
+    let resource = Resource::McpServer(server.to_owned());
+    let mut operation = operation(server, method.to_owned(), method, resource, parameters);
+    rest::bind(&mut operation, rest);
+    operation
 }
 
 fn operation(

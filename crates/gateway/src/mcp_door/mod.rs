@@ -11,12 +11,14 @@ mod identify;
 mod metadata;
 mod progress;
 mod refuse;
+mod rest;
 mod session;
 mod told;
 mod upstream;
 
 use crate::answer::Answer;
 use crate::body::{Body, full};
+use crate::held::memory_of_members;
 use crate::line::{Door, Exchange, Identity, Lent, Wire, pass};
 use crate::listen::{Open, Serve};
 use crate::rooms::Rooms;
@@ -31,6 +33,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use hyper::body::Incoming;
 use progress::Waiting;
 use refuse::{Shape, Stopped};
+use serde_json::Map;
 use session::Opened;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -207,6 +210,27 @@ impl Wire for McpWire {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(hash.finish().as_ref());
         bytes
+    }
+
+    /// What is sent is in the body, and what is asked is in the operation: of the message only what names it is needed further.
+    fn compact(&mut self) {
+        if let Ok(Found { asked: Asked::Message(message), .. }) = &mut self.found {
+            match message {
+                Message::Request(request) => request.forget_parameters(),
+                Message::Notification(notification) => notification.params = Map::new(),
+                Message::Response { .. } => {}
+            }
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        let Ok(found) = &self.found else { return 0 };
+        let message = match &found.asked {
+            Asked::Message(Message::Request(request)) => memory_of_members(&request.params),
+            Asked::Message(Message::Notification(notification)) => memory_of_members(&notification.params),
+            Asked::Message(Message::Response { .. }) | Asked::End => 0,
+        };
+        found.body.len() + message
     }
 }
 

@@ -1,60 +1,162 @@
 //! EC2: what an id is, its prefix tells. An instance that is launched is a resource before it has an id.
+//!
+//! Ids are read from the members that hold ids, never from free text, and no id stands for what the request names besides:
+//! by a name, by an address, or by an id that nothing here can place. That is also demanded, on any resource.
 
 use super::super::resources::{Context, by_template, demand, demand_any, push};
-use durward_core::{AccessLevel, Demand, Refusal};
-use serde_json::Value;
+use durward_catalog::ActionUse;
+use durward_core::{AccessLevel, Demand, Refusal, Resource};
+use serde_json::{Map, Value};
+use std::collections::HashSet;
 
 /// Prefix of an id and the resource type in its ARN.
-const KINDS: [(&str, &str); 27] = [
+const KINDS: [(&str, &str); 78] = [
     ("acl-", "network-acl"),
+    ("afi-", "fpga-image"),
+    ("aki-", "image"),
     ("ami-", "image"),
+    ("ari-", "image"),
+    ("cagw-", "carrier-gateway"),
     ("cgw-", "customer-gateway"),
+    ("cr-", "capacity-reservation"),
+    ("crf-", "capacity-reservation-fleet"),
+    ("cvpn-endpoint-", "client-vpn-endpoint"),
     ("dopt-", "dhcp-options"),
+    ("eice-", "instance-connect-endpoint"),
     ("eigw-", "egress-only-internet-gateway"),
     ("eipalloc-", "elastic-ip"),
     ("eni-", "network-interface"),
+    ("export-ami-", "export-image-task"),
+    ("export-i-", "export-instance-task"),
     ("fl-", "vpc-flow-log"),
     ("fleet-", "fleet"),
+    ("h-", "dedicated-host"),
     ("i-", "instance"),
+    ("iew-", "instance-event-window"),
     ("igw-", "internet-gateway"),
+    ("import-ami-", "import-image-task"),
+    ("import-snap-", "import-snapshot-task"),
+    ("ipam-", "ipam"),
+    ("ipam-pool-", "ipam-pool"),
+    ("ipam-res-disco-", "ipam-resource-discovery"),
+    ("ipam-res-disco-assoc-", "ipam-resource-discovery-association"),
+    ("ipam-scope-", "ipam-scope"),
+    ("ipv4pool-coip-", "coip-pool"),
+    ("ipv4pool-ec2-", "ipv4pool-ec2"),
+    ("ipv6pool-ec2-", "ipv6pool-ec2"),
     ("key-", "key-pair"),
+    ("lgw-", "local-gateway"),
+    ("lgw-rtb-", "local-gateway-route-table"),
+    ("lgw-vif-", "local-gateway-virtual-interface"),
+    ("lgw-vif-grp-", "local-gateway-virtual-interface-group"),
     ("lt-", "launch-template"),
     ("nat-", "natgateway"),
+    ("nia-", "network-insights-analysis"),
+    ("nip-", "network-insights-path"),
+    ("nis-", "network-insights-access-scope"),
+    ("nisa-", "network-insights-access-scope-analysis"),
     ("pcx-", "vpc-peering-connection"),
     ("pg-", "placement-group"),
     ("pl-", "prefix-list"),
+    ("replacevol-", "replace-root-volume-task"),
+    ("rs-", "route-server"),
+    ("rse-", "route-server-endpoint"),
+    ("rsp-", "route-server-peer"),
     ("rtb-", "route-table"),
+    ("sfr-", "spot-fleet-request"),
     ("sg-", "security-group"),
+    ("sgr-", "security-group-rule"),
+    ("sir-", "spot-instances-request"),
     ("snap-", "snapshot"),
     ("subnet-", "subnet"),
     ("tgw-", "transit-gateway"),
     ("tgw-attach-", "transit-gateway-attachment"),
+    ("tgw-connect-peer-", "transit-gateway-connect-peer"),
+    ("tgw-mcast-domain-", "transit-gateway-multicast-domain"),
+    ("tgw-ptb-", "transit-gateway-policy-table"),
+    ("tgw-rtb-", "transit-gateway-route-table"),
+    ("tmf-", "traffic-mirror-filter"),
+    ("tmfr-", "traffic-mirror-filter-rule"),
+    ("tms-", "traffic-mirror-session"),
+    ("tmt-", "traffic-mirror-target"),
+    ("vae-", "verified-access-endpoint"),
+    ("vagr-", "verified-access-group"),
+    ("vai-", "verified-access-instance"),
+    ("vatp-", "verified-access-trust-provider"),
     ("vgw-", "vpn-gateway"),
     ("vol-", "volume"),
     ("vpc-", "vpc"),
     ("vpce-", "vpc-endpoint"),
+    ("vpce-svc-", "vpc-endpoint-service"),
+    ("vpn-", "vpn-connection"),
+];
+
+/// Members that hold ids and do not end in `Id`.
+const HOLD_IDS: [&str; 11] = [
+    "CustomerOwnedIpv4Pool",
+    "Destination",
+    "DestinationPrefixLists",
+    "Groups",
+    "Instances",
+    "Ipv6Pool",
+    "PublicIpv4Pool",
+    "Resources",
+    "SecurityGroups",
+    "Source",
+    "SourcePrefixLists",
+];
+
+/// Members that end so and hold no id of a resource of EC2.
+const DATA: [&str; 16] = [
+    "AWSAccessKeyId",
+    "AccessGroupId",
+    "AssetIds",
+    "ClientId",
+    "DeltaId",
+    "DirectoryId",
+    "InstanceEventId",
+    "KmsKeyId",
+    "MetricCategoryIds",
+    "OrganizationTargetId",
+    "QuoteId",
+    "RestorableByUserIds",
+    "TargetId",
+    "TenantId",
+    "UserId",
+    "UserIds",
+];
+
+/// How the names of such members end.
+const DATA_ENDS: [&str; 7] =
+    ["AccountId", "AccountIds", "OfferingId", "OwnerId", "OwnerIds", "ZoneId", "ZoneIds"];
+
+/// Members that are data in one operation alone: what it makes gets the name, or it requires the id of what this is a part of.
+const DATA_OF: [(&str, &str); 11] = [
+    ("CreateCustomerGateway", "PublicIp"),
+    ("CreateLaunchTemplate", "LaunchTemplateName"),
+    ("CreateSecurityGroup", "GroupName"),
+    ("DescribeClientVpnTargetNetworks", "AssociationIds"),
+    ("DisassociateClientVpnTargetNetwork", "AssociationId"),
+    ("DisassociateNatGatewayAddress", "AssociationIds"),
+    ("GetIpamPoolAllocations", "IpamPoolAllocationId"),
+    ("ModifyNetworkInterfaceAttribute", "AttachmentId"),
+    ("ModifySnapshotAttribute", "GroupNames"),
+    ("ReleaseIpamPoolAllocation", "IpamPoolAllocationId"),
+    ("TerminateClientVpnConnections", "ConnectionId"),
 ];
 
 #[expect(clippy::unnecessary_wraps, reason = "one of a table of functions, others of which can refuse")]
 pub(super) fn demands(context: &Context<'_>) -> Result<Option<Vec<Demand>>, Refusal> {
-    let mut arns = Vec::new();
-    for (name, value) in context.parameters {
-        if name != "ClientToken" && name != "DryRun" {
-            collect(context, value, &mut arns);
-        }
-    }
-    if let Some(key) = context.text("KeyName") {
-        arns.push(context.arn("ec2", &format!("key-pair/{key}")));
-    }
+    let named = Named::by(context);
     let mut out = Vec::new();
-    for use_ in context.uses() {
-        let resource_level = use_.action.starts_with("ec2:") && !use_.resources.is_empty();
-        if resource_level && !arns.is_empty() {
-            for arn in &arns {
-                push(&mut out, demand(&use_.action, use_.access_level, arn.clone()));
-            }
-        } else {
+    let all: Vec<&ActionUse> = context.uses().collect();
+    let mut actions = HashSet::new();
+    for use_ in &all {
+        if !is_on_single(use_) {
             by_template(context, use_, &mut out);
+        } else if actions.insert(&use_.action) {
+            let same = |other: &&&ActionUse| is_on_single(other) && other.action == use_.action;
+            named.demand(&all.iter().filter(same).copied().collect::<Vec<_>>(), &mut out);
         }
     }
     if context.op.name == "RunInstances" {
@@ -73,36 +175,179 @@ pub(super) fn demands(context: &Context<'_>) -> Result<Option<Vec<Demand>>, Refu
     Ok(Some(out))
 }
 
-/// The ids anywhere in a value, but not those in filters and tags, which are data.
-fn collect(context: &Context<'_>, value: &Value, arns: &mut Vec<String>) {
-    match value {
-        Value::String(text) => {
-            if let Some(arn) = id_arn(context, text)
-                && !arns.contains(&arn)
-            {
-                arns.push(arn);
-            }
+/// Whether it is an action of EC2 that is allowed on single resources.
+fn is_on_single(use_: &ActionUse) -> bool {
+    use_.action.starts_with("ec2:") && !use_.resources.is_empty()
+}
+
+/// What a member holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Id,
+    Arn,
+    /// The name of a key pair or placement group, which is in its ARN.
+    NameInArn(&'static str),
+    /// A name, or an address, of something that has an id, which the request does not say.
+    Name,
+    Data,
+}
+
+/// What a request names, in all its members.
+struct Named<'a> {
+    context: &'a Context<'a>,
+    arns: Vec<String>,
+    /// Whether any of these is one of an id or a name. What a whole ARN names is added to the rest, and stands for none of it.
+    by_id: bool,
+    seen: HashSet<String>,
+    /// Texts where an id belongs, whose kind they do not tell.
+    unplaced: Vec<&'a str>,
+    /// Something is named otherwise than by its id or ARN.
+    by_name: bool,
+}
+
+impl<'a> Named<'a> {
+    fn by(context: &'a Context<'a>) -> Self {
+        let mut named = Self {
+            context,
+            arns: Vec::new(),
+            by_id: false,
+            seen: HashSet::new(),
+            unplaced: Vec::new(),
+            by_name: false,
+        };
+        named.structure("", context.parameters);
+        named
+    }
+
+    fn structure(&mut self, parent: &str, members: &'a Map<String, Value>) {
+        for (member, value) in members {
+            self.value(parent, members, member, value);
         }
-        Value::Array(items) => items.iter().for_each(|item| collect(context, item, arns)),
-        Value::Object(map) => {
-            for (name, item) in map {
-                if !matches!(name.as_str(), "Tags" | "Filters" | "Values" | "Value" | "Key") {
-                    collect(context, item, arns);
+    }
+
+    fn value(&mut self, parent: &str, beside: &Map<String, Value>, member: &'a str, value: &'a Value) {
+        match value {
+            Value::Object(members) => self.structure(member, members),
+            Value::Array(items) => {
+                for item in items {
+                    self.value(parent, beside, member, item);
                 }
             }
+            Value::String(text) if !text.is_empty() => {
+                let held = held(&self.context.op.name, parent, beside, member);
+                self.text(held, member, text);
+            }
+            _ => {}
         }
-        _ => {}
+    }
+
+    fn text(&mut self, held: Held, member: &str, text: &'a str) {
+        match held {
+            Held::Id if text.starts_with("arn:") => self.arn(text.to_owned()),
+            Held::Id => match id_arn(self.context, text) {
+                Some(arn) => {
+                    self.by_id = true;
+                    self.arn(arn);
+                }
+                // A security group of the default network may be named in the place of its id.
+                None if member == "SecurityGroups" => self.by_name = true,
+                None => self.unplaced.push(text),
+            },
+            Held::Arn if text.split(':').nth(2) == Some("ec2") => self.arn(text.to_owned()),
+            Held::NameInArn(kind) => {
+                self.by_id = true;
+                self.arn(self.context.arn("ec2", &format!("{kind}/{text}")));
+            }
+            Held::Name => self.by_name = true,
+            Held::Arn | Held::Data => {}
+        }
+    }
+
+    fn arn(&mut self, arn: String) {
+        if self.seen.insert(arn.clone()) {
+            self.arns.push(arn);
+        }
+    }
+
+    /// The demands of one action, which may be in several uses of it.
+    fn demand(&self, uses: &[&ActionUse], out: &mut Vec<Demand>) {
+        let Some(ActionUse { action, access_level, .. }) = uses.first() else { return };
+        let mut by_model = Vec::new();
+        for use_ in uses {
+            by_template(self.context, use_, &mut by_model);
+        }
+        let placed = |text: &&str| by_model.iter().any(|one| is_about(one, text));
+        let mut open = self.by_name || !self.unplaced.iter().all(placed);
+        if self.by_id {
+            by_model.retain(|one| self.unplaced.iter().any(|text| is_about(one, text)));
+            open |= by_model.is_empty() && !self.are_some_of(uses);
+        }
+        let known: HashSet<String> = by_model.iter().map(|one| one.resource.as_text()).collect();
+        let arns = self.arns.iter().filter(|arn| !known.contains(*arn));
+        out.extend(arns.map(|arn| demand(action, *access_level, arn.clone())));
+        out.append(&mut by_model);
+        if open {
+            push(out, demand_any(action, *access_level));
+        }
+    }
+
+    /// Whether one of the ARNs is what the action is on. Where it is also on what it makes, none needs to be.
+    fn are_some_of(&self, uses: &[&ActionUse]) -> bool {
+        uses.iter().flat_map(|use_| &use_.resources).any(|template| {
+            let makes = template.fill.is_empty() && template.arn_member.is_none();
+            let kind = kind_of(&template.template);
+            makes || kind == "*" || self.arns.iter().any(|arn| kind_of(arn) == kind)
+        })
+    }
+}
+
+/// The resource type in an ARN of EC2.
+fn kind_of(arn: &str) -> &str {
+    let resource = arn.splitn(6, ':').nth(5).unwrap_or_default();
+    resource.split_once('/').map_or(resource, |(kind, _)| kind)
+}
+
+/// Whether a demand is on the resource of this id.
+fn is_about(demand: &Demand, id: &str) -> bool {
+    let Resource::Arn(arn) = &demand.resource else { return false };
+    arn.strip_suffix(id).is_some_and(|start| start.ends_with('/'))
+}
+
+fn held(operation: &str, parent: &str, beside: &Map<String, Value>, member: &str) -> Held {
+    let stem = member.strip_suffix('s').unwrap_or(member);
+    if DATA_OF.contains(&(operation, member)) {
+        return Held::Data;
+    }
+    match member {
+        "KeyName" => Held::NameInArn("key-pair"),
+        "GroupName" if parent == "Placement" || operation.contains("Placement") => {
+            Held::NameInArn("placement-group")
+        }
+        // Of a group that a rule or a launch names by both, the id counts.
+        "GroupName" if !parent.is_empty() && beside.get("GroupId").is_some_and(|id| id != "") => Held::Data,
+        "GroupName" | "GroupNames" | "LaunchTemplateName" | "PublicIp" | "SourceSecurityGroupName" => {
+            Held::Name
+        }
+        _ if HOLD_IDS.contains(&member) => Held::Id,
+        _ if DATA.contains(&member) || DATA_ENDS.iter().any(|end| member.ends_with(end)) => Held::Data,
+        _ if stem.ends_with("Id") || stem.ends_with("IdSet") => Held::Id,
+        _ if stem.ends_with("Arn") || stem.ends_with("ArnSet") => Held::Arn,
+        _ => Held::Data,
     }
 }
 
 fn id_arn(context: &Context<'_>, id: &str) -> Option<String> {
-    let (prefix, kind) =
-        KINDS.iter().filter(|(prefix, _)| id.starts_with(prefix)).max_by_key(|(prefix, _)| prefix.len())?;
-    let rest = id.strip_prefix(prefix)?;
-    if !matches!(rest.len(), 8 | 17) || !rest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    // Images and snapshots have no account in their ARN.
+    let (_, kind) = KINDS.iter().find(|(prefix, _)| id.strip_prefix(prefix).is_some_and(is_made_by_aws))?;
+    // Images and snapshots have no account in their ARN, and what is of an address manager has no region.
     let account = if matches!(*kind, "image" | "snapshot") { "" } else { context.scope.account };
-    Some(format!("arn:{}:ec2:{}:{account}:{kind}/{id}", context.partition, context.scope.region))
+    let region = if kind.starts_with("ipam") { "" } else { context.scope.region };
+    Some(format!("arn:{}:ec2:{region}:{account}:{kind}/{id}", context.partition))
+}
+
+/// What follows the prefix of an id: eight or seventeen hexadecimal digits, or those of a UUID.
+fn is_made_by_aws(rest: &str) -> bool {
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
+    let parts: Vec<&str> = rest.split('-').collect();
+    parts.iter().all(|part| digits(part))
+        && matches!(*parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8 | 17] | [8, 4, 4, 4, 12])
 }
