@@ -73,6 +73,16 @@ fn unit(bench: &Bench) -> Result<Count, String> {
     };
     let mut total = Count::default();
     total.add(bench.check("format", cargo(&["fmt", "--all", "--check"]))?);
+    for apart in ["benches/load", "benches/decode", "fuzz"] {
+        let manifest = format!("{apart}/Cargo.toml");
+        let unchanged = ["update", "--workspace", "--locked", "--manifest-path", &manifest];
+        total.add(
+            bench.check(
+                &format!("lock file of {}", apart.trim_start_matches("benches/")),
+                cargo(&unchanged),
+            )?,
+        );
+    }
     let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     total.add(bench.check("lints", cargo(&lints))?);
     if has_cargo_deny() {
