@@ -3,7 +3,7 @@
 
 use super::Scope;
 use durward_catalog::{ActionUse, ArnTemplate, Operation as Model, Service};
-use durward_core::{AccessLevel, Demand, Resource};
+use durward_core::{AccessLevel, Arn, Demand, Resource};
 use serde_json::{Map, Value};
 
 /// More combinations of list items than this are one demand on any resource.
@@ -166,6 +166,15 @@ fn fill(context: &Context<'_>, template: &ArnTemplate, open: Open, arns: &mut Ve
             return complete && found.complete && found.texts.is_empty();
         }
         complete &= found.complete;
+        if connection.is_none() && has_placeholder(tail) {
+            // Where the resource is in: its name is in the ARN of that, too.
+            let outer = |text: &&mut String| text.starts_with("arn:") && !is_of(&template.template, text);
+            for text in found.texts.iter_mut().filter(outer) {
+                let (name, ours) = name_within(context, text);
+                complete &= ours;
+                *text = name;
+            }
+        }
         // A name that is a whole ARN is the resource itself.
         let (whole, names): (Vec<&String>, Vec<&String>) =
             found.texts.iter().partition(|text| text.starts_with("arn:"));
@@ -184,6 +193,34 @@ fn fill(context: &Context<'_>, template: &ArnTemplate, open: Open, arns: &mut Ve
     }
     arns.extend(partial.into_iter().map(|start| start + rest));
     complete
+}
+
+/// Whether a request fills anything in the rest of a template.
+fn has_placeholder(rest: &str) -> bool {
+    rest.split("${").skip(1).any(|part| {
+        !["Partition}", "Region}", "Account}"].iter().any(|connection| part.starts_with(connection))
+    })
+}
+
+/// Whether an ARN has the type of a template, and as many parts at least: `stack/name/id`, and not `stack/name`.
+fn is_of(template: &str, arn: &str) -> bool {
+    let resource = |text: &str| text.splitn(6, ':').nth(5).unwrap_or_default().to_owned();
+    let parts = |text: &str| text.matches(['/', ':']).count();
+    let (wanted, given) = (resource(template), resource(arn));
+    let kind = wanted.split("${").next().unwrap_or_default();
+    given.starts_with(kind) && parts(&given) >= parts(&wanted)
+}
+
+/// The name in an ARN of an outer resource (`cluster/prod`), and whether that is where the connection is.
+fn name_within(context: &Context<'_>, arn: &str) -> (String, bool) {
+    let Some(fields) = Arn::parse(arn) else { return ("*".to_owned(), false) };
+    let elsewhere = |theirs: &str, ours: &str| !theirs.is_empty() && theirs != ours;
+    let ours =
+        !elsewhere(fields.account, context.scope.account) && !elsewhere(fields.region, context.scope.region);
+    match fields.resource.split_once(['/', ':']) {
+        Some((_kind, name)) if !name.is_empty() => (name.to_owned(), ours),
+        _ => ("*".to_owned(), false),
+    }
 }
 
 /// Whether a path leads to anything.

@@ -665,5 +665,6 @@ proptest! {
 
 mod bad_input;
 mod ec2;
+mod hidden;
 mod newer;
 mod ties;

@@ -20,6 +20,10 @@ pub(super) fn demands(context: &Context<'_>) -> Result<Option<Vec<Demand>>, Refu
             by_template(context, use_, &mut out);
         }
     }
+    if context.op.name == "UpdateEventSourceMapping" {
+        // It is made to run this one.
+        push(&mut out, demand("lambda:UpdateEventSourceMapping", AccessLevel::Write, arn));
+    }
     Ok(Some(out))
 }
 

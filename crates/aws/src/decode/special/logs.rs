@@ -1,8 +1,8 @@
 //! CloudWatch Logs: a log group's ARN ends in `:*`, a stream's in `:log-stream:<name>`.
 
-use super::super::resources::{Context, by_template, demand, push};
+use super::super::resources::{Context, by_template, demand, demand_any, push};
 use super::super::text::malformed;
-use durward_core::{Demand, Refusal};
+use durward_core::{AccessLevel, Demand, Refusal};
 use serde_json::Value;
 
 /// Operations whose resource is the stream.
@@ -41,6 +41,12 @@ pub(super) fn demands(context: &Context<'_>) -> Result<Option<Vec<Demand>>, Refu
             };
             push(&mut out, demand(&use_.action, use_.access_level, arn));
         }
+    }
+    let by_text = |text: &str| text.to_ascii_uppercase().contains("SOURCE");
+    let otherwise = context.text("queryLanguage").is_some_and(|language| language != "CWLI");
+    if context.op.name == "StartQuery" && (otherwise || context.text("queryString").is_some_and(by_text)) {
+        // The text of the query may name log groups of its own.
+        push(&mut out, demand_any("logs:StartQuery", context.level("logs:StartQuery", AccessLevel::Read)));
     }
     Ok(Some(out))
 }

@@ -3,14 +3,17 @@
 
 mod dynamodb;
 mod ec2;
+mod events;
 mod iam;
 mod kms;
 mod lambda;
 mod logs;
+mod names;
 mod partiql;
 mod s3;
 mod secretsmanager;
 mod sns;
+mod sources;
 mod sqs;
 mod ssm;
 mod sts;
@@ -24,9 +27,10 @@ use durward_core::{AccessLevel, Demand, Refusal, Traits};
 /// Demands of an operation that a service file treats; `None` leaves it to the templates.
 type Special = fn(&Context<'_>) -> Result<Option<Vec<Demand>>, Refusal>;
 
-const TABLE: [(&str, Special); 14] = [
+const TABLE: [(&str, Special); 15] = [
     ("dynamodb", dynamodb::demands),
     ("ec2", ec2::demands),
+    ("events", events::demands),
     ("iam", iam::demands),
     ("kms", kms::demands),
     ("lambda", lambda::demands),
@@ -43,7 +47,7 @@ const TABLE: [(&str, Special); 14] = [
 
 /// Whether the service has a file here.
 pub(super) fn treats(id: &str) -> bool {
-    TABLE.iter().any(|(known, _)| *known == id)
+    TABLE.iter().any(|(known, _)| *known == id) || names::treats(id) || sources::treats(id)
 }
 
 /// The traits of the request: the operation's, and those that only some parameters give it.
@@ -68,6 +72,8 @@ pub(super) fn demands(context: &Context<'_>) -> Result<Vec<Demand>, Refusal> {
         None => None,
     };
     let mut demands = treated.unwrap_or_else(|| by_templates(context));
+    names::put_right(context, &mut demands);
+    sources::add(context, &mut demands);
     if demands.is_empty() {
         demands.push(unknown(context.service));
     }

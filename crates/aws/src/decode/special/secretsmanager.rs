@@ -37,7 +37,11 @@ pub(super) fn demands(context: &Context<'_>) -> Result<Option<Vec<Demand>>, Refu
 
 fn secret_arn(context: &Context<'_>, id: &str) -> String {
     if id.starts_with("arn:") {
-        return id.to_owned();
+        // AWS takes an ARN without its end, too.
+        let whole = id
+            .rsplit_once('-')
+            .is_some_and(|(_, end)| end.len() == 6 && end.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        return if whole { id.to_owned() } else { format!("{id}-??????") };
     }
     context.arn("secretsmanager", &format!("secret:{id}-??????"))
 }
