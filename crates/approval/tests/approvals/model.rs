@@ -99,14 +99,15 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Deny(which, who) => {
                 let Some(id) = picked(which, &world) else { continue };
                 let deny = Answer::Deny { reason: "no".to_owned() };
+                let before = asks(&stage).await;
                 if stage.approvals.answer(id, &person(who, &world), deny).await.is_ok() {
                     prop_assert!(world.members.contains(&who));
                     let number =
                         world.asked.iter().find(|(asked, _)| *asked == id).map(|(_, number)| *number);
-                    // With it everything that was approved for the same operation.
+                    // With it every living approval of the same operation.
                     for (other, other_number) in &world.asked {
-                        let granted = world.approved.get(other).is_some_and(|people| people.len() >= 2);
-                        if *other == id || (Some(*other_number) == number && granted) {
+                        let approved = before[other].state == State::Approved;
+                        if *other == id || (Some(*other_number) == number && approved) {
                             world.denied.insert(*other);
                         }
                     }
