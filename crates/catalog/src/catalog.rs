@@ -164,6 +164,18 @@ impl Catalog {
             .collect()
     }
 
+    /// Whether an action is on resources, as IAM tells; of an action that nobody knows nobody can say that it is not.
+    pub fn may_have_resource(&self, action: &str) -> bool {
+        let users = self.operations_needing(action);
+        let has_one = |(service, operation): &(String, String)| {
+            let service = self.service(service)?;
+            let mut uses =
+                service.operation(operation)?.actions.iter().filter(|needed| needed.action == action);
+            Some(uses.any(|needed| needed.resource_level || !needed.resources.is_empty()))
+        };
+        users.is_empty() || users.iter().any(|user| has_one(user).unwrap_or(true))
+    }
+
     /// Where requests of `service_id` for `region` go, and how they are signed. `None` when the service is unknown, has no
     /// endpoint there, or `region` is not a region name.
     pub fn endpoint(&self, service_id: &str, region: &str) -> Option<Endpoint> {

@@ -18,7 +18,7 @@ mod risk;
 pub mod secret;
 mod visible;
 
-pub use arn::Arn;
+pub use arn::{Arn, arn_matches, arn_may_be};
 pub use caller::{Caller, CallerKind};
 pub use decision::{Decision, OnTimeout, ResourceTags, Verdict};
 pub use duration::parse_duration;

@@ -434,7 +434,12 @@ async fn decision_of<W>(
         return Ok(policies.decide_operation(&identity.caller, operation, facts));
     }
     rooms.tags.refuse_unnamed(rooms.catalog, &reads.unnamed)?;
-    let of = if reads.risk && !rooms.risky_tags.is_empty() { operation.arns() } else { reads.tags_of };
+    let mut of = reads.tags_of;
+    if reads.risk && !rooms.risky_tags.is_empty() {
+        of.extend(operation.arns());
+        of.sort_unstable();
+        of.dedup();
+    }
     // Boxed, for it is large and rare.
     let tags = Box::pin(rooms.tags.read(rooms, exchange, identity, operation, &of, freshness)).await?;
     let risk =

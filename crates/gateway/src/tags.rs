@@ -12,7 +12,8 @@ use durward_aws::sigv4::{SigningKey, inbound::format_timestamp, sha256_hex};
 use durward_aws::tags::{Page, TagCall, WireCall, holder, tag_call};
 use durward_catalog::Catalog;
 use durward_core::{
-    AccessLevel, Arn, Demand, Door, Operation, Reason, Refusal, Resource, ResourceTags, Traits,
+    AccessLevel, Arn, Demand, Door, Operation, Reason, Refusal, Resource, ResourceTags, Traits, arn_matches,
+    arn_may_be,
 };
 use durward_credential::{ConnectionConfig, LendRequest};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
@@ -40,15 +41,6 @@ pub struct Label {
     /// An ARN in which `*` stands for any text and `?` for one character.
     pub arn: String,
     pub tags: BTreeMap<String, String>,
-}
-
-impl Label {
-    fn is_for(&self, arn: &str) -> bool {
-        // These services fold the names of what they hold.
-        const FOLDED: [&str; 5] = ["rds", "redshift", "elasticache", "memorydb", "neptune-db"];
-        let folded = Arn::parse(arn).is_some_and(|arn| FOLDED.contains(&arn.service));
-        matches(&self.arn, arn) || (folded && matches(&self.arn.to_lowercase(), &arn.to_lowercase()))
-    }
 }
 
 /// How tags are read.
@@ -125,9 +117,9 @@ impl TagReader {
             }
             // What the operator says of the whole and of the part counts, whatever AWS says.
             for label in &self.options.labels {
-                if label.is_for(whole) || label.is_for(arn) {
+                if arn_matches(&label.arn, whole) || arn_matches(&label.arn, arn) {
                     tags.extend(label.tags.iter().map(|(key, value)| (key.clone(), value.clone())));
-                } else if is_pattern(arn) && may_meet(&label.arn, arn) {
+                } else if (is_pattern(arn) && may_meet(&label.arn, arn)) || arn_may_be(arn, &label.arn) {
                     return Err(unknown("some of what it touches may have labels of its own", arn));
                 }
             }
@@ -138,7 +130,7 @@ impl TagReader {
 
     /// Refuses if one of these actions is on resources that the request could have named and does not.
     pub fn refuse_unnamed(&self, catalog: &Catalog, actions: &[&str]) -> Result<(), Refusal> {
-        match actions.iter().find(|action| may_have_resource(catalog, action)) {
+        match actions.iter().find(|action| catalog.may_have_resource(action)) {
             Some(action) => Err(unknown("the request does not name its resource by ARN or id", action)),
             None => Ok(()),
         }
@@ -209,18 +201,7 @@ impl TagReader {
 /// Whether an operation is on a resource that the request could have named and does not.
 pub(crate) fn names_too_little(catalog: &Catalog, operation: &Operation) -> bool {
     let mut unnamed = operation.demands.iter().filter(|demand| demand.resource == Resource::Any);
-    unnamed.any(|demand| may_have_resource(catalog, &demand.action))
-}
-
-/// Whether an action is on resources, as IAM tells; of an action that nobody knows nobody can say that it is not.
-fn may_have_resource(catalog: &Catalog, action: &str) -> bool {
-    let users = catalog.operations_needing(action);
-    let has_one = |(service, operation): &(String, String)| {
-        let service = catalog.service(service)?;
-        let mut uses = service.operation(operation)?.actions.iter().filter(|needed| needed.action == action);
-        Some(uses.any(|needed| needed.resource_level || !needed.resources.is_empty()))
-    };
-    users.is_empty() || users.iter().any(|user| has_one(user).unwrap_or(true))
+    unnamed.any(|demand| catalog.may_have_resource(&demand.action))
 }
 
 /// Tagging calls, and what may make, replace or remove a resource.
@@ -426,63 +407,9 @@ fn may_meet(one: &str, other: &str) -> bool {
     one.starts_with(&other) || other.starts_with(&one)
 }
 
-/// Whether an ARN matches a pattern in which `*` stands for any text and `?` for one character.
-fn matches(pattern: &str, arn: &str) -> bool {
-    let (pattern, arn): (Vec<char>, Vec<char>) = (pattern.chars().collect(), arn.chars().collect());
-    let (mut at, mut from) = (0, 0);
-    // Where to go on when what followed the last star does not fit.
-    let mut star: Option<(usize, usize)> = None;
-    while from < arn.len() {
-        match pattern.get(at) {
-            Some('*') => {
-                star = Some((at, from));
-                at += 1;
-            }
-            Some(expected) if *expected == '?' || Some(expected) == arn.get(from) => {
-                at += 1;
-                from += 1;
-            }
-            _ => match star {
-                Some((starred, tried)) => {
-                    star = Some((starred, tried + 1));
-                    at = starred + 1;
-                    from = tried + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.iter().skip(at).all(|rest| *rest == '*')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_action_on_resources_is_told_from_one_that_has_none() {
-        let catalog = Catalog::embedded();
-        for (action, expected) in [
-            ("kms:Decrypt", true),
-            ("secretsmanager:GetSecretValue", true),
-            ("ec2:DeleteSecurityGroup", true),
-            ("logs:StartQuery", true),
-            ("s3:*unknown*", true),
-            ("s3:ListAllMyBuckets", false),
-            ("ec2:DescribeInstances", false),
-            ("dynamodb:ListTables", false),
-            ("sts:GetCallerIdentity", false),
-        ] {
-            assert_eq!(may_have_resource(catalog, action), expected, "{action}");
-        }
-    }
-
-    #[test]
-    fn labels_fold_names_where_the_service_does() {
-        let label = |arn: &str| Label { arn: arn.to_owned(), tags: Tags::new() };
-        assert!(label("arn:aws:rds:*:*:db:guarded-*").is_for("arn:aws:rds:r:1:db:Guarded-x"));
-        assert!(!label("arn:aws:s3:::b/guarded-*").is_for("arn:aws:s3:::b/Guarded-x"));
-    }
 
     #[test]
     fn a_pattern_meets_labels_that_it_may_share_a_resource_with() {
@@ -493,25 +420,6 @@ mod tests {
             ("arn:aws:s3:::other*", "arn:aws:s3:::b/*", false),
         ] {
             assert_eq!(may_meet(label, asked), expected, "{label} {asked}");
-        }
-    }
-
-    #[test]
-    fn labels_match_as_in_iam() {
-        for (pattern, arn, expected) in [
-            ("arn:aws:s3:::prod-*", "arn:aws:s3:::prod-a", true),
-            ("arn:aws:s3:::prod-*", "arn:aws:s3:::prod-a/k", true),
-            ("arn:aws:s3:::prod-*", "arn:aws:s3:::test-prod-a", false),
-            ("arn:aws:s3:::b", "arn:aws:s3:::b", true),
-            ("arn:aws:s3:::b", "arn:aws:s3:::bb", false),
-            ("arn:aws:s3:::b", "arn:aws:s3:::", false),
-            ("*", "arn:aws:s3:::b", true),
-            ("arn:*:table/*-prod", "arn:aws:dynamodb:r:1:table/a-prod-b-prod", true),
-            ("arn:*:table/*-prod", "arn:aws:dynamodb:r:1:table/a-prod-b", false),
-            ("arn:aws:s3:::b?", "arn:aws:s3:::b1", true),
-            ("arn:aws:s3:::b?", "arn:aws:s3:::b", false),
-        ] {
-            assert_eq!(matches(pattern, arn), expected, "{pattern} {arn}");
         }
     }
 }

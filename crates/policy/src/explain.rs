@@ -22,6 +22,8 @@ pub struct Considered {
     pub forbids: bool,
     pub approval: Option<Approval>,
     pub outcome: Outcome,
+    /// The resources for which alone it came out so: the request may be about them and does not say.
+    pub possible: Vec<String>,
 }
 
 /// One question within an explanation.
@@ -67,11 +69,14 @@ impl fmt::Display for Explanation {
             let width = part.considered.iter().map(|one| one.policy.len()).max().unwrap_or(0);
             for one in &part.considered {
                 let effect = if one.forbids { "forbid" } else { "permit" };
-                let outcome = match &one.outcome {
+                let mut outcome = match &one.outcome {
                     Outcome::Satisfied => "holds".to_owned(),
                     Outcome::NotSatisfied => "does not hold".to_owned(),
                     Outcome::Failed(error) => format!("could not be evaluated: {error}"),
                 };
+                if !one.possible.is_empty() {
+                    outcome = format!("{outcome} for {}, which it may be about", one.possible.join(", "));
+                }
                 let lifted = one
                     .approval
                     .as_ref()

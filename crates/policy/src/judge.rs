@@ -19,11 +19,40 @@ use durward_core::{AccessLevel, Caller, Demand, Resource};
 use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
 
 /// How the policies that can apply came out.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Judgement {
     pub outcomes: Vec<(u32, Outcome)>,
     /// The question could not be put to Cedar at all.
     pub failed: Option<String>,
+    /// Forbids that hold because the request may be about this resource, which it does not name exactly.
+    pub possible: Vec<(u32, String)>,
+}
+
+/// Which policies are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    All,
+    Forbids,
+}
+
+impl Judgement {
+    /// Takes in how forbids come out on a resource that the request may be about: what holds for one holds, what cannot be
+    /// evaluated for one cannot.
+    pub(crate) fn may_be(&mut self, exact: &str, on_it: Judgement) {
+        self.failed = self.failed.take().or(on_it.failed);
+        for (number, outcome) in on_it.outcomes {
+            let known = self.outcomes.iter_mut().find(|(known, _)| *known == number);
+            match (known, &outcome) {
+                (_, Outcome::NotSatisfied)
+                | (Some((_, Outcome::Failed(_))), _)
+                | (Some((_, Outcome::Satisfied)), Outcome::Satisfied) => continue,
+                (Some((_, known)), _) => *known = outcome,
+                (None, _) => self.outcomes.push((number, outcome)),
+            }
+            self.possible.push((number, exact.to_owned()));
+        }
+        self.outcomes.sort_by_key(|(number, _)| *number);
+    }
 }
 
 /// What is the same for all questions of one caller about one operation.
@@ -56,18 +85,22 @@ impl<'a> Session<'a> {
     }
 
     /// Evaluates every policy whose scope matches. `unknown_arguments`: policies that read arguments count for the caller.
-    pub(crate) fn judge(&mut self, ask: &Ask<'_>, unknown_arguments: bool) -> Judgement {
-        self.try_judge(ask, unknown_arguments).unwrap_or_else(|error| {
+    pub(crate) fn judge(&mut self, ask: &Ask<'_>, which: Which, unknown_arguments: bool) -> Judgement {
+        self.try_judge(ask, which, unknown_arguments).unwrap_or_else(|error| {
             tracing::warn!(error, question = ask.title(), "a question could not be put to policy");
-            Judgement { outcomes: Vec::new(), failed: Some(error) }
+            Judgement { failed: Some(error), ..Judgement::default() }
         })
     }
 
-    fn try_judge(&mut self, ask: &Ask<'_>, unknown_arguments: bool) -> Result<Judgement, String> {
+    fn try_judge(
+        &mut self,
+        ask: &Ask<'_>,
+        which: Which,
+        unknown_arguments: bool,
+    ) -> Result<Judgement, String> {
         let set = self.set;
         let cast = Cast::new(&set.literals, ask, &self.facts)?;
-        let candidates =
-            set.index.candidates(&cast.action.keys(), &self.principal.keys(), &cast.resource.keys());
+        let candidates = self.candidates(&cast, which);
         let mut wanted = Wanted::none_of(&set.needs);
         let mut conditions = false;
         for number in &candidates {
@@ -78,7 +111,7 @@ impl<'a> Session<'a> {
         }
         if !conditions {
             let outcomes = candidates.into_iter().map(|number| (number, Outcome::Satisfied)).collect();
-            return Ok(Judgement { outcomes, failed: None });
+            return Ok(Judgement { outcomes, ..Judgement::default() });
         }
         let (request, entities) = self.scene(ask, &cast, wanted)?;
         let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
@@ -108,17 +141,27 @@ impl<'a> Session<'a> {
             }
             outcomes.push((number, outcome));
         }
-        Ok(Judgement { outcomes, failed: None })
+        Ok(Judgement { outcomes, ..Judgement::default() })
+    }
+
+    /// The policies whose scope matches.
+    fn candidates(&self, cast: &Cast<'_>, which: Which) -> Vec<u32> {
+        let set = self.set;
+        let mut found =
+            set.index.candidates(&cast.action.keys(), &self.principal.keys(), &cast.resource.keys());
+        if which == Which::Forbids {
+            found.retain(|number| set.compiled(*number).is_some_and(|compiled| compiled.forbids));
+        }
+        found
     }
 
     /// What the policies that can apply to a question read together.
-    pub(crate) fn wanted(&self, ask: &Ask<'_>) -> Wanted<'a> {
+    pub(crate) fn wanted(&self, ask: &Ask<'_>, which: Which) -> Wanted<'a> {
         let set = self.set;
         let mut wanted = Wanted::none_of(&set.needs);
         // What is no question fails where it is judged.
         if let Ok(cast) = Cast::new(&set.literals, ask, &self.facts) {
-            let keys = (cast.action.keys(), self.principal.keys(), cast.resource.keys());
-            for number in set.index.candidates(&keys.0, &keys.1, &keys.2) {
+            for number in self.candidates(&cast, which) {
                 if let Some(Compiled { condition: Some(_), needs, .. }) = set.compiled(number) {
                     wanted.add(*needs);
                 }

@@ -15,6 +15,7 @@ mod judge;
 mod literals;
 mod load;
 mod notation;
+mod possible;
 mod problem;
 mod reading;
 mod schema;

@@ -7,15 +7,18 @@ use std::collections::BTreeMap;
 
 pub(crate) struct Small;
 
-const ACTIONS: [(&str, AccessLevel); 8] = [
+const ACTIONS: [(&str, AccessLevel); 11] = [
     ("s3:ListBucket", AccessLevel::List),
     ("s3:GetObject", AccessLevel::Read),
     ("s3:PutObject", AccessLevel::Write),
     ("s3:DeleteObject", AccessLevel::Write),
     ("s3:DeleteBucket", AccessLevel::Write),
     ("dynamodb:GetItem", AccessLevel::Read),
+    ("dynamodb:ListTables", AccessLevel::List),
     ("dynamodb:DeleteTable", AccessLevel::Write),
     ("iam:PutRolePolicy", AccessLevel::PermissionsManagement),
+    ("kms:Decrypt", AccessLevel::Write),
+    ("secretsmanager:GetSecretValue", AccessLevel::Read),
 ];
 
 impl Vocabulary for Small {
@@ -29,6 +32,10 @@ impl Vocabulary for Small {
             .filter(|(name, _)| name.split(':').next() == Some(prefix))
             .map(|(name, _)| (*name).to_owned())
             .collect()
+    }
+
+    fn may_have_resource(&self, action: &str) -> bool {
+        action != "dynamodb:ListTables"
     }
 
     fn nearest(&self, action: &str) -> Option<String> {

@@ -8,9 +8,10 @@ use crate::{
     condition,
     explain::{Considered, Explanation, Outcome, Part},
     index::Index,
-    judge::{Judgement, Session},
+    judge::{Judgement, Session, Which},
     literals::{Literals, Types},
     load::{self, Checked},
+    possible::Possible,
     problem::LoadError,
     reading::Needs,
     source::{self, Source},
@@ -84,6 +85,7 @@ pub struct Question<'a> {
 
 #[derive(Debug)]
 pub(crate) struct Compiled {
+    pub number: u32,
     pub checked: Checked,
     pub forbids: bool,
     /// What is left to evaluate once the index has found the policy: nothing where its scope is all it has.
@@ -105,6 +107,7 @@ pub struct PolicySet {
     /// Every distinct one.
     pub(crate) needs: Vec<Needs>,
     numbers: HashMap<String, u32>,
+    possible: Possible,
     /// Some policy reads tags, or the risk: only then is there anything to find out.
     reads: bool,
 }
@@ -127,15 +130,17 @@ impl PolicySet {
 
     pub(crate) fn from_sources(sources: &[Source], vocabulary: &dyn Vocabulary) -> Result<Self, LoadError> {
         let checked = load::load(sources, vocabulary)?;
-        Ok(Self::compile(source::version(sources), checked))
+        Ok(Self::compile(source::version(sources), checked, vocabulary))
     }
 
-    pub(crate) fn compile(version: String, checked: Vec<Checked>) -> Self {
+    pub(crate) fn compile(version: String, checked: Vec<Checked>, vocabulary: &dyn Vocabulary) -> Self {
+        let types = Types::new();
         let mut set = Self {
+            possible: Possible::new(&checked, &types, vocabulary),
             version,
             policies: Vec::with_capacity(checked.len()),
             index: Index::default(),
-            types: Types::new(),
+            types,
             literals: Literals::default(),
             needs: Vec::new(),
             numbers: HashMap::new(),
@@ -156,6 +161,7 @@ impl PolicySet {
             });
             set.numbers.insert(checked.id.clone(), number);
             set.policies.push(Compiled {
+                number,
                 forbids: checked.policy.effect() == Effect::Forbid,
                 condition,
                 needs,
@@ -187,15 +193,23 @@ impl PolicySet {
     }
 
     /// What must be found out before this operation can be decided.
-    pub fn reads<'a>(&self, caller: &Caller, operation: &'a Operation, facts: Facts<'_>) -> Reads<'a> {
+    pub fn reads<'a>(&'a self, caller: &Caller, operation: &'a Operation, facts: Facts<'_>) -> Reads<'a> {
         let mut reads = Reads::default();
         if !self.reads {
             return reads;
         }
         let session = Session::new(self, caller, facts);
         for demand in &operation.demands {
-            let wanted = session.wanted(&Ask::Demand { operation, demand });
+            let wanted = session.wanted(&Ask::Demand { operation, demand }, Which::All);
             reads.risk |= wanted.fact("risk");
+            for exact in self.possible.of(operation, demand) {
+                let as_if = on(demand, exact);
+                let wanted = session.wanted(&Ask::Demand { operation, demand: &as_if }, Which::Forbids);
+                reads.risk |= wanted.fact("risk");
+                if wanted.tags && !reads.tags_of.contains(&exact) {
+                    reads.tags_of.push(exact);
+                }
+            }
             let (all, one) = match &demand.resource {
                 Resource::Arn(arn) => (&mut reads.tags_of, arn.as_str()),
                 Resource::Any => (&mut reads.unnamed, demand.action.as_str()),
@@ -216,7 +230,7 @@ impl PolicySet {
     /// Decides one question.
     pub fn decide(&self, question: &Question<'_>) -> Decision {
         let mut session = Session::new(self, question.caller, question.facts);
-        let judgement = session.judge(&question.ask, false);
+        let judgement = self.judge(&mut session, &question.ask, false);
         self.given(self.decision(&question.ask, &judgement), question.facts)
     }
 
@@ -226,7 +240,7 @@ impl PolicySet {
         let mut decisions = Vec::new();
         for demand in &operation.demands {
             let ask = Ask::Demand { operation, demand };
-            let judgement = session.judge(&ask, false);
+            let judgement = self.judge(&mut session, &ask, false);
             let decision = self.decision(&ask, &judgement);
             let denied = decision.verdict == Verdict::Deny;
             decisions.push(decision);
@@ -253,7 +267,7 @@ impl PolicySet {
         !operation.demands.is_empty()
             && operation.demands.iter().all(|demand| {
                 let ask = Ask::Demand { operation, demand };
-                let judgement = session.judge(&ask, true);
+                let judgement = self.judge(&mut session, &ask, true);
                 self.decision(&ask, &judgement).verdict != Verdict::Deny
             })
     }
@@ -278,10 +292,12 @@ impl PolicySet {
     }
 
     fn explained(&self, session: &mut Session<'_>, ask: &Ask<'_>) -> (Decision, Part) {
-        let judgement = session.judge(ask, false);
+        let judgement = self.judge(session, ask, false);
         let considered = judgement.outcomes.iter().filter_map(|(number, outcome)| {
             let compiled = self.compiled(*number)?;
+            let possible = judgement.possible.iter().filter(|(id, _)| id == number);
             Some(Considered {
+                possible: possible.map(|(_, exact)| exact.clone()).collect(),
                 policy: compiled.checked.id.clone(),
                 file: compiled.checked.file.clone(),
                 line: compiled.checked.line,
@@ -292,6 +308,19 @@ impl PolicySet {
         });
         let decision = self.decision(ask, &judgement);
         (decision.clone(), Part { title: ask.title(), decision, considered: considered.collect() })
+    }
+
+    /// How the policies come out: all of them on what is asked, and forbids also on what it may be about.
+    fn judge(&self, session: &mut Session<'_>, ask: &Ask<'_>, unknown_arguments: bool) -> Judgement {
+        let mut judgement = session.judge(ask, Which::All, unknown_arguments);
+        if let Ask::Demand { operation, demand } = *ask {
+            for exact in self.possible.of(operation, demand) {
+                let as_if = on(demand, exact);
+                let ask = Ask::Demand { operation, demand: &as_if };
+                judgement.may_be(exact, session.judge(&ask, Which::Forbids, unknown_arguments));
+            }
+        }
+        judgement
     }
 
     pub(crate) fn compiled(&self, number: u32) -> Option<&Compiled> {
@@ -333,7 +362,10 @@ impl PolicySet {
                 .iter()
                 .filter_map(|policy| policy.checked.reason.as_deref())
                 .fold(String::new(), |all, reason| format!("{all}: {reason}"));
-            format!("{} {what} {}{reasons}", ask.title(), quoted(policies))
+            let only_possible =
+                |policy: &&Compiled| judgement.possible.iter().any(|(id, _)| policy.number == *id);
+            let inexact = if policies.iter().any(only_possible) { INEXACT } else { "" };
+            format!("{} {what} {}{reasons}{inexact}", ask.title(), quoted(policies))
         };
         if !finally.is_empty() {
             return answer(Verdict::Deny, &finally, with("is forbidden by", &finally));
@@ -385,6 +417,15 @@ impl PolicySet {
         }
         merged
     }
+}
+
+/// Why a forbid holds that names a resource which the request does not name.
+const INEXACT: &str =
+    " (it names a resource that the request may be about: the request does not name its own exactly)";
+
+/// The same action on another resource.
+fn on(demand: &Demand, arn: &str) -> Demand {
+    Demand { resource: Resource::Arn(arn.to_owned()), ..demand.clone() }
 }
 
 /// How the name of an action ends that stands for every operation newer than the catalog.

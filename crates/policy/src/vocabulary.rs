@@ -84,6 +84,8 @@ pub trait Vocabulary: Send + Sync {
     fn access_level(&self, action: &str) -> Option<AccessLevel>;
     /// Every action of an IAM service prefix (`s3`); empty: there is no such service.
     fn actions_of(&self, prefix: &str) -> Vec<String>;
+    /// Whether an action is on resources; true where nobody knows.
+    fn may_have_resource(&self, action: &str) -> bool;
     /// The known action most like a misspelt one.
     fn nearest(&self, action: &str) -> Option<String>;
     /// The request parameters of all operations that need the action, merged.
@@ -102,6 +104,10 @@ impl Vocabulary for Catalog {
 
     fn actions_of(&self, prefix: &str) -> Vec<String> {
         Catalog::actions_of(self, prefix).map(|(action, _)| action).collect()
+    }
+
+    fn may_have_resource(&self, action: &str) -> bool {
+        Catalog::may_have_resource(self, action)
     }
 
     fn nearest(&self, action: &str) -> Option<String> {

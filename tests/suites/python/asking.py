@@ -162,3 +162,18 @@ class Call(threading.Thread):
 
 def gone(stage, bucket):
     return bucket not in [one["Name"] for one in stage.root("s3").list_buckets()["Buckets"]]
+
+
+@pytest.fixture
+def policies(stage):
+    """Adds policies to those in force, until the test is over."""
+    added, log = stage.policies / "added.cedar", stage.gateway.log
+
+    def change(edit):
+        before = log.read_text().count("a new policy set is in force")
+        edit()
+        until(lambda: log.read_text().count("a new policy set is in force") > before, "the policies did not change")
+
+    yield lambda text: change(lambda: added.write_text(text)) if text else change(added.unlink)
+    if added.exists():
+        change(added.unlink)

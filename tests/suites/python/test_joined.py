@@ -21,7 +21,7 @@ from botocore.credentials import Credentials
 import recording
 from conftest import EXCHANGE_ID, REGION
 from stage import free_port
-from asking import AskingStage, Call, until
+from asking import AskingStage, Call, policies, until  # noqa: F401: `policies` is a fixture
 
 pytestmark = [pytest.mark.gateway, pytest.mark.moto]
 
@@ -232,21 +232,6 @@ def read(stage, credentials, client, name):
         return Attempt(stage, credentials, "secretsmanager", "POST", "/", headers, body, call, number, source)
 
     return attempt
-
-
-@pytest.fixture
-def policies(stage):
-    """Adds policies to those in force, until the test is over."""
-    added, log = stage.policies / "added.cedar", stage.gateway.log
-
-    def change(edit):
-        before = log.read_text().count("a new policy set is in force")
-        edit()
-        until(lambda: log.read_text().count("a new policy set is in force") > before, "the policies did not change")
-
-    yield lambda text: change(lambda: added.write_text(text)) if text else change(added.unlink)
-    if added.exists():
-        change(added.unlink)
 
 
 def in_queue(stage, name):

@@ -545,3 +545,21 @@ fn a_damaged_frame_makes_its_service_unknown() {
     assert!(catalog.service("xray").is_none());
     assert_eq!(catalog.action("s3:GetObject"), None);
 }
+
+#[test]
+fn an_action_on_resources_is_told_from_one_that_has_none() {
+    let catalog = Catalog::embedded();
+    for (action, expected) in [
+        ("kms:Decrypt", true),
+        ("secretsmanager:GetSecretValue", true),
+        ("ec2:DeleteSecurityGroup", true),
+        ("logs:StartQuery", true),
+        ("s3:*unknown*", true),
+        ("s3:ListAllMyBuckets", false),
+        ("ec2:DescribeInstances", false),
+        ("dynamodb:ListTables", false),
+        ("sts:GetCallerIdentity", false),
+    ] {
+        assert_eq!(catalog.may_have_resource(action), expected, "{action}");
+    }
+}

@@ -1,7 +1,7 @@
 use super::*;
 use crate::sample::{Small, caller, operation, tool_call};
 use serde_json::json;
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 use time::macros::datetime;
 
 mod against_cedar;
@@ -131,7 +131,7 @@ fn a_condition_that_is_not_a_truth_value_refuses() {
         &Small,
     )
     .expect("our own checks do not type conditions");
-    let set = PolicySet::compile("v".to_owned(), checked);
+    let set = PolicySet::compile("v".to_owned(), checked, &Small);
     let decision = decide(&set, &[], &operation(&[OBJECT], json!({})));
     assert_eq!((decision.verdict, decision.policies), (Verdict::Deny, vec!["odd".to_owned()]));
 }
@@ -449,4 +449,91 @@ fn says_what_must_be_found_out_and_denies_without_it() {
         let facts = Facts { risk: Some(risk), ..facts() };
         assert_eq!(set.decide_operation(&bob, &get, facts).verdict, verdict);
     }
+}
+
+#[test]
+fn a_forbid_holds_for_what_may_be_the_resource_that_it_names() {
+    let set = set(
+        "@id(\"all\") permit (principal, action, resource);
+         @id(\"secret\") forbid (principal, action,
+             resource == Aws::Resource::\"arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf\");
+         @id(\"key\") @approval(\"oncall\") forbid (principal, action == Aws::Action::\"kms:Decrypt\", resource)
+             when { resource in [Aws::Resource::\"arn:aws:kms:eu-central-1:123456789012:key/1\"] };
+         @id(\"bucket\") forbid (principal, action, resource in Aws::Resource::\"arn:aws:s3:::b\");
+         @id(\"table\") forbid (principal, action,
+             resource == Aws::Resource::\"arn:aws:dynamodb:eu-central-1:123456789012:table/T\");",
+    );
+    let verdict = |action: &str, resource: &str| {
+        let decision = decide(&set, &[], &operation(&[(action, resource)], json!({})));
+        (decision.verdict, decision.policies.join(" "))
+    };
+    let denied = |policy: &str| (Verdict::Deny, policy.to_owned());
+    let allowed = (Verdict::Allow, "all".to_owned());
+    let secret = |name: &str| format!("arn:aws:secretsmanager:eu-central-1:123456789012:secret:{name}");
+    assert_eq!(verdict("secretsmanager:GetSecretValue", &secret("db-AbCdEf")), denied("secret"));
+    assert_eq!(verdict("secretsmanager:GetSecretValue", &secret("db-??????")), denied("secret"));
+    assert_eq!(verdict("secretsmanager:GetSecretValue", "*"), denied("secret"));
+    assert_eq!(verdict("secretsmanager:GetSecretValue", &secret("db2-??????")), allowed);
+    let key = |region: &str, name: &str| format!("arn:aws:kms:{region}:123456789012:{name}");
+    let asked = (Verdict::Ask, "key".to_owned());
+    assert_eq!(verdict("kms:Decrypt", &key("eu-central-1", "key/1")), asked);
+    assert_eq!(verdict("kms:Decrypt", &key("eu-central-1", "alias/a")), asked, "an alias of which key?");
+    assert_eq!(verdict("kms:Decrypt", "*"), asked, "the ciphertext names the key");
+    assert_eq!(verdict("kms:Decrypt", &key("eu-central-1", "key/2")), allowed);
+    assert_eq!(verdict("kms:Decrypt", &key("eu-west-1", "alias/a")), allowed, "a key of another region");
+    assert_eq!(verdict("s3:GetObject", "arn:aws:s3:::b/x*"), denied("bucket"));
+    assert_eq!(verdict("s3:GetObject", "arn:aws:s3:::c/*"), allowed);
+    assert_eq!(verdict("dynamodb:GetItem", "*"), denied("table"));
+    assert_eq!(verdict("dynamodb:*unknown*", "*"), denied("table"));
+    assert_eq!(verdict("dynamodb:ListTables", "*"), allowed, "an action without a resource");
+}
+
+#[test]
+fn a_permit_is_only_for_what_the_request_names() {
+    let secret = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf";
+    let set = set(&format!(
+        "permit (principal, action, resource == Aws::Resource::\"{secret}\");
+         forbid (principal, action == Aws::Action::\"s3:PutObject\", resource == Aws::Resource::\"{secret}\");"
+    ));
+    let pattern = secret.replace("AbCdEf", "??????");
+    let verdict = |resource: &str| {
+        let operation = operation(&[("secretsmanager:GetSecretValue", resource)], json!({}));
+        decide(&set, &[], &operation).verdict
+    };
+    assert_eq!(verdict(secret), Verdict::Allow);
+    assert_eq!(verdict(&pattern), Verdict::Deny);
+    assert_eq!(verdict("*"), Verdict::Deny);
+}
+
+#[test]
+fn what_the_request_does_not_name_is_told_and_its_tags_are_found_out() {
+    let exact = "arn:aws:s3:::b/k";
+    let set = set(&format!(
+        "permit (principal, action, resource);
+         @id(\"critical\") forbid (principal, action, resource == Aws::Resource::\"{exact}\")
+             when {{ resource.hasTag(\"critical\") }};"
+    ));
+    let inexact = operation(&[("s3:DeleteObject", "arn:aws:s3:::b/*")], json!({}));
+    let bob = caller("bob", &[]);
+    assert_eq!(set.reads(&bob, &inexact, facts()), Reads { tags_of: vec![exact], ..Reads::default() });
+    assert_eq!(decide(&set, &[], &inexact).verdict, Verdict::Deny, "decided without the tags");
+    let tagged = |tags: BTreeMap<String, String>| {
+        let tags = ResourceTags::from([(exact.to_owned(), tags)]);
+        let facts = Facts { tags: Some(&tags), ..facts() };
+        (
+            set.decide_operation(&bob, &inexact, facts),
+            set.explain_operation(&bob, &inexact, facts).to_string(),
+        )
+    };
+    assert_eq!(tagged(BTreeMap::new()).0.verdict, Verdict::Allow);
+    let (denied, explained) = tagged(BTreeMap::from([("critical".to_owned(), "true".to_owned())]));
+    assert_eq!(
+        (denied.verdict, denied.reason.as_str()),
+        (
+            Verdict::Deny,
+            "s3:DeleteObject on arn:aws:s3:::b/* is forbidden by policy `critical` (it names a resource that the request \
+             may be about: the request does not name its own exactly)"
+        )
+    );
+    assert!(explained.contains("holds for arn:aws:s3:::b/k, which it may be about"), "{explained}");
 }

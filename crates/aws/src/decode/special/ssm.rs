@@ -14,7 +14,11 @@ pub(super) fn demands(context: &Context<'_>) -> Result<Option<Vec<Demand>>, Refu
         | "LabelParameterVersion"
         | "UnlabelParameterVersion" => names(context, "Name")?,
         "GetParameters" | "DeleteParameters" => names(context, "Names")?,
-        "GetParametersByPath" => names(context, "Path")?,
+        // AWS asks about the path alone, and answers with what is below it ("GetParametersByPath", AWS Systems Manager API
+        // Reference): a policy about a parameter is to see that.
+        "GetParametersByPath" => {
+            names(context, "Path")?.into_iter().flat_map(|path| [below(&path), path]).collect()
+        }
         "AddTagsToResource" | "RemoveTagsFromResource" | "ListTagsForResource"
             if context.text("ResourceType") == Some("Parameter") =>
         {
@@ -57,6 +61,11 @@ fn parameter_arn(context: &Context<'_>, name: &str) -> String {
     }
     let bare = name.split_once(':').map_or(name, |(bare, _)| bare);
     context.arn("ssm", &format!("parameter/{}", bare.trim_start_matches('/')))
+}
+
+/// Everything below a path.
+fn below(path: &str) -> String {
+    format!("{}/*", path.trim_end_matches('/'))
 }
 
 /// Documents run on instances: the document, every instance, and any instance where tags choose them.

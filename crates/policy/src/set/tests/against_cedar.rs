@@ -148,6 +148,8 @@ fn questions() -> Vec<Operation> {
         operation(&[("s3:ListBucket", "arn:aws:s3:::b")], json!({})),
         operation(&[("dynamodb:GetItem", "arn:aws:dynamodb:r:999999999999:table/T")], json!({ "Limit": 1 })),
         operation(&[("iam:PutRolePolicy", "*")], json!({})),
+        operation(&[("s3:GetObject", "arn:aws:s3:::b/*")], json!({ "Bucket": "b" })),
+        operation(&[("s3:DeleteObject", "*")], json!({})),
         tool_call("files", "read", json!({ "path": "/srv/x" })),
         tool_call("files", "read", json!({})),
         tool_call("other", "read", json!({ "path": 1 })),
@@ -240,45 +242,81 @@ fn hierarchy(caller: &Caller, ask: &Ask<'_>) -> (EntityUid, EntityUid, EntityUid
     (principal, action, resource, Entities::from_entities(all, None).expect("no entity twice"))
 }
 
-/// The verdict and the determining or failing policies by Cedar's own evaluation of the whole set.
-fn by_cedar(set: &PolicySet, full: &CedarSet, caller: &Caller, ask: &Ask<'_>) -> (Verdict, BTreeSet<String>) {
+/// What an operation that names no single resource may be about, of the resources in forbids.
+fn possible(full: &CedarSet, ask: &Ask<'_>) -> Vec<Demand> {
+    let Ask::Demand { demand, .. } = ask else { return Vec::new() };
+    let among = match (demand.resource.as_text().as_str(), demand.action.as_str()) {
+        ("arn:aws:s3:::b/*", _) => &["arn:aws:s3:::b/k"][..],
+        ("*", "s3:DeleteObject") => &["arn:aws:s3:::b", "arn:aws:s3:::b/k"][..],
+        _ => &[],
+    };
+    let forbidden = |arn: &str| {
+        let named = format!("Aws::Resource::\"{arn}\"");
+        full.policies().any(|policy| policy.effect() == Effect::Forbid && policy.to_string().contains(&named))
+    };
+    let one = |arn: &&str| Demand { resource: Resource::Arn((*arn).to_owned()), ..(*demand).clone() };
+    among.iter().filter(|arn| forbidden(arn)).map(one).collect()
+}
+
+/// What Cedar says of one question.
+fn responds(set: &PolicySet, policies: &CedarSet, caller: &Caller, ask: &Ask<'_>) -> Response {
     let (principal, action, resource, entities) = hierarchy(caller, ask);
     let everything = [Needs::everything()];
     let mut wanted = Wanted::none_of(&everything);
     wanted.add(0);
     let context = context(&set.types, ask, &tagged(), &wanted).expect("a context");
     let request = Request::new(principal, action, resource, context.into(), None).expect("a request");
-    let respond = |policies: &CedarSet| Authorizer::new().is_authorized(&request, policies, &entities);
+    Authorizer::new().is_authorized(&request, policies, &entities)
+}
+
+/// The verdict and the determining or failing policies by Cedar's own evaluation of the whole set.
+fn by_cedar(set: &PolicySet, full: &CedarSet, caller: &Caller, ask: &Ask<'_>) -> (Verdict, BTreeSet<String>) {
     let names = |response: &Response| -> BTreeSet<String> {
         response.diagnostics().reason().map(ToString::to_string).collect()
     };
-    let response = respond(full);
-    let forbids: BTreeSet<String> = names(&response)
-        .into_iter()
-        .filter(|id| {
-            full.policy(&cedar_policy::PolicyId::new(id)).map(cedar_policy::Policy::effect)
-                == Some(Effect::Forbid)
-        })
-        .collect();
+    let forbids = |id: &String| {
+        full.policy(&cedar_policy::PolicyId::new(id)).map(cedar_policy::Policy::effect)
+            == Some(Effect::Forbid)
+    };
+    let failing = |response: &Response| -> BTreeSet<String> {
+        let errors = response.diagnostics().errors();
+        errors
+            .map(|error| match error {
+                cedar_policy::AuthorizationError::PolicyEvaluationError(error) => {
+                    error.policy_id().to_string()
+                }
+            })
+            .collect()
+    };
+    let response = responds(set, full, caller, ask);
+    let mut forbidding: BTreeSet<String> = names(&response).into_iter().filter(forbids).collect();
+    let mut failed = failing(&response);
+    if let Ask::Demand { operation, .. } = ask {
+        let only_forbids: CedarSet = CedarSet::from_policies(
+            full.policies().filter(|policy| policy.effect() == Effect::Forbid).cloned(),
+        )
+        .expect("ids differ");
+        for demand in &possible(full, ask) {
+            let response = responds(set, &only_forbids, caller, &Ask::Demand { operation, demand });
+            forbidding.extend(names(&response));
+            failed.extend(failing(&response));
+        }
+    }
+    // What cannot be evaluated for one of the resources counts, although it holds for another.
+    forbidding.retain(|id| !failed.contains(id));
+    let forbids = forbidding;
     let finally: BTreeSet<String> = forbids.iter().filter(|id| set.approval(id).is_none()).cloned().collect();
     if !finally.is_empty() {
         return (Verdict::Deny, finally);
     }
-    let failing: BTreeSet<String> = response
-        .diagnostics()
-        .errors()
-        .map(|error| match error {
-            cedar_policy::AuthorizationError::PolicyEvaluationError(error) => error.policy_id().to_string(),
-        })
-        .collect();
-    if !failing.is_empty() {
-        return (Verdict::Deny, failing);
+    if !failed.is_empty() {
+        return (Verdict::Deny, failed);
     }
     let mut lifted = full.clone();
     for id in &forbids {
         lifted.remove_static(cedar_policy::PolicyId::new(id)).expect("it is in the set");
     }
-    let response = respond(&lifted);
+    let response = responds(set, &lifted, caller, ask);
     match (response.decision(), forbids.is_empty()) {
         (CedarDecision::Deny, _) => (Verdict::Deny, BTreeSet::new()),
         (CedarDecision::Allow, true) => (Verdict::Allow, names(&response)),
@@ -292,7 +330,7 @@ fn differences(text: &str) -> Vec<String> {
         .expect("every generated policy passes our own checks");
     let full =
         CedarSet::from_policies(checked.iter().map(|checked| checked.policy.clone())).expect("ids differ");
-    let set = PolicySet::compile("v".to_owned(), checked);
+    let set = PolicySet::compile("v".to_owned(), checked, &Small);
     let operations = questions();
     let mut asks = vec![
         Ask::Connect { connection: "demo" },
