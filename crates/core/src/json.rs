@@ -1,7 +1,7 @@
-//! JSON read so that every reader agrees: UTF-8, no member twice at any depth, numbers in range, bounded nesting, nothing after the
-//! value. Both doors read what callers send with this.
+//! JSON read so that every reader agrees: UTF-8, no member twice at any depth, numbers in range, bounded nesting and size, nothing after
+//! the value. Both doors read what callers send with this.
 
-use crate::limits::DEPTH;
+use crate::limits::{DEPTH, VALUES};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::cell::Cell;
@@ -15,6 +15,8 @@ pub enum JsonError {
     Twice(String),
     /// It nests deeper than [`DEPTH`].
     Deep(String),
+    /// It holds more than [`VALUES`] values.
+    Many,
     Syntax(String),
     /// Something follows the value.
     Trailing(String),
@@ -26,7 +28,7 @@ pub fn strict_json(bytes: &[u8]) -> Result<Value, JsonError> {
     let text = std::str::from_utf8(bytes).map_err(|_error| JsonError::Utf8)?;
     let mut reader = serde_json::Deserializer::from_str(text);
     let fault = Cell::new(JsonError::Syntax as fn(String) -> JsonError);
-    let value = Strict { depth: 0, fault: &fault }
+    let value = Strict { depth: 0, left: &Cell::new(VALUES), fault: &fault }
         .deserialize(&mut reader)
         .map_err(|error| fault.get()(error.to_string()))?;
     reader.end().map_err(|error| JsonError::Trailing(error.to_string()))?;
@@ -36,6 +38,8 @@ pub fn strict_json(bytes: &[u8]) -> Result<Value, JsonError> {
 #[derive(Clone, Copy)]
 struct Strict<'f> {
     depth: usize,
+    /// How many values may yet come.
+    left: &'f Cell<usize>,
     /// What kind of error one of ours is.
     fault: &'f Cell<fn(String) -> JsonError>,
 }
@@ -54,6 +58,11 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        let Some(left) = self.left.get().checked_sub(1) else {
+            self.fault.set(|_| JsonError::Many);
+            return Err(D::Error::custom("too many values"));
+        };
+        self.left.set(left);
         reader.deserialize_any(self)
     }
 }

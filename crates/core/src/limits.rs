@@ -42,3 +42,11 @@ pub const WEB_IDENTITY_TOKEN: usize = 20_000;
 pub const SESSION_POLICY: usize = 2_048;
 /// Nesting of JSON, XML or CBOR that is read.
 pub const DEPTH: usize = 64;
+/// Values in one body: each takes 32 bytes and more in memory, and as little as one in the body. AWS's fullest requests hold some
+/// 300,000 (CloudWatch API Reference, PutMetricData: 1,000 metrics of 150 values and their counts).
+pub const VALUES: usize = 500_000;
+/// Parts of the names in one form (`Tags.member.1.Key` has four); each takes some 640 bytes while the form is read. Services of the
+/// query protocol take 1 MiB at most.
+pub const FORM_PARTS: usize = 100_000;
+/// Attributes of one XML element. S3's grantee has two.
+pub const ATTRIBUTES: usize = 16;

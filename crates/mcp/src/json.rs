@@ -16,6 +16,7 @@ pub(crate) fn strict(body: &[u8]) -> Result<Value, &'static str> {
         JsonError::Utf8 => "the body is not UTF-8",
         JsonError::Twice(_) => "a member is given twice in one object",
         JsonError::Deep(_) => "the body nests deeper than 64 levels",
+        JsonError::Many => "the body holds more than 500000 values",
         JsonError::Syntax(_) => "the body is not JSON",
         JsonError::Trailing(_) => "something follows the JSON value",
     })

@@ -1,7 +1,7 @@
 //! CBOR (RFC 8949, the part Smithy RPC v2 uses) to a value. Blobs become base64 text and timestamps their seconds; a key
 //! given twice, other tags, undefined and bytes after the end are refused.
 
-use super::text::malformed;
+use super::text::{malformed, too_many};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use durward_core::{Refusal, limits};
 use minicbor::data::{Tag, Type};
@@ -11,8 +11,11 @@ use serde_json::{Map, Number, Value};
 /// Reads a body that is one CBOR map.
 pub(super) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
     let mut decoder = Decoder::new(bytes);
-    let value = item(&mut decoder, 0)
-        .map_err(|error| malformed("the body is not valid cbor of rpc-v2").detail(error))?;
+    let mut left = limits::VALUES;
+    let value = item(&mut decoder, 0, &mut left).map_err(|error| match left {
+        0 => too_many("values", limits::VALUES),
+        _ => malformed("the body is not valid cbor of rpc-v2").detail(error),
+    })?;
     if decoder.position() != bytes.len() {
         return Err(malformed("bytes follow the end of the cbor body"));
     }
@@ -22,7 +25,12 @@ pub(super) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> 
     }
 }
 
-fn item(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Error> {
+/// `left`: how many values may yet come.
+fn item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Result<Value, Error> {
+    *left = left.saturating_sub(1);
+    if *left == 0 {
+        return Err(Error::message("too many values"));
+    }
     if depth > limits::DEPTH {
         return Err(Error::message("nested too deeply"));
     }
@@ -48,18 +56,18 @@ fn item(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Error> {
         }
         Type::Array | Type::ArrayIndef => {
             let mut out = Vec::new();
-            let mut left = decoder.array()?;
-            while more(decoder, &mut left)? {
-                out.push(item(decoder, depth + 1)?);
+            let mut items = decoder.array()?;
+            while more(decoder, &mut items)? {
+                out.push(item(decoder, depth + 1, left)?);
             }
             Value::Array(out)
         }
         Type::Map | Type::MapIndef => {
             let mut out = Map::new();
-            let mut left = decoder.map()?;
-            while more(decoder, &mut left)? {
+            let mut members = decoder.map()?;
+            while more(decoder, &mut members)? {
                 let key = text(decoder)?;
-                let value = item(decoder, depth + 1)?;
+                let value = item(decoder, depth + 1, left)?;
                 if out.insert(key, value).is_some() {
                     return Err(Error::message("a key is given twice"));
                 }
@@ -71,7 +79,7 @@ fn item(decoder: &mut Decoder<'_>, depth: usize) -> Result<Value, Error> {
             if decoder.tag()? != Tag::new(1) {
                 return Err(Error::message("a tag other than 1"));
             }
-            match item(decoder, depth + 1)? {
+            match item(decoder, depth + 1, left)? {
                 number @ Value::Number(_) => number,
                 _ => return Err(Error::message("a timestamp that is no number")),
             }

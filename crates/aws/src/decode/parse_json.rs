@@ -1,14 +1,15 @@
 //! JSON to a value in one pass, refusing what two readers could read differently: a key given twice at any depth, text that
 //! is not UTF-8, numbers out of range, nesting beyond the limit, anything after the end.
 
-use super::text::malformed;
-use durward_core::{JsonError, Refusal, strict_json};
+use super::text::{malformed, too_many};
+use durward_core::{JsonError, Refusal, limits, strict_json};
 use serde_json::{Map, Value};
 
 /// Reads one JSON value.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, Refusal> {
     strict_json(bytes).map_err(|error| match error {
         JsonError::Utf8 => malformed("the body is not valid utf-8"),
+        JsonError::Many => too_many("values", limits::VALUES),
         JsonError::Twice(why) | JsonError::Deep(why) | JsonError::Syntax(why) | JsonError::Trailing(why) => {
             malformed(format!("the body is not valid json: {why}"))
         }

@@ -2,7 +2,7 @@
 //! in two ways and text that also has parts are refused.
 
 use super::shape::{insert, refuse_lookalike, scalar, wire_name};
-use super::text::{Pair, malformed, pairs, quote};
+use super::text::{Pair, malformed, pairs, quote, too_many};
 use durward_catalog::{Location, Member, Service, ShapeId, ShapeKind};
 use durward_core::{Refusal, limits};
 use serde_json::{Map, Value};
@@ -43,12 +43,14 @@ pub(super) fn take(pairs: &mut Vec<Pair<'_>>, name: &str) -> Result<Option<Strin
 /// The pairs as a tree.
 pub(super) fn tree<'a>(pairs: &'a [Pair<'_>]) -> Result<Node<'a>, Refusal> {
     let mut root = Node::default();
+    let mut left = limits::FORM_PARTS;
     for (key, value) in pairs {
         let mut node = &mut root;
         for (depth, part) in key.split('.').enumerate() {
             if part.is_empty() || depth >= limits::DEPTH {
                 return Err(malformed(format!("the parameter name `{}` is malformed", quote(key))));
             }
+            left = left.checked_sub(1).ok_or_else(|| too_many("parts of names", limits::FORM_PARTS))?;
             node = node.parts.entry(part).or_default();
         }
         if node.text.replace(value).is_some() {

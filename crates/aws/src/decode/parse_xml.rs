@@ -2,7 +2,7 @@
 //! mixed content are refused: each has let two readers of one document disagree.
 
 use super::shape::{insert, refuse_lookalike, scalar, wire_name};
-use super::text::{malformed, quote};
+use super::text::{malformed, quote, too_many};
 use durward_catalog::{Location, Member, Service, ShapeId, ShapeKind};
 use durward_core::{Refusal, limits};
 use quick_xml::Reader;
@@ -50,16 +50,17 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Element, Refusal> {
     let mut open: Vec<Element> = Vec::new();
     let mut root: Option<Element> = None;
     let mut first = true;
+    let mut left = limits::VALUES;
     loop {
         let event =
             reader.read_event().map_err(|error| malformed("the body is not valid xml").detail(error))?;
         match event {
             Event::Start(start) => {
-                let element = begin(&start, open.len(), root.is_some())?;
+                let element = begin(&start, open.len(), root.is_some(), &mut left)?;
                 open.push(element);
             }
             Event::Empty(start) => {
-                let element = begin(&start, open.len(), root.is_some())?;
+                let element = begin(&start, open.len(), root.is_some(), &mut left)?;
                 close(element, &mut open, &mut root);
             }
             Event::End(_) => {
@@ -132,7 +133,14 @@ fn predefined(name: &str) -> Option<char> {
     }
 }
 
-fn begin(start: &BytesStart<'_>, depth: usize, after_root: bool) -> Result<Element, Refusal> {
+/// `left`: how many elements may yet come.
+fn begin(
+    start: &BytesStart<'_>,
+    depth: usize,
+    after_root: bool,
+    left: &mut usize,
+) -> Result<Element, Refusal> {
+    *left = left.checked_sub(1).ok_or_else(|| too_many("elements", limits::VALUES))?;
     if depth >= limits::DEPTH {
         return Err(malformed("the xml is nested too deeply"));
     }
@@ -144,7 +152,10 @@ fn begin(start: &BytesStart<'_>, depth: usize, after_root: bool) -> Result<Eleme
         return Err(malformed("the xml prefixes an element; write it in the default namespace"));
     }
     let mut attributes = Vec::new();
-    for attribute in start.attributes() {
+    for (at, attribute) in start.attributes().enumerate() {
+        if at >= limits::ATTRIBUTES {
+            return Err(malformed("an element of the xml has too many attributes"));
+        }
         let attribute =
             attribute.map_err(|error| malformed("an attribute in the xml is not valid").detail(error))?;
         let key = attribute.key.0;

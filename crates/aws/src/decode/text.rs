@@ -1,13 +1,18 @@
 //! Text as it comes in heads: percent-decoding, query pairs, header values. Everything is strict: a bad escape, bytes that
 //! are not UTF-8 and a value given twice are refusals.
 
-use durward_core::{Reason, Refusal};
+use durward_core::{Reason, Refusal, limits};
 use http::HeaderMap;
 use std::borrow::Cow;
 
 /// Refusal of a request that contradicts itself or its protocol.
 pub(super) fn malformed(message: impl Into<String>) -> Refusal {
     Refusal::new(Reason::Malformed, message)
+}
+
+/// Refusal of a body that would take too much memory to read.
+pub(super) fn too_many(what: &str, limit: usize) -> Refusal {
+    Refusal::new(Reason::TooLarge, format!("the body holds more than {limit} {what}"))
 }
 
 /// Refusal of a request in which no operation, or more than one, is found.
@@ -65,6 +70,9 @@ pub(super) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 pub(super) fn pairs(raw: &str, plus: bool) -> Result<Vec<Pair<'_>>, Refusal> {
     if raw.is_empty() {
         return Ok(Vec::new());
+    }
+    if raw.bytes().filter(|byte| *byte == b'&').count() >= limits::FORM_PARTS {
+        return Err(too_many("parameters", limits::FORM_PARTS));
     }
     raw.split('&')
         .map(|pair| {

@@ -119,6 +119,33 @@ fn deep_nesting_is_refused_in_every_protocol() {
 }
 
 #[test]
+fn more_values_than_fit_in_memory_are_too_large_in_every_protocol() {
+    use durward_core::limits::{ATTRIBUTES, FORM_PARTS, VALUES};
+    let too_large = |call: Request| assert_eq!(call.decode().unwrap_err().reason, Reason::TooLarge);
+    too_large(lambda(&format!(r#"{{"Layers":[{}0]}}"#, "0,".repeat(VALUES))));
+    let tagging =
+        |body: String| put("s3", "/bucket?tagging").with("content-type", "application/xml").body(body);
+    too_large(tagging(format!("<Tagging>{}</Tagging>", "<a/>".repeat(VALUES))));
+    let attributes: Vec<String> = (0..=ATTRIBUTES).map(|at| format!(" a{at}=\"\"")).collect();
+    tagging(format!("<Tagging{}/>", attributes.concat())).refused();
+    let create = |rest: &str| form("iam", &format!("Action=CreateUser&Version=2010-05-08{rest}"));
+    too_large(create(&"&a".repeat(FORM_PARTS)));
+    // A name of many parts is as many.
+    let name = vec!["a"; 60].join(".");
+    let long: Vec<String> = (0..FORM_PARTS / 50).map(|at| format!("&{at}.{name}=")).collect();
+    too_large(create(&long.concat()));
+    let mut cbor = b"\xa1\x69Namespace\x9f".to_vec();
+    cbor.extend(vec![0; VALUES]);
+    cbor.push(0xff);
+    too_large(
+        post("monitoring", "/service/GraniteServiceVersion20100801/operation/ListMetrics")
+            .with("smithy-protocol", "rpc-v2-cbor")
+            .with("content-type", "application/cbor")
+            .body(cbor),
+    );
+}
+
+#[test]
 fn a_body_over_the_limit_is_too_large_also_when_unpacked() {
     let limit = durward_core::limits::BODY;
     let call = lambda(&format!(r#"{{"Description":"{}"}}"#, "x".repeat(limit)));
