@@ -11,7 +11,8 @@ mod test;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask test [--only unit|corpus|console|keycloak|python|js|go|java|rust]...
+const USAGE: &str =
+    "usage: cargo xtask test [--only unit|corpus|postgres|console|keycloak|python|js|go|java|rust]...
        cargo xtask bench [--only peers|held] [--rounds N] [--held N] [--profile dist|release]
        cargo xtask catalog [--check]";
 

@@ -192,7 +192,7 @@ fn python(bench: &Bench) -> Vec<String> {
 /// A person's browser: the console with Chromium, a certified OpenID provider, AWS SDKs and moto. Brings its own stage.
 pub fn console(bench: &Bench) -> Result<Count, String> {
     let browser = std::env::var_os("CHROMIUM").map_or_else(|| "/usr/bin/chromium".into(), PathBuf::from);
-    if !browser.is_file() && !install_chromium(bench)? {
+    if !browser.is_file() && !install_package(bench, "chromium")? {
         println!("console: skipped, for there is no {} (apt-get install chromium)", browser.display());
         return Ok(Count::default());
     }
@@ -210,8 +210,8 @@ pub fn console(bench: &Bench) -> Result<Count, String> {
     bench.step("console", suite)
 }
 
-/// Whether Debian's Chromium is there now: it is installed where we may.
-fn install_chromium(bench: &Bench) -> Result<bool, String> {
+/// Whether a package of Debian's is there now: it is installed where we may.
+fn install_package(bench: &Bench, package: &str) -> Result<bool, String> {
     let mut who = Command::new("id");
     let root = who.arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
     if !root || !is_there("apt-get", "--version") {
@@ -219,9 +219,9 @@ fn install_chromium(bench: &Bench) -> Result<bool, String> {
     }
     let mut install = bench.command("sh");
     install
-        .args(["-c", "apt-get update && apt-get install -y --no-install-recommends chromium"])
+        .args(["-c", &format!("apt-get update && apt-get install -y --no-install-recommends {package}")])
         .env("DEBIAN_FRONTEND", "noninteractive");
-    bench.attempt("install chromium", install)
+    bench.attempt(&format!("install {package}"), install)
 }
 
 /// Whether a program can be run.
@@ -229,6 +229,22 @@ fn is_there(program: &str, harmless: &str) -> bool {
     let mut command = Command::new(program);
     command.arg(harmless).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
+}
+
+/// The tests of the state and of approvals once more, with databases of a PostgreSQL server in place of files.
+pub fn postgres(bench: &Bench) -> Result<Count, String> {
+    let is_installed = || {
+        let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        versions.into_iter().any(|version| version.path().join("bin/initdb").is_file())
+    };
+    if !is_installed() && !install_package(bench, "postgresql")? {
+        println!("postgres: skipped, for there is no PostgreSQL (apt-get install postgresql)");
+        return Ok(Count::default());
+    }
+    let mut test = bench.command("python3");
+    test.arg(bench.clone.join("tests/peers/postgres.py")).args(["--", "cargo", "test", "--locked"]);
+    test.args(["--package", "durward-store", "--package", "durward-approval"]);
+    bench.step("postgres", test)
 }
 
 /// Keycloak as everybody's identity provider: agents, people in a browser, people at a terminal. Brings its own stage.

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: format, lints, unit tests, then the real-client suites, each runner's closing lines, and one total.
 //!
-//! A step that cannot run has failed; only what needs `cargo deny`, Chromium or Java is skipped where that is missing, and then a line
+//! A step that cannot run has failed; only what needs `cargo deny`, PostgreSQL, Chromium or Java is skipped where that is missing, and then a line
 //! says so.
 
 use crate::suites::{self, Suite};
@@ -27,6 +27,9 @@ pub fn run(options: &[&str]) -> Result<(), String> {
     if parts.contains(&"corpus") {
         total.add(suites::corpus(&bench)?);
     }
+    if parts.contains(&"postgres") {
+        total.add(suites::postgres(&bench)?);
+    }
     if parts.contains(&"console") {
         total.add(suites::console(&bench)?);
     }
@@ -46,7 +49,7 @@ pub fn run(options: &[&str]) -> Result<(), String> {
 }
 
 fn chosen<'a>(options: &[&'a str]) -> Result<Vec<&'a str>, String> {
-    let known: Vec<&str> = ["unit", "corpus", "console", "keycloak"]
+    let known: Vec<&str> = ["unit", "corpus", "postgres", "console", "keycloak"]
         .into_iter()
         .chain(suites::ALL.iter().map(|suite| suite.name))
         .collect();

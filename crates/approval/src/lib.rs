@@ -24,7 +24,7 @@ pub use answer::{Answer, AnswerError, AskError, Person};
 pub use approvals::{Approvals, Limits};
 pub use ask::{Ask, Event, Filter, NewAsk, Requirement, State, Vote};
 pub use durward_core::{OnTimeout, Risk};
-pub use durward_store::{Store, StoreError};
+pub use durward_store::{Server, Store, StoreError};
 pub use grant::Granted;
 pub use id::AskId;
 pub use moment::{Clock, system_clock};

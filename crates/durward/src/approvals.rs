@@ -4,7 +4,7 @@
 //! journal because the process was killed, or because the journal took nothing for a while.
 
 use crate::config::Config;
-use durward_approval::{Approvals, Limits, Store, Unrecorded, system_clock};
+use durward_approval::{Approvals, Limits, Server, Store, Unrecorded, system_clock};
 use durward_gateway::rooms::Rooms;
 use durward_journal::{Journal, Record};
 use std::path::Path;
@@ -15,8 +15,11 @@ use tokio::sync::broadcast::error::RecvError;
 /// How long to wait for a journal that takes no records, or a state that cannot be read.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The state of the gateway whose data is in `data_dir`.
-pub async fn store(data_dir: &Path) -> Result<Store, String> {
+/// The state of the gateway: the database if there is one, else a file in `data_dir`.
+pub async fn store(database: Option<&Server>, data_dir: &Path) -> Result<Store, String> {
+    if let Some(server) = database {
+        return Store::connect(server).await.map_err(|error| format!("[state.postgres] {server:?}: {error}"));
+    }
     let path = data_dir.join("state.db");
     Store::open(&path).await.map_err(|error| format!("{}: {error}", path.display()))
 }

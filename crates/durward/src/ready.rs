@@ -1,10 +1,11 @@
 //! All that the configuration names, opened and checked as far as that goes without the network: `durward serve` begins
 //! with it, and `durward config check` is nothing else. Nothing is created or changed.
 
-use crate::config::{self, Config, Findings, McpServer, Problem, Source};
+use crate::config::{self, Config, Findings, McpServer, Postgres, Problem, Source};
 use crate::serve::origin;
 use crate::tls::{acceptor, certificates};
 use crate::{console, notifications};
+use durward_approval::Server as Database;
 use durward_catalog::Catalog;
 use durward_console::SignInProvider;
 use durward_gateway::mcp_door::Server;
@@ -25,6 +26,8 @@ pub struct Ready {
     pub policies: Arc<Policies>,
     pub tls: Option<tokio_rustls::TlsAcceptor>,
     pub channels: Vec<Channel>,
+    /// Where the state is, if it is not a file.
+    pub database: Option<Database>,
     /// How people sign in to the console, if it is open.
     pub sign_in: Vec<SignInProvider>,
     /// What does not keep the gateway from starting but should be mended, for people.
@@ -86,6 +89,7 @@ fn open(config: &Config, findings: &mut Findings) -> Option<Ready> {
     });
     let sign_in = console::sign_in(config, findings);
     let channels = notifications::channels(config, findings);
+    let database = config.state.postgres.as_ref().map(|one| database(one, findings));
     Some(Ready {
         emulator,
         servers,
@@ -93,6 +97,7 @@ fn open(config: &Config, findings: &mut Findings) -> Option<Ready> {
         policies: Arc::new(policies?),
         tls,
         channels,
+        database,
         sign_in,
         warnings: Vec::new(),
     })
@@ -102,6 +107,17 @@ fn open(config: &Config, findings: &mut Findings) -> Option<Ready> {
 fn in_policies(error: &LoadError) -> String {
     let is_within = error.problems().iter().any(|problem| problem.place.is_some());
     format!("{}{error}", if is_within { "the policies cannot be put in force:\n" } else { "" })
+}
+
+fn database(postgres: &Postgres, findings: &mut Findings) -> Database {
+    let password = postgres.password_file.as_ref();
+    let password = password.and_then(|file| findings.secret("state.postgres.password_file", file));
+    if let Some(ca) = &postgres.ca {
+        findings.note("state.postgres.ca", certificates(ca));
+    }
+    let Postgres { host, port, database, user, ca, .. } = postgres;
+    let (host, database, user) = (host.clone(), database.clone(), user.clone());
+    Database { host, port: *port, database, user, password, ca: ca.clone() }
 }
 
 fn server(server: &McpServer) -> Result<Server, String> {

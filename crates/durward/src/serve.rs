@@ -64,7 +64,7 @@ pub async fn start(config: Config, identity: Option<BaseIdentity>) -> Result<Run
 }
 
 async fn start_with(config: Config, ready: Ready, identity: Option<BaseIdentity>) -> Result<Running, String> {
-    let Ready { emulator, servers, transport, policies, tls, channels, sign_in, warnings } = ready;
+    let Ready { emulator, servers, transport, policies, tls, channels, database, sign_in, warnings } = ready;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -99,7 +99,7 @@ async fn start_with(config: Config, ready: Ready, identity: Option<BaseIdentity>
         url: config.listen.mcp_url.clone(),
         tls: is_tls,
     });
-    let store = approvals::store(&data_dir).await?;
+    let store = approvals::store(database.as_ref(), &data_dir).await?;
     let people = console::listen(&config).await?;
     let rooms = Arc::new(Rooms {
         catalog: Catalog::embedded(),

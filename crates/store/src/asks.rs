@@ -1,7 +1,9 @@
 //! Asks as rows. What they mean is for `durward-approval`; here an ask changes only from the version that was read.
 
-use crate::{StoreError, Transaction};
-use sqlx::{Row as _, sqlite::SqliteRow};
+use crate::{
+    StoreError, Transaction,
+    statement::{Row, statement},
+};
 
 /// One ask. Times are milliseconds since 1970; `what`, `risk`, `votes` and `history` are JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,38 +48,38 @@ macro_rules! select {
     };
 }
 
-fn read(row: &SqliteRow) -> Result<AskRow, StoreError> {
+fn read(row: &Row) -> Result<AskRow, StoreError> {
     Ok(AskRow {
-        id: row.try_get(0)?,
-        state: row.try_get(1)?,
-        created: row.try_get(2)?,
-        deadline: row.try_get(3)?,
-        ends: row.try_get(4)?,
-        grant_until: row.try_get(5)?,
-        is_window: row.try_get(6)?,
-        caller: row.try_get(7)?,
-        bound_to: row.try_get(8)?,
-        connection: row.try_get(9)?,
-        digest: row.try_get(10)?,
-        actions: row.try_get(11)?,
-        what: row.try_get(12)?,
-        risk: row.try_get(13)?,
-        votes: row.try_get(14)?,
-        history: row.try_get(15)?,
-        attempts: row.try_get(16)?,
-        uses: row.try_get(17)?,
-        change: row.try_get(18)?,
-        events: row.try_get(19)?,
+        id: row.get(0)?,
+        state: row.get(1)?,
+        created: row.get(2)?,
+        deadline: row.get(3)?,
+        ends: row.get(4)?,
+        grant_until: row.get(5)?,
+        is_window: row.is(6)?,
+        caller: row.get(7)?,
+        bound_to: row.get(8)?,
+        connection: row.get(9)?,
+        digest: row.get(10)?,
+        actions: row.get(11)?,
+        what: row.get(12)?,
+        risk: row.get(13)?,
+        votes: row.get(14)?,
+        history: row.get(15)?,
+        attempts: row.get(16)?,
+        uses: row.get(17)?,
+        change: row.get(18)?,
+        events: row.get(19)?,
     })
 }
 
-fn read_all(rows: &[SqliteRow]) -> Result<Vec<AskRow>, StoreError> {
+fn read_all(rows: &[Row]) -> Result<Vec<AskRow>, StoreError> {
     rows.iter().map(read).collect()
 }
 
 impl Transaction {
     pub async fn ask(&mut self, id: &str) -> Result<Option<AskRow>, StoreError> {
-        let row = sqlx::query(select!("WHERE id = $1")).bind(id).fetch_optional(self.connection()).await?;
+        let row = statement(select!("WHERE id = $1")).bind(id).optional(self).await?;
         row.as_ref().map(read).transpose()
     }
 
@@ -88,13 +90,13 @@ impl Transaction {
         connection: &str,
         digest: &[u8],
     ) -> Result<Option<AskRow>, StoreError> {
-        let row = sqlx::query(select!(
+        let row = statement(select!(
             "WHERE bound_to = $1 AND connection = $2 AND digest = $3 ORDER BY id DESC LIMIT 1"
         ))
         .bind(bound_to)
         .bind(connection)
         .bind(digest)
-        .fetch_optional(self.connection())
+        .optional(self)
         .await?;
         row.as_ref().map(read).transpose()
     }
@@ -107,7 +109,7 @@ impl Transaction {
         digest: &[u8],
         now: i64,
     ) -> Result<Vec<AskRow>, StoreError> {
-        let rows = sqlx::query(select!(
+        let rows = statement(select!(
             "WHERE state = 'approved' AND bound_to = $1 AND connection = $2 AND (digest = $3 OR is_window = 1)
              AND grant_until > $4 ORDER BY is_window DESC, id"
         ))
@@ -115,7 +117,7 @@ impl Transaction {
         .bind(connection)
         .bind(digest)
         .bind(now)
-        .fetch_all(self.connection())
+        .all(self)
         .await?;
         read_all(&rows)
     }
@@ -128,14 +130,14 @@ impl Transaction {
         digest: &[u8],
         id: &str,
     ) -> Result<Vec<AskRow>, StoreError> {
-        let rows = sqlx::query(select!(
+        let rows = statement(select!(
             "WHERE state = 'approved' AND bound_to = $1 AND connection = $2 AND digest = $3 AND id <> $4 ORDER BY id"
         ))
         .bind(bound_to)
         .bind(connection)
         .bind(digest)
         .bind(id)
-        .fetch_all(self.connection())
+        .all(self)
         .await?;
         read_all(&rows)
     }
@@ -144,35 +146,35 @@ impl Transaction {
     pub async fn pending(&mut self, caller: Option<&str>) -> Result<i64, StoreError> {
         let count = match caller {
             Some(caller) => {
-                sqlx::query_scalar("SELECT count(*) FROM ask WHERE state = 'pending' AND caller = $1")
-                    .bind(caller)
+                statement("SELECT count(*) FROM ask WHERE state = 'pending' AND caller = $1").bind(caller)
             }
-            None => sqlx::query_scalar("SELECT count(*) FROM ask WHERE state = 'pending'"),
+            None => statement("SELECT count(*) FROM ask WHERE state = 'pending'"),
         };
-        Ok(count.fetch_one(self.connection()).await?)
+        count.scalar(self).await
     }
 
     /// Whether any ask waits for people, or any approval for its use.
     pub async fn any_open(&mut self) -> Result<bool, StoreError> {
-        let found: i64 = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM ask WHERE state = 'pending')
-             OR EXISTS (SELECT 1 FROM ask WHERE state = 'approved')",
+        let found: i64 = statement(
+            "SELECT (SELECT count(*) FROM (SELECT 1 FROM ask WHERE state = 'pending' LIMIT 1) AS pending)
+             + (SELECT count(*) FROM (SELECT 1 FROM ask WHERE state = 'approved' LIMIT 1) AS approved)",
         )
-        .fetch_one(self.connection())
+        .scalar(self)
         .await?;
         Ok(found != 0)
     }
 
     /// Ids of asks whose time is over and whose state does not say so yet.
     pub async fn due(&mut self, now: i64, limit: i64) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar(
+        let rows = statement(
             "SELECT id FROM ask WHERE state = 'pending' AND ends <= $1
              UNION ALL SELECT id FROM ask WHERE state = 'approved' AND grant_until <= $1 LIMIT $2",
         )
         .bind(now)
         .bind(limit)
-        .fetch_all(self.connection())
-        .await?)
+        .all(self)
+        .await?;
+        rows.iter().map(|row| row.get(0)).collect()
     }
 
     /// Newest first. `states` of no length: all.
@@ -183,9 +185,8 @@ impl Transaction {
         limit: i64,
     ) -> Result<Vec<AskRow>, StoreError> {
         // as many as there are states; the last is repeated
-        let state =
-            |index: usize| states.get(index).or(states.last()).copied().unwrap_or_default().to_owned();
-        let rows = sqlx::query(select!(
+        let state = |index: usize| states.get(index).or(states.last()).copied().unwrap_or_default();
+        let rows = statement(select!(
             "WHERE ($1 = 0 OR state IN ($2, $3, $4, $5, $6, $7, $8)) AND ($9 IS NULL OR caller = $9)
              ORDER BY id DESC LIMIT $10"
         ))
@@ -199,46 +200,44 @@ impl Transaction {
         .bind(state(6))
         .bind(caller)
         .bind(limit)
-        .fetch_all(self.connection())
+        .all(self)
         .await?;
         read_all(&rows)
     }
 
     /// Asks for the same actions that are older than `id`, newest first.
     pub async fn similar(&mut self, actions: &str, id: &str, limit: i64) -> Result<Vec<AskRow>, StoreError> {
-        let rows = sqlx::query(select!("WHERE actions = $1 AND id < $2 ORDER BY id DESC LIMIT $3"))
+        let rows = statement(select!("WHERE actions = $1 AND id < $2 ORDER BY id DESC LIMIT $3"))
             .bind(actions)
             .bind(id)
             .bind(limit)
-            .fetch_all(self.connection())
+            .all(self)
             .await?;
         read_all(&rows)
     }
 
     /// The number of the last change of any ask.
     pub async fn last_change(&mut self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("SELECT change FROM meta WHERE one = 1").fetch_one(self.connection()).await?)
+        statement("SELECT change FROM meta WHERE one = 1").scalar(self).await
     }
 
     /// Which asks changed after that change, by when they last did.
     pub async fn changed_since(&mut self, change: i64) -> Result<Vec<(String, i64)>, StoreError> {
-        let rows = sqlx::query("SELECT id, change FROM ask WHERE change > $1 ORDER BY change")
+        let rows = statement("SELECT id, change FROM ask WHERE change > $1 ORDER BY change")
             .bind(change)
-            .fetch_all(self.connection())
+            .all(self)
             .await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+        rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
     }
 
     async fn next_change(&mut self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("UPDATE meta SET change = change + 1 WHERE one = 1 RETURNING change")
-            .fetch_one(self.connection())
-            .await?)
+        statement("UPDATE meta SET change = change + 1 WHERE one = 1 RETURNING change").scalar(self).await
     }
 
     /// Adds an ask. Its `change` is set here.
     pub async fn insert_ask(&mut self, ask: &AskRow) -> Result<(), StoreError> {
         let change = self.next_change().await?;
-        sqlx::query(
+        statement(
             "INSERT INTO ask (id, state, created, deadline, ends, grant_until, is_window, caller, bound_to,
                 connection, digest, actions, what, risk, votes, history, attempts, uses, change, events)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
@@ -263,7 +262,7 @@ impl Transaction {
         .bind(ask.uses)
         .bind(change)
         .bind(ask.events)
-        .execute(self.connection())
+        .execute(self)
         .await?;
         Ok(())
     }
@@ -272,7 +271,7 @@ impl Transaction {
     /// not, and nothing was written.
     pub async fn update_ask(&mut self, ask: &AskRow, from: &str) -> Result<bool, StoreError> {
         let change = self.next_change().await?;
-        let done = sqlx::query(
+        let done = statement(
             "UPDATE ask SET state = $1, grant_until = $2, is_window = $3, votes = $4, history = $5, uses = $6,
                 change = $7, events = $8
              WHERE id = $9 AND state = $10 AND change = $11",
@@ -288,61 +287,61 @@ impl Transaction {
         .bind(&ask.id)
         .bind(from)
         .bind(ask.change)
-        .execute(self.connection())
+        .execute(self)
         .await?;
-        Ok(done.rows_affected() == 1)
+        Ok(done == 1)
     }
 
     /// Ends an ask whose row cannot be understood, whatever else it says; the rest stays as it is, to be looked at.
     pub async fn end_damaged(&mut self, id: &str) -> Result<(), StoreError> {
         let change = self.next_change().await?;
-        sqlx::query("UPDATE ask SET state = 'damaged', change = $1 WHERE id = $2")
+        statement("UPDATE ask SET state = 'damaged', change = $1 WHERE id = $2")
             .bind(change)
             .bind(id)
-            .execute(self.connection())
+            .execute(self)
             .await?;
         Ok(())
     }
 
     /// Adds to the counters of an ask; that is no change of it.
     pub async fn count(&mut self, id: &str, attempts: i64, uses: i64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE ask SET attempts = attempts + $1, uses = uses + $2 WHERE id = $3")
+        statement("UPDATE ask SET attempts = attempts + $1, uses = uses + $2 WHERE id = $3")
             .bind(attempts)
             .bind(uses)
             .bind(id)
-            .execute(self.connection())
+            .execute(self)
             .await?;
         Ok(())
     }
 
     /// Removes asks that are over, were made before, and have their history in the journal.
     pub async fn forget_asks(&mut self, before: i64) -> Result<u64, StoreError> {
-        let done = sqlx::query(
+        let done = statement(
             "DELETE FROM ask WHERE created < $1 AND state NOT IN ('pending', 'approved')
              AND (journaled >= events OR state = 'damaged')",
         )
         .bind(before)
-        .execute(self.connection())
+        .execute(self)
         .await?;
-        Ok(done.rows_affected())
+        Ok(done)
     }
 
     /// Notes the time and returns the latest ever noted.
     pub async fn note_time(&mut self, now: i64) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("UPDATE meta SET latest = max(latest, $1) WHERE one = 1 RETURNING latest")
+        statement("UPDATE meta SET latest = CASE WHEN latest < $1 THEN $1 ELSE latest END WHERE one = 1 RETURNING latest")
             .bind(now)
-            .fetch_one(self.connection())
-            .await?)
+            .scalar(self)
+            .await
     }
 
     /// The latest time ever noted.
     pub async fn latest_time(&mut self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("SELECT latest FROM meta WHERE one = 1").fetch_one(self.connection()).await?)
+        statement("SELECT latest FROM meta WHERE one = 1").scalar(self).await
     }
 
     /// Forgets later times than this. Only right while nothing is open.
     pub async fn reset_time(&mut self, now: i64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE meta SET latest = $1 WHERE one = 1").bind(now).execute(self.connection()).await?;
+        statement("UPDATE meta SET latest = $1 WHERE one = 1").bind(now).execute(self).await?;
         Ok(())
     }
 }
@@ -350,7 +349,7 @@ impl Transaction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Store;
+    use crate::testing;
 
     fn row() -> AskRow {
         AskRow {
@@ -380,7 +379,7 @@ mod tests {
     #[tokio::test]
     async fn an_ask_changes_once_from_the_version_and_state_that_were_read() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("s.db")).await.unwrap();
+        let store = testing::open(&directory.path().join("s.db")).await.unwrap();
         let mut write = store.write().await.unwrap();
         write.insert_ask(&row()).await.unwrap();
         let read = write.ask("1").await.unwrap().unwrap();
@@ -400,7 +399,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_in_the_journal_is_found_until_it_is_and_not_forgotten_before() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("s.db")).await.unwrap();
+        let store = testing::open(&directory.path().join("s.db")).await.unwrap();
         let mut write = store.write().await.unwrap();
         let over = AskRow { state: "used".to_owned(), history: "[1, 2]".to_owned(), events: 2, ..row() };
         write.insert_ask(&over).await.unwrap();
@@ -417,58 +416,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_version_one_recorded_is_not_recorded_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s.db");
-        let store = Store::open(&path).await.unwrap();
-        let mut write = store.write().await.unwrap();
-        sqlx::raw_sql(
-            "DROP INDEX ask_journaled; ALTER TABLE ask DROP COLUMN events; ALTER TABLE ask DROP COLUMN journaled;
-             INSERT INTO ask VALUES ('1', 'used', 1, 2, 3, NULL, 0, 'c', 'b', 'n', x'07', 'a', '{}', '{}', '[]', '[1, 2]',
-                1, 1, 1);",
-        )
-        .execute(write.connection())
-        .await
-        .unwrap();
-        sqlx::raw_sql(include_str!("schema/journaled.sql")).execute(write.connection()).await.unwrap();
-        assert_eq!(write.ask("1").await.unwrap().unwrap().events, 2);
-        assert_eq!(write.unjournaled(0, 10).await.unwrap(), []);
-    }
-
-    #[tokio::test]
     async fn a_transaction_that_is_dropped_did_nothing_and_a_view_cannot_write() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("s.db")).await.unwrap();
+        let store = testing::open(&directory.path().join("s.db")).await.unwrap();
         let mut write = store.write().await.unwrap();
         write.insert_ask(&row()).await.unwrap();
         drop(write);
         let mut read = store.read().await.unwrap();
         assert_eq!(read.ask("1").await.unwrap(), None);
         assert!(read.insert_ask(&row()).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn every_commit_is_synced_to_a_log_that_readers_do_not_wait_for() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("s.db")).await.unwrap();
-        let mut write = store.write().await.unwrap();
-        let mode: String =
-            sqlx::query_scalar("PRAGMA journal_mode").fetch_one(write.connection()).await.unwrap();
-        let synchronous: i64 =
-            sqlx::query_scalar("PRAGMA synchronous").fetch_one(write.connection()).await.unwrap();
-        assert_eq!((mode.as_str(), synchronous), ("wal", 2));
-    }
-
-    #[tokio::test]
-    async fn a_state_of_a_newer_version_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s.db");
-        let store = Store::open(&path).await.unwrap();
-        let mut write = store.write().await.unwrap();
-        sqlx::raw_sql("PRAGMA user_version = 99").execute(write.connection()).await.unwrap();
-        write.commit().await.unwrap();
-        store.close().await;
-        let refused = Store::open(&path).await;
-        assert!(matches!(refused, Err(crate::StoreError::Newer { found: 99, known: 2 })), "{refused:?}");
     }
 }

@@ -1,8 +1,10 @@
 //! What is to be sent to people, as rows: one for each event of an ask on each channel. What the events mean and when to try
 //! again is for `durward-notification`; here a row is leased to one process at a time, and only its holder may end it.
 
-use crate::{StoreError, Transaction};
-use sqlx::{Row as _, sqlite::SqliteRow};
+use crate::{
+    StoreError, Transaction,
+    statement::{Row, statement},
+};
 
 /// One event of an ask on its way to one channel. Times are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,32 +55,32 @@ macro_rules! unannounced {
     };
 }
 
-fn read(row: &SqliteRow) -> Result<DeliveryRow, StoreError> {
+fn read(row: &Row) -> Result<DeliveryRow, StoreError> {
     Ok(DeliveryRow {
-        ask: row.try_get(0)?,
-        event: row.try_get(1)?,
-        channel: row.try_get(2)?,
-        created: row.try_get(3)?,
-        attempts: row.try_get(4)?,
+        ask: row.get(0)?,
+        event: row.get(1)?,
+        channel: row.get(2)?,
+        created: row.get(3)?,
+        attempts: row.get(4)?,
     })
 }
 
 impl Transaction {
     pub async fn channel(&mut self, name: &str) -> Result<Option<ChannelRow>, StoreError> {
-        let row = sqlx::query(
+        let row = statement(
             "SELECT change, last_success, failing_since, last_error, minute, sent FROM channel WHERE name = $1",
         )
         .bind(name)
-        .fetch_optional(self.connection())
+        .optional(self)
         .await?;
         row.map(|row| {
             Ok(ChannelRow {
-                change: row.try_get(0)?,
-                last_success: row.try_get(1)?,
-                failing_since: row.try_get(2)?,
-                last_error: row.try_get(3)?,
-                minute: row.try_get(4)?,
-                sent: row.try_get(5)?,
+                change: row.get(0)?,
+                last_success: row.get(1)?,
+                failing_since: row.get(2)?,
+                last_error: row.get(3)?,
+                minute: row.get(4)?,
+                sent: row.get(5)?,
             })
         })
         .transpose()
@@ -86,24 +88,25 @@ impl Transaction {
 
     /// Notes that the deliveries of a channel are made up to that change.
     pub async fn follow_changes(&mut self, channel: &str, change: i64) -> Result<(), StoreError> {
-        sqlx::query(
+        statement(
             "INSERT INTO channel (name, change, minute, sent) VALUES ($1, $2, 0, 0)
-             ON CONFLICT (name) DO UPDATE SET change = max(channel.change, excluded.change)",
+             ON CONFLICT (name) DO UPDATE SET change =
+                CASE WHEN channel.change < excluded.change THEN excluded.change ELSE channel.change END",
         )
         .bind(channel)
         .bind(change)
-        .execute(self.connection())
+        .execute(self)
         .await?;
         Ok(())
     }
 
     /// Counts messages of the minute that began then.
     pub async fn count_sent(&mut self, channel: &str, minute: i64, sent: i64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE channel SET minute = $2, sent = $3 WHERE name = $1")
+        statement("UPDATE channel SET minute = $2, sent = $3 WHERE name = $1")
             .bind(channel)
             .bind(minute)
             .bind(sent)
-            .execute(self.connection())
+            .execute(self)
             .await?;
         Ok(())
     }
@@ -111,12 +114,12 @@ impl Transaction {
     /// A message arrived. True: the channel had been failing.
     pub async fn channel_works(&mut self, channel: &str, now: i64) -> Result<bool, StoreError> {
         let was = self.channel(channel).await?.is_some_and(|row| row.failing_since.is_some());
-        sqlx::query(
+        statement(
             "UPDATE channel SET last_success = $2, failing_since = NULL, last_error = NULL WHERE name = $1",
         )
         .bind(channel)
         .bind(now)
-        .execute(self.connection())
+        .execute(self)
         .await?;
         Ok(was)
     }
@@ -124,13 +127,13 @@ impl Transaction {
     /// A message did not arrive. True: the channel had worked until now.
     pub async fn channel_fails(&mut self, channel: &str, now: i64, error: &str) -> Result<bool, StoreError> {
         let worked = self.channel(channel).await?.is_none_or(|row| row.failing_since.is_none());
-        sqlx::query(
+        statement(
             "UPDATE channel SET failing_since = coalesce(failing_since, $2), last_error = $3 WHERE name = $1",
         )
         .bind(channel)
         .bind(now)
         .bind(error)
-        .execute(self.connection())
+        .execute(self)
         .await?;
         Ok(worked)
     }
@@ -143,7 +146,7 @@ impl Transaction {
         event: &str,
         now: i64,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        statement(
             "INSERT INTO delivery (ask, event, channel, state, created, attempts, next_at, leased_until)
              VALUES ($1, $2, $3, 'waiting', $4, 0, $4, 0) ON CONFLICT DO NOTHING",
         )
@@ -151,21 +154,20 @@ impl Transaction {
         .bind(event)
         .bind(channel)
         .bind(now)
-        .execute(self.connection())
+        .execute(self)
         .await?;
         Ok(())
     }
 
     /// Whether a channel has, or had, a delivery of this event that was not dropped.
     pub async fn has_delivery(&mut self, channel: &str, ask: &str, event: &str) -> Result<bool, StoreError> {
-        let found: i64 = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM delivery WHERE channel = $1 AND ask = $2 AND event = $3
-             AND state <> 'dropped')",
+        let found: i64 = statement(
+            "SELECT count(*) FROM delivery WHERE channel = $1 AND ask = $2 AND event = $3 AND state <> 'dropped'",
         )
         .bind(channel)
         .bind(ask)
         .bind(event)
-        .fetch_one(self.connection())
+        .scalar(self)
         .await?;
         Ok(found != 0)
     }
@@ -173,16 +175,16 @@ impl Transaction {
     /// Drops what a channel need not tell any more: that an ask opened which is over. With `paired`, also the end of what was
     /// never announced.
     pub async fn drop_deliveries(&mut self, channel: &str, now: i64, paired: bool) -> Result<(), StoreError> {
-        sqlx::query(unannounced!(
+        statement(unannounced!(
             "UPDATE delivery SET state = 'dropped' WHERE channel = $1 AND state = 'waiting' AND ",
             ""
         ))
         .bind(channel)
         .bind(now)
-        .execute(self.connection())
+        .execute(self)
         .await?;
         if paired {
-            sqlx::query(
+            statement(
                 "UPDATE delivery SET state = 'dropped'
                  WHERE channel = $1 AND state = 'waiting' AND event = 'ask.closed' AND leased_until <= $2
                  AND EXISTS (SELECT 1 FROM delivery AS opened WHERE opened.channel = delivery.channel
@@ -191,7 +193,7 @@ impl Transaction {
             )
             .bind(channel)
             .bind(now)
-            .execute(self.connection())
+            .execute(self)
             .await?;
         }
         Ok(())
@@ -205,7 +207,7 @@ impl Transaction {
         now: i64,
         limit: i64,
     ) -> Result<Vec<DeliveryRow>, StoreError> {
-        let rows = sqlx::query(
+        let rows = statement(
             "SELECT ask, event, channel, created, attempts FROM delivery
              WHERE channel = $1 AND state = 'waiting' AND next_at <= $2
              AND NOT (event = 'ask.closed' AND EXISTS (SELECT 1 FROM delivery AS opened
@@ -216,46 +218,46 @@ impl Transaction {
         .bind(channel)
         .bind(now)
         .bind(limit)
-        .fetch_all(self.connection())
+        .all(self)
         .await?;
         rows.iter().map(read).collect()
     }
 
     /// Whether a channel has anything to do now: to send, or to drop.
     pub async fn has_due_deliveries(&mut self, channel: &str, now: i64) -> Result<bool, StoreError> {
-        let found: i64 = sqlx::query_scalar(unannounced!(
-            "SELECT EXISTS (SELECT 1 FROM delivery WHERE channel = $1 AND state = 'waiting' AND (next_at <= $2 OR (",
-            ")))"
+        let found: i64 = statement(unannounced!(
+            "SELECT count(*) FROM (SELECT 1 FROM delivery WHERE channel = $1 AND state = 'waiting' AND (next_at <= $2 OR (",
+            ")) LIMIT 1) AS found"
         ))
         .bind(channel)
         .bind(now)
-        .fetch_one(self.connection())
+        .scalar(self)
         .await?;
         Ok(found != 0)
     }
 
     /// When a delivery of a channel is next to be tried, after now.
     pub async fn next_delivery(&mut self, channel: &str, now: i64) -> Result<Option<i64>, StoreError> {
-        Ok(sqlx::query_scalar(
+        statement(
             "SELECT min(next_at) FROM delivery WHERE channel = $1 AND state = 'waiting' AND next_at > $2",
         )
         .bind(channel)
         .bind(now)
-        .fetch_one(self.connection())
-        .await?)
+        .scalar(self)
+        .await
     }
 
     /// How many deliveries of a channel wait.
     pub async fn waiting_deliveries(&mut self, channel: &str) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("SELECT count(*) FROM delivery WHERE channel = $1 AND state = 'waiting'")
+        statement("SELECT count(*) FROM delivery WHERE channel = $1 AND state = 'waiting'")
             .bind(channel)
-            .fetch_one(self.connection())
-            .await?)
+            .scalar(self)
+            .await
     }
 
     /// Takes a delivery until then: nobody else tries it meanwhile. Counts the attempt.
     pub async fn lease_delivery(&mut self, row: &mut DeliveryRow, until: i64) -> Result<(), StoreError> {
-        row.attempts = sqlx::query_scalar(
+        row.attempts = statement(
             "UPDATE delivery SET attempts = attempts + 1, next_at = $4, leased_until = $4
              WHERE channel = $1 AND ask = $2 AND event = $3 RETURNING attempts",
         )
@@ -263,7 +265,7 @@ impl Transaction {
         .bind(&row.ask)
         .bind(&row.event)
         .bind(until)
-        .fetch_one(self.connection())
+        .scalar(self)
         .await?;
         Ok(())
     }
@@ -276,7 +278,7 @@ impl Transaction {
             Delivered::GivenUp(error) => ("given_up", 0, Some(error)),
             Delivered::Retry { at, error } => ("waiting", *at, Some(error)),
         };
-        let done = sqlx::query(
+        let done = statement(
             "UPDATE delivery SET state = $5, next_at = $6, last_error = $7, leased_until = 0
              WHERE channel = $1 AND ask = $2 AND event = $3 AND state = 'waiting' AND attempts = $4",
         )
@@ -287,30 +289,28 @@ impl Transaction {
         .bind(state)
         .bind(next_at)
         .bind(error)
-        .execute(self.connection())
+        .execute(self)
         .await?;
-        Ok(done.rows_affected() == 1)
+        Ok(done == 1)
     }
 
     /// Nothing of this channel is tried before then: its server asked for it.
     pub async fn pause_channel(&mut self, channel: &str, until: i64) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE delivery SET next_at = max(next_at, $2) WHERE channel = $1 AND state = 'waiting'",
+        statement(
+            "UPDATE delivery SET next_at = CASE WHEN next_at < $2 THEN $2 ELSE next_at END
+             WHERE channel = $1 AND state = 'waiting'",
         )
         .bind(channel)
         .bind(until)
-        .execute(self.connection())
+        .execute(self)
         .await?;
         Ok(())
     }
 
     /// Removes deliveries that were made before.
     pub async fn forget_deliveries(&mut self, before: i64) -> Result<u64, StoreError> {
-        let done = sqlx::query("DELETE FROM delivery WHERE created < $1")
-            .bind(before)
-            .execute(self.connection())
-            .await?;
-        Ok(done.rows_affected())
+        let done = statement("DELETE FROM delivery WHERE created < $1").bind(before).execute(self).await?;
+        Ok(done)
     }
 }
 

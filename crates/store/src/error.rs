@@ -1,5 +1,7 @@
 //! Why the state could not be read or written. Nothing was changed, or nothing that was not told.
 
+use crate::PATIENCE;
+use sqlx::postgres::PgDatabaseError;
 use std::{io, path::PathBuf};
 
 #[derive(Debug, thiserror::Error)]
@@ -20,13 +22,28 @@ pub enum StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let code = match &error {
-            sqlx::Error::Database(inner) => inner.code().and_then(|code| code.parse::<u32>().ok()),
-            _ => None,
+        let is_damage = match &error {
+            sqlx::Error::Database(inner) if inner.try_downcast_ref::<PgDatabaseError>().is_some() => {
+                // data_corrupted and index_corrupted (PostgreSQL, appendix A "Error Codes")
+                inner.code().is_some_and(|code| ["XX001", "XX002"].contains(&code.as_ref()))
+            }
+            // the low byte of an extended code is the code: 11 SQLITE_CORRUPT, 26 SQLITE_NOTADB (sqlite.org/rescode.html)
+            sqlx::Error::Database(inner) => {
+                let code = inner.code().and_then(|code| code.parse::<u32>().ok());
+                matches!(code.map(|code| code & 0xff), Some(11 | 26))
+            }
+            _ => false,
         };
-        // the low byte of an extended code is the code: 11 SQLITE_CORRUPT, 26 SQLITE_NOTADB (sqlite.org/rescode.html)
-        match code.map(|code| code & 0xff) {
-            Some(11 | 26) => Self::Damaged(error.to_string()),
+        match error {
+            _ if is_damage => Self::Damaged(error.to_string()),
+            sqlx::Error::PoolTimedOut => {
+                let waited = PATIENCE.as_secs();
+                Self::Database(format!(
+                    "no connection in {waited} s: is the database up, does it answer, is its disk slow?"
+                ))
+            }
+            // without the line of the server's own source
+            sqlx::Error::Database(inner) => Self::Database(inner.message().to_owned()),
             _ => Self::Database(error.to_string()),
         }
     }

@@ -1,35 +1,32 @@
 //! Which caller was let through with which actions.
 
-use crate::{StoreError, Transaction};
+use crate::{StoreError, Transaction, statement::statement};
 
 impl Transaction {
     /// Whether this caller was let through with these actions.
     pub async fn was_seen(&mut self, caller: &str, actions: &str) -> Result<bool, StoreError> {
-        let found: i64 =
-            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM first_seen WHERE caller = $1 AND actions = $2)")
-                .bind(caller)
-                .bind(actions)
-                .fetch_one(self.connection())
-                .await?;
+        let found: i64 = statement("SELECT count(*) FROM first_seen WHERE caller = $1 AND actions = $2")
+            .bind(caller)
+            .bind(actions)
+            .scalar(self)
+            .await?;
         Ok(found != 0)
     }
 
     /// Notes that the caller was let through at `at`, in milliseconds since 1970, unless that is known.
     pub async fn note_seen(&mut self, caller: &str, actions: &str, at: i64) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO first_seen (caller, actions, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        )
-        .bind(caller)
-        .bind(actions)
-        .bind(at)
-        .execute(self.connection())
-        .await?;
+        statement("INSERT INTO first_seen (caller, actions, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+            .bind(caller)
+            .bind(actions)
+            .bind(at)
+            .execute(self)
+            .await?;
         Ok(())
     }
 
     /// Forgets what was seen before.
     pub async fn forget_seen(&mut self, before: i64) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM first_seen WHERE at < $1").bind(before).execute(self.connection()).await?;
+        statement("DELETE FROM first_seen WHERE at < $1").bind(before).execute(self).await?;
         Ok(())
     }
 }

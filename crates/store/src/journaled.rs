@@ -1,7 +1,6 @@
 //! How far the history of each ask is in the journal. Nothing here is forgotten before it is.
 
-use crate::{StoreError, Transaction};
-use sqlx::Row as _;
+use crate::{StoreError, Transaction, statement::statement};
 
 /// An ask with events that are not in the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,21 +17,21 @@ pub struct UnjournaledRow {
 impl Transaction {
     /// Asks with events that are not in the journal and whose last change came after `after`, in the order of their changes.
     pub async fn unjournaled(&mut self, after: i64, limit: i64) -> Result<Vec<UnjournaledRow>, StoreError> {
-        let rows = sqlx::query(
+        let rows = statement(
             "SELECT id, history, journaled, change FROM ask WHERE journaled < events AND change > $1
              ORDER BY change LIMIT $2",
         )
         .bind(after)
         .bind(limit)
-        .fetch_all(self.connection())
+        .all(self)
         .await?;
         rows.iter()
             .map(|row| {
                 Ok(UnjournaledRow {
-                    id: row.try_get(0)?,
-                    history: row.try_get(1)?,
-                    journaled: row.try_get(2)?,
-                    change: row.try_get(3)?,
+                    id: row.get(0)?,
+                    history: row.get(1)?,
+                    journaled: row.get(2)?,
+                    change: row.get(3)?,
                 })
             })
             .collect()
@@ -40,11 +39,13 @@ impl Transaction {
 
     /// Notes that the first `events` events of an ask are in the journal. That is no change of the ask.
     pub async fn journaled(&mut self, id: &str, events: i64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE ask SET journaled = max(journaled, $1) WHERE id = $2")
-            .bind(events)
-            .bind(id)
-            .execute(self.connection())
-            .await?;
+        statement(
+            "UPDATE ask SET journaled = CASE WHEN journaled < $1 THEN $1 ELSE journaled END WHERE id = $2",
+        )
+        .bind(events)
+        .bind(id)
+        .execute(self)
+        .await?;
         Ok(())
     }
 }

@@ -1,7 +1,6 @@
 //! The people who may answer, with the groups they were last seen in.
 
-use crate::{StoreError, Transaction};
-use sqlx::Row as _;
+use crate::{StoreError, Transaction, statement::statement};
 
 /// A person as last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,17 +16,17 @@ pub struct PersonRow {
 
 impl Transaction {
     pub async fn person(&mut self, id: &str) -> Result<Option<PersonRow>, StoreError> {
-        let row = sqlx::query("SELECT id, name, subject, member_of, seen FROM person WHERE id = $1")
+        let row = statement("SELECT id, name, subject, member_of, seen FROM person WHERE id = $1")
             .bind(id)
-            .fetch_optional(self.connection())
+            .optional(self)
             .await?;
         row.map(|row| {
             Ok(PersonRow {
-                id: row.try_get(0)?,
-                name: row.try_get(1)?,
-                subject: row.try_get(2)?,
-                member_of: row.try_get(3)?,
-                seen: row.try_get(4)?,
+                id: row.get(0)?,
+                name: row.get(1)?,
+                subject: row.get(2)?,
+                member_of: row.get(3)?,
+                seen: row.get(4)?,
             })
         })
         .transpose()
@@ -35,7 +34,7 @@ impl Transaction {
 
     /// Replaces what was known of the person, unless that is newer.
     pub async fn put_person(&mut self, person: &PersonRow) -> Result<(), StoreError> {
-        sqlx::query(
+        statement(
             "INSERT INTO person (id, name, subject, member_of, seen) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, subject = excluded.subject,
                 member_of = excluded.member_of, seen = excluded.seen WHERE excluded.seen >= person.seen",
@@ -45,7 +44,7 @@ impl Transaction {
         .bind(&person.subject)
         .bind(&person.member_of)
         .bind(person.seen)
-        .execute(self.connection())
+        .execute(self)
         .await?;
         Ok(())
     }

@@ -1,8 +1,10 @@
 //! Revoked sessions and the sign-ins of people, as rows. A sign-in is known by the SHA-256 of what the browser holds, so
 //! whoever reads this file cannot use one.
 
-use crate::{StoreError, Transaction};
-use sqlx::{Row as _, sqlite::SqliteRow};
+use crate::{
+    StoreError, Transaction,
+    statement::{Row, statement},
+};
 
 /// One session, or every session of a caller that began until `at`: one of the two is there. Times are milliseconds since
 /// 1970.
@@ -43,26 +45,26 @@ macro_rules! select {
     };
 }
 
-fn read(row: &SqliteRow) -> Result<RevokedRow, StoreError> {
+fn read(row: &Row) -> Result<RevokedRow, StoreError> {
     Ok(RevokedRow {
-        number: row.try_get(0)?,
-        session: row.try_get(1)?,
-        caller: row.try_get(2)?,
-        at: row.try_get(3)?,
-        revoked_by: row.try_get(4)?,
-        reason: row.try_get(5)?,
-        forget_after: row.try_get(6)?,
+        number: row.get(0)?,
+        session: row.get(1)?,
+        caller: row.get(2)?,
+        at: row.get(3)?,
+        revoked_by: row.get(4)?,
+        reason: row.get(5)?,
+        forget_after: row.get(6)?,
     })
 }
 
-fn read_all(rows: &[SqliteRow]) -> Result<Vec<RevokedRow>, StoreError> {
+fn read_all(rows: &[Row]) -> Result<Vec<RevokedRow>, StoreError> {
     rows.iter().map(read).collect()
 }
 
 impl Transaction {
     /// Adds a revocation; false if this session was revoked before, which stays as it is.
     pub async fn revoke(&mut self, row: &RevokedRow) -> Result<bool, StoreError> {
-        let done = sqlx::query(
+        let done = statement(
             "INSERT INTO revoked (session, caller, at, revoked_by, reason, forget_after) VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (session) DO NOTHING",
         )
@@ -72,59 +74,47 @@ impl Transaction {
         .bind(&row.revoked_by)
         .bind(&row.reason)
         .bind(row.forget_after)
-        .execute(self.connection())
+        .execute(self)
         .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(done > 0)
     }
 
     /// Revocations with a higher number, in their order.
     pub async fn revoked_after(&mut self, number: i64) -> Result<Vec<RevokedRow>, StoreError> {
-        let rows = sqlx::query(select!("WHERE number > $1 ORDER BY number"))
-            .bind(number)
-            .fetch_all(self.connection())
-            .await?;
+        let rows = statement(select!("WHERE number > $1 ORDER BY number")).bind(number).all(self).await?;
         read_all(&rows)
     }
 
     /// The first revocations that are not in the journal.
     pub async fn unjournaled_revocations(&mut self, most: i64) -> Result<Vec<RevokedRow>, StoreError> {
-        let rows = sqlx::query(select!("WHERE journaled = 0 ORDER BY number LIMIT $1"))
-            .bind(most)
-            .fetch_all(self.connection())
-            .await?;
+        let rows =
+            statement(select!("WHERE journaled = 0 ORDER BY number LIMIT $1")).bind(most).all(self).await?;
         read_all(&rows)
     }
 
     /// Notes that the journal holds it.
     pub async fn revocation_journaled(&mut self, number: i64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE revoked SET journaled = 1 WHERE number = $1")
-            .bind(number)
-            .execute(self.connection())
-            .await?;
+        statement("UPDATE revoked SET journaled = 1 WHERE number = $1").bind(number).execute(self).await?;
         Ok(())
     }
 
     /// Forgets what is past its time, if the journal holds it.
     pub async fn forget_revocations(&mut self, now: i64) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM revoked WHERE forget_after <= $1 AND journaled = 1")
+        statement("DELETE FROM revoked WHERE forget_after <= $1 AND journaled = 1")
             .bind(now)
-            .execute(self.connection())
+            .execute(self)
             .await?;
         Ok(())
     }
 
     /// Adds a sign-in and forgets those that have ended; false if `most` others are there.
     pub async fn begin_login(&mut self, login: &LoginRow, most: i64) -> Result<bool, StoreError> {
-        sqlx::query("DELETE FROM login WHERE expires <= $1")
-            .bind(login.created)
-            .execute(self.connection())
-            .await?;
-        let others: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM login").fetch_one(self.connection()).await?;
+        statement("DELETE FROM login WHERE expires <= $1").bind(login.created).execute(self).await?;
+        let others: i64 = statement("SELECT count(*) FROM login").scalar(self).await?;
         if others >= most {
             return Ok(false);
         }
-        sqlx::query(
+        statement(
             "INSERT INTO login (id, person, name, subject, member_of, as_of, created, expires)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
@@ -136,44 +126,44 @@ impl Transaction {
         .bind(login.as_of)
         .bind(login.created)
         .bind(login.expires)
-        .execute(self.connection())
+        .execute(self)
         .await?;
         Ok(true)
     }
 
     /// The sign-in, if it has not ended.
     pub async fn login(&mut self, id: &[u8], now: i64) -> Result<Option<LoginRow>, StoreError> {
-        let row = sqlx::query(
+        let row = statement(
             "SELECT id, person, name, subject, member_of, as_of, created, expires FROM login
              WHERE id = $1 AND expires > $2",
         )
         .bind(id)
         .bind(now)
-        .fetch_optional(self.connection())
+        .optional(self)
         .await?;
         row.map(|row| {
             Ok(LoginRow {
-                id: row.try_get(0)?,
-                person: row.try_get(1)?,
-                name: row.try_get(2)?,
-                subject: row.try_get(3)?,
-                member_of: row.try_get(4)?,
-                as_of: row.try_get(5)?,
-                created: row.try_get(6)?,
-                expires: row.try_get(7)?,
+                id: row.get(0)?,
+                person: row.get(1)?,
+                name: row.get(2)?,
+                subject: row.get(3)?,
+                member_of: row.get(4)?,
+                as_of: row.get(5)?,
+                created: row.get(6)?,
+                expires: row.get(7)?,
             })
         })
         .transpose()
     }
 
     pub async fn end_login(&mut self, id: &[u8]) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM login WHERE id = $1").bind(id).execute(self.connection()).await?;
+        statement("DELETE FROM login WHERE id = $1").bind(id).execute(self).await?;
         Ok(())
     }
 
     /// Signs a person out everywhere.
     pub async fn end_logins_of(&mut self, person: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM login WHERE person = $1").bind(person).execute(self.connection()).await?;
+        statement("DELETE FROM login WHERE person = $1").bind(person).execute(self).await?;
         Ok(())
     }
 }
@@ -181,7 +171,7 @@ impl Transaction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Store;
+    use crate::testing;
 
     fn row(session: Option<&str>, caller: Option<&str>) -> RevokedRow {
         RevokedRow {
@@ -211,16 +201,20 @@ mod tests {
     #[tokio::test]
     async fn a_session_is_revoked_once_and_numbers_only_grow() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("state.db")).await.unwrap();
+        let store = testing::open(&dir.path().join("state.db")).await.unwrap();
         let mut write = store.write().await.unwrap();
         assert!(write.revoke(&row(Some("s1"), None)).await.unwrap());
         let again = RevokedRow { reason: "other".to_owned(), ..row(Some("s1"), None) };
         assert!(!write.revoke(&again).await.unwrap());
         assert!(write.revoke(&row(None, Some("corp/a"))).await.unwrap());
         assert!(write.revoke(&row(None, Some("corp/a"))).await.unwrap());
-        assert!(write.revoke(&row(Some("s2"), Some("corp/a"))).await.is_err(), "it must be one of the two");
-        assert!(write.revoke(&row(None, None)).await.is_err());
         write.commit().await.unwrap();
+        for bad in [row(Some("s2"), Some("corp/a")), row(None, None)] {
+            let mut write = store.write().await.unwrap();
+            assert!(write.revoke(&bad).await.is_err(), "it must be one of the two");
+            write.revoke(&row(Some("s9"), None)).await.ok();
+            assert!(write.commit().await.is_err(), "kept although a part of it failed");
+        }
         let all = store.read().await.unwrap().revoked_after(0).await.unwrap();
         assert_eq!(all.len(), 3);
         assert_eq!(all[0], RevokedRow { number: all[0].number, ..row(Some("s1"), None) });
@@ -239,7 +233,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_journal_does_not_hold_is_not_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("state.db")).await.unwrap();
+        let store = testing::open(&dir.path().join("state.db")).await.unwrap();
         let mut write = store.write().await.unwrap();
         let forever = RevokedRow { forget_after: None, ..row(Some("s3"), None) };
         for row in [row(Some("s1"), None), row(Some("s2"), None), forever] {
@@ -264,14 +258,14 @@ mod tests {
     async fn a_login_is_found_until_it_ends_and_there_are_only_so_many() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.db");
-        let store = Store::open(&path).await.unwrap();
+        let store = testing::open(&path).await.unwrap();
         let mut write = store.write().await.unwrap();
         assert!(write.begin_login(&login(1, 50), 2).await.unwrap());
         assert!(write.begin_login(&login(2, 50), 2).await.unwrap());
         assert!(!write.begin_login(&login(3, 50), 2).await.unwrap());
         write.commit().await.unwrap();
         store.close().await;
-        let store = Store::open(&path).await.unwrap();
+        let store = testing::open(&path).await.unwrap();
         let mut write = store.write().await.unwrap();
         assert_eq!(write.login(&[1; 32], 49).await.unwrap(), Some(login(1, 50)));
         assert_eq!(write.login(&[1; 32], 50).await.unwrap(), None);

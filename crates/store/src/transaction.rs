@@ -1,23 +1,46 @@
 //! A transaction: what is read in it is one state, what is written in it is kept whole or not at all.
 
 use crate::StoreError;
-use sqlx::{Sqlite, SqliteConnection};
+use sqlx::{Postgres, Sqlite};
 
 /// Dropped without [`Transaction::commit`], nothing of it happened.
 #[derive(Debug)]
-pub struct Transaction(sqlx::Transaction<'static, Sqlite>);
+pub struct Transaction {
+    engine: Engine,
+    has_failed: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Engine {
+    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Postgres(sqlx::Transaction<'static, Postgres>),
+}
 
 impl Transaction {
-    pub(crate) fn new(inner: sqlx::Transaction<'static, Sqlite>) -> Self {
-        Self(inner)
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine, has_failed: false }
     }
 
-    pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.0
+    pub(crate) fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
     }
 
-    /// Returns once it is on disk.
+    /// Takes note of a statement that failed.
+    pub(crate) fn note<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        self.has_failed |= result.is_err();
+        Ok(result?)
+    }
+
+    /// Returns once it is on disk. An error if any statement failed: nothing is kept.
     pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.0.commit().await?)
+        // PostgreSQL would answer such a COMMIT with a rollback and no error.
+        if self.has_failed {
+            return Err(StoreError::Database("a statement of the transaction failed".to_owned()));
+        }
+        match self.engine {
+            Engine::Sqlite(at) => at.commit().await?,
+            Engine::Postgres(at) => at.commit().await?,
+        }
+        Ok(())
     }
 }

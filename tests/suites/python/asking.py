@@ -117,10 +117,10 @@ class AskingStage(Stage):
 
 
 def sessions(stage):
-    """Makes clients of callers who signed in at the gateway."""
+    """Makes clients of callers who signed in at the gateway, for it or for one that shares its keys."""
     made = {}
 
-    def make(service, caller="agent", **config):
+    def make(service, caller="agent", at=stage, **config):
         if caller not in made:
             sts = boto3.client(
                 "sts", endpoint_url=stage.gateway_url, region_name=REGION,
@@ -130,7 +130,7 @@ def sessions(stage):
                 RoleArn=stage.role_arn, RoleSessionName=caller, WebIdentityToken=stage.token_file(caller).read_text()
             )["Credentials"]
             made[caller] = boto3.session.Session(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"], REGION)
-        return made[caller].client(service, endpoint_url=stage.gateway_url, config=botocore.config.Config(**config))
+        return made[caller].client(service, endpoint_url=at.gateway_url, config=botocore.config.Config(**config))
 
     return make
 

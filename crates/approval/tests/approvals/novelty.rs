@@ -9,14 +9,14 @@ async fn what_a_caller_was_let_through_with_is_not_new_any_more() {
     let path = directory.path().join("state.db");
     let (me, other) = (caller("agent"), caller("other"));
     let (one, same) = (operation("a"), operation("b"));
-    let novelty = Novelty::new(Store::open(&path).await.unwrap());
+    let novelty = Novelty::new(testing::open(&path).await.unwrap());
     assert!(novelty.is_new(&me, &one).await.unwrap());
     novelty.note(&me, &one);
     assert!(!novelty.is_new(&me, &same).await.unwrap(), "the same actions on another resource are known");
     assert!(novelty.is_new(&other, &one).await.unwrap());
     drop(novelty);
     // The note is written behind the request, by a task that ends with its work.
-    let store = Store::open(&path).await.unwrap();
+    let store = testing::open(&path).await.unwrap();
     let mut looks = 0;
     while Novelty::new(store.clone()).is_new(&me, &one).await.unwrap() {
         looks += 1;

@@ -240,7 +240,7 @@ async fn break_glass_is_for_its_group_alone_and_is_marked_loudly() {
 async fn without_a_break_glass_group_nobody_breaks_glass() {
     let directory = tempfile::tempdir().unwrap();
     let hand = Hand::new();
-    let store = Store::open(&file(directory.path())).await.unwrap();
+    let store = testing::open(&file(directory.path())).await.unwrap();
     let approvals = Approvals::open(store, Limits::default(), hand.clock()).await.unwrap();
     let ask = approvals.ask(deletion(1)).await.unwrap();
     let refused = approvals.answer(ask.id, &person("ann", &[ONCALL, ""]), glass("fire")).await;

@@ -5,6 +5,7 @@ use durward_core::{
     AccessLevel, Caller, CallerKind, Demand, Door, ExchangeId, Operation, Resource, ResourceTags, SessionId,
     Traits,
 };
+pub use durward_store::testing;
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -58,7 +59,7 @@ pub fn file(directory: &Path) -> PathBuf {
 }
 
 pub async fn open(path: &Path, hand: &Hand) -> Arc<Approvals> {
-    let store = Store::open(path).await.unwrap();
+    let store = testing::open(path).await.unwrap();
     Arc::new(Approvals::open(store, limits(), hand.clock()).await.unwrap())
 }
 
@@ -75,8 +76,13 @@ impl Stage {
         open(&file(self.directory.path()), &self.hand).await
     }
 
-    /// What a gateway finds that starts after this one was killed right now: the files as they are, nothing closed.
-    pub async fn after_a_kill(&self) -> Self {
+    /// What a gateway finds that starts after this one was killed right now: the files as they are, nothing closed. A database is
+    /// left as it is, with the connections of the other.
+    pub async fn after_a_kill(self) -> Self {
+        if testing::is_postgres() {
+            let approvals = self.other().await;
+            return Self { approvals, ..self };
+        }
         let directory = tempfile::tempdir().unwrap();
         let (from, to) = (file(self.directory.path()), file(directory.path()));
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();

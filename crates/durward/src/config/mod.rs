@@ -7,6 +7,7 @@ mod identity;
 mod mcp;
 mod notify;
 mod problem;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ pub use identity::{Identity, Oidc};
 pub use mcp::{Mcp, McpServer};
 pub use notify::Notify;
 pub use problem::{Findings, Problem, Source};
+pub use state::{Postgres, State};
 
 use durward_core::env;
 use serde::Deserialize;
@@ -44,6 +46,8 @@ pub struct Config {
     pub mcp: Mcp,
     #[serde(default)]
     pub notify: Notify,
+    #[serde(default)]
+    pub state: State,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -129,6 +133,7 @@ pub fn read(path: &Path) -> Result<(Config, Source, Vec<Problem>), String> {
     config.aws.resolve(base);
     config.identity.resolve(base);
     config.notify.resolve(base);
+    config.state.resolve(base);
     let problems = check(&config);
     Ok((config, Source { path: path.to_owned(), text }, problems))
 }
@@ -137,6 +142,7 @@ fn check(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     check_addresses(config, &mut problems);
     config.approval.check(&mut problems);
+    config.state.check(&mut problems);
     config.identity.check(&mut problems);
     if config.aws.connection.is_empty() && config.mcp.server.is_empty() {
         problems.push(Problem::new(

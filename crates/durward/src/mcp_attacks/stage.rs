@@ -184,6 +184,7 @@ impl Stage {
             url: format!("http://{}/upstream?tenant=1", server.address),
         };
         let config = Config {
+            state: crate::config::State::default(),
             data_dir: Some(dir.path().join("data")),
             listen: Listen {
                 mcp: "127.0.0.1:0".parse().ok(),

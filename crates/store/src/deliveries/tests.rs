@@ -1,13 +1,13 @@
 //! Leases, order and what is dropped, on a store with asks.
 
 use super::*;
-use crate::{AskRow, Store};
+use crate::{AskRow, Store, testing};
 
 const OPENED: &str = "ask.opened";
 const CLOSED: &str = "ask.closed";
 
 async fn store(directory: &tempfile::TempDir) -> Store {
-    Store::open(&directory.path().join("s.db")).await.unwrap()
+    testing::open(&directory.path().join("s.db")).await.unwrap()
 }
 
 async fn ask(store: &Store, id: &str) -> AskRow {

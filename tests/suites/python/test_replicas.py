@@ -1,0 +1,197 @@
+"""Two gateways that share a PostgreSQL database: an ask made at one is answered at the other, and an approval is used once in all."""
+
+import copy
+import os
+import re
+import shutil
+import socket
+import subprocess
+
+import pytest
+from botocore.exceptions import ClientError
+
+import postgres
+from asking import AskingStage, Call, gone, sessions, until
+from authority import HOST, certificate
+from conftest import REGION
+from stage import clean_environment, free_port
+
+pytestmark = [
+    pytest.mark.gateway, pytest.mark.moto,
+    pytest.mark.skipif(postgres.binaries() is None, reason="no PostgreSQL (apt-get install postgresql)"),
+]
+
+
+class SharedStage(AskingStage):
+    def __init__(self, kind, directory):
+        self.database = postgres.Postgres(free_port())
+        self.database.sql("CREATE DATABASE durward OWNER durward")
+        directory.mkdir(parents=True)
+        (directory / "database.password").touch(0o600)
+        (directory / "database.password").write_text(self.database.password + "\n")
+        super().__init__(kind, directory)
+
+    def configuration(self):
+        return super().configuration() + f"""
+[state.postgres]
+host = "127.0.0.1"
+port = {self.database.port}
+password_file = "database.password"
+
+[console]
+revoke_groups = ["oncall"]
+"""
+
+    def replica(self):
+        """The same gateway once more, with a journal and doors of its own."""
+        other = copy.copy(self)
+        other.gateway_port, other.console_port = free_port(), free_port()
+        config = self.directory / "replica.toml"
+        text = self.config.read_text().replace(f'data_dir = "{self.directory}/data"', f'data_dir = "{self.directory}/replica/data"')
+        for mine, its in [(self.gateway_port, other.gateway_port), (self.console_port, other.console_port)]:
+            text = text.replace(f'"127.0.0.1:{mine}"', f'"127.0.0.1:{its}"')
+        config.write_text(text)
+        # Every replica opens what another one sealed.
+        shutil.copytree(self.directory / "data/keys", self.directory / "replica/data/keys")
+        env = clean_environment(AWS_REGION=REGION, DURWARD_LOG="debug", **self.base)
+        command = [os.environ["DURWARD_BIN"], "serve", "--config", config]
+        other.gateway = self.start("replica", command, other.gateway_port, env)
+        return other
+
+    @property
+    def journal(self):
+        return (self.directory / "data" if self.gateway.log.name == "gateway.log" else self.directory / "replica/data") / "journal"
+
+    def close(self):
+        super().close()
+        self.database.stop()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    with SharedStage("moto", tmp_path_factory.mktemp("shared") / "stage") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def other(stage):
+    return stage.replica()
+
+
+@pytest.fixture(scope="module")
+def clients(stage, other):
+    """A caller who signed in at the first gateway, at both of them."""
+    make = sessions(stage)
+    return lambda service, **config: [make(service, at=gateway, **config) for gateway in (stage, other)]
+
+
+def test_an_ask_is_answered_wherever_people_are(stage, other, clients, name):
+    stage.root("s3").create_bucket(Bucket=name)
+    here, there = clients("s3")
+    held = Call(here.delete_bucket, Bucket=name)
+    ask = other.ask_about(name)
+    assert [other.approve("ann", ask)[0], stage.approve("bob", ask)[0]] == [200, 200]
+    assert held.done().error is None and gone(stage, name)
+    stage.root("s3").create_bucket(Bucket=name)
+    again = Call(there.delete_bucket, Bucket=name)
+    next_ask = stage.ask_about(name)
+    assert next_ask["id"] != ask["id"]
+    assert stage.api("ann", f"/asks/{next_ask['id']}/answer", {"answer": "deny", "reason": "not twice"})[0] == 200
+    assert "not twice" in str(again.done().error) and not gone(stage, name)
+
+
+def test_an_approval_is_used_once_by_both_together(stage, other, clients, name):
+    for number in range(6):
+        topic = stage.root("sns").create_topic(Name=f"{name}-{number}")["TopicArn"]
+        here, there = clients("sns", retries={"total_max_attempts": 1})
+        with pytest.raises(ClientError):
+            here.delete_topic(TopicArn=topic)
+        ask = other.ask_about(topic)
+        assert other.approve("ann", ask)[0] == 200
+        calls = [Call(gateway.delete_topic, TopicArn=topic) for gateway in (here, there) * 4]
+        outcomes = [call.done().error for call in calls]
+        assert outcomes.count(None) >= 1
+        assert stage.sent_on(topic) + other.sent_on(topic) == 1
+
+
+def test_a_session_revoked_at_one_is_over_at_the_other(stage, other):
+    there = sessions(stage)("sts", caller="other", at=other, retries={"total_max_attempts": 1})
+    assert there.get_caller_identity()["Account"] == stage.account
+    newest = stage.api("ann", "/sessions")[1]["sessions"][0]["session"]
+    status, answer = stage.api("ann", f"/sessions/{newest}/revoke", {"reason": "lost"})
+    assert status == 200 and answer["known"], answer
+
+    def refused():
+        try:
+            there.get_caller_identity()
+        except ClientError as error:
+            return "revoked" in str(error)
+
+    until(refused, "the other gateway lets the revoked session in", 10)
+
+
+def test_without_the_database_nothing_is_approved_and_with_it_again_all_is_as_it_was(stage, other, name):
+    bucket = sessions(stage)("s3", retries={"total_max_attempts": 1})
+    stage.root("s3").create_bucket(Bucket=name)
+    stage.database.halt()
+    try:
+        with pytest.raises(ClientError) as refused:
+            bucket.delete_bucket(Bucket=name)
+        assert "durward: " in str(refused.value) and not gone(stage, name)
+    finally:
+        stage.database.start()
+
+    def asked():
+        call = Call(bucket.delete_bucket, Bucket=name)
+        call.join(3)
+        return call if call.is_alive() else None
+
+    held = until(asked, "nobody is asked after the database is back")
+    ask = other.ask_about(name)
+    assert [other.approve(person, ask)[0] for person in ("ann", "bob")] == [200, 200]
+    assert held.done().error is None and gone(stage, name)
+
+
+def serve(stage, name, host, ca):
+    """Another gateway on the database, asked for by name: its process and its log."""
+    text = stage.config.read_text().replace(f'data_dir = "{stage.directory}/data"', f'data_dir = "{stage.directory}/{name}"')
+    text = re.sub(r'"127\.0\.0\.1:\d+"\n', '"127.0.0.1:0"\n', text).replace('host = "127.0.0.1"', f'host = "{host}"')
+    config, log = stage.directory / f"{name}.toml", stage.directory / f"{name}.log"
+    config.write_text(text.replace("[state.postgres]\n", f'[state.postgres]\nca = "{ca}"\n' if ca else "[state.postgres]\n"))
+    with log.open("wb") as out:
+        command = [os.environ["DURWARD_BIN"], "serve", "--config", config]
+        env = clean_environment(AWS_REGION=REGION, **stage.base)
+        return subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=env), log
+
+
+def is_loopback(name):
+    try:
+        return socket.gethostbyname(name) == "127.0.0.1"
+    except OSError:
+        return False
+
+
+def test_a_database_elsewhere_is_spoken_to_under_tls_alone_and_its_certificate_checked(stage):
+    made = {name: stage.directory / name for name in ("ours", "theirs")}
+    for directory in made.values():
+        directory.mkdir()
+        certificate(directory, certificate(directory))
+    # By a name that is not loopback by its spelling, where that is an address on which the database listens.
+    outward = HOST if is_loopback(HOST) else "127.0.0.1"
+    cases = [("early", "127.0.0.1", made["ours"] / "authority.pem")] + [("plain", outward, None)] * (outward == HOST)
+    for name, host, ca in cases:
+        refused, log = serve(stage, name, host, ca)
+        assert refused.wait(30) == 1 and "does not support TLS" in log.read_text(), log.read_text()
+    stage.database.speak_tls(made["ours"] / "server.pem", made["ours"] / "server.key")
+    cases = [("wrong", "127.0.0.1", made["theirs"] / "authority.pem")] + [("public", outward, None)] * (outward == HOST)
+    for name, host, ca in cases:
+        refused, log = serve(stage, name, host, ca)
+        assert refused.wait(30) == 1 and "certificate" in log.read_text(), log.read_text()
+    good, log = serve(stage, "right", "127.0.0.1", made["ours"] / "authority.pem")
+    try:
+        until(lambda: "the AWS door is open" in log.read_text(), log.read_text)
+        secured = stage.database.sql("SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND usename = 'durward'")
+        assert int(secured[0]) >= 1
+    finally:
+        good.kill()
+        good.wait()
