@@ -1,56 +1,69 @@
 //! What a request may be about beside what it says. A forbid that names a resource exactly holds also for a request that may be
 //! about this resource and does not say: it names it by a pattern, by another name, or not at all where its action is on
-//! resources. A permit is for what is named.
+//! resources of this kind. A permit is for what is named.
 
 use crate::{
+    entities::arn_parts,
     literals::{Kind, Types},
     load::Checked,
-    vocabulary::Vocabulary,
+    vocabulary::{Vocabulary, makes},
 };
 use cedar_policy::Effect;
-use durward_core::{Arn, Demand, Operation, Resource, arn_may_be};
-use std::collections::{BTreeSet, HashSet};
+use durward_core::{AccessLevel, Arn, Demand, Operation, Resource, arn_may_be};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The resources that forbids name exactly.
 #[derive(Debug, Default)]
 pub(crate) struct Possible {
-    arns: BTreeSet<String>,
-    /// The actions of their services that have no resource.
-    on_nothing: HashSet<String>,
+    /// By ARN: which of `elsewhere` is of its kind.
+    exact: BTreeMap<String, usize>,
+    /// For a kind of resource the actions of its service that are not on what is there of it.
+    elsewhere: Vec<HashSet<String>>,
 }
 
 impl Possible {
     pub(crate) fn new(policies: &[Checked], types: &Types, vocabulary: &dyn Vocabulary) -> Self {
+        let mut made = Self::default();
+        let mut kinds: HashMap<(String, String), usize> = HashMap::new();
         let forbids = policies.iter().filter(|checked| checked.policy.effect() == Effect::Forbid);
-        let arns: BTreeSet<String> = forbids
-            .flat_map(|checked| checked.policy.entity_literals())
-            .filter(|uid| types.kind(uid.as_ref().entity_type()) == Some(Kind::AwsResource))
-            .map(|uid| uid.id().unescaped().to_owned())
-            .filter(|arn| Arn::parse(arn).is_some())
-            .collect();
-        let services: BTreeSet<&str> = arns.iter().filter_map(|arn| Some(Arn::parse(arn)?.service)).collect();
-        let on_nothing = services
-            .into_iter()
-            .flat_map(|service| vocabulary.actions_of(service))
-            .filter(|action| !vocabulary.may_have_resource(action))
-            .collect();
-        Self { arns, on_nothing }
+        for uid in forbids.flat_map(|checked| checked.policy.entity_literals()) {
+            let arn = uid.id().unescaped();
+            let is_resource = types.kind(uid.as_ref().entity_type()) == Some(Kind::AwsResource);
+            let Some(parts) = arn_parts(arn).filter(|_| is_resource) else { continue };
+            let of_kind =
+                *kinds.entry((parts.service.to_owned(), parts.kind.to_owned())).or_insert_with(|| {
+                    let actions = vocabulary.actions_of(parts.service).into_iter();
+                    made.elsewhere
+                        .push(actions.filter(|action| !vocabulary.may_be_on(action, parts.kind)).collect());
+                    made.elsewhere.len() - 1
+                });
+            made.exact.insert(arn.to_owned(), of_kind);
+        }
+        made
     }
 
     /// The resources that this part of an operation may be about beside the one it names.
     pub(crate) fn of<'a>(&'a self, operation: &Operation, demand: &Demand) -> Vec<&'a str> {
-        if self.arns.is_empty() {
+        if self.exact.is_empty() || tags_what_it_makes(operation, demand) {
             return Vec::new();
         }
-        let may_be = |exact: &str| match &demand.resource {
-            Resource::Arn(asked) => asked != exact && arn_may_be(asked, exact),
-            Resource::Any => {
-                !self.on_nothing.contains(&demand.action) && is_within_reach(exact, operation, demand)
+        let is_elsewhere =
+            |kind: usize| self.elsewhere.get(kind).is_some_and(|actions| actions.contains(&demand.action));
+        let may_be = |exact: &str, kind: usize| match &demand.resource {
+            Resource::Arn(asked) => {
+                asked != exact && arn_may_be(asked, exact) && !(names_only_kind(asked) && is_elsewhere(kind))
             }
+            Resource::Any => is_within_reach(exact, operation, demand) && !is_elsewhere(kind),
             Resource::McpTool { .. } | Resource::McpServer(_) => false,
         };
-        self.arns.iter().map(String::as_str).filter(|exact| may_be(exact)).collect()
+        let possible = self.exact.iter().filter(|(exact, kind)| may_be(exact, **kind));
+        possible.map(|(exact, _kind)| exact.as_str()).collect()
     }
+}
+
+/// `instance/*`: any of its kind.
+fn names_only_kind(arn: &str) -> bool {
+    arn_parts(arn).is_some_and(|parts| parts.name == "*")
 }
 
 /// Whether an action that names no resource may be about this one: its service's, in its account and region.
@@ -62,4 +75,13 @@ fn is_within_reach(exact: &str, operation: &Operation, demand: &Demand) -> bool 
     demand.action.split(':').next() == Some(exact.service)
         && same(exact.account, &operation.account)
         && same(exact.region, &operation.region)
+}
+
+/// Whether this part of an operation gives tags to what another part makes (`TagSpecifications` of EC2).
+fn tags_what_it_makes(operation: &Operation, demand: &Demand) -> bool {
+    let is_part = demand.action.split_once(':').is_some_and(|(_service, name)| name != operation.name);
+    demand.resource == Resource::Any
+        && demand.access_level == AccessLevel::Tagging
+        && is_part
+        && makes(&operation.name)
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 pub(crate) struct Small;
 
-const ACTIONS: [(&str, AccessLevel); 11] = [
+const ACTIONS: [(&str, AccessLevel); 13] = [
     ("s3:ListBucket", AccessLevel::List),
     ("s3:GetObject", AccessLevel::Read),
     ("s3:PutObject", AccessLevel::Write),
@@ -16,6 +16,8 @@ const ACTIONS: [(&str, AccessLevel); 11] = [
     ("dynamodb:GetItem", AccessLevel::Read),
     ("dynamodb:ListTables", AccessLevel::List),
     ("dynamodb:DeleteTable", AccessLevel::Write),
+    ("ec2:RunInstances", AccessLevel::Write),
+    ("ec2:CreateTags", AccessLevel::Tagging),
     ("iam:PutRolePolicy", AccessLevel::PermissionsManagement),
     ("kms:Decrypt", AccessLevel::Write),
     ("secretsmanager:GetSecretValue", AccessLevel::Read),
@@ -34,8 +36,12 @@ impl Vocabulary for Small {
             .collect()
     }
 
-    fn may_have_resource(&self, action: &str) -> bool {
-        action != "dynamodb:ListTables"
+    fn may_be_on(&self, action: &str, kind: &str) -> bool {
+        match action {
+            "dynamodb:ListTables" => false,
+            "ec2:RunInstances" => kind != "instance",
+            _ => true,
+        }
     }
 
     fn nearest(&self, action: &str) -> Option<String> {

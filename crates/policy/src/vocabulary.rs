@@ -3,6 +3,7 @@
 //! The catalog implements it; tests use a small table. Policy asks only for the actions a policy set names,
 //! so that loading does not grow with the catalog.
 
+use crate::entities::arn_parts;
 use durward_catalog::{Catalog, Service, ShapeId, ShapeKind};
 use durward_core::{AccessLevel, Traits};
 use serde_json::{Map, Value, json};
@@ -84,14 +85,23 @@ pub trait Vocabulary: Send + Sync {
     fn access_level(&self, action: &str) -> Option<AccessLevel>;
     /// Every action of an IAM service prefix (`s3`); empty: there is no such service.
     fn actions_of(&self, prefix: &str) -> Vec<String>;
-    /// Whether an action is on resources; true where nobody knows.
-    fn may_have_resource(&self, action: &str) -> bool;
+    /// Whether a request for an action that does not name its resource may be about a resource of this kind (`table`, `role`) that
+    /// is there already; true where nobody knows.
+    fn may_be_on(&self, action: &str, kind: &str) -> bool;
     /// The known action most like a misspelt one.
     fn nearest(&self, action: &str) -> Option<String>;
     /// The request parameters of all operations that need the action, merged.
     fn params(&self, action: &str) -> BTreeMap<String, ParamType>;
     /// The operation that an action stands for in policy tests and explanations: its name and traits.
     fn operation(&self, action: &str) -> Option<(String, Traits)>;
+}
+
+/// Whether the name of an action, or of an operation, says that it makes something.
+pub(crate) fn makes(name: &str) -> bool {
+    let name = name.split_once(':').map_or(name, |(_service, name)| name);
+    ["Create", "Run", "Allocate", "Request", "Register", "Import", "Copy", "Restore", "Provision", "Launch"]
+        .iter()
+        .any(|verb| name.starts_with(verb))
 }
 
 /// How deep structures of a request are offered to policies.
@@ -106,8 +116,28 @@ impl Vocabulary for Catalog {
         Catalog::actions_of(self, prefix).map(|(action, _)| action).collect()
     }
 
-    fn may_have_resource(&self, action: &str) -> bool {
-        Catalog::may_have_resource(self, action)
+    fn may_be_on(&self, action: &str, kind: &str) -> bool {
+        let users = self.operations_needing(action);
+        let makes = makes(action) && self.action(action) != Some(AccessLevel::Tagging);
+        let is_on = |(service, operation): &(String, String)| {
+            let service = self.service(service)?;
+            let mut uses =
+                service.operation(operation)?.actions.iter().filter(|needed| needed.action == action);
+            Some(uses.any(|needed| {
+                match needed.resources.as_slice() {
+                    [] => needed.resource_level,
+                    templates => templates
+                        .iter()
+                        .filter(|one| {
+                            arn_parts(&one.template)
+                                .is_none_or(|parts| parts.kind == kind || parts.kind.contains(['*', '$']))
+                        })
+                        // What no request of it can name, it makes.
+                        .any(|one| !makes || !one.fill.is_empty() || one.arn_member.is_some()),
+                }
+            }))
+        };
+        users.is_empty() || users.iter().any(|user| is_on(user).unwrap_or(true))
     }
 
     fn nearest(&self, action: &str) -> Option<String> {
@@ -170,5 +200,35 @@ fn param_type(service: &Service, shape: ShapeId, depth: usize) -> Option<ParamTy
             Some(ParamType::Record(record(service, shape, depth - 1)))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_names_nothing_may_be_about_what_is_there_and_not_about_what_it_makes() {
+        let catalog = Catalog::embedded();
+        for (action, kind, expected) in [
+            ("kms:Decrypt", "key", true),
+            ("secretsmanager:BatchGetSecretValue", "secret", false),
+            ("secretsmanager:GetSecretValue", "secret", true),
+            ("ec2:DeleteSecurityGroup", "security-group", true),
+            ("ec2:DeleteSecurityGroup", "instance", false),
+            ("ec2:RunInstances", "instance", false),
+            ("ec2:RunInstances", "security-group", true),
+            ("ec2:CreateTags", "instance", true),
+            ("ec2:DescribeInstances", "instance", false),
+            ("elasticfilesystem:CreateFileSystem", "file-system", false),
+            ("elasticfilesystem:DeleteFileSystem", "file-system", true),
+            ("iam:PassRole", "role", true),
+            ("cloudformation:DescribeStacks", "stack", true),
+            ("s3:ListAllMyBuckets", "bucket", false),
+            ("s3:*unknown*", "bucket", true),
+            ("dynamodb:ListTables", "table", false),
+        ] {
+            assert_eq!(catalog.may_be_on(action, kind), expected, "{action} {kind}");
+        }
     }
 }

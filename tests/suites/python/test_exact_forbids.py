@@ -83,7 +83,15 @@ def ec2(root, client):
     return (
         f"arn:aws:ec2:{REGION}:{ACCOUNT}:security-group/{groups[0]}",
         [(client.delete_security_group, {"GroupId": groups[0]}), (client.delete_security_group, {"GroupName": "guarded"})],
-        [(client.delete_security_group, {"GroupId": groups[1]}), (client.describe_security_groups, {})],
+        [
+            (client.delete_security_group, {"GroupId": groups[1]}),
+            (client.describe_security_groups, {}),
+            # What is made, with its tags, is another.
+            (client.create_security_group, {
+                "GroupName": "made", "Description": "x", "VpcId": vpc,
+                "TagSpecifications": [{"ResourceType": "security-group", "Tags": [{"Key": "a", "Value": "b"}]}],
+            }),
+        ],
     )
 
 

@@ -489,6 +489,22 @@ fn a_forbid_holds_for_what_may_be_the_resource_that_it_names() {
 }
 
 #[test]
+fn what_is_made_is_not_what_is_there() {
+    let instance = "arn:aws:ec2:eu-central-1:123456789012:instance/i-1";
+    let set = set(&format!(
+        "permit (principal, action, resource);
+         @id(\"production\") forbid (principal, action, resource == Aws::Resource::\"{instance}\");"
+    ));
+    let verdict = |demands: &[(&str, &str)]| decide(&set, &[], &operation(demands, json!({}))).verdict;
+    let made = "arn:aws:ec2:eu-central-1:123456789012:instance/*";
+    assert_eq!(verdict(&[("ec2:RunInstances", made), ("ec2:CreateTags", "*")]), Verdict::Allow);
+    assert_eq!(verdict(&[("ec2:RunInstances", "*")]), Verdict::Allow);
+    assert_eq!(verdict(&[("ec2:CreateTags", "*")]), Verdict::Deny, "tags of what is there");
+    assert_eq!(verdict(&[("ec2:CreateTags", made)]), Verdict::Deny);
+    assert_eq!(verdict(&[("ec2:CreateTags", instance)]), Verdict::Deny);
+}
+
+#[test]
 fn a_permit_is_only_for_what_the_request_names() {
     let secret = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf";
     let set = set(&format!(
