@@ -8,6 +8,7 @@ import glob
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,23 @@ class Postgres:
         self.sql("ALTER SYSTEM SET ssl = on")
         self.halt()
         self.start()
+
+    def freeze(self):
+        """Connections stay, and nothing answers."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.signal(signal.SIGCONT)
+
+    def signal(self, number):
+        master = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+        for task in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(task.read_text().rsplit(")", 1)[1].split()[1])
+                if master in (parent, int(task.parent.name)):
+                    os.kill(int(task.parent.name), number)
+            except (OSError, ProcessLookupError):
+                continue
 
     def halt(self, mode="fast"):
         self.run("pg_ctl", "-D", self.data, "-m", mode, "-w", "stop")

@@ -231,7 +231,7 @@ fn is_there(program: &str, harmless: &str) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// The tests of the state and of approvals once more, with databases of a PostgreSQL server in place of files.
+/// The tests of the rooms that keep state once more, with databases of a PostgreSQL server in place of files.
 pub fn postgres(bench: &Bench) -> Result<Count, String> {
     let is_installed = || {
         let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -243,7 +243,9 @@ pub fn postgres(bench: &Bench) -> Result<Count, String> {
     }
     let mut test = bench.command("python3");
     test.arg(bench.clone.join("tests/peers/postgres.py")).args(["--", "cargo", "test", "--locked"]);
-    test.args(["--package", "durward-store", "--package", "durward-approval"]);
+    for room in ["store", "approval", "identity", "notification", "console"] {
+        test.arg(format!("--package=durward-{room}"));
+    }
     bench.step("postgres", test)
 }
 

@@ -30,6 +30,11 @@ impl<'a> Arn<'a> {
     }
 }
 
+/// A log group without the `:*` that means what is in it.
+fn group(resource: &str) -> &str {
+    resource.strip_suffix(":*").unwrap_or(resource)
+}
+
 /// Services that fold the names of what they hold.
 const FOLDED: [&str; 5] = ["rds", "redshift", "elasticache", "memorydb", "neptune-db"];
 
@@ -45,7 +50,10 @@ pub fn arn_matches(pattern: &str, arn: &str) -> bool {
 ///
 /// - RDS and its like fold names.
 /// - IAM: a request names what has a path without it, and names are unique in an account (IAM User Guide, "IAM identifiers").
-/// - KMS: an alias stands for a key of its account and region (KMS Developer Guide, "Aliases").
+/// - KMS: an alias stands for a key of its account and region, and a multi-Region key is one in every region (KMS Developer Guide,
+///   "Aliases", "Multi-Region keys").
+/// - CloudWatch Logs: a log group is `X` and `X:*`.
+/// - Secrets Manager: an ARN may lack its end, a hyphen and six characters, also where it seems to have one.
 pub fn arn_may_be(asked: &str, exact: &str) -> bool {
     if asked == exact || (asked.contains(['*', '?']) && arn_matches(asked, exact)) {
         return true;
@@ -62,9 +70,16 @@ pub fn arn_may_be(asked: &str, exact: &str) -> bool {
                 named.is_some() && named == kind_and_name(exact.resource)
             }
             "kms" => {
+                let is_multi_region = exact.resource.starts_with("key/mrk-");
+                let is_alias = asked.resource.starts_with("alias/") && exact.resource.starts_with("key/");
+                (is_alias && (asked.region == exact.region || is_multi_region))
+                    || (is_multi_region && asked.resource == exact.resource)
+            }
+            "logs" => asked.region == exact.region && group(asked.resource) == group(exact.resource),
+            "secretsmanager" => {
+                let rest = exact.resource.strip_prefix(asked.resource);
                 asked.region == exact.region
-                    && asked.resource.starts_with("alias/")
-                    && exact.resource.starts_with("key/")
+                    && rest.is_some_and(|rest| rest.len() == 7 && rest.starts_with('-'))
             }
             folded if FOLDED.contains(&folded) => asked.resource.eq_ignore_ascii_case(exact.resource),
             _ => false,
@@ -144,6 +159,22 @@ mod tests {
             ("arn:aws:kms:r:1:alias/a", "arn:aws:kms:r:1:key/1", true),
             ("arn:aws:kms:r:1:alias/a", "arn:aws:kms:s:1:key/1", false),
             ("arn:aws:kms:r:1:alias/a", "arn:aws:kms:r:1:alias/b", false),
+            ("arn:aws:kms:r:1:key/mrk-1", "arn:aws:kms:s:1:key/mrk-1", true),
+            ("arn:aws:kms:r:1:key/1", "arn:aws:kms:s:1:key/1", false),
+            ("arn:aws:kms:r:1:alias/a", "arn:aws:kms:s:1:key/mrk-1", true),
+            ("arn:aws:logs:r:1:log-group:/a:*", "arn:aws:logs:r:1:log-group:/a", true),
+            ("arn:aws:logs:r:1:log-group:/a", "arn:aws:logs:r:1:log-group:/a:*", true),
+            ("arn:aws:logs:r:1:log-group:/a:*", "arn:aws:logs:r:1:log-group:/b", false),
+            (
+                "arn:aws:secretsmanager:r:1:secret:db-master",
+                "arn:aws:secretsmanager:r:1:secret:db-master-AbCdEf",
+                true,
+            ),
+            (
+                "arn:aws:secretsmanager:r:1:secret:db",
+                "arn:aws:secretsmanager:r:1:secret:db-master-AbCdEf",
+                false,
+            ),
             ("arn:aws:rds:r:1:db:PROD", "arn:aws:rds:r:1:db:prod", true),
             ("arn:aws:s3:::b/k", "arn:aws:s3:::b/*", false),
         ] {

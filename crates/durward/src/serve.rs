@@ -99,7 +99,7 @@ async fn start_with(config: Config, ready: Ready, identity: Option<BaseIdentity>
         url: config.listen.mcp_url.clone(),
         tls: is_tls,
     });
-    let store = approvals::store(database.as_ref(), &data_dir).await?;
+    let store = Box::pin(approvals::store(database.as_ref(), &data_dir)).await?;
     let people = console::listen(&config).await?;
     let rooms = Arc::new(Rooms {
         catalog: Catalog::embedded(),

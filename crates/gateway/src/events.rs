@@ -79,7 +79,7 @@ fn ending(viewer: &Viewer) -> Ending {
     let (rooms, identity) = (viewer.rooms.clone(), viewer.identity.clone());
     Box::pin(async move {
         match identity {
-            Some(one) => rooms.revocations.revoked(one.session, &one.caller, one.began).await,
+            Some(one) => rooms.revocations.revoked_or_unknown(one.session, &one.caller, one.began).await,
             None => std::future::pending().await,
         }
     })

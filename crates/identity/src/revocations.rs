@@ -211,6 +211,27 @@ impl Revocations {
         }
     }
 
+    /// As [`Self::revoked`], and also once nobody knows: for what goes on and is not decided again.
+    pub async fn revoked_or_unknown(
+        &self,
+        session: SessionId,
+        caller: &Caller,
+        began: OffsetDateTime,
+    ) -> Refusal {
+        let unknown = async {
+            loop {
+                tokio::time::sleep(self.0.patience).await;
+                if let Err(refusal) = self.0.is_current() {
+                    return refusal;
+                }
+            }
+        };
+        tokio::select! {
+            refusal = self.revoked(session, caller, began) => refusal,
+            refusal = unknown => refusal,
+        }
+    }
+
     /// What revoked this session, as far as is known.
     pub fn of(&self, session: SessionId, caller: &str, began: OffsetDateTime) -> Option<Arc<Revocation>> {
         self.0.known().find(session, || caller.to_owned(), began).cloned()

@@ -15,29 +15,44 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// The resources that forbids name exactly.
 #[derive(Debug, Default)]
 pub(crate) struct Possible {
-    /// By ARN: which of `elsewhere` is of its kind.
-    exact: BTreeMap<String, usize>,
+    exact: BTreeMap<String, Exact>,
     /// For a kind of resource the actions of its service that are not on what is there of it.
     elsewhere: Vec<HashSet<String>>,
+}
+
+#[derive(Debug)]
+struct Exact {
+    /// Which of `elsewhere` is of its kind.
+    kind: usize,
+    /// The numbers of the forbids that name it.
+    named_by: Vec<u32>,
 }
 
 impl Possible {
     pub(crate) fn new(policies: &[Checked], types: &Types, vocabulary: &dyn Vocabulary) -> Self {
         let mut made = Self::default();
         let mut kinds: HashMap<(String, String), usize> = HashMap::new();
-        let forbids = policies.iter().filter(|checked| checked.policy.effect() == Effect::Forbid);
-        for uid in forbids.flat_map(|checked| checked.policy.entity_literals()) {
+        let forbids =
+            (0u32..).zip(policies).filter(|(_number, checked)| checked.policy.effect() == Effect::Forbid);
+        let named = forbids.flat_map(|(number, checked)| {
+            checked.policy.entity_literals().into_iter().map(move |uid| (number, uid))
+        });
+        for (number, uid) in named {
             let arn = uid.id().unescaped();
             let is_resource = types.kind(uid.as_ref().entity_type()) == Some(Kind::AwsResource);
             let Some(parts) = arn_parts(arn).filter(|_| is_resource) else { continue };
-            let of_kind =
-                *kinds.entry((parts.service.to_owned(), parts.kind.to_owned())).or_insert_with(|| {
-                    let actions = vocabulary.actions_of(parts.service).into_iter();
-                    made.elsewhere
-                        .push(actions.filter(|action| !vocabulary.may_be_on(action, parts.kind)).collect());
-                    made.elsewhere.len() - 1
-                });
-            made.exact.insert(arn.to_owned(), of_kind);
+            let kind = *kinds.entry((parts.service.to_owned(), parts.kind.to_owned())).or_insert_with(|| {
+                let actions = vocabulary.actions_of(parts.service).into_iter();
+                // What a bucket holds is in it, and forbidden with it.
+                let holds = if parts.kind == "bucket" { "object" } else { parts.kind };
+                let is_on =
+                    |action: &str| [parts.kind, holds].iter().any(|kind| vocabulary.may_be_on(action, kind));
+                made.elsewhere.push(actions.filter(|action| !is_on(action)).collect());
+                made.elsewhere.len() - 1
+            });
+            let exact =
+                made.exact.entry(arn.to_owned()).or_insert_with(|| Exact { kind, named_by: Vec::new() });
+            exact.named_by.push(number);
         }
         made
     }
@@ -51,14 +66,27 @@ impl Possible {
             |kind: usize| self.elsewhere.get(kind).is_some_and(|actions| actions.contains(&demand.action));
         let may_be = |exact: &str, kind: usize| match &demand.resource {
             Resource::Arn(asked) => {
-                asked != exact && arn_may_be(asked, exact) && !(names_only_kind(asked) && is_elsewhere(kind))
+                asked != exact
+                    && arn_may_be(asked, exact)
+                    && !(names_only_kind(asked) && is_elsewhere(kind))
+                    && !gives_alias(demand, asked)
             }
             Resource::Any => is_within_reach(exact, operation, demand) && !is_elsewhere(kind),
             Resource::McpTool { .. } | Resource::McpServer(_) => false,
         };
-        let possible = self.exact.iter().filter(|(exact, kind)| may_be(exact, **kind));
-        possible.map(|(exact, _kind)| exact.as_str()).collect()
+        let possible = self.exact.iter().filter(|(arn, exact)| may_be(arn, exact.kind));
+        possible.map(|(arn, _exact)| arn.as_str()).collect()
     }
+
+    /// Whether a policy is one of the forbids that name this resource: for others it is no reason.
+    pub(crate) fn is_named_by(&self, exact: &str, number: u32) -> bool {
+        self.exact.get(exact).is_some_and(|exact| exact.named_by.contains(&number))
+    }
+}
+
+/// An alias that is being made stands for no key yet.
+fn gives_alias(demand: &Demand, asked: &str) -> bool {
+    demand.action == "kms:CreateAlias" && arn_parts(asked).is_some_and(|parts| parts.kind == "alias")
 }
 
 /// `instance/*`: any of its kind.
@@ -66,9 +94,14 @@ fn names_only_kind(arn: &str) -> bool {
     arn_parts(arn).is_some_and(|parts| parts.name == "*")
 }
 
-/// Whether an action that names no resource may be about this one: its service's, in its account and region.
+/// Whether an action that names no resource may be about this one: its service's, in its account and region. A ciphertext may
+/// be under a key of any account, and under a multi-Region key of any region.
 fn is_within_reach(exact: &str, operation: &Operation, demand: &Demand) -> bool {
     let Some(exact) = Arn::parse(exact) else { return false };
+    if exact.service == "kms" && demand.action.starts_with("kms:") {
+        let ours = operation.region.as_deref().is_none_or(|ours| ours == exact.region);
+        return ours || exact.resource.starts_with("key/mrk-");
+    }
     let same = |theirs: &str, ours: &Option<String>| {
         theirs.is_empty() || ours.as_deref().is_none_or(|ours| ours == theirs)
     };

@@ -317,7 +317,9 @@ impl PolicySet {
             for exact in self.possible.of(operation, demand) {
                 let as_if = on(demand, exact);
                 let ask = Ask::Demand { operation, demand: &as_if };
-                judgement.may_be(exact, session.judge(&ask, Which::Forbids, unknown_arguments));
+                let mut on_it = session.judge(&ask, Which::Forbids, unknown_arguments);
+                on_it.outcomes.retain(|(number, _)| self.possible.is_named_by(exact, *number));
+                judgement.may_be(exact, on_it);
             }
         }
         judgement

@@ -225,6 +225,7 @@ mod tests {
             ("iam:PassRole", "role", true),
             ("cloudformation:DescribeStacks", "stack", true),
             ("s3:ListAllMyBuckets", "bucket", false),
+            ("s3:GetObject", "object", true),
             ("s3:*unknown*", "bucket", true),
             ("dynamodb:ListTables", "table", false),
         ] {

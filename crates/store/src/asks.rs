@@ -91,7 +91,7 @@ impl Transaction {
         digest: &[u8],
     ) -> Result<Option<AskRow>, StoreError> {
         let row = statement(select!(
-            "WHERE bound_to = $1 AND connection = $2 AND digest = $3 ORDER BY id DESC LIMIT 1"
+            "WHERE bound_to = $1 AND connection = $2 AND digest = $3 ORDER BY created DESC, id DESC LIMIT 1"
         ))
         .bind(bound_to)
         .bind(connection)

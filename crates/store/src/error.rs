@@ -1,4 +1,4 @@
-//! Why the state could not be read or written. Nothing was changed, or nothing that was not told.
+//! Why the state could not be read or written. Nothing was changed, but perhaps by a commit that got no answer.
 
 use crate::PATIENCE;
 use sqlx::postgres::PgDatabaseError;

@@ -26,7 +26,7 @@ pub use postgres::Server;
 pub use sessions::{LoginRow, RevokedRow};
 pub use transaction::Transaction;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 use transaction::Engine;
 
 /// How long a write waits for another process, and a caller for a connection.
@@ -41,7 +41,7 @@ pub struct Store(Pools);
 #[derive(Debug, Clone)]
 enum Pools {
     Sqlite(sqlite::Pools),
-    Postgres(postgres::Pools),
+    Postgres(Arc<postgres::Pools>),
 }
 
 impl Store {
@@ -52,7 +52,7 @@ impl Store {
 
     /// Opens the state in a database, or makes its tables there.
     pub async fn connect(server: &Server) -> Result<Self, StoreError> {
-        Ok(Self(Pools::Postgres(postgres::open(server).await?)))
+        Ok(Self(Pools::Postgres(Arc::new(Box::pin(postgres::open(server)).await?))))
     }
 
     /// One consistent view. Writes fail in it.

@@ -9,7 +9,13 @@ use sqlx::{
     ConnectOptions as _, Connection as _, PgPool, Postgres,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    io,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 /// Where the database is, and as whom to use it.
 #[derive(Clone)]
@@ -65,23 +71,62 @@ impl Server {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Pools {
-    writer: PgPool,
-    readers: PgPool,
+    writer: Connections,
+    readers: Connections,
+}
+
+/// Connections that are replaced when they do not answer: those of a server that vanished would be waited for until TCP gives up.
+#[derive(Debug)]
+struct Connections {
+    options: PgConnectOptions,
+    most: u32,
+    pool: RwLock<PgPool>,
+}
+
+impl Connections {
+    fn new(options: &PgConnectOptions, most: u32) -> Self {
+        Self { options: options.clone(), most, pool: RwLock::new(Self::pool(options, most)) }
+    }
+
+    fn pool(options: &PgConnectOptions, most: u32) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(most)
+            .acquire_timeout(PATIENCE)
+            .connect_lazy_with(options.clone())
+    }
+
+    fn current(&self) -> PgPool {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn begin(&self, sql: &'static str) -> Result<sqlx::Transaction<'static, Postgres>, StoreError> {
+        let begun = bounded(self.current().begin_with(sql)).await;
+        if matches!(begun, Err(sqlx::Error::PoolTimedOut | sqlx::Error::Io(_))) {
+            let fresh = Self::pool(&self.options, self.most);
+            *self.pool.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+        Ok(begun?)
+    }
+}
+
+/// Waits for the server no longer than it waits for itself. What waits is large, and apart from what waits for it.
+pub(crate) async fn bounded<T>(
+    answer: impl Future<Output = Result<T, sqlx::Error>> + Send,
+) -> Result<T, sqlx::Error> {
+    let silent = || sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database does not answer"));
+    tokio::time::timeout(PATIENCE + Duration::from_secs(2), Box::pin(answer))
+        .await
+        .unwrap_or_else(|_elapsed| Err(silent()))
 }
 
 pub(crate) async fn open(server: &Server) -> Result<Pools, StoreError> {
     let options = server.options();
     // A pool would try again until it is out of patience, and not say why.
-    let first = tokio::time::timeout(PATIENCE, options.connect()).await;
-    first.map_err(|_elapsed| sqlx::Error::PoolTimedOut)??.close().await?;
-    let pool = |connections: u32| PgPoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
+    bounded(async { options.connect().await?.close().await }).await?;
     // As with the file: writes of this process queue here.
-    let pools = Pools {
-        writer: pool(1).connect_with(options.clone()).await?,
-        readers: pool(READERS).connect_lazy_with(options),
-    };
+    let pools = Pools { writer: Connections::new(&options, 1), readers: Connections::new(&options, READERS) };
     pools.apply().await?;
     Ok(pools)
 }
@@ -91,20 +136,20 @@ const VERSIONS: [&str; 1] = [include_str!("schema/postgres/1.sql")];
 
 impl Pools {
     pub(crate) async fn read(&self) -> Result<sqlx::Transaction<'static, Postgres>, StoreError> {
-        Ok(self.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+        self.readers.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
     }
 
     pub(crate) async fn write(&self) -> Result<sqlx::Transaction<'static, Postgres>, StoreError> {
-        let mut transaction =
-            self.writer.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
+        let mut transaction = self.writer.begin("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
         // The statements after it see what the last holder committed. The number is `durward` in ASCII.
-        sqlx::query("SELECT pg_advisory_xact_lock(28276632160662116)").execute(&mut *transaction).await?;
+        let lock = sqlx::query("SELECT pg_advisory_xact_lock(28276632160662116)");
+        bounded(lock.execute(&mut *transaction)).await?;
         Ok(transaction)
     }
 
     pub(crate) async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        self.readers.current().close().await;
+        self.writer.current().close().await;
     }
 
     async fn apply(&self) -> Result<(), StoreError> {

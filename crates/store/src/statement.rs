@@ -1,6 +1,6 @@
 //! One statement of SQL with its values, for either engine. The SQL is what both understand: `$1`, TEXT, 64-bit integers, bytes.
 
-use crate::{StoreError, Transaction, transaction::Engine};
+use crate::{StoreError, Transaction, postgres::bounded, transaction::Engine};
 use sqlx::{
     Database, Decode, Encode, Postgres, Row as _, Sqlite, Type, postgres::PgRow, query::Query,
     sqlite::SqliteRow,
@@ -98,7 +98,7 @@ impl Statement {
                 query::<Sqlite>(self).execute(&mut **at).await.map(|done| done.rows_affected())
             }
             Engine::Postgres(at) => {
-                query::<Postgres>(self).execute(&mut **at).await.map(|done| done.rows_affected())
+                bounded(query::<Postgres>(self).execute(&mut **at)).await.map(|done| done.rows_affected())
             }
         };
         transaction.note(done)
@@ -111,7 +111,7 @@ impl Statement {
                 rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
             }
             Engine::Postgres(at) => {
-                let rows = query::<Postgres>(self).fetch_all(&mut **at).await;
+                let rows = bounded(query::<Postgres>(self).fetch_all(&mut **at)).await;
                 rows.map(|rows| rows.into_iter().map(Row::Postgres).collect())
             }
         };
@@ -123,9 +123,9 @@ impl Statement {
             Engine::Sqlite(at) => {
                 query::<Sqlite>(self).fetch_optional(&mut **at).await.map(|row| row.map(Row::Sqlite))
             }
-            Engine::Postgres(at) => {
-                query::<Postgres>(self).fetch_optional(&mut **at).await.map(|row| row.map(Row::Postgres))
-            }
+            Engine::Postgres(at) => bounded(query::<Postgres>(self).fetch_optional(&mut **at))
+                .await
+                .map(|row| row.map(Row::Postgres)),
         };
         transaction.note(row)
     }

@@ -40,6 +40,17 @@ pub async fn tamper(path: &Path, sql: &'static str) {
     }
 }
 
+/// What whoever gets hold of the state can read.
+pub fn bytes(path: &Path) -> Vec<u8> {
+    match server(path) {
+        None => std::fs::read(path.with_extension("db-wal")).expect("a file"),
+        Some(server) => {
+            let dump = ["-h", &server.host, "-U", &server.user, &server.database];
+            Command::new("pg_dump").args(dump).output().expect("pg_dump").stdout
+        }
+    }
+}
+
 /// The database for a path, made if it is not there.
 fn server(path: &Path) -> Option<Server> {
     let host = std::env::var("DURWARD_TEST_POSTGRES").ok()?;

@@ -1,6 +1,6 @@
 //! A transaction: what is read in it is one state, what is written in it is kept whole or not at all.
 
-use crate::StoreError;
+use crate::{StoreError, postgres::bounded};
 use sqlx::{Postgres, Sqlite};
 
 /// Dropped without [`Transaction::commit`], nothing of it happened.
@@ -31,7 +31,8 @@ impl Transaction {
         Ok(result?)
     }
 
-    /// Returns once it is on disk. An error if any statement failed: nothing is kept.
+    /// Returns once it is on disk. An error if any statement failed: nothing is kept. Where the error is that of the commit itself, as
+    /// when a database does not answer, it may have been kept.
     pub async fn commit(self) -> Result<(), StoreError> {
         // PostgreSQL would answer such a COMMIT with a rollback and no error.
         if self.has_failed {
@@ -39,7 +40,7 @@ impl Transaction {
         }
         match self.engine {
             Engine::Sqlite(at) => at.commit().await?,
-            Engine::Postgres(at) => at.commit().await?,
+            Engine::Postgres(at) => bounded(at.commit()).await?,
         }
         Ok(())
     }

@@ -95,7 +95,22 @@ def ec2(root, client):
     )
 
 
-@pytest.mark.parametrize("service", [secretsmanager, ssm, kms, iam, ec2], ids=lambda service: service.__name__)
+def logs(root, client):
+    for name in ("/guarded", "/free"):
+        root.create_log_group(logGroupName=name)
+    arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/guarded"
+    return (
+        arn,
+        [
+            (client.delete_log_group, {"logGroupName": "/guarded"}),
+            (client.filter_log_events, {"logGroupIdentifier": f"{arn}:*"}),
+            (client.filter_log_events, {"logGroupName": "/guarded"}),
+        ],
+        [(client.filter_log_events, {"logGroupName": "/free"})],
+    )
+
+
+@pytest.mark.parametrize("service", [secretsmanager, ssm, kms, iam, ec2, logs], ids=lambda service: service.__name__)
 def test_a_forbid_on_one_arn_holds_however_the_request_names_it(stage, client, policies, service):  # noqa: F811
     name = service.__name__
     arn, guarded, free = service(stage.root(name), client(name))
@@ -105,3 +120,28 @@ def test_a_forbid_on_one_arn_holds_however_the_request_names_it(stage, client, p
             call(**arguments)
     for call, arguments in free:
         call(**arguments)
+
+
+def test_commands_on_what_tags_or_lists_choose_may_be_on_a_forbidden_instance(stage, client, policies):  # noqa: F811
+    image = stage.root("ec2").describe_images()["Images"][0]["ImageId"]
+    made = stage.root("ec2").run_instances(ImageId=image, MinCount=2, MaxCount=2)["Instances"]
+    guarded, free = (one["InstanceId"] for one in made)
+    arn = f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/{guarded}"
+    policies(f'@id("guarded") forbid (principal, action, resource == Aws::Resource::"{arn}");')
+    ssm, run = client("ssm"), {"DocumentName": "AWS-RunShellScript", "Parameters": {"commands": ["id"]}}
+    by_id, by_tag = {"Key": "InstanceIds", "Values": [guarded]}, {"Key": "tag:env", "Values": ["production"]}
+    for call, arguments in [
+        (ssm.send_command, {**run, "InstanceIds": [guarded]}),
+        (ssm.send_command, {**run, "Targets": [by_id]}),
+        (ssm.send_command, {**run, "Targets": [by_tag]}),
+        (ssm.create_association, {"Name": "AWS-RunShellScript", "Targets": [by_id]}),
+        (client("ec2").terminate_instances, {"InstanceIds": [guarded, free]}),
+    ]:
+        with pytest.raises(ClientError, match="is forbidden by policy `guarded`"):
+            call(**arguments)
+    ssm.send_command(**run, InstanceIds=[free])
+    # What is started is another.
+    client("ec2").run_instances(
+        ImageId=image, MinCount=1, MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "a", "Value": "b"}]}],
+    )

@@ -130,6 +130,26 @@ def test_a_session_revoked_at_one_is_over_at_the_other(stage, other):
     until(refused, "the other gateway lets the revoked session in", 10)
 
 
+def test_a_database_that_hangs_holds_nobody_up_for_long_and_what_was_begun_is_refused(stage, name):
+    bucket = sessions(stage)("s3", retries={"total_max_attempts": 1}, read_timeout=60)
+    stage.root("s3").create_bucket(Bucket=name)
+    stage.database.freeze()
+    try:
+        with pytest.raises(ClientError) as refused:
+            bucket.delete_bucket(Bucket=name)
+        assert "durward: " in str(refused.value) and not gone(stage, name)
+    finally:
+        stage.database.thaw()
+
+    def listed():
+        try:
+            return bucket.list_buckets()
+        except ClientError:
+            return None
+
+    until(listed, "nothing is let through after the database answers again")
+
+
 def test_without_the_database_nothing_is_approved_and_with_it_again_all_is_as_it_was(stage, other, name):
     bucket = sessions(stage)("s3", retries={"total_max_attempts": 1})
     stage.root("s3").create_bucket(Bucket=name)

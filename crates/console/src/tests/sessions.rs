@@ -170,7 +170,7 @@ async fn a_sign_in_outlives_the_process_and_ends_when_it_should() {
     let ask = stage.ask().await;
     let mut alice = stage.person("alice", "oncall").await;
     let (cookies, csrf) = (alice.cookies.clone(), alice.csrf().await);
-    let state = std::fs::read(stage.dir.path().join("state.db-wal")).unwrap();
+    let state = durward_store::testing::bytes(&stage.dir.path().join("state.db"));
     for secret in [&cookies["durward"], &csrf] {
         assert!(
             !state.windows(secret.len()).any(|part| part == secret.as_bytes()),

@@ -135,7 +135,7 @@ impl Stage {
         let clock: Clock = Arc::new(move || {
             OffsetDateTime::now_utc() + time::Duration::seconds(hand.load(Ordering::Relaxed))
         });
-        let store = Store::open(&dir.path().join("state.db")).await.unwrap();
+        let store = durward_store::testing::open(&dir.path().join("state.db")).await.unwrap();
         let limits = Limits { break_glass_group: Some("fire".to_owned()), ..Limits::default() };
         let max_window = limits.max_window;
         let approvals = Arc::new(Approvals::open(store.clone(), limits, clock.clone()).await.unwrap());
@@ -210,7 +210,7 @@ impl Stage {
         let clock: Clock = Arc::new(move || {
             OffsetDateTime::now_utc() + time::Duration::seconds(hand.load(Ordering::Relaxed))
         });
-        let store = Store::open(&dir.path().join("state.db")).await.unwrap();
+        let store = durward_store::testing::open(&dir.path().join("state.db")).await.unwrap();
         let approvals = Approvals::open(store.clone(), Limits::default(), clock.clone()).await.unwrap();
         let approvals = Arc::new(approvals);
         let revocations = Revocations::open(store.clone()).await.unwrap();

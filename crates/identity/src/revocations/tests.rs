@@ -16,7 +16,7 @@ fn caller(subject: &str) -> Caller {
 }
 
 async fn at(dir: &Path) -> Revocations {
-    let store = Store::open(&dir.join("state.db")).await.unwrap();
+    let store = durward_store::testing::open(&dir.join("state.db")).await.unwrap();
     Revocations::open(store).await.unwrap()
 }
 
@@ -96,10 +96,22 @@ async fn what_another_process_revokes_is_known_within_a_second_and_ends_what_wai
 }
 
 #[tokio::test]
+async fn what_goes_on_ends_when_nobody_knows_whether_it_is_revoked() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = durward_store::testing::open(&dir.path().join("state.db")).await.unwrap();
+    let patience = Duration::from_millis(10);
+    let silent = Revocations::open_at(store, Duration::from_hours(1), patience).await.unwrap();
+    let agent = caller("agent");
+    let ended = silent.revoked_or_unknown(SessionId::new(), &agent, NOW);
+    let refusal = tokio::time::timeout(Duration::from_secs(5), ended).await.expect("soon");
+    assert_eq!(refusal.reason, Reason::Internal);
+}
+
+#[tokio::test]
 async fn a_sign_in_learns_of_what_another_process_has_just_revoked() {
     let dir = tempfile::tempdir().unwrap();
     let here = at(dir.path()).await;
-    let store = Store::open(&dir.path().join("state.db")).await.unwrap();
+    let store = durward_store::testing::open(&dir.path().join("state.db")).await.unwrap();
     let hour = Duration::from_hours(1);
     let there = Revocations::open_at(store.clone(), hour, 2 * hour).await.unwrap();
     let after = NOW + Duration::from_millis(1);
@@ -115,7 +127,7 @@ async fn a_sign_in_learns_of_what_another_process_has_just_revoked() {
 #[tokio::test]
 async fn nobody_passes_while_the_store_cannot_be_read() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("state.db")).await.unwrap();
+    let store = durward_store::testing::open(&dir.path().join("state.db")).await.unwrap();
     let pace = Duration::from_millis(5);
     let revocations = Revocations::open_at(store.clone(), pace, 40 * pace).await.unwrap();
     let (session, agent) = (SessionId::new(), caller("agent"));

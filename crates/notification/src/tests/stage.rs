@@ -169,7 +169,7 @@ pub struct Stage {
 impl Stage {
     pub async fn set() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("state.db")).await.unwrap();
+        let store = durward_store::testing::open(&dir.path().join("state.db")).await.unwrap();
         let hand = Arc::new(AtomicI64::new(0));
         let limits =
             Limits { per_caller: 500, break_glass_group: Some("fire".to_owned()), ..Limits::default() };

@@ -482,10 +482,39 @@ fn a_forbid_holds_for_what_may_be_the_resource_that_it_names() {
     assert_eq!(verdict("kms:Decrypt", &key("eu-central-1", "key/2")), allowed);
     assert_eq!(verdict("kms:Decrypt", &key("eu-west-1", "alias/a")), allowed, "a key of another region");
     assert_eq!(verdict("s3:GetObject", "arn:aws:s3:::b/x*"), denied("bucket"));
+    assert_eq!(verdict("s3:GetObject", "*"), denied("bucket"), "what a bucket holds is in it");
     assert_eq!(verdict("s3:GetObject", "arn:aws:s3:::c/*"), allowed);
     assert_eq!(verdict("dynamodb:GetItem", "*"), denied("table"));
     assert_eq!(verdict("dynamodb:*unknown*", "*"), denied("table"));
     assert_eq!(verdict("dynamodb:ListTables", "*"), allowed, "an action without a resource");
+}
+
+#[test]
+fn what_the_request_may_be_about_is_a_reason_only_for_forbids_that_name_it() {
+    let set = set("@id(\"all\") permit (principal, action, resource);
+         @id(\"key\") forbid (principal, action == Aws::Action::\"s3:PutObject\",
+             resource == Aws::Resource::\"arn:aws:kms:eu-central-1:999999999999:key/1\");
+         @id(\"aliases\") forbid (principal, action == Aws::Action::\"kms:Decrypt\", resource)
+             unless { resource.arn like \"*:alias/agents-*\" };");
+    let decrypt =
+        |resource: &str| decide(&set, &[], &operation(&[("kms:Decrypt", resource)], json!({}))).verdict;
+    assert_eq!(decrypt("arn:aws:kms:eu-central-1:999999999999:alias/agents-x"), Verdict::Allow);
+    assert_eq!(decrypt("arn:aws:kms:eu-central-1:999999999999:alias/x"), Verdict::Deny);
+}
+
+#[test]
+fn a_ciphertext_may_be_under_a_key_of_any_account() {
+    let forbidding = |key: &str| {
+        set(&format!(
+            "permit (principal, action, resource);
+             forbid (principal, action == Aws::Action::\"kms:Decrypt\", resource == Aws::Resource::\"{key}\");"
+        ))
+    };
+    let decrypt =
+        |key: &str| decide(&forbidding(key), &[], &operation(&[("kms:Decrypt", "*")], json!({}))).verdict;
+    assert_eq!(decrypt("arn:aws:kms:eu-central-1:999999999999:key/1"), Verdict::Deny);
+    assert_eq!(decrypt("arn:aws:kms:eu-west-1:999999999999:key/1"), Verdict::Allow);
+    assert_eq!(decrypt("arn:aws:kms:eu-west-1:999999999999:key/mrk-1"), Verdict::Deny);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::super::resources::{Context, by_template, demand, demand_any, push};
 use super::super::text::malformed;
-use durward_core::{Demand, Refusal};
+use durward_core::{AccessLevel, Demand, Refusal};
 use serde_json::Value;
 
 pub(super) fn demands(context: &Context<'_>) -> Result<Option<Vec<Demand>>, Refusal> {
@@ -25,6 +25,9 @@ pub(super) fn demands(context: &Context<'_>) -> Result<Option<Vec<Demand>>, Refu
             names(context, "ResourceId")?
         }
         "SendCommand" | "StartSession" => return run(context).map(Some),
+        "CreateAssociation" | "CreateAssociationBatch" | "UpdateAssociation" => {
+            return Ok(Some(associate(context)));
+        }
         _ => return Ok(None),
     };
     let mut out = Vec::new();
@@ -97,16 +100,47 @@ fn run(context: &Context<'_>) -> Result<Vec<Demand>, Refusal> {
     }
     if let Some(target) = context.text("Target") {
         if target.contains(':') {
+            // A task of ECS.
             push(&mut out, demand_any(action, level));
         } else {
             push(&mut out, demand(action, level, instance(target)));
         }
     }
     if context.has("Targets") || out.is_empty() {
-        push(&mut out, demand_any(action, level));
+        anywhere(context, action, level, &mut out);
     }
     for use_ in context.uses().filter(|use_| use_.action != action) {
         by_template(context, use_, &mut out);
     }
     Ok(out)
+}
+
+/// Any instance: targets are tags, groups, or ids among them.
+fn anywhere(context: &Context<'_>, action: &str, level: AccessLevel, out: &mut Vec<Demand>) {
+    for any in [context.arn("ec2", "instance/*"), context.arn("ssm", "managed-instance/*")] {
+        push(out, demand(action, level, any));
+    }
+}
+
+/// A document that is run on instances again and again.
+fn associate(context: &Context<'_>) -> Vec<Demand> {
+    let mut out = Vec::new();
+    for use_ in context.uses() {
+        by_template(context, use_, &mut out);
+    }
+    let Some(first) = context.uses().next() else { return out };
+    if [
+        "Targets",
+        "TargetLocations",
+        "TargetMaps",
+        "Entries[].Targets",
+        "Entries[].TargetLocations",
+        "Entries[].TargetMaps",
+    ]
+    .iter()
+    .any(|path| context.has(path))
+    {
+        anywhere(context, &first.action, first.access_level, &mut out);
+    }
+    out
 }
