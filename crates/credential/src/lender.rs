@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 pub use crate::error::LendError;
@@ -27,6 +27,8 @@ mod key;
 
 /// How long a session policy holds, from the ask on.
 pub const POLICY_WINDOW: Duration = Duration::from_mins(1);
+/// What fails faster than this is tried once more.
+const AGAIN_WITHIN: Duration = Duration::from_secs(3);
 /// A loan must leave the gateway this long before its policy ends, to arrive in time.
 const SEND_MARGIN: Duration = Duration::from_secs(5);
 /// A credential is not used this close to its expiry: our clock may differ from AWS's.
@@ -183,7 +185,9 @@ impl Lender {
         Ok(lent)
     }
 
-    /// Asks STS: once, and once more each for a policy that does not pack and for a base credential that has expired.
+    /// Asks STS: once, and once more each for a policy that does not pack, for a base credential that has expired, and for an
+    /// answer that did not come: a connection that was kept may be closed by the other side just then, and an approval would be
+    /// used up for nothing. Another credential of the same cut does no harm.
     async fn assume(&self, ask: &LendRequest<'_>) -> Result<Lent, LendError> {
         let LendRequest { connection, operation, .. } = *ask;
         let endpoint = (self.endpoint)(&connection.region)
@@ -193,7 +197,8 @@ impl Lender {
             ConnectionScope::Operation => Some(session_policy(operation, not_after, &connection.extras)?),
             ConnectionScope::Session => None,
         };
-        let mut renewed = false;
+        let (mut renewed, mut repeated) = (false, false);
+        let begun = Instant::now();
         loop {
             match self.call(ask, &endpoint, policy.as_ref()).await {
                 Ok(issued) => {
@@ -224,6 +229,10 @@ impl Lender {
                 {
                     renewed = true;
                     self.identity.forget();
+                }
+                Err(LendError::Unavailable(why)) if !repeated && begun.elapsed() < AGAIN_WITHIN => {
+                    repeated = true;
+                    tracing::debug!(why, "STS is asked once more");
                 }
                 Err(error) => return Err(error),
             }

@@ -220,7 +220,8 @@ impl Revocations {
     ) -> Refusal {
         let unknown = async {
             loop {
-                tokio::time::sleep(self.0.patience).await;
+                let left = self.0.patience.saturating_sub(self.0.silent());
+                tokio::time::sleep(left + Duration::from_millis(1)).await;
                 if let Err(refusal) = self.0.is_current() {
                     return refusal;
                 }
@@ -316,9 +317,14 @@ impl Inner {
     }
 
     /// Refuses if the store has not answered for too long.
-    fn is_current(&self) -> Result<(), Refusal> {
+    /// For how long the store has not answered.
+    fn silent(&self) -> Duration {
         let answered = Duration::from_millis(self.answered.load(Ordering::Relaxed));
-        let silent = self.opened.elapsed().saturating_sub(answered);
+        self.opened.elapsed().saturating_sub(answered)
+    }
+
+    fn is_current(&self) -> Result<(), Refusal> {
+        let silent = self.silent();
         if silent <= self.patience {
             return Ok(());
         }

@@ -15,8 +15,12 @@ use cedar_policy_core::{
     evaluator::Evaluator,
     extensions::Extensions,
 };
-use durward_core::{AccessLevel, Caller, Demand, Resource};
-use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
+use durward_core::{AccessLevel, Caller, Demand, Operation, Resource};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// How the policies that can apply came out.
 #[derive(Debug, Default)]
@@ -66,6 +70,8 @@ pub(crate) struct Session<'a> {
     bare: OnceCell<Option<Entity>>,
     full: OnceCell<Option<Entity>>,
     context: Option<(Wanted<'a>, Option<AccessLevel>, Context)>,
+    /// Of the resources that forbids name, those among the operation's parameters.
+    mentioned: OnceCell<BTreeSet<&'a str>>,
 }
 
 impl<'a> Session<'a> {
@@ -81,7 +87,15 @@ impl<'a> Session<'a> {
             bare: OnceCell::new(),
             full: OnceCell::new(),
             context: None,
+            mentioned: OnceCell::new(),
         }
+    }
+
+    /// The resources that this part of the operation may be about beside the one it names.
+    pub(crate) fn possible(&self, operation: &Operation, demand: &Demand) -> Vec<&'a str> {
+        let possible = &self.set.possible;
+        let mentioned = self.mentioned.get_or_init(|| possible.mentioned(&operation.parameters));
+        possible.of(operation, demand, mentioned)
     }
 
     /// Evaluates every policy whose scope matches. `unknown_arguments`: policies that read arguments count for the caller.

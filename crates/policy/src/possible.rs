@@ -1,31 +1,38 @@
 //! What a request may be about beside what it says. A forbid that names a resource exactly holds also for a request that may be
-//! about this resource and does not say: it names it by a pattern, by another name, or not at all where its action is on
-//! resources of this kind. A permit is for what is named.
+//! about this resource and does not say: it names it by a pattern, by another name, among its parameters, or not at all where its
+//! action may be on resources of this kind. A permit is for what is named.
 
 use crate::{
     entities::arn_parts,
     literals::{Kind, Types},
     load::Checked,
-    vocabulary::{Vocabulary, makes},
+    vocabulary::{Unnamed, Vocabulary, is_making},
 };
 use cedar_policy::Effect;
 use durward_core::{AccessLevel, Arn, Demand, Operation, Resource, arn_may_be};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The resources that forbids name exactly.
 #[derive(Debug, Default)]
 pub(crate) struct Possible {
     exact: BTreeMap<String, Exact>,
-    /// For a kind of resource the actions of its service that are not on what is there of it.
-    elsewhere: Vec<HashSet<String>>,
+    kinds: Vec<Actions>,
 }
 
 #[derive(Debug)]
 struct Exact {
-    /// Which of `elsewhere` is of its kind.
+    /// Which of `kinds` it is.
     kind: usize,
     /// The numbers of the forbids that name it.
     named_by: Vec<u32>,
+}
+
+/// The actions of a service that are not about what there is of a kind of its resources, when they name none.
+#[derive(Debug)]
+struct Actions {
+    making: HashSet<String>,
+    elsewhere: HashSet<String>,
 }
 
 impl Possible {
@@ -41,46 +48,99 @@ impl Possible {
             let arn = uid.id().unescaped();
             let is_resource = types.kind(uid.as_ref().entity_type()) == Some(Kind::AwsResource);
             let Some(parts) = arn_parts(arn).filter(|_| is_resource) else { continue };
-            let kind = *kinds.entry((parts.service.to_owned(), parts.kind.to_owned())).or_insert_with(|| {
-                let actions = vocabulary.actions_of(parts.service).into_iter();
-                // What a bucket holds is in it, and forbidden with it.
-                let holds = if parts.kind == "bucket" { "object" } else { parts.kind };
-                let is_on =
-                    |action: &str| [parts.kind, holds].iter().any(|kind| vocabulary.may_be_on(action, kind));
-                made.elsewhere.push(actions.filter(|action| !is_on(action)).collect());
-                made.elsewhere.len() - 1
+            let kind = (parts.service.to_owned(), parts.kind.to_owned());
+            let kind = *kinds.entry(kind).or_insert_with(|| {
+                made.kinds.push(Actions::of(parts.service, parts.kind, vocabulary));
+                made.kinds.len() - 1
             });
-            let exact =
-                made.exact.entry(arn.to_owned()).or_insert_with(|| Exact { kind, named_by: Vec::new() });
-            exact.named_by.push(number);
+            let exact = made.exact.entry(arn.to_owned());
+            exact.or_insert_with(|| Exact { kind, named_by: Vec::new() }).named_by.push(number);
         }
         made
     }
 
-    /// The resources that this part of an operation may be about beside the one it names.
-    pub(crate) fn of<'a>(&'a self, operation: &Operation, demand: &Demand) -> Vec<&'a str> {
-        if self.exact.is_empty() || tags_what_it_makes(operation, demand) {
-            return Vec::new();
+    /// The resources that the parameters of an operation name, wherever.
+    pub(crate) fn mentioned(&self, parameters: &Value) -> BTreeSet<&str> {
+        let mut found = BTreeSet::new();
+        if !self.exact.is_empty() {
+            self.mention(parameters, &mut found);
         }
-        let is_elsewhere =
-            |kind: usize| self.elsewhere.get(kind).is_some_and(|actions| actions.contains(&demand.action));
-        let may_be = |exact: &str, kind: usize| match &demand.resource {
-            Resource::Arn(asked) => {
-                asked != exact
-                    && arn_may_be(asked, exact)
-                    && !(names_only_kind(asked) && is_elsewhere(kind))
-                    && !gives_alias(demand, asked)
-            }
-            Resource::Any => is_within_reach(exact, operation, demand) && !is_elsewhere(kind),
-            Resource::McpTool { .. } | Resource::McpServer(_) => false,
+        found
+    }
+
+    fn mention<'a>(&'a self, value: &Value, found: &mut BTreeSet<&'a str>) {
+        match value {
+            Value::String(text) => found.extend(self.exact.get_key_value(text).map(|(arn, _)| arn.as_str())),
+            Value::Array(items) => items.iter().for_each(|item| self.mention(item, found)),
+            Value::Object(members) => members.values().for_each(|member| self.mention(member, found)),
+            _ => {}
+        }
+    }
+
+    /// The resources that this part of an operation may be about beside the one it names.
+    pub(crate) fn of<'a>(
+        &'a self,
+        operation: &Operation,
+        demand: &Demand,
+        mentioned: &BTreeSet<&str>,
+    ) -> Vec<&'a str> {
+        let own = match &demand.resource {
+            Resource::Arn(asked) => asked.as_str(),
+            Resource::Any => "*",
+            Resource::McpTool { .. } | Resource::McpServer(_) => return Vec::new(),
         };
-        let possible = self.exact.iter().filter(|(arn, exact)| may_be(arn, exact.kind));
+        let may_be = |arn: &str, exact: &Exact| {
+            let kind = self.kinds.get(exact.kind);
+            arn != own
+                && (mentioned.contains(arn) || kind.is_some_and(|kind| kind.may_be(arn, operation, demand)))
+        };
+        let possible = self.exact.iter().filter(|(arn, exact)| may_be(arn, exact));
         possible.map(|(arn, _exact)| arn.as_str()).collect()
     }
 
-    /// Whether a policy is one of the forbids that name this resource: for others it is no reason.
+    /// Whether a policy is one of the forbids that name this resource, or the bucket that it is in: for others it is no reason.
     pub(crate) fn is_named_by(&self, exact: &str, number: u32) -> bool {
-        self.exact.get(exact).is_some_and(|exact| exact.named_by.contains(&number))
+        let names = |arn: &str| self.exact.get(arn).is_some_and(|exact| exact.named_by.contains(&number));
+        names(exact)
+            || arn_parts(exact).and_then(|parts| parts.bucket).is_some_and(|(bucket, _)| names(bucket))
+    }
+}
+
+impl Actions {
+    fn of(service: &str, kind: &str, vocabulary: &dyn Vocabulary) -> Self {
+        let mut made = Self { making: HashSet::new(), elsewhere: HashSet::new() };
+        for action in vocabulary.actions_of(service) {
+            match vocabulary.unnamed(&action, kind) {
+                // What a bucket holds is in it, and forbidden with it.
+                Unnamed::Elsewhere
+                    if kind == "bucket" && vocabulary.unnamed(&action, "object") == Unnamed::Possible => {}
+                Unnamed::Possible => {}
+                Unnamed::Made => {
+                    made.making.insert(action);
+                }
+                Unnamed::Elsewhere => {
+                    made.elsewhere.insert(action);
+                }
+            }
+        }
+        made
+    }
+
+    /// Whether this part of an operation may be about a resource of this kind that it does not name.
+    fn may_be(&self, exact: &str, operation: &Operation, demand: &Demand) -> bool {
+        let makes = self.making.contains(&demand.action);
+        match &demand.resource {
+            Resource::Arn(asked) => {
+                arn_may_be(asked, exact) && !(makes && names_only_kind(asked)) && !gives_alias(demand, asked)
+            }
+            Resource::Any => {
+                is_within_reach(exact, operation, demand)
+                    && !makes
+                    && !self.elsewhere.contains(&demand.action)
+                    && !tags_what_it_makes(operation, demand)
+            }
+            Resource::McpTool { .. } | Resource::McpServer(_) => false,
+        }
     }
 }
 
@@ -113,8 +173,5 @@ fn is_within_reach(exact: &str, operation: &Operation, demand: &Demand) -> bool 
 /// Whether this part of an operation gives tags to what another part makes (`TagSpecifications` of EC2).
 fn tags_what_it_makes(operation: &Operation, demand: &Demand) -> bool {
     let is_part = demand.action.split_once(':').is_some_and(|(_service, name)| name != operation.name);
-    demand.resource == Resource::Any
-        && demand.access_level == AccessLevel::Tagging
-        && is_part
-        && makes(&operation.name)
+    demand.access_level == AccessLevel::Tagging && is_part && is_making(&operation.name)
 }

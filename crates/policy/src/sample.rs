@@ -1,6 +1,6 @@
 //! A small vocabulary for tests of this room.
 
-use crate::vocabulary::{ParamType, Vocabulary};
+use crate::vocabulary::{ParamType, Unnamed, Vocabulary};
 use durward_core::{AccessLevel, Caller, CallerKind, Demand, Door, Operation, Resource, Traits};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -36,11 +36,11 @@ impl Vocabulary for Small {
             .collect()
     }
 
-    fn may_be_on(&self, action: &str, kind: &str) -> bool {
-        match action {
-            "dynamodb:ListTables" => false,
-            "ec2:RunInstances" => kind != "instance",
-            _ => true,
+    fn unnamed(&self, action: &str, kind: &str) -> Unnamed {
+        match (action, kind) {
+            ("dynamodb:ListTables", _) | ("s3:GetObject" | "s3:DeleteObject", "bucket") => Unnamed::Elsewhere,
+            ("ec2:RunInstances", "instance") => Unnamed::Made,
+            _ => Unnamed::Possible,
         }
     }
 

@@ -107,7 +107,7 @@ pub struct PolicySet {
     /// Every distinct one.
     pub(crate) needs: Vec<Needs>,
     numbers: HashMap<String, u32>,
-    possible: Possible,
+    pub(crate) possible: Possible,
     /// Some policy reads tags, or the risk: only then is there anything to find out.
     reads: bool,
 }
@@ -199,10 +199,11 @@ impl PolicySet {
             return reads;
         }
         let session = Session::new(self, caller, facts);
+        let mentioned = self.possible.mentioned(&operation.parameters);
         for demand in &operation.demands {
             let wanted = session.wanted(&Ask::Demand { operation, demand }, Which::All);
             reads.risk |= wanted.fact("risk");
-            for exact in self.possible.of(operation, demand) {
+            for exact in self.possible.of(operation, demand, &mentioned) {
                 let as_if = on(demand, exact);
                 let wanted = session.wanted(&Ask::Demand { operation, demand: &as_if }, Which::Forbids);
                 reads.risk |= wanted.fact("risk");
@@ -314,7 +315,7 @@ impl PolicySet {
     fn judge(&self, session: &mut Session<'_>, ask: &Ask<'_>, unknown_arguments: bool) -> Judgement {
         let mut judgement = session.judge(ask, Which::All, unknown_arguments);
         if let Ask::Demand { operation, demand } = *ask {
-            for exact in self.possible.of(operation, demand) {
+            for exact in session.possible(operation, demand) {
                 let as_if = on(demand, exact);
                 let ask = Ask::Demand { operation, demand: &as_if };
                 let mut on_it = session.judge(&ask, Which::Forbids, unknown_arguments);

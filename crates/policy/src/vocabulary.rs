@@ -4,7 +4,7 @@
 //! so that loading does not grow with the catalog.
 
 use crate::entities::arn_parts;
-use durward_catalog::{Catalog, Service, ShapeId, ShapeKind};
+use durward_catalog::{ArnTemplate, Catalog, Service, ShapeId, ShapeKind};
 use durward_core::{AccessLevel, Traits};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -85,9 +85,8 @@ pub trait Vocabulary: Send + Sync {
     fn access_level(&self, action: &str) -> Option<AccessLevel>;
     /// Every action of an IAM service prefix (`s3`); empty: there is no such service.
     fn actions_of(&self, prefix: &str) -> Vec<String>;
-    /// Whether a request for an action that does not name its resource may be about a resource of this kind (`table`, `role`) that
-    /// is there already; true where nobody knows.
-    fn may_be_on(&self, action: &str, kind: &str) -> bool;
+    /// What a request for an action that does not name its resource is to resources of this kind (`table`, `role`).
+    fn unnamed(&self, action: &str, kind: &str) -> Unnamed;
     /// The known action most like a misspelt one.
     fn nearest(&self, action: &str) -> Option<String>;
     /// The request parameters of all operations that need the action, merged.
@@ -96,12 +95,34 @@ pub trait Vocabulary: Send + Sync {
     fn operation(&self, action: &str) -> Option<(String, Traits)>;
 }
 
-/// Whether the name of an action, or of an operation, says that it makes something.
-pub(crate) fn makes(name: &str) -> bool {
-    let name = name.split_once(':').map_or(name, |(_service, name)| name);
-    ["Create", "Run", "Allocate", "Request", "Register", "Import", "Copy", "Restore", "Provision", "Launch"]
-        .iter()
-        .any(|verb| name.starts_with(verb))
+/// What a request that does not name its resource is to resources of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unnamed {
+    /// It may be about any that is there. So too where nobody knows.
+    Possible,
+    /// It makes a new one.
+    Made,
+    /// It is not about this kind.
+    Elsewhere,
+}
+
+/// Whether an action makes resources of a kind, as its name says (`CreateVpc`, `RunInstances`), or beside what it says.
+fn makes(action: &str, kind: &str) -> bool {
+    if action == "ec2:RunInstances" && ["volume", "network-interface"].contains(&kind) {
+        return true;
+    }
+    let name = action.split_once(':').map_or(action, |(_service, name)| name);
+    let Some(noun) = VERBS_OF_MAKING.iter().find_map(|verb| name.strip_prefix(verb)) else { return false };
+    let (noun, kind) = (noun.to_lowercase(), kind.replace(['-', '_'], "").to_lowercase());
+    noun == kind || noun.strip_suffix('s') == Some(&kind) || kind.strip_suffix('s') == Some(&noun)
+}
+
+/// `Restore`, `Copy` and `Import` are not here: they are about what there is, too.
+const VERBS_OF_MAKING: [&str; 6] = ["Create", "Run", "Allocate", "Register", "Request", "Launch"];
+
+/// Whether an operation makes something.
+pub(crate) fn is_making(operation: &str) -> bool {
+    VERBS_OF_MAKING.iter().any(|verb| operation.starts_with(verb))
 }
 
 /// How deep structures of a request are offered to policies.
@@ -116,28 +137,37 @@ impl Vocabulary for Catalog {
         Catalog::actions_of(self, prefix).map(|(action, _)| action).collect()
     }
 
-    fn may_be_on(&self, action: &str, kind: &str) -> bool {
+    fn unnamed(&self, action: &str, kind: &str) -> Unnamed {
         let users = self.operations_needing(action);
-        let makes = makes(action) && self.action(action) != Some(AccessLevel::Tagging);
-        let is_on = |(service, operation): &(String, String)| {
-            let service = self.service(service)?;
-            let mut uses =
-                service.operation(operation)?.actions.iter().filter(|needed| needed.action == action);
-            Some(uses.any(|needed| {
-                match needed.resources.as_slice() {
-                    [] => needed.resource_level,
-                    templates => templates
-                        .iter()
-                        .filter(|one| {
-                            arn_parts(&one.template)
-                                .is_none_or(|parts| parts.kind == kind || parts.kind.contains(['*', '$']))
-                        })
-                        // What no request of it can name, it makes.
-                        .any(|one| !makes || !one.fill.is_empty() || one.arn_member.is_some()),
+        if users.is_empty() {
+            return Unnamed::Possible;
+        }
+        let mut templates = Vec::new();
+        for (service, operation) in &users {
+            let Some(service) = self.service(service) else { return Unnamed::Possible };
+            let Some(operation) = service.operation(operation) else { return Unnamed::Possible };
+            for needed in operation.actions.iter().filter(|needed| needed.action == action) {
+                if needed.resource_level && needed.resources.is_empty() {
+                    return Unnamed::Possible;
                 }
-            }))
+                templates.extend(needed.resources.iter().cloned());
+            }
+        }
+        let can_be_named = |one: &ArnTemplate| !one.fill.is_empty() || one.arn_member.is_some();
+        let is_of_kind = |one: &&ArnTemplate| {
+            arn_parts(&one.template).is_none_or(|parts| parts.kind == kind || parts.kind.contains(['*', '$']))
         };
-        users.is_empty() || users.iter().any(|user| is_on(user).unwrap_or(true))
+        let mut of_kind = templates.iter().filter(is_of_kind);
+        if makes(action, kind) && !of_kind.clone().any(can_be_named) {
+            return Unnamed::Made;
+        }
+        if of_kind.next().is_none() {
+            // Where the catalog cannot tell what a request names, it does not tell all kinds either.
+            let only_looks = self.action(action).is_some_and(|level| level <= AccessLevel::Read);
+            let all_told = templates.iter().all(can_be_named);
+            return if only_looks || all_told { Unnamed::Elsewhere } else { Unnamed::Possible };
+        }
+        Unnamed::Possible
     }
 
     fn nearest(&self, action: &str) -> Option<String> {
@@ -209,27 +239,36 @@ mod tests {
 
     #[test]
     fn a_request_that_names_nothing_may_be_about_what_is_there_and_not_about_what_it_makes() {
+        use Unnamed::{Elsewhere, Made, Possible};
         let catalog = Catalog::embedded();
         for (action, kind, expected) in [
-            ("kms:Decrypt", "key", true),
-            ("secretsmanager:BatchGetSecretValue", "secret", false),
-            ("secretsmanager:GetSecretValue", "secret", true),
-            ("ec2:DeleteSecurityGroup", "security-group", true),
-            ("ec2:DeleteSecurityGroup", "instance", false),
-            ("ec2:RunInstances", "instance", false),
-            ("ec2:RunInstances", "security-group", true),
-            ("ec2:CreateTags", "instance", true),
-            ("ec2:DescribeInstances", "instance", false),
-            ("elasticfilesystem:CreateFileSystem", "file-system", false),
-            ("elasticfilesystem:DeleteFileSystem", "file-system", true),
-            ("iam:PassRole", "role", true),
-            ("cloudformation:DescribeStacks", "stack", true),
-            ("s3:ListAllMyBuckets", "bucket", false),
-            ("s3:GetObject", "object", true),
-            ("s3:*unknown*", "bucket", true),
-            ("dynamodb:ListTables", "table", false),
+            ("kms:Decrypt", "key", Possible),
+            ("secretsmanager:BatchGetSecretValue", "secret", Elsewhere),
+            ("secretsmanager:GetSecretValue", "secret", Possible),
+            ("ec2:DeleteSecurityGroup", "security-group", Possible),
+            ("ec2:DeleteSecurityGroup", "instance", Elsewhere),
+            ("ec2:RunInstances", "instance", Made),
+            ("ec2:RunInstances", "volume", Made),
+            ("ec2:RunInstances", "security-group", Possible),
+            ("ec2:CreateFleet", "launch-template", Possible),
+            ("ec2:CreateTags", "instance", Possible),
+            ("ec2:DescribeInstances", "instance", Elsewhere),
+            ("elasticfilesystem:CreateFileSystem", "file-system", Made),
+            ("elasticfilesystem:DeleteFileSystem", "file-system", Possible),
+            ("iam:PassRole", "role", Possible),
+            ("cloudformation:DescribeStacks", "stack", Possible),
+            ("ds:RestoreFromSnapshot", "directory", Possible),
+            ("rds:CreateIntegration", "cluster", Possible),
+            ("rds:CreateBlueGreenDeployment", "db", Possible),
+            ("datasync:CreateTask", "location", Possible),
+            ("datasync:CreateTask", "task", Made),
+            ("redshift:CopyClusterSnapshot", "snapshot", Possible),
+            ("s3:ListAllMyBuckets", "bucket", Elsewhere),
+            ("s3:GetObject", "object", Possible),
+            ("s3:*unknown*", "bucket", Possible),
+            ("dynamodb:ListTables", "table", Elsewhere),
         ] {
-            assert_eq!(catalog.may_be_on(action, kind), expected, "{action} {kind}");
+            assert_eq!(catalog.unnamed(action, kind), expected, "{action} {kind}");
         }
     }
 }

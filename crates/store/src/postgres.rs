@@ -82,12 +82,13 @@ pub(crate) struct Pools {
 struct Connections {
     options: PgConnectOptions,
     most: u32,
-    pool: RwLock<PgPool>,
+    /// With its number.
+    pool: RwLock<(u64, PgPool)>,
 }
 
 impl Connections {
     fn new(options: &PgConnectOptions, most: u32) -> Self {
-        Self { options: options.clone(), most, pool: RwLock::new(Self::pool(options, most)) }
+        Self { options: options.clone(), most, pool: RwLock::new((0, Self::pool(options, most))) }
     }
 
     fn pool(options: &PgConnectOptions, most: u32) -> PgPool {
@@ -97,15 +98,19 @@ impl Connections {
             .connect_lazy_with(options.clone())
     }
 
-    fn current(&self) -> PgPool {
+    fn current(&self) -> (u64, PgPool) {
         self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn begin(&self, sql: &'static str) -> Result<sqlx::Transaction<'static, Postgres>, StoreError> {
-        let begun = bounded(self.current().begin_with(sql)).await;
+        let (number, pool) = self.current();
+        let begun = bounded(pool.begin_with(sql)).await;
         if matches!(begun, Err(sqlx::Error::PoolTimedOut | sqlx::Error::Io(_))) {
-            let fresh = Self::pool(&self.options, self.most);
-            *self.pool.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+            let mut now = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+            // Another may have replaced it meanwhile.
+            if now.0 == number {
+                *now = (number + 1, Self::pool(&self.options, self.most));
+            }
         }
         Ok(begun?)
     }
@@ -148,8 +153,8 @@ impl Pools {
     }
 
     pub(crate) async fn close(&self) {
-        self.readers.current().close().await;
-        self.writer.current().close().await;
+        self.readers.current().1.close().await;
+        self.writer.current().1.close().await;
     }
 
     async fn apply(&self) -> Result<(), StoreError> {

@@ -423,3 +423,23 @@ fn any_resource_is_not_one_named_star() {
     two.operation = operation("s3:GetObject", "*");
     assert_ne!(Key::of(&one.request()), Key::of(&two.request()));
 }
+
+#[tokio::test]
+async fn an_answer_that_did_not_come_is_asked_for_once_more() {
+    for broken in [
+        Err("connection closed before message completed".to_owned()),
+        Ok((StatusCode::SERVICE_UNAVAILABLE, error_xml("ServiceUnavailable", "later"))),
+    ] {
+        let failure = broken.clone();
+        let sts = FakeTransport::new(move |at, _| match at {
+            0 => failure.clone(),
+            _ => Ok((StatusCode::OK, crate::fakes::ISSUED_XML.to_owned())),
+        });
+        let lent = lender(&sts, &Hands::default()).lend(&Ask::new().request()).await.unwrap();
+        assert_eq!((sts.calls(), lent.access_key_id.as_str()), (2, "ASIAEXAMPLE"));
+        let sts = FakeTransport::new(move |_, _| broken.clone());
+        let error = lender(&sts, &Hands::default()).lend(&Ask::new().request()).await.unwrap_err();
+        assert!(matches!(error, LendError::Unavailable(_)));
+        assert_eq!(sts.calls(), 2, "not for ever");
+    }
+}

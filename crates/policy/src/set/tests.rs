@@ -1,6 +1,6 @@
 use super::*;
 use crate::sample::{Small, caller, operation, tool_call};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::PathBuf};
 use time::macros::datetime;
 
@@ -500,6 +500,23 @@ fn what_the_request_may_be_about_is_a_reason_only_for_forbids_that_name_it() {
         |resource: &str| decide(&set, &[], &operation(&[("kms:Decrypt", resource)], json!({}))).verdict;
     assert_eq!(decrypt("arn:aws:kms:eu-central-1:999999999999:alias/agents-x"), Verdict::Allow);
     assert_eq!(decrypt("arn:aws:kms:eu-central-1:999999999999:alias/x"), Verdict::Deny);
+}
+
+#[test]
+fn what_is_named_among_the_parameters_is_what_the_request_may_be_about() {
+    let cluster = "arn:aws:rds:eu-central-1:123456789012:cluster:prod";
+    let set = set(&format!(
+        "permit (principal, action, resource);
+         @id(\"prod\") forbid (principal, action, resource == Aws::Resource::\"{cluster}\");"
+    ));
+    let verdict = |parameters: Value| {
+        decide(&set, &[], &operation(&[("s3:PutObject", "arn:aws:s3:::b/k")], parameters)).verdict
+    };
+    assert_eq!(verdict(json!({ "Entries": [{ "SourceArn": cluster }] })), Verdict::Deny);
+    assert_eq!(
+        verdict(json!({ "SourceArn": format!("{cluster}-2"), "Text": "cluster:prod" })),
+        Verdict::Allow
+    );
 }
 
 #[test]

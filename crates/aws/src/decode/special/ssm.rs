@@ -87,23 +87,16 @@ fn run(context: &Context<'_>) -> Result<Vec<Demand>, Refusal> {
         };
         push(&mut out, demand(action, level, arn));
     }
-    let instance = |id: &str| {
-        if id.starts_with("mi-") {
-            context.arn("ssm", &format!("managed-instance/{id}"))
-        } else {
-            context.arn("ec2", &format!("instance/{id}"))
-        }
-    };
     for id in context.items("InstanceIds") {
         let id = id.as_str().ok_or_else(|| malformed("an item of InstanceIds is not text"))?;
-        push(&mut out, demand(action, level, instance(id)));
+        push(&mut out, demand(action, level, instance_arn(context, id)));
     }
     if let Some(target) = context.text("Target") {
         if target.contains(':') {
             // A task of ECS.
             push(&mut out, demand_any(action, level));
         } else {
-            push(&mut out, demand(action, level, instance(target)));
+            push(&mut out, demand(action, level, instance_arn(context, target)));
         }
     }
     if context.has("Targets") || out.is_empty() {
@@ -113,6 +106,14 @@ fn run(context: &Context<'_>) -> Result<Vec<Demand>, Refusal> {
         by_template(context, use_, &mut out);
     }
     Ok(out)
+}
+
+fn instance_arn(context: &Context<'_>, id: &str) -> String {
+    if id.starts_with("mi-") {
+        context.arn("ssm", &format!("managed-instance/{id}"))
+    } else {
+        context.arn("ec2", &format!("instance/{id}"))
+    }
 }
 
 /// Any instance: targets are tags, groups, or ids among them.
@@ -128,18 +129,15 @@ fn associate(context: &Context<'_>) -> Vec<Demand> {
     for use_ in context.uses() {
         by_template(context, use_, &mut out);
     }
-    let Some(first) = context.uses().next() else { return out };
-    if [
-        "Targets",
-        "TargetLocations",
-        "TargetMaps",
-        "Entries[].Targets",
-        "Entries[].TargetLocations",
-        "Entries[].TargetMaps",
-    ]
-    .iter()
-    .any(|path| context.has(path))
-    {
+    let Some(first) = context.uses().find(|use_| use_.action.starts_with("ssm:")) else { return out };
+    let entries = context.items("Entries").iter();
+    for id in entries.filter_map(|entry| entry.get("InstanceId")?.as_str()) {
+        push(&mut out, demand(&first.action, first.access_level, instance_arn(context, id)));
+    }
+    let chosen = ["Targets", "TargetLocations", "TargetMaps"];
+    let among = |path: &str| context.has(path) || context.has(&format!("Entries[].{path}"));
+    // One that is changed stays on whatever it is on.
+    if context.op.name == "UpdateAssociation" || chosen.into_iter().any(among) {
         anywhere(context, &first.action, first.access_level, &mut out);
     }
     out

