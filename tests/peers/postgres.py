@@ -1,7 +1,8 @@
 """A PostgreSQL server for tests, on a Unix socket and on loopback, in a directory of its own that goes when it stops.
 
-`python3 postgres.py -- COMMAND...` runs a command with `DURWARD_TEST_POSTGRES` naming the socket's directory. The binaries are Debian's
-(`postgresql`). It does not sync to disk: no test here crashes the server.
+`python3 postgres.py --installed` tells by its exit status whether it can. `python3 postgres.py -- COMMAND...` runs a command with
+`DURWARD_TEST_POSTGRES` naming the socket's directory. The binaries are Debian's (`postgresql`). It does not sync to disk: no test here
+crashes the server.
 """
 
 import glob
@@ -111,8 +112,10 @@ class Postgres:
 
 
 def main(arguments):
+    if arguments == ["--installed"]:
+        return int(binaries() is None)
     if not arguments or arguments[0] != "--":
-        sys.exit("usage: postgres.py -- COMMAND...")
+        sys.exit("usage: postgres.py --installed | -- COMMAND...")
     if binaries() is None:
         sys.exit("no PostgreSQL below /usr/lib/postgresql (apt-get install postgresql)")
     with Postgres() as server:

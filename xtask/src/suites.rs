@@ -233,16 +233,15 @@ fn is_there(program: &str, harmless: &str) -> bool {
 
 /// The tests of the rooms that keep state once more, with databases of a PostgreSQL server in place of files.
 pub fn postgres(bench: &Bench) -> Result<Count, String> {
-    let is_installed = || {
-        let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        versions.into_iter().any(|version| version.path().join("bin/initdb").is_file())
-    };
+    let server = bench.clone.join("tests/peers/postgres.py");
+    let is_installed =
+        || Command::new("python3").arg(&server).arg("--installed").status().is_ok_and(|is| is.success());
     if !is_installed() && !install_package(bench, "postgresql")? {
         println!("postgres: skipped, for there is no PostgreSQL (apt-get install postgresql)");
         return Ok(Count::default());
     }
     let mut test = bench.command("python3");
-    test.arg(bench.clone.join("tests/peers/postgres.py")).args(["--", "cargo", "test", "--locked"]);
+    test.arg(&server).args(["--", "cargo", "test", "--locked"]);
     for room in ["store", "approval", "identity", "notification", "console"] {
         test.arg(format!("--package=durward-{room}"));
     }

@@ -6,7 +6,7 @@
 use crate::endpoint::{self, Endpoint};
 use crate::iam::{self, Actions};
 use crate::index::{self, Contents, Endpoints, Entry, IndexError};
-use crate::model::Service;
+use crate::model::{ActionUse, Service};
 use durward_core::AccessLevel;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -166,14 +166,20 @@ impl Catalog {
 
     /// Whether an action is on resources, as IAM tells; of an action that nobody knows nobody can say that it is not.
     pub fn may_have_resource(&self, action: &str) -> bool {
+        let has_one = |needed: &ActionUse| needed.resource_level || !needed.resources.is_empty();
+        self.uses_of(action).is_none_or(|uses| uses.iter().any(has_one))
+    }
+
+    /// How the operations that need an action use it. None: nobody knows of all of them.
+    pub fn uses_of(&self, action: &str) -> Option<Vec<ActionUse>> {
         let users = self.operations_needing(action);
-        let has_one = |(service, operation): &(String, String)| {
+        let mut uses = Vec::new();
+        for (service, operation) in &users {
             let service = self.service(service)?;
-            let mut uses =
-                service.operation(operation)?.actions.iter().filter(|needed| needed.action == action);
-            Some(uses.any(|needed| needed.resource_level || !needed.resources.is_empty()))
-        };
-        users.is_empty() || users.iter().any(|user| has_one(user).unwrap_or(true))
+            let needed = service.operation(operation)?.actions.iter();
+            uses.extend(needed.filter(|needed| needed.action == action).cloned());
+        }
+        (!users.is_empty()).then_some(uses)
     }
 
     /// Where requests of `service_id` for `region` go, and how they are signed. `None` when the service is unknown, has no

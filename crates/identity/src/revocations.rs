@@ -316,13 +316,13 @@ impl Inner {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Refuses if the store has not answered for too long.
     /// For how long the store has not answered.
     fn silent(&self) -> Duration {
         let answered = Duration::from_millis(self.answered.load(Ordering::Relaxed));
         self.opened.elapsed().saturating_sub(answered)
     }
 
+    /// Refuses if the store has not answered for too long.
     fn is_current(&self) -> Result<(), Refusal> {
         let silent = self.silent();
         if silent <= self.patience {

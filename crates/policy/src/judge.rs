@@ -6,6 +6,7 @@ use crate::{
     context::context,
     entities::{self, Cast, Player},
     explain::Outcome,
+    possible::as_if,
     reading::Wanted,
     set::{Ask, Compiled, Facts, PolicySet},
 };
@@ -34,9 +35,10 @@ pub(crate) struct Judgement {
 
 /// Which policies are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum Which<'a> {
     All,
-    Forbids,
+    /// The forbids that name this resource: for others it is no reason.
+    Naming(&'a str),
 }
 
 impl Judgement {
@@ -92,14 +94,27 @@ impl<'a> Session<'a> {
     }
 
     /// The resources that this part of the operation may be about beside the one it names.
-    pub(crate) fn possible(&self, operation: &Operation, demand: &Demand) -> Vec<&'a str> {
+    fn possible(&self, operation: &Operation, demand: &Demand) -> Vec<&'a str> {
         let possible = &self.set.possible;
         let mentioned = self.mentioned.get_or_init(|| possible.mentioned(&operation.parameters));
         possible.of(operation, demand, mentioned)
     }
 
-    /// Evaluates every policy whose scope matches. `unknown_arguments`: policies that read arguments count for the caller.
-    pub(crate) fn judge(&mut self, ask: &Ask<'_>, which: Which, unknown_arguments: bool) -> Judgement {
+    /// How the policies come out whose scope matches: all of them on what is asked, and forbids also on what it may be about.
+    /// `unknown_arguments`: policies that read arguments count for the caller.
+    pub(crate) fn judge(&mut self, ask: &Ask<'_>, unknown_arguments: bool) -> Judgement {
+        let mut judgement = self.judge_as(ask, Which::All, unknown_arguments);
+        if let Ask::Demand { operation, demand } = *ask {
+            for exact in self.possible(operation, demand) {
+                let as_if = as_if(demand, exact);
+                let ask = Ask::Demand { operation, demand: &as_if };
+                judgement.may_be(exact, self.judge_as(&ask, Which::Naming(exact), unknown_arguments));
+            }
+        }
+        judgement
+    }
+
+    fn judge_as(&mut self, ask: &Ask<'_>, which: Which<'_>, unknown_arguments: bool) -> Judgement {
         self.try_judge(ask, which, unknown_arguments).unwrap_or_else(|error| {
             tracing::warn!(error, question = ask.title(), "a question could not be put to policy");
             Judgement { failed: Some(error), ..Judgement::default() }
@@ -109,7 +124,7 @@ impl<'a> Session<'a> {
     fn try_judge(
         &mut self,
         ask: &Ask<'_>,
-        which: Which,
+        which: Which<'_>,
         unknown_arguments: bool,
     ) -> Result<Judgement, String> {
         let set = self.set;
@@ -159,18 +174,18 @@ impl<'a> Session<'a> {
     }
 
     /// The policies whose scope matches.
-    fn candidates(&self, cast: &Cast<'_>, which: Which) -> Vec<u32> {
+    fn candidates(&self, cast: &Cast<'_>, which: Which<'_>) -> Vec<u32> {
         let set = self.set;
         let mut found =
             set.index.candidates(&cast.action.keys(), &self.principal.keys(), &cast.resource.keys());
-        if which == Which::Forbids {
-            found.retain(|number| set.compiled(*number).is_some_and(|compiled| compiled.forbids));
+        if let Which::Naming(exact) = which {
+            found.retain(|number| set.possible.is_named_by(exact, *number));
         }
         found
     }
 
     /// What the policies that can apply to a question read together.
-    pub(crate) fn wanted(&self, ask: &Ask<'_>, which: Which) -> Wanted<'a> {
+    pub(crate) fn wanted(&self, ask: &Ask<'_>, which: Which<'_>) -> Wanted<'a> {
         let set = self.set;
         let mut wanted = Wanted::none_of(&set.needs);
         // What is no question fails where it is judged.

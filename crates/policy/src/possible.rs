@@ -84,21 +84,22 @@ impl Possible {
         demand: &Demand,
         mentioned: &BTreeSet<&str>,
     ) -> Vec<&'a str> {
-        let own = match &demand.resource {
-            Resource::Arn(asked) => asked.as_str(),
-            Resource::Any => "*",
+        let asked = match &demand.resource {
+            Resource::Arn(asked) => Some(asked.as_str()),
+            Resource::Any => None,
             Resource::McpTool { .. } | Resource::McpServer(_) => return Vec::new(),
         };
         let may_be = |arn: &str, exact: &Exact| {
             let kind = self.kinds.get(exact.kind);
-            arn != own
-                && (mentioned.contains(arn) || kind.is_some_and(|kind| kind.may_be(arn, operation, demand)))
+            asked != Some(arn)
+                && (mentioned.contains(arn)
+                    || kind.is_some_and(|kind| kind.may_be(arn, asked, operation, demand)))
         };
         let possible = self.exact.iter().filter(|(arn, exact)| may_be(arn, exact));
         possible.map(|(arn, _exact)| arn.as_str()).collect()
     }
 
-    /// Whether a policy is one of the forbids that name this resource, or the bucket that it is in: for others it is no reason.
+    /// Whether a policy is one of the forbids that name this resource, or the bucket that it is in.
     pub(crate) fn is_named_by(&self, exact: &str, number: u32) -> bool {
         let names = |arn: &str| self.exact.get(arn).is_some_and(|exact| exact.named_by.contains(&number));
         names(exact)
@@ -126,22 +127,26 @@ impl Actions {
         made
     }
 
-    /// Whether this part of an operation may be about a resource of this kind that it does not name.
-    fn may_be(&self, exact: &str, operation: &Operation, demand: &Demand) -> bool {
+    /// Whether this part of an operation, which asks for something else or for nothing by name, may be about this resource.
+    fn may_be(&self, exact: &str, asked: Option<&str>, operation: &Operation, demand: &Demand) -> bool {
         let makes = self.making.contains(&demand.action);
-        match &demand.resource {
-            Resource::Arn(asked) => {
+        match asked {
+            Some(asked) => {
                 arn_may_be(asked, exact) && !(makes && names_only_kind(asked)) && !gives_alias(demand, asked)
             }
-            Resource::Any => {
+            None => {
                 is_within_reach(exact, operation, demand)
                     && !makes
                     && !self.elsewhere.contains(&demand.action)
                     && !tags_what_it_makes(operation, demand)
             }
-            Resource::McpTool { .. } | Resource::McpServer(_) => false,
         }
     }
+}
+
+/// The same action on another resource.
+pub(crate) fn as_if(demand: &Demand, arn: &str) -> Demand {
+    Demand { resource: Resource::Arn(arn.to_owned()), ..demand.clone() }
 }
 
 /// An alias that is being made stands for no key yet.

@@ -11,7 +11,7 @@ use crate::{
     judge::{Judgement, Session, Which},
     literals::{Literals, Types},
     load::{self, Checked},
-    possible::Possible,
+    possible::{Possible, as_if},
     problem::LoadError,
     reading::Needs,
     source::{self, Source},
@@ -85,7 +85,6 @@ pub struct Question<'a> {
 
 #[derive(Debug)]
 pub(crate) struct Compiled {
-    pub number: u32,
     pub checked: Checked,
     pub forbids: bool,
     /// What is left to evaluate once the index has found the policy: nothing where its scope is all it has.
@@ -161,7 +160,6 @@ impl PolicySet {
             });
             set.numbers.insert(checked.id.clone(), number);
             set.policies.push(Compiled {
-                number,
                 forbids: checked.policy.effect() == Effect::Forbid,
                 condition,
                 needs,
@@ -204,8 +202,8 @@ impl PolicySet {
             let wanted = session.wanted(&Ask::Demand { operation, demand }, Which::All);
             reads.risk |= wanted.fact("risk");
             for exact in self.possible.of(operation, demand, &mentioned) {
-                let as_if = on(demand, exact);
-                let wanted = session.wanted(&Ask::Demand { operation, demand: &as_if }, Which::Forbids);
+                let as_if = as_if(demand, exact);
+                let wanted = session.wanted(&Ask::Demand { operation, demand: &as_if }, Which::Naming(exact));
                 reads.risk |= wanted.fact("risk");
                 if wanted.tags && !reads.tags_of.contains(&exact) {
                     reads.tags_of.push(exact);
@@ -231,7 +229,7 @@ impl PolicySet {
     /// Decides one question.
     pub fn decide(&self, question: &Question<'_>) -> Decision {
         let mut session = Session::new(self, question.caller, question.facts);
-        let judgement = self.judge(&mut session, &question.ask, false);
+        let judgement = session.judge(&question.ask, false);
         self.given(self.decision(&question.ask, &judgement), question.facts)
     }
 
@@ -241,7 +239,7 @@ impl PolicySet {
         let mut decisions = Vec::new();
         for demand in &operation.demands {
             let ask = Ask::Demand { operation, demand };
-            let judgement = self.judge(&mut session, &ask, false);
+            let judgement = session.judge(&ask, false);
             let decision = self.decision(&ask, &judgement);
             let denied = decision.verdict == Verdict::Deny;
             decisions.push(decision);
@@ -268,7 +266,7 @@ impl PolicySet {
         !operation.demands.is_empty()
             && operation.demands.iter().all(|demand| {
                 let ask = Ask::Demand { operation, demand };
-                let judgement = self.judge(&mut session, &ask, true);
+                let judgement = session.judge(&ask, true);
                 self.decision(&ask, &judgement).verdict != Verdict::Deny
             })
     }
@@ -293,7 +291,7 @@ impl PolicySet {
     }
 
     fn explained(&self, session: &mut Session<'_>, ask: &Ask<'_>) -> (Decision, Part) {
-        let judgement = self.judge(session, ask, false);
+        let judgement = session.judge(ask, false);
         let considered = judgement.outcomes.iter().filter_map(|(number, outcome)| {
             let compiled = self.compiled(*number)?;
             let possible = judgement.possible.iter().filter(|(id, _)| id == number);
@@ -309,21 +307,6 @@ impl PolicySet {
         });
         let decision = self.decision(ask, &judgement);
         (decision.clone(), Part { title: ask.title(), decision, considered: considered.collect() })
-    }
-
-    /// How the policies come out: all of them on what is asked, and forbids also on what it may be about.
-    fn judge(&self, session: &mut Session<'_>, ask: &Ask<'_>, unknown_arguments: bool) -> Judgement {
-        let mut judgement = session.judge(ask, Which::All, unknown_arguments);
-        if let Ask::Demand { operation, demand } = *ask {
-            for exact in session.possible(operation, demand) {
-                let as_if = on(demand, exact);
-                let ask = Ask::Demand { operation, demand: &as_if };
-                let mut on_it = session.judge(&ask, Which::Forbids, unknown_arguments);
-                on_it.outcomes.retain(|(number, _)| self.possible.is_named_by(exact, *number));
-                judgement.may_be(exact, on_it);
-            }
-        }
-        judgement
     }
 
     pub(crate) fn compiled(&self, number: u32) -> Option<&Compiled> {
@@ -365,8 +348,10 @@ impl PolicySet {
                 .iter()
                 .filter_map(|policy| policy.checked.reason.as_deref())
                 .fold(String::new(), |all, reason| format!("{all}: {reason}"));
-            let only_possible =
-                |policy: &&Compiled| judgement.possible.iter().any(|(id, _)| policy.number == *id);
+            let only_possible = |policy: &&Compiled| {
+                let number = self.numbers.get(&policy.checked.id);
+                judgement.possible.iter().any(|(possible, _)| Some(possible) == number)
+            };
             let inexact = if policies.iter().any(only_possible) { INEXACT } else { "" };
             format!("{} {what} {}{reasons}{inexact}", ask.title(), quoted(policies))
         };
@@ -425,11 +410,6 @@ impl PolicySet {
 /// Why a forbid holds that names a resource which the request does not name.
 const INEXACT: &str =
     " (it names a resource that the request may be about: the request does not name its own exactly)";
-
-/// The same action on another resource.
-fn on(demand: &Demand, arn: &str) -> Demand {
-    Demand { resource: Resource::Arn(arn.to_owned()), ..demand.clone() }
-}
 
 /// How the name of an action ends that stands for every operation newer than the catalog.
 const UNKNOWN: &str = ":*unknown*";

@@ -138,23 +138,13 @@ impl Vocabulary for Catalog {
     }
 
     fn unnamed(&self, action: &str, kind: &str) -> Unnamed {
-        let users = self.operations_needing(action);
-        if users.is_empty() {
+        let Some(uses) = self.uses_of(action) else { return Unnamed::Possible };
+        if uses.iter().any(|needed| needed.resource_level && needed.resources.is_empty()) {
             return Unnamed::Possible;
         }
-        let mut templates = Vec::new();
-        for (service, operation) in &users {
-            let Some(service) = self.service(service) else { return Unnamed::Possible };
-            let Some(operation) = service.operation(operation) else { return Unnamed::Possible };
-            for needed in operation.actions.iter().filter(|needed| needed.action == action) {
-                if needed.resource_level && needed.resources.is_empty() {
-                    return Unnamed::Possible;
-                }
-                templates.extend(needed.resources.iter().cloned());
-            }
-        }
-        let can_be_named = |one: &ArnTemplate| !one.fill.is_empty() || one.arn_member.is_some();
-        let is_of_kind = |one: &&ArnTemplate| {
+        let templates: Vec<&ArnTemplate> = uses.iter().flat_map(|needed| &needed.resources).collect();
+        let can_be_named = |one: &&ArnTemplate| !one.fill.is_empty() || one.arn_member.is_some();
+        let is_of_kind = |one: &&&ArnTemplate| {
             arn_parts(&one.template).is_none_or(|parts| parts.kind == kind || parts.kind.contains(['*', '$']))
         };
         let mut of_kind = templates.iter().filter(is_of_kind);

@@ -316,14 +316,13 @@ impl Transaction {
 
     /// Removes asks that are over, were made before, and have their history in the journal.
     pub async fn forget_asks(&mut self, before: i64) -> Result<u64, StoreError> {
-        let done = statement(
+        statement(
             "DELETE FROM ask WHERE created < $1 AND state NOT IN ('pending', 'approved')
              AND (journaled >= events OR state = 'damaged')",
         )
         .bind(before)
         .execute(self)
-        .await?;
-        Ok(done)
+        .await
     }
 
     /// Notes the time and returns the latest ever noted.

@@ -309,8 +309,7 @@ impl Transaction {
 
     /// Removes deliveries that were made before.
     pub async fn forget_deliveries(&mut self, before: i64) -> Result<u64, StoreError> {
-        let done = statement("DELETE FROM delivery WHERE created < $1").bind(before).execute(self).await?;
-        Ok(done)
+        statement("DELETE FROM delivery WHERE created < $1").bind(before).execute(self).await
     }
 }
 

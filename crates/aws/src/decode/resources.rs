@@ -204,11 +204,10 @@ fn has_placeholder(rest: &str) -> bool {
 
 /// Whether an ARN has the type of a template, and as many parts at least: `stack/name/id`, and not `stack/name`.
 fn is_of(template: &str, arn: &str) -> bool {
-    let resource = |text: &str| text.splitn(6, ':').nth(5).unwrap_or_default().to_owned();
     let parts = |text: &str| text.matches(['/', ':']).count();
-    let (wanted, given) = (resource(template), resource(arn));
+    let [wanted, given] = [template, arn].map(|text| Arn::parse(text).map_or("", |arn| arn.resource));
     let kind = wanted.split("${").next().unwrap_or_default();
-    given.starts_with(kind) && parts(&given) >= parts(&wanted)
+    given.starts_with(kind) && parts(given) >= parts(wanted)
 }
 
 /// The name in an ARN of an outer resource (`cluster/prod`), and whether that is where the connection is.

@@ -5,7 +5,7 @@
 
 use super::super::resources::{Context, by_template, demand, demand_any, push};
 use durward_catalog::ActionUse;
-use durward_core::{AccessLevel, Demand, Refusal, Resource};
+use durward_core::{AccessLevel, Arn, Demand, Refusal, Resource};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 
@@ -303,7 +303,7 @@ impl<'a> Named<'a> {
 
 /// The resource type in an ARN of EC2.
 fn kind_of(arn: &str) -> &str {
-    let resource = arn.splitn(6, ':').nth(5).unwrap_or_default();
+    let resource = Arn::parse(arn).map_or("", |arn| arn.resource);
     resource.split_once('/').map_or(resource, |(kind, _)| kind)
 }
 

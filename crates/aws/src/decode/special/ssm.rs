@@ -1,6 +1,6 @@
 //! Systems Manager: parameters by path, with versions and labels in the name; commands on instances.
 
-use super::super::resources::{Context, by_template, demand, demand_any, push};
+use super::super::resources::{Context, by_template, by_templates, demand, demand_any, push};
 use super::super::text::malformed;
 use durward_core::{AccessLevel, Demand, Refusal};
 use serde_json::Value;
@@ -125,10 +125,7 @@ fn anywhere(context: &Context<'_>, action: &str, level: AccessLevel, out: &mut V
 
 /// A document that is run on instances again and again.
 fn associate(context: &Context<'_>) -> Vec<Demand> {
-    let mut out = Vec::new();
-    for use_ in context.uses() {
-        by_template(context, use_, &mut out);
-    }
+    let mut out = by_templates(context);
     let Some(first) = context.uses().find(|use_| use_.action.starts_with("ssm:")) else { return out };
     let entries = context.items("Entries").iter();
     for id in entries.filter_map(|entry| entry.get("InstanceId")?.as_str()) {
