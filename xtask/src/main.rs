@@ -20,10 +20,10 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
-        ["test", options @ ..] => test::run(options),
-        ["bench", options @ ..] => bench::run(options),
-        ["catalog"] => catalog::run(false),
-        ["catalog", "--check"] => catalog::run(true),
+        ["test", options @ ..] => test::run_tests(options),
+        ["bench", options @ ..] => bench::run_benchmarks(options),
+        ["catalog"] => catalog::generate_or_check(false),
+        ["catalog", "--check"] => catalog::generate_or_check(true),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {

@@ -3,7 +3,7 @@
 //! A step that cannot run has failed; only what needs `cargo deny`, PostgreSQL, Chromium or Java is skipped where that is missing, and then a line
 //! says so.
 
-use crate::suites::{self, Suite};
+use crate::suites::{self, ClientSuite};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,47 +11,50 @@ use std::time::Instant;
 
 /// How many tests a step ran, by its runner's own count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Count {
+pub struct TestCount {
     pub passed: u32,
     pub failed: u32,
 }
 
 /// Runs everything, or only the named parts.
-pub fn run(options: &[&str]) -> Result<(), String> {
-    let parts = chosen(options)?;
-    let bench = Bench::open()?;
-    let mut total = Count::default();
+pub fn run_tests(options: &[&str]) -> Result<(), String> {
+    let parts = parse_parts(options)?;
+    let bench = StepRunner::open()?;
+    let mut total = TestCount::default();
     if parts.contains(&"unit") {
-        total.add(unit(&bench)?);
+        total.add(run_unit_tests(&bench)?);
     }
     if parts.contains(&"corpus") {
-        total.add(suites::corpus(&bench)?);
+        total.add(suites::run_corpus(&bench)?);
     }
     if parts.contains(&"postgres") {
-        total.add(suites::postgres(&bench)?);
+        total.add(suites::run_postgres_tests(&bench)?);
     }
     if parts.contains(&"console") {
-        total.add(suites::console(&bench)?);
+        total.add(suites::run_console_suite(&bench)?);
     }
     if parts.contains(&"keycloak") {
-        total.add(suites::keycloak(&bench)?);
+        total.add(suites::run_keycloak_suite(&bench)?);
     }
-    let suites: Vec<&Suite> = suites::ALL.iter().filter(|suite| parts.contains(&suite.name)).collect();
+    let suites: Vec<&ClientSuite> =
+        suites::CLIENT_SUITES.iter().filter(|suite| parts.contains(&suite.name)).collect();
     if !suites.is_empty() {
-        total.add(suites::run(&bench, &suites)?);
+        total.add(suites::run_client_suites(&bench, &suites)?);
     }
     println!("\n{} passed, {} failed", total.passed, total.failed);
     match total {
-        Count { failed: 0, passed: 1.. } => Ok(()),
-        Count { failed: 0, .. } => Err("no test ran".to_owned()),
-        Count { failed, .. } => Err(format!("{failed} failed; the logs are in {}", bench.logs.display())),
+        TestCount { failed: 0, passed: 1.. } => Ok(()),
+        TestCount { failed: 0, .. } => Err("no test ran".to_owned()),
+        TestCount { failed, .. } => {
+            Err(format!("{failed} failed; the logs are in {}", bench.logs_directory.display()))
+        }
     }
 }
 
-fn chosen<'a>(options: &[&'a str]) -> Result<Vec<&'a str>, String> {
+fn parse_parts<'a>(options: &[&'a str]) -> Result<Vec<&'a str>, String> {
     let known: Vec<&str> = ["unit", "corpus", "postgres", "console", "keycloak"]
         .into_iter()
-        .chain(suites::ALL.iter().map(|suite| suite.name))
+        .chain(suites::CLIENT_SUITES.iter().map(|suite| suite.name))
         .collect();
     let mut parts = Vec::new();
     let mut words = options.iter();
@@ -68,35 +71,33 @@ fn chosen<'a>(options: &[&'a str]) -> Result<Vec<&'a str>, String> {
     Ok(if parts.is_empty() { known } else { parts })
 }
 
-fn unit(bench: &Bench) -> Result<Count, String> {
+fn run_unit_tests(bench: &StepRunner) -> Result<TestCount, String> {
     let cargo = |arguments: &[&str]| {
         let mut command = bench.command("cargo");
         command.args(arguments);
         command
     };
-    let mut total = Count::default();
-    total.add(bench.check("format", cargo(&["fmt", "--all", "--check"]))?);
+    let mut total = TestCount::default();
+    total.add(bench.run_check("format", cargo(&["fmt", "--all", "--check"]))?);
     for apart in ["benches/load", "benches/decode", "fuzz"] {
         let manifest = format!("{apart}/Cargo.toml");
         let unchanged = ["update", "--workspace", "--locked", "--manifest-path", &manifest];
-        total.add(
-            bench.check(
-                &format!("lock file of {}", apart.trim_start_matches("benches/")),
-                cargo(&unchanged),
-            )?,
-        );
+        total.add(bench.run_check(
+            &format!("lock file of {}", apart.trim_start_matches("benches/")),
+            cargo(&unchanged),
+        )?);
     }
     let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
-    total.add(bench.check("lints", cargo(&lints))?);
+    total.add(bench.run_check("lints", cargo(&lints))?);
     if has_cargo_deny() {
         let policy = ["deny", "--offline", "check", "bans", "licenses", "sources"];
-        total.add(bench.check("dependencies", cargo(&policy))?);
+        total.add(bench.run_check("dependencies", cargo(&policy))?);
     } else {
         println!(
             "dependencies: skipped, for `cargo deny` is not on PATH (cargo install --locked cargo-deny)"
         );
     }
-    total.add(bench.step("unit", cargo(&["test", "--workspace", "--locked"]))?);
+    total.add(bench.run_step("unit", cargo(&["test", "--workspace", "--locked"]))?);
     Ok(total)
 }
 
@@ -107,7 +108,7 @@ fn has_cargo_deny() -> bool {
     version.status().is_ok_and(|status| status.success())
 }
 
-impl Count {
+impl TestCount {
     pub fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
@@ -115,13 +116,13 @@ impl Count {
 }
 
 /// Where the steps run: the clone, the suites' directory, and the logs in it.
-pub struct Bench {
-    pub clone: PathBuf,
-    pub suites: PathBuf,
-    pub logs: PathBuf,
+pub struct StepRunner {
+    pub repository: PathBuf,
+    pub suites_directory: PathBuf,
+    pub logs_directory: PathBuf,
 }
 
-impl Bench {
+impl StepRunner {
     fn open() -> Result<Self, String> {
         let clone = Path::new(env!("CARGO_MANIFEST_DIR"))
             .parent()
@@ -133,39 +134,45 @@ impl Bench {
         };
         let logs = suites.join("logs");
         std::fs::create_dir_all(&logs).map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
-        Ok(Self { clone, suites, logs })
+        Ok(Self { repository: clone, suites_directory: suites, logs_directory: logs })
     }
 
     /// A command that runs in the clone.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(&self.clone).env("DURWARD_SUITES", &self.suites);
+        command.current_dir(&self.repository).env("DURWARD_SUITES", &self.suites_directory);
         command
     }
 
     /// Runs a step that has no test count of its own: it is one test.
-    pub fn check(&self, name: &str, command: Command) -> Result<Count, String> {
-        let (succeeded, _) = self.run(name, command)?;
-        let count = if succeeded { Count { passed: 1, failed: 0 } } else { Count { passed: 0, failed: 1 } };
+    pub fn run_check(&self, name: &str, command: Command) -> Result<TestCount, String> {
+        let (succeeded, _) = self.run_command(name, command)?;
+        let count =
+            if succeeded { TestCount { passed: 1, failed: 0 } } else { TestCount { passed: 0, failed: 1 } };
         println!("    {}", if succeeded { "ok" } else { "FAILED" });
         Ok(count)
     }
 
     /// Runs a step whose runner counts its tests; prints the runner's closing lines.
-    pub fn step(&self, name: &str, command: Command) -> Result<Count, String> {
-        self.step_with(name, command, |_| false)
+    pub fn run_step(&self, name: &str, command: Command) -> Result<TestCount, String> {
+        self.run_step_showing(name, command, |_| false)
     }
 
     /// [`Self::step`], printing also the lines of the runner that `shown` picks.
-    pub fn step_with(&self, name: &str, command: Command, shown: fn(&str) -> bool) -> Result<Count, String> {
-        let (succeeded, output) = self.run(name, command)?;
-        let mut count = Count::default();
+    pub fn run_step_showing(
+        &self,
+        name: &str,
+        command: Command,
+        shown: fn(&str) -> bool,
+    ) -> Result<TestCount, String> {
+        let (succeeded, output) = self.run_command(name, command)?;
+        let mut count = TestCount::default();
         for line in output.lines() {
             if shown(line) {
                 println!("    {line}");
             }
-            if let Some(closing) = read_closing_line(line) {
-                println!("    {}", plain(line).trim());
+            if let Some(closing) = parse_summary_line(line) {
+                println!("    {}", strip_ansi_colours(line).trim());
                 count.add(closing);
             }
         }
@@ -173,7 +180,7 @@ impl Bench {
         if !succeeded && count.failed == 0 {
             count.failed = 1;
         }
-        if succeeded && count == Count::default() {
+        if succeeded && count == TestCount::default() {
             println!("    {name} exited 0 and ran no test: counted as a failure");
             count.failed = 1;
         }
@@ -181,26 +188,26 @@ impl Bench {
     }
 
     /// Prepares something; failing ends the run.
-    pub fn prepare(&self, name: &str, command: Command) -> Result<(), String> {
-        match self.run(name, command)? {
+    pub fn run_preparation(&self, name: &str, command: Command) -> Result<(), String> {
+        match self.run_command(name, command)? {
             (true, _) => Ok(()),
-            (false, _) => Err(format!("{name} failed; see {}", self.log(name).display())),
+            (false, _) => Err(format!("{name} failed; see {}", self.log_path(name).display())),
         }
     }
 
     /// Tries something that may fail; whether it succeeded.
-    pub fn attempt(&self, name: &str, command: Command) -> Result<bool, String> {
-        Ok(self.run(name, command)?.0)
+    pub fn try_step(&self, name: &str, command: Command) -> Result<bool, String> {
+        Ok(self.run_command(name, command)?.0)
     }
 
-    fn log(&self, name: &str) -> PathBuf {
-        self.logs.join(format!("{}.log", name.replace(' ', "-")))
+    fn log_path(&self, name: &str) -> PathBuf {
+        self.logs_directory.join(format!("{}.log", name.replace(' ', "-")))
     }
 
-    fn run(&self, name: &str, mut command: Command) -> Result<(bool, String), String> {
+    fn run_command(&self, name: &str, mut command: Command) -> Result<(bool, String), String> {
         println!("\n=== {name}");
         let began = Instant::now();
-        let path = self.log(name);
+        let path = self.log_path(name);
         let describe = |error| format!("cannot write {}: {error}", path.display());
         let log = File::create(&path).map_err(describe)?;
         let errors = log.try_clone().map_err(describe)?;
@@ -226,11 +233,14 @@ impl Bench {
 }
 
 /// Reads the closing line of cargo test, pytest, node's runner, Maven Surefire, or our own Go summary.
-fn read_closing_line(line: &str) -> Option<Count> {
-    let line = plain(line);
+fn parse_summary_line(line: &str) -> Option<TestCount> {
+    let line = strip_ansi_colours(line);
     let line = line.trim();
     if let Some(rest) = line.strip_prefix("test result: ") {
-        return Some(Count { passed: before(rest, "passed")?, failed: before(rest, "failed")? });
+        return Some(TestCount {
+            passed: number_before(rest, "passed")?,
+            failed: number_before(rest, "failed")?,
+        });
     }
     let maven = ["[INFO] ", "[WARNING] ", "[ERROR] "].into_iter().find_map(|level| line.strip_prefix(level));
     if let Some(rest) = maven.and_then(|line| line.strip_prefix("Tests run: "))
@@ -238,29 +248,29 @@ fn read_closing_line(line: &str) -> Option<Count> {
     {
         let after = |word: &str| rest.split(word).nth(1).and_then(leading_number);
         let failed = after("Failures: ")? + after("Errors: ")?;
-        return Some(Count { passed: leading_number(rest)? - failed - after("Skipped: ")?, failed });
+        return Some(TestCount { passed: leading_number(rest)? - failed - after("Skipped: ")?, failed });
     }
     if let Some(rest) = line.strip_prefix("ℹ pass ").or_else(|| line.strip_prefix("# pass ")) {
-        return Some(Count { passed: leading_number(rest)?, failed: 0 });
+        return Some(TestCount { passed: leading_number(rest)?, failed: 0 });
     }
     if let Some(rest) = line.strip_prefix("ℹ fail ").or_else(|| line.strip_prefix("# fail ")) {
-        return Some(Count { passed: 0, failed: leading_number(rest)? });
+        return Some(TestCount { passed: 0, failed: leading_number(rest)? });
     }
     // go test -v: one line for each test; subtests are indented and belong to theirs
     if line.starts_with("--- PASS: ") {
-        return Some(Count { passed: 1, failed: 0 });
+        return Some(TestCount { passed: 1, failed: 0 });
     }
     if line.starts_with("--- FAIL: ") {
-        return Some(Count { passed: 0, failed: 1 });
+        return Some(TestCount { passed: 0, failed: 1 });
     }
     let bare = line.trim_matches(|c| c == '=' || c == ' ');
     // pytest: `5 passed in 3.03s`, and after a minute `5 passed in 97.30s (0:01:37)`.
     let timed = bare.split_once(" in ").and_then(|(_counts, time)| time.split_whitespace().next());
     if timed.is_some_and(|time| time.ends_with('s')) && (bare.contains(" passed") || bare.contains(" failed"))
     {
-        let errors = before(bare, "error").or_else(|| before(bare, "errors")).unwrap_or(0);
-        let failed = before(bare, "failed").unwrap_or(0) + errors;
-        return Some(Count { passed: before(bare, "passed").unwrap_or(0), failed });
+        let errors = number_before(bare, "error").or_else(|| number_before(bare, "errors")).unwrap_or(0);
+        let failed = number_before(bare, "failed").unwrap_or(0) + errors;
+        return Some(TestCount { passed: number_before(bare, "passed").unwrap_or(0), failed });
     }
     None
 }
@@ -271,13 +281,13 @@ fn leading_number(text: &str) -> Option<u32> {
 }
 
 /// The number right before the word.
-fn before(text: &str, word: &str) -> Option<u32> {
+fn number_before(text: &str, word: &str) -> Option<u32> {
     let words: Vec<&str> = text.split_whitespace().map(|part| part.trim_matches([',', ';', '.'])).collect();
     words.windows(2).find(|pair| pair.get(1) == Some(&word)).and_then(|pair| pair.first()?.parse().ok())
 }
 
 /// The line without terminal colours.
-fn plain(line: &str) -> String {
+fn strip_ansi_colours(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut characters = line.chars();
     while let Some(character) = characters.next() {
@@ -300,7 +310,7 @@ mod tests {
 
     #[test]
     fn reads_the_closing_line_of_every_runner() {
-        let read = |line| read_closing_line(line).map(|count| (count.passed, count.failed));
+        let read = |line| parse_summary_line(line).map(|count| (count.passed, count.failed));
         assert_eq!(
             read("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out"),
             Some((3, 2))
@@ -326,15 +336,15 @@ mod tests {
             "test_x passed",
             "",
         ] {
-            assert_eq!(read_closing_line(line), None, "{line}");
+            assert_eq!(parse_summary_line(line), None, "{line}");
         }
     }
 
     #[test]
     fn refuses_an_unknown_part() {
-        assert!(chosen(&["--only", "cobol"]).is_err());
-        assert!(chosen(&["--fast"]).is_err());
-        assert!(chosen(&["--only"]).is_err());
-        assert_eq!(chosen(&["--only", "go"]), Ok(vec!["go"]));
+        assert!(parse_parts(&["--only", "cobol"]).is_err());
+        assert!(parse_parts(&["--fast"]).is_err());
+        assert!(parse_parts(&["--only"]).is_err());
+        assert_eq!(parse_parts(&["--only", "go"]), Ok(vec!["go"]));
     }
 }

@@ -1,11 +1,12 @@
 //! The asks, the answers, and the one way to use an approval, for the other rooms.
 
-use crate::ledger::{Ledger, person_row, put};
-use crate::row::{actions, bound_to};
-use crate::waiting::Waiter;
+use crate::approval_request_row::{caller_binding, distinct_actions};
+use crate::ledger::{ApprovalLedger, upsert_and_load_user, user_row};
+use crate::subscriptions::EndWaiter;
 use crate::{
-    Answer, AnswerError, Ask, AskError, AskId, Clock, Filter, Granted, NewAsk, Person, Requirement, State,
-    bounds, keeper,
+    ApprovalRequest, ApprovalRequestError, ApprovalRequestFilter, ApprovalRequestId, ApprovalRequirement,
+    ApprovalState, Approver, Clock, Grant, NewApprovalRequest, VoteChoice, VoteError, expiry_sweep,
+    size_limits,
 };
 use durward_core::{Caller, Operation};
 use durward_store::{Store, StoreError};
@@ -13,178 +14,196 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::broadcast;
 
 /// The most that one list gives.
-const LIST: usize = 1_000;
+const MAX_LISTED_REQUESTS: usize = 1_000;
 
 /// What is allowed at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub struct ApprovalLimits {
     /// Asks of one caller that wait for people.
-    pub per_caller: usize,
+    pub max_pending_per_caller: usize,
     /// Asks of everybody that wait for people.
-    pub total: usize,
+    pub max_pending_total: usize,
     /// How long an approval may wait for its use.
-    pub grant_for: Duration,
+    pub grant_ttl: Duration,
     /// Who may use break-glass; none: nobody.
     pub break_glass_group: Option<String>,
     /// The longest window a person may open.
-    pub max_window: Duration,
+    pub max_time_bound: Duration,
 }
 
-impl Default for Limits {
+impl Default for ApprovalLimits {
     fn default() -> Self {
         Self {
-            per_caller: 20,
-            total: 1_000,
-            grant_for: Duration::from_mins(10),
+            max_pending_per_caller: 20,
+            max_pending_total: 1_000,
+            grant_ttl: Duration::from_mins(10),
             break_glass_group: None,
-            max_window: Duration::from_hours(8),
+            max_time_bound: Duration::from_hours(8),
         }
     }
 }
 
 /// All asks and answers. Put it in an `Arc`.
 pub struct Approvals {
-    pub(crate) ledger: Arc<Ledger>,
-    keeper: tokio::task::JoinHandle<()>,
+    pub(crate) ledger: Arc<ApprovalLedger>,
+    expiry_sweep: tokio::task::JoinHandle<()>,
 }
 
 impl Drop for Approvals {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.expiry_sweep.abort();
     }
 }
 
 impl Approvals {
     /// Reads what is stored and starts to keep it; needs a Tokio runtime.
-    pub async fn open(store: Store, limits: Limits, clock: Clock) -> Result<Self, StoreError> {
-        let ledger = Arc::new(Ledger::open(store, limits, clock).await?);
-        let keeper = tokio::spawn(keeper::keep(Arc::downgrade(&ledger)));
-        Ok(Self { ledger, keeper })
+    pub async fn open(store: Store, limits: ApprovalLimits, clock: Clock) -> Result<Self, StoreError> {
+        let ledger = Arc::new(ApprovalLedger::open(store, limits, clock).await?);
+        let keeper = tokio::spawn(expiry_sweep::run_sweep(Arc::downgrade(&ledger)));
+        Ok(Self { ledger, expiry_sweep: keeper })
     }
 
     /// Asks people. A repeat of what already waits joins it; what was just denied stays denied.
-    pub async fn ask(&self, mut new: NewAsk) -> Result<Ask, AskError> {
+    pub async fn request_approval(
+        &self,
+        mut new: NewApprovalRequest,
+    ) -> Result<ApprovalRequest, ApprovalRequestError> {
         if new.requirements.is_empty() {
-            return Err(AskError::NothingToLift);
+            return Err(ApprovalRequestError::NoRequirements);
         }
-        bounds::fit(&mut new)?;
+        size_limits::enforce_size_limits(&mut new)?;
         // boxed, so that a held request is small while it waits
-        if let Some(ask) = Box::pin(self.ledger.join(&new)).await? {
+        if let Some(ask) = Box::pin(self.ledger.join_existing(&new)).await? {
             return Ok(ask);
         }
-        Box::pin(self.ledger.create(new)).await
+        Box::pin(self.ledger.create_request(new)).await
     }
 
     /// Waits for an ask for as long as a request likes.
-    pub async fn waiter(&self, id: AskId) -> Result<Waiter, StoreError> {
-        Waiter::sit(&self.ledger, id).await
+    pub async fn end_waiter(&self, id: ApprovalRequestId) -> Result<EndWaiter, StoreError> {
+        EndWaiter::subscribe(&self.ledger, id).await
     }
 
     /// Returns as soon as the ask is not pending, or at `until` as it is then.
-    pub async fn wait(&self, id: AskId, until: tokio::time::Instant) -> Result<Ask, StoreError> {
-        match self.waiter(id).await?.ended(until).await {
-            Some(ask) => Ok(Ask::clone(&ask)),
-            None => Box::pin(self.get(id)).await?.ok_or(StoreError::Missing),
+    pub async fn wait_for_end(
+        &self,
+        id: ApprovalRequestId,
+        until: tokio::time::Instant,
+    ) -> Result<ApprovalRequest, StoreError> {
+        match self.end_waiter(id).await?.wait_until(until).await {
+            Some(ask) => Ok(ApprovalRequest::clone(&ask)),
+            None => Box::pin(self.get(id)).await?.ok_or(StoreError::NotFound),
         }
     }
 
     /// Takes a person's answer.
-    pub async fn answer(&self, id: AskId, by: &Person, answer: Answer) -> Result<Ask, AnswerError> {
-        let ask = self.ledger.answer(id, by, answer).await?;
+    pub async fn cast_vote(
+        &self,
+        id: ApprovalRequestId,
+        by: &Approver,
+        answer: VoteChoice,
+    ) -> Result<ApprovalRequest, VoteError> {
+        let ask = self.ledger.cast_vote(id, by, answer).await?;
         self.ledger.announce_changes().await;
         Ok(ask)
     }
 
     /// Ends an approval that is not needed any more: policy allows its operation without it, and it was sent so.
-    pub async fn not_needed(&self, id: AskId) -> Result<(), StoreError> {
-        self.ledger.not_needed(id).await?;
+    pub async fn cancel_unneeded_grant(&self, id: ApprovalRequestId) -> Result<(), StoreError> {
+        self.ledger.cancel_unneeded_grant(id).await?;
         self.ledger.announce_changes().await;
         Ok(())
     }
 
     /// Uses an approval, once, or a window for this operation, if it lifts every forbid in `required` (the requirements of
     /// the decision made now), is not expired, and enough of its approvers still are in their groups. None otherwise.
-    pub async fn take(
+    pub async fn consume_grant(
         &self,
         caller: &Caller,
         connection: &str,
         operation: &Operation,
         digest: &[u8; 32],
-        required: &[Requirement],
-    ) -> Result<Option<Granted>, StoreError> {
-        let Some(grant) = self.grant(caller, connection, operation, digest, required).await? else {
+        required: &[ApprovalRequirement],
+    ) -> Result<Option<Grant>, StoreError> {
+        let Some(grant) = self.find_grant(caller, connection, operation, digest, required).await? else {
             return Ok(None);
         };
-        if grant.window {
-            self.ledger.count(grant.ask, 0, 1);
+        if grant.time_bound {
+            self.ledger.add_counts(grant.approval_request, 0, 1);
             return Ok(Some(grant));
         }
-        let bound_to = bound_to(caller);
-        let grant = self.ledger.use_once(&bound_to, connection, operation, digest, required).await?;
+        let bound_to = caller_binding(caller);
+        let grant = self.ledger.consume_once(&bound_to, connection, operation, digest, required).await?;
         self.ledger.announce_changes().await;
         Ok(grant)
     }
 
     /// What [`Approvals::take`] would use now; nothing is used.
-    pub async fn grant(
+    pub async fn find_grant(
         &self,
         caller: &Caller,
         connection: &str,
         operation: &Operation,
         digest: &[u8; 32],
-        required: &[Requirement],
-    ) -> Result<Option<Granted>, StoreError> {
-        let bound_to = bound_to(caller);
-        let mut transaction = self.ledger.store.read().await?;
-        let now = self.ledger.time.now();
+        required: &[ApprovalRequirement],
+    ) -> Result<Option<Grant>, StoreError> {
+        let bound_to = caller_binding(caller);
+        let mut transaction = self.ledger.store.begin_read().await?;
+        let now = self.ledger.clock.now();
         let grant =
             self.ledger.find_grant(&mut transaction, &bound_to, connection, operation, digest, required, now);
         Ok(grant.await?.map(|(_ask, _change, grant)| grant))
     }
 
-    pub async fn get(&self, id: AskId) -> Result<Option<Ask>, StoreError> {
-        self.ledger.find(id).await
+    pub async fn get(&self, id: ApprovalRequestId) -> Result<Option<ApprovalRequest>, StoreError> {
+        self.ledger.find_request(id).await
     }
 
     /// Newest first; a damaged one is in every list that its row is in. An ask whose time has just ended is in no state's list until that is written, half a second later.
-    pub async fn list(&self, filter: Filter) -> Result<Vec<Ask>, StoreError> {
-        let limit = filter.limit.min(LIST) as i64;
+    pub async fn list(&self, filter: ApprovalRequestFilter) -> Result<Vec<ApprovalRequest>, StoreError> {
+        let limit = filter.limit.min(MAX_LISTED_REQUESTS) as i64;
         let mut states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
         states.sort_unstable();
         states.dedup();
-        let mut transaction = self.ledger.store.read().await?;
-        let rows = transaction.list(&states, filter.caller.as_deref(), limit).await?;
-        let mut asks = self.ledger.views(&rows);
-        let wanted = |state: State| state == State::Damaged || filter.states.contains(&state);
+        let mut transaction = self.ledger.store.begin_read().await?;
+        let rows = transaction.list_approval_requests(&states, filter.caller.as_deref(), limit).await?;
+        let mut asks = self.ledger.current_requests(&rows);
+        let wanted = |state: ApprovalState| state == ApprovalState::Corrupt || filter.states.contains(&state);
         asks.retain(|ask| filter.states.is_empty() || wanted(ask.state));
         Ok(asks)
     }
 
     /// Earlier asks for the same actions, by anybody, newest first.
-    pub async fn similar(&self, ask: &Ask, limit: usize) -> Result<Vec<Ask>, StoreError> {
-        let actions = actions(&ask.what.operation);
-        let mut transaction = self.ledger.store.read().await?;
-        let rows = transaction.similar(&actions, &ask.id.to_string(), limit.min(LIST) as i64).await?;
-        Ok(self.ledger.views(&rows))
+    pub async fn similar_requests(
+        &self,
+        ask: &ApprovalRequest,
+        limit: usize,
+    ) -> Result<Vec<ApprovalRequest>, StoreError> {
+        let actions = distinct_actions(&ask.details.operation);
+        let mut transaction = self.ledger.store.begin_read().await?;
+        let rows = transaction
+            .similar_approval_requests(&actions, &ask.id.to_string(), limit.min(MAX_LISTED_REQUESTS) as i64)
+            .await?;
+        Ok(self.ledger.current_requests(&rows))
     }
 
     /// The id of each ask that changes, after the change is on disk. Who lags misses some, and should list anew.
-    pub fn changes(&self) -> broadcast::Receiver<AskId> {
-        self.ledger.waiting.changes()
+    pub fn subscribe_changes(&self) -> broadcast::Receiver<ApprovalRequestId> {
+        self.ledger.subscriptions.subscribe_changes()
     }
 
     /// Notes the groups a person has now. Approvals are judged by the latest.
-    pub async fn person_seen(&self, person: &Person) -> Result<(), StoreError> {
-        bounds::person(person)
+    pub async fn upsert_user(&self, person: &Approver) -> Result<(), StoreError> {
+        size_limits::check_approver_size(person)
             .map_err(|(what, limit)| StoreError::Database(format!("{what} is longer than {limit} bytes")))?;
         // a console calls this for every page: nothing is written unless something changed
-        let known = self.ledger.store.read().await?.person(&person.id).await?;
-        let seen = person_row(person)?;
-        if known.is_some_and(|known| known == seen || known.seen > seen.seen) {
+        let known = self.ledger.store.begin_read().await?.find_user(&person.id).await?;
+        let seen = user_row(person)?;
+        if known.is_some_and(|known| known == seen || known.groups_as_of > seen.groups_as_of) {
             return Ok(());
         }
-        let (mut transaction, _now) = self.ledger.write().await?;
-        put(&mut transaction, person).await?;
+        let (mut transaction, _now) = self.ledger.begin_write().await?;
+        upsert_and_load_user(&mut transaction, person).await?;
         transaction.commit().await
     }
 }

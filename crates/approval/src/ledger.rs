@@ -3,17 +3,18 @@
 //! An approval moves from approved to used under the store's only write lock and only from the version that was judged, so of
 //! two that race one gets nothing.
 
-use crate::damage::{self, Damage};
-use crate::grant::{granted, membership};
-use crate::moment::{Time, later};
-use crate::row::{bound_to, new_ask, settle, to_row};
-use crate::waiting::Waiting;
+use crate::approval_request_row::{caller_binding, expire_if_due, new_approval_request, to_row};
+use crate::clock::{MonotonicClock, add_duration};
+use crate::corruption::{self, CorruptionLog};
+use crate::grant::{evaluate_grant, load_membership};
+use crate::subscriptions::Subscriptions;
 use crate::{
-    Answer, AnswerError, Ask, AskError, AskId, Clock, Event, Granted, Limits, NewAsk, Person, Requirement,
-    State, answering, moment,
+    ApprovalEvent, ApprovalLimits, ApprovalRequest, ApprovalRequestError, ApprovalRequestId,
+    ApprovalRequirement, ApprovalState, Approver, Clock, Grant, NewApprovalRequest, VoteChoice, VoteError,
+    clock, voting,
 };
 use durward_core::{Caller, Operation};
-use durward_store::{AskRow, PersonRow, Store, StoreError, Transaction};
+use durward_store::{ApprovalRequestRow, Store, StoreError, StoreTransaction, UserRow};
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
@@ -21,52 +22,55 @@ use std::{
 };
 
 /// How long a denial answers repeats of the same operation, so that asking again and again does not wear people down.
-const DENIAL_STANDS: Duration = Duration::from_mins(1);
+const DENIAL_TTL: Duration = Duration::from_mins(1);
 /// Counted, not yet written: repeats that joined an ask, and passes through a window.
 #[derive(Debug, Clone, Copy, Default)]
-struct Counted {
+struct PendingCounts {
     attempts: i64,
     uses: i64,
 }
 
 /// What the approvals and their keeper share.
-pub(crate) struct Ledger {
+pub(crate) struct ApprovalLedger {
     pub(crate) store: Store,
-    limits: Limits,
-    pub(crate) time: Time,
-    pub(crate) waiting: Waiting,
-    pub(crate) damage: Damage,
-    counted: Mutex<HashMap<AskId, Counted>>,
+    limits: ApprovalLimits,
+    pub(crate) clock: MonotonicClock,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) corruption_log: CorruptionLog,
+    pending_counts: Mutex<HashMap<ApprovalRequestId, PendingCounts>>,
     /// The last change that was announced.
-    announced: tokio::sync::Mutex<i64>,
+    last_announced_change: tokio::sync::Mutex<i64>,
 }
 
 /// Keeps what is newer of the person; gives them with the newest groups that anybody vouched for.
-pub(crate) async fn put(transaction: &mut Transaction, person: &Person) -> Result<Person, StoreError> {
-    transaction.put_person(&person_row(person)?).await?;
-    let known = transaction.person(&person.id).await?.ok_or(StoreError::Missing)?;
-    let groups = serde_json::from_str(&known.member_of)
+pub(crate) async fn upsert_and_load_user(
+    transaction: &mut StoreTransaction,
+    person: &Approver,
+) -> Result<Approver, StoreError> {
+    transaction.upsert_user(&user_row(person)?).await?;
+    let known = transaction.find_user(&person.id).await?.ok_or(StoreError::NotFound)?;
+    let groups = serde_json::from_str(&known.group_names)
         .map_err(|error| StoreError::Database(format!("the groups of a person cannot be read: {error}")))?;
-    Ok(Person { groups, ..person.clone() })
+    Ok(Approver { groups, ..person.clone() })
 }
 
 /// A person as the store keeps them.
-pub(crate) fn person_row(person: &Person) -> Result<PersonRow, StoreError> {
+pub(crate) fn user_row(person: &Approver) -> Result<UserRow, StoreError> {
     let member_of = serde_json::to_string(&person.groups)
         .map_err(|error| StoreError::Database(format!("the groups cannot be written as JSON: {error}")))?;
-    Ok(PersonRow {
+    Ok(UserRow {
         id: person.id.clone(),
         name: person.name.clone(),
         subject: person.subject.clone(),
-        member_of,
-        seen: moment::millis(person.as_of),
+        group_names: member_of,
+        groups_as_of: clock::to_unix_millis(person.groups_as_of),
     })
 }
 
 /// Whether answering `ask` answers all that is required now.
-fn covers(ask: &Ask, required: &[Requirement]) -> bool {
+fn covers_requirements(ask: &ApprovalRequest, required: &[ApprovalRequirement]) -> bool {
     required.iter().all(|requirement| {
-        ask.what.requirements.iter().any(|asked| {
+        ask.details.requirements.iter().any(|asked| {
             asked.policy == requirement.policy
                 && asked.group == requirement.group
                 && asked.quorum >= requirement.quorum
@@ -75,121 +79,143 @@ fn covers(ask: &Ask, required: &[Requirement]) -> bool {
 }
 
 /// Whether a repeat of the operation gets this ask instead of a new one.
-fn stands(ask: &Ask, now: i64) -> bool {
+fn is_reusable(ask: &ApprovalRequest, now: i64) -> bool {
     match ask.state {
-        State::Pending => true,
-        State::Denied => ask.denial().is_some_and(|vote| now < later(moment::millis(vote.at), DENIAL_STANDS)),
+        ApprovalState::Pending => true,
+        ApprovalState::Denied => ask
+            .last_denial()
+            .is_some_and(|vote| now < add_duration(clock::to_unix_millis(vote.at), DENIAL_TTL)),
         _ => false,
     }
 }
 
-impl Ledger {
-    pub(crate) async fn open(store: Store, limits: Limits, clock: Clock) -> Result<Self, StoreError> {
-        let mut transaction = store.read().await?;
+impl ApprovalLedger {
+    pub(crate) async fn open(store: Store, limits: ApprovalLimits, clock: Clock) -> Result<Self, StoreError> {
+        let mut transaction = store.begin_read().await?;
         let latest = transaction.latest_time().await?;
-        let announced = transaction.last_change().await?;
+        let announced = transaction.last_change_number().await?;
         drop(transaction);
         let ledger = Self {
             store,
             limits,
-            time: Time::new(clock, latest),
-            waiting: Waiting::new(),
-            damage: Damage::default(),
-            counted: Mutex::default(),
-            announced: tokio::sync::Mutex::new(announced),
+            clock: MonotonicClock::new(clock, latest),
+            subscriptions: Subscriptions::new(),
+            corruption_log: CorruptionLog::default(),
+            pending_counts: Mutex::default(),
+            last_announced_change: tokio::sync::Mutex::new(announced),
         };
         ledger.follow_clock_if_idle().await?;
         Ok(ledger)
     }
 
     /// Begins to write, and says what time it is, for all processes.
-    pub(crate) async fn write(&self) -> Result<(Transaction, i64), StoreError> {
-        let mut transaction = self.store.write().await?;
-        let latest = transaction.note_time(self.time.now()).await?;
-        Ok((transaction, self.time.raise(latest)))
+    pub(crate) async fn begin_write(&self) -> Result<(StoreTransaction, i64), StoreError> {
+        let mut transaction = self.store.begin_write().await?;
+        let latest = transaction.advance_latest_time(self.clock.now()).await?;
+        Ok((transaction, self.clock.raise_to(latest)))
     }
 
     /// The ask as it is at this moment, also if the store does not say so yet. None: its id cannot be read.
-    pub(crate) fn view(&self, row: &AskRow) -> Option<Ask> {
-        let Some(mut ask) = self.damage.read(row) else { return damage::shown(row) };
-        settle(&mut ask, self.time.now());
-        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn current_request(&self, row: &ApprovalRequestRow) -> Option<ApprovalRequest> {
+        let Some(mut ask) = self.corruption_log.decode_row(row) else {
+            return corruption::corrupt_placeholder(row);
+        };
+        expire_if_due(&mut ask, self.clock.now());
+        let counted = self.pending_counts.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = counted.get(&ask.id).copied().unwrap_or_default();
         ask.attempts = ask.attempts.saturating_add_signed(counted.attempts);
         ask.uses = ask.uses.saturating_add_signed(counted.uses);
         Some(ask)
     }
 
-    pub(crate) async fn find(&self, id: AskId) -> Result<Option<Ask>, StoreError> {
-        let mut transaction = self.store.read().await?;
-        Ok(transaction.ask(&id.to_string()).await?.and_then(|row| self.view(&row)))
+    pub(crate) async fn find_request(
+        &self,
+        id: ApprovalRequestId,
+    ) -> Result<Option<ApprovalRequest>, StoreError> {
+        let mut transaction = self.store.begin_read().await?;
+        Ok(transaction
+            .find_approval_request(&id.to_string())
+            .await?
+            .and_then(|row| self.current_request(&row)))
     }
 
-    pub(crate) fn views(&self, rows: &[AskRow]) -> Vec<Ask> {
-        rows.iter().filter_map(|row| self.view(row)).collect()
+    pub(crate) fn current_requests(&self, rows: &[ApprovalRequestRow]) -> Vec<ApprovalRequest> {
+        rows.iter().filter_map(|row| self.current_request(row)).collect()
     }
 
     /// Counted in memory and written by the keeper, so that a flood costs no disk.
-    pub(crate) fn count(&self, id: AskId, attempts: i64, uses: i64) {
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn add_counts(&self, id: ApprovalRequestId, attempts: i64, uses: i64) {
+        let mut counted = self.pending_counts.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = counted.entry(id).or_default();
         entry.attempts = entry.attempts.saturating_add(attempts);
         entry.uses = entry.uses.saturating_add(uses);
     }
 
     /// The ask that a repeat joins, without writing. Caps are checked here too, so that a flood stops before the disk.
-    pub(crate) async fn join(&self, new: &NewAsk) -> Result<Option<Ask>, AskError> {
-        let mut transaction = self.store.read().await?;
-        let latest = transaction.latest_ask(&bound_to(&new.caller), &new.connection, &new.digest).await?;
-        let waits = latest.as_ref().is_some_and(|row| row.state == State::Pending.as_str());
-        let latest = latest.and_then(|row| self.view(&row));
+    pub(crate) async fn join_existing(
+        &self,
+        new: &NewApprovalRequest,
+    ) -> Result<Option<ApprovalRequest>, ApprovalRequestError> {
+        let mut transaction = self.store.begin_read().await?;
+        let latest = transaction
+            .latest_approval_request(&caller_binding(&new.caller), &new.connection, &new.digest)
+            .await?;
+        let waits = latest.as_ref().is_some_and(|row| row.state == ApprovalState::Pending.as_str());
+        let latest = latest.and_then(|row| self.current_request(&row));
         // One that waits will be replaced by the new one, if it is damaged too: that takes no more room.
         let pending = latest.as_ref().is_some_and(|ask| match ask.state {
-            State::Pending => true,
-            State::Damaged => waits,
+            ApprovalState::Pending => true,
+            ApprovalState::Corrupt => waits,
             _ => false,
         });
         if let Some(mut ask) = latest
-            && stands(&ask, self.time.now())
-            && covers(&ask, &new.requirements)
+            && is_reusable(&ask, self.clock.now())
+            && covers_requirements(&ask, &new.requirements)
         {
-            self.count(ask.id, 1, 0);
+            self.add_counts(ask.id, 1, 0);
             ask.attempts = ask.attempts.saturating_add(1);
             return Ok(Some(ask));
         }
         if !pending {
-            self.check_caps(&mut transaction, &new.caller).await?;
+            self.check_pending_limits(&mut transaction, &new.caller).await?;
         }
         Ok(None)
     }
 
-    async fn check_caps(&self, transaction: &mut Transaction, caller: &Caller) -> Result<(), AskError> {
+    async fn check_pending_limits(
+        &self,
+        transaction: &mut StoreTransaction,
+        caller: &Caller,
+    ) -> Result<(), ApprovalRequestError> {
         let full = |count: i64, limit: usize| usize::try_from(count).unwrap_or(usize::MAX) >= limit;
-        let Limits { per_caller, total, .. } = self.limits;
-        if full(transaction.pending(Some(&caller.id())).await?, per_caller) {
-            return Err(AskError::TooMany { limit: per_caller, whose: "this caller" });
+        let ApprovalLimits { max_pending_per_caller: per_caller, max_pending_total: total, .. } = self.limits;
+        if full(transaction.count_pending_requests(Some(&caller.id())).await?, per_caller) {
+            return Err(ApprovalRequestError::TooManyPending { limit: per_caller, scope: "this caller" });
         }
-        if full(transaction.pending(None).await?, total) {
-            return Err(AskError::TooMany { limit: total, whose: "everybody" });
+        if full(transaction.count_pending_requests(None).await?, total) {
+            return Err(ApprovalRequestError::TooManyPending { limit: total, scope: "everybody" });
         }
         Ok(())
     }
 
-    pub(crate) async fn create(&self, new: NewAsk) -> Result<Ask, AskError> {
-        let bound = bound_to(&new.caller);
-        let (mut transaction, now) = self.write().await?;
+    pub(crate) async fn create_request(
+        &self,
+        new: NewApprovalRequest,
+    ) -> Result<ApprovalRequest, ApprovalRequestError> {
+        let bound = caller_binding(&new.caller);
+        let (mut transaction, now) = self.begin_write().await?;
         // again, now that nobody else writes: another task may have asked or answered meanwhile
-        let latest = transaction.latest_ask(&bound, &new.connection, &new.digest).await?;
+        let latest = transaction.latest_approval_request(&bound, &new.connection, &new.digest).await?;
         if let Some(row) = latest {
-            if let Some(mut ask) = self.view(&row)
-                && stands(&ask, now)
-                && covers(&ask, &new.requirements)
+            if let Some(mut ask) = self.current_request(&row)
+                && is_reusable(&ask, now)
+                && covers_requirements(&ask, &new.requirements)
             {
-                self.count(ask.id, 1, 0);
+                self.add_counts(ask.id, 1, 0);
                 ask.attempts = ask.attempts.saturating_add(1);
                 return Ok(ask);
             }
-            if row.state == State::Pending.as_str() {
+            if row.state == ApprovalState::Pending.as_str() {
                 self.end_pending(&mut transaction, &row, now).await?;
             }
         }
@@ -205,9 +231,9 @@ impl Ledger {
         if let Some((ask, _change, _grant)) = grant.await? {
             return Ok(ask);
         }
-        self.check_caps(&mut transaction, &new.caller).await?;
-        let ask = new_ask(new, now);
-        transaction.insert_ask(&to_row(&ask, 0)?).await?;
+        self.check_pending_limits(&mut transaction, &new.caller).await?;
+        let ask = new_approval_request(new, now);
+        transaction.insert_approval_request(&to_row(&ask, 0)?).await?;
         transaction.commit().await?;
         self.announce_changes().await;
         Ok(ask)
@@ -216,40 +242,47 @@ impl Ledger {
     /// Makes room for a new ask for the same: the old one's time is over, or policies now require something else.
     async fn end_pending(
         &self,
-        transaction: &mut Transaction,
-        row: &AskRow,
+        transaction: &mut StoreTransaction,
+        row: &ApprovalRequestRow,
         now: i64,
     ) -> Result<(), StoreError> {
-        let Some(mut ask) = self.damage.read(row) else { return transaction.end_damaged(&row.id).await };
-        if !settle(&mut ask, now) {
-            ask.state = State::Expired;
-            ask.history.push(Event {
-                at: moment::from_millis(now),
+        let Some(mut ask) = self.corruption_log.decode_row(row) else {
+            return transaction.mark_request_corrupt(&row.id).await;
+        };
+        if !expire_if_due(&mut ask, now) {
+            ask.state = ApprovalState::Expired;
+            ask.history.push(ApprovalEvent {
+                at: clock::from_unix_millis(now),
                 kind: "superseded".to_owned(),
                 by: None,
                 note: Some("the policies that ask have changed; it was asked anew".to_owned()),
             });
         }
-        update(transaction, &ask, row.change, State::Pending).await
+        update_request(transaction, &ask, row.change_number, ApprovalState::Pending).await
     }
 
-    pub(crate) async fn answer(&self, id: AskId, by: &Person, answer: Answer) -> Result<Ask, AnswerError> {
-        let (mut transaction, now) = self.write().await?;
-        let Some(row) = transaction.ask(&id.to_string()).await? else {
-            return Err(AnswerError::NotFound);
+    pub(crate) async fn cast_vote(
+        &self,
+        id: ApprovalRequestId,
+        by: &Approver,
+        answer: VoteChoice,
+    ) -> Result<ApprovalRequest, VoteError> {
+        let (mut transaction, now) = self.begin_write().await?;
+        let Some(row) = transaction.find_approval_request(&id.to_string()).await? else {
+            return Err(VoteError::NotFound);
         };
-        let Some(mut ask) = self.damage.read(&row) else {
-            return Err(AnswerError::NotPending(State::Damaged));
+        let Some(mut ask) = self.corruption_log.decode_row(&row) else {
+            return Err(VoteError::NotPending(ApprovalState::Corrupt));
         };
         let from = ask.state;
-        settle(&mut ask, now);
-        let broke_glass = matches!(answer, Answer::BreakGlass { .. });
+        expire_if_due(&mut ask, now);
+        let broke_glass = matches!(answer, VoteChoice::BreakGlass { .. });
         // A session or token from before somebody left a group says what is no longer so.
-        let by = &put(&mut transaction, by).await?;
-        answering::apply(&mut ask, by, answer, &self.limits, now)?;
-        update(&mut transaction, &ask, row.change, from).await?;
-        if ask.state == State::Denied {
-            self.withdraw_others(&mut transaction, &row, &ask, now).await?;
+        let by = &upsert_and_load_user(&mut transaction, by).await?;
+        voting::apply_vote(&mut ask, by, answer, &self.limits, now)?;
+        update_request(&mut transaction, &ask, row.change_number, from).await?;
+        if ask.state == ApprovalState::Denied {
+            self.withdraw_other_grants(&mut transaction, &row, &ask, now).await?;
         }
         transaction.commit().await?;
         if broke_glass {
@@ -260,95 +293,98 @@ impl Ledger {
 
     /// A denial ends every approval of the same operation that is not used: there may be an older one, which did not lift
     /// what was asked about when the denied ask was made.
-    async fn withdraw_others(
+    async fn withdraw_other_grants(
         &self,
-        transaction: &mut Transaction,
-        row: &AskRow,
-        denied: &Ask,
+        transaction: &mut StoreTransaction,
+        row: &ApprovalRequestRow,
+        denied: &ApprovalRequest,
         now: i64,
     ) -> Result<(), StoreError> {
-        for other in transaction.approved_beside(&row.bound_to, &row.connection, &row.digest, &row.id).await?
+        for other in transaction
+            .other_approved_requests(&row.caller_binding, &row.connection, &row.digest, &row.id)
+            .await?
         {
-            if let Some(mut older) = self.damage.read(&other) {
-                answering::withdraw(&mut older, denied, now);
-                update(transaction, &older, other.change, State::Approved).await?;
+            if let Some(mut older) = self.corruption_log.decode_row(&other) {
+                voting::withdraw_grant(&mut older, denied, now);
+                update_request(transaction, &older, other.change_number, ApprovalState::Approved).await?;
             }
         }
         Ok(())
     }
 
     /// Ends an approval whose operation passes without it.
-    pub(crate) async fn not_needed(&self, id: AskId) -> Result<(), StoreError> {
-        let (mut transaction, now) = self.write().await?;
-        let row = transaction.ask(&id.to_string()).await?.ok_or(StoreError::Missing)?;
-        let Some(mut ask) = self.damage.read(&row) else { return Ok(()) };
+    pub(crate) async fn cancel_unneeded_grant(&self, id: ApprovalRequestId) -> Result<(), StoreError> {
+        let (mut transaction, now) = self.begin_write().await?;
+        let row = transaction.find_approval_request(&id.to_string()).await?.ok_or(StoreError::NotFound)?;
+        let Some(mut ask) = self.corruption_log.decode_row(&row) else { return Ok(()) };
         // A window is for a time, not for this request.
-        if ask.state != State::Approved || ask.window {
+        if ask.state != ApprovalState::Approved || ask.time_bound {
             return Ok(());
         }
-        if !settle(&mut ask, now) {
-            ask.state = State::Expired;
-            ask.history.push(Event {
-                at: moment::from_millis(now),
+        if !expire_if_due(&mut ask, now) {
+            ask.state = ApprovalState::Expired;
+            ask.history.push(ApprovalEvent {
+                at: clock::from_unix_millis(now),
                 kind: "expired".to_owned(),
                 by: None,
                 note: Some("policy allows it now: it passed without this approval".to_owned()),
             });
         }
-        update(&mut transaction, &ask, row.change, State::Approved).await?;
+        update_request(&mut transaction, &ask, row.change_number, ApprovalState::Approved).await?;
         transaction.commit().await
     }
 
     /// An approval or window that lets this pass now, with the version of its row.
     pub(crate) async fn find_grant(
         &self,
-        transaction: &mut Transaction,
+        transaction: &mut StoreTransaction,
         bound_to: &str,
         connection: &str,
         operation: &Operation,
         digest: &[u8; 32],
-        required: &[Requirement],
+        required: &[ApprovalRequirement],
         now: i64,
-    ) -> Result<Option<(Ask, i64, Granted)>, StoreError> {
-        for row in transaction.grants(bound_to, connection, digest, now).await? {
-            let Some(ask) = self.damage.read(&row) else { continue };
-            let membership = membership(transaction, &ask).await?;
-            if let Some(grant) = granted(&ask, operation, digest, required, &membership, &self.limits) {
-                return Ok(Some((ask, row.change, grant)));
+    ) -> Result<Option<(ApprovalRequest, i64, Grant)>, StoreError> {
+        for row in transaction.usable_grants(bound_to, connection, digest, now).await? {
+            let Some(ask) = self.corruption_log.decode_row(&row) else { continue };
+            let membership = load_membership(transaction, &ask).await?;
+            if let Some(grant) = evaluate_grant(&ask, operation, digest, required, &membership, &self.limits)
+            {
+                return Ok(Some((ask, row.change_number, grant)));
             }
         }
         Ok(None)
     }
 
     /// Turns an approval into a use. All is read again: the write lock is held from here on.
-    pub(crate) async fn use_once(
+    pub(crate) async fn consume_once(
         &self,
         bound_to: &str,
         connection: &str,
         operation: &Operation,
         digest: &[u8; 32],
-        required: &[Requirement],
-    ) -> Result<Option<Granted>, StoreError> {
-        let (mut transaction, now) = self.write().await?;
+        required: &[ApprovalRequirement],
+    ) -> Result<Option<Grant>, StoreError> {
+        let (mut transaction, now) = self.begin_write().await?;
         let found =
             self.find_grant(&mut transaction, bound_to, connection, operation, digest, required, now).await?;
         let Some((mut ask, change, grant)) = found else {
             return Ok(None);
         };
-        if grant.window {
+        if grant.time_bound {
             drop(transaction);
-            self.count(grant.ask, 0, 1);
+            self.add_counts(grant.approval_request, 0, 1);
             return Ok(Some(grant));
         }
-        ask.state = State::Used;
+        ask.state = ApprovalState::Consumed;
         ask.uses = 1;
-        ask.history.push(Event {
-            at: moment::from_millis(now),
+        ask.history.push(ApprovalEvent {
+            at: clock::from_unix_millis(now),
             kind: "used".to_owned(),
-            by: Some(ask.what.caller.id()),
+            by: Some(ask.details.caller.id()),
             note: None,
         });
-        update(&mut transaction, &ask, change, State::Approved).await?;
+        update_request(&mut transaction, &ask, change, ApprovalState::Approved).await?;
         transaction.commit().await?;
         Ok(Some(grant))
     }
@@ -361,19 +397,22 @@ impl Ledger {
     }
 
     async fn try_announce(&self) -> Result<(), StoreError> {
-        let mut announced = self.announced.lock().await;
-        let mut transaction = self.store.read().await?;
-        for (id, change) in transaction.changed_since(*announced).await? {
+        let mut announced = self.last_announced_change.lock().await;
+        let mut transaction = self.store.begin_read().await?;
+        for (id, change) in transaction.requests_changed_since(*announced).await? {
             let parsed = id
-                .parse::<AskId>()
-                .map_err(|error| StoreError::Damaged(format!("the id of ask {id}: {error}")));
-            if let Some(parsed) = self.damage.told(&id, parsed) {
-                if self.waiting.anybody(parsed)
-                    && let Some(ask) = transaction.ask(&id).await?.and_then(|row| self.view(&row))
+                .parse::<ApprovalRequestId>()
+                .map_err(|error| StoreError::Corrupt(format!("the id of ask {id}: {error}")));
+            if let Some(parsed) = self.corruption_log.ok_or_log(&id, parsed) {
+                if self.subscriptions.has_subscribers(parsed)
+                    && let Some(ask) = transaction
+                        .find_approval_request(&id)
+                        .await?
+                        .and_then(|row| self.current_request(&row))
                 {
-                    self.waiting.tell(ask);
+                    self.subscriptions.publish(ask);
                 }
-                self.waiting.announce(parsed);
+                self.subscriptions.announce_change(parsed);
             }
             *announced = change;
         }
@@ -381,72 +420,73 @@ impl Ledger {
     }
 
     /// Writes the states of asks whose time is over. Returns whether there may be more.
-    pub(crate) async fn settle_due(&self) -> Result<bool, StoreError> {
+    pub(crate) async fn expire_due_requests(&self) -> Result<bool, StoreError> {
         /// In one transaction: others want to write too.
-        const BATCH: usize = 100;
-        let mut transaction = self.store.read().await?;
-        let due = transaction.due(self.time.now(), BATCH as i64).await?;
+        const EXPIRY_BATCH_SIZE: usize = 100;
+        let mut transaction = self.store.begin_read().await?;
+        let due = transaction.overdue_request_ids(self.clock.now(), EXPIRY_BATCH_SIZE as i64).await?;
         drop(transaction);
         if due.is_empty() {
             return Ok(false);
         }
-        let (mut transaction, now) = self.write().await?;
+        let (mut transaction, now) = self.begin_write().await?;
         for id in &due {
-            if let Some(row) = transaction.ask(id).await? {
-                let Some(mut ask) = self.damage.read(&row) else {
+            if let Some(row) = transaction.find_approval_request(id).await? {
+                let Some(mut ask) = self.corruption_log.decode_row(&row) else {
                     // Its time is over in any case.
-                    transaction.end_damaged(id).await?;
+                    transaction.mark_request_corrupt(id).await?;
                     continue;
                 };
                 let from = ask.state;
-                if settle(&mut ask, now) {
-                    update(&mut transaction, &ask, row.change, from).await?;
+                if expire_if_due(&mut ask, now) {
+                    update_request(&mut transaction, &ask, row.change_number, from).await?;
                 }
             }
         }
         transaction.commit().await?;
-        Ok(due.len() == BATCH)
+        Ok(due.len() == EXPIRY_BATCH_SIZE)
     }
 
     /// Writes what was counted.
     pub(crate) async fn write_counts(&self) -> Result<(), StoreError> {
-        let counted = std::mem::take(&mut *self.counted.lock().unwrap_or_else(PoisonError::into_inner));
+        let counted =
+            std::mem::take(&mut *self.pending_counts.lock().unwrap_or_else(PoisonError::into_inner));
         if counted.is_empty() {
             return Ok(());
         }
         let written = async {
-            let (mut transaction, _now) = self.write().await?;
-            for (id, Counted { attempts, uses }) in &counted {
-                transaction.count(&id.to_string(), *attempts, *uses).await?;
+            let (mut transaction, _now) = self.begin_write().await?;
+            for (id, PendingCounts { attempts, uses }) in &counted {
+                transaction.add_to_counters(&id.to_string(), *attempts, *uses).await?;
             }
             transaction.commit().await
         };
         let result = written.await;
         if result.is_err() {
-            for (id, Counted { attempts, uses }) in counted {
-                self.count(id, attempts, uses);
+            for (id, PendingCounts { attempts, uses }) in counted {
+                self.add_counts(id, attempts, uses);
             }
         }
         result
     }
 
     /// Keeps the time while something is open, for the next start; believes the clock again when nothing is.
-    pub(crate) async fn keep_time(&self) -> Result<(), StoreError> {
-        let open = self.store.read().await?.any_open().await?;
+    pub(crate) async fn persist_time(&self) -> Result<(), StoreError> {
+        let open = self.store.begin_read().await?.has_open_requests().await?;
         if open {
-            let (transaction, _now) = self.write().await?;
+            let (transaction, _now) = self.begin_write().await?;
             return transaction.commit().await;
         }
         self.follow_clock_if_idle().await
     }
 
     async fn follow_clock_if_idle(&self) -> Result<(), StoreError> {
-        if self.time.ahead() == 0 {
+        if self.clock.millis_ahead() == 0 {
             return Ok(());
         }
-        let mut transaction = self.store.write().await?;
-        if !transaction.any_open().await? {
-            transaction.reset_time(self.time.follow_clock()).await?;
+        let mut transaction = self.store.begin_write().await?;
+        if !transaction.has_open_requests().await? {
+            transaction.reset_latest_time(self.clock.reset_to_clock()).await?;
             transaction.commit().await?;
         }
         Ok(())
@@ -454,15 +494,15 @@ impl Ledger {
 }
 
 /// Writes a changed ask. Under the write lock the version cannot have moved; if it has, nothing may be believed.
-async fn update(
-    transaction: &mut Transaction,
-    ask: &Ask,
+async fn update_request(
+    transaction: &mut StoreTransaction,
+    ask: &ApprovalRequest,
     change: i64,
-    from: State,
+    from: ApprovalState,
 ) -> Result<(), StoreError> {
-    if transaction.update_ask(&to_row(ask, change)?, from.as_str()).await? {
+    if transaction.update_approval_request(&to_row(ask, change)?, from.as_str()).await? {
         Ok(())
     } else {
-        Err(StoreError::Damaged(format!("ask {} changed while it was written", ask.id)))
+        Err(StoreError::Corrupt(format!("ask {} changed while it was written", ask.id)))
     }
 }

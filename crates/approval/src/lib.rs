@@ -3,31 +3,34 @@
 //! Asks, answers, quorum, single-use approvals, windows and break-glass. Everything is durable before it is told to
 //! anybody, an approval is used at most once, and whatever fails here leaves the operation refused.
 
-mod answer;
-mod answering;
+mod approval_request;
+mod approval_request_id;
+mod approval_request_row;
 mod approvals;
-mod ask;
-mod bounds;
-mod damage;
+mod clock;
+mod corruption;
+mod expiry_sweep;
+mod first_seen;
 mod grant;
-mod id;
-mod keeper;
 mod ledger;
-mod moment;
-mod notation;
-mod novelty;
-mod recording;
-mod row;
-mod waiting;
+mod outbox;
+mod serde_formats;
+mod size_limits;
+mod subscriptions;
+mod vote;
+mod voting;
 
-pub use answer::{Answer, AnswerError, AskError, Person};
-pub use approvals::{Approvals, Limits};
-pub use ask::{Ask, Event, Filter, NewAsk, Requirement, State, Vote};
-pub use durward_core::{OnTimeout, Risk};
-pub use durward_store::{Server, Store, StoreError};
-pub use grant::Granted;
-pub use id::AskId;
-pub use moment::{Clock, system_clock};
-pub use novelty::Novelty;
-pub use recording::{Unrecorded, Unrecordeds};
-pub use waiting::Waiter;
+pub use approval_request::{
+    ApprovalEvent, ApprovalRequest, ApprovalRequestFilter, ApprovalRequirement, ApprovalState,
+    NewApprovalRequest, Vote,
+};
+pub use approval_request_id::ApprovalRequestId;
+pub use approvals::{ApprovalLimits, Approvals};
+pub use clock::{Clock, system_clock};
+pub use durward_core::{RiskAssessment, TimeoutAction};
+pub use durward_store::{PostgresServer, Store, StoreError};
+pub use first_seen::FirstSeen;
+pub use grant::Grant;
+pub use outbox::{PendingEvents, PendingEventsPage};
+pub use subscriptions::EndWaiter;
+pub use vote::{ApprovalRequestError, Approver, VoteChoice, VoteError};

@@ -7,19 +7,19 @@
 
 mod checksum;
 
-use crate::sigv4::{EMPTY_SHA256, Signature, SigningKey, hex, sha256_hex};
+use crate::sigv4::{EMPTY_SHA256, Signature, SigningKey, encode_hex, sha256_hex};
 use aws_lc_rs::digest;
 use bytes::{Buf, Bytes};
-use checksum::Checksum;
+use checksum::TrailerChecksum;
 use std::fmt::Write as _;
 
 /// Longest chunk head or trailer line, in bytes.
-const LINE: usize = 1024;
+const MAX_LINE_BYTES: usize = 1024;
 /// Most trailers of one body.
-const TRAILERS: usize = 16;
+const MAX_TRAILERS: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChunkError {
+pub enum ChunkedBodyError {
     #[error("the aws-chunked framing is broken: {0}")]
     Framing(&'static str),
     #[error("the signature of a chunk does not match")]
@@ -36,7 +36,7 @@ pub enum ChunkError {
 
 /// What the decoder hands on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
+pub enum ChunkEvent {
     /// A chunk of this many bytes begins; 0 is the final one.
     Chunk(u64),
     Data(Bytes),
@@ -47,15 +47,15 @@ pub enum Piece {
 
 /// The rolling signature of a signed body.
 #[derive(Debug)]
-pub struct Chain {
-    key: SigningKey,
+pub struct SignatureChain {
+    signing_key: SigningKey,
     timestamp: String,
-    scope: String,
-    previous: Signature,
-    signed_trailer: bool,
+    credential_scope: String,
+    previous_signature: Signature,
+    has_signed_trailer: bool,
 }
 
-impl Chain {
+impl SignatureChain {
     /// `seed` is the signature of the request itself.
     pub fn new(
         key: SigningKey,
@@ -64,34 +64,40 @@ impl Chain {
         seed: Signature,
         signed_trailer: bool,
     ) -> Self {
-        Self { key, timestamp: timestamp.to_owned(), scope, previous: seed, signed_trailer }
+        Self {
+            signing_key: key,
+            timestamp: timestamp.to_owned(),
+            credential_scope: scope,
+            previous_signature: seed,
+            has_signed_trailer: signed_trailer,
+        }
     }
 
-    fn next(&self, kind: &str, hashes: &str) -> Signature {
+    fn sign_next(&self, kind: &str, hashes: &str) -> Signature {
         let text = format!(
             "AWS4-HMAC-SHA256-{kind}\n{}\n{}\n{}\n{hashes}",
             self.timestamp,
-            self.scope,
-            self.previous.hex()
+            self.credential_scope,
+            self.previous_signature.to_hex()
         );
-        self.key.sign(text.as_bytes())
+        self.signing_key.sign(text.as_bytes())
     }
 
     /// Signature of a chunk whose data has this hex SHA-256.
-    fn chunk(&self, data_sha256: &str) -> Signature {
-        self.next("PAYLOAD", &format!("{EMPTY_SHA256}\n{data_sha256}"))
+    fn sign_chunk(&self, data_sha256: &str) -> Signature {
+        self.sign_next("PAYLOAD", &format!("{EMPTY_SHA256}\n{data_sha256}"))
     }
 
-    fn trailer(&self, canonical: &str) -> Signature {
-        self.next("TRAILER", &sha256_hex(canonical.as_bytes()))
+    fn sign_trailers(&self, canonical: &str) -> Signature {
+        self.sign_next("TRAILER", &sha256_hex(canonical.as_bytes()))
     }
 }
 
-enum State {
+enum DecoderState {
     /// Reading a chunk head line.
-    Head,
+    ChunkHead,
     Data {
-        left: u64,
+        remaining: u64,
     },
     /// The CRLF after the data of a chunk.
     DataEnd,
@@ -99,41 +105,41 @@ enum State {
     Done,
 }
 
-pub struct Decoder {
-    state: State,
-    line: Vec<u8>,
+pub struct ChunkedDecoder {
+    state: DecoderState,
+    line_buffer: Vec<u8>,
     declared_length: u64,
-    seen: u64,
-    chain: Option<Chain>,
-    claimed: Option<Signature>,
-    hash: digest::Context,
+    decoded_length: u64,
+    signature_chain: Option<SignatureChain>,
+    claimed_signature: Option<Signature>,
+    chunk_hash: digest::Context,
     /// One for each checksum that is declared.
-    checksums: Vec<Checksum>,
-    trailers_declared: Vec<String>,
+    checksums: Vec<TrailerChecksum>,
+    declared_trailers: Vec<String>,
     trailers: Vec<(String, String)>,
     trailer_signature: Option<Signature>,
 }
 
-impl Decoder {
+impl ChunkedDecoder {
     /// `trailers_declared`: the lower-case names of `x-amz-trailer`.
-    pub fn new(declared_length: u64, trailers_declared: Vec<String>, chain: Option<Chain>) -> Self {
-        let mut checksums: Vec<Checksum> = Vec::new();
-        for checksum in trailers_declared.iter().filter_map(|name| Checksum::named(name)) {
+    pub fn new(declared_length: u64, trailers_declared: Vec<String>, chain: Option<SignatureChain>) -> Self {
+        let mut checksums: Vec<TrailerChecksum> = Vec::new();
+        for checksum in trailers_declared.iter().filter_map(|name| TrailerChecksum::from_trailer_name(name)) {
             // A name that is declared a hundred times is not worth a hundred hashes of each byte.
-            if checksums.iter().all(|other| other.trailer() != checksum.trailer()) {
+            if checksums.iter().all(|other| other.trailer_name() != checksum.trailer_name()) {
                 checksums.push(checksum);
             }
         }
         Self {
-            state: State::Head,
-            line: Vec::new(),
+            state: DecoderState::ChunkHead,
+            line_buffer: Vec::new(),
             declared_length,
-            seen: 0,
-            chain,
-            claimed: None,
-            hash: digest::Context::new(&digest::SHA256),
+            decoded_length: 0,
+            signature_chain: chain,
+            claimed_signature: None,
+            chunk_hash: digest::Context::new(&digest::SHA256),
             checksums,
-            trailers_declared,
+            declared_trailers: trailers_declared,
             trailers: Vec::new(),
             trailer_signature: None,
         }
@@ -141,19 +147,19 @@ impl Decoder {
 
     /// Whether the final chunk and its trailers have been read and were right.
     pub fn is_done(&self) -> bool {
-        matches!(self.state, State::Done)
+        matches!(self.state, DecoderState::Done)
     }
 
     /// Takes the next bytes of the body as they came, and hands on what they held.
-    pub fn push(&mut self, mut bytes: Bytes) -> Result<Vec<Piece>, ChunkError> {
+    pub fn push(&mut self, mut bytes: Bytes) -> Result<Vec<ChunkEvent>, ChunkedBodyError> {
         let mut pieces = Vec::new();
         while !bytes.is_empty() {
             match self.state {
-                State::Data { left } => self.take_data(left, &mut bytes, &mut pieces),
-                State::Done => return Err(ChunkError::Framing("bytes after the final chunk")),
-                State::Head | State::DataEnd | State::Trailer => {
-                    if let Some(line) = self.take_line(&mut bytes)? {
-                        self.on_line(&line, &mut pieces)?;
+                DecoderState::Data { remaining: left } => self.read_data(left, &mut bytes, &mut pieces),
+                DecoderState::Done => return Err(ChunkedBodyError::Framing("bytes after the final chunk")),
+                DecoderState::ChunkHead | DecoderState::DataEnd | DecoderState::Trailer => {
+                    if let Some(line) = self.read_line(&mut bytes)? {
+                        self.process_line(&line, &mut pieces)?;
                     }
                 }
             }
@@ -161,164 +167,176 @@ impl Decoder {
         Ok(pieces)
     }
 
-    fn take_data(&mut self, left: u64, bytes: &mut Bytes, pieces: &mut Vec<Piece>) {
+    fn read_data(&mut self, left: u64, bytes: &mut Bytes, pieces: &mut Vec<ChunkEvent>) {
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let data = bytes.split_to(count);
-        if self.chain.is_some() {
-            self.hash.update(&data);
+        if self.signature_chain.is_some() {
+            self.chunk_hash.update(&data);
         }
         for checksum in &mut self.checksums {
             checksum.update(&data);
         }
-        self.seen += count as u64;
-        pieces.push(Piece::Data(data));
+        self.decoded_length += count as u64;
+        pieces.push(ChunkEvent::Data(data));
         let left = left - count as u64;
-        self.state = if left == 0 { State::DataEnd } else { State::Data { left } };
+        self.state = if left == 0 { DecoderState::DataEnd } else { DecoderState::Data { remaining: left } };
     }
 
     /// One line without its CRLF, once it is whole. A bare LF or CR is refused: two readers could disagree on it.
-    fn take_line(&mut self, bytes: &mut Bytes) -> Result<Option<String>, ChunkError> {
+    fn read_line(&mut self, bytes: &mut Bytes) -> Result<Option<String>, ChunkedBodyError> {
         while bytes.has_remaining() {
             let byte = bytes.get_u8();
-            if self.line.last() == Some(&b'\r') {
+            if self.line_buffer.last() == Some(&b'\r') {
                 if byte != b'\n' {
-                    return Err(ChunkError::Framing("a carriage return without a line feed"));
+                    return Err(ChunkedBodyError::Framing("a carriage return without a line feed"));
                 }
-                self.line.pop();
-                let line = String::from_utf8(std::mem::take(&mut self.line))
-                    .map_err(|_invalid| ChunkError::Framing("a line is not UTF-8"))?;
+                self.line_buffer.pop();
+                let line = String::from_utf8(std::mem::take(&mut self.line_buffer))
+                    .map_err(|_invalid| ChunkedBodyError::Framing("a line is not UTF-8"))?;
                 return Ok(Some(line));
             }
             if byte == b'\n' {
-                return Err(ChunkError::Framing("a line feed without a carriage return"));
+                return Err(ChunkedBodyError::Framing("a line feed without a carriage return"));
             }
-            if self.line.len() >= LINE {
-                return Err(ChunkError::Framing("a line is longer than 1024 bytes"));
+            if self.line_buffer.len() >= MAX_LINE_BYTES {
+                return Err(ChunkedBodyError::Framing("a line is longer than 1024 bytes"));
             }
-            self.line.push(byte);
+            self.line_buffer.push(byte);
         }
         Ok(None)
     }
 
-    fn on_line(&mut self, line: &str, pieces: &mut Vec<Piece>) -> Result<(), ChunkError> {
+    fn process_line(&mut self, line: &str, pieces: &mut Vec<ChunkEvent>) -> Result<(), ChunkedBodyError> {
         match self.state {
-            State::Head => self.on_head(line, pieces),
-            State::DataEnd if line.is_empty() => {
-                self.check_chunk()?;
-                self.state = State::Head;
+            DecoderState::ChunkHead => self.process_chunk_head(line, pieces),
+            DecoderState::DataEnd if line.is_empty() => {
+                self.verify_chunk_signature()?;
+                self.state = DecoderState::ChunkHead;
                 Ok(())
             }
-            State::DataEnd => Err(ChunkError::Framing("a chunk is longer than its head says")),
-            _ => self.on_trailer(line, pieces),
+            DecoderState::DataEnd => Err(ChunkedBodyError::Framing("a chunk is longer than its head says")),
+            _ => self.process_trailer(line, pieces),
         }
     }
 
-    fn on_head(&mut self, line: &str, pieces: &mut Vec<Piece>) -> Result<(), ChunkError> {
+    fn process_chunk_head(
+        &mut self,
+        line: &str,
+        pieces: &mut Vec<ChunkEvent>,
+    ) -> Result<(), ChunkedBodyError> {
         let (size, extension) = match line.split_once(';') {
             Some((size, extension)) => (size, Some(extension)),
             None => (line, None),
         };
         if size.is_empty() || size.len() > 15 || !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(ChunkError::Framing("a chunk size is not a hexadecimal number"));
+            return Err(ChunkedBodyError::Framing("a chunk size is not a hexadecimal number"));
         }
         let size = u64::from_str_radix(size, 16)
-            .map_err(|_invalid| ChunkError::Framing("a chunk size is too large"))?;
-        self.claimed =
-            match (extension.map(|text| text.strip_prefix("chunk-signature=")), self.chain.is_some()) {
-                (Some(Some(signature)), true) => {
-                    Some(Signature::parse(signature).ok_or(ChunkError::ChunkSignature)?)
-                }
-                (None, false) => None,
-                (_, true) => return Err(ChunkError::ChunkSignature),
-                (Some(_), false) => return Err(ChunkError::Framing("a chunk extension in an unsigned body")),
-            };
-        if self.seen.checked_add(size).is_none_or(|total| total > self.declared_length) {
-            return Err(ChunkError::Length {
+            .map_err(|_invalid| ChunkedBodyError::Framing("a chunk size is too large"))?;
+        self.claimed_signature = match (
+            extension.map(|text| text.strip_prefix("chunk-signature=")),
+            self.signature_chain.is_some(),
+        ) {
+            (Some(Some(signature)), true) => {
+                Some(Signature::parse(signature).ok_or(ChunkedBodyError::ChunkSignature)?)
+            }
+            (None, false) => None,
+            (_, true) => return Err(ChunkedBodyError::ChunkSignature),
+            (Some(_), false) => {
+                return Err(ChunkedBodyError::Framing("a chunk extension in an unsigned body"));
+            }
+        };
+        if self.decoded_length.checked_add(size).is_none_or(|total| total > self.declared_length) {
+            return Err(ChunkedBodyError::Length {
                 declared: self.declared_length,
-                actual: self.seen.saturating_add(size),
+                actual: self.decoded_length.saturating_add(size),
             });
         }
         if size > 0 {
-            pieces.push(Piece::Chunk(size));
-            self.state = State::Data { left: size };
+            pieces.push(ChunkEvent::Chunk(size));
+            self.state = DecoderState::Data { remaining: size };
             return Ok(());
         }
-        self.check_chunk()?;
-        if self.seen != self.declared_length {
-            return Err(ChunkError::Length { declared: self.declared_length, actual: self.seen });
+        self.verify_chunk_signature()?;
+        if self.decoded_length != self.declared_length {
+            return Err(ChunkedBodyError::Length {
+                declared: self.declared_length,
+                actual: self.decoded_length,
+            });
         }
-        pieces.push(Piece::Chunk(0));
-        self.state = State::Trailer;
+        pieces.push(ChunkEvent::Chunk(0));
+        self.state = DecoderState::Trailer;
         Ok(())
     }
 
-    fn check_chunk(&mut self) -> Result<(), ChunkError> {
-        let Some(chain) = &mut self.chain else { return Ok(()) };
-        let hash = std::mem::replace(&mut self.hash, digest::Context::new(&digest::SHA256)).finish();
-        let ours = chain.chunk(&hex(hash.as_ref()));
-        let claimed = self.claimed.take().ok_or(ChunkError::ChunkSignature)?;
+    fn verify_chunk_signature(&mut self) -> Result<(), ChunkedBodyError> {
+        let Some(chain) = &mut self.signature_chain else { return Ok(()) };
+        let hash = std::mem::replace(&mut self.chunk_hash, digest::Context::new(&digest::SHA256)).finish();
+        let ours = chain.sign_chunk(&encode_hex(hash.as_ref()));
+        let claimed = self.claimed_signature.take().ok_or(ChunkedBodyError::ChunkSignature)?;
         if !ours.matches(&claimed) {
-            return Err(ChunkError::ChunkSignature);
+            return Err(ChunkedBodyError::ChunkSignature);
         }
-        chain.previous = ours;
+        chain.previous_signature = ours;
         Ok(())
     }
 
-    fn on_trailer(&mut self, line: &str, pieces: &mut Vec<Piece>) -> Result<(), ChunkError> {
+    fn process_trailer(&mut self, line: &str, pieces: &mut Vec<ChunkEvent>) -> Result<(), ChunkedBodyError> {
         if line.is_empty() {
-            self.check_trailers()?;
-            self.state = State::Done;
+            self.verify_trailers()?;
+            self.state = DecoderState::Done;
             for (name, value) in self.trailers.drain(..) {
-                pieces.push(Piece::Trailer(name, value));
+                pieces.push(ChunkEvent::Trailer(name, value));
             }
-            pieces.push(Piece::End);
+            pieces.push(ChunkEvent::End);
             return Ok(());
         }
-        let (name, value) = line.split_once(':').ok_or(ChunkError::Framing("a trailer has no colon"))?;
+        let (name, value) =
+            line.split_once(':').ok_or(ChunkedBodyError::Framing("a trailer has no colon"))?;
         let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
         if name == "x-amz-trailer-signature" {
-            let signature = Signature::parse(value).ok_or(ChunkError::TrailerSignature)?;
+            let signature = Signature::parse(value).ok_or(ChunkedBodyError::TrailerSignature)?;
             if self.trailer_signature.replace(signature).is_some() {
-                return Err(ChunkError::TrailerSignature);
+                return Err(ChunkedBodyError::TrailerSignature);
             }
             return Ok(());
         }
-        if self.trailers.len() == TRAILERS {
-            return Err(ChunkError::Framing("more than 16 trailers"));
+        if self.trailers.len() == MAX_TRAILERS {
+            return Err(ChunkedBodyError::Framing("more than 16 trailers"));
         }
         self.trailers.push((name, value.to_owned()));
         Ok(())
     }
 
-    fn check_trailers(&mut self) -> Result<(), ChunkError> {
+    fn verify_trailers(&mut self) -> Result<(), ChunkedBodyError> {
         let mut names: Vec<&str> = self.trailers.iter().map(|(name, _value)| name.as_str()).collect();
         names.sort_unstable();
-        let mut declared: Vec<&str> = self.trailers_declared.iter().map(String::as_str).collect();
+        let mut declared: Vec<&str> = self.declared_trailers.iter().map(String::as_str).collect();
         declared.sort_unstable();
         if names != declared {
-            return Err(ChunkError::Trailers);
+            return Err(ChunkedBodyError::Trailers);
         }
         for (name, value) in &self.trailers {
-            let known = self.checksums.iter().find(|checksum| checksum.trailer() == name);
+            let known = self.checksums.iter().find(|checksum| checksum.trailer_name() == name);
             if let Some(checksum) = known.filter(|checksum| !checksum.matches(value)) {
-                return Err(ChunkError::Checksum(checksum.trailer()));
+                return Err(ChunkedBodyError::Checksum(checksum.trailer_name()));
             }
         }
-        match (&self.chain, self.trailer_signature) {
-            (Some(chain), claimed) if chain.signed_trailer => {
+        match (&self.signature_chain, self.trailer_signature) {
+            (Some(chain), claimed) if chain.has_signed_trailer => {
                 let mut canonical = String::new();
                 for (name, value) in &self.trailers {
                     // Writing to a String cannot fail.
                     let _infallible = writeln!(canonical, "{name}:{value}");
                 }
-                let claimed = claimed.ok_or(ChunkError::TrailerSignature)?;
-                if chain.trailer(&canonical).matches(&claimed) {
+                let claimed = claimed.ok_or(ChunkedBodyError::TrailerSignature)?;
+                if chain.sign_trailers(&canonical).matches(&claimed) {
                     Ok(())
                 } else {
-                    Err(ChunkError::TrailerSignature)
+                    Err(ChunkedBodyError::TrailerSignature)
                 }
             }
-            (_, Some(_unexpected)) => Err(ChunkError::TrailerSignature),
+            (_, Some(_unexpected)) => Err(ChunkedBodyError::TrailerSignature),
             (_, None) => Ok(()),
         }
     }

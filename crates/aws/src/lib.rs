@@ -4,6 +4,6 @@
 
 pub mod chunked;
 pub mod decode;
-pub mod refuse;
+pub mod error_response;
 pub mod sigv4;
 pub mod tags;

@@ -2,11 +2,11 @@
 //!
 //! Promise: an answer that is not understood is an error, never "no tags". A resource that does not exist has none.
 
-mod answer;
-mod call;
+mod tag_request;
+mod tag_response;
 
-pub use answer::{Page, TagsError};
-pub use call::{TagCall, WireCall, holder, tag_call};
+pub use tag_request::{TagLookup, UnsignedRequest, find_tag_lookup, taggable_resource};
+pub use tag_response::{TagLookupError, TagPage};
 
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,9 @@
 mod oracle;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use durward_aws::chunked::{Decoder, Piece};
-use durward_aws::decode::{Decoded, Head, Scope, decode, recognise};
-use durward_catalog::{Catalog, Operation as Model};
+use durward_aws::chunked::{ChunkEvent, ChunkedDecoder};
+use durward_aws::decode::{DecodedRequest, RequestHead, RequestScope, decode_request, route_operation};
+use durward_catalog::{Catalog, OperationModel as Model};
 use durward_core::{Refusal, Resource};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 const SCOPE_ACCOUNT: &str = "111122223333";
 
 /// Older names of S3's bucket operations: the same request, and the same action.
-const TWINS: [(&str, &str); 4] = [
+const RENAMED_OPERATIONS: [(&str, &str); 4] = [
     ("PutBucketLifecycle", "PutBucketLifecycleConfiguration"),
     ("PutBucketNotification", "PutBucketNotificationConfiguration"),
     ("GetBucketLifecycle", "GetBucketLifecycleConfiguration"),
@@ -26,7 +26,7 @@ const TWINS: [(&str, &str); 4] = [
 ];
 
 /// Parameters that an SDK adds to what it was given, by service.
-const ADDED: [(&str, &str); 24] = [
+const SDK_ADDED_PARAMETERS: [(&str, &str); 24] = [
     ("apigateway", "accepts"),
     ("bedrock-agentcore", "contentType"),
     ("bedrock-runtime", "contentType"),
@@ -57,11 +57,15 @@ const ADDED: [(&str, &str); 24] = [
 #[test]
 #[ignore = "needs the corpus: cargo xtask test --only corpus"]
 fn reads_every_request_of_botocore_as_what_it_is() {
-    let tally = judge(&corpus("corpus.jsonl"));
+    let tally = tally_corpus(&read_corpus("corpus.jsonl"));
     tally.print();
     assert!(tally.misread.is_empty(), "{} requests are misread", tally.misread.len());
-    assert_eq!(tally.services.len(), Catalog::embedded().services().len(), "the corpus has every service");
-    assert_eq!(tally.operations.len(), catalog_operations(), "the corpus has every operation");
+    assert_eq!(
+        tally.services.len(),
+        Catalog::embedded().service_entries().len(),
+        "the corpus has every service"
+    );
+    assert_eq!(tally.operations.len(), count_catalog_operations(), "the corpus has every operation");
     let share = |part: usize, whole: usize| part as f64 / whole as f64;
     let refused: usize = tally.refused.values().map(Vec::len).sum();
     assert!(share(tally.requests - refused, tally.requests) >= 0.995, "{refused} requests are refused");
@@ -76,7 +80,7 @@ fn reads_every_request_of_botocore_as_what_it_is() {
 #[test]
 #[ignore = "needs the corpus: cargo xtask test --only corpus"]
 fn reads_every_request_of_the_javascript_sdk_as_what_it_is() {
-    let tally = judge(&corpus("corpus-js.jsonl"));
+    let tally = tally_corpus(&read_corpus("corpus-js.jsonl"));
     tally.print();
     assert!(tally.misread.is_empty(), "{} requests are misread", tally.misread.len());
     assert!(tally.services.len() >= 40, "the sample has {} services", tally.services.len());
@@ -84,27 +88,27 @@ fn reads_every_request_of_the_javascript_sdk_as_what_it_is() {
     assert!(refused as f64 <= 0.005 * tally.requests as f64, "{refused} requests are refused");
 }
 
-fn corpus(file: &str) -> String {
+fn read_corpus(file: &str) -> String {
     let suites = std::env::var_os("DURWARD_SUITES").filter(|path| !path.is_empty());
     let suites = suites
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.suites")), PathBuf::from);
     std::fs::read_to_string(suites.join(file)).expect("the corpus was generated")
 }
 
-fn catalog_operations() -> usize {
-    Catalog::embedded().services().iter().map(|entry| entry.operations as usize).sum()
+fn count_catalog_operations() -> usize {
+    Catalog::embedded().service_entries().iter().map(|entry| entry.operation_count as usize).sum()
 }
 
 /// What became of the corpus.
 #[derive(Default)]
-struct Tally {
+struct CorpusTally {
     services: BTreeSet<String>,
     operations: BTreeSet<String>,
     requests: usize,
     recognised: usize,
     /// Requests read as the operation of another service that the wire does not tell apart and that needs the same IAM actions
     /// or more.
-    tied: BTreeMap<String, usize>,
+    ambiguous: BTreeMap<String, usize>,
     refused: BTreeMap<String, Vec<String>>,
     misread: Vec<String>,
     with_action: usize,
@@ -112,11 +116,11 @@ struct Tally {
     resource_level: BTreeSet<String>,
     with_arn: BTreeSet<String>,
     /// Operations of which no demand is on any resource, where its action supports more.
-    all_arns: BTreeSet<String>,
+    with_arns_only: BTreeSet<String>,
 }
 
-impl Tally {
-    fn add(&mut self, other: Self) {
+impl CorpusTally {
+    fn merge(&mut self, other: Self) {
         self.services.extend(other.services);
         self.operations.extend(other.operations);
         self.requests += other.requests;
@@ -124,9 +128,9 @@ impl Tally {
         self.misread.extend(other.misread);
         self.resource_level.extend(other.resource_level);
         self.with_arn.extend(other.with_arn);
-        self.all_arns.extend(other.all_arns);
-        for (which, count) in other.tied {
-            *self.tied.entry(which).or_default() += count;
+        self.with_arns_only.extend(other.with_arns_only);
+        for (which, count) in other.ambiguous {
+            *self.ambiguous.entry(which).or_default() += count;
         }
         for (why, ids) in other.refused {
             self.refused.entry(why).or_default().extend(ids);
@@ -141,7 +145,7 @@ impl Tally {
     fn print(&self) {
         let percent = |part: usize, whole: usize| 100.0 * part as f64 / whole.max(1) as f64;
         let refused: usize = self.refused.values().map(Vec::len).sum();
-        let tied: usize = self.tied.values().sum();
+        let tied: usize = self.ambiguous.values().sum();
         println!("\n| corpus | count | share |\n|---|---:|---:|");
         println!("| services | {} | |", self.services.len());
         println!("| operations | {} | |", self.operations.len());
@@ -169,13 +173,13 @@ impl Tally {
         );
         println!(
             "| of these with nothing but ARNs | {} | {:.2} % |",
-            self.all_arns.len(),
-            percent(self.all_arns.len(), whole)
+            self.with_arns_only.len(),
+            percent(self.with_arns_only.len(), whole)
         );
         for (why, ids) in &self.refused {
             println!("refused {}: {why}: {}", ids.len(), ids[..ids.len().min(3)].join(", "));
         }
-        for (which, count) in &self.tied {
+        for (which, count) in &self.ambiguous {
             println!("tied {count}: {which}");
         }
         for wrong in &self.misread {
@@ -189,19 +193,19 @@ impl Tally {
     }
 }
 
-fn judge(corpus: &str) -> Tally {
+fn tally_corpus(corpus: &str) -> CorpusTally {
     let lines: Vec<&str> = corpus.lines().collect();
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let mut tally = Tally::default();
+    let mut tally = CorpusTally::default();
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..workers)
             .map(|first| {
                 let mine: Vec<&str> = lines.iter().skip(first).step_by(workers).copied().collect();
-                scope.spawn(move || judge_lines(&mine))
+                scope.spawn(move || tally_lines(&mine))
             })
             .collect();
         for worker in running {
-            tally.add(worker.join().expect("a worker does not panic"));
+            tally.merge(worker.join().expect("a worker does not panic"));
         }
     });
     let catalog = Catalog::embedded();
@@ -211,15 +215,15 @@ fn judge(corpus: &str) -> Tally {
         .filter_map(|id| id.split_once(':'))
         .filter(|(service, name)| {
             let service = catalog.service(service).expect("a service of the catalog");
-            service.operation(name).is_some_and(|model| !model.actions.is_empty())
+            service.operation(name).is_some_and(|model| !model.required_actions.is_empty())
         })
         .count();
     tally
 }
 
-fn judge_lines(lines: &[&str]) -> Tally {
+fn tally_lines(lines: &[&str]) -> CorpusTally {
     let catalog = Catalog::embedded();
-    let mut tally = Tally::default();
+    let mut tally = CorpusTally::default();
     for line in lines {
         let case: Value = serde_json::from_str(line).expect("a line is json");
         let service = case["service"].as_str().unwrap_or_default();
@@ -231,57 +235,64 @@ fn judge_lines(lines: &[&str]) -> Tally {
             let modes = request["modes"].as_array().expect("modes");
             let label = format!("{id} full={} {}", case["full"], request["modes"]);
             tally.requests += modes.len();
-            match read(catalog, request) {
+            match decode_corpus_request(catalog, request) {
                 Err(refusal) => {
                     tally.refused.entry(refusal.to_string()).or_default().extend(vec![label; modes.len()]);
                 }
-                Ok(decoded) => judge_one(catalog, &mut tally, &case, &label, modes.len(), &decoded),
+                Ok(decoded) => tally_request(catalog, &mut tally, &case, &label, modes.len(), &decoded),
             }
         }
     }
     tally
 }
 
-fn judge_one(
+fn tally_request(
     catalog: &Catalog,
-    tally: &mut Tally,
+    tally: &mut CorpusTally,
     case: &Value,
     label: &str,
     modes: usize,
-    decoded: &Decoded,
+    decoded: &DecodedRequest,
 ) {
     let service = case["service"].as_str().unwrap_or_default();
     let name = case["operation"].as_str().unwrap_or_default();
     let read_as = decoded.operation.name.as_str();
     let wanted = catalog.service(service).and_then(|service| service.operation(name).cloned());
     let exact = decoded.service.id == service && read_as == name;
-    let twin = TWINS.iter().any(|(old, new)| [*old, *new].contains(&name) && [*old, *new].contains(&read_as));
+    let twin = RENAMED_OPERATIONS
+        .iter()
+        .any(|(old, new)| [*old, *new].contains(&name) && [*old, *new].contains(&read_as));
     let as_strict = wanted.as_ref().is_some_and(|wanted| {
-        decoded.model().is_some_and(|found| action_names(found).is_superset(&action_names(wanted)))
+        decoded
+            .operation_model()
+            .is_some_and(|found| iam_action_names(found).is_superset(&iam_action_names(wanted)))
     });
     if !exact && !(as_strict && (twin || read_as == name)) {
         tally.misread.push(format!("{label} read as {}:{read_as}", decoded.service.id));
         return;
     }
-    let streamed = decoded.operation.uninspected.iter().any(|part| part == "body");
-    let added: Vec<&str> =
-        ADDED.iter().filter(|(of, _)| *of == "*" || *of == service).map(|(_, added)| *added).collect();
+    let streamed = decoded.operation.uninspected_parts.iter().any(|part| part == "body");
+    let added: Vec<&str> = SDK_ADDED_PARAMETERS
+        .iter()
+        .filter(|(of, _)| *of == "*" || *of == service)
+        .map(|(_, added)| *added)
+        .collect();
     if let Some(difference) =
-        oracle::difference(&case["meant"], &decoded.operation.parameters, streamed, exact, &added)
+        oracle::find_difference(&case["meant"], &decoded.operation.parameters, streamed, exact, &added)
         && !twin
     {
         let other = if exact { String::new() } else { format!(" (as {})", decoded.service.id) };
         tally.misread.push(format!("{label}{other}: {difference}"));
         return;
     }
-    if decoded.operation.demands.is_empty() {
+    if decoded.operation.required_permissions.is_empty() {
         tally.misread.push(format!("{label} demands nothing"));
         return;
     }
     if exact {
         tally.recognised += modes;
     } else {
-        *tally.tied.entry(format!("{service} as {}", decoded.service.id)).or_default() += modes;
+        *tally.ambiguous.entry(format!("{service} as {}", decoded.service.id)).or_default() += modes;
     }
     if let Some(wanted) = wanted {
         count_arns(tally, &format!("{service}:{name}"), &wanted, decoded, case["full"] == true);
@@ -289,35 +300,36 @@ fn judge_one(
 }
 
 /// Which operations with resource-level permissions name their resources.
-fn count_arns(tally: &mut Tally, id: &str, wanted: &Model, decoded: &Decoded, full: bool) {
+fn count_arns(tally: &mut CorpusTally, id: &str, wanted: &Model, decoded: &DecodedRequest, full: bool) {
     let supports: BTreeSet<&str> = wanted
-        .actions
+        .required_actions
         .iter()
-        .filter(|needed| needed.resource_level && needed.action != "iam:PassRole")
+        .filter(|needed| needed.has_resource_level_permissions && needed.action != "iam:PassRole")
         .map(|needed| needed.action.as_str())
         .collect();
     if supports.is_empty() {
         return;
     }
     tally.resource_level.insert(id.to_owned());
-    let mut about = decoded.operation.demands.iter().filter(|demand| demand.action != "iam:PassRole");
+    let mut about =
+        decoded.operation.required_permissions.iter().filter(|demand| demand.action != "iam:PassRole");
     let open: BTreeSet<String> = wanted
-        .actions
+        .required_actions
         .iter()
         .flat_map(|needed| &needed.resources)
-        .filter_map(|arn| all_open(&arn.template))
+        .filter_map(|arn| wildcard_arn(&arn.template))
         .collect();
     let concrete = |resource: &Resource| matches!(resource, Resource::Arn(arn) if !open.contains(arn));
     if full && about.clone().any(|demand| concrete(&demand.resource)) {
         tally.with_arn.insert(id.to_owned());
         if about.all(|demand| concrete(&demand.resource) || !supports.contains(demand.action.as_str())) {
-            tally.all_arns.insert(id.to_owned());
+            tally.with_arns_only.insert(id.to_owned());
         }
     }
 }
 
 /// The ARN of a template of which the request fills nothing; `None` for one that has nothing to fill.
-fn all_open(template: &str) -> Option<String> {
+fn wildcard_arn(template: &str) -> Option<String> {
     let known = [("${Partition}", "aws"), ("${Region}", "us-east-1"), ("${Account}", SCOPE_ACCOUNT)];
     let known = known.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
     let mut out = String::new();
@@ -329,12 +341,12 @@ fn all_open(template: &str) -> Option<String> {
     (!out.is_empty()).then(|| out + rest)
 }
 
-fn action_names(model: &Model) -> BTreeSet<&str> {
-    model.actions.iter().map(|needed| needed.action.as_str()).collect()
+fn iam_action_names(model: &Model) -> BTreeSet<&str> {
+    model.required_actions.iter().map(|needed| needed.action.as_str()).collect()
 }
 
 /// One request through the decoder, as the gateway gives it: virtual-host buckets split off, `aws-chunked` framing taken off.
-fn read(catalog: &Catalog, request: &Value) -> Result<Decoded, Refusal> {
+fn decode_corpus_request(catalog: &Catalog, request: &Value) -> Result<DecodedRequest, Refusal> {
     let field = |name: &str| request[name].as_str().unwrap_or_default();
     let mut headers = HeaderMap::new();
     for (name, value) in request["headers"].as_object().expect("headers") {
@@ -342,20 +354,20 @@ fn read(catalog: &Catalog, request: &Value) -> Result<Decoded, Refusal> {
         headers.append(name, HeaderValue::try_from(value.as_str().expect("text")).expect("a header value"));
     }
     let method = Method::try_from(field("method")).expect("a method");
-    let head = Head {
+    let head = RequestHead {
         method: &method,
         path: field("path"),
         query: field("query"),
         headers: &headers,
         bucket_host: request["bucket"].as_str(),
     };
-    let scope = Scope { service: field("signing"), region: "us-east-1", account: SCOPE_ACCOUNT };
-    let recognised = recognise(catalog, &scope, &head)?;
-    let body = recognised.needs_body().then(|| whole_body(&headers, field("body")));
-    decode(catalog, &scope, &head, &recognised, body.as_deref())
+    let scope = RequestScope { service: field("signing"), region: "us-east-1", account: SCOPE_ACCOUNT };
+    let recognised = route_operation(catalog, &scope, &head)?;
+    let body = recognised.needs_body().then(|| decode_body(&headers, field("body")));
+    decode_request(catalog, &scope, &head, &recognised, body.as_deref())
 }
 
-fn whole_body(headers: &HeaderMap, base64: &str) -> Vec<u8> {
+fn decode_body(headers: &HeaderMap, base64: &str) -> Vec<u8> {
     let body = STANDARD.decode(base64).expect("base64");
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if !text("x-amz-content-sha256").is_some_and(|hash| hash.starts_with("STREAMING-")) {
@@ -363,8 +375,9 @@ fn whole_body(headers: &HeaderMap, base64: &str) -> Vec<u8> {
     }
     let length = text("x-amz-decoded-content-length").and_then(|text| text.parse().ok()).expect("a length");
     let trailers = text("x-amz-trailer").into_iter().map(str::to_owned).collect();
-    let pieces = Decoder::new(length, trailers, None).push(body.into()).expect("well framed");
-    let data =
-        pieces.into_iter().filter_map(|piece| if let Piece::Data(data) = piece { Some(data) } else { None });
+    let pieces = ChunkedDecoder::new(length, trailers, None).push(body.into()).expect("well framed");
+    let data = pieces
+        .into_iter()
+        .filter_map(|piece| if let ChunkEvent::Data(data) = piece { Some(data) } else { None });
     data.flatten().collect()
 }

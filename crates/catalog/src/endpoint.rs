@@ -2,27 +2,32 @@
 //!
 //! A region is put into a host name, so only text that has the form of a region of a known partition is accepted.
 
-use crate::index::{Endpoints, Partition, Target};
+use crate::index_format::{EndpointTable, EndpointTarget, Partition};
 
 /// Where to send a request and how to sign it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
+pub struct ServiceEndpoint {
     pub host: String,
     /// Not the region asked for where the service is global (`us-east-1` for iam).
     pub signing_region: String,
     pub signing_name: String,
 }
 
-pub(crate) fn resolve(table: &Endpoints, id: &str, signing_name: &str, region: &str) -> Option<Endpoint> {
-    let partition = partition(table, region)?;
+pub(crate) fn resolve_endpoint(
+    table: &EndpointTable,
+    id: &str,
+    signing_name: &str,
+    region: &str,
+) -> Option<ServiceEndpoint> {
+    let partition = find_partition(table, region)?;
     let at = table.services.binary_search_by(|(known, _)| known.as_str().cmp(id)).ok()?;
     let (_, rules) = table.services.get(at)?;
     let rule = rules.iter().find(|rule| {
-        table.partitions.get(rule.partition as usize).is_some_and(|known| known.id == partition.id)
+        table.partitions.get(rule.partition_index as usize).is_some_and(|known| known.id == partition.id)
     })?;
-    let exception = rule.exceptions.iter().find(|(known, _)| known == region);
-    let target: &Target = exception.map_or(&rule.target, |(_, target)| target);
-    Some(Endpoint {
+    let exception = rule.region_overrides.iter().find(|(known, _)| known == region);
+    let target: &EndpointTarget = exception.map_or(&rule.target, |(_, target)| target);
+    Some(ServiceEndpoint {
         host: target.host.replace("{region}", region),
         signing_region: target.signing_region.clone().unwrap_or_else(|| region.to_owned()),
         signing_name: target.signing_name.clone().unwrap_or_else(|| signing_name.to_owned()),
@@ -30,18 +35,18 @@ pub(crate) fn resolve(table: &Endpoints, id: &str, signing_name: &str, region: &
 }
 
 /// The partition whose regions look like `region`: one of its prefixes, a word, a hyphen, digits.
-pub(crate) fn partition<'a>(table: &'a Endpoints, region: &str) -> Option<&'a Partition> {
+pub(crate) fn find_partition<'a>(table: &'a EndpointTable, region: &str) -> Option<&'a Partition> {
     table.partitions.iter().find(|partition| {
         partition.regions.iter().any(|known| known == region)
             || partition
-                .prefixes
+                .region_prefixes
                 .iter()
-                .any(|prefix| region.strip_prefix(prefix.as_str()).is_some_and(is_place))
+                .any(|prefix| region.strip_prefix(prefix.as_str()).is_some_and(is_region_suffix))
     })
 }
 
 /// `central-1`: `\w+-\d+` of partitions.json, without the upper case and underscores that `\w` would let into a host name.
-fn is_place(text: &str) -> bool {
+fn is_region_suffix(text: &str) -> bool {
     let Some((word, number)) = text.split_once('-') else { return false };
     !word.is_empty()
         && word.len() <= 32

@@ -20,11 +20,11 @@
 
 mod catalog;
 mod endpoint;
-mod iam;
-pub mod index;
-pub mod model;
-mod service;
+mod iam_actions;
+pub mod index_format;
+mod model_lookup;
+pub mod service_model;
 
 pub use catalog::Catalog;
-pub use endpoint::Endpoint;
-pub use model::*;
+pub use endpoint::ServiceEndpoint;
+pub use service_model::*;

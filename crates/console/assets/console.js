@@ -1,4 +1,4 @@
-// Counts down to deadlines, and brings a page up to date when an ask changes. Without it every page works by reloading.
+// Counts down to deadlines, and brings a page up to date when an approval request changes. Without it every page works by reloading.
 (() => {
   "use strict";
 
@@ -45,8 +45,8 @@
     for (const part of document.querySelectorAll("[data-live]")) sent.set(part.id, part.innerHTML);
   };
 
-  // An ask's page may be the answer to a form, which has an address of its own.
-  const here = location.pathname.match(/^\/asks\/([0-9a-f-]+)/);
+  // An approval request's page may be the response to a form, which has an address of its own.
+  const here = location.pathname.match(/^\/approvals\/([0-9a-f-]+)/);
   const address = (here ? here[0] : location.pathname) + location.search;
   const key = (page) => page.querySelector("[data-live-key]")?.dataset.liveKey;
   const drawn = key(document);
@@ -63,10 +63,10 @@
     try {
       const response = await fetch(address, { credentials: "same-origin", redirect: "manual" });
       if (!response.ok) {
-        trouble("answer", "You may be signed out: reload the page.");
+        trouble("response", "You may be signed out: reload the page.");
         return;
       }
-      trouble("answer", "");
+      trouble("response", "");
       let stale = false;
       const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
       for (const old of document.querySelectorAll("[data-live]")) {
@@ -86,13 +86,13 @@
           if (same) same.focus();
         }
       }
-      trouble("stale", stale ? "This ask has changed. Reload the page to see what can be answered now." : "");
-      // What was not accepted was so of the ask as it was.
+      trouble("stale", stale ? "This approval request has changed. Reload the page to see how you can vote now." : "");
+      // A rejected vote was about the request as it was before.
       if (key(fresh) !== drawn) document.getElementById("wrong")?.remove();
       document.title = fresh.title;
       count();
     } catch {
-      trouble("answer", "The gateway cannot be reached. This page may be out of date.");
+      trouble("response", "The gateway cannot be reached. This page may be out of date.");
       clearTimeout(retry);
       retry = setTimeout(refresh, 5000);
     } finally {
@@ -108,7 +108,7 @@
 
   const listen = () => {
     const source = new EventSource("/events");
-    source.addEventListener("ask", (event) => {
+    source.addEventListener("approval_request", (event) => {
       let id;
       try {
         id = JSON.parse(event.data).id;
@@ -119,7 +119,7 @@
     });
     source.addEventListener("open", () => {
       trouble("stream", "");
-      // What changed since the page was drawn, or since the stream broke off, was told to nobody.
+      // Changes since the page was rendered, or since the stream was interrupted, sent no event.
       refresh();
     });
     source.addEventListener("error", () => {
@@ -155,9 +155,9 @@
     listen();
     // Who has left a field empty is in nobody's way any more.
     document.addEventListener("focusout", () => troubles.has("stale") && refresh());
-    // That an answer was just given holds for a minute.
+    // The notice of a vote is shown for a minute.
     if (document.querySelector("#notice > *")) setTimeout(refresh, 61000);
-    // How often a window is used changes without an event.
+    // The use count of a time-bound grant changes without an event.
     setInterval(() => {
       if (!document.hidden && document.querySelector("[data-recount]")) refresh();
     }, 10000);

@@ -1,6 +1,6 @@
 //! The style sheet, the script and the icon, served from the binary under names that hold their hash.
 
-use crate::Inner;
+use crate::ConsoleState;
 use aws_lc_rs::digest;
 use axum::{
     body::Body,
@@ -9,44 +9,45 @@ use axum::{
 use http::{HeaderValue, Response, StatusCode, header};
 use std::{fmt::Write as _, sync::Arc};
 
-const STYLE: &str = include_str!("../assets/console.css");
+const STYLE_SHEET: &str = include_str!("../assets/console.css");
 const SCRIPT: &str = include_str!("../assets/console.js");
 const ICON: &str = include_str!("../assets/icon.svg");
 
-struct Asset {
+struct StaticAsset {
     name: String,
-    kind: &'static str,
-    text: &'static str,
+    content_type: &'static str,
+    content: &'static str,
 }
 
 /// What every page loads.
-pub struct Assets {
-    pub style: String,
-    pub script: String,
-    pub icon: String,
-    all: Vec<Asset>,
+pub struct StaticAssets {
+    pub style_path: String,
+    pub script_path: String,
+    pub icon_path: String,
+    files: Vec<StaticAsset>,
 }
 
-impl Assets {
+impl StaticAssets {
     pub fn embedded() -> Self {
-        let style = named("console", "css", STYLE);
-        let script = named("console", "js", SCRIPT);
-        let icon = named("icon", "svg", ICON);
-        let asset = |name: &str, kind, text| Asset { name: name.to_owned(), kind, text };
+        let style = hashed_name("console", "css", STYLE_SHEET);
+        let script = hashed_name("console", "js", SCRIPT);
+        let icon = hashed_name("icon", "svg", ICON);
+        let asset =
+            |name: &str, kind, text| StaticAsset { name: name.to_owned(), content_type: kind, content: text };
         Self {
-            all: vec![
-                asset(&style, "text/css; charset=utf-8", STYLE),
+            files: vec![
+                asset(&style, "text/css; charset=utf-8", STYLE_SHEET),
                 asset(&script, "text/javascript; charset=utf-8", SCRIPT),
                 asset(&icon, "image/svg+xml", ICON),
             ],
-            style: format!("/assets/{style}"),
-            script: format!("/assets/{script}"),
-            icon: format!("/assets/{icon}"),
+            style_path: format!("/assets/{style}"),
+            script_path: format!("/assets/{script}"),
+            icon_path: format!("/assets/{icon}"),
         }
     }
 }
 
-fn named(stem: &str, extension: &str, text: &str) -> String {
+fn hashed_name(stem: &str, extension: &str, text: &str) -> String {
     let hash = digest::digest(&digest::SHA256, text.as_bytes());
     let hex = hash.as_ref().iter().take(8).fold(String::new(), |mut hex, byte| {
         // Writing to a String cannot fail.
@@ -57,13 +58,13 @@ fn named(stem: &str, extension: &str, text: &str) -> String {
 }
 
 /// `GET /assets/{name}`: the name changes with the content, so browsers may keep it.
-pub async fn serve(State(inner): State<Arc<Inner>>, Path(name): Path<String>) -> Response<Body> {
+pub async fn serve_asset(State(inner): State<Arc<ConsoleState>>, Path(name): Path<String>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    match inner.assets.all.iter().find(|asset| asset.name == name) {
+    match inner.assets.files.iter().find(|asset| asset.name == name) {
         Some(asset) => {
-            *response.body_mut() = Body::from(asset.text);
+            *response.body_mut() = Body::from(asset.content);
             let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.kind));
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
             headers.insert(
                 header::CACHE_CONTROL,
                 HeaderValue::from_static("public, max-age=31536000, immutable"),

@@ -1,11 +1,11 @@
 //! The console as a browser and as a program meet it: the whole router, the real approval room, a real issuer.
 
-mod answers;
 mod api;
-mod inert;
-mod links;
+mod cross_site_requests;
+mod output_escaping;
 mod pages;
 mod sessions;
 mod sign_in;
-mod stage;
-mod windows;
+mod test_console;
+mod time_bound_grants;
+mod voting;

@@ -31,18 +31,19 @@ impl<'a> Arn<'a> {
 }
 
 /// A log group without the `:*` that means what is in it.
-fn group(resource: &str) -> &str {
+fn log_group_name(resource: &str) -> &str {
     resource.strip_suffix(":*").unwrap_or(resource)
 }
 
 /// Services that fold the names of what they hold.
-const FOLDED: [&str; 5] = ["rds", "redshift", "elasticache", "memorydb", "neptune-db"];
+const CASE_INSENSITIVE_SERVICES: [&str; 5] = ["rds", "redshift", "elasticache", "memorydb", "neptune-db"];
 
 /// Whether an ARN matches a pattern in which `*` stands for any text and `?` for one character; letter case counts where the
 /// service of the ARN says it does.
 pub fn arn_matches(pattern: &str, arn: &str) -> bool {
-    let folded = Arn::parse(arn).is_some_and(|arn| FOLDED.contains(&arn.service));
-    matches(pattern, arn) || (folded && matches(&pattern.to_lowercase(), &arn.to_lowercase()))
+    let folded = Arn::parse(arn).is_some_and(|arn| CASE_INSENSITIVE_SERVICES.contains(&arn.service));
+    matches_wildcards(pattern, arn)
+        || (folded && matches_wildcards(&pattern.to_lowercase(), &arn.to_lowercase()))
 }
 
 /// Whether a request for `asked` may be about the resource whose ARN is `exact`: `asked` is a pattern that takes it in, or AWS
@@ -54,7 +55,7 @@ pub fn arn_matches(pattern: &str, arn: &str) -> bool {
 ///   "Aliases", "Multi-Region keys").
 /// - CloudWatch Logs: a log group is `X` and `X:*`.
 /// - Secrets Manager: an ARN may lack its end, a hyphen and six characters, also where it seems to have one.
-pub fn arn_may_be(asked: &str, exact: &str) -> bool {
+pub fn arn_may_match(asked: &str, exact: &str) -> bool {
     if asked == exact || (asked.contains(['*', '?']) && arn_matches(asked, exact)) {
         return true;
     }
@@ -75,18 +76,23 @@ pub fn arn_may_be(asked: &str, exact: &str) -> bool {
                 (is_alias && (asked.region == exact.region || is_multi_region))
                     || (is_multi_region && asked.resource == exact.resource)
             }
-            "logs" => asked.region == exact.region && group(asked.resource) == group(exact.resource),
+            "logs" => {
+                asked.region == exact.region
+                    && log_group_name(asked.resource) == log_group_name(exact.resource)
+            }
             "secretsmanager" => {
                 let rest = exact.resource.strip_prefix(asked.resource);
                 asked.region == exact.region
                     && rest.is_some_and(|rest| rest.len() == 7 && rest.starts_with('-'))
             }
-            folded if FOLDED.contains(&folded) => asked.resource.eq_ignore_ascii_case(exact.resource),
+            folded if CASE_INSENSITIVE_SERVICES.contains(&folded) => {
+                asked.resource.eq_ignore_ascii_case(exact.resource)
+            }
             _ => false,
         }
 }
 
-fn matches(pattern: &str, arn: &str) -> bool {
+fn matches_wildcards(pattern: &str, arn: &str) -> bool {
     let (pattern, arn): (Vec<char>, Vec<char>) = (pattern.chars().collect(), arn.chars().collect());
     let (mut at, mut from) = (0, 0);
     // Where to go on when what followed the last star does not fit.
@@ -140,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_request_names_may_be_known_by_another_arn() {
+    fn a_named_resource_may_have_another_arn() {
         for (asked, exact, expected) in [
             (
                 "arn:aws:secretsmanager:r:1:secret:db-??????",
@@ -178,7 +184,7 @@ mod tests {
             ("arn:aws:rds:r:1:db:PROD", "arn:aws:rds:r:1:db:prod", true),
             ("arn:aws:s3:::b/k", "arn:aws:s3:::b/*", false),
         ] {
-            assert_eq!(arn_may_be(asked, exact), expected, "{asked} {exact}");
+            assert_eq!(arn_may_match(asked, exact), expected, "{asked} {exact}");
         }
     }
 }

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 pub type ResourceTags = BTreeMap<String, BTreeMap<String, String>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Allow,
     Deny,
-    Ask,
+    RequireApproval,
 }
 
 /// A verdict with the policies that determined it.
@@ -35,7 +35,7 @@ pub struct Decision {
 /// What happens to an ask that nobody answered in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum OnTimeout {
+pub enum TimeoutAction {
     /// The operation is refused and the ask is over.
     Reject,
     /// The held request is refused; the ask may still be answered, for the same operation sent again.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use uuid::Uuid;
 
-macro_rules! id {
+macro_rules! define_uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -34,11 +34,11 @@ macro_rules! id {
     };
 }
 
-id!(
+define_uuid_id!(
     /// One request and its response passing through.
     ExchangeId
 );
-id!(
+define_uuid_id!(
     /// What a caller opened and can be revoked as one.
     SessionId
 );

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Door {
+pub enum FrontEndKind {
     Aws,
     Mcp,
 }
@@ -57,7 +57,7 @@ pub enum Resource {
 }
 
 impl Resource {
-    pub fn as_text(&self) -> String {
+    pub fn to_text(&self) -> String {
         match self {
             Self::Arn(arn) => arn.clone(),
             Self::Any => "*".to_owned(),
@@ -69,7 +69,7 @@ impl Resource {
 
 /// One (action, resource) pair that policy must allow. An operation is allowed when each of its demands is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Demand {
+pub struct RequiredPermission {
     pub access_level: AccessLevel,
     /// The action as IAM spells it (`s3:DeleteObject`), or an MCP method (`tools/call`).
     pub action: String,
@@ -78,7 +78,7 @@ pub struct Demand {
 
 /// What makes an operation risky beyond its access level.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Traits {
+pub struct OperationTraits {
     /// It can give somebody more power than they have.
     pub escalates: bool,
     /// It runs code or makes another service act.
@@ -91,27 +91,27 @@ pub struct Traits {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
-    pub door: Door,
+    pub front_end: FrontEndKind,
     /// The IAM service prefix (`s3`, `monitoring` is `cloudwatch`), or the MCP server's name.
     pub service: String,
     /// The API operation (`PutObject`), or the MCP method and tool (`tools/call read_file`).
     pub name: String,
     /// Never empty.
-    pub demands: Vec<Demand>,
+    pub required_permissions: Vec<RequiredPermission>,
     /// The parameters by their model names; an object. MCP: the tool's arguments.
     pub parameters: Value,
     /// JSON Pointers (RFC 6901) into `parameters` whose values the models mark sensitive. A recording masks them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sensitive: Vec<String>,
+    pub sensitive_pointers: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
     #[serde(default)]
-    pub traits: Traits,
+    pub traits: OperationTraits,
     /// Parts the gateway did not look into ("body": a streamed upload). Shown to people as uninspected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub uninspected: Vec<String>,
+    pub uninspected_parts: Vec<String>,
     /// Lower-case hex SHA-256 of the body where the caller's signature covers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_sha256: Option<String>,
@@ -119,14 +119,14 @@ pub struct Operation {
 
 impl Operation {
     /// `s3:PutObject`, for people.
-    pub fn title(&self) -> String {
+    pub fn qualified_name(&self) -> String {
         format!("{}:{}", self.service, self.name)
     }
 
     /// The ARNs of its resources, each once.
-    pub fn arns(&self) -> Vec<&str> {
+    pub fn resource_arns(&self) -> Vec<&str> {
         let mut arns = Vec::new();
-        for demand in &self.demands {
+        for demand in &self.required_permissions {
             if let Resource::Arn(arn) = &demand.resource
                 && !arns.contains(&arn.as_str())
             {
@@ -138,65 +138,71 @@ impl Operation {
 
     /// The strictest access level of the demands.
     pub fn access_level(&self) -> AccessLevel {
-        self.demands.iter().map(|demand| demand.access_level).max().unwrap_or(AccessLevel::Write)
+        self.required_permissions.iter().map(|demand| demand.access_level).max().unwrap_or(AccessLevel::Write)
     }
 
     /// The bytes that an approval, a journal record and a send are bound to: every field, keys sorted, no spaces
     /// (the rules of RFC 8785 for the values that occur here: strings, integers, booleans, arrays, objects).
-    pub fn canonical(&self) -> Vec<u8> {
+    pub fn canonical_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
         // An Operation holds only strings, numbers, booleans, lists and objects, and a Vec takes all: this cannot fail.
-        let _infallible = serde_json::to_writer(&mut out, &Canonical(self));
+        let _infallible = serde_json::to_writer(&mut out, &CanonicalOperation(self));
         out
     }
 }
 
 /// An operation with its keys in the order of their bytes. Those of [`Demand`], [`Traits`] and [`Resource`] are declared so.
-struct Canonical<'a>(&'a Operation);
+struct CanonicalOperation<'a>(&'a Operation);
 
 /// Parameters without what these JSON Pointers (RFC 6901) lead to: of what no model knows nobody can say that the service reads
 /// it, so it must not stand for anything.
-pub fn without<'a>(parameters: &'a Map<String, Value>, pointers: &[String]) -> Cow<'a, Map<String, Value>> {
+pub fn remove_json_pointers<'a>(
+    parameters: &'a Map<String, Value>,
+    pointers: &[String],
+) -> Cow<'a, Map<String, Value>> {
     let mut left = Cow::Borrowed(parameters);
     for pointer in pointers {
         let Some(path) = pointer.strip_prefix('/') else { continue };
         let (above, name) = path.rsplit_once('/').map_or((None, path), |(above, name)| (Some(above), name));
-        let name = unescaped(name);
+        let name = unescape_pointer_token(name);
         let members = match above {
             None => Some(left.to_mut()),
-            Some(above) => descend(left.to_mut(), above),
+            Some(above) => find_object_mut(left.to_mut(), above),
         };
         members.and_then(|members| members.remove(&name));
     }
     left
 }
 
-fn descend<'v>(members: &'v mut Map<String, Value>, path: &str) -> Option<&'v mut Map<String, Value>> {
+fn find_object_mut<'v>(
+    members: &'v mut Map<String, Value>,
+    path: &str,
+) -> Option<&'v mut Map<String, Value>> {
     let (first, rest) = path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest)));
-    let value = members.get_mut(&unescaped(first))?;
+    let value = members.get_mut(&unescape_pointer_token(first))?;
     match rest {
         None => value.as_object_mut(),
         Some(rest) => value.pointer_mut(&format!("/{rest}"))?.as_object_mut(),
     }
 }
 
-fn unescaped(token: &str) -> String {
+fn unescape_pointer_token(token: &str) -> String {
     token.replace("~1", "/").replace("~0", "~")
 }
 
-impl Serialize for Canonical<'_> {
+impl Serialize for CanonicalOperation<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Operation {
-            door,
+            front_end,
             service,
             name,
-            demands,
+            required_permissions,
             parameters,
-            sensitive,
+            sensitive_pointers,
             region,
             account,
             traits,
-            uninspected,
+            uninspected_parts,
             body_sha256,
         } = self.0;
         let mut map = serializer.serialize_map(None)?;
@@ -206,36 +212,36 @@ impl Serialize for Canonical<'_> {
         if let Some(body_sha256) = body_sha256 {
             map.serialize_entry("body_sha256", body_sha256)?;
         }
-        map.serialize_entry("demands", demands)?;
-        map.serialize_entry("door", door)?;
+        map.serialize_entry("front_end", front_end)?;
         map.serialize_entry("name", name)?;
-        map.serialize_entry("parameters", &Sorted(parameters))?;
+        map.serialize_entry("parameters", &KeySortedValue(parameters))?;
         if let Some(region) = region {
             map.serialize_entry("region", region)?;
         }
-        if !sensitive.is_empty() {
-            map.serialize_entry("sensitive", sensitive)?;
+        map.serialize_entry("required_permissions", required_permissions)?;
+        if !sensitive_pointers.is_empty() {
+            map.serialize_entry("sensitive_pointers", sensitive_pointers)?;
         }
         map.serialize_entry("service", service)?;
         map.serialize_entry("traits", traits)?;
-        if !uninspected.is_empty() {
-            map.serialize_entry("uninspected", uninspected)?;
+        if !uninspected_parts.is_empty() {
+            map.serialize_entry("uninspected_parts", uninspected_parts)?;
         }
         map.end()
     }
 }
 
 /// A value with the keys of every object in the order of their bytes.
-struct Sorted<'a>(&'a Value);
+struct KeySortedValue<'a>(&'a Value);
 
-impl Serialize for Sorted<'_> {
+impl Serialize for KeySortedValue<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
-            Value::Array(items) => serializer.collect_seq(items.iter().map(Sorted)),
+            Value::Array(items) => serializer.collect_seq(items.iter().map(KeySortedValue)),
             Value::Object(members) => {
                 let mut members: Vec<(&String, &Value)> = members.iter().collect();
                 members.sort_unstable_by_key(|(name, _value)| *name);
-                serializer.collect_map(members.into_iter().map(|(name, value)| (name, Sorted(value))))
+                serializer.collect_map(members.into_iter().map(|(name, value)| (name, KeySortedValue(value))))
             }
             scalar => scalar.serialize(serializer),
         }
@@ -248,42 +254,44 @@ mod tests {
     use serde_json::json;
 
     /// The same rules, written the slow way: every object of the whole tree sorted.
-    fn sorted(value: &Value) -> String {
+    fn key_sorted_json(value: &Value) -> String {
         match value {
-            Value::Array(items) => format!("[{}]", items.iter().map(sorted).collect::<Vec<_>>().join(",")),
+            Value::Array(items) => {
+                format!("[{}]", items.iter().map(key_sorted_json).collect::<Vec<_>>().join(","))
+            }
             Value::Object(members) => {
                 let mut members: Vec<_> = members.iter().collect();
                 members.sort_by_key(|(name, _value)| *name);
                 let members =
-                    members.iter().map(|(name, value)| format!("{}:{}", json!(name), sorted(value)));
+                    members.iter().map(|(name, value)| format!("{}:{}", json!(name), key_sorted_json(value)));
                 format!("{{{}}}", members.collect::<Vec<_>>().join(","))
             }
             scalar => scalar.to_string(),
         }
     }
 
-    fn operation() -> Operation {
-        let demand = |resource| Demand {
+    fn sample_operation() -> Operation {
+        let demand = |resource| RequiredPermission {
             access_level: AccessLevel::PermissionsManagement,
             action: "s3:PutObject".to_owned(),
             resource,
         };
         Operation {
-            door: Door::Aws,
+            front_end: FrontEndKind::Aws,
             service: "s3".to_owned(),
             name: "PutObject".to_owned(),
-            demands: vec![
+            required_permissions: vec![
                 demand(Resource::Arn("arn:aws:s3:::b/k \"\u{1}".to_owned())),
                 demand(Resource::McpTool { server: "s".to_owned(), name: "n".to_owned() }),
                 demand(Resource::McpServer("s".to_owned())),
                 demand(Resource::Any),
             ],
             parameters: json!({"b": [1, {"z": null, "a": true}], "a": -1.5, "\u{e9}": {}, "Z": "\n"}),
-            sensitive: vec!["/b".to_owned()],
+            sensitive_pointers: vec!["/b".to_owned()],
             region: Some("r".to_owned()),
             account: Some("123456789012".to_owned()),
-            traits: Traits { irreversible: true, ..Traits::default() },
-            uninspected: vec!["body".to_owned()],
+            traits: OperationTraits { irreversible: true, ..OperationTraits::default() },
+            uninspected_parts: vec!["body".to_owned()],
             body_sha256: Some("00".to_owned()),
         }
     }
@@ -291,35 +299,35 @@ mod tests {
     #[test]
     fn the_canonical_form_has_every_field_and_sorted_keys() {
         let bare = Operation {
-            sensitive: Vec::new(),
+            sensitive_pointers: Vec::new(),
             region: None,
             account: None,
-            uninspected: Vec::new(),
+            uninspected_parts: Vec::new(),
             body_sha256: None,
-            ..operation()
+            ..sample_operation()
         };
-        for operation in [operation(), bare] {
-            let slow = sorted(&serde_json::to_value(&operation).unwrap());
-            assert_eq!(String::from_utf8(operation.canonical()).unwrap(), slow);
+        for operation in [sample_operation(), bare] {
+            let slow = key_sorted_json(&serde_json::to_value(&operation).unwrap());
+            assert_eq!(String::from_utf8(operation.canonical_json()).unwrap(), slow);
         }
     }
 
     #[test]
-    fn what_no_model_knows_is_left_out_wherever_it_stands() {
+    fn removes_unmodelled_members_at_any_depth() {
         let whole = json!({"a": 1, "x/y": 2, "b": {"c": [{"d": 1, "e~": 2}, {"d": 3}]}, "f": {}});
         let pointers = ["body", "/x~1y", "/b/c/0/e~0", "/f", "/none", "/b/none/at/all"].map(str::to_owned);
-        let left = without(whole.as_object().unwrap(), &pointers);
+        let left = remove_json_pointers(whole.as_object().unwrap(), &pointers);
         assert_eq!(Value::Object(left.into_owned()), json!({"a": 1, "b": {"c": [{"d": 1}, {"d": 3}]}}));
-        let untouched = without(whole.as_object().unwrap(), &["body".to_owned()]);
+        let untouched = remove_json_pointers(whole.as_object().unwrap(), &["body".to_owned()]);
         assert!(matches!(untouched, Cow::Borrowed(_)));
     }
 
     #[test]
     fn the_order_of_parameters_does_not_matter_and_their_values_do() {
-        let one = Operation { parameters: json!({"a": 1, "b": 2}), ..operation() };
-        let two = Operation { parameters: json!({"b": 2, "a": 1}), ..operation() };
-        let three = Operation { parameters: json!({"b": 2, "a": "1"}), ..operation() };
-        assert_eq!(one.canonical(), two.canonical());
-        assert_ne!(one.canonical(), three.canonical());
+        let one = Operation { parameters: json!({"a": 1, "b": 2}), ..sample_operation() };
+        let two = Operation { parameters: json!({"b": 2, "a": 1}), ..sample_operation() };
+        let three = Operation { parameters: json!({"b": 2, "a": "1"}), ..sample_operation() };
+        assert_eq!(one.canonical_json(), two.canonical_json());
+        assert_ne!(one.canonical_json(), three.canonical_json());
     }
 }

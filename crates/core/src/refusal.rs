@@ -13,7 +13,7 @@ pub enum Fault {
 
 /// What went wrong, as far as a wire protocol needs to tell cases apart. Each door spells these in its own protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum RefusalReason {
     /// No credential at all.
     MissingAuthentication,
     /// A gateway credential or token that is not ours, is malformed or was revoked.
@@ -46,7 +46,7 @@ pub enum Reason {
     Internal,
 }
 
-impl Reason {
+impl RefusalReason {
     pub fn fault(self) -> Fault {
         match self {
             Self::AccessDenied => Fault::Policy,
@@ -60,19 +60,19 @@ impl Reason {
 /// The only way to caller text. `message` must not reveal what the caller may not know; `detail` is for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    pub reason: Reason,
+    pub reason: RefusalReason,
     pub message: String,
     pub detail: String,
 }
 
 impl Refusal {
-    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+    pub fn new(reason: RefusalReason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), detail: String::new() }
     }
 
     /// Adds what only the log may hold.
     #[must_use]
-    pub fn detail(mut self, detail: impl fmt::Display) -> Self {
+    pub fn with_detail(mut self, detail: impl fmt::Display) -> Self {
         self.detail = detail.to_string();
         self
     }

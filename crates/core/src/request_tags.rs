@@ -2,57 +2,57 @@
 //!
 //! AWS services agree on no one place: a list of keys and values, a map, S3's query string, EC2's lists by resource type.
 
-use crate::{Operation, without};
+use crate::{Operation, remove_json_pointers};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Deeper than any service puts tags.
-const DEPTH: usize = 4;
+const MAX_TAG_SEARCH_DEPTH: usize = 4;
 
 /// Every key and value under a member that is named for tags; `None` if some are where no model knows any: the service may read
 /// them or not.
-pub fn request_tags(operation: &Operation) -> Option<BTreeSet<(String, String)>> {
+pub fn collect_request_tags(operation: &Operation) -> Option<BTreeSet<(String, String)>> {
     let within = |parameters: &Value| {
         let mut found = BTreeSet::new();
-        seek(parameters, DEPTH, &mut found);
+        search_tags(parameters, MAX_TAG_SEARCH_DEPTH, &mut found);
         found
     };
     let all = within(&operation.parameters);
     match operation.parameters.as_object() {
         Some(parameters) if !all.is_empty() => {
-            let known = without(parameters, &operation.uninspected).into_owned();
+            let known = remove_json_pointers(parameters, &operation.uninspected_parts).into_owned();
             (within(&Value::Object(known)) == all).then_some(all)
         }
         _ => Some(all),
     }
 }
 
-fn seek(value: &Value, depth: usize, found: &mut BTreeSet<(String, String)>) {
+fn search_tags(value: &Value, depth: usize, found: &mut BTreeSet<(String, String)>) {
     let (Value::Object(members), Some(deeper)) = (value, depth.checked_sub(1)) else { return };
     for (name, member) in members {
         match member {
             // S3's `x-amz-tagging`: a query string.
-            Value::String(text) if name == "Tagging" => read_query(text, found),
-            _ if is_for_tags(name) => {
-                read(member, found);
-                seek(member, deeper, found);
+            Value::String(text) if name == "Tagging" => insert_query_tags(text, found),
+            _ if is_tag_member_name(name) => {
+                insert_tag_entries(member, found);
+                search_tags(member, deeper, found);
                 for item in member.as_array().into_iter().flatten() {
-                    seek(item, deeper, found);
+                    search_tags(item, deeper, found);
                 }
             }
-            _ => seek(member, deeper, found),
+            _ => search_tags(member, deeper, found),
         }
     }
 }
 
 /// `Tags`, `tagList`, `UserPoolTags`, `TagsToAdd`; not `StageVariables`.
-fn is_for_tags(name: &str) -> bool {
+fn is_tag_member_name(name: &str) -> bool {
     name.starts_with("tag") || name.contains("Tag")
 }
 
 /// As a form is read; what does not decode to text counts as it is written, too.
-fn read_query(text: &str, found: &mut BTreeSet<(String, String)>) {
+fn insert_query_tags(text: &str, found: &mut BTreeSet<(String, String)>) {
     let decoded = |text: &str| {
         let spaced = text.replace('+', " ");
         percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
@@ -65,7 +65,7 @@ fn read_query(text: &str, found: &mut BTreeSet<(String, String)>) {
 }
 
 /// A list of keys and values, or a map.
-fn read(tags: &Value, found: &mut BTreeSet<(String, String)>) {
+fn insert_tag_entries(tags: &Value, found: &mut BTreeSet<(String, String)>) {
     match tags {
         Value::Array(items) => {
             for item in items.iter().filter_map(Value::as_object) {
@@ -82,7 +82,7 @@ fn read(tags: &Value, found: &mut BTreeSet<(String, String)>) {
                     found.insert((key.clone(), value.to_owned()));
                 } else if value.is_array() {
                     // `Tags: { Items: [...] }` of CloudFront.
-                    read(value, found);
+                    insert_tag_entries(value, found);
                 }
             }
         }
@@ -95,18 +95,18 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn tags(parameters: Value, unknown: &[&str]) -> Option<BTreeSet<(String, String)>> {
-        request_tags(&Operation {
-            door: crate::Door::Aws,
+    fn request_tags_of(parameters: Value, unknown: &[&str]) -> Option<BTreeSet<(String, String)>> {
+        collect_request_tags(&Operation {
+            front_end: crate::FrontEndKind::Aws,
             service: "s3".to_owned(),
             name: "PutObject".to_owned(),
-            demands: Vec::new(),
+            required_permissions: Vec::new(),
             parameters,
-            sensitive: Vec::new(),
+            sensitive_pointers: Vec::new(),
             region: None,
             account: None,
-            traits: crate::Traits::default(),
-            uninspected: unknown.iter().map(|&pointer| pointer.to_owned()).collect(),
+            traits: crate::OperationTraits::default(),
+            uninspected_parts: unknown.iter().map(|&pointer| pointer.to_owned()).collect(),
             body_sha256: None,
         })
     }
@@ -126,22 +126,22 @@ mod tests {
             json!({"DistributionConfigWithTags": {"Tags": {"Items": [{"Key": "a", "Value": "b"}]}}}),
         ] {
             let expected = BTreeSet::from([("a".to_owned(), "b".to_owned())]);
-            assert_eq!(tags(parameters.clone(), &[]), Some(expected), "{parameters}");
+            assert_eq!(request_tags_of(parameters.clone(), &[]), Some(expected), "{parameters}");
         }
-        let spelt = tags(json!({"Tagging": "critical=fals%65&a+b=c"}), &[]).unwrap();
+        let spelt = request_tags_of(json!({"Tagging": "critical=fals%65&a+b=c"}), &[]).unwrap();
         assert!(spelt.contains(&("critical".to_owned(), "false".to_owned())));
         assert!(spelt.contains(&("a b".to_owned(), "c".to_owned())));
-        assert!(tags(json!({"StageVariables": {"a": "b"}}), &[]).unwrap().is_empty());
-        assert!(tags(json!({"Key": "a", "Value": "b"}), &[]).unwrap().is_empty());
+        assert!(request_tags_of(json!({"StageVariables": {"a": "b"}}), &[]).unwrap().is_empty());
+        assert!(request_tags_of(json!({"Key": "a", "Value": "b"}), &[]).unwrap().is_empty());
     }
 
     #[test]
-    fn nobody_can_tell_of_tags_where_no_model_knows_any() {
+    fn tags_outside_the_model_make_the_request_tags_unknown() {
         let both = json!({"Tags": {"a": "b"}, "xTags": {"owner": "me"}, "Size": 1});
-        assert_eq!(tags(both.clone(), &["/xTags"]), None);
-        assert_eq!(tags(both, &["/Size", "body"]).unwrap().len(), 2);
+        assert_eq!(request_tags_of(both.clone(), &["/xTags"]), None);
+        assert_eq!(request_tags_of(both, &["/Size", "body"]).unwrap().len(), 2);
         assert_eq!(
-            tags(json!({"Tagging": {"TagSet": [], "More": [{"Key": "a"}]}}), &["/Tagging/More"]),
+            request_tags_of(json!({"Tagging": {"TagSet": [], "More": [{"Key": "a"}]}}), &["/Tagging/More"]),
             None
         );
     }

@@ -1,8 +1,10 @@
 //! A caller, operations, a clock and transports for the tests of this room.
 
-use crate::{Clock, Transport};
+use crate::{Clock, HttpClient};
 use bytes::Bytes;
-use durward_core::{AccessLevel, Caller, CallerKind, Demand, Door, Operation, Resource, Traits};
+use durward_core::{
+    AccessLevel, Caller, CallerKind, FrontEndKind, Operation, OperationTraits, RequiredPermission, Resource,
+};
 use http::{Request, Response, StatusCode};
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -11,9 +13,9 @@ use std::sync::{Arc, Mutex};
 use time::macros::datetime;
 use time::{Duration, OffsetDateTime};
 
-pub const START: OffsetDateTime = datetime!(2026-11-21 06:00:00.25 UTC);
+pub const START_TIME: OffsetDateTime = datetime!(2026-11-21 06:00:00.25 UTC);
 
-pub const ISSUED_XML: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+pub const ASSUME_ROLE_RESPONSE_XML: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
 <AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\n  <AssumeRoleResult>\n    \
 <SourceIdentity>alice</SourceIdentity><AssumedRoleUser><Arn>arn:aws:sts::1:assumed-role/r/s</Arn>\
 <AssumedRoleId>AROA:s</AssumedRoleId></AssumedRoleUser>\n    <Credentials>\
@@ -22,22 +24,22 @@ pub const ISSUED_XML: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
 <PackedPolicySize>6</PackedPolicySize></AssumeRoleResult><ResponseMetadata><RequestId>1</RequestId>\
 </ResponseMetadata></AssumeRoleResponse>";
 
-pub fn issued_xml(access_key_id: &str, secret: &str, token: &str, expiration: &str) -> String {
-    ISSUED_XML
+pub fn assume_role_response_xml(access_key_id: &str, secret: &str, token: &str, expiration: &str) -> String {
+    ASSUME_ROLE_RESPONSE_XML
         .replace("ASIAEXAMPLE", access_key_id)
         .replace("wJalr/secret+key", secret)
         .replace("token==&amp;more", token)
         .replace("2026-11-21T06:15:00Z", expiration)
 }
 
-pub fn error_xml(code: &str, message: &str) -> String {
+pub fn error_response_xml(code: &str, message: &str) -> String {
     format!(
         "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
          <Code>{code}</Code><Message>{message}</Message></Error><RequestId>1</RequestId></ErrorResponse>"
     )
 }
 
-pub fn caller(subject: &str) -> Caller {
+pub fn test_caller(subject: &str) -> Caller {
     Caller {
         provider: "corp".to_owned(),
         issuer: "https://login.example".to_owned(),
@@ -48,65 +50,65 @@ pub fn caller(subject: &str) -> Caller {
     }
 }
 
-pub fn operation(action: &str, arn: &str) -> Operation {
-    operation_of(&[(action, Resource::Arn(arn.to_owned()))])
+pub fn operation_on(action: &str, arn: &str) -> Operation {
+    operation_requiring(&[(action, Resource::Arn(arn.to_owned()))])
 }
 
-pub fn operation_of(demands: &[(&str, Resource)]) -> Operation {
+pub fn operation_requiring(demands: &[(&str, Resource)]) -> Operation {
     Operation {
-        door: Door::Aws,
+        front_end: FrontEndKind::Aws,
         service: "s3".to_owned(),
         name: "GetObject".to_owned(),
-        demands: demands
+        required_permissions: demands
             .iter()
-            .map(|(action, resource)| Demand {
+            .map(|(action, resource)| RequiredPermission {
                 action: (*action).to_owned(),
                 resource: resource.clone(),
                 access_level: AccessLevel::Read,
             })
             .collect(),
         parameters: serde_json::json!({}),
-        sensitive: Vec::new(),
+        sensitive_pointers: Vec::new(),
         region: None,
         account: None,
-        traits: Traits::default(),
-        uninspected: Vec::new(),
+        traits: OperationTraits::default(),
+        uninspected_parts: Vec::new(),
         body_sha256: None,
     }
 }
 
 /// A clock that tests move.
 #[derive(Clone, Default)]
-pub struct Hands(Arc<AtomicI64>);
+pub struct TestClock(Arc<AtomicI64>);
 
-impl Hands {
+impl TestClock {
     pub fn now(&self) -> OffsetDateTime {
-        START + Duration::seconds(self.0.load(Ordering::SeqCst))
+        START_TIME + Duration::seconds(self.0.load(Ordering::SeqCst))
     }
 
     pub fn advance(&self, seconds: i64) {
         self.0.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    pub fn clock(&self) -> Clock {
+    pub fn as_clock(&self) -> Clock {
         let hands = self.clone();
         Arc::new(move || hands.now())
     }
 }
 
-type Answer = Result<(StatusCode, String), String>;
-type AnswerFn = dyn Fn(usize, &Request<Bytes>) -> Answer + Send + Sync;
+type FakeResponse = Result<(StatusCode, String), String>;
+type FakeResponseFn = dyn Fn(usize, &Request<Bytes>) -> FakeResponse + Send + Sync;
 
 /// A transport that keeps what it is sent and answers by a function.
-pub struct FakeTransport {
-    pub sent: Mutex<Vec<Request<Bytes>>>,
-    answer: Box<AnswerFn>,
+pub struct FakeHttpClient {
+    pub sent_requests: Mutex<Vec<Request<Bytes>>>,
+    respond: Box<FakeResponseFn>,
 }
 
-impl FakeTransport {
+impl FakeHttpClient {
     /// `answer` gets the number of the request, from 0.
-    pub fn new(answer: impl Fn(usize, &Request<Bytes>) -> Answer + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { sent: Mutex::new(Vec::new()), answer: Box::new(answer) })
+    pub fn new(answer: impl Fn(usize, &Request<Bytes>) -> FakeResponse + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { sent_requests: Mutex::new(Vec::new()), respond: Box::new(answer) })
     }
 
     /// Nobody answers.
@@ -115,25 +117,30 @@ impl FakeTransport {
     }
 
     /// Like STS: each answer is another credential, `ASIA<n>`, that ends 900 s after the clock's now.
-    pub fn sts(hands: &Hands) -> Arc<Self> {
+    pub fn fake_sts(hands: &TestClock) -> Arc<Self> {
         let hands = hands.clone();
         Self::new(move |number, _| {
             let expires = hands.now() + Duration::seconds(900);
             let expires = expires.format(&time::format_description::well_known::Rfc3339).unwrap();
             Ok((
                 StatusCode::OK,
-                issued_xml(&format!("ASIA{number}"), &format!("secret-{number}"), "token", &expires),
+                assume_role_response_xml(
+                    &format!("ASIA{number}"),
+                    &format!("secret-{number}"),
+                    "token",
+                    &expires,
+                ),
             ))
         })
     }
 
-    pub fn calls(&self) -> usize {
-        self.sent.lock().unwrap().len()
+    pub fn call_count(&self) -> usize {
+        self.sent_requests.lock().unwrap().len()
     }
 
     /// The form of request `number`, decoded.
-    pub fn form(&self, number: usize) -> BTreeMap<String, String> {
-        let sent = self.sent.lock().unwrap();
+    pub fn form_fields(&self, number: usize) -> BTreeMap<String, String> {
+        let sent = self.sent_requests.lock().unwrap();
         let body = std::str::from_utf8(sent[number].body()).unwrap();
         body.split('&')
             .map(|pair| {
@@ -145,15 +152,15 @@ impl FakeTransport {
     }
 }
 
-impl Transport for FakeTransport {
+impl HttpClient for FakeHttpClient {
     fn send<'a>(
         &'a self,
         request: Request<Bytes>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, String>> + Send + 'a>> {
         Box::pin(async move {
-            let number = self.calls();
-            let answer = (self.answer)(number, &request);
-            self.sent.lock().unwrap().push(request);
+            let number = self.call_count();
+            let answer = (self.respond)(number, &request);
+            self.sent_requests.lock().unwrap().push(request);
             // Others get their turn, as with a real network.
             tokio::task::yield_now().await;
             let (status, body) = answer?;

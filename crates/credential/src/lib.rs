@@ -3,23 +3,25 @@
 //! [`BaseIdentity`] finds what the gateway itself is; [`Lender`] turns that into a credential for one operation.
 //! Nothing here opens a connection: requests go out by the [`Transport`] the gateway gives, which checks addresses.
 
-mod answer;
 mod attribution;
 mod error;
-mod flight;
-mod identity;
-mod lender;
-mod policy;
+mod gateway_identity;
+mod http_client;
+mod issuer;
+mod session_policy;
+mod single_flight;
 mod sts;
-mod transport;
+mod sts_response;
 
-pub use identity::{BaseCredential, BaseIdentity, IdentityError, LastLook};
-pub use lender::{
-    ConnectionConfig, ConnectionScope, LendError, LendRequest, Lender, Lent, MAX_CACHED, POLICY_WINDOW,
-    StsEndpoint,
+pub use gateway_identity::{BaseCredential, GatewayIdentity, GatewayIdentityError, IdentityStatus};
+pub use http_client::HttpClient;
+pub use issuer::{
+    ConnectionConfig, ConnectionScope, CredentialIssuer, CredentialRequest, IssueError, IssuedCredential,
+    MAX_CACHED_CREDENTIALS, SESSION_POLICY_LIFETIME, StsEndpoint,
 };
-pub use policy::{PolicyError, PolicyExtras, Scope, SessionPolicy, session_policy};
-pub use transport::Transport;
+pub use session_policy::{
+    CredentialScope, SessionPolicy, SessionPolicyConditions, SessionPolicyError, build_session_policy,
+};
 
 use std::sync::Arc;
 use time::OffsetDateTime;

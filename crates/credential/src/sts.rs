@@ -1,11 +1,11 @@
 //! STS AssumeRole over the query protocol (STS API reference, version 2011-06-15), signed by the gateway's own identity.
 
-use crate::answer::{self, Issued};
-use crate::error::printable;
-use crate::transport::send_within;
-use crate::{BaseCredential, LendError, Transport};
+use crate::error::sanitize_error_text;
+use crate::http_client::send_with_timeout;
+use crate::sts_response::{self, StsCredentials};
+use crate::{BaseCredential, HttpClient, IssueError};
 use bytes::Bytes;
-use durward_aws::sigv4::outbound::{Signer, sign};
+use durward_aws::sigv4::outbound::{SigningParams, sign_request};
 use durward_aws::sigv4::{SigningKey, percent_encode, sha256_hex};
 use durward_core::Secret;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -13,22 +13,22 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 /// How long STS may take. It answers within 200 ms as a rule.
-const STS_TIME: Duration = Duration::from_secs(10);
+const STS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The inputs of one AssumeRole call.
 #[derive(Debug)]
-pub(crate) struct AssumeRole<'a> {
+pub(crate) struct AssumeRoleRequest<'a> {
     pub role_arn: &'a str,
-    pub session_name: String,
+    pub role_session_name: String,
     pub source_identity: String,
     pub external_id: Option<&'a str>,
-    pub seconds: u64,
+    pub duration_seconds: u64,
     pub tags: Vec<(&'static str, String)>,
-    pub policy: Option<&'a str>,
+    pub policy_json: Option<&'a str>,
 }
 
-impl AssumeRole<'_> {
-    fn form(&self) -> String {
+impl AssumeRoleRequest<'_> {
+    fn form_body(&self) -> String {
         let mut form = String::from("Action=AssumeRole&Version=2011-06-15");
         let mut put = |name: &str, value: &str| {
             form.push('&');
@@ -37,9 +37,9 @@ impl AssumeRole<'_> {
             form.push_str(&percent_encode(value.as_bytes()));
         };
         put("RoleArn", self.role_arn);
-        put("RoleSessionName", &self.session_name);
+        put("RoleSessionName", &self.role_session_name);
         put("SourceIdentity", &self.source_identity);
-        put("DurationSeconds", &self.seconds.to_string());
+        put("DurationSeconds", &self.duration_seconds.to_string());
         if let Some(external_id) = self.external_id {
             put("ExternalId", external_id);
         }
@@ -47,60 +47,61 @@ impl AssumeRole<'_> {
             put(&format!("Tags.member.{}.Key", index + 1), key);
             put(&format!("Tags.member.{}.Value", index + 1), value);
         }
-        if let Some(policy) = self.policy {
+        if let Some(policy) = self.policy_json {
             put("Policy", policy);
         }
         form
     }
 
     /// Makes the call once.
-    pub async fn call(
+    pub async fn send(
         &self,
-        transport: &dyn Transport,
+        transport: &dyn HttpClient,
         endpoint: &Uri,
         region: &str,
         base: &BaseCredential,
         now: OffsetDateTime,
-    ) -> Result<Issued, LendError> {
-        let request = signed(endpoint, region, self.form(), base, now)?;
-        let mut secrets = vec![base.secret.expose()];
+    ) -> Result<StsCredentials, IssueError> {
+        let request = build_signed_request(endpoint, region, self.form_body(), base, now)?;
+        let mut secrets = vec![base.secret_access_key.expose()];
         secrets.extend(base.session_token.as_ref().map(Secret::expose));
-        let response = send_within(transport, request, STS_TIME)
+        let response = send_with_timeout(transport, request, STS_TIMEOUT)
             .await
-            .map_err(|error| LendError::Unavailable(printable(&error, &secrets)))?;
+            .map_err(|error| IssueError::Unavailable(sanitize_error_text(&error, &secrets)))?;
         if response.status() == StatusCode::OK {
-            return answer::read_credentials(response.body()).map_err(LendError::Answer);
+            return sts_response::parse_assume_role_response(response.body())
+                .map_err(IssueError::InvalidResponse);
         }
-        Err(failure(response.status(), response.body(), &secrets))
+        Err(error_from_response(response.status(), response.body(), &secrets))
     }
 }
 
-fn failure(status: StatusCode, body: &[u8], secrets: &[&str]) -> LendError {
-    let Some((code, message)) = answer::read_error(body) else {
-        return LendError::Unavailable(format!("status {} without an error document", status.as_u16()));
+fn error_from_response(status: StatusCode, body: &[u8], secrets: &[&str]) -> IssueError {
+    let Some((code, message)) = sts_response::parse_error_response(body) else {
+        return IssueError::Unavailable(format!("status {} without an error document", status.as_u16()));
     };
-    let message = printable(&message, secrets);
+    let message = sanitize_error_text(&message, secrets);
     match code.as_str() {
         "Throttling"
         | "ThrottlingException"
         | "ThrottledException"
         | "RequestLimitExceeded"
         | "TooManyRequestsException"
-        | "RequestThrottled" => LendError::Throttled { code, message },
-        _ if status == StatusCode::TOO_MANY_REQUESTS => LendError::Throttled { code, message },
-        _ if status.is_server_error() => LendError::Unavailable(format!("{code}: {message}")),
-        _ => LendError::Refused { code, message },
+        | "RequestThrottled" => IssueError::Throttled { code, message },
+        _ if status == StatusCode::TOO_MANY_REQUESTS => IssueError::Throttled { code, message },
+        _ if status.is_server_error() => IssueError::Unavailable(format!("{code}: {message}")),
+        _ => IssueError::Refused { code, message },
     }
 }
 
-fn signed(
+fn build_signed_request(
     endpoint: &Uri,
     region: &str,
     form: String,
     base: &BaseCredential,
     now: OffsetDateTime,
-) -> Result<Request<Bytes>, LendError> {
-    let bad = |what: &str| LendError::Request(what.to_owned());
+) -> Result<Request<Bytes>, IssueError> {
+    let bad = |what: &str| IssueError::InvalidRequest(what.to_owned());
     let authority = endpoint.authority().ok_or_else(|| bad("the STS endpoint has no host"))?;
     let mut headers = HeaderMap::new();
     let host = HeaderValue::from_str(authority.as_str())
@@ -112,22 +113,28 @@ fn signed(
     );
     let now = now.to_offset(time::UtcOffset::UTC);
     let day = format!("{:04}{:02}{:02}", now.year(), u8::from(now.month()), now.day());
-    let key = SigningKey::derive(base.secret.expose(), &day, region, "sts");
-    let signer = Signer {
+    let key = SigningKey::derive(base.secret_access_key.expose(), &day, region, "sts");
+    let signer = SigningParams {
         access_key_id: &base.access_key_id,
         session_token: base.session_token.as_ref(),
-        key: &key,
+        signing_key: &key,
         region,
         service: "sts",
-        at: now,
+        signing_time: now,
     };
     let path = match endpoint.path() {
         "" => "/",
         path => path,
     };
     let query = endpoint.query().unwrap_or_default();
-    sign(&signer, &Method::POST, path, query, &mut headers, &sha256_hex(form.as_bytes()))
-        .map_err(|error| LendError::Request(printable(&error.to_string(), &[base.secret.expose()])))?;
+    sign_request(&signer, &Method::POST, path, query, &mut headers, &sha256_hex(form.as_bytes())).map_err(
+        |error| {
+            IssueError::InvalidRequest(sanitize_error_text(
+                &error.to_string(),
+                &[base.secret_access_key.expose()],
+            ))
+        },
+    )?;
     let mut request = Request::new(Bytes::from(form));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = endpoint.clone();

@@ -3,9 +3,11 @@
 //! The answer is that of the person whose token is sent. Everything a caller could have written is shown with its control
 //! and direction characters escaped. Exit codes: 0 done, 1 refused or not found, 2 usage.
 
-use crate::admin_api::{Api, Failure, Gateway, encoded, items, print, text};
-use crate::journal_commands::text::{moment, plain, write_table};
-use crate::output::Stdout;
+use crate::admin_api::{
+    AdminApiArgs, AdminApiClient, RemoteError, encode_query_value, format_scalar, list_items, print_result,
+};
+use crate::journal_commands::terminal_text::{escape_for_terminal, format_utc, write_table};
+use crate::terminal_output::PipeSafeStdout;
 use bytes::Bytes;
 use clap::Subcommand;
 use http_body_util::BodyExt as _;
@@ -18,7 +20,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// Between two attempts to listen again.
-const PAUSE: Duration = Duration::from_secs(2);
+const RECONNECT_DELAY: Duration = Duration::from_secs(2);
 
 #[derive(Subcommand)]
 pub enum ApprovalCommand {
@@ -29,27 +31,27 @@ pub enum ApprovalCommand {
         state: String,
         /// The windows that are open: who may do what until when without asking, how often it was done, who opened them
         #[arg(long, conflicts_with = "state")]
-        windows: bool,
+        time_bound: bool,
         /// Only those of this caller, as <provider>/<subject>
         #[arg(long)]
         caller: Option<String>,
         #[command(flatten)]
-        gateway: Gateway,
+        gateway: AdminApiArgs,
     },
     /// Show one ask with all that is known about it
     Show {
         /// The ask's id
         id: String,
         #[command(flatten)]
-        gateway: Gateway,
+        gateway: AdminApiArgs,
     },
     /// Approve an ask: exactly this operation, once
     Approve {
         /// The ask's id
         id: String,
         /// Approve every such operation of this caller for so long (15m, 2h)
-        #[arg(long = "for", value_name = "TIME", value_parser = duration, conflicts_with = "break_glass")]
-        window: Option<Duration>,
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_duration_arg, conflicts_with = "break_glass")]
+        grant_duration: Option<Duration>,
         /// Go past the quorum as a member of the break-glass group
         #[arg(long, requires = "reason")]
         break_glass: bool,
@@ -57,7 +59,7 @@ pub enum ApprovalCommand {
         #[arg(long, requires = "break_glass")]
         reason: Option<String>,
         #[command(flatten)]
-        gateway: Gateway,
+        gateway: AdminApiArgs,
     },
     /// Deny an ask, take an approval back that was not used, or close an open window
     #[command(visible_alias = "close")]
@@ -68,31 +70,33 @@ pub enum ApprovalCommand {
         #[arg(long)]
         reason: String,
         #[command(flatten)]
-        gateway: Gateway,
+        gateway: AdminApiArgs,
     },
     /// Print what waits, then every ask that changes, until stopped
     Watch {
         #[command(flatten)]
-        gateway: Gateway,
+        gateway: AdminApiArgs,
     },
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+fn parse_duration_arg(text: &str) -> Result<Duration, String> {
     durward_core::parse_duration(text).ok_or_else(|| "write a number and s, m, h or d, as in 30m".to_owned())
 }
 
-pub async fn run(command: &ApprovalCommand) -> Result<u8, String> {
+pub async fn run_approval_command(command: &ApprovalCommand) -> Result<u8, String> {
     match command {
-        ApprovalCommand::Ls { windows: true, caller, gateway, .. } => {
-            list_windows(gateway, caller.as_deref()).await
+        ApprovalCommand::Ls { time_bound: true, caller, gateway, .. } => {
+            list_time_bound_grants(gateway, caller.as_deref()).await
         }
-        ApprovalCommand::Ls { state, caller, gateway, .. } => ls(gateway, state, caller.as_deref()).await,
+        ApprovalCommand::Ls { state, caller, gateway, .. } => {
+            list_requests(gateway, state, caller.as_deref()).await
+        }
         ApprovalCommand::Show { id, gateway } => {
-            let api = Api::new(gateway)?;
-            let ask = api.get(&format!("/asks/{}", segment(id)?)).await?;
-            print(gateway.json, &ask, |out| show(&ask, out))
+            let api = AdminApiClient::new(gateway)?;
+            let ask = api.get(&format!("/asks/{}", path_segment(id)?)).await?;
+            print_result(gateway.json, &ask, |out| write_request_details(&ask, out))
         }
-        ApprovalCommand::Approve { id, window, break_glass, reason, gateway } => {
+        ApprovalCommand::Approve { id, grant_duration: window, break_glass, reason, gateway } => {
             let answer = match (window, break_glass) {
                 (Some(window), _) => {
                     let until = (OffsetDateTime::now_utc() + *window)
@@ -103,22 +107,22 @@ pub async fn run(command: &ApprovalCommand) -> Result<u8, String> {
                 (None, true) => json!({"answer": "break_glass", "reason": reason}),
                 (None, false) => json!({"answer": "approve_once"}),
             };
-            answer_with(gateway, id, &answer).await
+            cast_vote(gateway, id, &answer).await
         }
         ApprovalCommand::Deny { id, reason, gateway } => {
-            answer_with(gateway, id, &json!({"answer": "deny", "reason": reason})).await
+            cast_vote(gateway, id, &json!({"answer": "deny", "reason": reason})).await
         }
-        ApprovalCommand::Watch { gateway } => watch(gateway).await,
+        ApprovalCommand::Watch { gateway } => watch_requests(gateway).await,
     }
 }
 
-async fn ls(gateway: &Gateway, state: &str, caller: Option<&str>) -> Result<u8, String> {
-    let mut path = format!("/asks?state={}", encoded(state));
+async fn list_requests(gateway: &AdminApiArgs, state: &str, caller: Option<&str>) -> Result<u8, String> {
+    let mut path = format!("/asks?state={}", encode_query_value(state));
     if let Some(caller) = caller {
-        path = format!("{path}&caller={}", encoded(caller));
+        path = format!("{path}&caller={}", encode_query_value(caller));
     }
-    let listed = Api::new(gateway)?.get(&path).await?;
-    print(gateway.json, &listed, |out| {
+    let listed = AdminApiClient::new(gateway)?.get(&path).await?;
+    print_result(gateway.json, &listed, |out| {
         let asks = listed["asks"].as_array().map(Vec::as_slice).unwrap_or_default();
         if asks.is_empty() {
             return writeln!(out, "no asks");
@@ -126,14 +130,14 @@ async fn ls(gateway: &Gateway, state: &str, caller: Option<&str>) -> Result<u8, 
         let head = ["ASK", "STATE", "RISK", "ANSWER BY", "CALLER", "OPERATION", "RESOURCE", "NEEDS"];
         let row = |ask: &Value| {
             [
-                text(&ask["id"]),
-                state_of(ask),
-                text(&ask["risk"]["score"]),
-                moment(ask["deadline"].as_str()),
-                caller_of(ask),
-                text(&ask["title"]),
-                resources(ask),
-                needs(ask),
+                format_scalar(&ask["id"]),
+                format_state(ask),
+                format_scalar(&ask["risk"]["score"]),
+                format_utc(ask["deadline"].as_str()),
+                format_caller(ask),
+                format_scalar(&ask["title"]),
+                format_resources(ask),
+                format_missing_votes(ask),
             ]
         };
         let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(asks.iter().map(row)).collect();
@@ -142,31 +146,31 @@ async fn ls(gateway: &Gateway, state: &str, caller: Option<&str>) -> Result<u8, 
 }
 
 /// What passes now without anybody being asked.
-async fn list_windows(gateway: &Gateway, caller: Option<&str>) -> Result<u8, String> {
+async fn list_time_bound_grants(gateway: &AdminApiArgs, caller: Option<&str>) -> Result<u8, String> {
     let mut path = "/asks?state=approved&limit=1000".to_owned();
     if let Some(caller) = caller {
-        path = format!("{path}&caller={}", encoded(caller));
+        path = format!("{path}&caller={}", encode_query_value(caller));
     }
-    let mut listed = Api::new(gateway)?.get(&path).await?;
+    let mut listed = AdminApiClient::new(gateway)?.get(&path).await?;
     if let Some(asks) = listed["asks"].as_array_mut() {
         asks.retain(|ask| ask["window"] == true);
     }
-    print(gateway.json, &listed, |out| {
-        let asks = items(&listed["asks"]);
+    print_result(gateway.json, &listed, |out| {
+        let asks = list_items(&listed["asks"]);
         if asks.is_empty() {
             return writeln!(out, "no open windows");
         }
         let head = ["ASK", "OPEN UNTIL", "USED", "CALLER", "OPERATION", "RESOURCE", "OPENED BY"];
         let row = |ask: &Value| {
-            let openers = items(&ask["votes"]).iter().filter(|vote| vote["approve"] == true);
-            let openers: Vec<String> = openers.map(|vote| text(&vote["by"]["id"])).collect();
+            let openers = list_items(&ask["votes"]).iter().filter(|vote| vote["approve"] == true);
+            let openers: Vec<String> = openers.map(|vote| format_scalar(&vote["by"]["id"])).collect();
             [
-                text(&ask["id"]),
-                moment(ask["grant_until"].as_str()),
-                text(&ask["uses"]),
-                caller_of(ask),
-                text(&ask["title"]),
-                resources(ask),
+                format_scalar(&ask["id"]),
+                format_utc(ask["grant_until"].as_str()),
+                format_scalar(&ask["uses"]),
+                format_caller(ask),
+                format_scalar(&ask["title"]),
+                format_resources(ask),
                 openers.join(", "),
             ]
         };
@@ -175,21 +179,27 @@ async fn list_windows(gateway: &Gateway, caller: Option<&str>) -> Result<u8, Str
     })
 }
 
-async fn answer_with(gateway: &Gateway, id: &str, answer: &Value) -> Result<u8, String> {
-    let api = Api::new(gateway)?;
-    let ask = api.post(&format!("/asks/{}/answer", segment(id)?), answer).await?;
-    print(gateway.json, &ask, |out| {
-        writeln!(out, "{}  {}  {}", text(&ask["id"]), state_of(&ask), text(&ask["title"]))?;
-        let until = moment(ask["grant_until"].as_str());
+async fn cast_vote(gateway: &AdminApiArgs, id: &str, answer: &Value) -> Result<u8, String> {
+    let api = AdminApiClient::new(gateway)?;
+    let ask = api.post(&format!("/asks/{}/answer", path_segment(id)?), answer).await?;
+    print_result(gateway.json, &ask, |out| {
+        writeln!(
+            out,
+            "{}  {}  {}",
+            format_scalar(&ask["id"]),
+            format_state(&ask),
+            format_scalar(&ask["title"])
+        )?;
+        let until = format_utc(ask["grant_until"].as_str());
         match (ask["state"].as_str(), answer["until"].as_str(), ask["window"] == true) {
             (Some("pending"), Some(wanted), _) => writeln!(
                 out,
                 "your answer is recorded, for a window until {}; still needed: {}",
-                moment(Some(wanted)),
-                needs(&ask)
+                format_utc(Some(wanted)),
+                format_missing_votes(&ask)
             ),
             (Some("pending"), None, _) => {
-                writeln!(out, "your answer is recorded; still needed: {}", needs(&ask))
+                writeln!(out, "your answer is recorded; still needed: {}", format_missing_votes(&ask))
             }
             (Some("approved"), _, true) => writeln!(
                 out,
@@ -205,145 +215,174 @@ async fn answer_with(gateway: &Gateway, id: &str, answer: &Value) -> Result<u8, 
     })
 }
 
-pub(crate) fn show(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
+pub(crate) fn write_request_details(ask: &Value, out: &mut dyn Write) -> std::io::Result<()> {
     let what = &ask["what"];
     let operation = &what["operation"];
     let mut line = |name: &str, value: &str| {
         if value.is_empty() { Ok(()) } else { writeln!(out, "{name:<15}{value}") }
     };
-    line("ask", &text(&ask["id"]))?;
-    line("state", &text(&ask["state"]))?;
-    for vote in items(&ask["votes"]).iter().filter(|vote| vote["break_glass"] == true) {
-        let reason = plain(vote["reason"].as_str().unwrap_or_default());
-        line("BREAK-GLASS", &format!("by {}: {reason}", text(&vote["by"]["id"])))?;
+    line("ask", &format_scalar(&ask["id"]))?;
+    line("state", &format_scalar(&ask["state"]))?;
+    for vote in list_items(&ask["votes"]).iter().filter(|vote| vote["break_glass"] == true) {
+        let reason = escape_for_terminal(vote["reason"].as_str().unwrap_or_default());
+        line("BREAK-GLASS", &format!("by {}: {reason}", format_scalar(&vote["by"]["id"])))?;
     }
-    line("operation", &text(&ask["title"]))?;
-    for demand in items(&operation["demands"]) {
-        let resource = resource(&demand["resource"]);
+    line("operation", &format_scalar(&ask["title"]))?;
+    for demand in list_items(&operation["demands"]) {
+        let resource = format_resource(&demand["resource"]);
         line(
             "  action",
-            &format!("{} on {resource} ({})", text(&demand["action"]), text(&demand["access_level"])),
+            &format!(
+                "{} on {resource} ({})",
+                format_scalar(&demand["action"]),
+                format_scalar(&demand["access_level"])
+            ),
         )?;
     }
     for (resource, tags) in what["tags"].as_object().into_iter().flatten() {
-        let tag = |(key, value): (&String, &Value)| format!("{}={}", plain(key), text(value));
+        let tag = |(key, value): (&String, &Value)| {
+            format!("{}={}", escape_for_terminal(key), format_scalar(value))
+        };
         let tags: Vec<String> = tags.as_object().into_iter().flatten().map(tag).collect();
         let tags = if tags.is_empty() { "none".to_owned() } else { tags.join(", ") };
-        line("  tags", &format!("{tags} on {}", plain(resource)))?;
+        line("  tags", &format!("{tags} on {}", escape_for_terminal(resource)))?;
     }
-    line("account", &text(&operation["account"]))?;
-    line("region", &text(&operation["region"]))?;
+    line("account", &format_scalar(&operation["account"]))?;
+    line("region", &format_scalar(&operation["region"]))?;
     for (name, value) in operation["parameters"].as_object().into_iter().flatten() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        line("  parameter", &format!("{} = {}", plain(name), plain(&value)))?;
+        line("  parameter", &format!("{} = {}", escape_for_terminal(name), escape_for_terminal(&value)))?;
     }
-    for part in items(&operation["uninspected"]) {
-        line("NOT INSPECTED", &text(part))?;
+    for part in list_items(&operation["uninspected"]) {
+        line("NOT INSPECTED", &format_scalar(part))?;
     }
-    line("risk", &format!("{} of 100", text(&ask["risk"]["score"])))?;
-    for reason in items(&ask["risk"]["reasons"]) {
-        line("  because", &text(reason))?;
+    line("risk", &format!("{} of 100", format_scalar(&ask["risk"]["score"])))?;
+    for reason in list_items(&ask["risk"]["reasons"]) {
+        line("  because", &format_scalar(reason))?;
     }
-    line("caller", &caller_of(ask))?;
-    line("groups", &words(&what["caller"]["groups"]))?;
-    line("connection", &text(&what["connection"]))?;
-    line("from", &text(&what["source_address"]))?;
+    line("caller", &format_caller(ask))?;
+    line("groups", &join_values(&what["caller"]["groups"]))?;
+    line("connection", &format_scalar(&what["connection"]))?;
+    line("from", &format_scalar(&what["source_address"]))?;
     if let Some(agent) = what["user_agent"].as_str() {
-        line("agent says", &format!("\"{}\" (its own words)", plain(agent)))?;
+        line("agent says", &format!("\"{}\" (its own words)", escape_for_terminal(agent)))?;
     }
-    line("session", &text(&what["session"]))?;
+    line("session", &format_scalar(&what["session"]))?;
     let times = match ask["attempts"].as_u64() {
-        Some(2..) => format!(", {} times", text(&ask["attempts"])),
+        Some(2..) => format!(", {} times", format_scalar(&ask["attempts"])),
         _ => String::new(),
     };
-    line("asked", &format!("{}{times}", moment(ask["created"].as_str())))?;
-    line("answer by", &moment(ask["deadline"].as_str()))?;
-    let until = moment(ask["grant_until"].as_str());
+    line("asked", &format!("{}{times}", format_utc(ask["created"].as_str())))?;
+    line("answer by", &format_utc(ask["deadline"].as_str()))?;
+    let until = format_utc(ask["grant_until"].as_str());
     if ask["window"] == true {
-        let uses = if ask["uses"] == 1 { "once".to_owned() } else { format!("{} times", text(&ask["uses"])) };
+        let uses = if ask["uses"] == 1 {
+            "once".to_owned()
+        } else {
+            format!("{} times", format_scalar(&ask["uses"]))
+        };
         let end = if ask["grant_until"].is_string() { until } else { "it was closed".to_owned() };
         line("approved for", &format!("a window until {end}, used {uses}"))?;
         line("", "  this caller, these actions, these resources, any parameters")?;
     } else if ask["grant_until"].is_string() {
         line("good until", &format!("{until}, once"))?;
     }
-    line("policy says", &text(&what["reason"]))?;
-    for one in items(&what["requirements"]) {
+    line("policy says", &format_scalar(&what["reason"]))?;
+    for one in list_items(&what["requirements"]) {
         line(
             "  lifted by",
-            &format!("{} of {} (policy {})", text(&one["quorum"]), text(&one["group"]), text(&one["policy"])),
+            &format!(
+                "{} of {} (policy {})",
+                format_scalar(&one["quorum"]),
+                format_scalar(&one["group"]),
+                format_scalar(&one["policy"])
+            ),
         )?;
     }
     let past = if ask["break_glass"] == true { ", by break-glass" } else { "" };
-    line("still needed", &format!("{}{past}", needs(ask)))?;
-    for vote in items(&ask["votes"]) {
+    line("still needed", &format!("{}{past}", format_missing_votes(ask)))?;
+    for vote in list_items(&ask["votes"]) {
         let did = if vote["approve"] != true {
             "denied".to_owned()
         } else if vote["break_glass"] == true {
             "BROKE THE GLASS".to_owned()
         } else if vote["window"].is_string() {
-            format!("approved a window until {},", moment(vote["window"].as_str()))
+            format!("approved a window until {},", format_utc(vote["window"].as_str()))
         } else {
             "approved once".to_owned()
         };
-        let reason = vote["reason"].as_str().map(|reason| format!(": {}", plain(reason))).unwrap_or_default();
+        let reason = vote["reason"]
+            .as_str()
+            .map(|reason| format!(": {}", escape_for_terminal(reason)))
+            .unwrap_or_default();
         line(
             "answer",
-            &format!("{} {did} {}{reason}", text(&vote["by"]["id"]), moment(vote["at"].as_str())),
+            &format!(
+                "{} {did} {}{reason}",
+                format_scalar(&vote["by"]["id"]),
+                format_utc(vote["at"].as_str())
+            ),
         )?;
     }
-    line("digest", &text(&what["digest"]))?;
+    line("digest", &format_scalar(&what["digest"]))?;
     line(
         "you",
         &if ask["you"]["may_approve"] == true {
             "may approve it".to_owned()
         } else {
-            text(&ask["you"]["why_not"])
+            format_scalar(&ask["you"]["why_not"])
         },
     )
 }
 
-async fn watch(gateway: &Gateway) -> Result<u8, String> {
+async fn watch_requests(gateway: &AdminApiArgs) -> Result<u8, String> {
     let mut seen: BTreeSet<String> = BTreeSet::new();
     let mut connected = false;
     loop {
-        match listen(gateway, &mut seen, &mut connected).await {
+        match follow_event_stream(gateway, &mut seen, &mut connected).await {
             Ok(()) => {}
-            Err(Ended::Refused(why)) => return Err(why),
-            Err(Ended::Lost(why)) if !connected => return Err(why),
-            Err(Ended::Lost(why)) => tracing::warn!("{why}; trying again"),
+            Err(StreamEnd::Rejected(why)) => return Err(why),
+            Err(StreamEnd::Disconnected(why)) if !connected => return Err(why),
+            Err(StreamEnd::Disconnected(why)) => tracing::warn!("{why}; trying again"),
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RECONNECT_DELAY).await;
     }
 }
 
 /// Why listening ended.
-enum Ended {
-    Refused(String),
-    Lost(String),
+enum StreamEnd {
+    Rejected(String),
+    Disconnected(String),
 }
 
 /// Prints what waits and was not printed, then what changes, until the stream ends.
-async fn listen(gateway: &Gateway, seen: &mut BTreeSet<String>, connected: &mut bool) -> Result<(), Ended> {
-    let refused = |failure: Failure| match failure {
-        Failure::Answer(why) => Ended::Refused(why),
-        Failure::Way(why) => Ended::Lost(why),
+async fn follow_event_stream(
+    gateway: &AdminApiArgs,
+    seen: &mut BTreeSet<String>,
+    connected: &mut bool,
+) -> Result<(), StreamEnd> {
+    let refused = |failure: RemoteError| match failure {
+        RemoteError::Rejected(why) => StreamEnd::Rejected(why),
+        RemoteError::Unreachable(why) => StreamEnd::Disconnected(why),
     };
-    let api = Api::new(gateway).map_err(Ended::Refused)?;
+    let api = AdminApiClient::new(gateway).map_err(StreamEnd::Rejected)?;
     // First the stream, then the list: nothing that changes in between is missed.
-    let mut events = api.send("GET", "/events", Bytes::new()).await.map_err(refused)?.into_body();
+    let mut events = api.send_authorized("GET", "/events", Bytes::new()).await.map_err(refused)?.into_body();
     *connected = true;
-    let printed =
-        |ask: &Value| one_line(gateway.json, ask).map_err(|error| Ended::Refused(error.to_string()));
-    let waiting = api.call("GET", "/asks?state=pending&limit=1000", Bytes::new()).await.map_err(refused)?;
-    for ask in items(&waiting["asks"]).iter().rev() {
-        if seen.insert(text(&ask["id"])) {
+    let printed = |ask: &Value| {
+        write_request_line(gateway.json, ask).map_err(|error| StreamEnd::Rejected(error.to_string()))
+    };
+    let waiting =
+        api.request_json("GET", "/asks?state=pending&limit=1000", Bytes::new()).await.map_err(refused)?;
+    for ask in list_items(&waiting["asks"]).iter().rev() {
+        if seen.insert(format_scalar(&ask["id"])) {
             printed(ask)?;
         }
     }
     let mut text_so_far = String::new();
     while let Some(frame) = events.frame().await {
-        let frame = frame.map_err(|error| Ended::Lost(format!("the gateway broke off: {error}")))?;
+        let frame =
+            frame.map_err(|error| StreamEnd::Disconnected(format!("the gateway broke off: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         text_so_far.push_str(&String::from_utf8_lossy(&data));
         while let Some((event, rest)) = text_so_far.split_once("\n\n") {
@@ -354,26 +393,26 @@ async fn listen(gateway: &Gateway, seen: &mut BTreeSet<String>, connected: &mut 
                 .and_then(|data| data["id"].as_str().map(str::to_owned));
             text_so_far = rest.to_owned();
             if let Some(id) = id {
-                let path = format!("/asks/{}", segment(&id).map_err(Ended::Refused)?);
-                let ask = api.call("GET", &path, Bytes::new()).await.map_err(refused)?;
+                let path = format!("/asks/{}", path_segment(&id).map_err(StreamEnd::Rejected)?);
+                let ask = api.request_json("GET", &path, Bytes::new()).await.map_err(refused)?;
                 seen.insert(id);
                 printed(&ask)?;
             }
         }
         if text_so_far.len() > 64 << 10 {
-            return Err(Ended::Refused("the gateway's events are not events".to_owned()));
+            return Err(StreamEnd::Rejected("the gateway's events are not events".to_owned()));
         }
     }
     Ok(())
 }
 
-fn one_line(json: bool, ask: &Value) -> std::io::Result<()> {
-    let mut out = Stdout;
+fn write_request_line(json: bool, ask: &Value) -> std::io::Result<()> {
+    let mut out = PipeSafeStdout;
     if json {
         let line = ask.to_string();
         let mut safe = String::with_capacity(line.len());
         for character in line.chars() {
-            if durward_core::is_hidden(character) {
+            if durward_core::is_invisible(character) {
                 for unit in character.encode_utf16(&mut [0; 2]) {
                     // Writing to a String cannot fail.
                     let _infallible = write!(safe, "\\u{unit:04x}");
@@ -384,35 +423,39 @@ fn one_line(json: bool, ask: &Value) -> std::io::Result<()> {
         }
         writeln!(out, "{safe}")?;
     } else {
-        let needs = if ask["state"] == "pending" { format!("  needs {}", needs(ask)) } else { String::new() };
+        let needs = if ask["state"] == "pending" {
+            format!("  needs {}", format_missing_votes(ask))
+        } else {
+            String::new()
+        };
         writeln!(
             out,
             "{}  {:<9}  risk {:>3}  {}  {} {}{needs}",
-            text(&ask["id"]),
-            state_of(ask),
-            text(&ask["risk"]["score"]),
-            caller_of(ask),
-            text(&ask["title"]),
-            resources(ask),
+            format_scalar(&ask["id"]),
+            format_state(ask),
+            format_scalar(&ask["risk"]["score"]),
+            format_caller(ask),
+            format_scalar(&ask["title"]),
+            format_resources(ask),
         )?;
     }
     out.flush()
 }
 
 /// An id as it may stand in a path.
-fn segment(id: &str) -> Result<String, String> {
+fn path_segment(id: &str) -> Result<String, String> {
     let plain_id =
         !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     if plain_id {
         Ok(id.to_owned())
     } else {
-        Err(format!("`{}` is no ask's id: `durward approvals ls` lists them", plain(id)))
+        Err(format!("`{}` is no ask's id: `durward approvals ls` lists them", escape_for_terminal(id)))
     }
 }
 
 /// The state, and what is out of the ordinary about it.
-fn state_of(ask: &Value) -> String {
-    let state = text(&ask["state"]);
+fn format_state(ask: &Value) -> String {
+    let state = format_scalar(&ask["state"]);
     match (ask["break_glass"] == true, ask["window"] == true) {
         (true, _) => format!("{state} BREAK-GLASS"),
         (false, true) => format!("{state} window"),
@@ -420,14 +463,14 @@ fn state_of(ask: &Value) -> String {
     }
 }
 
-fn words(value: &Value) -> String {
-    items(value).iter().map(text).collect::<Vec<_>>().join(", ")
+fn join_values(value: &Value) -> String {
+    list_items(value).iter().map(format_scalar).collect::<Vec<_>>().join(", ")
 }
 
-fn caller_of(ask: &Value) -> String {
+fn format_caller(ask: &Value) -> String {
     let caller = &ask["what"]["caller"];
-    let mut out = format!("{}/{}", text(&caller["provider"]), text(&caller["subject"]));
-    let act = words(&caller["act"]);
+    let mut out = format!("{}/{}", format_scalar(&caller["provider"]), format_scalar(&caller["subject"]));
+    let act = join_values(&caller["act"]);
     if !act.is_empty() {
         out.push_str(" for ");
         out.push_str(&act);
@@ -435,27 +478,29 @@ fn caller_of(ask: &Value) -> String {
     out
 }
 
-fn needs(ask: &Value) -> String {
-    let one = |missing: &Value| format!("{} of {}", text(&missing["people"]), text(&missing["group"]));
-    match items(&ask["missing"]) {
+fn format_missing_votes(ask: &Value) -> String {
+    let one = |missing: &Value| {
+        format!("{} of {}", format_scalar(&missing["people"]), format_scalar(&missing["group"]))
+    };
+    match list_items(&ask["missing"]) {
         [] => "nobody".to_owned(),
         missing => missing.iter().map(one).collect::<Vec<_>>().join(", "),
     }
 }
 
 /// A resource in the notation of core.
-fn resource(value: &Value) -> String {
+fn format_resource(value: &Value) -> String {
     match serde_json::from_value::<durward_core::Resource>(value.clone()) {
-        Ok(resource) => plain(&resource.as_text()),
-        Err(_newer) => text(value),
+        Ok(resource) => escape_for_terminal(&resource.to_text()),
+        Err(_newer) => format_scalar(value),
     }
 }
 
 /// The distinct resources; the first three of many.
-fn resources(ask: &Value) -> String {
+fn format_resources(ask: &Value) -> String {
     let mut names: Vec<String> = Vec::new();
-    for demand in items(&ask["what"]["operation"]["demands"]) {
-        let name = resource(&demand["resource"]);
+    for demand in list_items(&ask["what"]["operation"]["demands"]) {
+        let name = format_resource(&demand["resource"]);
         if !names.contains(&name) {
             names.push(name);
         }

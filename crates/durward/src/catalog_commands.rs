@@ -4,7 +4,7 @@
 //! Exit codes: 0 found, 1 not in the catalog (with the near names).
 
 mod describe;
-mod find;
+mod lookup;
 
 use clap::Subcommand;
 use durward_catalog::Catalog;
@@ -34,18 +34,18 @@ pub enum CatalogCommand {
 }
 
 /// Runs the command over the embedded catalog.
-pub fn run(command: &CatalogCommand, out: &mut impl Write) -> io::Result<u8> {
+pub fn run_catalog_command(command: &CatalogCommand, out: &mut impl Write) -> io::Result<u8> {
     let catalog = Catalog::embedded();
     match command {
-        CatalogCommand::Show { name, json } => show(catalog, &name.join(" "), *json, out),
-        CatalogCommand::Search { words, limit, json } => search(catalog, words, *limit, *json, out),
+        CatalogCommand::Show { name, json } => print_match(catalog, &name.join(" "), *json, out),
+        CatalogCommand::Search { words, limit, json } => print_search(catalog, words, *limit, *json, out),
     }
 }
 
-fn show(catalog: &Catalog, name: &str, json: bool, out: &mut impl Write) -> io::Result<u8> {
-    let found = find::named(catalog, name);
+fn print_match(catalog: &Catalog, name: &str, json: bool, out: &mut impl Write) -> io::Result<u8> {
+    let found = lookup::find_by_name(catalog, name);
     if found.is_empty() {
-        let near = find::near(catalog, name);
+        let near = lookup::suggest_names(catalog, name);
         write!(out, "`{name}` is neither an IAM action nor an API operation that this catalog knows")?;
         match near.as_slice() {
             [] => writeln!(out, "; try `durward catalog search`")?,
@@ -54,30 +54,30 @@ fn show(catalog: &Catalog, name: &str, json: bool, out: &mut impl Write) -> io::
         return Ok(1);
     }
     if json {
-        let text =
-            serde_json::to_string_pretty(&describe::as_json(catalog, &found)).map_err(io::Error::other)?;
+        let text = serde_json::to_string_pretty(&describe::match_to_json(catalog, &found))
+            .map_err(io::Error::other)?;
         writeln!(out, "{text}")?;
     } else {
-        describe::as_text(catalog, &found, out)?;
+        describe::write_match_text(catalog, &found, out)?;
     }
     Ok(0)
 }
 
-fn search(
+fn print_search(
     catalog: &Catalog,
     words: &[String],
     limit: usize,
     json: bool,
     out: &mut impl Write,
 ) -> io::Result<u8> {
-    let hits = find::search(catalog, words);
+    let hits = lookup::search_catalog(catalog, words);
     let shown = hits.get(..limit.min(hits.len())).unwrap_or_default();
     if json {
-        let text = serde_json::to_string_pretty(&describe::hits_as_json(shown, hits.len()))
+        let text = serde_json::to_string_pretty(&describe::search_hits_to_json(shown, hits.len()))
             .map_err(io::Error::other)?;
         writeln!(out, "{text}")?;
     } else {
-        describe::hits_as_text(shown, hits.len(), out)?;
+        describe::write_search_hits(shown, hits.len(), out)?;
     }
     Ok(u8::from(hits.is_empty()))
 }
@@ -87,28 +87,33 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    fn shown(name: &str) -> (u8, String) {
+    fn show_output(name: &str) -> (u8, String) {
         let mut out = Vec::new();
-        let code = show(Catalog::embedded(), name, false, &mut out).expect("writing to memory");
+        let code = print_match(Catalog::embedded(), name, false, &mut out).expect("writing to memory");
         (code, String::from_utf8_lossy(&out).into_owned())
     }
 
-    fn json(name: &str) -> Value {
+    fn show_json(name: &str) -> Value {
         let mut out = Vec::new();
-        assert_eq!(show(Catalog::embedded(), name, true, &mut out).expect("writing to memory"), 0, "{name}");
+        assert_eq!(
+            print_match(Catalog::embedded(), name, true, &mut out).expect("writing to memory"),
+            0,
+            "{name}"
+        );
         serde_json::from_slice(&out).expect("json")
     }
 
-    fn searched(words: &[&str], limit: usize) -> (u8, String) {
+    fn search_output(words: &[&str], limit: usize) -> (u8, String) {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let mut out = Vec::new();
-        let code = search(Catalog::embedded(), &words, limit, false, &mut out).expect("writing to memory");
+        let code =
+            print_search(Catalog::embedded(), &words, limit, false, &mut out).expect("writing to memory");
         (code, String::from_utf8_lossy(&out).into_owned())
     }
 
     #[test]
     fn shows_an_action_with_the_operations_that_need_it() {
-        let (code, text) = shown("s3:DeleteObject");
+        let (code, text) = show_output("s3:DeleteObject");
         assert_eq!(code, 0);
         for part in [
             "s3:DeleteObject  IAM action, Write",
@@ -128,7 +133,7 @@ mod tests {
         for name in
             ["s3 DeleteObject", "S3.DeleteObject", "s3 delete-object", "s3:deleteobject", "s3/DeleteObject"]
         {
-            let (code, text) = shown(name);
+            let (code, text) = show_output(name);
             assert_eq!(code, 0, "{name}: {text}");
             assert!(
                 text.contains("\ns3 DeleteObject ") || text.starts_with("s3 DeleteObject "),
@@ -137,25 +142,25 @@ mod tests {
         }
         // named by signing name and by IAM prefix
         for name in ["monitoring PutMetricAlarm", "cloudwatch PutMetricAlarm", "cloudwatch:PutMetricAlarm"] {
-            assert_eq!(shown(name).0, 0, "{name}");
+            assert_eq!(show_output(name).0, 0, "{name}");
         }
     }
 
     #[test]
-    fn marks_what_is_sensitive_streaming_and_unknown() {
-        let (_, text) = shown("secretsmanager PutSecretValue");
+    fn marks_sensitive_streaming_and_unknown_members() {
+        let (_, text) = show_output("secretsmanager PutSecretValue");
         assert!(text.contains("SecretString") && text.contains("sensitive"), "{text}");
-        let (_, text) = shown("s3 PutObject");
+        let (_, text) = show_output("s3 PutObject");
         assert!(text.contains("Body  streaming blob"), "{text}");
-        let (_, text) = shown("codecatalyst CreateProject");
+        let (_, text) = show_output("codecatalyst CreateProject");
         assert!(text.contains("codecatalyst:*unknown*") && text.contains("denied by default"), "{text}");
-        let (_, text) = shown("sts AssumeRole");
+        let (_, text) = show_output("sts AssumeRole");
         assert!(text.contains("returns credentials") && text.contains("escalates"), "{text}");
     }
 
     #[test]
-    fn the_json_holds_what_the_text_says() {
-        let value = json("lambda UpdateFunctionCode");
+    fn json_and_text_agree() {
+        let value = show_json("lambda UpdateFunctionCode");
         let operation = &value["operations"][0];
         assert_eq!(operation["service"], "lambda");
         assert_eq!(operation["traits"]["escalates"], true);
@@ -164,7 +169,7 @@ mod tests {
         let zip =
             operation["parameters"].as_array().expect("a list").iter().find(|one| one["name"] == "ZipFile");
         assert_eq!(zip.expect("a member")["type"], "blob");
-        assert_eq!(json("kms:ScheduleKeyDeletion")["action"]["access_level"], "Write");
+        assert_eq!(show_json("kms:ScheduleKeyDeletion")["action"]["access_level"], "Write");
     }
 
     #[test]
@@ -175,31 +180,31 @@ mod tests {
             ("iam create-loginprofil", "iam CreateLoginProfile"),
             ("dynamodbb DeleteTable", "dynamodb DeleteTable"),
         ] {
-            let (code, text) = shown(name);
+            let (code, text) = show_output(name);
             assert_eq!(code, 1, "{name}");
             assert!(text.contains(near), "{name}: {text}");
         }
-        let (code, text) = shown("frobnicate");
+        let (code, text) = show_output("frobnicate");
         assert!(code == 1 && text.contains("search"), "{text}");
     }
 
     #[test]
     fn a_type_that_holds_itself_ends() {
-        let (code, text) = shown("dynamodb PutItem");
+        let (code, text) = show_output("dynamodb PutItem");
         assert!(code == 0 && text.lines().count() < 200, "{text}");
-        assert_eq!(json("dynamodb PutItem")["operations"][0]["name"], "PutItem");
+        assert_eq!(show_json("dynamodb PutItem")["operations"][0]["name"], "PutItem");
     }
 
     #[test]
     fn searches_by_all_the_words_and_says_how_many_more_there_are() {
-        let (code, text) = searched(&["delete", "bucket", "s3"], 1000);
+        let (code, text) = search_output(&["delete", "bucket", "s3"], 1000);
         assert_eq!(code, 0);
         assert!(text.contains("s3 DeleteBucket ") && text.contains("s3:DeleteBucketWebsite"), "{text}");
         assert!(!text.contains("PutObject"), "{text}");
-        let (_, text) = searched(&["kms", "irreversible"], 1000);
+        let (_, text) = search_output(&["kms", "irreversible"], 1000);
         assert!(text.contains("kms ScheduleKeyDeletion"), "{text}");
-        let (_, text) = searched(&["delete"], 3);
+        let (_, text) = search_output(&["delete"], 3);
         assert!(text.contains("more"), "{text}");
-        assert_eq!(searched(&["no-such-thing-anywhere"], 10).0, 1);
+        assert_eq!(search_output(&["no-such-thing-anywhere"], 10).0, 1);
     }
 }

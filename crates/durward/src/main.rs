@@ -2,62 +2,62 @@
 
 mod admin_api;
 #[cfg(test)]
-mod approval_attacks;
+mod approval_attack_tests;
 mod approval_commands;
-mod approvals;
+mod approval_journal;
 #[cfg(test)]
-mod attacks;
+mod aws_attack_tests;
+mod caller_commands;
 mod catalog_commands;
-mod client;
 mod config;
-mod console;
+mod console_server;
 mod demo;
 mod journal_commands;
 mod login;
 #[cfg(test)]
-mod mcp_attacks;
-mod notifications;
-mod output;
+mod mcp_attack_tests;
+mod notification_channels;
 mod policy_commands;
-mod ready;
-mod revocations;
+mod preflight;
+mod revocation_journal;
 mod serve;
 mod session_commands;
+mod terminal_output;
 mod tls;
 #[cfg(test)]
-mod upstream_tls;
+mod upstream_http2_tests;
 
 use clap::{Args, Parser, Subcommand};
-use durward_core::env;
-use output::{Stdout, complain, written};
+use durward_core::env_vars;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use terminal_output::{PipeSafeStdout, map_write_error, print_error};
 
 /// A request makes some hundred small allocations that live as long as it: glibc's allocator took 14 % of the time.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static GLOBAL_ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(name = "durward", version, about = "The door-ward between AI agents and what they act on")]
-struct Cli {
+struct CommandLineArgs {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Args)]
-struct ConfigFile {
+struct ConfigFileArgs {
     /// The configuration file
-    #[arg(long, env = env::CONFIG, default_value = "durward.toml", value_name = "FILE")]
+    #[arg(long, env = env_vars::DURWARD_CONFIG, default_value = "durward.toml", value_name = "FILE")]
     config: PathBuf,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum CliCommand {
     /// Run the gateway
     Serve {
         #[command(flatten)]
-        file: ConfigFile,
+        file: ConfigFileArgs,
     },
     /// Walk through the product with a stand-in AWS, an issuer and sample callers, then stay up
     Demo {
@@ -68,7 +68,7 @@ enum Command {
     /// Run CMD with its AWS traffic through the gateway
     Run {
         #[command(flatten)]
-        sign_in: client::SignIn,
+        sign_in: caller_commands::CallerSignInArgs,
         /// The command and its arguments, after `--`
         #[arg(last = true, required = true)]
         command: Vec<String>,
@@ -76,18 +76,18 @@ enum Command {
     /// Print a gateway credential for `credential_process` of the AWS configuration file
     Credentials {
         #[command(flatten)]
-        sign_in: client::SignIn,
+        sign_in: caller_commands::CallerSignInArgs,
     },
     /// Sign in at your identity provider, for the commands of people
-    Login(login::Login),
+    Login(login::LoginArgs),
     /// Forget a sign-in
-    Logout(login::Logout),
+    Logout(login::LogoutArgs),
     /// See what waits for a person, and answer it
     #[command(subcommand)]
     Approvals(approval_commands::ApprovalCommand),
     /// Check, test and explain policies
     #[command(subcommand)]
-    Policy(Policy),
+    Policy(PolicyCommand),
     /// Look up what Durward knows of AWS: IAM actions, operations, resources, parameters
     #[command(subcommand)]
     Catalog(catalog_commands::CatalogCommand),
@@ -103,7 +103,7 @@ enum Command {
 }
 
 #[derive(Subcommand)]
-enum Policy {
+enum PolicyCommand {
     /// Validate every *.cedar file of a directory against the schema
     Check { dir: PathBuf },
     /// Run the cases of tests.toml beside the policies
@@ -112,17 +112,17 @@ enum Policy {
     Explain {
         dir: PathBuf,
         #[command(flatten)]
-        question: Box<policy_commands::ExplainArgs>,
+        query: Box<policy_commands::ExplainArgs>,
     },
 }
 
 #[derive(Args)]
-struct JournalDir {
+struct JournalDirArgs {
     /// The journal's directory; without it, the one of the configuration
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     #[command(flatten)]
-    file: ConfigFile,
+    file: ConfigFileArgs,
 }
 
 #[derive(Subcommand)]
@@ -130,7 +130,7 @@ enum JournalCommand {
     /// Go over every record; names the first bad one
     Verify {
         #[command(flatten)]
-        journal: JournalDir,
+        journal: JournalDirArgs,
     },
 }
 
@@ -139,78 +139,86 @@ enum ConfigCommand {
     /// Read the configuration file and what it names, and say what would keep the gateway from starting
     Check {
         #[command(flatten)]
-        file: ConfigFile,
+        file: ConfigFileArgs,
     },
 }
 
-impl JournalDir {
+impl JournalDirArgs {
     /// Gives the journal's directory to a command. That there is no journal is not for the command to say: exit code 2.
-    fn look(&self, command: impl FnOnce(&Path) -> io::Result<u8>) -> Result<u8, String> {
+    fn run_with_journal(&self, command: impl FnOnce(&Path) -> io::Result<u8>) -> Result<u8, String> {
         let dir = match &self.dir {
             Some(dir) => dir.clone(),
-            None => config::load(&self.file.config)?.data_dir.unwrap_or_default().join("journal"),
+            None => config::load_config(&self.file.config)?.data_dir.unwrap_or_default().join("journal"),
         };
-        if let Err(why) = journal_commands::find(&dir) {
-            complain(&why);
-            return Ok(journal_commands::ABSENT);
+        if let Err(why) = journal_commands::require_journal(&dir) {
+            print_error(&why);
+            return Ok(journal_commands::EXIT_NO_JOURNAL);
         }
-        written(command(&dir))
+        map_write_error(command(&dir))
     }
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = CommandLineArgs::parse();
     // What the demo prints is for people: it logs to a file.
-    if !matches!(cli.command, Command::Demo { .. }) {
+    if !matches!(cli.command, CliCommand::Demo { .. }) {
         start_logging(std::io::stderr, std::io::IsTerminal::is_terminal(&std::io::stderr()));
     }
-    match run(cli.command) {
+    match run_cli_command(cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
-            complain(&message);
+            print_error(&message);
             ExitCode::from(1)
         }
     }
 }
 
-fn run(command: Command) -> Result<u8, String> {
-    let mut out = Stdout;
+fn run_cli_command(command: CliCommand) -> Result<u8, String> {
+    let mut out = PipeSafeStdout;
     match command {
-        Command::Serve { file } => block_on(serve::serve(&file.config)).map(|()| 0),
-        Command::Demo { once } => {
-            let dir = demo::directory()?;
-            start_logging(std::sync::Mutex::new(demo::log_file(&dir)?), false);
-            block_on(demo::demo(&dir, once))
+        CliCommand::Serve { file } => block_on(serve::run_until_signal(&file.config)).map(|()| 0),
+        CliCommand::Demo { once } => {
+            let dir = demo::create_demo_directory()?;
+            start_logging(std::sync::Mutex::new(demo::open_log_file(&dir)?), false);
+            block_on(demo::run_demo(&dir, once))
                 .map_err(|why| format!("{why}\n  hint: its files, with its log, are in {}", dir.display()))
         }
-        Command::Run { sign_in, command } => client::run(&sign_in, &command),
-        Command::Credentials { sign_in } => {
-            let text = block_on(client::credentials(&sign_in))?;
-            written(writeln!(out, "{text}").map(|()| 0))
+        CliCommand::Run { sign_in, command } => caller_commands::run_signed_in_command(&sign_in, &command),
+        CliCommand::Credentials { sign_in } => {
+            let text = block_on(caller_commands::fetch_gateway_credential(&sign_in))?;
+            map_write_error(writeln!(out, "{text}").map(|()| 0))
         }
-        Command::Login(arguments) => block_on(login::login(&arguments)),
-        Command::Logout(arguments) => block_on(login::logout(&arguments)),
-        Command::Approvals(command) => block_on(approval_commands::run(&command)),
-        Command::Policy(Policy::Check { dir }) => written(policy_commands::check(&dir, &mut out)),
-        Command::Policy(Policy::Test { dir }) => written(policy_commands::test(&dir, &mut out)),
-        Command::Policy(Policy::Explain { dir, question }) => {
-            written(policy_commands::explain(&dir, &question, &mut out))
+        CliCommand::Login(arguments) => block_on(login::sign_in_user(&arguments)),
+        CliCommand::Logout(arguments) => block_on(login::sign_out_user(&arguments)),
+        CliCommand::Approvals(command) => block_on(approval_commands::run_approval_command(&command)),
+        CliCommand::Policy(PolicyCommand::Check { dir }) => {
+            map_write_error(policy_commands::check_policies(&dir, &mut out))
         }
-        Command::Catalog(command) => written(catalog_commands::run(&command, &mut out)),
-        Command::Journal(JournalCommand::Verify { journal }) => {
-            journal.look(|dir| journal_commands::verify(dir, &mut out))
+        CliCommand::Policy(PolicyCommand::Test { dir }) => {
+            map_write_error(policy_commands::test_policies(&dir, &mut out))
         }
-        Command::Sessions(command) => session_commands::run(command),
-        Command::Config(ConfigCommand::Check { file }) => written(check_config(&file.config, &mut out)),
+        CliCommand::Policy(PolicyCommand::Explain { dir, query: question }) => {
+            map_write_error(policy_commands::explain_decision(&dir, &question, &mut out))
+        }
+        CliCommand::Catalog(command) => {
+            map_write_error(catalog_commands::run_catalog_command(&command, &mut out))
+        }
+        CliCommand::Journal(JournalCommand::Verify { journal }) => {
+            journal.run_with_journal(|dir| journal_commands::print_verification(dir, &mut out))
+        }
+        CliCommand::Sessions(command) => session_commands::run_session_command(command),
+        CliCommand::Config(ConfigCommand::Check { file }) => {
+            map_write_error(check_config(&file.config, &mut out))
+        }
     }
 }
 
 /// Says what `durward serve` would say of the configuration before it listens. 0: it would start.
 fn check_config(file: &Path, out: &mut impl Write) -> io::Result<u8> {
-    let warnings = match ready::load(file) {
+    let warnings = match preflight::open_configuration_file(file) {
         Ok((_config, ready)) => ready.warnings,
         Err(why) => {
-            complain(&why);
+            print_error(&why);
             return Ok(1);
         }
     };
@@ -238,7 +246,8 @@ fn start_logging<W>(writer: W, colours: bool)
 where
     W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
 {
-    let level = std::env::var(env::LOG).ok().and_then(|text| text.parse::<tracing::Level>().ok());
+    let level =
+        std::env::var(env_vars::DURWARD_LOG).ok().and_then(|text| text.parse::<tracing::Level>().ok());
     tracing_subscriber::fmt()
         .with_max_level(level.unwrap_or(tracing::Level::INFO))
         .with_writer(writer)
@@ -250,6 +259,6 @@ where
 }
 
 /// Reads a file, naming it in the error.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))
 }

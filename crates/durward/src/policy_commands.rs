@@ -5,7 +5,7 @@
 use clap::{Args, ValueEnum};
 use durward_catalog::Catalog;
 use durward_core::{CallerKind, Verdict};
-use durward_policy::{Asked, AskedCaller, PolicySet, run_cases};
+use durward_policy::{CallerInput, PolicyQueryInput, PolicySet, run_policy_tests};
 use std::{
     io::{self, Write},
     net::IpAddr,
@@ -13,28 +13,32 @@ use std::{
 };
 
 /// Loads a policy directory and tells everything that is wrong with it.
-pub fn check(dir: &Path, out: &mut impl Write) -> io::Result<u8> {
+pub fn check_policies(dir: &Path, out: &mut impl Write) -> io::Result<u8> {
     match PolicySet::load(dir, Catalog::embedded()) {
         Ok(set) => {
             writeln!(
                 out,
                 "{}: {}, version {}, no problem found",
                 dir.display(),
-                counted(set.len(), "policy", "policies"),
+                format_count(set.len(), "policy", "policies"),
                 set.version()
             )?;
             Ok(0)
         }
         Err(error) => {
-            writeln!(out, "{error}\n\n{} found", counted(error.problems().len(), "problem", "problems"))?;
+            writeln!(
+                out,
+                "{error}\n\n{} found",
+                format_count(error.problems().len(), "problem", "problems")
+            )?;
             Ok(1)
         }
     }
 }
 
 /// Runs the cases beside the policies.
-pub fn test(dir: &Path, out: &mut impl Write) -> io::Result<u8> {
-    let outcomes = match run_cases(dir, Catalog::embedded()) {
+pub fn test_policies(dir: &Path, out: &mut impl Write) -> io::Result<u8> {
+    let outcomes = match run_policy_tests(dir, Catalog::embedded()) {
         Ok(outcomes) => outcomes,
         Err(error) => {
             writeln!(out, "{error}")?;
@@ -54,21 +58,21 @@ pub fn test(dir: &Path, out: &mut impl Write) -> io::Result<u8> {
             }
         }
     }
-    writeln!(out, "\n{}, {failed} failed", counted(outcomes.len(), "case", "cases"))?;
+    writeln!(out, "\n{}, {failed} failed", format_count(outcomes.len(), "case", "cases"))?;
     Ok(u8::from(failed > 0))
 }
 
-fn counted(number: usize, one: &str, many: &str) -> String {
+fn format_count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
+enum CallerKindArg {
     Human,
     Workload,
 }
 
-fn key_and_value(text: &str) -> Result<(String, String), String> {
+fn parse_key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
@@ -90,7 +94,7 @@ pub struct ExplainArgs {
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
     #[arg(long, value_enum, default_value = "workload")]
-    kind: Kind,
+    kind: CallerKindArg,
     /// The identity provider that vouches for the caller, by its name in the configuration
     #[arg(long, default_value = "test")]
     provider: String,
@@ -115,7 +119,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "TIME")]
     now: Option<String>,
     /// A tag of the resource, as KEY=VALUE; may be repeated
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_key_value)]
     tags: Vec<(String, String)>,
     /// The risk, 0 to 100 [default: of the operation for a caller who did it before]
     #[arg(long)]
@@ -123,7 +127,7 @@ pub struct ExplainArgs {
 }
 
 /// Answers one question and says which policies could apply and how each came out. 0: allowed; 1: denied, or an approval is needed.
-pub fn explain(dir: &Path, args: &ExplainArgs, out: &mut impl Write) -> io::Result<u8> {
+pub fn explain_decision(dir: &Path, args: &ExplainArgs, out: &mut impl Write) -> io::Result<u8> {
     let params = match serde_json::from_str(&args.params) {
         Ok(params) => params,
         Err(error) => {
@@ -138,14 +142,14 @@ pub fn explain(dir: &Path, args: &ExplainArgs, out: &mut impl Write) -> io::Resu
             return Ok(1);
         }
     };
-    let asked = Asked {
-        caller: AskedCaller {
+    let asked = PolicyQueryInput {
+        caller: CallerInput {
             provider: args.provider.clone(),
             subject: args.subject.clone(),
             issuer: args.issuer.clone(),
             kind: match args.kind {
-                Kind::Human => CallerKind::Human,
-                Kind::Workload => CallerKind::Workload,
+                CallerKindArg::Human => CallerKind::Human,
+                CallerKindArg::Workload => CallerKind::Workload,
             },
             groups: args.groups.clone(),
             acting_for: args.acting_for.clone(),
@@ -162,7 +166,7 @@ pub fn explain(dir: &Path, args: &ExplainArgs, out: &mut impl Write) -> io::Resu
         tags: args.tags.iter().cloned().collect(),
         risk: args.risk,
     };
-    match asked.answer(&set, Catalog::embedded()) {
+    match asked.explain(&set, Catalog::embedded()) {
         Ok(explanation) => {
             write!(out, "{explanation}")?;
             Ok(u8::from(explanation.decision.verdict != Verdict::Allow))
@@ -180,13 +184,13 @@ mod tests {
     use clap::Parser;
 
     #[derive(Parser)]
-    struct Line {
+    struct ExplainCommandLine {
         #[command(flatten)]
         args: ExplainArgs,
     }
 
     /// The sample policies, in a directory that nobody else may write whatever the umask of the checkout.
-    fn policies() -> tempfile::TempDir {
+    fn sample_policies() -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
         for entry in std::fs::read_dir(samples).expect("the samples are there") {
@@ -197,44 +201,56 @@ mod tests {
         dir
     }
 
-    fn explained(dir: &Path, line: &[&str]) -> (u8, String) {
+    fn explain_output(dir: &Path, line: &[&str]) -> (u8, String) {
         let mut out = Vec::new();
-        let args = Line::parse_from([&["explain"], line].concat()).args;
-        let code = explain(dir, &args, &mut out).expect("writing to memory");
+        let args = ExplainCommandLine::parse_from([&["explain"], line].concat()).args;
+        let code = explain_decision(dir, &args, &mut out).expect("writing to memory");
         (code, String::from_utf8_lossy(&out).into_owned())
     }
 
     #[test]
     fn the_sample_policies_load_and_pass_their_cases() {
-        let dir = policies();
+        let dir = sample_policies();
         let mut out = Vec::new();
-        assert_eq!(check(dir.path(), &mut out).expect("written"), 0, "{}", String::from_utf8_lossy(&out));
-        assert_eq!(test(dir.path(), &mut out).expect("written"), 0, "{}", String::from_utf8_lossy(&out));
+        assert_eq!(
+            check_policies(dir.path(), &mut out).expect("written"),
+            0,
+            "{}",
+            String::from_utf8_lossy(&out)
+        );
+        assert_eq!(
+            test_policies(dir.path(), &mut out).expect("written"),
+            0,
+            "{}",
+            String::from_utf8_lossy(&out)
+        );
     }
 
     #[test]
-    fn explains_an_answer_and_tells_it_by_exit_code() {
-        let dir = policies();
-        let (code, text) = explained(dir.path(), &["s3:GetObject", "arn:aws:s3:::b/k", "--group", "agents"]);
+    fn explains_a_decision_and_reports_it_as_exit_code() {
+        let dir = sample_policies();
+        let (code, text) =
+            explain_output(dir.path(), &["s3:GetObject", "arn:aws:s3:::b/k", "--group", "agents"]);
         assert_eq!(code, 0, "{text}");
         assert!(text.contains("permit agents-read"), "{text}");
-        let (code, text) = explained(dir.path(), &["s3:DeleteBucket", "arn:aws:s3:::b", "--group", "sre"]);
+        let (code, text) =
+            explain_output(dir.path(), &["s3:DeleteBucket", "arn:aws:s3:::b", "--group", "sre"]);
         assert_eq!(code, 1, "{text}");
         assert!(text.contains("policy `no-data-loss`"), "{text}");
-        assert_eq!(explained(dir.path(), &["s3:GetObject", "b"]).0, 2);
-        assert_eq!(explained(dir.path(), &["s3:GetObject", "*", "--params", "{"]).0, 2);
+        assert_eq!(explain_output(dir.path(), &["s3:GetObject", "b"]).0, 2);
+        assert_eq!(explain_output(dir.path(), &["s3:GetObject", "*", "--params", "{"]).0, 2);
     }
 
     #[test]
-    fn tells_what_is_wrong_with_a_directory() {
-        let dir = policies();
+    fn reports_errors_in_a_policy_directory() {
+        let dir = sample_policies();
         std::fs::write(
             dir.path().join("99.cedar"),
             "permit (principal, action == Aws::Action::\"s3:GetObjekt\", resource);",
         )
         .expect("written");
         let mut out = Vec::new();
-        assert_eq!(check(dir.path(), &mut out).expect("written"), 1);
+        assert_eq!(check_policies(dir.path(), &mut out).expect("written"), 1);
         let text = String::from_utf8_lossy(&out).into_owned();
         assert!(text.contains("99.cedar:1:30") && text.contains("did you mean \"s3:GetObject\"?"), "{text}");
     }

@@ -3,10 +3,10 @@
 //! The first three need no running gateway. A revocation is that of the person who is signed in. Exit codes: 0 done, 1 refused
 //! or not found, 2 usage, or no journal.
 
-use crate::JournalDir;
-use crate::admin_api::{Api, Gateway, print, text};
-use crate::journal_commands::{self, text::plain};
-use crate::output::{Stdout, complain};
+use crate::JournalDirArgs;
+use crate::admin_api::{AdminApiArgs, AdminApiClient, format_scalar, print_result};
+use crate::journal_commands::{self, terminal_text::escape_for_terminal};
+use crate::terminal_output::{PipeSafeStdout, print_error};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub enum SessionCommand {
     /// List sessions
     Ls {
         #[command(flatten)]
-        journal: JournalDir,
+        journal: JournalDirArgs,
         #[arg(long)]
         json: bool,
     },
@@ -26,7 +26,7 @@ pub enum SessionCommand {
         #[arg(value_name = "SESSION|EXCHANGE")]
         id: String,
         #[command(flatten)]
-        journal: JournalDir,
+        journal: JournalDirArgs,
         #[arg(long)]
         json: bool,
     },
@@ -34,20 +34,20 @@ pub enum SessionCommand {
     Replay {
         session: String,
         /// So many times as fast
-        #[arg(long, default_value_t = 1.0, value_name = "TIMES", value_parser = speed)]
+        #[arg(long, default_value_t = 1.0, value_name = "TIMES", value_parser = parse_speed)]
         speed: f64,
         /// Longest pause (5s, 1m)
-        #[arg(long, default_value = "5s", value_name = "TIME", value_parser = pause)]
+        #[arg(long, default_value = "5s", value_name = "TIME", value_parser = parse_pause)]
         pause: Duration,
         #[command(flatten)]
-        journal: JournalDir,
+        journal: JournalDirArgs,
     },
     /// Revoke a session, or all of a caller that began until now: what they ask is refused from then on
-    Revoke(Revoke),
+    Revoke(RevokeArgs),
 }
 
 #[derive(Args)]
-pub struct Revoke {
+pub struct RevokeArgs {
     /// The session's id
     #[arg(required_unless_present = "caller", conflicts_with = "caller")]
     session: Option<String>,
@@ -58,63 +58,69 @@ pub struct Revoke {
     #[arg(long)]
     reason: String,
     #[command(flatten)]
-    gateway: Gateway,
+    gateway: AdminApiArgs,
 }
 
-fn speed(text: &str) -> Result<f64, String> {
+fn parse_speed(text: &str) -> Result<f64, String> {
     let speed = text.parse::<f64>().ok().filter(|speed| (0.01..=10_000.0).contains(speed));
     speed.ok_or_else(|| "write a number from 0.01 to 10000".to_owned())
 }
 
-fn pause(text: &str) -> Result<Duration, String> {
+fn parse_pause(text: &str) -> Result<Duration, String> {
     durward_core::parse_duration(text).ok_or_else(|| "write a number and s, m, h or d, as in 5s".to_owned())
 }
 
-pub fn run(command: SessionCommand) -> Result<u8, String> {
-    let mut out = Stdout;
+pub fn run_session_command(command: SessionCommand) -> Result<u8, String> {
+    let mut out = PipeSafeStdout;
     match command {
         SessionCommand::Ls { journal, json } => {
-            journal.look(|dir| journal_commands::sessions_ls(dir, json, &mut out))
+            journal.run_with_journal(|dir| journal_commands::list_sessions(dir, json, &mut out))
         }
         SessionCommand::Show { id, journal, json } => {
-            journal.look(|dir| journal_commands::sessions_show(dir, &id, json, &mut out))
+            journal.run_with_journal(|dir| journal_commands::show_session(dir, &id, json, &mut out))
         }
         SessionCommand::Replay { session, speed, pause, journal } => {
             let wait = |gap: Duration| std::thread::sleep(gap.div_f64(speed).min(pause));
-            journal.look(|dir| journal_commands::sessions_replay(dir, &session, wait, &mut out))
+            journal.run_with_journal(|dir| journal_commands::replay_session(dir, &session, wait, &mut out))
         }
-        SessionCommand::Revoke(revoke) => crate::block_on(self::revoke(&revoke)),
+        SessionCommand::Revoke(revoke) => crate::block_on(self::revoke_sessions(&revoke)),
     }
 }
 
-async fn revoke(revoke: &Revoke) -> Result<u8, String> {
-    let api = Api::new(&revoke.gateway)?;
+async fn revoke_sessions(revoke: &RevokeArgs) -> Result<u8, String> {
+    let api = AdminApiClient::new(&revoke.gateway)?;
     let json = revoke.gateway.json;
     if let Some(caller) = &revoke.caller {
         let done = api.post("/callers/revoke", &json!({"caller": caller, "reason": revoke.reason})).await?;
-        print(json, &done, |out| {
-            writeln!(out, "revoked all sessions of {} that began until now", text(&done["caller"]))
+        print_result(json, &done, |out| {
+            writeln!(out, "revoked all sessions of {} that began until now", format_scalar(&done["caller"]))
         })?;
-        return Ok(known(done["sessions"] != 0, "caller"));
+        return Ok(exit_code_if_known(done["sessions"] != 0, "caller"));
     }
     let id = revoke.session.as_deref().unwrap_or_default();
     if id.parse::<durward_core::SessionId>().is_err() {
-        return Err(format!("`{}` is no session's id: `durward sessions ls` lists them", plain(id)));
+        return Err(format!(
+            "`{}` is no session's id: `durward sessions ls` lists them",
+            escape_for_terminal(id)
+        ));
     }
     let done = api.post(&format!("/sessions/{id}/revoke"), &json!({"reason": revoke.reason})).await?;
-    print(json, &done, |out| {
-        let of = done["caller"].as_str().map(|caller| format!(" of {}", plain(caller))).unwrap_or_default();
-        writeln!(out, "revoked session {}{of}", text(&done["session"]))?;
-        let by = text(&done["revoked"]["by"]);
-        writeln!(out, "by {by}: {}", text(&done["revoked"]["reason"]))
+    print_result(json, &done, |out| {
+        let of = done["caller"]
+            .as_str()
+            .map(|caller| format!(" of {}", escape_for_terminal(caller)))
+            .unwrap_or_default();
+        writeln!(out, "revoked session {}{of}", format_scalar(&done["session"]))?;
+        let by = format_scalar(&done["revoked"]["by"]);
+        writeln!(out, "by {by}: {}", format_scalar(&done["revoked"]["reason"]))
     })?;
-    Ok(known(done["known"] == true, "session"))
+    Ok(exit_code_if_known(done["known"] == true, "session"))
 }
 
 /// A revocation of something unknown holds, but may be a slip of the pen.
-fn known(known: bool, what: &str) -> u8 {
+fn exit_code_if_known(known: bool, what: &str) -> u8 {
     if !known {
-        complain(&format!("the journal of this gateway knows no such {what}: is it written right?"));
+        print_error(&format!("the journal of this gateway knows no such {what}: is it written right?"));
     }
     u8::from(!known)
 }

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// An acceptor that offers HTTP/1.1 only: SigV4 covers the Host header, which HTTP/2 does not have.
-pub fn acceptor(
+pub fn load_tls_acceptor(
     chain: Vec<CertificateDer<'static>>,
     key: &Path,
 ) -> Result<tokio_rustls::TlsAcceptor, String> {
-    let private = PrivateKeyDer::from_pem_slice(&crate::read(key)?)
+    let private = PrivateKeyDer::from_pem_slice(&crate::read_file(key)?)
         .map_err(|error| format!("{}: not a PEM private key: {error}", key.display()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -24,8 +24,8 @@ pub fn acceptor(
 }
 
 /// Every certificate of a PEM file; there is at least one.
-pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = crate::read(file)?;
+pub fn load_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = crate::read_file(file)?;
     let found: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|error| format!("{}: not a PEM certificate: {error}", file.display()))?;

@@ -1,18 +1,18 @@
 //! The one body type that crosses the gateway's borders, and how a body is read whole within a limit.
 
 use bytes::{Bytes, BytesMut};
-use durward_core::{Reason, Refusal};
+use durward_core::{Refusal, RefusalReason};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
 
-pub fn full(bytes: impl Into<Bytes>) -> Body {
+pub fn full_body(bytes: impl Into<Bytes>) -> BoxBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// Reads a body whole; one byte over `limit` refuses it.
-pub async fn read_whole<B>(mut body: B, limit: usize, what: &str) -> Result<Bytes, Refusal>
+pub async fn read_limited_body<B>(mut body: B, limit: usize, what: &str) -> Result<Bytes, Refusal>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -20,12 +20,13 @@ where
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
-            Refusal::new(Reason::Malformed, format!("the {what} broke off before its end")).detail(error)
+            Refusal::new(RefusalReason::Malformed, format!("the {what} broke off before its end"))
+                .with_detail(error)
         })?;
         if let Ok(data) = frame.into_data() {
             if whole.len() + data.len() > limit {
                 return Err(Refusal::new(
-                    Reason::TooLarge,
+                    RefusalReason::TooLarge,
                     format!(
                         "the {what} is larger than {limit} bytes, the most this gateway reads to decode or mask it"
                     ),

@@ -2,21 +2,21 @@
 //!
 //! Start reading at [`line`]: it is the way of every request, step by step.
 
-mod answer;
-pub mod aws_door;
+pub mod aws_frontend;
 pub mod body;
-mod events;
-pub mod framing;
-pub mod held;
-mod interim;
-pub mod line;
-pub mod listen;
-pub mod mcp_door;
-pub mod outward;
-mod replay;
-pub mod rooms;
-mod socket;
-mod strict_io;
-pub mod tags;
-pub mod transport;
-mod viewer;
+mod client_socket;
+mod event_stream;
+pub mod gateway_services;
+pub mod held_requests;
+pub mod http1_framing;
+mod keep_alive;
+pub mod listener;
+pub mod mcp_frontend;
+pub mod outbound_http_client;
+pub mod pipeline;
+mod replay_guard;
+pub mod resource_tags;
+mod response_masker;
+mod strict_http_stream;
+pub mod upstream_client;
+mod upstream_response;

@@ -8,8 +8,12 @@ pub mod oidc;
 pub mod relying_party;
 pub mod revocations;
 
-pub use gateway_credential::{Claims, CredentialError, GatewayCredential, KeyFileError, Opened, SealKeys};
-pub use oidc::{
-    Algorithm, ConfigError, Fetch, Fetched, LEEWAY, ProviderConfig, TokenError, Verified, Verifier,
+pub use gateway_credential::{
+    GatewayCredential, GatewayCredentialClaims, GatewayCredentialError, KeyFileError, OpenedCredential,
+    SealKeys,
 };
-pub use revocations::{Revocation, Revocations, RevokeError, Revoked, began};
+pub use oidc::{
+    CLOCK_LEEWAY, FetchedDocument, ProviderConfig, ProviderConfigError, ProviderHttpClient,
+    SignatureAlgorithm, TokenError, TokenVerifier, VerifiedToken,
+};
+pub use revocations::{Revocation, RevocationTarget, Revocations, RevokeError, session_start_time};

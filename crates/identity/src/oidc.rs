@@ -6,22 +6,22 @@
 
 mod claims;
 mod jws;
-mod keys;
-mod source;
+mod key_source;
 #[cfg(test)]
 mod tests;
+mod verification_keys;
 
 use bytes::Bytes;
-use durward_core::{Caller, CallerKind, Reason, Refusal, limits};
+use durward_core::{Caller, CallerKind, Refusal, RefusalReason, limits};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::Duration};
 use time::OffsetDateTime;
 
-pub use keys::Algorithm;
-use source::KeySource;
+use key_source::KeySource;
+pub use verification_keys::SignatureAlgorithm;
 
 /// How far the clock of a provider may be from ours: so long after its `exp` a token still is accepted.
-pub const LEEWAY: Duration = Duration::from_mins(1);
+pub const CLOCK_LEEWAY: Duration = Duration::from_mins(1);
 
 /// One `[[identity.oidc]]` of the configuration.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ pub struct ProviderConfig {
     pub groups_claim: String,
     pub kind: CallerKind,
     /// Signature algorithms that are accepted.
-    pub algorithms: Vec<Algorithm>,
+    pub algorithms: Vec<SignatureAlgorithm>,
     /// Clients (`azp`, or `client_id` of RFC 9068) whose tokens are accepted. Empty: every client, but a token that is
     /// for its own client (`azp` is one of its audiences: an ID token) must be for one of `audience` so.
     pub authorized_parties: Vec<String>,
@@ -50,7 +50,7 @@ impl ProviderConfig {
             audience,
             groups_claim: "groups".to_owned(),
             kind: CallerKind::Workload,
-            algorithms: Algorithm::ALL.to_vec(),
+            algorithms: SignatureAlgorithm::ALL.to_vec(),
             authorized_parties: Vec::new(),
         }
     }
@@ -58,7 +58,7 @@ impl ProviderConfig {
 
 /// An answer to [`Fetch::get`].
 #[derive(Debug, Clone)]
-pub struct Fetched {
+pub struct FetchedDocument {
     pub status: u16,
     /// The whole body; an implementation caps it and reports a longer one as an error.
     pub body: Bytes,
@@ -68,32 +68,35 @@ pub struct Fetched {
 
 /// The way out to a provider. An implementation follows no redirect, verifies TLS, and speaks plain `http` only to
 /// loopback addresses.
-pub trait Fetch: Send + Sync {
-    fn get<'a>(&'a self, url: &'a str) -> Pin<Box<dyn Future<Output = Result<Fetched, String>> + Send + 'a>>;
+pub trait ProviderHttpClient: Send + Sync {
+    fn get<'a>(
+        &'a self,
+        url: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<FetchedDocument, String>> + Send + 'a>>;
 }
 
 /// What a verified token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
+pub struct VerifiedToken {
     pub caller: Caller,
     /// `exp` of the token. The clock leeway is not in it: it can be up to a minute past.
-    pub expires: OffsetDateTime,
+    pub expires_at: OffsetDateTime,
     /// `iat` of the token, if it has one.
-    pub issued: Option<OffsetDateTime>,
+    pub issued_at: Option<OffsetDateTime>,
     /// `jti`, or `sha256:` and the hash of the token. For records, not for access.
     pub token_id: String,
 }
 
 /// Why the configured providers cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("identity.oidc \"{provider}\": {key}: {why}")]
-pub struct ConfigError {
+#[error("identity.oidc \"{provider}\": {key}: {reason}")]
+pub struct ProviderConfigError {
     /// Which of the providers, from 0.
     pub index: usize,
     pub provider: String,
     /// The setting that is wrong.
     pub key: &'static str,
-    pub why: String,
+    pub reason: String,
 }
 
 /// Why a token is not accepted.
@@ -111,74 +114,77 @@ pub enum TokenError {
     #[error("the identity token of \"{0}\" is for another audience")]
     ForeignAudience(String),
     /// The provider's keys could not be had; nothing is known about the token.
-    #[error("the keys of identity provider \"{provider}\" are not available: {why}")]
-    Unavailable { provider: String, why: String },
+    #[error("the keys of identity provider \"{provider}\" are not available: {reason}")]
+    KeysUnavailable { provider: String, reason: String },
 }
 
 impl TokenError {
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::Expired { .. } => Refusal::new(
-                Reason::ExpiredToken,
+                RefusalReason::ExpiredToken,
                 "the identity token has expired: get a new one from your identity provider",
             )
-            .detail(self),
-            Self::Invalid(_) => Refusal::new(Reason::InvalidToken, self.to_string()),
+            .with_detail(self),
+            Self::Invalid(_) => Refusal::new(RefusalReason::InvalidToken, self.to_string()),
             Self::UnknownIssuer(_) => Refusal::new(
-                Reason::InvalidToken,
+                RefusalReason::InvalidToken,
                 "the issuer of the identity token is not one this gateway accepts (iss)",
             )
-            .detail(self),
+            .with_detail(self),
             Self::ForeignAudience(_) => Refusal::new(
-                Reason::InvalidToken,
+                RefusalReason::InvalidToken,
                 "the identity token is not meant for this gateway: ask for one with its audience (aud)",
             )
-            .detail(self),
-            Self::Unavailable { .. } => Refusal::new(
-                Reason::Upstream,
+            .with_detail(self),
+            Self::KeysUnavailable { .. } => Refusal::new(
+                RefusalReason::Upstream,
                 "the identity provider's signing keys cannot be fetched now: try again in a few seconds",
             )
-            .detail(self),
+            .with_detail(self),
         }
     }
 }
 
 /// Verifies tokens of all configured providers.
-pub struct Verifier {
-    providers: Vec<Provider>,
+pub struct TokenVerifier {
+    providers: Vec<ConfiguredProvider>,
 }
 
-struct Provider {
+struct ConfiguredProvider {
     config: ProviderConfig,
-    keys: Arc<KeySource>,
+    key_source: Arc<KeySource>,
     /// Whether the log says already that its tokens have no groups where it was told to look.
-    told_of_groups: AtomicBool,
+    has_warned_of_groups: AtomicBool,
 }
 
-impl Verifier {
+impl TokenVerifier {
     /// Checks the configuration; nothing is fetched before the first token.
-    pub fn new(configs: Vec<ProviderConfig>, fetch: Arc<dyn Fetch>) -> Result<Self, ConfigError> {
-        if let Some(error) = Self::check(&configs).into_iter().next() {
+    pub fn new(
+        configs: Vec<ProviderConfig>,
+        fetch: Arc<dyn ProviderHttpClient>,
+    ) -> Result<Self, ProviderConfigError> {
+        if let Some(error) = Self::check_providers(&configs).into_iter().next() {
             return Err(error);
         }
-        let provider = |config: ProviderConfig| Provider {
-            keys: Arc::new(KeySource::new(&config.issuer, fetch.clone())),
+        let provider = |config: ProviderConfig| ConfiguredProvider {
+            key_source: Arc::new(KeySource::new(&config.issuer, fetch.clone())),
             config,
-            told_of_groups: AtomicBool::new(false),
+            has_warned_of_groups: AtomicBool::new(false),
         };
         Ok(Self { providers: configs.into_iter().map(provider).collect() })
     }
 
     /// All for which [`Verifier::new`] would refuse these providers.
-    pub fn check(configs: &[ProviderConfig]) -> Vec<ConfigError> {
+    pub fn check_providers(configs: &[ProviderConfig]) -> Vec<ProviderConfigError> {
         let mut errors = Vec::new();
         let mut names = BTreeSet::new();
         let mut issuers = BTreeSet::new();
         for (index, config) in configs.iter().enumerate() {
             let mut wrong = |key, why: String| {
-                errors.push(ConfigError { index, provider: config.name.clone(), key, why });
+                errors.push(ProviderConfigError { index, provider: config.name.clone(), key, reason: why });
             };
-            check(config, &mut wrong);
+            check_provider_config(config, &mut wrong);
             if !names.insert(&config.name) {
                 wrong("name", format!("`{}` is another provider too: names must differ", config.name));
             }
@@ -193,31 +199,31 @@ impl Verifier {
     }
 
     /// Who the token speaks for. `now` also ages the cached keys.
-    pub async fn verify(&self, token: &str, now: OffsetDateTime) -> Result<Verified, TokenError> {
+    pub async fn verify(&self, token: &str, now: OffsetDateTime) -> Result<VerifiedToken, TokenError> {
         let token = token.trim();
         if token.is_empty() {
             return Err(TokenError::Invalid("it is empty"));
         }
-        if token.len() > limits::WEB_IDENTITY_TOKEN {
+        if token.len() > limits::MAX_WEB_IDENTITY_TOKEN_CHARS {
             return Err(TokenError::Invalid("it is longer than 20,000 characters"));
         }
-        let jws = jws::parse(token)?;
-        let issuer = claims::issuer(&jws.claims)?;
+        let jws = jws::parse_jws(token)?;
+        let issuer = claims::unverified_issuer(&jws.claims)?;
         let provider = self
             .providers
             .iter()
             .find(|provider| provider.config.issuer == issuer)
-            .ok_or_else(|| TokenError::UnknownIssuer(quoted(issuer)))?;
+            .ok_or_else(|| TokenError::UnknownIssuer(quote_for_log(issuer)))?;
         if !provider.config.algorithms.contains(&jws.algorithm) {
             return Err(TokenError::Invalid(
                 "its signature algorithm (alg) is not accepted for this provider",
             ));
         }
-        let key = provider.key(&jws, now).await?;
-        if !key.verifies(jws.algorithm, jws.signed.as_bytes(), &jws.signature) {
+        let key = provider.find_key(&jws, now).await?;
+        if !key.verify_signature(jws.algorithm, jws.signing_input.as_bytes(), &jws.signature) {
             return Err(TokenError::Invalid("its signature does not verify"));
         }
-        if let Some(found) = provider.groups_to_tell_of(&jws.claims) {
+        if let Some(found) = provider.first_groups_problem(&jws.claims) {
             tracing::warn!(
                 provider = provider.config.name,
                 issuer = provider.config.issuer,
@@ -226,48 +232,52 @@ impl Verifier {
                 "a token has no groups where groups_claim says (a dot in that name is no path); this is said once"
             );
         }
-        claims::check(&provider.config, &jws.claims, token, now)
+        claims::validate_claims(&provider.config, &jws.claims, token, now)
     }
 }
 
-impl Provider {
+impl ConfiguredProvider {
     /// What a verified token has instead of groups, the first time.
-    fn groups_to_tell_of(&self, claims: &claims::Object) -> Option<&'static str> {
-        let found = claims::instead_of_groups(&self.config, claims)?;
-        (!self.told_of_groups.swap(true, Ordering::Relaxed)).then_some(found)
+    fn first_groups_problem(&self, claims: &claims::JsonObject) -> Option<&'static str> {
+        let found = claims::describe_missing_groups(&self.config, claims)?;
+        (!self.has_warned_of_groups.swap(true, Ordering::Relaxed)).then_some(found)
     }
 
-    async fn key(&self, jws: &jws::Jws<'_>, now: OffsetDateTime) -> Result<Arc<keys::Key>, TokenError> {
-        let wanted = keys::Wanted { kid: jws.kid.as_deref(), algorithm: jws.algorithm };
-        self.keys.find(&wanted, now).await.map_err(|missing| match missing {
-            source::Missing::Unknown => {
+    async fn find_key(
+        &self,
+        jws: &jws::UnverifiedJws<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Arc<verification_keys::VerificationKey>, TokenError> {
+        let wanted = verification_keys::KeyQuery { kid: jws.kid.as_deref(), algorithm: jws.algorithm };
+        self.key_source.find_key(&wanted, now).await.map_err(|missing| match missing {
+            key_source::KeyLookupError::UnknownKey => {
                 TokenError::Invalid("the key that signed it (kid) is not one of its provider's keys")
             }
-            source::Missing::Ambiguous => {
+            key_source::KeyLookupError::Ambiguous => {
                 TokenError::Invalid("it does not say which of its provider's keys signed it (kid)")
             }
-            source::Missing::Unsuitable => {
+            key_source::KeyLookupError::UnsuitableAlgorithm => {
                 TokenError::Invalid("its signature algorithm (alg) is not the one of the key it names (kid)")
             }
-            source::Missing::Unavailable(why) => {
-                TokenError::Unavailable { provider: self.config.name.clone(), why }
+            key_source::KeyLookupError::Unavailable(why) => {
+                TokenError::KeysUnavailable { provider: self.config.name.clone(), reason: why }
             }
         })
     }
 }
 
-impl std::fmt::Debug for Verifier {
+impl std::fmt::Debug for TokenVerifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.providers.iter().map(|provider| &provider.config.name)).finish()
     }
 }
 
-fn check(config: &ProviderConfig, wrong: &mut impl FnMut(&'static str, String)) {
+fn check_provider_config(config: &ProviderConfig, wrong: &mut impl FnMut(&'static str, String)) {
     if config.name.is_empty() || config.name.contains('/') || config.name.contains(char::is_control) {
         wrong("name", "must not be empty nor hold \"/\" (caller ids are <name>/<subject>)".to_owned());
     }
     let issuer = &config.issuer;
-    if let Err(why) = source::check_url(issuer, true) {
+    if let Err(why) = key_source::check_provider_url(issuer, true) {
         wrong("issuer", format!("`{issuer}`: {why}"));
     } else if issuer.contains('?') {
         wrong("issuer", format!("`{issuer}`: must not have a query"));
@@ -284,7 +294,7 @@ fn check(config: &ProviderConfig, wrong: &mut impl FnMut(&'static str, String)) 
 }
 
 /// Untrusted text for a log line: quoted, escaped, and cut.
-fn quoted(text: &str) -> String {
+fn quote_for_log(text: &str) -> String {
     let cut: String = text.chars().take(200).collect();
     format!("{cut:?}")
 }

@@ -4,22 +4,22 @@
 //! An endpoint is used only over TLS, or over plain http where the issuer itself is on loopback. Nothing here verifies a
 //! token; [`crate::Verifier`] does.
 
-use crate::Fetch;
+use crate::ProviderHttpClient;
 use aws_lc_rs::{constant_time, digest, rand};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Deserialize;
 
 /// Bytes of a discovery document.
-const DOCUMENT: usize = 512 << 10;
+const MAX_DISCOVERY_BYTES: usize = 512 << 10;
 /// Characters of a provider's own words that are passed on.
-const WORDS: usize = 300;
+const MAX_PROVIDER_ERROR_CHARS: usize = 300;
 /// Everything but the unreserved characters of RFC 3986.
-const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const FORM_VALUE_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The parts of a discovery document that a client needs.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Discovery {
+pub struct DiscoveryDocument {
     pub issuer: String,
     pub authorization_endpoint: String,
     pub token_endpoint: String,
@@ -35,12 +35,12 @@ pub struct Discovery {
     pub scopes_supported: Option<Vec<String>>,
 }
 
-impl Discovery {
+impl DiscoveryDocument {
     /// Fetches and checks the document of an issuer. The error is for people and holds nothing but addresses.
-    pub async fn read(issuer: &str, fetch: &dyn Fetch) -> Result<Self, String> {
+    pub async fn fetch_document(issuer: &str, fetch: &dyn ProviderHttpClient) -> Result<Self, String> {
         let url = format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer));
         let fetched = fetch.get(&url).await?;
-        if fetched.status != 200 || fetched.body.len() > DOCUMENT {
+        if fetched.status != 200 || fetched.body.len() > MAX_DISCOVERY_BYTES {
             return Err(format!("{url} answered {}", fetched.status));
         }
         let discovery: Self = serde_json::from_slice(&fetched.body)
@@ -48,7 +48,7 @@ impl Discovery {
         if discovery.issuer != issuer {
             return Err(format!("{url} speaks for another issuer"));
         }
-        if discovery.endpoints().any(|endpoint| !usable(endpoint, issuer)) {
+        if discovery.endpoints().any(|endpoint| !is_usable_endpoint(endpoint, issuer)) {
             return Err(format!("{url} names an endpoint that is not https"));
         }
         Ok(discovery)
@@ -63,9 +63,9 @@ impl Discovery {
     }
 
     /// The address of the provider's page where a person signs in. `scopes` are beside `openid`.
-    pub fn sign_in_page(&self, attempt: &Attempt<'_>) -> String {
-        let scope = scope(attempt.scopes);
-        let challenge = challenge(attempt.verifier);
+    pub fn authorization_url(&self, attempt: &AuthenticationRequest<'_>) -> String {
+        let scope = scope_parameter(attempt.scopes);
+        let challenge = code_challenge(attempt.code_verifier);
         let mut parameters = vec![
             ("response_type", "code"),
             ("client_id", attempt.client_id),
@@ -80,47 +80,53 @@ impl Discovery {
         if attempt.scopes.iter().any(|scope| scope == "offline_access") {
             parameters.push(("prompt", "consent"));
         }
-        let parameters = form(&parameters);
+        let parameters = encode_form(&parameters);
         let joint = if self.authorization_endpoint.contains('?') { '&' } else { '?' };
         format!("{}{joint}{parameters}", self.authorization_endpoint)
     }
 
     /// The code of an answer that belongs to the attempt with this `state` and comes from this provider.
-    pub fn code<'a>(&self, answer: &'a Answer, state: &str) -> Result<&'a str, AnswerError> {
-        if !answer.belongs_to(state) {
-            return Err(AnswerError::State);
+    pub fn authorization_code<'a>(
+        &self,
+        answer: &'a AuthorizationResponse,
+        state: &str,
+    ) -> Result<&'a str, AuthorizationResponseError> {
+        if !answer.has_state(state) {
+            return Err(AuthorizationResponseError::StateMismatch);
         }
         let from_issuer = match &answer.iss {
             Some(iss) => *iss == self.issuer,
             None => !self.authorization_response_iss_parameter_supported,
         };
         if !from_issuer {
-            return Err(AnswerError::Issuer);
+            return Err(AuthorizationResponseError::IssuerMismatch);
         }
         if let Some(error) = &answer.error {
             let said = answer.error_description.as_deref().unwrap_or(error);
-            return Err(AnswerError::Provider(said.chars().take(WORDS).collect()));
+            return Err(AuthorizationResponseError::ProviderError(
+                said.chars().take(MAX_PROVIDER_ERROR_CHARS).collect(),
+            ));
         }
         let code = answer.code.as_deref().filter(|code| !code.is_empty());
-        code.ok_or_else(|| AnswerError::Provider("it sent no code".to_owned()))
+        code.ok_or_else(|| AuthorizationResponseError::ProviderError("it sent no code".to_owned()))
     }
 }
 
 /// One attempt to sign in.
 #[derive(Debug, Clone, Copy)]
-pub struct Attempt<'a> {
+pub struct AuthenticationRequest<'a> {
     pub client_id: &'a str,
     pub redirect_uri: &'a str,
     pub scopes: &'a [String],
     pub state: &'a str,
     pub nonce: &'a str,
     /// Of PKCE: it stays here, and its hash goes out.
-    pub verifier: &'a str,
+    pub code_verifier: &'a str,
 }
 
 /// The parameters with which the provider sends a person back.
 #[derive(Debug, Default, Deserialize)]
-pub struct Answer {
+pub struct AuthorizationResponse {
     pub code: Option<String>,
     pub state: Option<String>,
     pub iss: Option<String>,
@@ -128,9 +134,9 @@ pub struct Answer {
     pub error_description: Option<String>,
 }
 
-impl Answer {
+impl AuthorizationResponse {
     /// The answer in a query; none if a parameter is there twice or is not text.
-    pub fn of_query(query: &str) -> Option<Self> {
+    pub fn parse_query(query: &str) -> Option<Self> {
         let mut answer = Self::default();
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -152,47 +158,47 @@ impl Answer {
     }
 
     /// Whether it belongs to the attempt with this `state`.
-    pub fn belongs_to(&self, state: &str) -> bool {
-        same(self.state.as_deref().unwrap_or_default(), state)
+    pub fn has_state(&self, state: &str) -> bool {
+        constant_time_eq(self.state.as_deref().unwrap_or_default(), state)
     }
 }
 
 /// Why an answer leads nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerError {
+pub enum AuthorizationResponseError {
     #[error("the answer does not belong to the sign-in that was begun here (state)")]
-    State,
+    StateMismatch,
     #[error("the answer comes from another issuer than the one asked (iss)")]
-    Issuer,
+    IssuerMismatch,
     /// Holds the provider's own words.
     #[error("the identity provider refused: {0}")]
-    Provider(String),
+    ProviderError(String),
 }
 
 /// What a token endpoint answers, good or bad.
 #[derive(Default, Deserialize)]
-pub struct Tokens {
+pub struct TokenResponse {
     pub id_token: Option<String>,
     pub refresh_token: Option<String>,
     pub error: Option<String>,
     pub error_description: Option<String>,
 }
 
-impl Tokens {
+impl TokenResponse {
     /// What the provider says is wrong, in its own words.
-    pub fn said(&self) -> String {
+    pub fn error_text(&self) -> String {
         let said = self.error_description.as_deref().or(self.error.as_deref());
-        said.unwrap_or("it sent no ID token").chars().take(WORDS).collect()
+        said.unwrap_or("it sent no ID token").chars().take(MAX_PROVIDER_ERROR_CHARS).collect()
     }
 }
 
 /// The hash of a PKCE verifier that goes out before it, by the method `S256`.
-pub fn challenge(verifier: &str) -> String {
+pub fn code_challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()).as_ref())
 }
 
 /// The value of `scope`: `openid` and these.
-pub fn scope(more: &[String]) -> String {
+pub fn scope_parameter(more: &[String]) -> String {
     more.iter().fold("openid".to_owned(), |mut scope, one| {
         scope.push(' ');
         scope.push_str(one);
@@ -201,28 +207,29 @@ pub fn scope(more: &[String]) -> String {
 }
 
 /// Pairs as `application/x-www-form-urlencoded`.
-pub fn form(pairs: &[(&str, &str)]) -> String {
-    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+pub fn encode_form(pairs: &[(&str, &str)]) -> String {
+    let pairs: Vec<String> =
+        pairs.iter().map(|(name, value)| format!("{name}={}", encode_form_value(value))).collect();
     pairs.join("&")
 }
 
 /// A value as it stands in a form or a query.
-pub fn encoded(value: &str) -> String {
-    utf8_percent_encode(value, VALUE).to_string()
+pub fn encode_form_value(value: &str) -> String {
+    utf8_percent_encode(value, FORM_VALUE_ESCAPES).to_string()
 }
 
 /// The `nonce` of an ID token that has been verified already; this looks at nothing but the payload.
-pub fn nonce(verified: &str) -> Option<String> {
+pub fn id_token_nonce(verified: &str) -> Option<String> {
     #[derive(Deserialize)]
-    struct Claims {
+    struct NonceClaim {
         nonce: Option<String>,
     }
     let payload = URL_SAFE_NO_PAD.decode(verified.trim().split('.').nth(1)?).ok()?;
-    serde_json::from_slice::<Claims>(&payload).ok()?.nonce
+    serde_json::from_slice::<NonceClaim>(&payload).ok()?.nonce
 }
 
 /// Whether two secrets are the same, in a time that does not depend on where they differ.
-pub fn same(one: &str, other: &str) -> bool {
+pub fn constant_time_eq(one: &str, other: &str) -> bool {
     constant_time::verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
 }
 
@@ -234,7 +241,7 @@ pub fn random_text() -> Option<String> {
 }
 
 /// `https`, or plain `http` where the issuer itself is plain, which the configuration permits on loopback only.
-fn usable(endpoint: &str, issuer: &str) -> bool {
+fn is_usable_endpoint(endpoint: &str, issuer: &str) -> bool {
     let Ok(url) = endpoint.parse::<http::Uri>() else { return false };
     if endpoint.contains('#') || url.authority().is_none_or(|authority| authority.as_str().contains('@')) {
         return false;
@@ -253,16 +260,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_plain_http_only_from_a_plain_issuer_on_the_same_host() {
-        assert!(usable("https://a.example/token", "https://b.example"));
-        assert!(usable("http://127.0.0.1:9/token", "http://127.0.0.1:8"));
-        assert!(!usable("http://a.example/token", "https://a.example"));
-        assert!(!usable("http://169.254.169.254/token", "http://127.0.0.1:8"));
-        assert!(!usable("https://user@a.example/token", "https://a.example"));
-        assert!(!usable("javascript:alert(1)", "https://a.example"));
+    fn accepts_plain_http_only_from_a_plain_issuer_on_the_same_host() {
+        assert!(is_usable_endpoint("https://a.example/token", "https://b.example"));
+        assert!(is_usable_endpoint("http://127.0.0.1:9/token", "http://127.0.0.1:8"));
+        assert!(!is_usable_endpoint("http://a.example/token", "https://a.example"));
+        assert!(!is_usable_endpoint("http://169.254.169.254/token", "http://127.0.0.1:8"));
+        assert!(!is_usable_endpoint("https://user@a.example/token", "https://a.example"));
+        assert!(!is_usable_endpoint("javascript:alert(1)", "https://a.example"));
     }
 
-    fn discovery() -> Discovery {
+    fn discovery_document() -> DiscoveryDocument {
         serde_json::from_value(serde_json::json!({
             "issuer": "https://idp.example",
             "authorization_endpoint": "https://idp.example/auth?tenant=1",
@@ -272,15 +279,15 @@ mod tests {
     }
 
     #[test]
-    fn asks_with_state_nonce_and_the_hash_of_the_verifier() {
-        let page = discovery().sign_in_page(&Attempt {
+    fn sends_state_nonce_and_the_hash_of_the_verifier() {
+        let page = discovery_document().authorization_url(&AuthenticationRequest {
             client_id: "cli",
             redirect_uri: "http://127.0.0.1:9/callback",
             scopes: &["profile".to_owned()],
             state: "s",
             nonce: "n",
             // The example of RFC 7636, appendix B.
-            verifier: "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
+            code_verifier: "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
         });
         assert_eq!(
             page,
@@ -291,32 +298,53 @@ mod tests {
     }
 
     #[test]
-    fn reads_each_parameter_of_an_answer_once() {
-        let answer = Answer::of_query("code=a%2Fb&state=s&error_description=not+today%21&session_state=x")
-            .expect("one");
+    fn reads_each_parameter_of_a_response_once() {
+        let answer = AuthorizationResponse::parse_query(
+            "code=a%2Fb&state=s&error_description=not+today%21&session_state=x",
+        )
+        .expect("one");
         assert_eq!((answer.code.as_deref(), answer.state.as_deref()), (Some("a/b"), Some("s")));
         assert_eq!(answer.error_description.as_deref(), Some("not today!"));
         for twice in ["state=s&state=t", "code=a&state=s&code=b", "state=%ff"] {
-            assert!(Answer::of_query(twice).is_none(), "{twice}");
+            assert!(AuthorizationResponse::parse_query(twice).is_none(), "{twice}");
         }
     }
 
     #[test]
-    fn takes_a_code_only_from_the_provider_asked_and_for_this_attempt() {
-        let mut provider = discovery();
-        let answer =
-            |query: &[(&str, &str)]| -> Answer { Answer::of_query(&form(query)).expect("an answer") };
-        assert_eq!(provider.code(&answer(&[("state", "s"), ("code", "c")]), "s"), Ok("c"));
-        assert_eq!(provider.code(&answer(&[("state", "t"), ("code", "c")]), "s"), Err(AnswerError::State));
-        assert_eq!(provider.code(&answer(&[("code", "c")]), "s"), Err(AnswerError::State));
+    fn accepts_a_code_only_from_this_issuer_and_for_this_state() {
+        let mut provider = discovery_document();
+        let answer = |query: &[(&str, &str)]| -> AuthorizationResponse {
+            AuthorizationResponse::parse_query(&encode_form(query)).expect("an answer")
+        };
+        assert_eq!(provider.authorization_code(&answer(&[("state", "s"), ("code", "c")]), "s"), Ok("c"));
+        assert_eq!(
+            provider.authorization_code(&answer(&[("state", "t"), ("code", "c")]), "s"),
+            Err(AuthorizationResponseError::StateMismatch)
+        );
+        assert_eq!(
+            provider.authorization_code(&answer(&[("code", "c")]), "s"),
+            Err(AuthorizationResponseError::StateMismatch)
+        );
         let foreign = answer(&[("state", "s"), ("code", "c"), ("iss", "https://evil.example")]);
-        assert_eq!(provider.code(&foreign, "s"), Err(AnswerError::Issuer));
+        assert_eq!(
+            provider.authorization_code(&foreign, "s"),
+            Err(AuthorizationResponseError::IssuerMismatch)
+        );
         let denied = answer(&[("state", "s"), ("error", "access_denied")]);
-        assert_eq!(provider.code(&denied, "s"), Err(AnswerError::Provider("access_denied".to_owned())));
+        assert_eq!(
+            provider.authorization_code(&denied, "s"),
+            Err(AuthorizationResponseError::ProviderError("access_denied".to_owned()))
+        );
         provider.authorization_response_iss_parameter_supported = true;
         let silent = answer(&[("state", "s"), ("code", "c")]);
-        assert_eq!(provider.code(&silent, "s"), Err(AnswerError::Issuer));
+        assert_eq!(
+            provider.authorization_code(&silent, "s"),
+            Err(AuthorizationResponseError::IssuerMismatch)
+        );
         let empty = answer(&[("state", "s"), ("iss", "https://idp.example"), ("code", "")]);
-        assert!(matches!(provider.code(&empty, "s"), Err(AnswerError::Provider(_))));
+        assert!(matches!(
+            provider.authorization_code(&empty, "s"),
+            Err(AuthorizationResponseError::ProviderError(_))
+        ));
     }
 }

@@ -7,8 +7,8 @@
 #[cfg(test)]
 mod tests;
 
-use durward_core::{Caller, Reason, Refusal, SessionId};
-use durward_store::{RevokedRow, Store, StoreError};
+use durward_core::{Caller, Refusal, RefusalReason, SessionId};
+use durward_store::{RevocationRow, Store, StoreError};
 use std::{
     collections::HashMap,
     sync::{
@@ -21,21 +21,21 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 
 /// Between two looks at the store.
-const EVERY: Duration = Duration::from_millis(500);
+const STORE_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the store may not answer before nobody is let through.
-const PATIENCE: Duration = Duration::from_secs(5);
+const MAX_STORE_STALENESS: Duration = Duration::from_secs(5);
 /// Everything is read anew, and what is past its time forgotten, after so many looks: some twenty minutes.
-const LOOKS: u32 = 2_400;
+const POLLS_PER_FULL_RELOAD: u32 = 2_400;
 /// How long a revocation is kept. No credential of ours lives longer than a day; people look at it longer.
-const KEPT: Duration = Duration::from_hours(90 * 24);
+const REVOCATION_RETENTION: Duration = Duration::from_hours(90 * 24);
 /// Characters of a reason.
-const REASON: usize = 500;
+const MAX_REASON_CHARS: usize = 500;
 /// Characters of a caller's id.
-const CALLER: usize = 2_048;
+const MAX_CALLER_ID_CHARS: usize = 2_048;
 
 /// What is revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Revoked {
+pub enum RevocationTarget {
     Session(SessionId),
     /// Every session of the caller with this id that began until then, and what they are signed in to as a person.
     Caller(String),
@@ -44,19 +44,24 @@ pub enum Revoked {
 /// One revocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
-    pub what: Revoked,
-    pub at: OffsetDateTime,
+    pub target: RevocationTarget,
+    pub revoked_at: OffsetDateTime,
     /// The person, as provider and subject.
-    pub by: String,
+    pub revoked_by: String,
     pub reason: String,
 }
 
 impl Revocation {
     /// What the caller is told. Who revoked it and why is for the record.
     pub fn refusal(&self) -> Refusal {
-        let at = self.at.replace_nanosecond(0).unwrap_or(self.at).format(&Rfc3339).unwrap_or_default();
-        Refusal::new(Reason::InvalidToken, "this session was revoked; to go on, sign in again")
-            .detail(format_args!("revoked by {} at {at}: {}", self.by, self.reason))
+        let at = self
+            .revoked_at
+            .replace_nanosecond(0)
+            .unwrap_or(self.revoked_at)
+            .format(&Rfc3339)
+            .unwrap_or_default();
+        Refusal::new(RefusalReason::InvalidToken, "this session was revoked; to go on, sign in again")
+            .with_detail(format_args!("revoked by {} at {at}: {}", self.revoked_by, self.reason))
     }
 }
 
@@ -65,143 +70,165 @@ impl Revocation {
 pub enum RevokeError {
     #[error("say why: the reason goes on record")]
     ReasonMissing,
-    #[error("{what} is too long: at most {limit} characters")]
-    TooLong { what: &'static str, limit: usize },
+    #[error("{field} is too long: at most {limit} characters")]
+    TooLong { field: &'static str, limit: usize },
     #[error("write the caller as <provider>/<subject>, as the list of sessions does")]
-    Caller,
+    MalformedCaller,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 /// When a session began, where its id says so: those that the gateway names anew hold their time (UUID version 7).
-pub fn began(session: SessionId) -> Option<OffsetDateTime> {
+pub fn session_start_time(session: SessionId) -> Option<OffsetDateTime> {
     let text = session.to_string();
     let milliseconds = i64::from_str_radix(text.get(..12)?, 16).ok()?;
-    time_of(milliseconds).filter(|_time| text.as_bytes().get(12) == Some(&b'7'))
+    time_from_unix_milliseconds(milliseconds).filter(|_time| text.as_bytes().get(12) == Some(&b'7'))
 }
 
 /// What the store held when it was last read.
 #[derive(Default)]
-struct Known {
-    sessions: HashMap<SessionId, Arc<Revocation>>,
+struct RevocationSnapshot {
+    by_session: HashMap<SessionId, Arc<Revocation>>,
     /// In the order in which they were revoked.
-    callers: HashMap<String, Vec<Arc<Revocation>>>,
+    by_caller: HashMap<String, Vec<Arc<Revocation>>>,
     /// The number of the last one.
-    last: i64,
+    last_number: i64,
 }
 
-impl Known {
-    fn add(&mut self, row: RevokedRow) -> Result<(), StoreError> {
-        self.last = self.last.max(row.number);
-        let revocation = Arc::new(revocation(row)?);
-        match &revocation.what {
-            Revoked::Session(id) => {
-                self.sessions.insert(*id, revocation);
+impl RevocationSnapshot {
+    fn add_row(&mut self, row: RevocationRow) -> Result<(), StoreError> {
+        self.last_number = self.last_number.max(row.number);
+        let revocation = Arc::new(parse_revocation_row(row)?);
+        match &revocation.target {
+            RevocationTarget::Session(id) => {
+                self.by_session.insert(*id, revocation);
             }
-            Revoked::Caller(caller) => self.callers.entry(caller.clone()).or_default().push(revocation),
+            RevocationTarget::Caller(caller) => {
+                self.by_caller.entry(caller.clone()).or_default().push(revocation)
+            }
         }
         Ok(())
     }
 
-    fn find(
+    fn find_for_session(
         &self,
         session: SessionId,
         caller: impl FnOnce() -> String,
         began: OffsetDateTime,
     ) -> Option<&Arc<Revocation>> {
-        if let Some(found) = self.sessions.get(&session) {
+        if let Some(found) = self.by_session.get(&session) {
             return Some(found);
         }
-        if self.callers.is_empty() {
+        if self.by_caller.is_empty() {
             return None;
         }
-        self.of_caller(&caller(), began)
+        self.find_for_caller(&caller(), began)
     }
 
-    fn of_caller(&self, caller: &str, began: OffsetDateTime) -> Option<&Arc<Revocation>> {
+    fn find_for_caller(&self, caller: &str, began: OffsetDateTime) -> Option<&Arc<Revocation>> {
         // As the store keeps times: what began in the millisecond of the revocation is revoked.
-        self.callers.get(caller)?.iter().find(|one| milliseconds(began) <= milliseconds(one.at))
+        self.by_caller
+            .get(caller)?
+            .iter()
+            .find(|one| unix_milliseconds(began) <= unix_milliseconds(one.revoked_at))
     }
 }
 
 /// What a row means. One that cannot be understood is an error: it would revoke nothing.
-fn revocation(row: RevokedRow) -> Result<Revocation, StoreError> {
-    let damaged = || StoreError::Damaged(format!("revocation {} cannot be read", row.number));
+fn parse_revocation_row(row: RevocationRow) -> Result<Revocation, StoreError> {
+    let damaged = || StoreError::Corrupt(format!("revocation {} cannot be read", row.number));
     let what = match (&row.session, row.caller) {
-        (Some(session), None) => Revoked::Session(session.parse().map_err(|_error| damaged())?),
-        (None, Some(caller)) => Revoked::Caller(caller),
-        _ => return Err(StoreError::Damaged("a revocation of nothing".to_owned())),
+        (Some(session), None) => RevocationTarget::Session(session.parse().map_err(|_error| damaged())?),
+        (None, Some(caller)) => RevocationTarget::Caller(caller),
+        _ => return Err(StoreError::Corrupt("a revocation of nothing".to_owned())),
     };
-    let at = time_of(row.at).ok_or_else(damaged)?;
-    Ok(Revocation { what, at, by: row.revoked_by, reason: row.reason })
+    let at = time_from_unix_milliseconds(row.revoked_at).ok_or_else(damaged)?;
+    Ok(Revocation { target: what, revoked_at: at, revoked_by: row.revoked_by, reason: row.reason })
 }
 
-struct Inner {
+struct RevocationCache {
     store: Store,
     /// Held while the store is read, so that what is older never replaces what is newer.
-    reading: tokio::sync::Mutex<()>,
-    known: RwLock<Known>,
+    read_lock: tokio::sync::Mutex<()>,
+    snapshot: RwLock<RevocationSnapshot>,
     /// Counts what became known; whoever waits looks again.
-    changed: watch::Sender<u64>,
-    opened: Instant,
+    change_counter: watch::Sender<u64>,
+    opened_at: Instant,
     /// When the store last answered, in milliseconds after `opened`.
-    answered: AtomicU64,
-    every: Duration,
-    patience: Duration,
+    last_read_millis: AtomicU64,
+    poll_interval: Duration,
+    max_staleness: Duration,
 }
 
 /// The revoked sessions. Cloning shares them.
 #[derive(Clone)]
-pub struct Revocations(Arc<Inner>);
+pub struct Revocations(Arc<RevocationCache>);
 
 impl Revocations {
     /// Reads what is revoked, and keeps reading as long as this or a clone lives.
     pub async fn open(store: Store) -> Result<Self, StoreError> {
-        Self::open_at(store, EVERY, PATIENCE).await
+        Self::open_with_intervals(store, STORE_POLL_INTERVAL, MAX_STORE_STALENESS).await
     }
 
-    async fn open_at(store: Store, every: Duration, patience: Duration) -> Result<Self, StoreError> {
-        let inner = Arc::new(Inner {
+    async fn open_with_intervals(
+        store: Store,
+        every: Duration,
+        patience: Duration,
+    ) -> Result<Self, StoreError> {
+        let inner = Arc::new(RevocationCache {
             store,
-            reading: tokio::sync::Mutex::default(),
-            known: RwLock::default(),
-            changed: watch::Sender::new(0),
-            opened: Instant::now(),
-            answered: AtomicU64::new(0),
-            every,
-            patience,
+            read_lock: tokio::sync::Mutex::default(),
+            snapshot: RwLock::default(),
+            change_counter: watch::Sender::new(0),
+            opened_at: Instant::now(),
+            last_read_millis: AtomicU64::new(0),
+            poll_interval: every,
+            max_staleness: patience,
         });
-        inner.forget().await?;
-        inner.read(true).await?;
-        tokio::spawn(keep_reading(Arc::downgrade(&inner)));
+        inner.delete_expired().await?;
+        inner.reload_from_store(true).await?;
+        tokio::spawn(poll_store(Arc::downgrade(&inner)));
         Ok(Self(inner))
     }
 
     /// Refuses a session that is revoked, or if nobody knows whether it is. `began` is when the session began; for one that is
     /// no more than a token, when that was issued.
-    pub fn check(&self, session: SessionId, caller: &Caller, began: OffsetDateTime) -> Result<(), Refusal> {
-        self.0.is_current()?;
-        self.0.known().find(session, || caller.id(), began).map_or(Ok(()), |found| Err(found.refusal()))
+    pub fn check_session(
+        &self,
+        session: SessionId,
+        caller: &Caller,
+        began: OffsetDateTime,
+    ) -> Result<(), Refusal> {
+        self.0.ensure_current()?;
+        self.0
+            .snapshot()
+            .find_for_session(session, || caller.id(), began)
+            .map_or(Ok(()), |found| Err(found.refusal()))
     }
 
     /// Refuses a person's token or sign-in of this time if the person was revoked since.
-    pub fn check_person(&self, id: &str, issued: OffsetDateTime) -> Result<(), Refusal> {
-        self.0.is_current()?;
-        self.0.known().of_caller(id, issued).map_or(Ok(()), |found| Err(found.refusal()))
+    pub fn check_user(&self, id: &str, issued: OffsetDateTime) -> Result<(), Refusal> {
+        self.0.ensure_current()?;
+        self.0.snapshot().find_for_caller(id, issued).map_or(Ok(()), |found| Err(found.refusal()))
     }
 
     /// [`Self::check_person`] by what the store holds at this moment: for a sign-in that was stored just before. What is revoked
     /// from then on ends it; what was revoked earlier found nothing to end, and is found here.
-    pub async fn is_person_revoked(&self, id: &str, began: OffsetDateTime) -> Result<bool, StoreError> {
-        self.0.read(false).await?;
-        Ok(self.0.known().of_caller(id, began).is_some())
+    pub async fn is_user_revoked(&self, id: &str, began: OffsetDateTime) -> Result<bool, StoreError> {
+        self.0.reload_from_store(false).await?;
+        Ok(self.0.snapshot().find_for_caller(id, began).is_some())
     }
 
     /// Returns the refusal as soon as the session is revoked.
-    pub async fn revoked(&self, session: SessionId, caller: &Caller, began: OffsetDateTime) -> Refusal {
-        let mut changed = self.0.changed.subscribe();
+    pub async fn wait_until_revoked(
+        &self,
+        session: SessionId,
+        caller: &Caller,
+        began: OffsetDateTime,
+    ) -> Refusal {
+        let mut changed = self.0.change_counter.subscribe();
         loop {
-            if let Some(found) = self.of(session, &caller.id(), began) {
+            if let Some(found) = self.find_revocation(session, &caller.id(), began) {
                 return found.refusal();
             }
             // The sender lives as long as this.
@@ -212,7 +239,7 @@ impl Revocations {
     }
 
     /// As [`Self::revoked`], and also once nobody knows: for what goes on and is not decided again.
-    pub async fn revoked_or_unknown(
+    pub async fn wait_until_revoked_or_stale(
         &self,
         session: SessionId,
         caller: &Caller,
@@ -220,29 +247,34 @@ impl Revocations {
     ) -> Refusal {
         let unknown = async {
             loop {
-                let left = self.0.patience.saturating_sub(self.0.silent());
+                let left = self.0.max_staleness.saturating_sub(self.0.store_staleness());
                 tokio::time::sleep(left + Duration::from_millis(1)).await;
-                if let Err(refusal) = self.0.is_current() {
+                if let Err(refusal) = self.0.ensure_current() {
                     return refusal;
                 }
             }
         };
         tokio::select! {
-            refusal = self.revoked(session, caller, began) => refusal,
+            refusal = self.wait_until_revoked(session, caller, began) => refusal,
             refusal = unknown => refusal,
         }
     }
 
     /// What revoked this session, as far as is known.
-    pub fn of(&self, session: SessionId, caller: &str, began: OffsetDateTime) -> Option<Arc<Revocation>> {
-        self.0.known().find(session, || caller.to_owned(), began).cloned()
+    pub fn find_revocation(
+        &self,
+        session: SessionId,
+        caller: &str,
+        began: OffsetDateTime,
+    ) -> Option<Arc<Revocation>> {
+        self.0.snapshot().find_for_session(session, || caller.to_owned(), began).cloned()
     }
 
     /// Revokes a session, or all of a caller that began until `now`. It is durable, and holds here, when this returns; a
     /// session that was revoked before stays as it was.
     pub async fn revoke(
         &self,
-        what: &Revoked,
+        what: &RevocationTarget,
         by: &str,
         reason: &str,
         now: OffsetDateTime,
@@ -251,145 +283,146 @@ impl Revocations {
         if reason.is_empty() {
             return Err(RevokeError::ReasonMissing);
         }
-        if reason.chars().count() > REASON {
-            return Err(RevokeError::TooLong { what: "the reason", limit: REASON });
+        if reason.chars().count() > MAX_REASON_CHARS {
+            return Err(RevokeError::TooLong { field: "the reason", limit: MAX_REASON_CHARS });
         }
         let (session, caller) = match what {
-            Revoked::Session(session) => (Some(*session), None),
-            Revoked::Caller(caller) if caller.chars().count() > CALLER => {
-                return Err(RevokeError::TooLong { what: "the caller", limit: CALLER });
+            RevocationTarget::Session(session) => (Some(*session), None),
+            RevocationTarget::Caller(caller) if caller.chars().count() > MAX_CALLER_ID_CHARS => {
+                return Err(RevokeError::TooLong { field: "the caller", limit: MAX_CALLER_ID_CHARS });
             }
-            Revoked::Caller(caller) => match caller.split_once('/') {
+            RevocationTarget::Caller(caller) => match caller.split_once('/') {
                 Some((provider, subject)) if !provider.is_empty() && !subject.is_empty() => {
                     (None, Some(caller.clone()))
                 }
-                _ => return Err(RevokeError::Caller),
+                _ => return Err(RevokeError::MalformedCaller),
             },
         };
         // A session of the caller's own token, and what a caller's tokens open, lives as long as the provider lets them.
-        let forget_after = session.and_then(began).map(|_began| milliseconds(now + KEPT));
-        let row = RevokedRow {
+        let forget_after =
+            session.and_then(session_start_time).map(|_began| unix_milliseconds(now + REVOCATION_RETENTION));
+        let row = RevocationRow {
             number: 0,
             session: session.map(|session| session.to_string()),
             caller,
-            at: milliseconds(now),
+            revoked_at: unix_milliseconds(now),
             revoked_by: by.to_owned(),
             reason: reason.to_owned(),
-            forget_after,
+            delete_after: forget_after,
         };
-        let mut write = self.0.store.write().await?;
-        write.revoke(&row).await?;
+        let mut write = self.0.store.begin_write().await?;
+        write.insert_revocation(&row).await?;
         if let Some(caller) = &row.caller {
-            write.end_logins_of(caller).await?;
+            write.delete_logins_of_user(caller).await?;
         }
         write.commit().await?;
         // Whoever reads in between has read it.
-        Ok(self.0.read(false).await?)
+        Ok(self.0.reload_from_store(false).await?)
     }
 
     /// The first revocations that the journal does not hold yet, with their numbers.
-    pub async fn unjournaled(&self) -> Result<Vec<(i64, Revocation)>, StoreError> {
-        let rows = self.0.store.read().await?.unjournaled_revocations(100).await?;
-        rows.into_iter().map(|row| Ok((row.number, revocation(row)?))).collect()
+    pub async fn unjournaled_revocations(&self) -> Result<Vec<(i64, Revocation)>, StoreError> {
+        let rows = self.0.store.begin_read().await?.unjournaled_revocations(100).await?;
+        rows.into_iter().map(|row| Ok((row.number, parse_revocation_row(row)?))).collect()
     }
 
     /// Notes that the journal holds the revocation of this number.
-    pub async fn journaled(&self, number: i64) -> Result<(), StoreError> {
-        let mut write = self.0.store.write().await?;
-        write.revocation_journaled(number).await?;
+    pub async fn mark_journaled(&self, number: i64) -> Result<(), StoreError> {
+        let mut write = self.0.store.begin_write().await?;
+        write.mark_revocation_journaled(number).await?;
         write.commit().await
     }
 
     /// Tells when something was revoked.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changed.subscribe()
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.change_counter.subscribe()
     }
 }
 
-impl Inner {
-    fn known(&self) -> RwLockReadGuard<'_, Known> {
+impl RevocationCache {
+    fn snapshot(&self) -> RwLockReadGuard<'_, RevocationSnapshot> {
         // Entries are added whole, so a poisoned lock is still good.
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
-        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    fn snapshot_mut(&self) -> RwLockWriteGuard<'_, RevocationSnapshot> {
+        self.snapshot.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For how long the store has not answered.
-    fn silent(&self) -> Duration {
-        let answered = Duration::from_millis(self.answered.load(Ordering::Relaxed));
-        self.opened.elapsed().saturating_sub(answered)
+    fn store_staleness(&self) -> Duration {
+        let answered = Duration::from_millis(self.last_read_millis.load(Ordering::Relaxed));
+        self.opened_at.elapsed().saturating_sub(answered)
     }
 
     /// Refuses if the store has not answered for too long.
-    fn is_current(&self) -> Result<(), Refusal> {
-        let silent = self.silent();
-        if silent <= self.patience {
+    fn ensure_current(&self) -> Result<(), Refusal> {
+        let silent = self.store_staleness();
+        if silent <= self.max_staleness {
             return Ok(());
         }
         Err(Refusal::new(
-            Reason::Internal,
+            RefusalReason::Internal,
             "the gateway cannot read which sessions are revoked, so nothing is let through; try again later",
         )
-        .detail(format_args!("the store has not answered for {} s", silent.as_secs())))
+        .with_detail(format_args!("the store has not answered for {} s", silent.as_secs())))
     }
 
     /// Reads what is new, or everything anew.
-    async fn read(&self, everything: bool) -> Result<(), StoreError> {
-        let _one_at_a_time = self.reading.lock().await;
-        let begun = self.opened.elapsed();
-        let last = self.known().last;
+    async fn reload_from_store(&self, everything: bool) -> Result<(), StoreError> {
+        let _one_at_a_time = self.read_lock.lock().await;
+        let begun = self.opened_at.elapsed();
+        let last = self.snapshot().last_number;
         let after = if everything { 0 } else { last };
-        let rows = self.store.read().await?.revoked_after(after).await?;
+        let rows = self.store.begin_read().await?.revocations_after(after).await?;
         let news = rows.last().is_some_and(|row| row.number > last);
         if everything {
-            let mut known = Known { last, ..Known::default() };
+            let mut known = RevocationSnapshot { last_number: last, ..RevocationSnapshot::default() };
             for row in rows {
-                known.add(row)?;
+                known.add_row(row)?;
             }
-            *self.known_mut() = known;
+            *self.snapshot_mut() = known;
         } else if news {
-            let mut known = self.known_mut();
+            let mut known = self.snapshot_mut();
             for row in rows {
-                known.add(row)?;
+                known.add_row(row)?;
             }
         }
         let begun = u64::try_from(begun.as_millis()).unwrap_or(u64::MAX);
-        self.answered.fetch_max(begun, Ordering::Relaxed);
+        self.last_read_millis.fetch_max(begun, Ordering::Relaxed);
         if news {
-            self.changed.send_modify(|count| *count += 1);
+            self.change_counter.send_modify(|count| *count += 1);
         }
         Ok(())
     }
 
-    async fn forget(&self) -> Result<(), StoreError> {
-        let mut write = self.store.write().await?;
-        write.forget_revocations(milliseconds(OffsetDateTime::now_utc())).await?;
+    async fn delete_expired(&self) -> Result<(), StoreError> {
+        let mut write = self.store.begin_write().await?;
+        write.delete_expired_revocations(unix_milliseconds(OffsetDateTime::now_utc())).await?;
         write.commit().await
     }
 }
 
-async fn keep_reading(inner: Weak<Inner>) {
+async fn poll_store(inner: Weak<RevocationCache>) {
     let mut looks: u32 = 0;
     loop {
-        let Some(every) = inner.upgrade().map(|inner| inner.every) else { return };
+        let Some(every) = inner.upgrade().map(|inner| inner.poll_interval) else { return };
         tokio::time::sleep(every).await;
         let Some(inner) = inner.upgrade() else { return };
         looks = looks.wrapping_add(1);
-        let everything = looks.is_multiple_of(LOOKS);
-        let read = inner.read(everything).await;
-        let read = if everything { read.and(inner.forget().await) } else { read };
+        let everything = looks.is_multiple_of(POLLS_PER_FULL_RELOAD);
+        let read = inner.reload_from_store(everything).await;
+        let read = if everything { read.and(inner.delete_expired().await) } else { read };
         if let Err(error) = read {
             tracing::error!(%error, "which sessions are revoked cannot be read");
         }
     }
 }
 
-fn milliseconds(at: OffsetDateTime) -> i64 {
+fn unix_milliseconds(at: OffsetDateTime) -> i64 {
     i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
-fn time_of(milliseconds: i64) -> Option<OffsetDateTime> {
+fn time_from_unix_milliseconds(milliseconds: i64) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000).ok()
 }

@@ -10,14 +10,14 @@ use std::{
 };
 
 /// Where segments are made.
-pub(crate) trait Disk: Send {
+pub(crate) trait SegmentDisk: Send {
     /// Makes an empty segment that must not exist.
-    fn create(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
+    fn create_segment(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
     /// Opens an existing segment to append to it.
-    fn open(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
-    fn remove(&mut self, path: &Path) -> io::Result<()>;
+    fn open_segment(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
+    fn remove_segment(&mut self, path: &Path) -> io::Result<()>;
     /// Makes the names in `dir` durable.
-    fn sync_names(&mut self, dir: &Path) -> io::Result<()>;
+    fn sync_directory(&mut self, dir: &Path) -> io::Result<()>;
 }
 
 /// A segment opened for appending.
@@ -32,28 +32,28 @@ pub(crate) trait SegmentFile: Send {
 /// The real one.
 pub(crate) struct LocalDisk;
 
-impl Disk for LocalDisk {
-    fn create(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
+impl SegmentDisk for LocalDisk {
+    fn create_segment(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Box::new(LocalFile(file)))
+        Ok(Box::new(LocalSegmentFile(file)))
     }
 
-    fn open(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
-        Ok(Box::new(LocalFile(OpenOptions::new().append(true).open(path)?)))
+    fn open_segment(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
+        Ok(Box::new(LocalSegmentFile(OpenOptions::new().append(true).open(path)?)))
     }
 
-    fn remove(&mut self, path: &Path) -> io::Result<()> {
+    fn remove_segment(&mut self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
     }
 
-    fn sync_names(&mut self, dir: &Path) -> io::Result<()> {
+    fn sync_directory(&mut self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
 }
 
-struct LocalFile(File);
+struct LocalSegmentFile(File);
 
-impl SegmentFile for LocalFile {
+impl SegmentFile for LocalSegmentFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
     }

@@ -2,7 +2,7 @@
 //!
 //! Errors are cheap to clone because one failed write answers everyone who waited for it.
 
-use durward_core::{Reason, Refusal};
+use durward_core::{Refusal, RefusalReason};
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
 /// Why a record was not taken. Whoever gets one must not go on as if it had been.
@@ -15,19 +15,19 @@ pub enum JournalError {
     #[error(
         "the journal cannot be continued: {0}; run `durward journal verify`, then move the journal aside or restore it"
     )]
-    Broken(Box<Broken>),
+    Corrupt(Box<JournalCorruption>),
     /// No space. Later appends try again.
     #[error("no space for the journal in {}: free some, requests are refused until then ({source})", file.display())]
-    Full { file: PathBuf, source: Arc<io::Error> },
+    DiskFull { file: PathBuf, source: Arc<io::Error> },
     /// The disk failed; nothing more is appended until the gateway is started again.
     #[error("cannot {doing} {}: {source}; the journal takes no more records until the gateway is restarted", file.display())]
-    Failed { doing: &'static str, file: PathBuf, source: Arc<io::Error> },
+    DiskFailed { doing: &'static str, file: PathBuf, source: Arc<io::Error> },
     /// The record is larger than [`crate::MAX_RECORD`].
-    #[error("a record of {bytes} bytes is larger than the {limit} the journal takes", limit = crate::MAX_RECORD)]
-    TooLarge { bytes: usize },
+    #[error("a record of {bytes} bytes is larger than the {limit} the journal takes", limit = crate::MAX_RECORD_BYTES)]
+    RecordTooLarge { bytes: usize },
     /// The record has no JSON text.
     #[error("a record cannot be written as JSON: {what}")]
-    Unwritable { what: Arc<str> },
+    NotSerializable { what: Arc<str> },
     /// The journal was closed.
     #[error("the journal is closed")]
     Closed,
@@ -37,70 +37,80 @@ impl JournalError {
     /// What a caller may read.
     pub fn refusal(&self) -> Refusal {
         let refusal = match self {
-            Self::TooLarge { .. } => {
-                Refusal::new(Reason::TooLarge, "the request is too large to be recorded, so it was not made")
+            Self::RecordTooLarge { .. } => Refusal::new(
+                RefusalReason::TooLarge,
+                "the request is too large to be recorded, so it was not made",
+            ),
+            _ => {
+                Refusal::new(RefusalReason::Internal, "the request could not be recorded, so it was not made")
             }
-            _ => Refusal::new(Reason::Internal, "the request could not be recorded, so it was not made"),
         };
-        refusal.detail(self)
+        refusal.with_detail(self)
     }
 
-    pub(crate) fn failed(doing: &'static str, file: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self::Failed { doing, file: file.into(), source: Arc::new(source) }
+    pub(crate) fn disk_failed(doing: &'static str, file: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::DiskFailed { doing, file: file.into(), source: Arc::new(source) }
     }
 }
 
 /// The first place where the journal is not what was written.
 #[derive(Debug, Clone)]
-pub struct Broken {
+pub struct JournalCorruption {
     /// The segment's file.
     pub file: PathBuf,
     /// Where in the file the frame or header begins.
     pub offset: u64,
     /// The number of the record that should be there. The first record of a journal is number 1.
-    pub record: u64,
-    pub what: Damage,
+    pub record_number: u64,
+    pub kind: CorruptionKind,
     /// The time in the record, where it can still be read. It is not proved.
-    pub time: Option<String>,
+    pub record_time: Option<String>,
     /// The time of the last record that is as it was written.
-    pub last_good: Option<String>,
+    pub last_good_time: Option<String>,
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for JournalCorruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at byte {}, record {}: {}", self.file.display(), self.offset, self.record, self.what)
+        write!(
+            f,
+            "{} at byte {}, record {}: {}",
+            self.file.display(),
+            self.offset,
+            self.record_number,
+            self.kind
+        )
     }
 }
 
-impl std::error::Error for Broken {}
+impl std::error::Error for JournalCorruption {}
 
 /// What is wrong.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Damage {
+pub enum CorruptionKind {
     #[error("the file cannot be read ({0})")]
     Unreadable(Arc<io::Error>),
     #[error("the file does not begin as a journal segment does")]
     NotASegment,
     #[error("the segment header was altered or damaged")]
-    Header,
+    DamagedHeader,
     #[error("the segment has format version {0}, which this program does not know")]
-    Version(u32),
+    UnknownVersion(u32),
     #[error("the segment is missing")]
-    Missing,
+    MissingSegment,
     #[error("the file holds segment {0}: it was renamed or copied")]
-    Renumbered(u32),
+    RenumberedSegment(u32),
     #[error(
         "the segment does not follow the one before it: records or segments were removed, reordered or replaced"
     )]
     Spliced,
     #[error("the segment ends inside a header or record though another one follows")]
-    Short,
+    Truncated,
     #[error("the frame's length was altered or damaged")]
-    Length,
+    DamagedLength,
     #[error("the record was altered or damaged (its checksum does not match)")]
-    Checksum,
+    ChecksumMismatch,
     #[error(
         "the record does not follow the one before it: it was altered, or records were removed, reordered or inserted"
     )]
-    Link,
+    BrokenLink,
 }

@@ -4,19 +4,22 @@
 //! [`read`] and [`verify`] go over the files without the gateway and never show a record whose place in the chain
 //! they did not prove. The bytes on disk are described in `FORMAT.md`.
 
+mod append_queue;
 mod disk;
 mod error;
-mod format;
 mod journal;
-mod queue;
-mod read;
+mod reader;
 mod record;
+mod segment_format;
 #[cfg(test)]
 mod testing;
 mod writer;
 
-pub use error::{Broken, Damage, JournalError};
-pub use format::MAX_RECORD;
-pub use journal::{Journal, Options, Recovered};
-pub use read::{Entry, Position, Reader, Tail, Verified, exists, read, verify};
-pub use record::{LentScope, LinkTo, Masked, Record, UsedApproval};
+pub use error::{CorruptionKind, JournalCorruption, JournalError};
+pub use journal::{Journal, JournalOptions, RecoveredTail};
+pub use reader::{
+    JournalEntry, JournalReader, RecordPosition, UnfinishedTail, VerifiedJournal, journal_exists,
+    read_journal, verify_journal,
+};
+pub use record::{Cause, ConsumedGrant, CredentialScope, JournalRecord, MaskedCount};
+pub use segment_format::MAX_RECORD_BYTES;

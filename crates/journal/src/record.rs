@@ -3,8 +3,8 @@
 //! One JSON object per record: `time` first, then `type`, then the fields of the variant. Optional fields that are
 //! empty are left out. Whoever builds a record has masked it already: nothing here looks into values.
 
-use crate::{JournalError, format::MAX_RECORD};
-use durward_core::{Caller, Decision, Door, ExchangeId, Operation, Reason, SessionId};
+use crate::{JournalError, segment_format::MAX_RECORD_BYTES};
+use durward_core::{Caller, Decision, ExchangeId, FrontEndKind, Operation, RefusalReason, SessionId};
 use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, sync::Arc};
 use time::{
@@ -12,28 +12,28 @@ use time::{
 };
 
 /// RFC 3339 in UTC with microseconds, always 27 characters.
-const STAMP: StaticFormatDescription =
+const TIMESTAMP_FORMAT: StaticFormatDescription =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 /// What every record's text begins with; the 27 characters of the time follow.
-const OPENING: &[u8] = b"{\"time\":\"";
-const STAMP_LENGTH: usize = 27;
+const RECORD_PREFIX: &[u8] = b"{\"time\":\"";
+const TIMESTAMP_LENGTH: usize = 27;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Record {
+pub enum JournalRecord {
     /// A caller signed in.
     SessionOpened {
         session: SessionId,
         caller: Caller,
         connection: String,
         source_address: IpAddr,
-        #[serde(with = "stamp")]
+        #[serde(with = "rfc3339_micros")]
         expires: OffsetDateTime,
     },
     /// A caller did not get in.
     SignInRefused {
-        door: Door,
+        front_end: FrontEndKind,
         /// Present once the token was verified, that is when policy refused.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caller: Option<Caller>,
@@ -41,8 +41,8 @@ pub enum Record {
         connection: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         decision: Option<Decision>,
-        #[serde(with = "reason")]
-        reason: Reason,
+        #[serde(with = "refusal_reason")]
+        reason: RefusalReason,
         message: String,
         source_address: IpAddr,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,7 +55,7 @@ pub enum Record {
         session: Option<SessionId>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caller: Option<Caller>,
-        door: Door,
+        front_end: FrontEndKind,
         connection: String,
         /// Masked by whoever records it.
         operation: Operation,
@@ -67,18 +67,18 @@ pub enum Record {
         user_agent: Option<String>,
         /// The approval that lifted what forbade it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        approval: Option<UsedApproval>,
+        grant: Option<ConsumedGrant>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        link_to: Option<LinkTo>,
+        caused_by: Option<Cause>,
     },
     /// An exchange that waits for people.
-    Asked {
+    ApprovalRequested {
         exchange: ExchangeId,
         /// The id of the ask; attempts of the same operation share one.
-        ask: String,
+        approval_request: String,
         session: SessionId,
         caller: Caller,
-        door: Door,
+        front_end: FrontEndKind,
         connection: String,
         /// Masked by whoever records it.
         operation: Operation,
@@ -88,20 +88,20 @@ pub enum Record {
         source_address: IpAddr,
     },
     /// What happened to an ask: a vote, a time-out, a use.
-    AskChanged {
-        ask: String,
+    ApprovalRequestChanged {
+        approval_request: String,
         /// The index of this event in the history of the ask. After a crash an event may be recorded again: with the same ask
         /// and the same index.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        event: Option<u32>,
+        event_index: Option<u32>,
         /// `approved`, `denied`, `timed_out` and so on.
-        what: String,
+        change: String,
         /// The person, as provider and subject.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
-        #[serde(with = "stamp")]
+        #[serde(with = "rfc3339_micros")]
         at: OffsetDateTime,
     },
     /// A session, or every session of a caller that began until then, is good no more. One of the two is there.
@@ -114,18 +114,18 @@ pub enum Record {
         /// The person, as provider and subject.
         by: String,
         reason: String,
-        #[serde(with = "stamp")]
+        #[serde(with = "rfc3339_micros")]
         at: OffsetDateTime,
     },
     /// The credential that was lent to an exchange.
-    Lent {
+    CredentialIssued {
         exchange: ExchangeId,
         access_key_id: String,
-        scope: LentScope,
+        scope: CredentialScope,
         /// Lower-case hex SHA-256 of the session policy; absent when the role was lent whole.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session_policy_sha256: Option<String>,
-        #[serde(with = "stamp")]
+        #[serde(with = "rfc3339_micros")]
         expires: OffsetDateTime,
     },
     /// How an exchange ended that had gone upstream.
@@ -139,7 +139,7 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         response_sha256: Option<String>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        masked: Vec<Masked>,
+        masked: Vec<MaskedCount>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         upstream_request_id: Option<String>,
         duration_us: u64,
@@ -148,14 +148,14 @@ pub enum Record {
         failure: Option<String>,
     },
     /// An exchange that never went upstream: it got the answer of another attempt, which an approval had let pass once.
-    Joined {
+    Coalesced {
         exchange: ExchangeId,
-        ask: String,
+        approval_request: String,
         /// The exchange that used the approval; its outcome is the answer's.
         executed_by: ExchangeId,
         session: SessionId,
         caller: Caller,
-        door: Door,
+        front_end: FrontEndKind,
         connection: String,
         /// Masked by whoever records it.
         operation: Operation,
@@ -176,15 +176,15 @@ pub enum Record {
         session: Option<SessionId>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caller: Option<Caller>,
-        door: Door,
+        front_end: FrontEndKind,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         connection: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         operation: Option<Operation>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         decision: Option<Decision>,
-        #[serde(with = "reason")]
-        reason: Reason,
+        #[serde(with = "refusal_reason")]
+        reason: RefusalReason,
         message: String,
         source_address: IpAddr,
     },
@@ -192,12 +192,12 @@ pub enum Record {
 
 /// The approval that an exchange used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UsedApproval {
-    pub ask: String,
+pub struct ConsumedGrant {
+    pub approval_request: String,
     /// The people who gave it.
     pub approvers: Vec<String>,
     /// It holds for a time, and not for this exchange alone.
-    pub window: bool,
+    pub time_bound: bool,
     /// One person went past the quorum; somebody must review it.
     #[serde(default)]
     pub break_glass: bool,
@@ -206,7 +206,7 @@ pub struct UsedApproval {
 /// What an exchange was caused by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LinkTo {
+pub enum Cause {
     /// The MCP exchange within which an AWS call was made.
     Exchange(ExchangeId),
     /// A `traceparent` that the caller sent; its word, not proof.
@@ -216,7 +216,7 @@ pub enum LinkTo {
 /// How narrowly a credential was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum LentScope {
+pub enum CredentialScope {
     /// To the actions and resources of one operation.
     Operation,
     /// To the actions only.
@@ -227,18 +227,20 @@ pub enum LentScope {
 
 /// How many values of a data class were masked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Masked {
+pub struct MaskedCount {
     pub data_class: String,
     pub count: u64,
 }
 
 /// The text of `record` as it is stored, stamped with `now`.
-pub(crate) fn encode(record: &Record, now: OffsetDateTime) -> Result<Vec<u8>, JournalError> {
+pub(crate) fn encode_record(record: &JournalRecord, now: OffsetDateTime) -> Result<Vec<u8>, JournalError> {
     let mut text = Vec::with_capacity(1024);
-    text.extend_from_slice(OPENING);
+    text.extend_from_slice(RECORD_PREFIX);
     let unwritable =
-        |error: &dyn std::fmt::Display| JournalError::Unwritable { what: Arc::from(error.to_string()) };
-    now.to_offset(UtcOffset::UTC).format_into(&mut text, STAMP).map_err(|error| unwritable(&error))?;
+        |error: &dyn std::fmt::Display| JournalError::NotSerializable { what: Arc::from(error.to_string()) };
+    now.to_offset(UtcOffset::UTC)
+        .format_into(&mut text, TIMESTAMP_FORMAT)
+        .map_err(|error| unwritable(&error))?;
     text.push(b'"');
     let joint = text.len();
     serde_json::to_writer(&mut text, record).map_err(|error| unwritable(&error))?;
@@ -246,27 +248,27 @@ pub(crate) fn encode(record: &Record, now: OffsetDateTime) -> Result<Vec<u8>, Jo
     if let Some(brace) = text.get_mut(joint) {
         *brace = b',';
     }
-    if text.len() > MAX_RECORD {
-        return Err(JournalError::TooLarge { bytes: text.len() });
+    if text.len() > MAX_RECORD_BYTES {
+        return Err(JournalError::RecordTooLarge { bytes: text.len() });
     }
     Ok(text)
 }
 
 /// The time at the beginning of a stored text, also of one that is damaged further on.
-pub(crate) fn time_of(text: &[u8]) -> Option<&str> {
-    let stamp = text.strip_prefix(OPENING)?.get(..STAMP_LENGTH)?;
+pub(crate) fn record_time(text: &[u8]) -> Option<&str> {
+    let stamp = text.strip_prefix(RECORD_PREFIX)?.get(..TIMESTAMP_LENGTH)?;
     let stamp = std::str::from_utf8(stamp).ok()?;
     OffsetDateTime::parse(stamp, &time::format_description::well_known::Rfc3339).ok()?;
     Some(stamp)
 }
 
 /// Times inside records.
-mod stamp {
+mod rfc3339_micros {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _, ser::Error as _};
     use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
     pub(super) fn serialize<S: Serializer>(at: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = at.to_offset(UtcOffset::UTC).format(super::STAMP).map_err(S::Error::custom)?;
+        let text = at.to_offset(UtcOffset::UTC).format(super::TIMESTAMP_FORMAT).map_err(S::Error::custom)?;
         serializer.serialize_str(&text)
     }
 
@@ -279,57 +281,58 @@ mod stamp {
 }
 
 /// Reasons as words: core keeps them free of any wire form.
-mod reason {
-    use durward_core::Reason;
+mod refusal_reason {
+    use durward_core::RefusalReason;
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-    const ALL: [Reason; 15] = [
-        Reason::MissingAuthentication,
-        Reason::InvalidToken,
-        Reason::ExpiredToken,
-        Reason::SignatureMismatch,
-        Reason::ClockSkew,
-        Reason::RequestExpired,
-        Reason::Replay,
-        Reason::AccessDenied,
-        Reason::Malformed,
-        Reason::BodyMismatch,
-        Reason::TooLarge,
-        Reason::UnknownOperation,
-        Reason::Busy,
-        Reason::Upstream,
-        Reason::Internal,
+    const ALL_REASONS: [RefusalReason; 15] = [
+        RefusalReason::MissingAuthentication,
+        RefusalReason::InvalidToken,
+        RefusalReason::ExpiredToken,
+        RefusalReason::SignatureMismatch,
+        RefusalReason::ClockSkew,
+        RefusalReason::RequestExpired,
+        RefusalReason::Replay,
+        RefusalReason::AccessDenied,
+        RefusalReason::Malformed,
+        RefusalReason::BodyMismatch,
+        RefusalReason::TooLarge,
+        RefusalReason::UnknownOperation,
+        RefusalReason::Busy,
+        RefusalReason::Upstream,
+        RefusalReason::Internal,
     ];
 
-    fn word(reason: Reason) -> &'static str {
+    fn reason_as_str(reason: RefusalReason) -> &'static str {
         match reason {
-            Reason::MissingAuthentication => "missing_authentication",
-            Reason::InvalidToken => "invalid_token",
-            Reason::ExpiredToken => "expired_token",
-            Reason::SignatureMismatch => "signature_mismatch",
-            Reason::ClockSkew => "clock_skew",
-            Reason::RequestExpired => "request_expired",
-            Reason::Replay => "replay",
-            Reason::AccessDenied => "access_denied",
-            Reason::Malformed => "malformed",
-            Reason::BodyMismatch => "body_mismatch",
-            Reason::TooLarge => "too_large",
-            Reason::UnknownOperation => "unknown_operation",
-            Reason::Busy => "busy",
-            Reason::Upstream => "upstream",
-            Reason::Internal => "internal",
+            RefusalReason::MissingAuthentication => "missing_authentication",
+            RefusalReason::InvalidToken => "invalid_token",
+            RefusalReason::ExpiredToken => "expired_token",
+            RefusalReason::SignatureMismatch => "signature_mismatch",
+            RefusalReason::ClockSkew => "clock_skew",
+            RefusalReason::RequestExpired => "request_expired",
+            RefusalReason::Replay => "replay",
+            RefusalReason::AccessDenied => "access_denied",
+            RefusalReason::Malformed => "malformed",
+            RefusalReason::BodyMismatch => "body_mismatch",
+            RefusalReason::TooLarge => "too_large",
+            RefusalReason::UnknownOperation => "unknown_operation",
+            RefusalReason::Busy => "busy",
+            RefusalReason::Upstream => "upstream",
+            RefusalReason::Internal => "internal",
         }
     }
 
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's `with` passes a reference")]
-    pub(super) fn serialize<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(word(*reason))
+    pub(super) fn serialize<S: Serializer>(reason: &RefusalReason, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(reason_as_str(*reason))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Reason, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RefusalReason, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        ALL.into_iter()
-            .find(|reason| word(*reason) == text)
+        ALL_REASONS
+            .into_iter()
+            .find(|reason| reason_as_str(*reason) == text)
             .ok_or_else(|| D::Error::custom(format!("`{text}` is no reason this version knows")))
     }
 }
@@ -342,19 +345,19 @@ mod tests {
 
     #[test]
     fn every_record_reads_back_as_it_was_written() {
-        for record in testing::one_of_each() {
-            let text = encode(&record, datetime!(2026-11-21 07:30:00.123456 +1)).unwrap();
+        for record in testing::sample_records() {
+            let text = encode_record(&record, datetime!(2026-11-21 07:30:00.123456 +1)).unwrap();
             let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
             assert_eq!(value["time"], "2026-11-21T06:30:00.123456Z");
-            assert_eq!(time_of(&text), Some("2026-11-21T06:30:00.123456Z"));
-            let read: Record = serde_json::from_slice(&text).unwrap();
+            assert_eq!(record_time(&text), Some("2026-11-21T06:30:00.123456Z"));
+            let read: JournalRecord = serde_json::from_slice(&text).unwrap();
             assert_eq!(read, record);
         }
     }
 
     #[test]
     fn a_record_is_one_flat_object_with_time_and_type_first() {
-        let text = encode(&testing::outcome(1), datetime!(2026-11-21 06:30:00 UTC)).unwrap();
+        let text = encode_record(&testing::sample_outcome(1), datetime!(2026-11-21 06:30:00 UTC)).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(
             text.starts_with(
@@ -366,31 +369,35 @@ mod tests {
 
     #[test]
     fn refuses_a_record_over_the_limit() {
-        let Record::Refused { exchange, session, caller, door, reason, source_address, .. } =
-            testing::refused("x")
+        let JournalRecord::Refused {
+            exchange, session, caller, front_end: door, reason, source_address, ..
+        } = testing::sample_refusal("x")
         else {
             panic!("testing::refused makes a Refused");
         };
-        let record = Record::Refused {
+        let record = JournalRecord::Refused {
             exchange,
             session,
             caller,
-            door,
+            front_end: door,
             connection: None,
             operation: None,
             decision: None,
             reason,
-            message: "x".repeat(MAX_RECORD),
+            message: "x".repeat(MAX_RECORD_BYTES),
             source_address,
         };
-        assert!(matches!(encode(&record, OffsetDateTime::UNIX_EPOCH), Err(JournalError::TooLarge { .. })));
+        assert!(matches!(
+            encode_record(&record, OffsetDateTime::UNIX_EPOCH),
+            Err(JournalError::RecordTooLarge { .. })
+        ));
     }
 
     #[test]
     fn finds_no_time_in_text_that_does_not_begin_with_one() {
-        assert_eq!(time_of(b""), None);
-        assert_eq!(time_of(b"{\"time\":\"2026-11-21T06:30"), None);
-        assert_eq!(time_of(b"{\"time\":\"\xff\xff26-11-21T06:30:00.000000Z\"}"), None);
-        assert_eq!(time_of(b"{\"time\":\"2026-99-21T06:30:00.000000Z\"}"), None);
+        assert_eq!(record_time(b""), None);
+        assert_eq!(record_time(b"{\"time\":\"2026-11-21T06:30"), None);
+        assert_eq!(record_time(b"{\"time\":\"\xff\xff26-11-21T06:30:00.000000Z\"}"), None);
+        assert_eq!(record_time(b"{\"time\":\"2026-99-21T06:30:00.000000Z\"}"), None);
     }
 }

@@ -1,12 +1,12 @@
 //! What the tests of this crate share: records of each kind, and a disk that runs full, fails or holds still on command.
 
 use crate::{
-    Journal, LentScope, LinkTo, Masked, Options, Record, UsedApproval,
-    disk::{Disk, LocalDisk, SegmentFile},
+    Cause, ConsumedGrant, CredentialScope, Journal, JournalOptions, JournalRecord, MaskedCount,
+    disk::{LocalDisk, SegmentDisk, SegmentFile},
 };
 use durward_core::{
-    AccessLevel, Caller, CallerKind, Decision, Demand, Door, ExchangeId, Operation, Reason, Resource,
-    SessionId, Traits, Verdict,
+    AccessLevel, Caller, CallerKind, Decision, ExchangeId, FrontEndKind, Operation, OperationTraits,
+    RefusalReason, RequiredPermission, Resource, SessionId, Verdict,
 };
 use std::{
     io,
@@ -17,9 +17,9 @@ use std::{
 };
 use time::macros::datetime;
 
-const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-pub(crate) fn caller() -> Caller {
+pub(crate) fn sample_caller() -> Caller {
     Caller {
         provider: "corp".to_owned(),
         issuer: "https://login.example.com".to_owned(),
@@ -30,7 +30,7 @@ pub(crate) fn caller() -> Caller {
     }
 }
 
-fn decision(verdict: Verdict) -> Decision {
+fn sample_decision(verdict: Verdict) -> Decision {
     Decision {
         verdict,
         policies: vec!["reads".to_owned()],
@@ -41,57 +41,57 @@ fn decision(verdict: Verdict) -> Decision {
     }
 }
 
-pub(crate) fn operation() -> Operation {
+pub(crate) fn sample_operation() -> Operation {
     Operation {
-        door: Door::Aws,
+        front_end: FrontEndKind::Aws,
         service: "s3".to_owned(),
         name: "GetObject".to_owned(),
-        demands: vec![Demand {
+        required_permissions: vec![RequiredPermission {
             action: "s3:GetObject".to_owned(),
             resource: Resource::Arn("arn:aws:s3:::b/k\u{1b}[2J".to_owned()),
             access_level: AccessLevel::Read,
         }],
         parameters: serde_json::json!({ "Bucket": "b", "Key": "k\u{1b}[2J", "Range": null, "n": [1, 2.5, true] }),
-        sensitive: vec!["/SSECustomerKey".to_owned()],
+        sensitive_pointers: vec!["/SSECustomerKey".to_owned()],
         region: Some("eu-west-1".to_owned()),
         account: None,
-        traits: Traits::default(),
-        uninspected: vec!["body".to_owned()],
+        traits: OperationTraits::default(),
+        uninspected_parts: vec!["body".to_owned()],
         body_sha256: None,
     }
 }
 
-pub(crate) fn intent() -> Record {
-    Record::Intent {
+pub(crate) fn sample_intent() -> JournalRecord {
+    JournalRecord::Intent {
         exchange: ExchangeId::new(),
         session: Some(SessionId::new()),
-        caller: Some(caller()),
-        door: Door::Aws,
+        caller: Some(sample_caller()),
+        front_end: FrontEndKind::Aws,
         connection: "prod".to_owned(),
-        operation: operation(),
+        operation: sample_operation(),
         digest: "ab".repeat(32),
-        decision: decision(Verdict::Allow),
-        source_address: HERE,
+        decision: sample_decision(Verdict::Allow),
+        source_address: LOOPBACK,
         user_agent: Some("aws-cli/2".to_owned()),
-        approval: Some(UsedApproval {
-            ask: "a1".to_owned(),
+        grant: Some(ConsumedGrant {
+            approval_request: "a1".to_owned(),
             approvers: vec!["corp/ann".to_owned()],
-            window: true,
+            time_bound: true,
             break_glass: true,
         }),
-        link_to: Some(LinkTo::Exchange(ExchangeId::new())),
+        caused_by: Some(Cause::Exchange(ExchangeId::new())),
     }
 }
 
-pub(crate) fn outcome(mark: u64) -> Record {
-    Record::Outcome {
+pub(crate) fn sample_outcome(mark: u64) -> JournalRecord {
+    JournalRecord::Outcome {
         exchange: ExchangeId::new(),
         status: 200,
         error_code: None,
         request_bytes: mark,
         response_bytes: 1234,
         response_sha256: None,
-        masked: vec![Masked { data_class: "email".to_owned(), count: 3 }],
+        masked: vec![MaskedCount { data_class: "email".to_owned(), count: 3 }],
         upstream_request_id: None,
         duration_us: 4242,
         failure: None,
@@ -99,198 +99,198 @@ pub(crate) fn outcome(mark: u64) -> Record {
 }
 
 /// The mark that [`outcome`] put into a record.
-pub(crate) fn mark(record: &Record) -> u64 {
+pub(crate) fn outcome_mark(record: &JournalRecord) -> u64 {
     match record {
-        Record::Outcome { request_bytes, .. } => *request_bytes,
+        JournalRecord::Outcome { request_bytes, .. } => *request_bytes,
         other => panic!("not an outcome: {other:?}"),
     }
 }
 
-pub(crate) fn refused(message: &str) -> Record {
-    Record::Refused {
+pub(crate) fn sample_refusal(message: &str) -> JournalRecord {
+    JournalRecord::Refused {
         exchange: ExchangeId::new(),
         session: None,
         caller: None,
-        door: Door::Mcp,
+        front_end: FrontEndKind::Mcp,
         connection: None,
-        operation: Some(operation()),
-        decision: Some(decision(Verdict::Deny)),
-        reason: Reason::AccessDenied,
+        operation: Some(sample_operation()),
+        decision: Some(sample_decision(Verdict::Deny)),
+        reason: RefusalReason::AccessDenied,
         message: message.to_owned(),
-        source_address: HERE,
+        source_address: LOOPBACK,
     }
 }
 
-pub(crate) fn one_of_each() -> Vec<Record> {
+pub(crate) fn sample_records() -> Vec<JournalRecord> {
     let expires = datetime!(2026-11-21 07:00:00.000001 UTC);
     vec![
-        Record::SessionOpened {
+        JournalRecord::SessionOpened {
             session: SessionId::new(),
-            caller: caller(),
+            caller: sample_caller(),
             connection: "prod".to_owned(),
-            source_address: HERE,
+            source_address: LOOPBACK,
             expires,
         },
-        Record::SignInRefused {
-            door: Door::Aws,
+        JournalRecord::SignInRefused {
+            front_end: FrontEndKind::Aws,
             caller: None,
             connection: Some("prod".to_owned()),
             decision: None,
-            reason: Reason::ExpiredToken,
+            reason: RefusalReason::ExpiredToken,
             message: "the token is past its time".to_owned(),
-            source_address: HERE,
+            source_address: LOOPBACK,
             user_agent: None,
         },
-        intent(),
-        Record::Asked {
+        sample_intent(),
+        JournalRecord::ApprovalRequested {
             exchange: ExchangeId::new(),
-            ask: "a1".to_owned(),
+            approval_request: "a1".to_owned(),
             session: SessionId::new(),
-            caller: caller(),
-            door: Door::Aws,
+            caller: sample_caller(),
+            front_end: FrontEndKind::Aws,
             connection: "prod".to_owned(),
-            operation: operation(),
+            operation: sample_operation(),
             digest: "ab".repeat(32),
-            decision: decision(Verdict::Ask),
-            source_address: HERE,
+            decision: sample_decision(Verdict::RequireApproval),
+            source_address: LOOPBACK,
         },
-        Record::AskChanged {
-            ask: "a1".to_owned(),
-            event: Some(2),
-            what: "denied".to_owned(),
+        JournalRecord::ApprovalRequestChanged {
+            approval_request: "a1".to_owned(),
+            event_index: Some(2),
+            change: "denied".to_owned(),
             by: Some("corp/ann".to_owned()),
             note: Some("not today".to_owned()),
             at: datetime!(2026-11-21 06:30:00 UTC),
         },
-        Record::SessionRevoked {
+        JournalRecord::SessionRevoked {
             session: Some(SessionId::new()),
             caller: None,
             by: "corp/ann".to_owned(),
             reason: "lost laptop".to_owned(),
             at: datetime!(2026-11-21 06:30:00.5 UTC),
         },
-        Record::Lent {
+        JournalRecord::CredentialIssued {
             exchange: ExchangeId::new(),
             access_key_id: "ASIAEXAMPLE".to_owned(),
-            scope: LentScope::Actions,
+            scope: CredentialScope::Actions,
             session_policy_sha256: Some("cd".repeat(32)),
             expires,
         },
-        outcome(7),
-        Record::Joined {
+        sample_outcome(7),
+        JournalRecord::Coalesced {
             exchange: ExchangeId::new(),
-            ask: "a1".to_owned(),
+            approval_request: "a1".to_owned(),
             executed_by: ExchangeId::new(),
             session: SessionId::new(),
-            caller: caller(),
-            door: Door::Aws,
+            caller: sample_caller(),
+            front_end: FrontEndKind::Aws,
             connection: "prod".to_owned(),
-            operation: operation(),
+            operation: sample_operation(),
             digest: "ab".repeat(32),
-            decision: decision(Verdict::Ask),
-            source_address: HERE,
+            decision: sample_decision(Verdict::RequireApproval),
+            source_address: LOOPBACK,
             user_agent: Some("aws-cli/2".to_owned()),
             status: 204,
             response_bytes: 0,
             duration_us: 4242,
         },
-        refused("denied by policy `reads`"),
+        sample_refusal("denied by policy `reads`"),
     ]
 }
 
 /// Options whose sync delay never passes within a test.
-pub(crate) fn options() -> Options {
-    Options { sync_delay: Duration::from_hours(1), ..Options::default() }
+pub(crate) fn test_options() -> JournalOptions {
+    JournalOptions { sync_delay: Duration::from_hours(1), ..JournalOptions::default() }
 }
 
 /// The marks of all outcomes in `dir`, in order.
-pub(crate) fn marks(dir: &Path) -> Vec<u64> {
-    crate::read(dir).map(|entry| mark(&entry.unwrap().record().unwrap())).collect()
+pub(crate) fn outcome_marks(dir: &Path) -> Vec<u64> {
+    crate::read_journal(dir).map(|entry| outcome_mark(&entry.unwrap().decode_record().unwrap())).collect()
 }
 
 #[derive(Default)]
-pub(crate) struct Plan {
-    pub appends: u64,
-    pub syncs: u64,
+pub(crate) struct TestDiskPlan {
+    pub append_count: u64,
+    pub sync_count: u64,
     /// Bytes until the disk is full.
-    pub space: Option<usize>,
-    pub append_fails: Option<io::ErrorKind>,
-    pub sync_fails: Option<io::ErrorKind>,
-    pub truncate_fails: Option<io::ErrorKind>,
+    pub free_bytes: Option<usize>,
+    pub append_error: Option<io::ErrorKind>,
+    pub sync_error: Option<io::ErrorKind>,
+    pub truncate_error: Option<io::ErrorKind>,
     /// A sync waits while this is set.
-    pub hold: bool,
+    pub hold_syncs: bool,
     /// Syncs that wait.
-    held: u64,
+    held_sync_count: u64,
 }
 
 /// A disk on which a test has its hand.
 #[derive(Clone, Default)]
-pub(crate) struct TestDisk(Arc<(Mutex<Plan>, Condvar)>);
+pub(crate) struct TestDisk(Arc<(Mutex<TestDiskPlan>, Condvar)>);
 
 impl TestDisk {
-    pub fn open(&self, dir: &Path, options: Options) -> Journal {
-        Journal::open_on(Box::new(self.clone()), dir, options).unwrap()
+    pub fn open_journal(&self, dir: &Path, options: JournalOptions) -> Journal {
+        Journal::open_on_disk(Box::new(self.clone()), dir, options).unwrap()
     }
 
-    pub fn plan(&self) -> MutexGuard<'_, Plan> {
+    pub fn plan(&self) -> MutexGuard<'_, TestDiskPlan> {
         self.0.0.lock().unwrap()
     }
 
     /// Syncs and appends so far.
-    pub fn counts(&self) -> (u64, u64) {
+    pub fn sync_and_append_counts(&self) -> (u64, u64) {
         let plan = self.plan();
-        (plan.syncs, plan.appends)
+        (plan.sync_count, plan.append_count)
     }
 
     /// Waits until a sync waits, while the test's other tasks go on.
-    pub async fn until_held(&self) {
+    pub async fn wait_for_held_sync(&self) {
         let disk = self.clone();
         let held = tokio::task::spawn_blocking(move || {
             let mut plan = disk.plan();
-            while plan.held == 0 {
+            while plan.held_sync_count == 0 {
                 plan = disk.0.1.wait(plan).unwrap();
             }
         });
         held.await.unwrap();
     }
 
-    pub fn release(&self) {
-        self.plan().hold = false;
+    pub fn release_syncs(&self) {
+        self.plan().hold_syncs = false;
         self.0.1.notify_all();
     }
 }
 
-impl Disk for TestDisk {
-    fn create(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
-        Ok(Box::new(TestFile { file: LocalDisk.create(path)?, disk: self.clone() }))
+impl SegmentDisk for TestDisk {
+    fn create_segment(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
+        Ok(Box::new(TestSegmentFile { file: LocalDisk.create_segment(path)?, disk: self.clone() }))
     }
 
-    fn open(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
-        Ok(Box::new(TestFile { file: LocalDisk.open(path)?, disk: self.clone() }))
+    fn open_segment(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
+        Ok(Box::new(TestSegmentFile { file: LocalDisk.open_segment(path)?, disk: self.clone() }))
     }
 
-    fn remove(&mut self, path: &Path) -> io::Result<()> {
-        LocalDisk.remove(path)
+    fn remove_segment(&mut self, path: &Path) -> io::Result<()> {
+        LocalDisk.remove_segment(path)
     }
 
-    fn sync_names(&mut self, dir: &Path) -> io::Result<()> {
-        LocalDisk.sync_names(dir)
+    fn sync_directory(&mut self, dir: &Path) -> io::Result<()> {
+        LocalDisk.sync_directory(dir)
     }
 }
 
-struct TestFile {
+struct TestSegmentFile {
     file: Box<dyn SegmentFile>,
     disk: TestDisk,
 }
 
-impl SegmentFile for TestFile {
+impl SegmentFile for TestSegmentFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut plan = self.disk.plan();
-        plan.appends += 1;
-        if let Some(kind) = plan.append_fails {
+        plan.append_count += 1;
+        if let Some(kind) = plan.append_error {
             return Err(kind.into());
         }
-        let Some(space) = &mut plan.space else { return self.file.append(bytes) };
+        let Some(space) = &mut plan.free_bytes else { return self.file.append(bytes) };
         if *space == 0 {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -301,21 +301,21 @@ impl SegmentFile for TestFile {
 
     fn sync(&mut self) -> io::Result<()> {
         let mut plan = self.disk.plan();
-        plan.syncs += 1;
-        plan.held += 1;
+        plan.sync_count += 1;
+        plan.held_sync_count += 1;
         self.disk.0.1.notify_all();
-        while plan.hold {
+        while plan.hold_syncs {
             plan = self.disk.0.1.wait(plan).unwrap();
         }
-        plan.held -= 1;
-        if let Some(kind) = plan.sync_fails {
+        plan.held_sync_count -= 1;
+        if let Some(kind) = plan.sync_error {
             return Err(kind.into());
         }
         self.file.sync()
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        if let Some(kind) = self.disk.plan().truncate_fails {
+        if let Some(kind) = self.disk.plan().truncate_error {
             return Err(kind.into());
         }
         self.file.truncate(length)

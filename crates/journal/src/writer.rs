@@ -4,11 +4,11 @@
 //! the next append; any other failure ends the journal for good, because after a failed fsync nobody knows what the disk holds.
 
 use crate::{
-    disk::{Disk, SegmentFile},
+    append_queue::{AppendQueue, FlushSender, WriteBatch, send_result},
+    disk::{SegmentDisk, SegmentFile},
     error::JournalError,
-    format::{self, Chain, HEADER},
-    queue::{Batch, Flusher, Queue, answer},
-    read::Position,
+    reader::RecordPosition,
+    segment_format::{self, HashChain, SEGMENT_HEADER_BYTES},
 };
 use std::{
     io,
@@ -18,191 +18,213 @@ use std::{
 };
 
 /// How long records that nobody waits for may wait for space before they are tried again without a new append.
-const RETRY: Duration = Duration::from_secs(1);
+const DISK_FULL_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The segment that is being appended to.
-pub(crate) struct Tip {
+pub(crate) struct OpenSegment {
     pub file: Box<dyn SegmentFile>,
     pub path: PathBuf,
-    pub number: u32,
+    pub segment_number: u32,
     /// Where the next frame goes: the end of the last whole one.
-    pub offset: u64,
+    pub write_offset: u64,
     /// Up to where it is known to be on disk.
-    pub synced: u64,
+    pub synced_offset: u64,
     /// There may be half a batch behind `offset`.
-    pub dirty: bool,
+    pub has_partial_write: bool,
 }
 
-pub(crate) struct Writer {
-    pub queue: Arc<Queue>,
-    pub disk: Box<dyn Disk>,
+pub(crate) struct JournalWriter {
+    pub queue: Arc<AppendQueue>,
+    pub disk: Box<dyn SegmentDisk>,
     pub dir: PathBuf,
-    pub segment_bytes: u64,
-    pub tip: Tip,
-    pub chain: Chain,
+    pub max_segment_bytes: u64,
+    pub open_segment: OpenSegment,
+    pub chain: HashChain,
 }
 
 /// Why a step failed.
-enum Trouble {
+enum WriteFailure {
     /// No space: it may come back.
-    Full(JournalError),
+    DiskFull(JournalError),
     Fatal(JournalError),
 }
 
 /// Ends the queue however the thread ends, so that nobody waits for a thread that is gone.
-struct Ending(Arc<Queue>);
+struct CloseQueueOnDrop(Arc<AppendQueue>);
 
-impl Drop for Ending {
+impl Drop for CloseQueueOnDrop {
     fn drop(&mut self) {
-        self.0.end(&JournalError::Closed);
+        self.0.close_with_error(&JournalError::Closed);
     }
 }
 
-impl Writer {
+impl JournalWriter {
     /// Writes until the queue is closed and empty, or the disk fails.
     pub fn run(mut self) -> Result<(), JournalError> {
-        let _ending = Ending(Arc::clone(&self.queue));
-        let mut batch = Batch::default();
+        let _ending = CloseQueueOnDrop(Arc::clone(&self.queue));
+        let mut batch = WriteBatch::default();
         // Records nobody waits for that found the disk full.
-        let mut kept = Batch::default();
+        let mut kept = WriteBatch::default();
         loop {
-            let retry = (!kept.is_empty()).then(|| Instant::now() + RETRY);
-            let taken = self.queue.take(&mut batch, retry);
+            let retry = (!kept.is_empty()).then(|| Instant::now() + DISK_FULL_RETRY_INTERVAL);
+            let taken = self.queue.drain_batch(&mut batch, retry);
             if !kept.is_empty() {
                 kept.append(&mut batch);
                 std::mem::swap(&mut kept, &mut batch);
             }
-            let (charge, tried) = (batch.charge, !batch.is_empty());
-            let result =
-                self.write(&mut batch).and_then(|start| self.sync().map(|()| start).map_err(Trouble::Fatal));
+            let (charge, tried) = (batch.reserved_bytes, !batch.is_empty());
+            let result = self
+                .write_batch(&mut batch)
+                .and_then(|start| self.sync_segment().map(|()| start).map_err(WriteFailure::Fatal));
             let end = match result {
                 Ok(start) => {
                     if tried {
-                        self.queue.set_full(false);
+                        self.queue.set_disk_full(false);
                     }
-                    acknowledge(&mut batch, taken.flushers, start);
+                    acknowledge_batch(&mut batch, taken.flush_senders, start);
                     None
                 }
-                Err(Trouble::Full(error)) => {
-                    self.queue.set_full(true);
-                    batch.refuse_waiting(&error);
-                    refuse(taken.flushers, &error);
+                Err(WriteFailure::DiskFull(error)) => {
+                    self.queue.set_disk_full(true);
+                    batch.refuse_waiters(&error);
+                    refuse_flushes(taken.flush_senders, &error);
                     std::mem::swap(&mut kept, &mut batch);
                     // What was written before the disk was full is not held up by what was not.
-                    match self.sync() {
-                        Ok(()) => taken.closing.then_some(error),
+                    match self.sync_segment() {
+                        Ok(()) => taken.is_closing.then_some(error),
                         Err(error) => Some(error),
                     }
                 }
-                Err(Trouble::Fatal(error)) => {
+                Err(WriteFailure::Fatal(error)) => {
                     // Before anybody hears of it: who was refused must find the journal refusing.
-                    self.queue.end(&error);
-                    batch.refuse_waiting(&error);
-                    refuse(taken.flushers, &error);
+                    self.queue.close_with_error(&error);
+                    batch.refuse_waiters(&error);
+                    refuse_flushes(taken.flush_senders, &error);
                     Some(error)
                 }
             };
             if let Some(error) = end {
-                self.queue.end(&error);
+                self.queue.close_with_error(&error);
                 return Err(error);
             }
             batch.clear();
-            self.queue.make_room(charge);
-            if taken.closing {
+            self.queue.release_capacity(charge);
+            if taken.is_closing {
                 return Ok(());
             }
         }
     }
 
     /// Writes the batch behind the last good frame; where it starts.
-    fn write(&mut self, batch: &mut Batch) -> Result<Position, Trouble> {
-        if self.tip.dirty {
-            self.take_back()?;
+    fn write_batch(&mut self, batch: &mut WriteBatch) -> Result<RecordPosition, WriteFailure> {
+        if self.open_segment.has_partial_write {
+            self.truncate_partial_write()?;
         }
         let length = batch.bytes.len() as u64;
-        if self.tip.offset + length > self.segment_bytes && self.tip.offset > HEADER as u64 && length > 0 {
-            self.rotate()?;
+        if self.open_segment.write_offset + length > self.max_segment_bytes
+            && self.open_segment.write_offset > SEGMENT_HEADER_BYTES as u64
+            && length > 0
+        {
+            self.rotate_segment()?;
         }
-        let start =
-            Position { record: self.chain.records + 1, segment: self.tip.number, offset: self.tip.offset };
+        let start = RecordPosition {
+            record_number: self.chain.record_count + 1,
+            segment_number: self.open_segment.segment_number,
+            offset: self.open_segment.write_offset,
+        };
         let mut chain = self.chain;
         let mut rest = batch.bytes.as_mut_slice();
         for frame in &batch.frames {
-            chain = chain.then(&frame.leaf);
+            chain = chain.with_leaf(&frame.leaf_hash);
             let Some((bytes, after)) = rest.split_at_mut_checked(frame.length) else { break };
-            format::seal(bytes, &chain.link);
+            segment_format::seal_frame(bytes, &chain.link);
             rest = after;
         }
-        if let Err(error) = append_all(&mut *self.tip.file, &batch.bytes) {
-            self.tip.dirty = true;
-            let trouble = trouble("write to", &self.tip.path, error);
+        if let Err(error) = append_all(&mut *self.open_segment.file, &batch.bytes) {
+            self.open_segment.has_partial_write = true;
+            let trouble = classify_io_error("write to", &self.open_segment.path, error);
             // Half a batch is taken back at once if that works, else before the next write or at the next start.
-            if matches!(trouble, Trouble::Fatal(_)) {
-                drop(self.tip.file.truncate(self.tip.offset));
-            } else if let Err(Trouble::Fatal(error)) = self.take_back() {
-                return Err(Trouble::Fatal(error));
+            if matches!(trouble, WriteFailure::Fatal(_)) {
+                drop(self.open_segment.file.truncate(self.open_segment.write_offset));
+            } else if let Err(WriteFailure::Fatal(error)) = self.truncate_partial_write() {
+                return Err(WriteFailure::Fatal(error));
             }
             return Err(trouble);
         }
-        self.tip.offset += length;
+        self.open_segment.write_offset += length;
         self.chain = chain;
         Ok(start)
     }
 
-    fn take_back(&mut self) -> Result<(), Trouble> {
-        self.tip
+    fn truncate_partial_write(&mut self) -> Result<(), WriteFailure> {
+        self.open_segment
             .file
-            .truncate(self.tip.offset)
-            .map_err(|error| trouble("truncate", &self.tip.path, error))?;
-        self.tip.dirty = false;
+            .truncate(self.open_segment.write_offset)
+            .map_err(|error| classify_io_error("truncate", &self.open_segment.path, error))?;
+        self.open_segment.has_partial_write = false;
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), JournalError> {
-        if self.tip.synced == self.tip.offset {
+    fn sync_segment(&mut self) -> Result<(), JournalError> {
+        if self.open_segment.synced_offset == self.open_segment.write_offset {
             return Ok(());
         }
-        if let Err(error) = self.tip.file.sync() {
+        if let Err(error) = self.open_segment.file.sync() {
             // What was not synced was acknowledged to nobody. Taken away, it cannot be read back from the page cache at the
             // next start and taken for durable. If this fails too, the chain still shows what is there.
-            drop(self.tip.file.truncate(self.tip.synced));
-            return Err(JournalError::failed("sync", &self.tip.path, error));
+            drop(self.open_segment.file.truncate(self.open_segment.synced_offset));
+            return Err(JournalError::disk_failed("sync", &self.open_segment.path, error));
         }
-        self.tip.synced = self.tip.offset;
+        self.open_segment.synced_offset = self.open_segment.write_offset;
         Ok(())
     }
 
     /// Goes on in a new segment.
-    fn rotate(&mut self) -> Result<(), Trouble> {
+    fn rotate_segment(&mut self) -> Result<(), WriteFailure> {
         // The next sync is of the new file: this one must be whole first.
-        self.sync().map_err(Trouble::Fatal)?;
-        self.tip = begin(&mut *self.disk, &self.dir, self.tip.number + 1, &self.chain)?;
+        self.sync_segment().map_err(WriteFailure::Fatal)?;
+        self.open_segment =
+            create_segment(&mut *self.disk, &self.dir, self.open_segment.segment_number + 1, &self.chain)?;
         Ok(())
     }
 }
 
 /// Makes segment `number`; its header and its name are durable when this returns.
-fn begin(disk: &mut dyn Disk, dir: &Path, number: u32, chain: &Chain) -> Result<Tip, Trouble> {
-    let path = dir.join(format::file_name(number));
-    let mut file = disk.create(&path).map_err(|error| trouble("create", &path, error))?;
-    if let Err(error) = append_all(&mut *file, &format::header(number, chain)) {
+fn create_segment(
+    disk: &mut dyn SegmentDisk,
+    dir: &Path,
+    number: u32,
+    chain: &HashChain,
+) -> Result<OpenSegment, WriteFailure> {
+    let path = dir.join(segment_format::segment_file_name(number));
+    let mut file = disk.create_segment(&path).map_err(|error| classify_io_error("create", &path, error))?;
+    if let Err(error) = append_all(&mut *file, &segment_format::encode_header(number, chain)) {
         // Without this the next attempt would find the name taken. If it fails, that attempt says so.
-        drop(disk.remove(&path));
-        return Err(trouble("write to", &path, error));
+        drop(disk.remove_segment(&path));
+        return Err(classify_io_error("write to", &path, error));
     }
-    file.sync().map_err(|error| Trouble::Fatal(JournalError::failed("sync", &path, error)))?;
-    disk.sync_names(dir).map_err(|error| Trouble::Fatal(JournalError::failed("sync", dir, error)))?;
-    Ok(Tip { file, path, number, offset: HEADER as u64, synced: HEADER as u64, dirty: false })
+    file.sync().map_err(|error| WriteFailure::Fatal(JournalError::disk_failed("sync", &path, error)))?;
+    disk.sync_directory(dir)
+        .map_err(|error| WriteFailure::Fatal(JournalError::disk_failed("sync", dir, error)))?;
+    Ok(OpenSegment {
+        file,
+        path,
+        segment_number: number,
+        write_offset: SEGMENT_HEADER_BYTES as u64,
+        synced_offset: SEGMENT_HEADER_BYTES as u64,
+        has_partial_write: false,
+    })
 }
 
 /// The first segment of a journal, or one that takes the place of a header that was cut off.
-pub(crate) fn begin_segment(
-    disk: &mut dyn Disk,
+pub(crate) fn create_initial_segment(
+    disk: &mut dyn SegmentDisk,
     dir: &Path,
     number: u32,
-    chain: &Chain,
-) -> Result<Tip, JournalError> {
-    begin(disk, dir, number, chain).map_err(|(Trouble::Full(error) | Trouble::Fatal(error))| error)
+    chain: &HashChain,
+) -> Result<OpenSegment, JournalError> {
+    create_segment(disk, dir, number, chain)
+        .map_err(|(WriteFailure::DiskFull(error) | WriteFailure::Fatal(error))| error)
 }
 
 fn append_all(file: &mut dyn SegmentFile, mut bytes: &[u8]) -> io::Result<()> {
@@ -217,30 +239,30 @@ fn append_all(file: &mut dyn SegmentFile, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn trouble(doing: &'static str, path: &Path, error: io::Error) -> Trouble {
+fn classify_io_error(doing: &'static str, path: &Path, error: io::Error) -> WriteFailure {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Trouble::Full(JournalError::Full { file: path.to_owned(), source: Arc::new(error) })
+            WriteFailure::DiskFull(JournalError::DiskFull { file: path.to_owned(), source: Arc::new(error) })
         }
-        _ => Trouble::Fatal(JournalError::failed(doing, path, error)),
+        _ => WriteFailure::Fatal(JournalError::disk_failed(doing, path, error)),
     }
 }
 
-fn acknowledge(batch: &mut Batch, flushers: Vec<Flusher>, mut position: Position) {
+fn acknowledge_batch(batch: &mut WriteBatch, flushers: Vec<FlushSender>, mut position: RecordPosition) {
     for frame in batch.frames.drain(..) {
-        if let Some(waiter) = frame.waiter {
-            answer(waiter, Ok(position));
+        if let Some(waiter) = frame.durable_sender {
+            send_result(waiter, Ok(position));
         }
-        position.record += 1;
+        position.record_number += 1;
         position.offset += frame.length as u64;
     }
     for flusher in flushers {
-        answer(flusher, Ok(()));
+        send_result(flusher, Ok(()));
     }
 }
 
-fn refuse(flushers: Vec<Flusher>, error: &JournalError) {
+fn refuse_flushes(flushers: Vec<FlushSender>, error: &JournalError) {
     for flusher in flushers {
-        answer(flusher, Err(error.clone()));
+        send_result(flusher, Err(error.clone()));
     }
 }

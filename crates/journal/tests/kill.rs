@@ -3,7 +3,7 @@
 //! The test starts itself as a child that appends and prints each acknowledged mark, kills it in the middle, and looks.
 
 use durward_core::ExchangeId;
-use durward_journal::{Journal, Options, Record, read, verify};
+use durward_journal::{Journal, JournalOptions, JournalRecord, read_journal, verify_journal};
 use std::{
     collections::BTreeSet,
     io::{BufRead as _, BufReader, Write as _},
@@ -12,15 +12,15 @@ use std::{
     sync::Arc,
 };
 
-const DIR: &str = "DURWARD_TEST_JOURNAL";
-const FIRST: &str = "DURWARD_TEST_FIRST_MARK";
+const JOURNAL_DIR_VAR: &str = "DURWARD_TEST_JOURNAL";
+const FIRST_MARK_VAR: &str = "DURWARD_TEST_FIRST_MARK";
 
-fn options() -> Options {
-    Options { segment_bytes: 40_000, ..Options::default() }
+fn small_segment_options() -> JournalOptions {
+    JournalOptions { max_segment_bytes: 40_000, ..JournalOptions::default() }
 }
 
-fn outcome(mark: u64) -> Record {
-    Record::Outcome {
+fn sample_outcome(mark: u64) -> JournalRecord {
+    JournalRecord::Outcome {
         exchange: ExchangeId::new(),
         status: 200,
         error_code: None,
@@ -37,19 +37,20 @@ fn outcome(mark: u64) -> Record {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the child of acknowledged_records_survive_kill_9, which starts it"]
 async fn child_that_appends_until_it_is_killed() {
-    let Some(dir) = std::env::var_os(DIR) else { return };
-    let journal = Arc::new(Journal::open(Path::new(&dir), options()).expect("the journal opens"));
+    let Some(dir) = std::env::var_os(JOURNAL_DIR_VAR) else { return };
+    let journal =
+        Arc::new(Journal::open(Path::new(&dir), small_segment_options()).expect("the journal opens"));
     // Each round has marks of its own, so that a lost record cannot hide behind an older one.
-    let first: u64 = std::env::var(FIRST).expect("set by the parent").parse().expect("a number");
+    let first: u64 = std::env::var(FIRST_MARK_VAR).expect("set by the parent").parse().expect("a number");
     let tasks: Vec<_> = (0..8)
         .map(|lane| {
             let journal = Arc::clone(&journal);
             tokio::spawn(async move {
                 for mark in (first + lane..).step_by(8) {
                     if mark % 3 == 0 {
-                        journal.record(outcome(u64::MAX)).await.expect("accepted");
+                        journal.append(sample_outcome(u64::MAX)).await.expect("accepted");
                     }
-                    journal.record_durable(outcome(mark)).await.expect("durable");
+                    journal.append_durable(sample_outcome(mark)).await.expect("durable");
                     let mut out = std::io::stdout().lock();
                     writeln!(out, "acknowledged {mark}").expect("the parent reads");
                     out.flush().expect("the parent reads");
@@ -69,8 +70,8 @@ fn acknowledged_records_survive_kill_9() {
     for round in 0..8_u32 {
         let mut child = Command::new(std::env::current_exe().expect("this test"))
             .args(["--exact", "child_that_appends_until_it_is_killed", "--ignored", "--nocapture"])
-            .env(DIR, dir.path())
-            .env(FIRST, (u64::from(round) * 1_000_000).to_string())
+            .env(JOURNAL_DIR_VAR, dir.path())
+            .env(FIRST_MARK_VAR, (u64::from(round) * 1_000_000).to_string())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -100,18 +101,18 @@ fn acknowledged_records_survive_kill_9() {
         }
         child.wait().expect("it ended");
 
-        let verified = verify(dir.path()).expect("nothing is broken");
-        let found: BTreeSet<u64> = read(dir.path())
-            .map(|entry| match entry.expect("proved").record().expect("known") {
-                Record::Outcome { request_bytes, .. } => request_bytes,
+        let verified = verify_journal(dir.path()).expect("nothing is broken");
+        let found: BTreeSet<u64> = read_journal(dir.path())
+            .map(|entry| match entry.expect("proved").decode_record().expect("known") {
+                JournalRecord::Outcome { request_bytes, .. } => request_bytes,
                 other => panic!("not written by the child: {other:?}"),
             })
             .collect();
         let lost: Vec<_> = acknowledged.difference(&found).collect();
         assert!(lost.is_empty(), "round {round}: lost {lost:?} of {}", acknowledged.len());
-        Journal::open(dir.path(), options()).expect("recovers").close().expect("closes");
-        assert_eq!(verify(dir.path()).expect("whole").records, verified.records);
-        assert_eq!(verify(dir.path()).expect("whole").tail, None);
+        Journal::open(dir.path(), small_segment_options()).expect("recovers").close().expect("closes");
+        assert_eq!(verify_journal(dir.path()).expect("whole").record_count, verified.record_count);
+        assert_eq!(verify_journal(dir.path()).expect("whole").tail, None);
     }
     assert!(acknowledged.len() > 300, "the child appended: {}", acknowledged.len());
 }

@@ -1,67 +1,76 @@
 //! Masking of answer headers: output members that travel there, and secrets in any header.
 
-use durward_catalog::model::Location;
+use durward_catalog::service_model::MemberLocation;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::class::DataClass;
-use crate::detect::Masker;
-use crate::plan::{Leaf, Plan};
-use crate::scan::{Context, Scan};
-use crate::{Hit, MaskError, Reveal};
+use crate::data_class::DataClass;
+use crate::detectors::Masker;
+use crate::masking_plan::{LeafKind, MaskingPlan};
+use crate::masking_run::{MaskingRun, ValueContext};
+use crate::{DataClassCount, MaskError, RevealPredicate};
 
 impl Masker {
     /// Masks header values in place. Empty: the headers are as they were.
     pub fn mask_headers(
         &self,
         headers: &mut HeaderMap,
-        plan: Option<&Plan<'_>>,
-        reveal: Reveal<'_>,
-    ) -> Result<Vec<Hit>, MaskError> {
-        if let Some(shape) = plan.and_then(Plan::missing_shape) {
+        plan: Option<&MaskingPlan<'_>>,
+        reveal: RevealPredicate<'_>,
+    ) -> Result<Vec<DataClassCount>, MaskError> {
+        if let Some(shape) = plan.and_then(MaskingPlan::missing_shape) {
             return Err(MaskError::UnknownShape { shape });
         }
-        let mut scan = Scan::new(self, reveal);
+        let mut scan = MaskingRun::new(self, reveal);
         for (name, value) in headers.iter_mut() {
-            let (leaf, sensitive, context) =
-                plan.map_or((Leaf::Text, false, Context::default()), |plan| at(plan, name));
-            if sensitive && !value.is_empty() && leaf != Leaf::Time && scan.masks(DataClass::AWS_SENSITIVE) {
+            let (leaf, sensitive, context) = plan
+                .map_or((LeafKind::Text, false, ValueContext::default()), |plan| classify_header(plan, name));
+            if sensitive
+                && !value.is_empty()
+                && leaf != LeafKind::Timestamp
+                && scan.must_mask(DataClass::AWS_SENSITIVE)
+            {
                 let masked = match leaf {
-                    Leaf::Blob => scan.blob_word(),
-                    Leaf::Number => counted(&mut scan, "0"),
-                    Leaf::Boolean => counted(&mut scan, "false"),
-                    Leaf::Text | Leaf::Time => scan.word(&DataClass::AWS_SENSITIVE),
+                    LeafKind::Blob => scan.counted_base64_placeholder(),
+                    LeafKind::Number => counted_scalar(&mut scan, "0"),
+                    LeafKind::Boolean => counted_scalar(&mut scan, "false"),
+                    LeafKind::Text | LeafKind::Timestamp => {
+                        scan.counted_placeholder(&DataClass::AWS_SENSITIVE)
+                    }
                 };
                 *value = HeaderValue::from_str(&masked).expect("the words are visible ASCII");
-            } else if let Some(masked) = scan.text(value.as_bytes(), context) {
+            } else if let Some(masked) = scan.mask_secrets(value.as_bytes(), context) {
                 // only parts of a valid value and the words: still valid, unless a configured class says otherwise
                 *value = HeaderValue::from_bytes(&masked).unwrap_or(HeaderValue::from_static("[masked]"));
             }
         }
-        Ok(scan.into_hits())
+        Ok(scan.into_counts())
     }
 }
 
-fn counted(scan: &mut Scan<'_>, text: &str) -> String {
-    scan.count(&DataClass::AWS_SENSITIVE);
+fn counted_scalar(scan: &mut MaskingRun<'_>, text: &str) -> String {
+    scan.count_masked(&DataClass::AWS_SENSITIVE);
     text.to_owned()
 }
 
 /// Header names compare without case; for `Headers` the wire name is a prefix.
-fn at(plan: &Plan<'_>, name: &HeaderName) -> (Leaf, bool, Context) {
+fn classify_header(plan: &MaskingPlan<'_>, name: &HeaderName) -> (LeafKind, bool, ValueContext) {
     for (member, expect) in plan.header_members() {
         let wire = member.wire_name.as_deref().unwrap_or(&member.name);
-        if member.location == Location::Header {
+        if member.location == MemberLocation::Header {
             if wire.eq_ignore_ascii_case(name.as_str()) {
-                return (plan.leaf(expect), expect.sensitive, expect.context);
+                return (plan.leaf_kind(expect), expect.is_sensitive, expect.context);
             }
         } else if name.as_str().get(..wire.len()).is_some_and(|start| start.eq_ignore_ascii_case(wire)) {
             let below = plan.map_value(expect);
-            return (plan.leaf(below), below.sensitive, below.context);
+            return (plan.leaf_kind(below), below.is_sensitive, below.context);
         }
     }
     (
-        Leaf::Text,
+        LeafKind::Text,
         false,
-        Context { key_id: false, hint: crate::names::Hint::of_name(name.as_str().as_bytes()) },
+        ValueContext {
+            is_access_key_id: false,
+            name_hint: crate::name_hints::NameHint::from_name(name.as_str().as_bytes()),
+        },
     )
 }

@@ -7,30 +7,30 @@
 //! `AccessKeyId` and does not mark sensitive, so that IAM tooling keeps working. Secret keys and session tokens are
 //! [`DataClass::AWS_SECRET`] and have no such exception.
 
-mod cbor;
-mod class;
-mod decode;
-mod detect;
+mod body_patch;
+mod cbor_scanner;
+mod data_class;
+mod detectors;
 mod headers;
-mod json;
-mod names;
-mod patch;
-mod plan;
-mod scan;
-mod value;
-mod xml;
+mod json_scanner;
+mod json_value;
+mod masking_plan;
+mod masking_run;
+mod name_hints;
+mod nested_encodings;
+mod xml_scanner;
 
 use std::borrow::Cow;
 
-pub use class::DataClass;
-pub use detect::{Masker, Options, Pattern, PatternError};
-pub use plan::Plan;
+pub use data_class::DataClass;
+pub use detectors::{CustomPattern, Masker, MaskerOptions, PatternError};
+pub use masking_plan::MaskingPlan;
 
-use scan::Scan;
+use masking_run::MaskingRun;
 
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
+pub enum BodyFormat {
     Json,
     Xml,
     Cbor,
@@ -40,26 +40,29 @@ pub enum Content {
 
 /// How often values of one data class were masked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hit {
+pub struct DataClassCount {
     pub data_class: DataClass,
     pub count: u64,
 }
 
 /// What masking made of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Masked {
+pub enum MaskedBody {
     /// Nothing to mask: the caller sends the bytes it has.
     Unchanged,
     /// Lengths and checksums of the old body no longer hold.
-    Changed { body: Vec<u8>, hits: Vec<Hit> },
+    Changed { body: Vec<u8>, counts: Vec<DataClassCount> },
 }
 
 /// Why a body could not be inspected. The answer must then be withheld. Carries positions only, never content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MaskError {
-    #[error("the {format} body is malformed at byte {offset}: {what}")]
-    Malformed { format: &'static str, offset: usize, what: &'static str },
-    #[error("the {format} body nests deeper than {} levels at byte {offset}", durward_core::limits::DEPTH)]
+    #[error("the {format} body is malformed at byte {offset}: {reason}")]
+    Malformed { format: &'static str, offset: usize, reason: &'static str },
+    #[error(
+        "the {format} body nests deeper than {} levels at byte {offset}",
+        durward_core::limits::MAX_NESTING_DEPTH
+    )]
     TooDeep { format: &'static str, offset: usize },
     #[error("the {format} body is not UTF-8 at byte {offset}")]
     NotUtf8 { format: &'static str, offset: usize },
@@ -70,57 +73,61 @@ pub enum MaskError {
 }
 
 /// Whether the caller may see values of this data class (`aws-key`).
-pub type Reveal<'a> = &'a dyn Fn(&str) -> bool;
+pub type RevealPredicate<'a> = &'a dyn Fn(&str) -> bool;
 
 impl Masker {
     /// Masks a whole answer. `reveal` is asked at most once for each data class, and only when it occurs.
-    pub fn mask_answer(
+    pub fn mask_body(
         &self,
         body: &[u8],
-        content: Content,
-        plan: Option<&Plan<'_>>,
-        reveal: Reveal<'_>,
-    ) -> Result<Masked, MaskError> {
+        content: BodyFormat,
+        plan: Option<&MaskingPlan<'_>>,
+        reveal: RevealPredicate<'_>,
+    ) -> Result<MaskedBody, MaskError> {
         if body.is_empty() {
-            return Ok(Masked::Unchanged);
+            return Ok(MaskedBody::Unchanged);
         }
-        if let Some(shape) = plan.and_then(Plan::missing_shape) {
+        if let Some(shape) = plan.and_then(MaskingPlan::missing_shape) {
             return Err(MaskError::UnknownShape { shape });
         }
-        let mut scan = Scan::new(self, reveal);
+        let mut scan = MaskingRun::new(self, reveal);
         let changed = match content {
-            Content::Json => json::mask(body, plan, &mut scan)?,
-            Content::Xml => xml::mask(body, plan, &mut scan)?,
-            Content::Cbor => cbor::mask(body, plan, &mut scan)?,
-            Content::Text => mask_plain(body, plan, &mut scan)?,
+            BodyFormat::Json => json_scanner::mask_json(body, plan, &mut scan)?,
+            BodyFormat::Xml => xml_scanner::mask_xml(body, plan, &mut scan)?,
+            BodyFormat::Cbor => cbor_scanner::mask_cbor(body, plan, &mut scan)?,
+            BodyFormat::Text => mask_plain_text(body, plan, &mut scan)?,
         };
         Ok(match changed {
-            Some(body) => Masked::Changed { body, hits: scan.into_hits() },
-            None => Masked::Unchanged,
+            Some(body) => MaskedBody::Changed { body, counts: scan.into_counts() },
+            None => MaskedBody::Unchanged,
         })
     }
 
     /// Masks free text: error messages, text content of MCP results.
-    pub fn mask_text<'t>(&self, text: &'t str, reveal: Reveal<'_>) -> (Cow<'t, str>, Vec<Hit>) {
-        let mut scan = Scan::new(self, reveal);
-        match scan.text(text.as_bytes(), scan::Context::default()) {
-            Some(masked) => (Cow::Owned(String::from_utf8_lossy(&masked).into_owned()), scan.into_hits()),
+    pub fn mask_text<'t>(
+        &self,
+        text: &'t str,
+        reveal: RevealPredicate<'_>,
+    ) -> (Cow<'t, str>, Vec<DataClassCount>) {
+        let mut scan = MaskingRun::new(self, reveal);
+        match scan.mask_secrets(text.as_bytes(), masking_run::ValueContext::default()) {
+            Some(masked) => (Cow::Owned(String::from_utf8_lossy(&masked).into_owned()), scan.into_counts()),
             None => (Cow::Borrowed(text), Vec::new()),
         }
     }
 }
 
-fn mask_plain(
+fn mask_plain_text(
     body: &[u8],
-    plan: Option<&Plan<'_>>,
-    scan: &mut Scan<'_>,
+    plan: Option<&MaskingPlan<'_>>,
+    scan: &mut MaskingRun<'_>,
 ) -> Result<Option<Vec<u8>>, MaskError> {
     check_utf8("text", body)?;
-    if plan.is_some_and(|plan| plan.root().sensitive) && scan.masks(DataClass::AWS_SENSITIVE) {
-        scan.count(&DataClass::AWS_SENSITIVE);
-        return Ok(Some(DataClass::AWS_SENSITIVE.word().into_bytes()));
+    if plan.is_some_and(|plan| plan.root_value().is_sensitive) && scan.must_mask(DataClass::AWS_SENSITIVE) {
+        scan.count_masked(&DataClass::AWS_SENSITIVE);
+        return Ok(Some(DataClass::AWS_SENSITIVE.placeholder().into_bytes()));
     }
-    Ok(scan.text(body, scan::Context::default()))
+    Ok(scan.mask_secrets(body, masking_run::ValueContext::default()))
 }
 
 fn check_utf8<'b>(format: &'static str, body: &'b [u8]) -> Result<&'b str, MaskError> {

@@ -2,141 +2,152 @@
 
 use std::time::{Duration, Instant};
 
-use durward_catalog::model::{Location, Member, Protocol, Service, Shape, ShapeId, ShapeKind};
+use durward_catalog::service_model::{
+    AwsProtocol, MemberLocation, ModelShape, ServiceModel, ShapeId, ShapeKind, ShapeMember,
+};
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 
-pub(crate) const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
-pub(crate) const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+pub(crate) const SAMPLE_KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
+pub(crate) const SAMPLE_SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
-pub(crate) fn masker() -> &'static Masker {
+pub(crate) fn shared_masker() -> &'static Masker {
     static MASKER: std::sync::LazyLock<Masker> = std::sync::LazyLock::new(Masker::default);
     &MASKER
 }
 
-pub(crate) fn nothing(_: &str) -> bool {
+pub(crate) fn reveal_nothing(_: &str) -> bool {
     false
 }
 
 /// The text with each byte written as `one` does.
-pub(crate) fn spelled(text: &str, one: impl Fn(u8) -> String) -> String {
+pub(crate) fn spell_bytes(text: &str, one: impl Fn(u8) -> String) -> String {
     text.bytes().map(one).collect::<Vec<_>>().concat()
 }
 
-pub(crate) fn member(name: &str, shape: ShapeId) -> Member {
-    Member {
+pub(crate) fn plain_member(name: &str, shape: ShapeId) -> ShapeMember {
+    ShapeMember {
         name: name.to_owned(),
         wire_name: None,
         ec2_name: None,
         shape,
-        location: Location::Body,
-        required: false,
-        sensitive: false,
-        flattened: false,
-        xml_attribute: false,
+        location: MemberLocation::Body,
+        is_required: false,
+        is_sensitive: false,
+        is_flattened: false,
+        is_xml_attribute: false,
     }
 }
 
-fn marked(name: &str, shape: ShapeId) -> Member {
-    Member { sensitive: true, ..member(name, shape) }
+fn sensitive_member(name: &str, shape: ShapeId) -> ShapeMember {
+    ShapeMember { is_sensitive: true, ..plain_member(name, shape) }
 }
 
-fn structure(members: Vec<Member>) -> ShapeKind {
-    ShapeKind::Structure { members, payload: None, union: false }
+fn structure_shape(members: Vec<ShapeMember>) -> ShapeKind {
+    ShapeKind::Structure { members, payload: None, is_union: false }
 }
 
-pub(crate) const OUTPUT: ShapeId = 0;
-pub(crate) const PAYLOAD: ShapeId = 15;
+pub(crate) const OUTPUT_SHAPE: ShapeId = 0;
+pub(crate) const PAYLOAD_SHAPE: ShapeId = 15;
 
 /// Members of every kind, with and without marks.
-pub(crate) fn service() -> Service {
-    let plain = |kind| Shape { kind, sensitive: false };
-    let secret = |kind| Shape { kind, sensitive: true };
+pub(crate) fn sample_service() -> ServiceModel {
+    let plain = |kind| ModelShape { kind, is_sensitive: false };
+    let secret = |kind| ModelShape { kind, is_sensitive: true };
     let list = |member, item_name: Option<&str>, flattened| ShapeKind::List {
         member,
         item_name: item_name.map(str::to_owned),
-        flattened,
+        is_flattened: flattened,
     };
-    let map =
-        |key, value, flattened| ShapeKind::Map { key, value, key_name: None, value_name: None, flattened };
+    let map = |key, value, flattened| ShapeKind::Map {
+        key,
+        value,
+        key_name: None,
+        value_name: None,
+        is_flattened: flattened,
+    };
     let shapes = vec![
-        plain(structure(vec![
-            member("Secret", 2),
-            member("Plain", 1),
-            member("AccessKeyId", 1),
-            marked("SecretBinary", 5),
-            marked("Number", 3),
-            marked("Flag", 4),
-            marked("When", 6),
-            member("Nested", 7),
-            member("Env", 8),
-            member("Items", 9),
-            Member { wire_name: Some("flat".into()), flattened: true, ..member("Flats", 11) },
-            Member { flattened: true, ..member("FlatMap", 8) },
-            Member {
+        plain(structure_shape(vec![
+            plain_member("Secret", 2),
+            plain_member("Plain", 1),
+            plain_member("AccessKeyId", 1),
+            sensitive_member("SecretBinary", 5),
+            sensitive_member("Number", 3),
+            sensitive_member("Flag", 4),
+            sensitive_member("When", 6),
+            plain_member("Nested", 7),
+            plain_member("Env", 8),
+            plain_member("Items", 9),
+            ShapeMember { wire_name: Some("flat".into()), is_flattened: true, ..plain_member("Flats", 11) },
+            ShapeMember { is_flattened: true, ..plain_member("FlatMap", 8) },
+            ShapeMember {
                 wire_name: Some("x-amz-secret".into()),
-                location: Location::Header,
-                ..member("Header", 2)
+                location: MemberLocation::Header,
+                ..plain_member("Header", 2)
             },
-            Member {
+            ShapeMember {
                 wire_name: Some("x-amz-meta-".into()),
-                location: Location::Headers,
-                ..marked("Metadata", 14)
+                location: MemberLocation::PrefixHeaders,
+                ..sensitive_member("Metadata", 14)
             },
-            Member {
+            ShapeMember {
                 wire_name: Some("x-amz-count".into()),
-                location: Location::Header,
-                ..marked("Count", 3)
+                location: MemberLocation::Header,
+                ..sensitive_member("Count", 3)
             },
-            member("Grantee", 12),
-            member("ByName", 13),
-            member("Self", OUTPUT),
+            plain_member("Grantee", 12),
+            plain_member("ByName", 13),
+            plain_member("Self", OUTPUT_SHAPE),
         ])),
         plain(ShapeKind::String),
         secret(ShapeKind::String),
         plain(ShapeKind::Integer),
         plain(ShapeKind::Boolean),
-        plain(ShapeKind::Blob { streaming: false }),
+        plain(ShapeKind::Blob { is_streaming: false }),
         plain(ShapeKind::Timestamp { format: None }),
-        secret(structure(vec![
-            member("Name", 1),
-            member("Count", 3),
-            member("On", 4),
-            member("Data", 5),
-            member("At", 6),
-            member("Tags", 14),
+        secret(structure_shape(vec![
+            plain_member("Name", 1),
+            plain_member("Count", 3),
+            plain_member("On", 4),
+            plain_member("Data", 5),
+            plain_member("At", 6),
+            plain_member("Tags", 14),
         ])),
         plain(map(1, 2, false)),
         plain(list(10, None, false)),
-        plain(structure(vec![
-            Member { wire_name: Some("pw".into()), ..marked("Password", 1) },
-            member("Name", 1),
+        plain(structure_shape(vec![
+            ShapeMember { wire_name: Some("pw".into()), ..sensitive_member("Password", 1) },
+            plain_member("Name", 1),
         ])),
         plain(list(2, None, false)),
-        plain(structure(vec![
-            Member { xml_attribute: true, ..marked("hint", 1) },
-            Member { xml_attribute: true, wire_name: Some("xsi:type".into()), ..member("Type", 1) },
-            member("ID", 1),
+        plain(structure_shape(vec![
+            ShapeMember { is_xml_attribute: true, ..sensitive_member("hint", 1) },
+            ShapeMember {
+                is_xml_attribute: true,
+                wire_name: Some("xsi:type".into()),
+                ..plain_member("Type", 1)
+            },
+            plain_member("ID", 1),
         ])),
         plain(map(2, 1, false)),
         plain(map(1, 1, false)),
         plain(ShapeKind::Structure {
-            members: vec![marked("Body", 5)],
+            members: vec![sensitive_member("Body", 5)],
             payload: Some("Body".into()),
-            union: false,
+            is_union: false,
         }),
     ];
-    Service {
+    ServiceModel {
         id: "sample".into(),
         iam_prefix: "sample".into(),
         signing_name: "sample".into(),
         api_version: "2026-01-01".into(),
         target_prefix: None,
-        protocols: vec![Protocol::Json11],
-        query_compatible: false,
+        protocols: vec![AwsProtocol::Json11],
+        is_query_compatible: false,
         xml_namespace: None,
         operations: Vec::new(),
         shapes,
@@ -144,19 +155,20 @@ pub(crate) fn service() -> Service {
 }
 
 /// The masked body, or the body itself.
-pub(crate) fn masked(body: &[u8], content: Content, protocol: Protocol) -> Vec<u8> {
-    let service = service();
-    let plan = Plan::new(&service, Some(OUTPUT), protocol);
-    match masker().mask_answer(body, content, Some(&plan), &nothing).unwrap() {
-        Masked::Unchanged => body.to_vec(),
-        Masked::Changed { body, .. } => body,
+pub(crate) fn mask_sample(body: &[u8], content: BodyFormat, protocol: AwsProtocol) -> Vec<u8> {
+    let service = sample_service();
+    let plan = MaskingPlan::new(&service, Some(OUTPUT_SHAPE), protocol);
+    match shared_masker().mask_body(body, content, Some(&plan), &reveal_nothing).unwrap() {
+        MaskedBody::Unchanged => body.to_vec(),
+        MaskedBody::Changed { body, .. } => body,
     }
 }
 
 #[test]
 fn masks_plain_text_and_counts_by_class() {
-    let text = format!("keys {KEY_ID} and ASIAIOSFODNN7EXAMPLE, aws_secret_access_key = {SECRET}");
-    let (masked, hits) = masker().mask_text(&text, &nothing);
+    let text =
+        format!("keys {SAMPLE_KEY_ID} and ASIAIOSFODNN7EXAMPLE, aws_secret_access_key = {SAMPLE_SECRET_KEY}");
+    let (masked, hits) = shared_masker().mask_text(&text, &reveal_nothing);
     assert_eq!(
         masked,
         "keys [masked: aws-key] and [masked: aws-key], aws_secret_access_key = [masked: aws-secret]"
@@ -164,28 +176,28 @@ fn masks_plain_text_and_counts_by_class() {
     assert_eq!(
         hits,
         [
-            Hit { data_class: DataClass::AWS_KEY, count: 2 },
-            Hit { data_class: DataClass::AWS_SECRET, count: 1 }
+            DataClassCount { data_class: DataClass::AWS_KEY, count: 2 },
+            DataClassCount { data_class: DataClass::AWS_SECRET, count: 1 }
         ]
     );
     assert!(
-        matches!(masker().mask_text("nothing here", &nothing), (Cow::Borrowed(_), hits) if hits.is_empty())
+        matches!(shared_masker().mask_text("nothing here", &reveal_nothing), (Cow::Borrowed(_), hits) if hits.is_empty())
     );
 }
 
 #[test]
 fn shows_a_revealed_class_and_still_masks_the_others() {
-    let text = format!("{KEY_ID} aws_secret_access_key={SECRET}");
-    let (masked, _) = masker().mask_text(&text, &|class| class == "aws-key");
-    assert_eq!(masked, format!("{KEY_ID} aws_secret_access_key=[masked: aws-secret]"));
-    assert_eq!(masker().mask_text(&text, &|_| true).0, text);
+    let text = format!("{SAMPLE_KEY_ID} aws_secret_access_key={SAMPLE_SECRET_KEY}");
+    let (masked, _) = shared_masker().mask_text(&text, &|class| class == "aws-key");
+    assert_eq!(masked, format!("{SAMPLE_KEY_ID} aws_secret_access_key=[masked: aws-secret]"));
+    assert_eq!(shared_masker().mask_text(&text, &|_| true).0, text);
 }
 
 #[test]
-fn asks_once_for_each_class_and_only_when_it_occurs() {
+fn checks_reveal_once_for_each_class_that_occurs() {
     let asked = std::cell::RefCell::new(Vec::new());
-    let text = format!("{KEY_ID} {KEY_ID} {KEY_ID}");
-    masker().mask_text(&text, &|class| {
+    let text = format!("{SAMPLE_KEY_ID} {SAMPLE_KEY_ID} {SAMPLE_KEY_ID}");
+    shared_masker().mask_text(&text, &|class| {
         asked.borrow_mut().push(class.to_owned());
         false
     });
@@ -194,22 +206,26 @@ fn asks_once_for_each_class_and_only_when_it_occurs() {
 
 #[test]
 fn masks_a_marked_payload_whole_and_keeps_empty_bodies() {
-    let service = service();
-    let plan = Plan::new(&service, Some(PAYLOAD), Protocol::RestJson);
-    let answer = masker().mask_answer(b"anything", Content::Text, Some(&plan), &nothing).unwrap();
-    assert!(matches!(answer, Masked::Changed { body, .. } if body == b"[masked: aws-sensitive]"));
-    for content in [Content::Json, Content::Xml, Content::Cbor, Content::Text] {
-        assert_eq!(masker().mask_answer(b"", content, Some(&plan), &nothing), Ok(Masked::Unchanged));
+    let service = sample_service();
+    let plan = MaskingPlan::new(&service, Some(PAYLOAD_SHAPE), AwsProtocol::RestJson);
+    let answer =
+        shared_masker().mask_body(b"anything", BodyFormat::Text, Some(&plan), &reveal_nothing).unwrap();
+    assert!(matches!(answer, MaskedBody::Changed { body, .. } if body == b"[masked: aws-sensitive]"));
+    for content in [BodyFormat::Json, BodyFormat::Xml, BodyFormat::Cbor, BodyFormat::Text] {
+        assert_eq!(
+            shared_masker().mask_body(b"", content, Some(&plan), &reveal_nothing),
+            Ok(MaskedBody::Unchanged)
+        );
     }
 }
 
 #[test]
 fn refuses_what_it_cannot_inspect() {
-    let service = service();
-    let plan = Plan::new(&service, Some(99), Protocol::Json11);
-    let refused = masker().mask_answer(b"{}", Content::Json, Some(&plan), &nothing);
+    let service = sample_service();
+    let plan = MaskingPlan::new(&service, Some(99), AwsProtocol::Json11);
+    let refused = shared_masker().mask_body(b"{}", BodyFormat::Json, Some(&plan), &reveal_nothing);
     assert_eq!(refused, Err(MaskError::UnknownShape { shape: 99 }));
-    let refused = masker().mask_answer(b"ab\xff", Content::Text, None, &nothing);
+    let refused = shared_masker().mask_body(b"ab\xff", BodyFormat::Text, None, &reveal_nothing);
     assert_eq!(refused, Err(MaskError::NotUtf8 { format: "text", offset: 2 }));
 }
 
@@ -217,12 +233,12 @@ fn refuses_what_it_cannot_inspect() {
 fn masks_values_at_pointers_and_secrets_anywhere() {
     let mut value = json!({
         "Password": "hunter2", "Options": {"Port": 22, "Deep": ["x", true, null, ""]},
-        "Note": format!("uses {KEY_ID}"), KEY_ID: 1,
-        "environment": [{"name": "AWS_SECRET_ACCESS_KEY", "value": SECRET}, {"name": "OTHER", "value": SECRET}],
-        "Credentials": {"SecretAccessKey": {"S": SECRET}},
+        "Note": format!("uses {SAMPLE_KEY_ID}"), SAMPLE_KEY_ID: 1,
+        "environment": [{"name": "AWS_SECRET_ACCESS_KEY", "value": SAMPLE_SECRET_KEY}, {"name": "OTHER", "value": SAMPLE_SECRET_KEY}],
+        "Credentials": {"SecretAccessKey": {"S": SAMPLE_SECRET_KEY}},
     });
     let pointers = ["/Password", "/Options", "/Absent/x"].map(str::to_owned);
-    let hits = masker().mask_value(&mut value, &pointers, &nothing);
+    let hits = shared_masker().mask_value(&mut value, &pointers, &reveal_nothing);
     assert_eq!(
         value,
         json!({
@@ -231,7 +247,7 @@ fn masks_values_at_pointers_and_secrets_anywhere() {
             "Note": "uses [masked: aws-key]", "[masked: aws-key]": 1,
             "environment": [
                 {"name": "AWS_SECRET_ACCESS_KEY", "value": "[masked: aws-secret]"},
-                {"name": "OTHER", "value": SECRET},
+                {"name": "OTHER", "value": SAMPLE_SECRET_KEY},
             ],
             "Credentials": {"SecretAccessKey": {"S": "[masked: aws-secret]"}},
         })
@@ -244,8 +260,8 @@ fn masks_values_at_pointers_and_secrets_anywhere() {
 
 #[test]
 fn masks_marked_members_in_headers_and_secrets_in_any() {
-    let service = service();
-    let plan = Plan::new(&service, Some(OUTPUT), Protocol::RestJson);
+    let service = sample_service();
+    let plan = MaskingPlan::new(&service, Some(OUTPUT_SHAPE), AwsProtocol::RestJson);
     let mut headers = HeaderMap::new();
     headers.insert("x-amz-secret", HeaderValue::from_static("s3cr3t"));
     headers.insert("x-amz-count", HeaderValue::from_static("17"));
@@ -253,7 +269,7 @@ fn masks_marked_members_in_headers_and_secrets_in_any() {
     headers.insert("x-amz-request-id", HeaderValue::from_static("7a62c49f-347e-4fc4-9331-6e8eEXAMPLE"));
     headers.insert("x-other", HeaderValue::from_static("Bearer 0123456789abcdef01234"));
     headers.insert("etag", HeaderValue::from_bytes(b"\"caf\xe9\"").unwrap());
-    let hits = masker().mask_headers(&mut headers, Some(&plan), &nothing).unwrap();
+    let hits = shared_masker().mask_headers(&mut headers, Some(&plan), &reveal_nothing).unwrap();
     assert_eq!(headers["x-amz-secret"], "[masked: aws-sensitive]");
     assert_eq!(headers["x-amz-count"], "0");
     assert_eq!(headers["x-amz-meta-owner"], "[masked: aws-sensitive]");
@@ -261,14 +277,17 @@ fn masks_marked_members_in_headers_and_secrets_in_any() {
     assert_eq!(headers["x-other"], "Bearer [masked: token]");
     assert_eq!(headers["etag"], HeaderValue::from_bytes(b"\"caf\xe9\"").unwrap());
     assert_eq!(hits.iter().map(|hit| hit.count).sum::<u64>(), 4);
-    assert!(masker().mask_headers(&mut headers, Some(&plan), &|_| true).unwrap().is_empty());
+    assert!(shared_masker().mask_headers(&mut headers, Some(&plan), &|_| true).unwrap().is_empty());
 }
 
 #[test]
 fn masking_twice_changes_nothing_more() {
-    let body = format!(r#"{{"Plain":"{KEY_ID}","x":"aws_secret_access_key={SECRET}"}}"#);
-    let once = masked(body.as_bytes(), Content::Json, Protocol::Json11);
-    assert_eq!(masker().mask_answer(&once, Content::Json, None, &nothing), Ok(Masked::Unchanged));
+    let body = format!(r#"{{"Plain":"{SAMPLE_KEY_ID}","x":"aws_secret_access_key={SAMPLE_SECRET_KEY}"}}"#);
+    let once = mask_sample(body.as_bytes(), BodyFormat::Json, AwsProtocol::Json11);
+    assert_eq!(
+        shared_masker().mask_body(&once, BodyFormat::Json, None, &reveal_nothing),
+        Ok(MaskedBody::Unchanged)
+    );
 }
 
 fn best_time(run: impl Fn()) -> Duration {
@@ -309,7 +328,7 @@ fn takes_linear_time_on_adversarial_text() {
         "a-",
         "a/",
     ];
-    let time = |text: &str| best_time(|| drop(masker().mask_text(text, &nothing)));
+    let time = |text: &str| best_time(|| drop(shared_masker().mask_text(text, &reveal_nothing)));
     for piece in pieces {
         let small = time(&piece.repeat((128 << 10) / piece.len()));
         let large = time(&piece.repeat((1 << 20) / piece.len()));
@@ -318,24 +337,27 @@ fn takes_linear_time_on_adversarial_text() {
 }
 
 /// Builds a body of some size.
-type Body<'a> = &'a dyn Fn(usize) -> Vec<u8>;
+type BodyBuilder<'a> = &'a dyn Fn(usize) -> Vec<u8>;
 
 #[test]
 fn takes_linear_time_on_adversarial_bodies() {
     let attributes = |n: usize| (0..n).map(|n| format!(" a{n}='&amp;'")).collect::<Vec<_>>().concat();
-    let bodies: [(Content, Body<'_>); 7] = [
-        (Content::Json, &|n| format!("{{\"a\":\"{}\"}}", "\\u0041\\n".repeat(n)).into_bytes()),
-        (Content::Json, &|n| {
-            format!("[{}0]", format!("{{\"{KEY_ID}\":\"{KEY_ID}\"}},").repeat(n / 8)).into_bytes()
+    let bodies: [(BodyFormat, BodyBuilder<'_>); 7] = [
+        (BodyFormat::Json, &|n| format!("{{\"a\":\"{}\"}}", "\\u0041\\n".repeat(n)).into_bytes()),
+        (BodyFormat::Json, &|n| {
+            format!("[{}0]", format!("{{\"{SAMPLE_KEY_ID}\":\"{SAMPLE_KEY_ID}\"}},").repeat(n / 8))
+                .into_bytes()
         }),
-        (Content::Xml, &|n| format!("<r>{}</r>", "&amp;<!---->".repeat(n)).into_bytes()),
-        (Content::Xml, &|n| format!("<r>{}</r>", "<![CDATA[a]]>".repeat(n)).into_bytes()),
-        (Content::Xml, &|n| format!("<r{}/>", attributes(n)).into_bytes()),
-        (Content::Xml, &|n| format!("<r>{}", "<!--".repeat(n)).into_bytes()),
-        (Content::Cbor, &|n| [&b"\x7f"[..], &b"\x61a\x60".repeat(n), b"\xff"].concat()),
+        (BodyFormat::Xml, &|n| format!("<r>{}</r>", "&amp;<!---->".repeat(n)).into_bytes()),
+        (BodyFormat::Xml, &|n| format!("<r>{}</r>", "<![CDATA[a]]>".repeat(n)).into_bytes()),
+        (BodyFormat::Xml, &|n| format!("<r{}/>", attributes(n)).into_bytes()),
+        (BodyFormat::Xml, &|n| format!("<r>{}", "<!--".repeat(n)).into_bytes()),
+        (BodyFormat::Cbor, &|n| [&b"\x7f"[..], &b"\x61a\x60".repeat(n), b"\xff"].concat()),
     ];
     for (content, body) in bodies {
-        let time = |body: Vec<u8>| best_time(|| drop(masker().mask_answer(&body, content, None, &nothing)));
+        let time = |body: Vec<u8>| {
+            best_time(|| drop(shared_masker().mask_body(&body, content, None, &reveal_nothing)))
+        };
         let (small, large) = (time(body(8 << 10)), time(body(64 << 10)));
         let start = String::from_utf8_lossy(&body(1)).into_owned();
         assert!(large < small * 24 + Duration::from_millis(100), "{start}: {small:?} and {large:?}");
@@ -352,7 +374,7 @@ fn value_and_masked() -> impl Strategy<Value = (Value, Value)> {
         any::<u32>().prop_map(|number| (json!(f64::from(number) / 8.0), json!(f64::from(number) / 8.0))),
         text,
         "[ .,:äß\"\\\\\n\u{1f600}]{0,9}".prop_map(|before| {
-            (json!(format!("{before} {KEY_ID}")), json!(format!("{before} [masked: aws-key]")))
+            (json!(format!("{before} {SAMPLE_KEY_ID}")), json!(format!("{before} [masked: aws-key]")))
         }),
     ];
     leaf.prop_recursive(5, 48, 6, |inner| {
@@ -371,7 +393,7 @@ fn value_and_masked() -> impl Strategy<Value = (Value, Value)> {
     })
 }
 
-fn mutated(body: &[u8], changes: &[(prop::sample::Index, u8)]) -> Vec<u8> {
+fn apply_mutations(body: &[u8], changes: &[(prop::sample::Index, u8)]) -> Vec<u8> {
     let mut body = body.to_vec();
     for (index, byte) in changes {
         let at = index.index(body.len());
@@ -384,9 +406,9 @@ proptest! {
     #[test]
     fn masked_json_equals_the_body_outside_masked_values((value, expected) in value_and_masked(), pretty: bool) {
         let body = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) }.unwrap();
-        match masker().mask_answer(&body, Content::Json, None, &nothing).unwrap() {
-            Masked::Unchanged => prop_assert_eq!(value, expected),
-            Masked::Changed { body, .. } => {
+        match shared_masker().mask_body(&body, BodyFormat::Json, None, &reveal_nothing).unwrap() {
+            MaskedBody::Unchanged => prop_assert_eq!(value, expected),
+            MaskedBody::Changed { body, .. } => {
                 prop_assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
             }
         }
@@ -394,11 +416,11 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
-        let service = service();
-        for protocol in [Protocol::Query, Protocol::RestXml, Protocol::Json10, Protocol::RpcV2Cbor] {
-            let plan = Plan::new(&service, Some(OUTPUT), protocol);
-            for content in [Content::Json, Content::Xml, Content::Cbor, Content::Text] {
-                drop(masker().mask_answer(&body, content, Some(&plan), &nothing));
+        let service = sample_service();
+        for protocol in [AwsProtocol::Query, AwsProtocol::RestXml, AwsProtocol::Json10, AwsProtocol::RpcV2Cbor] {
+            let plan = MaskingPlan::new(&service, Some(OUTPUT_SHAPE), protocol);
+            for content in [BodyFormat::Json, BodyFormat::Xml, BodyFormat::Cbor, BodyFormat::Text] {
+                drop(shared_masker().mask_body(&body, content, Some(&plan), &reveal_nothing));
             }
         }
     }
@@ -408,8 +430,8 @@ proptest! {
         (value, _) in value_and_masked(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(b"\"\\,:{}[]0-1e.+tu \x01a".to_vec())), 0..3),
     ) {
-        let body = mutated(&serde_json::to_vec(&value).unwrap(), &changes);
-        let ours = masker().mask_answer(&body, Content::Json, None, &nothing);
+        let body = apply_mutations(&serde_json::to_vec(&value).unwrap(), &changes);
+        let ours = shared_masker().mask_body(&body, BodyFormat::Json, None, &reveal_nothing);
         if serde_json::from_slice::<Value>(&body).is_ok() {
             prop_assert!(ours.is_ok());
         }
@@ -424,9 +446,9 @@ proptest! {
     ) {
         let xml = br#"<?xml version="1.0"?><R xmlns="x"><Secret>a&amp;b<![CDATA[c]]><!-- d --></Secret><Env><entry><key>k</key><value>v</value></entry></Env></R>"#;
         let cbor = b"\xbf\x66Secret\x7f\x61a\x61b\xff\x65Items\x81\xa1\x62pw\x63abc\x64When\xc1\x1a\x00\x00\x00\x01\xff";
-        let service = service();
-        let plan = Plan::new(&service, Some(OUTPUT), Protocol::RestXml);
-        drop(masker().mask_answer(&mutated(xml, &changes), Content::Xml, Some(&plan), &nothing));
-        drop(masker().mask_answer(&mutated(cbor, &changes), Content::Cbor, Some(&plan), &nothing));
+        let service = sample_service();
+        let plan = MaskingPlan::new(&service, Some(OUTPUT_SHAPE), AwsProtocol::RestXml);
+        drop(shared_masker().mask_body(&apply_mutations(xml, &changes), BodyFormat::Xml, Some(&plan), &reveal_nothing));
+        drop(shared_masker().mask_body(&apply_mutations(cbor, &changes), BodyFormat::Cbor, Some(&plan), &reveal_nothing));
     }
 }

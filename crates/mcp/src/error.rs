@@ -1,65 +1,72 @@
 //! What is wrong with a message, as JSON-RPC says it: a code, a text, and the id of the request where one could be read.
 
-use crate::message::Id;
-use crate::revision::{LEGACY, MODERN};
+use crate::client_message::RequestId;
+use crate::revision::{LEGACY_REVISIONS, MODERN_REVISIONS};
 use serde_json::{Value, json};
 
 /// Codes of JSON-RPC 2.0 and of MCP 2026-07-28, and the gateway's own outside the range both reserve (-32768 to -32000).
-pub mod code {
-    pub const PARSE: i64 = -32_700;
+pub mod error_codes {
+    pub const PARSE_ERROR: i64 = -32_700;
     pub const INVALID_REQUEST: i64 = -32_600;
     pub const INVALID_PARAMS: i64 = -32_602;
-    pub const INTERNAL: i64 = -32_603;
+    pub const INTERNAL_ERROR: i64 = -32_603;
     pub const HEADER_MISMATCH: i64 = -32_020;
     /// The client must send its person to a URL first (2025-11-25 alone).
-    pub const URL_ELICITATION: i64 = -32_042;
-    pub const UNSUPPORTED_VERSION: i64 = -32_022;
+    pub const URL_ELICITATION_REQUIRED: i64 = -32_042;
+    pub const UNSUPPORTED_PROTOCOL_VERSION: i64 = -32_022;
     /// Who asks is not known.
     pub const UNAUTHENTICATED: i64 = 401;
     /// Policy does not allow it.
-    pub const DENIED: i64 = 403;
+    pub const ACCESS_DENIED: i64 = 403;
     /// The session is not one of this caller, or has ended.
-    pub const NO_SESSION: i64 = 404;
+    pub const SESSION_NOT_FOUND: i64 = 404;
     /// The upstream server could not be reached, broke off, or answered what cannot be passed on.
-    pub const UPSTREAM: i64 = 502;
+    pub const UPSTREAM_ERROR: i64 = 502;
 }
 
 /// Why a message is refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
-pub struct Error {
+pub struct JsonRpcError {
     pub code: i64,
     pub message: String,
-    pub id: Option<Id>,
+    pub id: Option<RequestId>,
     /// The version that was asked for and is not supported.
-    pub requested: Option<String>,
+    pub requested_version: Option<String>,
 }
 
-impl Error {
+impl JsonRpcError {
     pub(crate) fn new(code: i64, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), id: None, requested: None }
+        Self { code, message: message.into(), id: None, requested_version: None }
     }
 
     /// What a client can act on, for the `data` of the error.
-    pub fn data(&self) -> Option<Value> {
-        let requested = self.requested.as_ref()?;
-        Some(json!({ "supported": MODERN.iter().chain(&LEGACY).collect::<Vec<_>>(), "requested": requested }))
+    pub fn error_data(&self) -> Option<Value> {
+        let requested = self.requested_version.as_ref()?;
+        Some(
+            json!({ "supported": MODERN_REVISIONS.iter().chain(&LEGACY_REVISIONS).collect::<Vec<_>>(), "requested": requested }),
+        )
     }
 
-    pub(crate) fn with(mut self, id: Option<&Id>) -> Self {
+    pub(crate) fn with_id(mut self, id: Option<&RequestId>) -> Self {
         self.id = id.cloned();
         self
     }
 }
 
 /// An error response. Without an id the member is left out: `null` is no id in MCP.
-pub fn error_body(id: Option<&Id>, code: i64, message: &str, data: Option<Value>) -> Vec<u8> {
+pub fn encode_error_response(
+    id: Option<&RequestId>,
+    code: i64,
+    message: &str,
+    data: Option<Value>,
+) -> Vec<u8> {
     let mut error = json!({ "code": code, "message": message });
     if let (Some(data), Value::Object(members)) = (data, &mut error) {
         members.insert("data".to_owned(), data);
     }
     let body = match id {
-        Some(id) => json!({ "jsonrpc": "2.0", "id": id.value(), "error": error }),
+        Some(id) => json!({ "jsonrpc": "2.0", "id": id.to_value(), "error": error }),
         None => json!({ "jsonrpc": "2.0", "error": error }),
     };
     body.to_string().into_bytes()

@@ -1,62 +1,68 @@
 //! The headers of MCP and their agreement with the body. A gateway decides by the body; whoever routes by the headers must
 //! see the same, so a header that is missing, doubled or different is refused (2026-07-28, transports: header mismatch).
 
-use crate::error::{Error, code};
-use crate::message::{Message, Request};
-use crate::revision::{self, Era, MODERN};
+use crate::client_message::{ClientMessage, ClientRequest};
+use crate::error::{JsonRpcError, error_codes};
+use crate::revision::{self, MODERN_REVISIONS, ProtocolEra};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 /// The version of MCP a message keeps to.
-const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const PROTOCOL_VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
 /// The session of a legacy message.
-pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
-const METHOD: HeaderName = HeaderName::from_static("mcp-method");
-const NAME: HeaderName = HeaderName::from_static("mcp-name");
+pub const SESSION_ID_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
+const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
+const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
 /// Before the name that a tool gives the mirror of an argument.
-const PARAM_PREFIX: &str = "mcp-param-";
+const PARAM_HEADER_PREFIX: &str = "mcp-param-";
 
-const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-pub(crate) const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+const META_PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+pub(crate) const META_CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// The era of a message, and what its headers must be on the next hop: written anew from the body, not copied.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Names {
-    pub era: Era,
+pub struct ValidatedHeaders {
+    pub era: ProtocolEra,
     pub headers: HeaderMap,
 }
 
-impl Names {
+impl ValidatedHeaders {
     /// Whether an error may send the client to a URL: one revision has that.
-    pub fn has_url_error(&self) -> bool {
-        self.era == Era::Legacy && self.headers.get(VERSION).is_some_and(|version| version == "2025-11-25")
+    pub fn has_url_elicitation_error(&self) -> bool {
+        self.era == ProtocolEra::Legacy
+            && self.headers.get(PROTOCOL_VERSION_HEADER).is_some_and(|version| version == "2025-11-25")
     }
 }
 
 /// Tells the era of a message and holds its headers to its body.
-pub fn classify(headers: &HeaderMap, message: &Message) -> Result<Names, Error> {
-    let id = message.id();
-    let mismatch = |why: String| Error::new(code::HEADER_MISMATCH, why).with(id);
-    let version = single(headers, &VERSION).map_err(mismatch)?;
+pub fn validate_headers(
+    headers: &HeaderMap,
+    message: &ClientMessage,
+) -> Result<ValidatedHeaders, JsonRpcError> {
+    let id = message.request_id();
+    let mismatch = |why: String| JsonRpcError::new(error_codes::HEADER_MISMATCH, why).with_id(id);
+    let version = get_single_header(headers, &PROTOCOL_VERSION_HEADER).map_err(mismatch)?;
     let params = match message {
-        Message::Request(request) => Some(&request.params),
-        Message::Notification(notification) => Some(&notification.params),
-        Message::Response { .. } => None,
+        ClientMessage::Request(request) => Some(&request.params),
+        ClientMessage::Notification(notification) => Some(&notification.params),
+        ClientMessage::Response { .. } => None,
     };
     let meta = params.and_then(|params| params.get("_meta"));
-    let own = meta.and_then(|meta| meta.get(META_VERSION));
-    let unsupported = |requested: &str| Error {
-        requested: Some(requested.to_owned()),
-        ..Error::new(code::UNSUPPORTED_VERSION, "this version of MCP is not supported").with(id)
+    let own = meta.and_then(|meta| meta.get(META_PROTOCOL_VERSION));
+    let unsupported = |requested: &str| JsonRpcError {
+        requested_version: Some(requested.to_owned()),
+        ..JsonRpcError::new(error_codes::UNSUPPORTED_PROTOCOL_VERSION, "this version of MCP is not supported")
+            .with_id(id)
     };
-    let modern = own.is_some() || version.as_deref().is_some_and(revision::is_modern);
+    let modern = own.is_some() || version.as_deref().is_some_and(revision::is_modern_revision);
     if !modern {
-        if let Some(version) = version.as_deref().filter(|version| !revision::is_known(version)) {
+        if let Some(version) = version.as_deref().filter(|version| !revision::is_supported_revision(version))
+        {
             return Err(unsupported(version));
         }
-    } else if let Message::Request(request) = message {
-        let invalid = |why: &str| Error::new(code::INVALID_PARAMS, why).with(id);
+    } else if let ClientMessage::Request(request) = message {
+        let invalid = |why: &str| JsonRpcError::new(error_codes::INVALID_PARAMS, why).with_id(id);
         let own = own
             .and_then(Value::as_str)
             .ok_or_else(|| invalid("`_meta` does not name the protocol version as a text"))?;
@@ -67,29 +73,36 @@ pub fn classify(headers: &HeaderMap, message: &Message) -> Result<Names, Error> 
                     "header `MCP-Protocol-Version` is not the version in `_meta`".to_owned(),
                 ));
             }
-            Some(_) if !MODERN.contains(&own) => return Err(unsupported(own)),
+            Some(_) if !MODERN_REVISIONS.contains(&own) => return Err(unsupported(own)),
             Some(_) => {}
         }
-        if !meta.and_then(|meta| meta.get(META_CAPABILITIES)).is_some_and(Value::is_object) {
+        if !meta.and_then(|meta| meta.get(META_CLIENT_CAPABILITIES)).is_some_and(Value::is_object) {
             return Err(invalid("`_meta` does not name the client's capabilities as an object"));
         }
-        return mirrors(headers, request).map_err(mismatch);
+        return check_mirrored_headers(headers, request).map_err(mismatch);
     }
     let mut next = HeaderMap::new();
-    put(&mut next, VERSION, version.as_deref());
-    Ok(Names { era: if modern { Era::Modern } else { Era::Legacy }, headers: next })
+    insert_header(&mut next, PROTOCOL_VERSION_HEADER, version.as_deref());
+    Ok(ValidatedHeaders {
+        era: if modern { ProtocolEra::Modern } else { ProtocolEra::Legacy },
+        headers: next,
+    })
 }
 
 /// The mirrors of a modern request, checked.
-fn mirrors(headers: &HeaderMap, request: &Request) -> Result<Names, String> {
+fn check_mirrored_headers(headers: &HeaderMap, request: &ClientRequest) -> Result<ValidatedHeaders, String> {
     let mut next = HeaderMap::new();
-    put(&mut next, VERSION, single(headers, &VERSION)?.as_deref());
-    match single(headers, &METHOD)? {
+    insert_header(
+        &mut next,
+        PROTOCOL_VERSION_HEADER,
+        get_single_header(headers, &PROTOCOL_VERSION_HEADER)?.as_deref(),
+    );
+    match get_single_header(headers, &METHOD_HEADER)? {
         None => return Err("header `Mcp-Method` is missing".to_owned()),
         Some(method) if method != request.method => {
             return Err("header `Mcp-Method` is not the method of the body".to_owned());
         }
-        Some(method) => put(&mut next, METHOD, Some(&method)),
+        Some(method) => insert_header(&mut next, METHOD_HEADER, Some(&method)),
     }
     let source = match request.method.as_str() {
         "tools/call" | "prompts/get" => Some("name"),
@@ -97,8 +110,9 @@ fn mirrors(headers: &HeaderMap, request: &Request) -> Result<Names, String> {
         "tasks/get" | "tasks/update" | "tasks/cancel" => Some("taskId"),
         _ => None,
     };
-    let claimed = single(headers, &NAME)?.map(|value| decode_value(&value)).transpose()?;
-    let named = source.and_then(|source| request.name(source));
+    let claimed =
+        get_single_header(headers, &NAME_HEADER)?.map(|value| decode_header_value(&value)).transpose()?;
+    let named = source.and_then(|source| request.name_param(source));
     match (source, claimed) {
         (None, None) => {}
         (Some(source), None) => {
@@ -107,25 +121,25 @@ fn mirrors(headers: &HeaderMap, request: &Request) -> Result<Names, String> {
         (_, Some(claimed)) if Some(claimed.as_str()) != named => {
             return Err("header `Mcp-Name` is not what the body names".to_owned());
         }
-        (_, Some(claimed)) => put(&mut next, NAME, Some(&encode_value(&claimed))),
+        (_, Some(claimed)) => insert_header(&mut next, NAME_HEADER, Some(&encode_header_value(&claimed))),
     }
     let empty = Map::new();
     let arguments = match (request.method.as_str(), request.params.get("arguments")) {
         ("tools/call", Some(Value::Object(arguments))) => arguments,
         _ => &empty,
     };
-    for name in headers.keys().filter(|name| name.as_str().starts_with(PARAM_PREFIX)) {
-        let value = single(headers, name)?.unwrap_or_default();
+    for name in headers.keys().filter(|name| name.as_str().starts_with(PARAM_HEADER_PREFIX)) {
+        let value = get_single_header(headers, name)?.unwrap_or_default();
         // Which argument it mirrors stands in the tool's schema; that it mirrors one can be told without.
-        if !mirrors_some(&decode_value(&value)?, arguments) {
+        if !mirrors_any_argument(&decode_header_value(&value)?, arguments) {
             return Err(format!("header `{name}` is not the value of any argument"));
         }
-        put(&mut next, name.clone(), Some(&value));
+        insert_header(&mut next, name.clone(), Some(&value));
     }
-    Ok(Names { era: Era::Modern, headers: next })
+    Ok(ValidatedHeaders { era: ProtocolEra::Modern, headers: next })
 }
 
-fn mirrors_some(claimed: &str, arguments: &Map<String, Value>) -> bool {
+fn mirrors_any_argument(claimed: &str, arguments: &Map<String, Value>) -> bool {
     arguments.values().any(|value| match value {
         Value::String(text) => text == claimed,
         Value::Bool(value) => claimed == if *value { "true" } else { "false" },
@@ -135,12 +149,12 @@ fn mirrors_some(claimed: &str, arguments: &Map<String, Value>) -> bool {
                 || claimed.strip_suffix(".0") == Some(text.as_str())
                 || text.strip_suffix(".0") == Some(claimed)
         }
-        Value::Object(deeper) => mirrors_some(claimed, deeper),
+        Value::Object(deeper) => mirrors_any_argument(claimed, deeper),
         Value::Null | Value::Array(_) => false,
     })
 }
 
-fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
+fn insert_header(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
     // What was read from a header, or encoded for one, is a header value.
     if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
         headers.insert(name, value);
@@ -148,7 +162,7 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
 }
 
 /// The one value of a header, without the blanks around it.
-fn single(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, String> {
+fn get_single_header(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, String> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -159,11 +173,12 @@ fn single(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Stri
 }
 
 /// A value that cannot stand in a header as it is stands there in Base64 between these.
-const BEFORE: &str = "=?base64?";
-const AFTER: &str = "?=";
+const BASE64_PREFIX: &str = "=?base64?";
+const BASE64_SUFFIX: &str = "?=";
 
-fn decode_value(value: &str) -> Result<String, String> {
-    let Some(coded) = value.strip_prefix(BEFORE).and_then(|rest| rest.strip_suffix(AFTER)) else {
+fn decode_header_value(value: &str) -> Result<String, String> {
+    let Some(coded) = value.strip_prefix(BASE64_PREFIX).and_then(|rest| rest.strip_suffix(BASE64_SUFFIX))
+    else {
         return Ok(value.to_owned());
     };
     STANDARD
@@ -174,11 +189,11 @@ fn decode_value(value: &str) -> Result<String, String> {
 }
 
 /// `value` as a header can hold it.
-fn encode_value(value: &str) -> String {
+fn encode_header_value(value: &str) -> String {
     let plain = value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
         && value.trim_matches([' ', '\t']) == value
-        && !value.starts_with(BEFORE);
-    if plain { value.to_owned() } else { format!("{BEFORE}{}{AFTER}", STANDARD.encode(value)) }
+        && !value.starts_with(BASE64_PREFIX);
+    if plain { value.to_owned() } else { format!("{BASE64_PREFIX}{}{BASE64_SUFFIX}", STANDARD.encode(value)) }
 }
 
 #[cfg(test)]
@@ -187,26 +202,26 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn message(method: &str, mut params: Value) -> Message {
-        params["_meta"] = json!({ META_VERSION: "2026-07-28", META_CAPABILITIES: {} });
-        Message::read(
+    fn modern_request(method: &str, mut params: Value) -> ClientMessage {
+        params["_meta"] = json!({ META_PROTOCOL_VERSION: "2026-07-28", META_CLIENT_CAPABILITIES: {} });
+        ClientMessage::parse(
             json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string().as_bytes(),
         )
         .unwrap()
     }
 
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    fn header_map(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
             .collect()
     }
 
-    const GOOD: [(&str, &str); 3] =
+    const VALID_HEADERS: [(&str, &str); 3] =
         [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "read")];
 
-    fn with(changed: &[(&'static str, Option<&str>)]) -> HeaderMap {
-        let mut all = headers(&GOOD);
+    fn with_changed_headers(changed: &[(&'static str, Option<&str>)]) -> HeaderMap {
+        let mut all = header_map(&VALID_HEADERS);
         for (name, value) in changed {
             all.remove(*name);
             if let Some(value) = value {
@@ -218,24 +233,30 @@ mod tests {
 
     #[test]
     fn a_modern_request_keeps_its_checked_mirrors() {
-        let call = message(
+        let call = modern_request(
             "tools/call",
             json!({ "name": "read", "arguments": { "deep": { "region": "eu" }, "n": 42 } }),
         );
-        let names =
-            classify(&with(&[("mcp-param-region", Some("eu")), ("mcp-param-n", Some("42.0"))]), &call)
-                .unwrap();
-        assert_eq!(names.era, Era::Modern);
+        let names = validate_headers(
+            &with_changed_headers(&[("mcp-param-region", Some("eu")), ("mcp-param-n", Some("42.0"))]),
+            &call,
+        )
+        .unwrap();
+        assert_eq!(names.era, ProtocolEra::Modern);
         assert_eq!(names.headers.len(), 5);
-        let coded = message("tools/call", json!({ "name": "größe" }));
-        let names = classify(&with(&[("mcp-name", Some("=?base64?Z3LDtsOfZQ==?="))]), &coded).unwrap();
+        let coded = modern_request("tools/call", json!({ "name": "größe" }));
+        let names =
+            validate_headers(&with_changed_headers(&[("mcp-name", Some("=?base64?Z3LDtsOfZQ==?="))]), &coded)
+                .unwrap();
         assert_eq!(names.headers["mcp-name"], "=?base64?Z3LDtsOfZQ==?=");
     }
 
     #[test]
     fn refuses_headers_that_contradict_the_body() {
-        let call =
-            message("tools/call", json!({ "name": "read", "arguments": { "path": "/srv", "l": ["x"] } }));
+        let call = modern_request(
+            "tools/call",
+            json!({ "name": "read", "arguments": { "path": "/srv", "l": ["x"] } }),
+        );
         for changed in [
             ("mcp-protocol-version", None),
             ("mcp-protocol-version", Some("2025-11-25")),
@@ -250,55 +271,71 @@ mod tests {
             ("mcp-param-path", Some("/etc")),
             ("mcp-param-l", Some("x")),
         ] {
-            let error = classify(&with(&[changed]), &call).unwrap_err();
-            assert_eq!((error.code, error.id.as_ref()), (code::HEADER_MISMATCH, call.id()), "{changed:?}");
+            let error = validate_headers(&with_changed_headers(&[changed]), &call).unwrap_err();
+            assert_eq!(
+                (error.code, error.id.as_ref()),
+                (error_codes::HEADER_MISMATCH, call.request_id()),
+                "{changed:?}"
+            );
         }
         for doubled in ["mcp-protocol-version", "mcp-method", "mcp-name"] {
-            let mut twice = headers(&GOOD);
+            let mut twice = header_map(&VALID_HEADERS);
             let again = twice[doubled].clone();
             twice.append(doubled, again);
-            assert_eq!(classify(&twice, &call).unwrap_err().code, code::HEADER_MISMATCH, "{doubled}");
+            assert_eq!(
+                validate_headers(&twice, &call).unwrap_err().code,
+                error_codes::HEADER_MISMATCH,
+                "{doubled}"
+            );
         }
-        let list = message("tools/list", json!({}));
+        let list = modern_request("tools/list", json!({}));
         assert!(
-            classify(&with(&[("mcp-method", Some("tools/list"))]), &list).is_err(),
+            validate_headers(&with_changed_headers(&[("mcp-method", Some("tools/list"))]), &list).is_err(),
             "a name where none is"
         );
-        assert!(classify(&with(&[("mcp-method", Some("tools/list")), ("mcp-name", None)]), &list).is_ok());
+        assert!(
+            validate_headers(
+                &with_changed_headers(&[("mcp-method", Some("tools/list")), ("mcp-name", None)]),
+                &list
+            )
+            .is_ok()
+        );
     }
 
     #[test]
     fn a_request_is_of_the_era_that_body_and_header_agree_on() {
-        let legacy = Message::read(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).unwrap();
+        let legacy = ClientMessage::parse(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).unwrap();
         for version in [None, Some("2025-03-26"), Some("2025-06-18"), Some("2025-11-25")] {
             let given: Vec<_> = version.iter().map(|version| ("mcp-protocol-version", *version)).collect();
-            let names = classify(&headers(&given), &legacy).unwrap();
-            assert_eq!((names.era, names.headers.len()), (Era::Legacy, given.len()));
+            let names = validate_headers(&header_map(&given), &legacy).unwrap();
+            assert_eq!((names.era, names.headers.len()), (ProtocolEra::Legacy, given.len()));
         }
-        let code_of = |headers: &HeaderMap, message: &Message| classify(headers, message).unwrap_err().code;
-        let version = |version| headers(&[("mcp-protocol-version", version)]);
-        assert_eq!(code_of(&version("2024-11-05"), &legacy), code::UNSUPPORTED_VERSION);
-        assert_eq!(code_of(&version("x"), &legacy), code::INVALID_PARAMS);
-        assert_eq!(code_of(&version("2026-07-28"), &legacy), code::INVALID_PARAMS);
+        let code_of = |headers: &HeaderMap, message: &ClientMessage| {
+            validate_headers(headers, message).unwrap_err().code
+        };
+        let version = |version| header_map(&[("mcp-protocol-version", version)]);
+        assert_eq!(code_of(&version("2024-11-05"), &legacy), error_codes::UNSUPPORTED_PROTOCOL_VERSION);
+        assert_eq!(code_of(&version("x"), &legacy), error_codes::INVALID_PARAMS);
+        assert_eq!(code_of(&version("2026-07-28"), &legacy), error_codes::INVALID_PARAMS);
         let future = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping",
-            "params": { "_meta": { META_VERSION: "2027-01-01", META_CAPABILITIES: {} } } });
-        let future = Message::read(future.to_string().as_bytes()).unwrap();
-        let error = classify(&version("2027-01-01"), &future).unwrap_err();
+            "params": { "_meta": { META_PROTOCOL_VERSION: "2027-01-01", META_CLIENT_CAPABILITIES: {} } } });
+        let future = ClientMessage::parse(future.to_string().as_bytes()).unwrap();
+        let error = validate_headers(&version("2027-01-01"), &future).unwrap_err();
         assert_eq!(
-            (error.code, error.data().unwrap()["requested"].as_str()),
-            (code::UNSUPPORTED_VERSION, Some("2027-01-01"))
+            (error.code, error.error_data().unwrap()["requested"].as_str()),
+            (error_codes::UNSUPPORTED_PROTOCOL_VERSION, Some("2027-01-01"))
         );
-        let bare = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping", "params": { "_meta": { META_VERSION: "2026-07-28" } } });
-        let bare = Message::read(bare.to_string().as_bytes()).unwrap();
-        assert_eq!(code_of(&version("2026-07-28"), &bare), code::INVALID_PARAMS);
+        let bare = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping", "params": { "_meta": { META_PROTOCOL_VERSION: "2026-07-28" } } });
+        let bare = ClientMessage::parse(bare.to_string().as_bytes()).unwrap();
+        assert_eq!(code_of(&version("2026-07-28"), &bare), error_codes::INVALID_PARAMS);
     }
 
     proptest! {
         #[test]
         fn a_value_comes_back_from_its_header(value in ".*") {
-            let coded = encode_value(&value);
+            let coded = encode_header_value(&value);
             prop_assert!(HeaderValue::from_str(&coded).is_ok());
-            prop_assert_eq!(decode_value(coded.trim_matches([' ', '\t'])), Ok(value));
+            prop_assert_eq!(decode_header_value(coded.trim_matches([' ', '\t'])), Ok(value));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! [`strict`] makes a tree of a message from a caller; [`Members`] takes one object of an answer apart and leaves the
 //! bytes of every member as they are.
 
-use durward_core::{JsonError, strict_json};
+use durward_core::{StrictJsonError, parse_strict_json};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -11,37 +11,37 @@ use std::collections::HashSet;
 use std::fmt;
 
 /// Reads one value; the error says what is wrong, never what was read.
-pub(crate) fn strict(body: &[u8]) -> Result<Value, &'static str> {
-    strict_json(body).map_err(|error| match error {
-        JsonError::Utf8 => "the body is not UTF-8",
-        JsonError::Twice(_) => "a member is given twice in one object",
-        JsonError::Deep(_) => "the body nests deeper than 64 levels",
-        JsonError::Many => "the body holds more than 500000 values",
-        JsonError::Syntax(_) => "the body is not JSON",
-        JsonError::Trailing(_) => "something follows the JSON value",
+pub(crate) fn parse_json_body(body: &[u8]) -> Result<Value, &'static str> {
+    parse_strict_json(body).map_err(|error| match error {
+        StrictJsonError::InvalidUtf8 => "the body is not UTF-8",
+        StrictJsonError::DuplicateMember(_) => "a member is given twice in one object",
+        StrictJsonError::TooDeep(_) => "the body nests deeper than 64 levels",
+        StrictJsonError::TooManyValues => "the body holds more than 500000 values",
+        StrictJsonError::Syntax(_) => "the body is not JSON",
+        StrictJsonError::TrailingData(_) => "something follows the JSON value",
     })
 }
 
 /// A name as a reader sees it that takes no heed of case, like Go's.
-pub(crate) fn folded(name: &str) -> String {
+pub(crate) fn fold_case(name: &str) -> String {
     name.to_uppercase().to_lowercase()
 }
 
 /// Whether two names of an object differ in their case only.
-pub(crate) fn has_lookalikes<'n>(names: impl Iterator<Item = &'n String>) -> bool {
+pub(crate) fn has_case_duplicates<'n>(names: impl Iterator<Item = &'n String>) -> bool {
     let mut seen = HashSet::new();
-    names.into_iter().any(|name| !seen.insert(folded(name)))
+    names.into_iter().any(|name| !seen.insert(fold_case(name)))
 }
 
 /// One JSON object: its members in their order, the values as they were written.
 #[derive(Debug)]
-pub(crate) struct Members<'a>(Vec<(String, &'a RawValue)>);
+pub(crate) struct RawObject<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'a> Members<'a> {
+impl<'a> RawObject<'a> {
     /// `None`: not an object, or one in which a name stands twice, in whatever case.
-    pub fn read(text: &'a str) -> Option<Self> {
-        let members: Self = serde_json::from_str::<MembersSeed<'a>>(text).ok()?.0;
-        (!has_lookalikes(members.0.iter().map(|(name, _value)| name))).then_some(members)
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let members: Self = serde_json::from_str::<RawObjectSeed<'a>>(text).ok()?.0;
+        (!has_case_duplicates(members.0.iter().map(|(name, _value)| name))).then_some(members)
     }
 
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
@@ -49,12 +49,12 @@ impl<'a> Members<'a> {
     }
 
     /// The value of a member that is a string.
-    pub fn text(&self, name: &str) -> Option<String> {
+    pub fn get_string(&self, name: &str) -> Option<String> {
         serde_json::from_str(self.get(name)?.get()).ok()
     }
 
     /// The object again, with the values of some members replaced.
-    pub fn write(&self, replaced: &[(&str, &str)]) -> String {
+    pub fn encode_replacing(&self, replaced: &[(&str, &str)]) -> String {
         let mut out = String::from("{");
         for (index, (name, value)) in self.0.iter().enumerate() {
             if index > 0 {
@@ -70,13 +70,13 @@ impl<'a> Members<'a> {
     }
 }
 
-struct MembersSeed<'a>(Members<'a>);
+struct RawObjectSeed<'a>(RawObject<'a>);
 
-impl<'de: 'a, 'a> serde::Deserialize<'de> for MembersSeed<'a> {
+impl<'de: 'a, 'a> serde::Deserialize<'de> for RawObjectSeed<'a> {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        struct Read;
+        struct RawObjectVisitor;
 
-        impl<'de> Visitor<'de> for Read {
+        impl<'de> Visitor<'de> for RawObjectVisitor {
             type Value = Vec<(String, &'de RawValue)>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,14 +92,14 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for MembersSeed<'a> {
             }
         }
 
-        reader.deserialize_map(Read).map(|list| Self(Members(list)))
+        reader.deserialize_map(RawObjectVisitor).map(|list| Self(RawObject(list)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use durward_core::limits::DEPTH;
+    use durward_core::limits::MAX_NESTING_DEPTH;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -122,25 +122,25 @@ mod tests {
             (b"{\"a\":1,}", "not JSON"),
             (b"", "not JSON"),
         ] {
-            let error = strict(body).unwrap_err();
+            let error = parse_json_body(body).unwrap_err();
             assert!(error.contains(why), "{}: {error}", String::from_utf8_lossy(body));
         }
         let nested = |levels: usize| [b"[".repeat(levels), b"]".repeat(levels)].concat();
-        assert!(strict(&nested(DEPTH)).is_ok());
-        assert!(strict(&nested(DEPTH + 1)).unwrap_err().contains("64"));
-        assert!(strict(&nested(1_000_000)).unwrap_err().contains("64"));
+        assert!(parse_json_body(&nested(MAX_NESTING_DEPTH)).is_ok());
+        assert!(parse_json_body(&nested(MAX_NESTING_DEPTH + 1)).unwrap_err().contains("64"));
+        assert!(parse_json_body(&nested(1_000_000)).unwrap_err().contains("64"));
     }
 
     #[test]
     fn an_object_comes_out_as_it_went_in() {
         let text = r#"{"z":1.0,"a":{"y": [1e3 ],"b":"\/"},"tools":[],"é":null}"#;
-        let members = Members::read(text).unwrap();
-        assert_eq!(members.write(&[]), text);
-        assert_eq!(members.write(&[("tools", "[7]")]), text.replace("[]", "[7]"));
+        let members = RawObject::parse(text).unwrap();
+        assert_eq!(members.encode_replacing(&[]), text);
+        assert_eq!(members.encode_replacing(&[("tools", "[7]")]), text.replace("[]", "[7]"));
         for twice in
             [r#"{"a":1,"a":2}"#, r#"{"a":1,"A":2}"#, "{\"sk\":1,\"\u{17f}\u{212a}\":2}", "[]", "{", "{}x"]
         {
-            assert!(Members::read(twice).is_none(), "{twice}");
+            assert!(RawObject::parse(twice).is_none(), "{twice}");
         }
     }
 
@@ -148,12 +148,12 @@ mod tests {
         #[test]
         fn reads_what_serde_reads(texts in proptest::collection::btree_map(".*", ".*", 0..5), number: i64) {
             let value = json!({ "texts": texts, "list": [number, null, true, 0.5] });
-            prop_assert_eq!(strict(value.to_string().as_bytes()), Ok(value));
+            prop_assert_eq!(parse_json_body(value.to_string().as_bytes()), Ok(value));
         }
 
         #[test]
         fn never_panics(body: Vec<u8>) {
-            if let Ok(value) = strict(&body) {
+            if let Ok(value) = parse_json_body(&body) {
                 prop_assert_eq!(serde_json::from_slice::<Value>(&body).ok(), Some(value));
             }
         }

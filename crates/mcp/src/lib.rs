@@ -3,17 +3,19 @@
 //! Two readers of one message must not see two things: what they could read differently (a name given twice or in another
 //! case, a batch, a header that contradicts the body) is refused here, so that what policy decides is what a server does.
 
-mod answer;
-mod client;
+mod client_message;
 mod error;
 mod headers;
 mod json;
-mod message;
+mod request_params;
 mod revision;
+mod server_message;
 pub mod sse;
 
-pub use answer::{Expected, Incoming, Response, read as read_answer};
-pub use error::{Error, code, error_body};
-pub use headers::{Names, SESSION, classify};
-pub use message::{Id, Message, Notification, Request};
-pub use revision::Era;
+pub use client_message::{ClientMessage, ClientNotification, ClientRequest, RequestId};
+pub use error::{JsonRpcError, encode_error_response, error_codes};
+pub use headers::{SESSION_ID_HEADER, ValidatedHeaders, validate_headers};
+pub use revision::ProtocolEra;
+pub use server_message::{
+    ExpectedResponse, ServerMessage, ServerResponse, parse_server_message as read_answer,
+};

@@ -7,44 +7,44 @@ use bytes::{Buf as _, Bytes, BytesMut};
 
 /// What a stream holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum SseEvent {
     Message(Bytes),
     /// A comment, an event without data, or one of a type MCP does not have: a sign of life only.
-    Silence,
+    KeepAlive,
 }
 
 /// An event is larger than the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an event is larger than {limit} bytes")]
-pub struct TooLarge {
-    pub limit: usize,
+#[error("an event is larger than {max_event_bytes} bytes")]
+pub struct EventTooLarge {
+    pub max_event_bytes: usize,
 }
 
 /// Reads a stream piece by piece.
 #[derive(Debug)]
-pub struct Reader {
-    limit: usize,
+pub struct SseDecoder {
+    max_event_bytes: usize,
     buffer: BytesMut,
     /// Bytes of `buffer` in which no line ends.
-    scanned: usize,
+    scanned_bytes: usize,
     /// The last line ended in a carriage return: a line feed that follows belongs to it.
-    after_return: bool,
-    started: bool,
+    after_carriage_return: bool,
+    is_bom_checked: bool,
     data: Option<BytesMut>,
     /// The event is of a type that is not `message`.
-    other: bool,
+    is_other_type: bool,
 }
 
-impl Reader {
+impl SseDecoder {
     pub fn new(limit: usize) -> Self {
         Self {
-            limit,
+            max_event_bytes: limit,
             buffer: BytesMut::new(),
-            scanned: 0,
-            after_return: false,
-            started: false,
+            scanned_bytes: 0,
+            after_carriage_return: false,
+            is_bom_checked: false,
             data: None,
-            other: false,
+            is_other_type: false,
         }
     }
 
@@ -53,34 +53,34 @@ impl Reader {
     }
 
     /// The next event that is complete. What the stream ends in without a blank line is no event.
-    pub fn event(&mut self) -> Result<Option<Event>, TooLarge> {
-        while let Some(line) = self.line()? {
-            if let Some(event) = self.take(&line)? {
+    pub fn next_event(&mut self) -> Result<Option<SseEvent>, EventTooLarge> {
+        while let Some(line) = self.next_line()? {
+            if let Some(event) = self.process_line(&line)? {
                 return Ok(Some(event));
             }
         }
         Ok(None)
     }
 
-    fn line(&mut self) -> Result<Option<BytesMut>, TooLarge> {
-        if self.after_return && !self.buffer.is_empty() {
-            self.after_return = false;
+    fn next_line(&mut self) -> Result<Option<BytesMut>, EventTooLarge> {
+        if self.after_carriage_return && !self.buffer.is_empty() {
+            self.after_carriage_return = false;
             if self.buffer.first() == Some(&b'\n') {
                 self.buffer.advance(1);
             }
         }
-        let unseen = self.buffer.get(self.scanned..).unwrap_or_default();
+        let unseen = self.buffer.get(self.scanned_bytes..).unwrap_or_default();
         let Some(found) = unseen.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
-            self.scanned = self.buffer.len();
-            self.check(self.buffer.len())?;
+            self.scanned_bytes = self.buffer.len();
+            self.check_size(self.buffer.len())?;
             return Ok(None);
         };
-        let mut line = self.buffer.split_to(self.scanned + found);
-        self.scanned = 0;
-        self.after_return = self.buffer.first() == Some(&b'\r');
+        let mut line = self.buffer.split_to(self.scanned_bytes + found);
+        self.scanned_bytes = 0;
+        self.after_carriage_return = self.buffer.first() == Some(&b'\r');
         self.buffer.advance(1);
-        if !self.started {
-            self.started = true;
+        if !self.is_bom_checked {
+            self.is_bom_checked = true;
             if line.starts_with(b"\xef\xbb\xbf") {
                 line.advance(3);
             }
@@ -88,24 +88,24 @@ impl Reader {
         Ok(Some(line))
     }
 
-    fn take(&mut self, line: &[u8]) -> Result<Option<Event>, TooLarge> {
+    fn process_line(&mut self, line: &[u8]) -> Result<Option<SseEvent>, EventTooLarge> {
         if line.is_empty() {
-            let (data, other) = (self.data.take(), std::mem::take(&mut self.other));
+            let (data, other) = (self.data.take(), std::mem::take(&mut self.is_other_type));
             return Ok(Some(match data {
-                Some(data) if !other && !data.is_empty() => Event::Message(data.freeze()),
-                _ => Event::Silence,
+                Some(data) if !other && !data.is_empty() => SseEvent::Message(data.freeze()),
+                _ => SseEvent::KeepAlive,
             }));
         }
         let colon = line.iter().position(|byte| *byte == b':');
         let (name, value) = match colon {
-            Some(0) => return Ok(Some(Event::Silence)),
+            Some(0) => return Ok(Some(SseEvent::KeepAlive)),
             Some(at) => (line.get(..at).unwrap_or_default(), line.get(at + 1..).unwrap_or_default()),
             None => (line, &[][..]),
         };
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match name {
             b"data" => {
-                self.check(self.data.as_ref().map_or(0, BytesMut::len) + value.len() + 1)?;
+                self.check_size(self.data.as_ref().map_or(0, BytesMut::len) + value.len() + 1)?;
                 match &mut self.data {
                     Some(data) => {
                         data.extend_from_slice(b"\n");
@@ -114,65 +114,79 @@ impl Reader {
                     None => self.data = Some(value.into()),
                 }
             }
-            b"event" => self.other = !matches!(value, b"" | b"message"),
+            b"event" => self.is_other_type = !matches!(value, b"" | b"message"),
             _ => {}
         }
         Ok(None)
     }
 
-    fn check(&self, size: usize) -> Result<(), TooLarge> {
-        if size > self.limit { Err(TooLarge { limit: self.limit }) } else { Ok(()) }
+    fn check_size(&self, size: usize) -> Result<(), EventTooLarge> {
+        if size > self.max_event_bytes {
+            Err(EventTooLarge { max_event_bytes: self.max_event_bytes })
+        } else {
+            Ok(())
+        }
     }
 }
 
 /// One message as an event. In JSON a line break stands only between tokens, where a blank does as well.
-pub fn frame(message: &[u8]) -> Bytes {
-    const BEFORE: &[u8] = b"event: message\ndata: ";
-    let mut event = BytesMut::with_capacity(BEFORE.len() + message.len() + 2);
-    event.extend_from_slice(BEFORE);
+pub fn encode_event(message: &[u8]) -> Bytes {
+    const MESSAGE_PREFIX: &[u8] = b"event: message\ndata: ";
+    let mut event = BytesMut::with_capacity(MESSAGE_PREFIX.len() + message.len() + 2);
+    event.extend_from_slice(MESSAGE_PREFIX);
     event.extend(message.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
     event.extend_from_slice(b"\n\n");
     event.freeze()
 }
 
 /// A comment: what keeps a silent connection open.
-pub const SILENCE: &[u8] = b":\n\n";
+pub const KEEP_ALIVE_COMMENT: &[u8] = b":\n\n";
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn events(pieces: &[&[u8]]) -> Vec<Event> {
-        let mut reader = Reader::new(1_000);
+    fn decode_events(pieces: &[&[u8]]) -> Vec<SseEvent> {
+        let mut reader = SseDecoder::new(1_000);
         let mut found = Vec::new();
         for piece in pieces {
             reader.push(piece);
-            while let Some(event) = reader.event().unwrap() {
+            while let Some(event) = reader.next_event().unwrap() {
                 found.push(event);
             }
         }
         found
     }
 
-    fn message(text: &'static str) -> Event {
-        Event::Message(Bytes::from_static(text.as_bytes()))
+    fn message_event(text: &'static str) -> SseEvent {
+        SseEvent::Message(Bytes::from_static(text.as_bytes()))
     }
 
     #[test]
     fn reads_events_as_browsers_do() {
-        assert_eq!(events(&[b"\xef\xbb\xbfdata: {}\n\n"]), [message("{}")]);
+        assert_eq!(decode_events(&[b"\xef\xbb\xbfdata: {}\n\n"]), [message_event("{}")]);
         assert_eq!(
-            events(&[b"event: message\r\nid: 7\r\nretry: 5\r\ndata:{\r\ndata: }\r\n\r\n"]),
-            [message("{\n}")]
+            decode_events(&[b"event: message\r\nid: 7\r\nretry: 5\r\ndata:{\r\ndata: }\r\n\r\n"]),
+            [message_event("{\n}")]
         );
-        assert_eq!(events(&[b"data: a\r\rdata: b\r\r"]), [message("a"), message("b")]);
-        assert_eq!(events(&[b"data: a\r", b"\n\r", b"\ndata: b\n\n"]), [message("a"), message("b")]);
-        assert_eq!(events(&[b": ping\n\n"]), [Event::Silence, Event::Silence]);
-        assert_eq!(events(&[b"id: 1\ndata: \n\n"]), [Event::Silence], "the prime event of 2025-11-25");
-        assert_eq!(events(&[b"event: endpoint\ndata: /x\n\ndata: y\n\n"]), [Event::Silence, message("y")]);
-        assert_eq!(events(&[b"data: cut off"]), []);
-        assert_eq!(events(&[b"datax: a\nxdata: b\ndata\n\n"]), [Event::Silence]);
+        assert_eq!(decode_events(&[b"data: a\r\rdata: b\r\r"]), [message_event("a"), message_event("b")]);
+        assert_eq!(
+            decode_events(&[b"data: a\r", b"\n\r", b"\ndata: b\n\n"]),
+            [message_event("a"), message_event("b")]
+        );
+        assert_eq!(decode_events(&[b": ping\n\n"]), [SseEvent::KeepAlive, SseEvent::KeepAlive]);
+        assert_eq!(
+            decode_events(&[b"id: 1\ndata: \n\n"]),
+            [SseEvent::KeepAlive],
+            "the prime event of 2025-11-25"
+        );
+        assert_eq!(
+            decode_events(&[b"event: endpoint\ndata: /x\n\ndata: y\n\n"]),
+            [SseEvent::KeepAlive, message_event("y")]
+        );
+        assert_eq!(decode_events(&[b"data: cut off"]), []);
+        assert_eq!(decode_events(&[b"datax: a\nxdata: b\ndata\n\n"]), [SseEvent::KeepAlive]);
     }
 
     #[test]
@@ -181,10 +195,10 @@ mod tests {
             [format!("data: {}", "x".repeat(2_000)), "data: 0123456789\n".repeat(100), "x".repeat(2_000)]
         {
             for size in [1, 7, 5_000] {
-                let mut reader = Reader::new(1_000);
+                let mut reader = SseDecoder::new(1_000);
                 let refused = stream.as_bytes().chunks(size).any(|piece| {
                     reader.push(piece);
-                    reader.event().is_err()
+                    reader.next_event().is_err()
                 });
                 assert!(refused, "{size}");
             }
@@ -193,20 +207,23 @@ mod tests {
 
     #[test]
     fn a_framed_message_is_one_event() {
-        assert_eq!(events(&[&frame(b"{\n\"a\":\r1}")]), [message("{ \"a\": 1}")]);
-        assert_eq!(events(&[SILENCE, &frame(b"1")]).last(), Some(&message("1")));
+        assert_eq!(decode_events(&[&encode_event(b"{\n\"a\":\r1}")]), [message_event("{ \"a\": 1}")]);
+        assert_eq!(
+            decode_events(&[KEEP_ALIVE_COMMENT, &encode_event(b"1")]).last(),
+            Some(&message_event("1"))
+        );
     }
 
     proptest! {
         #[test]
         fn pieces_make_no_difference(stream in proptest::collection::vec(proptest::sample::select(
             &b"\r\n:data idevent{}\xef\xbb\xbf"[..]), 0..200), cuts in proptest::collection::vec(0usize..200, 0..8)) {
-            let whole = events(&[&stream]);
+            let whole = decode_events(&[&stream]);
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
             cuts.extend([0, stream.len()]);
             cuts.sort_unstable();
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &stream[pair[0]..pair[1]]).collect();
-            prop_assert_eq!(events(&pieces), whole);
+            prop_assert_eq!(decode_events(&pieces), whole);
         }
     }
 }

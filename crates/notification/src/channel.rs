@@ -1,9 +1,9 @@
 //! The ways to people, as the operator configured them. What is secret of them (addresses of webhooks, keys, passwords) is never
 //! printed.
 
-use crate::pace;
+use crate::rate_limit;
 use crate::send::MailTransport;
-use crate::webhook::Key;
+use crate::webhook::WebhookSigningKey;
 use durward_core::Secret;
 use http::Uri;
 use lettre::message::Mailbox;
@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 /// What is told of an ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Event {
+pub enum NotificationEvent {
     /// It waits for people.
     Opened,
     /// It was approved or denied, or its time is over.
@@ -20,7 +20,7 @@ pub enum Event {
     BreakGlass,
 }
 
-impl Event {
+impl NotificationEvent {
     pub const ALL: [Self; 3] = [Self::Opened, Self::Closed, Self::BreakGlass];
 
     pub fn as_str(self) -> &'static str {
@@ -60,7 +60,7 @@ pub struct MailServer {
     pub host: String,
     pub port: u16,
     /// TLS from the first byte (`smtps`); otherwise STARTTLS, which only a loopback server may lack.
-    pub tls: bool,
+    pub implicit_tls: bool,
     pub credentials: Option<(String, Secret)>,
 }
 
@@ -93,25 +93,25 @@ impl MailServer {
             (Some(_), Some(port)) => port,
             (Some(_), None) => return Err(wrong()),
         };
-        Ok(Self { host, port, tls, credentials: None })
+        Ok(Self { host, port, implicit_tls: tls, credentials: None })
     }
 
     pub(crate) fn is_loopback(&self) -> bool {
-        is_loopback(&self.host)
+        is_loopback_host(&self.host)
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+fn is_loopback_host(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A webhook's address. Whoever knows it can post there, so it is not printed.
 #[derive(Clone)]
-pub(crate) struct Address {
+pub(crate) struct WebhookUrl {
     pub(crate) uri: Uri,
 }
 
-impl Address {
+impl WebhookUrl {
     fn parse(url: &Secret) -> Result<Self, ChannelError> {
         let wrong = || ChannelError::new("the address is not a URL: write https://host/path");
         let uri: Uri = url.expose().trim().parse().map_err(|_error| wrong())?;
@@ -123,7 +123,7 @@ impl Address {
         }
         match uri.scheme_str() {
             Some("https") => {}
-            Some("http") if is_loopback(host) => {}
+            Some("http") if is_loopback_host(host) => {}
             Some("http") => {
                 return Err(ChannelError::new(
                     "what is asked would travel in the clear: write https:// (http:// is for loopback only)",
@@ -135,50 +135,50 @@ impl Address {
     }
 }
 
-impl std::fmt::Debug for Address {
+impl std::fmt::Debug for WebhookUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Address(…)")
     }
 }
 
-fn mailbox(text: &str) -> Result<Mailbox, ChannelError> {
+fn parse_mailbox(text: &str) -> Result<Mailbox, ChannelError> {
     text.parse().map_err(|_error| {
         ChannelError::new(format!("`{text}` is not a mail address: write name@example.com"))
     })
 }
 
 /// Whether mail can go to or come from this, as `name@example.com` or `Name <name@example.com>`.
-pub fn check_address(text: &str) -> Result<(), ChannelError> {
-    mailbox(text).map(|_mailbox| ())
+pub fn check_mail_address(text: &str) -> Result<(), ChannelError> {
+    parse_mailbox(text).map(|_mailbox| ())
 }
 
 /// Whether a webhook can have this address.
-pub fn check_url(url: &str) -> Result<(), ChannelError> {
-    Address::parse(&Secret::new(url)).map(|_address| ())
+pub fn check_webhook_url(url: &str) -> Result<(), ChannelError> {
+    WebhookUrl::parse(&Secret::new(url)).map(|_address| ())
 }
 
 /// How a channel reaches people.
 #[derive(Debug, Clone)]
-pub(crate) enum Way {
-    Slack(Address),
-    Email { transport: Box<MailTransport>, from: Box<Mailbox>, to: Vec<Mailbox> },
-    Webhook { address: Address, keys: Vec<Key> },
+pub(crate) enum ChannelKind {
+    Slack(WebhookUrl),
+    Email { transport: Box<MailTransport>, sender: Box<Mailbox>, recipients: Vec<Mailbox> },
+    Webhook { url: WebhookUrl, signing_keys: Vec<WebhookSigningKey> },
 }
 
 /// One `[[notify.*]]`.
 #[derive(Debug, Clone)]
-pub struct Channel {
+pub struct NotificationChannel {
     pub(crate) name: String,
     /// Only asks that one of these may answer. Empty: all.
     pub(crate) groups: Vec<String>,
-    pub(crate) events: Vec<Event>,
-    pub(crate) way: Way,
+    pub(crate) events: Vec<NotificationEvent>,
+    pub(crate) kind: ChannelKind,
 }
 
-impl Channel {
+impl NotificationChannel {
     /// A Slack-compatible incoming webhook.
     pub fn slack(name: &str, groups: Vec<String>, url: &Secret) -> Result<Self, ChannelError> {
-        Ok(Self::new(name, groups, Way::Slack(Address::parse(url)?)))
+        Ok(Self::new(name, groups, ChannelKind::Slack(WebhookUrl::parse(url)?)))
     }
 
     /// Mail to each of `to`, from `from`, as `Durward <durward@example.com>`.
@@ -192,11 +192,11 @@ impl Channel {
         if to.is_empty() {
             return Err(ChannelError::new("nobody to write to: name at least one address in `to`"));
         }
-        let from = mailbox(from)?;
-        let way = Way::Email {
-            transport: Box::new(server.transport(&from)?),
-            from: Box::new(from),
-            to: to.iter().map(|one| mailbox(one)).collect::<Result<_, _>>()?,
+        let from = parse_mailbox(from)?;
+        let way = ChannelKind::Email {
+            transport: Box::new(server.build_transport(&from)?),
+            sender: Box::new(from),
+            recipients: to.iter().map(|one| parse_mailbox(one)).collect::<Result<_, _>>()?,
         };
         Ok(Self::new(name, groups, way))
     }
@@ -207,49 +207,53 @@ impl Channel {
         groups: Vec<String>,
         url: &Secret,
         secrets: &Secret,
-        events: Vec<Event>,
+        events: Vec<NotificationEvent>,
     ) -> Result<Self, ChannelError> {
-        let keys = Key::read_all(secrets)?;
-        let channel = Self::new(name, groups, Way::Webhook { address: Address::parse(url)?, keys });
+        let keys = WebhookSigningKey::parse_all(secrets)?;
+        let channel = Self::new(
+            name,
+            groups,
+            ChannelKind::Webhook { url: WebhookUrl::parse(url)?, signing_keys: keys },
+        );
         Ok(Self { events, ..channel })
     }
 
-    fn new(name: &str, groups: Vec<String>, way: Way) -> Self {
-        Self { name: name.to_owned(), groups, events: Event::ALL.to_vec(), way }
+    fn new(name: &str, groups: Vec<String>, way: ChannelKind) -> Self {
+        Self { name: name.to_owned(), groups, events: NotificationEvent::ALL.to_vec(), kind: way }
     }
 
     /// Where it sends to, if by HTTP: the transport must be allowed to go there.
     pub fn origin(&self) -> Option<String> {
-        match &self.way {
-            Way::Slack(address) | Way::Webhook { address, .. } => {
+        match &self.kind {
+            ChannelKind::Slack(address) | ChannelKind::Webhook { url: address, .. } => {
                 let authority = address.uri.authority()?;
                 Some(format!("{}://{authority}", address.uri.scheme_str()?))
             }
-            Way::Email { .. } => None,
+            ChannelKind::Email { .. } => None,
         }
     }
 
     /// `slack`, `email` or `webhook`.
-    pub fn kind(&self) -> &'static str {
-        match self.way {
-            Way::Slack(_) => "slack",
-            Way::Email { .. } => "email",
-            Way::Webhook { .. } => "webhook",
+    pub fn kind_name(&self) -> &'static str {
+        match self.kind {
+            ChannelKind::Slack(_) => "slack",
+            ChannelKind::Email { .. } => "email",
+            ChannelKind::Webhook { .. } => "webhook",
         }
     }
 
     /// For how long a message belongs to who sends it, in milliseconds: longer than any attempt takes.
-    pub(crate) fn lease(&self) -> i64 {
-        let attempt = match self.way {
-            Way::Email { .. } => pace::MAILING,
-            Way::Slack(_) | Way::Webhook { .. } => pace::POSTING,
+    pub(crate) fn lease_millis(&self) -> i64 {
+        let attempt = match self.kind {
+            ChannelKind::Email { .. } => rate_limit::SMTP_TIMEOUT,
+            ChannelKind::Slack(_) | ChannelKind::Webhook { .. } => rate_limit::WEBHOOK_TIMEOUT,
         };
-        (attempt + pace::LEASE).as_millis() as i64
+        (attempt + rate_limit::LEASE_MARGIN).as_millis() as i64
     }
 
     /// People read it: they are told the end of what they were told the beginning of, and not more in a minute than they
     /// can read. Programs are told all.
-    pub(crate) fn for_people(&self) -> bool {
-        !matches!(self.way, Way::Webhook { .. })
+    pub(crate) fn is_for_people(&self) -> bool {
+        !matches!(self.kind, ChannelKind::Webhook { .. })
     }
 }

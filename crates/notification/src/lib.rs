@@ -4,21 +4,23 @@
 //! a crash; it is sent at least once. Nothing here decides anything, a link only opens the console, and no channel that does not
 //! work delays another or an approval.
 
-mod brief;
 mod channel;
+mod channel_status;
 mod delivery;
-mod mail;
+mod email;
 mod notifier;
-mod pace;
+mod rate_limit;
+mod request_summary;
 mod send;
 mod slack;
-mod status;
 mod webhook;
 
-pub use channel::{Channel, ChannelError, Event, MailServer, check_address, check_url};
+pub use channel::{
+    ChannelError, MailServer, NotificationChannel, NotificationEvent, check_mail_address, check_webhook_url,
+};
+pub use channel_status::{ChannelStatus, ChannelStatusReader};
 pub use notifier::Notifier;
-pub use send::Outward;
-pub use status::{ChannelStatus, Channels};
+pub use send::HttpClient;
 
 #[cfg(test)]
 mod tests;

@@ -4,14 +4,18 @@
 //! the next start, or another process on the same store, goes on. A delivery is leased while it is on its way, so that two
 //! processes do not both send it; a crash in that moment sends it again, with the same id.
 
-use crate::channel::{Channel, Event};
-use crate::delivery::{Content, Setting, id_of, id_of_all};
-use crate::pace::{self, DAY, MINUTE, PEOPLE, PROGRAMS, SECOND};
-use crate::send::{Failure, Outward};
-use crate::status::millis;
-use crate::webhook::ended;
-use durward_approval::{Approvals, Ask, AskId, Clock, Filter, State};
-use durward_store::{ChannelRow, Delivered, DeliveryRow, Store, StoreError, Transaction};
+use crate::channel::{NotificationChannel, NotificationEvent};
+use crate::channel_status::to_unix_millis;
+use crate::delivery::{MessageContent, SendContext, batch_message_id, message_id};
+use crate::rate_limit::{
+    self, DAY_MILLIS, MAX_MESSAGES_PER_MINUTE, MAX_WEBHOOKS_PER_MINUTE, MINUTE_MILLIS, SECOND_MILLIS,
+};
+use crate::send::{HttpClient, SendFailure};
+use crate::webhook::ended_at;
+use durward_approval::{
+    ApprovalRequest, ApprovalRequestFilter, ApprovalRequestId, ApprovalState, Approvals, Clock,
+};
+use durward_store::{ChannelRow, DeliveryOutcome, DeliveryRow, Store, StoreError, StoreTransaction};
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,52 +24,56 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 
 /// How long a task sleeps at most: another process may have died with something on its way.
-const LONGEST: Duration = Duration::from_secs(30);
+const MAX_IDLE_WAIT: Duration = Duration::from_secs(30);
 /// Changes that are made into deliveries at once.
-const BATCH: usize = 100;
+const MAX_CHANGES_PER_BATCH: usize = 100;
 /// Deliveries that one message sums up at most: more than there can be asks that wait, with those that just ended.
-const MOST: i64 = 2_000;
+const MAX_BATCHED_DELIVERIES: i64 = 2_000;
 /// How long deliveries are kept to tell repeats by.
-const KEPT: i64 = 7 * DAY;
+const DELIVERY_RETENTION_MILLIS: i64 = 7 * DAY_MILLIS;
 
 /// Tells people. [`Notifier::run`] does the work.
 pub struct Notifier {
     approvals: Arc<Approvals>,
     store: Store,
-    channels: Vec<(Channel, Notify)>,
-    outward: Arc<dyn Outward>,
-    console: String,
+    channels: Vec<(NotificationChannel, Notify)>,
+    http_client: Arc<dyn HttpClient>,
+    console_url: String,
     clock: Clock,
 }
 
 /// What goes out in one message, and which deliveries it is.
-struct Message {
+struct OutgoingMessage {
     id: String,
-    content: Content,
-    rows: Vec<DeliveryRow>,
+    content: MessageContent,
+    deliveries: Vec<DeliveryRow>,
 }
 
 /// The minute that a channel is in, and the messages it may still send in it.
-struct Minute {
-    began: i64,
-    sent: i64,
-    left: usize,
+struct MinuteQuota {
+    started_at: i64,
+    sent_messages: i64,
+    remaining_messages: usize,
 }
 
-impl Minute {
-    fn of(channel: &Channel, row: &ChannelRow, now: i64) -> Self {
-        let most = if channel.for_people() { PEOPLE } else { PROGRAMS };
-        let running = now >= row.minute && now < row.minute + MINUTE;
-        let (began, sent) = if running { (row.minute, row.sent) } else { (now, 0) };
-        Self { began, sent, left: most.saturating_sub(usize::try_from(sent).unwrap_or(usize::MAX)) }
+impl MinuteQuota {
+    fn from_row(channel: &NotificationChannel, row: &ChannelRow, now: i64) -> Self {
+        let most = if channel.is_for_people() { MAX_MESSAGES_PER_MINUTE } else { MAX_WEBHOOKS_PER_MINUTE };
+        let running = now >= row.minute_start && now < row.minute_start + MINUTE_MILLIS;
+        let (began, sent) = if running { (row.minute_start, row.sent_in_minute) } else { (now, 0) };
+        Self {
+            started_at: began,
+            sent_messages: sent,
+            remaining_messages: most.saturating_sub(usize::try_from(sent).unwrap_or(usize::MAX)),
+        }
     }
 }
 
 /// What a round of a channel leaves to do.
 #[derive(Debug, PartialEq, Eq)]
-enum Then {
+enum NextRound {
     /// There is more.
-    Go,
+    Immediate,
     /// Nothing before then, in milliseconds since 1970.
     Wait(Option<i64>),
 }
@@ -75,14 +83,14 @@ impl Notifier {
     pub fn new(
         approvals: Arc<Approvals>,
         store: Store,
-        channels: Vec<Channel>,
-        outward: Arc<dyn Outward>,
+        channels: Vec<NotificationChannel>,
+        outward: Arc<dyn HttpClient>,
         console: &str,
         clock: Clock,
     ) -> Self {
         let channels = channels.into_iter().map(|channel| (channel, Notify::new())).collect();
         let console = console.trim_end_matches('/').to_owned();
-        Self { approvals, store, channels, outward, console, clock }
+        Self { approvals, store, channels, http_client: outward, console_url: console, clock }
     }
 
     /// Works until it is dropped. Does nothing without a channel.
@@ -91,11 +99,11 @@ impl Notifier {
         let mut tasks = JoinSet::new();
         for index in 0..this.channels.len() {
             let this = this.clone();
-            tasks.spawn(async move { this.serve(index).await });
+            tasks.spawn(async move { this.serve_channel(index).await });
         }
         if !this.channels.is_empty() {
             let this = this.clone();
-            tasks.spawn(async move { this.follow().await });
+            tasks.spawn(async move { this.follow_changes().await });
         }
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
@@ -106,15 +114,15 @@ impl Notifier {
     }
 
     fn now(&self) -> i64 {
-        millis((self.clock)())
+        to_unix_millis((self.clock)())
     }
 
     /// Makes deliveries whenever asks change.
-    async fn follow(&self) {
-        let mut changes = self.approvals.changes();
+    async fn follow_changes(&self) {
+        let mut changes = self.approvals.subscribe_changes();
         let mut failing = false;
         loop {
-            match self.derive().await {
+            match self.create_deliveries().await {
                 Ok(()) => failing = false,
                 Err(error) => {
                     if !failing {
@@ -126,7 +134,7 @@ impl Notifier {
             for (_channel, wake) in &self.channels {
                 wake.notify_one();
             }
-            let patience = if failing { Duration::from_secs(5) } else { LONGEST };
+            let patience = if failing { Duration::from_secs(5) } else { MAX_IDLE_WAIT };
             match tokio::time::timeout(patience, changes.recv()).await {
                 Err(_elapsed) => {}
                 // Whatever was missed is in the store.
@@ -137,65 +145,71 @@ impl Notifier {
     }
 
     /// Brings the deliveries of every channel up to the last change of any ask.
-    async fn derive(&self) -> Result<(), StoreError> {
-        while self.derive_some().await? {}
+    async fn create_deliveries(&self) -> Result<(), StoreError> {
+        while self.create_delivery_batch().await? {}
         Ok(())
     }
 
-    async fn derive_some(&self) -> Result<bool, StoreError> {
-        let mut view = self.store.read().await?;
-        let last = view.last_change().await?;
+    async fn create_delivery_batch(&self) -> Result<bool, StoreError> {
+        let mut view = self.store.begin_read().await?;
+        let last = view.last_change_number().await?;
         let mut known = Vec::new();
         for (channel, _wake) in &self.channels {
-            known.push(view.channel(&channel.name).await?.map(|row| row.change));
+            known.push(view.find_channel(&channel.name).await?.map(|row| row.change_number));
         }
         let first = known.iter().flatten().min().copied().unwrap_or(last);
         let is_new = known.contains(&None);
         if first >= last && !is_new {
             return Ok(false);
         }
-        let mut changed = view.changed_since(first).await?;
+        let mut changed = view.requests_changed_since(first).await?;
         drop(view);
-        let more = changed.len() > BATCH;
-        changed.truncate(BATCH);
+        let more = changed.len() > MAX_CHANGES_PER_BATCH;
+        changed.truncate(MAX_CHANGES_PER_BATCH);
         let reached = if more { changed.last().map_or(last, |(_id, change)| *change) } else { last };
         let mut asks = Vec::new();
         for (id, change) in changed {
-            if let Some(ask) = self.find(&id).await? {
+            if let Some(ask) = self.find_request(&id).await? {
                 asks.push((ask, change));
             }
         }
         // A channel that is new is told what waits, and nothing of what was.
         let waiting = if is_new {
-            self.approvals.list(Filter { states: vec![State::Pending], caller: None, limit: 1_000 }).await?
+            self.approvals
+                .list(ApprovalRequestFilter {
+                    states: vec![ApprovalState::Pending],
+                    caller: None,
+                    limit: 1_000,
+                })
+                .await?
         } else {
             Vec::new()
         };
         let now = self.now();
-        let mut write = self.store.write().await?;
+        let mut write = self.store.begin_write().await?;
         for ((channel, _wake), known) in self.channels.iter().zip(known) {
             let Some(known) = known else {
                 for ask in &waiting {
-                    make(&mut write, channel, ask, now).await?;
+                    insert_deliveries(&mut write, channel, ask, now).await?;
                 }
-                write.follow_changes(&channel.name, last).await?;
+                write.advance_channel_cursor(&channel.name, last).await?;
                 continue;
             };
             for (ask, _change) in asks.iter().filter(|(_ask, change)| *change > known) {
-                make(&mut write, channel, ask, now).await?;
+                insert_deliveries(&mut write, channel, ask, now).await?;
             }
-            write.follow_changes(&channel.name, reached).await?;
+            write.advance_channel_cursor(&channel.name, reached).await?;
         }
-        write.forget_deliveries(now - KEPT).await?;
+        write.delete_deliveries_before(now - DELIVERY_RETENTION_MILLIS).await?;
         write.commit().await?;
         Ok(more)
     }
 
     /// An ask as it is now; none: it is gone, or cannot be read, which the approvals' own log says.
-    async fn find(&self, id: &str) -> Result<Option<Ask>, StoreError> {
-        let Ok(id) = id.parse::<AskId>() else { return Ok(None) };
+    async fn find_request(&self, id: &str) -> Result<Option<ApprovalRequest>, StoreError> {
+        let Ok(id) = id.parse::<ApprovalRequestId>() else { return Ok(None) };
         match self.approvals.get(id).await {
-            Err(StoreError::Damaged(why)) => {
+            Err(StoreError::Corrupt(why)) => {
                 tracing::error!(ask = %id, error = why, "nobody can be told of an ask that cannot be read");
                 Ok(None)
             }
@@ -204,22 +218,22 @@ impl Notifier {
     }
 
     /// Sends what one channel has to send.
-    async fn serve(&self, index: usize) {
+    async fn serve_channel(&self, index: usize) {
         let Some((channel, wake)) = self.channels.get(index) else { return };
         let mut failing = false;
         loop {
-            let wait = match self.round(channel).await {
-                Ok(Then::Go) => {
+            let wait = match self.run_round(channel).await {
+                Ok(NextRound::Immediate) => {
                     failing = false;
                     continue;
                 }
-                Ok(Then::Wait(at)) => {
+                Ok(NextRound::Wait(at)) => {
                     failing = false;
-                    let until = at.map_or(LONGEST, |at| {
+                    let until = at.map_or(MAX_IDLE_WAIT, |at| {
                         Duration::from_millis(u64::try_from(at - self.now()).unwrap_or_default())
                     });
                     // never a busy loop, whatever the store says
-                    until.clamp(Duration::from_millis(20), LONGEST)
+                    until.clamp(Duration::from_millis(20), MAX_IDLE_WAIT)
                 }
                 Err(error) => {
                     if !failing {
@@ -234,121 +248,153 @@ impl Notifier {
         }
     }
 
-    async fn round(&self, channel: &Channel) -> Result<Then, StoreError> {
+    async fn run_round(&self, channel: &NotificationChannel) -> Result<NextRound, StoreError> {
         let now = self.now();
-        let mut view = self.store.read().await?;
+        let mut view = self.store.begin_read().await?;
         if !view.has_due_deliveries(&channel.name, now).await? {
-            return Ok(Then::Wait(view.next_delivery(&channel.name, now).await?));
+            return Ok(NextRound::Wait(view.next_delivery_time(&channel.name, now).await?));
         }
         // Looked at before the store is locked: a flood wakes this at each of its asks.
-        let minute = Minute::of(channel, &view.channel(&channel.name).await?.unwrap_or_default(), now);
+        let minute =
+            MinuteQuota::from_row(channel, &view.find_channel(&channel.name).await?.unwrap_or_default(), now);
         let first = view.due_deliveries(&channel.name, now, 1).await?;
-        let loud = first.iter().any(|row| row.event == Event::BreakGlass.as_str());
-        if minute.left == 0 && !loud {
-            return Ok(Then::Wait(Some(minute.began + MINUTE)));
+        let loud = first.iter().any(|row| row.event == NotificationEvent::BreakGlass.as_str());
+        if minute.remaining_messages == 0 && !loud {
+            return Ok(NextRound::Wait(Some(minute.started_at + MINUTE_MILLIS)));
         }
         drop(view);
-        let (claimed, then) = self.claim(channel).await?;
+        let (claimed, then) = self.claim_messages(channel).await?;
         if claimed.is_empty() {
             return Ok(then);
         }
-        for sent in join_all(claimed.into_iter().map(|message| self.send(channel, message))).await {
+        for sent in join_all(claimed.into_iter().map(|message| self.send_message(channel, message))).await {
             sent?;
         }
-        Ok(Then::Go)
+        Ok(NextRound::Immediate)
     }
 
     /// Takes what may go out now, or says when there will be something.
-    async fn claim(&self, channel: &Channel) -> Result<(Vec<Message>, Then), StoreError> {
+    async fn claim_messages(
+        &self,
+        channel: &NotificationChannel,
+    ) -> Result<(Vec<OutgoingMessage>, NextRound), StoreError> {
         let now = self.now();
-        let mut write = self.store.write().await?;
-        write.drop_deliveries(&channel.name, now, channel.for_people()).await?;
-        let due = write.due_deliveries(&channel.name, now, MOST).await?;
-        let minute = Minute::of(channel, &write.channel(&channel.name).await?.unwrap_or_default(), now);
+        let mut write = self.store.begin_write().await?;
+        write.drop_stale_deliveries(&channel.name, now, channel.is_for_people()).await?;
+        let due = write.due_deliveries(&channel.name, now, MAX_BATCHED_DELIVERIES).await?;
+        let minute = MinuteQuota::from_row(
+            channel,
+            &write.find_channel(&channel.name).await?.unwrap_or_default(),
+            now,
+        );
         let any = !due.is_empty();
-        let mut plan = pace::plan(due, minute.left);
-        if plan.single.is_empty() && plan.together.is_empty() {
+        let mut plan = rate_limit::plan_messages(due, minute.remaining_messages);
+        if plan.individual.is_empty() && plan.batch.is_empty() {
             let at = if any {
-                Some(minute.began + MINUTE)
+                Some(minute.started_at + MINUTE_MILLIS)
             } else {
-                write.next_delivery(&channel.name, now).await?
+                write.next_delivery_time(&channel.name, now).await?
             };
             write.commit().await?;
-            return Ok((Vec::new(), Then::Wait(at)));
+            return Ok((Vec::new(), NextRound::Wait(at)));
         }
-        for row in plan.single.iter_mut().chain(&mut plan.together) {
-            write.lease_delivery(row, now + channel.lease()).await?;
+        for row in plan.individual.iter_mut().chain(&mut plan.batch) {
+            write.lease_delivery(row, now + channel.lease_millis()).await?;
         }
-        write.count_sent(&channel.name, minute.began, minute.sent + plan.counted as i64).await?;
+        write
+            .set_sent_count(
+                &channel.name,
+                minute.started_at,
+                minute.sent_messages + plan.counted_messages as i64,
+            )
+            .await?;
         write.commit().await?;
         let mut messages = Vec::new();
-        for row in plan.single {
-            messages.extend(self.write(vec![row], false).await?);
+        for row in plan.individual {
+            messages.extend(self.compose_message(vec![row], false).await?);
         }
-        if !plan.together.is_empty() {
-            messages.extend(self.write(plan.together, true).await?);
+        if !plan.batch.is_empty() {
+            messages.extend(self.compose_message(plan.batch, true).await?);
         }
-        Ok((messages, Then::Go))
+        Ok((messages, NextRound::Immediate))
     }
 
     /// The message of these deliveries, without those that are not told any more; none: none is.
-    async fn write(&self, rows: Vec<DeliveryRow>, together: bool) -> Result<Option<Message>, StoreError> {
+    async fn compose_message(
+        &self,
+        rows: Vec<DeliveryRow>,
+        together: bool,
+    ) -> Result<Option<OutgoingMessage>, StoreError> {
         let mut told = Vec::new();
         let mut asks = Vec::new();
         for row in rows {
-            let event = Event::parse(&row.event);
-            let ask = self.find(&row.ask).await?;
+            let event = NotificationEvent::parse(&row.event);
+            let ask = self.find_request(&row.approval_request).await?;
             match (event, ask) {
-                (Some(event), Some(ask)) if event != Event::Opened || ask.state == State::Pending => {
+                (Some(event), Some(ask))
+                    if event != NotificationEvent::Opened || ask.state == ApprovalState::Pending =>
+                {
                     asks.push((event, ask));
                     told.push(row);
                 }
-                _ => self.end(&row, &Delivered::Dropped).await?,
+                _ => self.end_delivery(&row, &DeliveryOutcome::Dropped).await?,
             }
         }
         let message = match asks.pop() {
             None => None,
-            Some((event, ask)) if asks.is_empty() && !together => Some(Message {
-                id: id_of(&ask.id.to_string(), event),
-                content: Content::One(event, Box::new(ask)),
-                rows: told,
+            Some((event, ask)) if asks.is_empty() && !together => Some(OutgoingMessage {
+                id: message_id(&ask.id.to_string(), event),
+                content: MessageContent::Single(event, Box::new(ask)),
+                deliveries: told,
             }),
             Some(last) => {
                 asks.push(last);
-                Some(Message { id: id_of_all(&told), content: Content::Together(asks), rows: told })
+                Some(OutgoingMessage {
+                    id: batch_message_id(&told),
+                    content: MessageContent::Batch(asks),
+                    deliveries: told,
+                })
             }
         };
         Ok(message)
     }
 
-    async fn end(&self, row: &DeliveryRow, how: &Delivered) -> Result<(), StoreError> {
-        let mut write = self.store.write().await?;
-        write.end_delivery(row, how).await?;
+    async fn end_delivery(&self, row: &DeliveryRow, how: &DeliveryOutcome) -> Result<(), StoreError> {
+        let mut write = self.store.begin_write().await?;
+        write.finish_delivery(row, how).await?;
         write.commit().await
     }
 
     /// Sends one message, and writes how it went.
-    async fn send(&self, channel: &Channel, message: Message) -> Result<(), StoreError> {
-        let setting = Setting { outward: &*self.outward, console: &self.console, now: (self.clock)() };
-        let result = setting.send(channel, &message.id, &message.content).await;
+    async fn send_message(
+        &self,
+        channel: &NotificationChannel,
+        message: OutgoingMessage,
+    ) -> Result<(), StoreError> {
+        let setting = SendContext {
+            http_client: &*self.http_client,
+            console_url: &self.console_url,
+            now: (self.clock)(),
+        };
+        let result = setting.send_message(channel, &message.id, &message.content).await;
         let now = self.now();
         let name = channel.name.as_str();
-        let mut write = self.store.write().await?;
+        let mut write = self.store.begin_write().await?;
         let turned = match &result {
-            Ok(_) => write.channel_works(name, now).await?,
-            Err(failure) => write.channel_fails(name, now, &failure.text).await?,
+            Ok(_) => write.record_channel_success(name, now).await?,
+            Err(failure) => write.record_channel_failure(name, now, &failure.text).await?,
         };
         let mut lost = 0;
-        for row in &message.rows {
+        for row in &message.deliveries {
             let how = match &result {
-                Ok(_) => Delivered::Sent,
-                Err(failure) => after(failure, row, now),
+                Ok(_) => DeliveryOutcome::Sent,
+                Err(failure) => outcome_of_failure(failure, row, now),
             };
-            lost += usize::from(matches!(how, Delivered::GivenUp(_)));
-            write.end_delivery(row, &how).await?;
+            lost += usize::from(matches!(how, DeliveryOutcome::GivenUp(_)));
+            write.finish_delivery(row, &how).await?;
         }
-        if let Err(Failure { permanent: false, retry_after: Some(wait), .. }) = &result {
-            write.pause_channel(name, now.saturating_add((*wait).min(pace::HOUR))).await?;
+        if let Err(SendFailure { is_permanent: false, retry_after_millis: Some(wait), .. }) = &result {
+            write.pause_channel(name, now.saturating_add((*wait).min(rate_limit::HOUR_MILLIS))).await?;
         }
         write.commit().await?;
         let id = message.id;
@@ -390,57 +436,63 @@ impl Notifier {
 #[cfg(test)]
 impl Notifier {
     /// Does all that is to be done at this moment.
-    pub(crate) async fn settle(&self) {
-        self.derive().await.unwrap();
+    pub(crate) async fn run_until_idle(&self) {
+        self.create_deliveries().await.unwrap();
         for (channel, _wake) in &self.channels {
-            while self.round(channel).await.unwrap() == Then::Go {}
+            while self.run_round(channel).await.unwrap() == NextRound::Immediate {}
         }
     }
 
     /// Takes what is to be sent, and is gone before it is.
-    pub(crate) async fn take_and_die(&self) {
-        self.derive().await.unwrap();
+    pub(crate) async fn claim_and_abandon(&self) {
+        self.create_deliveries().await.unwrap();
         for (channel, _wake) in &self.channels {
-            assert!(!self.claim(channel).await.unwrap().0.is_empty());
+            assert!(!self.claim_messages(channel).await.unwrap().0.is_empty());
         }
     }
 }
 
 /// What becomes of a delivery that failed.
-fn after(failure: &Failure, row: &DeliveryRow, now: i64) -> Delivered {
+fn outcome_of_failure(failure: &SendFailure, row: &DeliveryRow, now: i64) -> DeliveryOutcome {
     let error = failure.text.clone();
-    if failure.permanent {
-        return Delivered::GivenUp(error);
+    if failure.is_permanent {
+        return DeliveryOutcome::GivenUp(error);
     }
-    match pace::next_try(row.created, row.attempts, failure.retry_after, now) {
-        Some(at) => Delivered::Retry { at: at.max(now + SECOND), error },
-        None => Delivered::GivenUp(error),
+    match rate_limit::next_attempt_at(row.created_at, row.attempt_count, failure.retry_after_millis, now) {
+        Some(at) => DeliveryOutcome::Retry { at: at.max(now + SECOND_MILLIS), error },
+        None => DeliveryOutcome::GivenUp(error),
     }
 }
 
 /// Makes the deliveries that follow from how an ask is now.
-async fn make(write: &mut Transaction, channel: &Channel, ask: &Ask, now: i64) -> Result<(), StoreError> {
+async fn insert_deliveries(
+    write: &mut StoreTransaction,
+    channel: &NotificationChannel,
+    ask: &ApprovalRequest,
+    now: i64,
+) -> Result<(), StoreError> {
     let mine = channel.groups.is_empty()
-        || ask.what.requirements.iter().any(|requirement| channel.groups.contains(&requirement.group));
+        || ask.details.requirements.iter().any(|requirement| channel.groups.contains(&requirement.group));
     if !mine {
         return Ok(());
     }
     let id = ask.id.to_string();
     let mut events = Vec::new();
-    if ask.state == State::Pending {
-        events.push(Event::Opened);
-    } else if now < millis(ended(ask)).saturating_add(DAY) {
+    if ask.state == ApprovalState::Pending {
+        events.push(NotificationEvent::Opened);
+    } else if now < to_unix_millis(ended_at(ask)).saturating_add(DAY_MILLIS) {
         if ask.break_glass {
-            events.push(Event::BreakGlass);
+            events.push(NotificationEvent::BreakGlass);
         }
-        let heard = if channel.for_people() {
+        let heard = if channel.is_for_people() {
             // Break-glass says it already.
-            !ask.break_glass && write.has_delivery(&channel.name, &id, Event::Opened.as_str()).await?
+            !ask.break_glass
+                && write.has_delivery(&channel.name, &id, NotificationEvent::Opened.as_str()).await?
         } else {
             true
         };
         if heard {
-            events.push(Event::Closed);
+            events.push(NotificationEvent::Closed);
         }
     }
     for event in events.into_iter().filter(|event| channel.events.contains(event)) {

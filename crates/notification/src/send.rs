@@ -1,10 +1,10 @@
 //! Hands one message to one channel, once: by HTTP through the gateway's own way out, or by SMTP.
 
-use crate::channel::{Address, ChannelError, MailServer};
-use crate::mail::Mail;
-use crate::pace::{MAILING, POSTING};
+use crate::channel::{ChannelError, MailServer, WebhookUrl};
+use crate::email::EmailContent;
+use crate::rate_limit::{SMTP_TIMEOUT, WEBHOOK_TIMEOUT};
 use bytes::Bytes;
-use durward_core::visible;
+use durward_core::escape_invisible;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use lettre::address::Envelope;
 use lettre::message::header::{HeaderName as MailHeaderName, HeaderValue as MailHeaderValue};
@@ -18,10 +18,10 @@ use std::pin::Pin;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
 /// Characters of what a server said that are kept.
-const SAID: usize = 200;
+const MAX_ERROR_TEXT_CHARS: usize = 200;
 
 /// The way out to webhooks: no redirects, checked addresses, verified TLS, a bound on size and time.
-pub trait Outward: Send + Sync {
+pub trait HttpClient: Send + Sync {
     fn send(
         &self,
         request: Request<Bytes>,
@@ -30,33 +30,33 @@ pub trait Outward: Send + Sync {
 
 /// Why a message did not arrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct SendFailure {
     /// For people; holds no secret.
     pub text: String,
     /// Trying again would change nothing.
-    pub permanent: bool,
+    pub is_permanent: bool,
     /// How long the server asked to wait, in milliseconds.
-    pub retry_after: Option<i64>,
+    pub retry_after_millis: Option<i64>,
 }
 
-impl Failure {
-    fn passing(text: impl Into<String>) -> Self {
-        Self { text: text.into(), permanent: false, retry_after: None }
+impl SendFailure {
+    fn transient(text: impl Into<String>) -> Self {
+        Self { text: text.into(), is_permanent: false, retry_after_millis: None }
     }
 }
 
-fn said(text: &str) -> String {
-    visible(text).chars().take(SAID).collect()
+fn sanitize_error_text(text: &str) -> String {
+    escape_invisible(text).chars().take(MAX_ERROR_TEXT_CHARS).collect()
 }
 
 /// Posts JSON with these headers beside the usual ones.
-pub(crate) async fn post(
-    outward: &dyn Outward,
-    address: &Address,
+pub(crate) async fn post_json(
+    outward: &dyn HttpClient,
+    address: &WebhookUrl,
     headers: HeaderMap,
     body: Bytes,
     now: OffsetDateTime,
-) -> Result<(), Failure> {
+) -> Result<(), SendFailure> {
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
     *request.uri_mut() = address.uri.clone();
@@ -66,9 +66,9 @@ pub(crate) async fn post(
     };
     set(header::CONTENT_TYPE, "application/json");
     set(header::USER_AGENT, concat!("durward/", env!("CARGO_PKG_VERSION")));
-    let answered = tokio::time::timeout(POSTING, outward.send(request)).await;
+    let answered = tokio::time::timeout(WEBHOOK_TIMEOUT, outward.send(request)).await;
     let answer = match answered {
-        Err(_elapsed) => return Err(Failure::passing("it did not answer in time")),
+        Err(_elapsed) => return Err(SendFailure::transient("it did not answer in time")),
         // What the transport says names the host; the rest of the address is the secret.
         Ok(Err(error)) => {
             let secret = address.uri.path_and_query().map(http::uri::PathAndQuery::as_str);
@@ -76,14 +76,14 @@ pub(crate) async fn post(
                 Some(secret) if secret.len() > 1 => error.replace(secret, "/..."),
                 _ => error,
             };
-            return Err(Failure::passing(said(&error)));
+            return Err(SendFailure::transient(sanitize_error_text(&error)));
         }
         Ok(Ok(answer)) => answer,
     };
-    judge(&answer, now)
+    check_response(&answer, now)
 }
 
-fn judge(answer: &Response<Bytes>, now: OffsetDateTime) -> Result<(), Failure> {
+fn check_response(answer: &Response<Bytes>, now: OffsetDateTime) -> Result<(), SendFailure> {
     let status = answer.status();
     if status.is_success() {
         return Ok(());
@@ -101,11 +101,15 @@ fn judge(answer: &Response<Bytes>, now: OffsetDateTime) -> Result<(), Failure> {
     }
     let permanent =
         status.is_redirection() || (status.is_client_error() && !matches!(status.as_u16(), 408 | 429));
-    Err(Failure { text, permanent, retry_after: retry_after(answer.headers(), now) })
+    Err(SendFailure {
+        text,
+        is_permanent: permanent,
+        retry_after_millis: parse_retry_after(answer.headers(), now),
+    })
 }
 
 /// `Retry-After` in milliseconds: seconds, or a date.
-fn retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<i64> {
+fn parse_retry_after(headers: &HeaderMap, now: OffsetDateTime) -> Option<i64> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = match text.parse::<u32>() {
         Ok(seconds) => i64::from(seconds),
@@ -119,25 +123,28 @@ pub(crate) type MailTransport = AsyncSmtpTransport<Tokio1Executor>;
 
 impl MailServer {
     /// Nothing is sent in the clear but to this machine itself.
-    fn protection(&self) -> Result<Tls, ChannelError> {
-        Ok(if self.tls || !self.is_loopback() {
+    fn tls_mode(&self) -> Result<Tls, ChannelError> {
+        Ok(if self.implicit_tls || !self.is_loopback() {
             let parameters = TlsParameters::new_rustls(self.host.clone()).map_err(|error| {
-                ChannelError::new(format!("TLS to `{}` cannot be prepared: {error}", said(&self.host)))
+                ChannelError::new(format!(
+                    "TLS to `{}` cannot be prepared: {error}",
+                    sanitize_error_text(&self.host)
+                ))
             })?;
             // Required, not opportunistic: who strips STARTTLS from the greeting gets no mail.
-            if self.tls { Tls::Wrapper(parameters) } else { Tls::Required(parameters) }
+            if self.implicit_tls { Tls::Wrapper(parameters) } else { Tls::Required(parameters) }
         } else {
             Tls::None
         })
     }
 
     /// A way to hand in mail from this sender.
-    pub(crate) fn transport(&self, from: &Mailbox) -> Result<MailTransport, ChannelError> {
-        let tls = self.protection()?;
+    pub(crate) fn build_transport(&self, from: &Mailbox) -> Result<MailTransport, ChannelError> {
+        let tls = self.tls_mode()?;
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(self.host.clone())
             .port(self.port)
             .tls(tls)
-            .timeout(Some(MAILING))
+            .timeout(Some(SMTP_TIMEOUT))
             .hello_name(ClientId::Domain(from.email.domain().to_owned()));
         if let Some((user, password)) = &self.credentials {
             builder = builder.credentials(Credentials::new(user.clone(), password.expose().to_owned()));
@@ -147,73 +154,86 @@ impl MailServer {
 }
 
 /// A mail with its readers and its place in a conversation.
-pub(crate) struct Letter<'a> {
-    pub from: &'a Mailbox,
-    pub to: &'a [Mailbox],
-    pub mail: Mail,
-    pub id: String,
+pub(crate) struct OutgoingEmail<'a> {
+    pub sender: &'a Mailbox,
+    pub recipients: &'a [Mailbox],
+    pub content: EmailContent,
+    pub message_id: String,
     /// The id of the mail that this one follows.
-    pub follows: Option<String>,
+    pub in_reply_to: Option<String>,
 }
 
 /// Hands in one mail. If the server refuses it for good and there are several readers, each is tried alone, so that one address
 /// that is gone does not keep it from the others; the text then says who was refused.
-pub(crate) async fn mail(transport: &MailTransport, letter: Letter<'_>) -> Result<Option<String>, Failure> {
+pub(crate) async fn send_email(
+    transport: &MailTransport,
+    letter: OutgoingEmail<'_>,
+) -> Result<Option<String>, SendFailure> {
     let work = async {
-        let message = write(&letter)?;
+        let message = compose_email(&letter)?;
         let bytes = message.formatted();
         let all = match transport.send_raw(message.envelope(), &bytes).await {
             Ok(_accepted) => return Ok(None),
-            Err(error) => refused(&error),
+            Err(error) => smtp_failure(&error),
         };
-        if !all.permanent || letter.to.len() < 2 {
+        if !all.is_permanent || letter.recipients.len() < 2 {
             return Err(all);
         }
         let mut refusals = Vec::new();
-        for reader in letter.to {
-            let envelope = Envelope::new(Some(letter.from.email.clone()), vec![reader.email.clone()])
-                .map_err(|error| unwritable(&error))?;
+        for reader in letter.recipients {
+            let envelope = Envelope::new(Some(letter.sender.email.clone()), vec![reader.email.clone()])
+                .map_err(|error| compose_failure(&error))?;
             if let Err(error) = transport.send_raw(&envelope, &bytes).await {
-                refusals.push(format!("{}: {}", reader.email, refused(&error).text));
+                refusals.push(format!("{}: {}", reader.email, smtp_failure(&error).text));
             }
         }
-        if refusals.len() == letter.to.len() { Err(all) } else { Ok(Some(said(&refusals.join("; ")))) }
+        if refusals.len() == letter.recipients.len() {
+            Err(all)
+        } else {
+            Ok(Some(sanitize_error_text(&refusals.join("; "))))
+        }
     };
-    match tokio::time::timeout(MAILING, work).await {
+    match tokio::time::timeout(SMTP_TIMEOUT, work).await {
         Ok(done) => done,
-        Err(_elapsed) => Err(Failure::passing("the mail server did not take it in time")),
+        Err(_elapsed) => Err(SendFailure::transient("the mail server did not take it in time")),
     }
 }
 
-fn unwritable(error: &dyn std::fmt::Display) -> Failure {
-    Failure {
-        text: said(&format!("the mail cannot be written: {error}")),
-        permanent: true,
-        retry_after: None,
+fn compose_failure(error: &dyn std::fmt::Display) -> SendFailure {
+    SendFailure {
+        text: sanitize_error_text(&format!("the mail cannot be written: {error}")),
+        is_permanent: true,
+        retry_after_millis: None,
     }
 }
 
-fn refused(error: &lettre::transport::smtp::Error) -> Failure {
-    Failure { text: said(&error.to_string()), permanent: error.is_permanent(), retry_after: None }
+fn smtp_failure(error: &lettre::transport::smtp::Error) -> SendFailure {
+    SendFailure {
+        text: sanitize_error_text(&error.to_string()),
+        is_permanent: error.is_permanent(),
+        retry_after_millis: None,
+    }
 }
 
-fn write(letter: &Letter<'_>) -> Result<Message, Failure> {
+fn compose_email(letter: &OutgoingEmail<'_>) -> Result<Message, SendFailure> {
     let mut builder = Message::builder()
-        .from(letter.from.clone())
-        .subject(letter.mail.subject.clone())
-        .message_id(Some(letter.id.clone()))
+        .from(letter.sender.clone())
+        .subject(letter.content.subject.clone())
+        .message_id(Some(letter.message_id.clone()))
         // RFC 3834: no holiday notices in answer to this
         .raw_header(MailHeaderValue::new(
             MailHeaderName::new_from_ascii_str("Auto-Submitted"),
             "auto-generated".to_owned(),
         ));
-    for reader in letter.to {
+    for reader in letter.recipients {
         builder = builder.to(reader.clone());
     }
-    if let Some(follows) = &letter.follows {
+    if let Some(follows) = &letter.in_reply_to {
         builder = builder.in_reply_to(follows.clone()).references(follows.clone());
     }
-    builder.singlepart(SinglePart::plain(letter.mail.text.clone())).map_err(|error| unwritable(&error))
+    builder
+        .singlepart(SinglePart::plain(letter.content.text.clone()))
+        .map_err(|error| compose_failure(&error))
 }
 
 #[cfg(test)]
@@ -221,7 +241,11 @@ mod tests {
     use super::*;
     use time::macros::datetime;
 
-    fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &'static str) -> Response<Bytes> {
+    fn test_response(
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+        body: &'static str,
+    ) -> Response<Bytes> {
         let mut answer = Response::new(Bytes::from_static(body.as_bytes()));
         *answer.status_mut() = status.try_into().unwrap();
         for (name, value) in headers {
@@ -233,7 +257,7 @@ mod tests {
     #[test]
     fn what_a_server_refuses_for_good_is_not_tried_again() {
         let now = datetime!(1994-11-06 08:49:00 UTC);
-        assert_eq!(judge(&answer(204, &[], ""), now), Ok(()));
+        assert_eq!(check_response(&test_response(204, &[], ""), now), Ok(()));
         for (status, permanent) in [
             (301, true),
             (400, true),
@@ -244,12 +268,13 @@ mod tests {
             (500, false),
             (503, false),
         ] {
-            let failure = judge(&answer(status, &[], ""), now).unwrap_err();
-            assert_eq!(failure.permanent, permanent, "{status}");
+            let failure = check_response(&test_response(status, &[], ""), now).unwrap_err();
+            assert_eq!(failure.is_permanent, permanent, "{status}");
         }
-        let failure = judge(&answer(400, &[], "invalid_blocks\n"), now).unwrap_err();
+        let failure = check_response(&test_response(400, &[], "invalid_blocks\n"), now).unwrap_err();
         assert_eq!(failure.text, "it answered 400 (invalid_blocks)");
-        let failure = judge(&answer(403, &[], "https://hooks.test/T0/secret"), now).unwrap_err();
+        let failure =
+            check_response(&test_response(403, &[], "https://hooks.test/T0/secret"), now).unwrap_err();
         assert_eq!(failure.text, "it answered 403", "a body may repeat the address");
     }
 
@@ -262,8 +287,8 @@ mod tests {
             ("Sun, 06 Nov 1994 08:48:00 GMT", Some(0)),
             ("soon", None),
         ] {
-            let failure = judge(&answer(429, &[("retry-after", text)], ""), now).unwrap_err();
-            assert_eq!(failure.retry_after, wanted, "{text}");
+            let failure = check_response(&test_response(429, &[("retry-after", text)], ""), now).unwrap_err();
+            assert_eq!(failure.retry_after_millis, wanted, "{text}");
         }
     }
 
@@ -277,7 +302,7 @@ mod tests {
             ("smtp://localhost:25", "none"),
             ("smtp://[::1]:25", "none"),
         ] {
-            let found = match MailServer::parse(url).unwrap().protection().unwrap() {
+            let found = match MailServer::parse(url).unwrap().tls_mode().unwrap() {
                 Tls::Wrapper(_) => "wrapper",
                 Tls::Required(_) => "required",
                 Tls::None => "none",
@@ -291,17 +316,17 @@ mod tests {
     fn nothing_adds_a_header_to_a_mail() {
         let from: Mailbox = "Durward <durward@example.com>".parse().unwrap();
         let to: Vec<Mailbox> = vec!["oncall@example.com".parse().unwrap()];
-        let letter = Letter {
-            from: &from,
-            to: &to,
-            mail: Mail {
+        let letter = OutgoingEmail {
+            sender: &from,
+            recipients: &to,
+            content: EmailContent {
                 subject: "a\r\nBcc: eve@example.com\r\n\r\nx".to_owned(),
                 text: "t\u{e9}\n".to_owned(),
             },
-            id: "<a.opened@example.com>".to_owned(),
-            follows: Some("<b@example.com>".to_owned()),
+            message_id: "<a.opened@example.com>".to_owned(),
+            in_reply_to: Some("<b@example.com>".to_owned()),
         };
-        let text = String::from_utf8(write(&letter).unwrap().formatted()).unwrap();
+        let text = String::from_utf8(compose_email(&letter).unwrap().formatted()).unwrap();
         let (head, _body) = text.split_once("\r\n\r\n").unwrap();
         assert!(!head.to_lowercase().contains("\nbcc"), "{head}");
         for wanted in [

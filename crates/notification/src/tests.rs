@@ -2,4 +2,4 @@
 
 mod rendering;
 mod sending;
-mod stage;
+mod test_notifications;

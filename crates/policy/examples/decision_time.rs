@@ -2,8 +2,10 @@
 //! to 10,000 policies. `cargo run --release -p durward-policy --example decision_time`.
 
 use durward_catalog::Catalog;
-use durward_core::{AccessLevel, Caller, CallerKind, Demand, Door, Operation, Resource, Traits};
-use durward_policy::{Facts, Policies, PolicySet};
+use durward_core::{
+    AccessLevel, Caller, CallerKind, FrontEndKind, Operation, OperationTraits, RequiredPermission, Resource,
+};
+use durward_policy::{PolicySet, PolicyStore, RequestContext};
 use std::{
     error::Error, fmt::Write as _, hint::black_box, net::IpAddr, sync::atomic::AtomicBool,
     sync::atomic::Ordering, time::Instant,
@@ -11,13 +13,13 @@ use std::{
 use time::OffsetDateTime;
 
 /// The policies of `benches/load`.
-const BENCH: &str = include_str!("../../../benches/load/policies.cedar");
+const LOAD_BENCH_POLICIES: &str = include_str!("../../../benches/load/policies.cedar");
 
-const ROUNDS: usize = 301;
-const CALLS: usize = 100;
+const MEASUREMENT_ROUNDS: usize = 301;
+const CALLS_PER_ROUND: usize = 100;
 
 /// `count` policies over 200 groups, 100 buckets and a handful of actions.
-fn policies(count: usize) -> String {
+fn generate_policies(count: usize) -> String {
     let mut text = String::new();
     for number in 0..count {
         let (group, bucket) = (number % 200, number % 100);
@@ -55,7 +57,7 @@ fn policies(count: usize) -> String {
     text
 }
 
-fn caller(groups: &[&str]) -> Caller {
+fn bench_caller(groups: &[&str]) -> Caller {
     Caller {
         provider: "corp".to_owned(),
         issuer: "https://login.example.com".to_owned(),
@@ -66,33 +68,33 @@ fn caller(groups: &[&str]) -> Caller {
     }
 }
 
-fn operation(demands: &[(&str, AccessLevel, &str)]) -> Operation {
+fn bench_operation(demands: &[(&str, AccessLevel, &str)]) -> Operation {
     let first = demands.first().map_or("", |(action, ..)| action);
     let (service, name) = first.split_once(':').unwrap_or_default();
     Operation {
-        door: Door::Aws,
+        front_end: FrontEndKind::Aws,
         service: service.to_owned(),
         name: name.to_owned(),
-        demands: demands
+        required_permissions: demands
             .iter()
-            .map(|(action, level, resource)| Demand {
+            .map(|(action, level, resource)| RequiredPermission {
                 action: (*action).to_owned(),
                 resource: Resource::Arn((*resource).to_owned()),
                 access_level: *level,
             })
             .collect(),
         parameters: serde_json::json!({ "Bucket": "b3", "Key": "p3/key" }),
-        sensitive: Vec::new(),
+        sensitive_pointers: Vec::new(),
         region: Some("eu-central-1".to_owned()),
         account: Some("000000000002".to_owned()),
-        traits: Traits::default(),
-        uninspected: Vec::new(),
+        traits: OperationTraits::default(),
+        uninspected_parts: Vec::new(),
         body_sha256: None,
     }
 }
 
-fn facts() -> Facts<'static> {
-    Facts {
+fn bench_context() -> RequestContext<'static> {
+    RequestContext {
         connection: Some("bench"),
         source_ip: IpAddr::from([10, 0, 0, 1]),
         now: OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(1_800_000_000),
@@ -102,30 +104,30 @@ fn facts() -> Facts<'static> {
 }
 
 /// The median of a decision in microseconds.
-fn median(set: &PolicySet, caller: &Caller, operation: &Operation) -> f64 {
-    let mut times: Vec<f64> = (0..ROUNDS)
+fn median_decision_micros(set: &PolicySet, caller: &Caller, operation: &Operation) -> f64 {
+    let mut times: Vec<f64> = (0..MEASUREMENT_ROUNDS)
         .map(|_| {
             let start = Instant::now();
-            for _ in 0..CALLS {
-                black_box(set.decide_operation(black_box(caller), black_box(operation), facts()));
+            for _ in 0..CALLS_PER_ROUND {
+                black_box(set.decide_operation(black_box(caller), black_box(operation), bench_context()));
             }
-            start.elapsed().as_secs_f64() * 1e6 / CALLS as f64
+            start.elapsed().as_secs_f64() * 1e6 / CALLS_PER_ROUND as f64
         })
         .collect();
     times.sort_by(f64::total_cmp);
-    times.get(ROUNDS / 2).copied().unwrap_or_default()
+    times.get(MEASUREMENT_ROUNDS / 2).copied().unwrap_or_default()
 }
 
-fn report(
+fn report_decision_time(
     out: &mut impl std::io::Write,
     set: &PolicySet,
     caller: &Caller,
     what: &str,
     operation: &Operation,
 ) -> std::io::Result<()> {
-    let candidates = set.explain_operation(caller, operation, facts()).considered().count();
-    let verdict = set.decide_operation(caller, operation, facts()).verdict;
-    let micros = median(set, caller, operation);
+    let candidates = set.explain_operation(caller, operation, bench_context()).evaluated_policies().count();
+    let verdict = set.decide_operation(caller, operation, bench_context()).verdict;
+    let micros = median_decision_micros(set, caller, operation);
     writeln!(
         out,
         "{:>6} policies  {what:<28} {candidates:>3} candidates  {:<6} {micros:>7.2} us",
@@ -134,21 +136,21 @@ fn report(
     )
 }
 
-fn bench_set(out: &mut impl std::io::Write) -> Result<(), Box<dyn Error>> {
+fn measure_load_bench_set(out: &mut impl std::io::Write) -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
-    std::fs::write(dir.path().join("bench.cedar"), BENCH)?;
+    std::fs::write(dir.path().join("bench.cedar"), LOAD_BENCH_POLICIES)?;
     let set = PolicySet::load(dir.path(), Catalog::embedded())?;
-    let agent = caller(&["agents"]);
+    let agent = bench_caller(&["agents"]);
     let crowded: Vec<String> = (0..100).map(|number| format!("directory-group-{number}")).collect();
     let mut crowded: Vec<&str> = crowded.iter().map(String::as_str).collect();
     crowded.push("agents");
-    const TABLE: &str = "arn:aws:dynamodb:us-east-1:123456789012:table/orders";
-    const OBJECT: &str = "arn:aws:s3:::bench/objects/0001";
-    let item = ("dynamodb:GetItem", AccessLevel::Read, TABLE);
-    let object = ("s3:GetObject", AccessLevel::Read, OBJECT);
-    let version = ("s3:GetObjectVersion", AccessLevel::Read, OBJECT);
+    const TABLE_ARN: &str = "arn:aws:dynamodb:us-east-1:123456789012:table/orders";
+    const OBJECT_ARN: &str = "arn:aws:s3:::bench/objects/0001";
+    let item = ("dynamodb:GetItem", AccessLevel::Read, TABLE_ARN);
+    let object = ("s3:GetObject", AccessLevel::Read, OBJECT_ARN);
+    let version = ("s3:GetObjectVersion", AccessLevel::Read, OBJECT_ARN);
     let list = ("s3:ListBucket", AccessLevel::List, "arn:aws:s3:::bench");
-    let put = ("s3:PutObject", AccessLevel::Write, OBJECT);
+    let put = ("s3:PutObject", AccessLevel::Write, OBJECT_ARN);
     for (what, demands) in [
         ("dynamodb:GetItem", vec![item]),
         ("s3:GetObject", vec![object]),
@@ -156,17 +158,23 @@ fn bench_set(out: &mut impl std::io::Write) -> Result<(), Box<dyn Error>> {
         ("denied by default", vec![put]),
         ("denied by a forbid", vec![("s3:GetObject", AccessLevel::Read, "arn:aws:s3:::hr-payroll/2026.csv")]),
     ] {
-        report(out, &set, &agent, what, &operation(&demands))?;
+        report_decision_time(out, &set, &agent, what, &bench_operation(&demands))?;
     }
-    report(out, &set, &caller(&crowded), "s3:GetObject, 101 groups", &operation(&[object]))?;
+    report_decision_time(
+        out,
+        &set,
+        &bench_caller(&crowded),
+        "s3:GetObject, 101 groups",
+        &bench_operation(&[object]),
+    )?;
     Ok(())
 }
 
-fn generated(out: &mut impl std::io::Write, count: usize) -> Result<(), Box<dyn Error>> {
+fn measure_generated_set(out: &mut impl std::io::Write, count: usize) -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
-    std::fs::write(dir.path().join("a.cedar"), policies(count))?;
+    std::fs::write(dir.path().join("a.cedar"), generate_policies(count))?;
     let set = PolicySet::load(dir.path(), Catalog::embedded())?;
-    let caller = caller(&["g0", "g1", "g2", "g3"]);
+    let caller = bench_caller(&["g0", "g1", "g2", "g3"]);
     for (action, level, resource) in [
         ("s3:GetObject", AccessLevel::Read, "arn:aws:s3:::b0/key"),
         ("s3:PutObject", AccessLevel::Write, "arn:aws:s3:::b1/key"),
@@ -174,27 +182,27 @@ fn generated(out: &mut impl std::io::Write, count: usize) -> Result<(), Box<dyn 
         ("dynamodb:GetItem", AccessLevel::Read, "arn:aws:dynamodb:eu-central-1:000000000002:table/T"),
         ("iam:CreateUser", AccessLevel::PermissionsManagement, "arn:aws:iam::000000000002:user/x"),
     ] {
-        report(out, &set, &caller, action, &operation(&[(action, level, resource)]))?;
+        report_decision_time(out, &set, &caller, action, &bench_operation(&[(action, level, resource)]))?;
     }
     Ok(())
 }
 
 /// How long a reload of `count` policies takes, and the slowest decision beside it: a reload must not stall traffic.
-fn reload(out: &mut impl std::io::Write, count: usize) -> Result<(), Box<dyn Error>> {
+fn measure_reload(out: &mut impl std::io::Write, count: usize) -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("a.cedar");
-    std::fs::write(&file, policies(count))?;
-    let in_force = Policies::open(dir.path(), Catalog::embedded())?;
-    let caller = caller(&["g0", "g1", "g2", "g3"]);
-    let asked = operation(&[("s3:GetObject", AccessLevel::Read, "arn:aws:s3:::b0/key")]);
-    std::fs::write(&file, policies(count + 1))?;
+    std::fs::write(&file, generate_policies(count))?;
+    let in_force = PolicyStore::open(dir.path(), Catalog::embedded())?;
+    let caller = bench_caller(&["g0", "g1", "g2", "g3"]);
+    let asked = bench_operation(&[("s3:GetObject", AccessLevel::Read, "arn:aws:s3:::b0/key")]);
+    std::fs::write(&file, generate_policies(count + 1))?;
     let done = AtomicBool::new(false);
     let (loaded, mut times) = std::thread::scope(|scope| {
         let traffic = scope.spawn(|| {
             let mut times = Vec::new();
             while !done.load(Ordering::Relaxed) {
                 let start = Instant::now();
-                black_box(in_force.current().decide_operation(&caller, &asked, facts()));
+                black_box(in_force.current().decide_operation(&caller, &asked, bench_context()));
                 times.push(start.elapsed().as_secs_f64() * 1e6);
             }
             times
@@ -220,12 +228,12 @@ fn reload(out: &mut impl std::io::Write, count: usize) -> Result<(), Box<dyn Err
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut out = std::io::stdout();
-    bench_set(&mut out)?;
+    measure_load_bench_set(&mut out)?;
     for count in [100, 1_000, 10_000] {
-        generated(&mut out, count)?;
+        measure_generated_set(&mut out, count)?;
     }
     for count in [100, 10_000] {
-        reload(&mut out, count)?;
+        measure_reload(&mut out, count)?;
     }
     Ok(())
 }

@@ -3,33 +3,33 @@
 //! The only room that names Cedar. Default deny; a satisfied `forbid` without `@approval` is final; an
 //! evaluation error denies and names the policy; a policy set that does not validate is never put in force.
 
-mod approval;
-mod cases;
-mod condition;
-mod context;
+mod approval_annotations;
+mod attribute_usage;
+mod cedar_context;
+mod cedar_json;
 mod entities;
-mod explain;
-mod handle;
-mod index;
-mod judge;
-mod literals;
-mod load;
-mod notation;
-mod possible;
-mod problem;
-mod reading;
+mod entity_literals;
+mod evaluator;
+mod explanation;
+mod implicit_targets;
+mod load_error;
+mod policy_directory;
+mod policy_loader;
+mod policy_set;
+mod policy_store;
+mod policy_tests;
+mod residual_condition;
 mod schema;
-mod set;
-mod source;
-mod vocabulary;
+mod schema_source;
+mod scope_index;
 
-pub use approval::Approval;
-pub use cases::{Asked, AskedCaller, CaseOutcome, CasesError, run_cases};
-pub use explain::{Considered, Explanation, Outcome};
-pub use handle::Policies;
-pub use problem::{Excerpt, LoadError, Problem};
-pub use set::{Ask, Facts, PolicySet, Question, Reads};
-pub use vocabulary::{ParamType, Vocabulary};
+pub use approval_annotations::ApprovalRule;
+pub use explanation::{EvaluatedPolicy, Explanation, PolicyOutcome};
+pub use load_error::{PolicyLoadError, PolicyProblem, SourceExcerpt};
+pub use policy_set::{AttributeReads, AuthorizationRequest, PolicyQuery, PolicySet, RequestContext};
+pub use policy_store::PolicyStore;
+pub use policy_tests::{CallerInput, PolicyQueryInput, PolicyTestError, PolicyTestResult, run_policy_tests};
+pub use schema_source::{ParameterType, SchemaSource};
 
 #[cfg(test)]
-mod sample;
+mod test_fixtures;

@@ -3,7 +3,7 @@
 //! A group of actions has thousands of members; validating against each would take minutes and prove nothing more. So a group
 //! is represented by one stand-in member whose request parameters are those that every reader may rely on.
 
-use crate::vocabulary::{ParamType, Vocabulary, record_schema};
+use crate::schema_source::{ParameterType, SchemaSource, record_schema};
 use durward_core::AccessLevel;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,24 +37,24 @@ pub(crate) const MCP_METHODS: [&str; 23] = [
 
 /// Which actions a schema declares.
 #[derive(Debug, Default)]
-pub(crate) struct Scope {
+pub(crate) struct SchemaScope {
     /// Single AWS actions.
-    pub aws: BTreeSet<String>,
+    pub aws_actions: BTreeSet<String>,
     /// Service prefixes whose group `<prefix>:*` is named.
-    pub services: BTreeSet<String>,
+    pub aws_services: BTreeSet<String>,
     /// MCP methods.
-    pub mcp: BTreeSet<String>,
+    pub mcp_methods: BTreeSet<String>,
     /// Single actions are members of their groups: right for a policy whose conditions test `action`. Otherwise a group has
     /// only its stand-in, so that a policy on a group is not validated against every action the set names elsewhere.
-    pub membership: bool,
+    pub has_group_membership: bool,
     /// Request members that policies on a service read: a service's stand-in has only these.
-    pub members: BTreeSet<String>,
+    pub request_members: BTreeSet<String>,
     /// The type of `context.arguments`.
-    pub arguments: Option<Value>,
+    pub arguments_schema: Option<Value>,
 }
 
 /// The schema in Cedar's JSON format.
-pub(crate) fn generate(scope: &Scope, vocabulary: &dyn Vocabulary) -> Value {
+pub(crate) fn generate_schema(scope: &SchemaScope, vocabulary: &dyn SchemaSource) -> Value {
     let moment = || {
         BTreeMap::from([
             ("source_ip", json!({ "type": "Extension", "name": "ipaddr" })),
@@ -97,7 +97,7 @@ pub(crate) fn generate(scope: &Scope, vocabulary: &dyn Vocabulary) -> Value {
                     "tags": string,
                 },
             },
-            "actions": aws_actions(scope, vocabulary, &moment()),
+            "actions": aws_action_schemas(scope, vocabulary, &moment()),
         },
         "Mcp": {
             "entityTypes": {
@@ -107,18 +107,18 @@ pub(crate) fn generate(scope: &Scope, vocabulary: &dyn Vocabulary) -> Value {
                     "shape": { "type": "Record", "attributes": { "server": string, "name": string } },
                 },
             },
-            "actions": mcp_actions(scope, &moment()),
+            "actions": mcp_action_schemas(scope, &moment()),
         },
     })
 }
 
-fn aws_actions(
-    scope: &Scope,
-    vocabulary: &dyn Vocabulary,
+fn aws_action_schemas(
+    scope: &SchemaScope,
+    vocabulary: &dyn SchemaSource,
     moment: &BTreeMap<&str, Value>,
 ) -> Map<String, Value> {
     let mut actions = Map::new();
-    let applied = |groups: &[&str], params: &BTreeMap<String, ParamType>| {
+    let applied = |groups: &[&str], params: &BTreeMap<String, ParameterType>| {
         let mut context = moment.clone();
         for name in ["operation", "region", "account", "connection", "access_level"] {
             context.insert(name, json!({ "type": "String" }));
@@ -145,16 +145,16 @@ fn aws_actions(
         actions.insert(level.to_owned(), json!({}));
         actions.insert(format!("(any {level} action)"), applied(&[level], &nothing));
     }
-    for service in &scope.services {
+    for service in &scope.aws_services {
         let group = format!("{service}:*");
         let mut params = BTreeMap::new();
-        for action in vocabulary.actions_of(service) {
-            let mut members = vocabulary.params(&action);
-            members.retain(|name, _| scope.members.contains(name));
-            params = crate::vocabulary::merge_records(&params, &members);
+        for action in vocabulary.service_actions(service) {
+            let mut members = vocabulary.request_parameters(&action);
+            members.retain(|name, _| scope.request_members.contains(name));
+            params = crate::schema_source::merge_records(&params, &members);
         }
         actions.insert(format!("(any action of {service})"), applied(&[&group], &params));
-        if scope.membership {
+        if scope.has_group_membership {
             for level in AccessLevel::ALL {
                 let level = level.as_str();
                 actions
@@ -163,26 +163,27 @@ fn aws_actions(
         }
         actions.insert(group, json!({}));
     }
-    for action in &scope.aws {
+    for action in &scope.aws_actions {
         let mut groups = Vec::new();
         let group = action.split_once(':').map(|(service, _)| (service, format!("{service}:*")));
-        if scope.membership {
+        if scope.has_group_membership {
             groups.extend(vocabulary.access_level(action).map(AccessLevel::as_str));
             if let Some((service, group)) = &group
-                && scope.services.contains(*service)
+                && scope.aws_services.contains(*service)
             {
                 groups.push(group);
             }
         }
-        actions.insert(action.clone(), applied(&groups, &vocabulary.params(action)));
+        actions.insert(action.clone(), applied(&groups, &vocabulary.request_parameters(action)));
     }
     actions
 }
 
-fn mcp_actions(scope: &Scope, moment: &BTreeMap<&str, Value>) -> Map<String, Value> {
-    let arguments = scope.arguments.clone().unwrap_or_else(|| json!({ "type": "Record", "attributes": {} }));
+fn mcp_action_schemas(scope: &SchemaScope, moment: &BTreeMap<&str, Value>) -> Map<String, Value> {
+    let arguments =
+        scope.arguments_schema.clone().unwrap_or_else(|| json!({ "type": "Record", "attributes": {} }));
     let mut actions = Map::new();
-    for method in &scope.mcp {
+    for method in &scope.mcp_methods {
         let mut context = moment.clone();
         context.insert("server", json!({ "type": "String" }));
         context.insert("risk", json!({ "type": "Long" }));
@@ -209,21 +210,21 @@ fn mcp_actions(scope: &Scope, moment: &BTreeMap<&str, Value>) -> Map<String, Val
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::Small;
+    use crate::test_fixtures::TestSchemaSource;
     use cedar_policy::Schema;
 
     #[test]
     fn is_a_schema_cedar_accepts() {
         for membership in [false, true] {
-            let scope = Scope {
-                aws: BTreeSet::from(["s3:GetObject".to_owned(), "dynamodb:*unknown*".to_owned()]),
-                services: BTreeSet::from(["s3".to_owned()]),
-                mcp: MCP_METHODS.iter().map(|method| (*method).to_owned()).collect(),
-                membership,
-                members: BTreeSet::from(["Bucket".to_owned()]),
-                arguments: None,
+            let scope = SchemaScope {
+                aws_actions: BTreeSet::from(["s3:GetObject".to_owned(), "dynamodb:*unknown*".to_owned()]),
+                aws_services: BTreeSet::from(["s3".to_owned()]),
+                mcp_methods: MCP_METHODS.iter().map(|method| (*method).to_owned()).collect(),
+                has_group_membership: membership,
+                request_members: BTreeSet::from(["Bucket".to_owned()]),
+                arguments_schema: None,
             };
-            let schema = Schema::from_json_value(generate(&scope, &Small));
+            let schema = Schema::from_json_value(generate_schema(&scope, &TestSchemaSource));
             assert!(schema.is_ok(), "{:?}", schema.err());
         }
     }

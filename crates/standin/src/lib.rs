@@ -3,4 +3,4 @@
 pub mod aws;
 mod session_policy;
 
-pub mod issuer;
+pub mod oidc_issuer;

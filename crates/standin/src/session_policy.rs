@@ -5,18 +5,18 @@ use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Whether `policy` allows `action` on `resource` at `now`.
-pub fn allows(policy: &Value, action: &str, resource: &str, now: OffsetDateTime) -> bool {
+pub fn policy_allows(policy: &Value, action: &str, resource: &str, now: OffsetDateTime) -> bool {
     let Some(Value::Array(statements)) = policy.get("Statement") else { return false };
     statements.iter().any(|statement| {
         statement.get("Effect").and_then(Value::as_str) == Some("Allow")
-            && each(statement.get("Action"))
-                .any(|pattern| matches(&pattern.to_ascii_lowercase(), &action.to_ascii_lowercase()))
-            && each(statement.get("Resource")).any(|pattern| matches(pattern, resource))
+            && string_items(statement.get("Action"))
+                .any(|pattern| matches_pattern(&pattern.to_ascii_lowercase(), &action.to_ascii_lowercase()))
+            && string_items(statement.get("Resource")).any(|pattern| matches_pattern(pattern, resource))
             && condition_holds(statement.get("Condition"), now)
     })
 }
 
-fn each(value: Option<&Value>) -> impl Iterator<Item = &str> {
+fn string_items(value: Option<&Value>) -> impl Iterator<Item = &str> {
     let items: Vec<&str> = match value {
         Some(Value::String(one)) => vec![one],
         Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
@@ -39,27 +39,27 @@ fn condition_holds(condition: Option<&Value>, now: OffsetDateTime) -> bool {
     })
 }
 
-enum Part {
+enum PatternPart {
     Any,
     One,
     Exactly(char),
 }
 
 /// IAM wildcards: `*` and `?`, with `${*}`, `${?}` and `${$}` standing for the characters themselves.
-fn matches(pattern: &str, text: &str) -> bool {
+fn matches_pattern(pattern: &str, text: &str) -> bool {
     let mut parts = Vec::new();
     let mut rest = pattern;
     while let Some(first) = rest.chars().next() {
         let literal = ["${*}", "${?}", "${$}"].into_iter().find(|escape| rest.starts_with(escape));
         if let Some(escape) = literal {
-            parts.extend(escape.chars().nth(2).map(Part::Exactly));
+            parts.extend(escape.chars().nth(2).map(PatternPart::Exactly));
             rest = rest.get(escape.len()..).unwrap_or_default();
             continue;
         }
         parts.push(match first {
-            '*' => Part::Any,
-            '?' => Part::One,
-            other => Part::Exactly(other),
+            '*' => PatternPart::Any,
+            '?' => PatternPart::One,
+            other => PatternPart::Exactly(other),
         });
         rest = rest.get(first.len_utf8()..).unwrap_or_default();
     }
@@ -70,16 +70,16 @@ fn matches(pattern: &str, text: &str) -> bool {
         let mut next = vec![false; reach.len()];
         for (index, &reached) in reach.iter().enumerate() {
             match part {
-                Part::Any => {
+                PatternPart::Any => {
                     let before =
                         index.checked_sub(1).and_then(|before| next.get(before).copied()).unwrap_or(false);
                     if let Some(slot) = next.get_mut(index) {
                         *slot = reached || before;
                     }
                 }
-                Part::One | Part::Exactly(_) => {
+                PatternPart::One | PatternPart::Exactly(_) => {
                     let fits = match (part, text.get(index)) {
-                        (Part::Exactly(wanted), Some(found)) => wanted == found,
+                        (PatternPart::Exactly(wanted), Some(found)) => wanted == found,
                         (_, found) => found.is_some(),
                     };
                     if reached
@@ -107,13 +107,18 @@ mod tests {
         let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:GetObject"],
             "Resource": ["arn:aws:s3:::b/a?c", "arn:aws:s3:::b/${*}"], "Condition": {"DateLessThan": {"aws:CurrentTime": "2026-11-21T12:01:00Z"}}}]});
         let now = datetime!(2026-11-21 12:00:30 UTC);
-        assert!(allows(&policy, "s3:GetObject", "arn:aws:s3:::b/abc", now));
-        assert!(allows(&policy, "s3:getobject", "arn:aws:s3:::b/*", now));
-        assert!(!allows(&policy, "s3:GetObject", "arn:aws:s3:::b/other", now));
-        assert!(!allows(&policy, "s3:PutObject", "arn:aws:s3:::b/abc", now));
-        assert!(!allows(&policy, "s3:GetObject", "arn:aws:s3:::b/abc", datetime!(2026-11-21 12:01 UTC)));
-        assert!(!allows(&json!({}), "s3:GetObject", "*", now));
+        assert!(policy_allows(&policy, "s3:GetObject", "arn:aws:s3:::b/abc", now));
+        assert!(policy_allows(&policy, "s3:getobject", "arn:aws:s3:::b/*", now));
+        assert!(!policy_allows(&policy, "s3:GetObject", "arn:aws:s3:::b/other", now));
+        assert!(!policy_allows(&policy, "s3:PutObject", "arn:aws:s3:::b/abc", now));
+        assert!(!policy_allows(
+            &policy,
+            "s3:GetObject",
+            "arn:aws:s3:::b/abc",
+            datetime!(2026-11-21 12:01 UTC)
+        ));
+        assert!(!policy_allows(&json!({}), "s3:GetObject", "*", now));
         let unknown = json!({"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}});
-        assert!(!allows(&unknown, "s3:GetObject", "*", now));
+        assert!(!policy_allows(&unknown, "s3:GetObject", "*", now));
     }
 }

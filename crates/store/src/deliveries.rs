@@ -2,24 +2,24 @@
 //! again is for `durward-notification`; here a row is leased to one process at a time, and only its holder may end it.
 
 use crate::{
-    StoreError, Transaction,
-    statement::{Row, statement},
+    StoreError, StoreTransaction,
+    statement::{SqlRow, sql_statement},
 };
 
 /// One event of an ask on its way to one channel. Times are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryRow {
-    pub ask: String,
+    pub approval_request: String,
     pub event: String,
     pub channel: String,
-    pub created: i64,
+    pub created_at: i64,
     /// How often it was taken to be sent. It is what the holder of a lease knows and nobody else.
-    pub attempts: i64,
+    pub attempt_count: i64,
 }
 
 /// How a delivery ended, or when it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Delivered {
+pub enum DeliveryOutcome {
     Sent,
     /// It is not told any more.
     Dropped,
@@ -34,17 +34,17 @@ pub enum Delivered {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChannelRow {
     /// Up to which change of any ask its deliveries are made.
-    pub change: i64,
+    pub change_number: i64,
     pub last_success: Option<i64>,
     pub failing_since: Option<i64>,
     pub last_error: Option<String>,
     /// When its current minute began, and how many messages were sent in it.
-    pub minute: i64,
-    pub sent: i64,
+    pub minute_start: i64,
+    pub sent_in_minute: i64,
 }
 
 /// Begins a query, and ends it with what is dropped: an ask that is over is not announced any more.
-macro_rules! unannounced {
+macro_rules! where_unannounced {
     ($before:literal, $after:literal) => {
         concat!(
             $before,
@@ -55,40 +55,40 @@ macro_rules! unannounced {
     };
 }
 
-fn read(row: &Row) -> Result<DeliveryRow, StoreError> {
+fn delivery_from_row(row: &SqlRow) -> Result<DeliveryRow, StoreError> {
     Ok(DeliveryRow {
-        ask: row.get(0)?,
+        approval_request: row.get(0)?,
         event: row.get(1)?,
         channel: row.get(2)?,
-        created: row.get(3)?,
-        attempts: row.get(4)?,
+        created_at: row.get(3)?,
+        attempt_count: row.get(4)?,
     })
 }
 
-impl Transaction {
-    pub async fn channel(&mut self, name: &str) -> Result<Option<ChannelRow>, StoreError> {
-        let row = statement(
+impl StoreTransaction {
+    pub async fn find_channel(&mut self, name: &str) -> Result<Option<ChannelRow>, StoreError> {
+        let row = sql_statement(
             "SELECT change, last_success, failing_since, last_error, minute, sent FROM channel WHERE name = $1",
         )
         .bind(name)
-        .optional(self)
+        .fetch_optional(self)
         .await?;
         row.map(|row| {
             Ok(ChannelRow {
-                change: row.get(0)?,
+                change_number: row.get(0)?,
                 last_success: row.get(1)?,
                 failing_since: row.get(2)?,
                 last_error: row.get(3)?,
-                minute: row.get(4)?,
-                sent: row.get(5)?,
+                minute_start: row.get(4)?,
+                sent_in_minute: row.get(5)?,
             })
         })
         .transpose()
     }
 
     /// Notes that the deliveries of a channel are made up to that change.
-    pub async fn follow_changes(&mut self, channel: &str, change: i64) -> Result<(), StoreError> {
-        statement(
+    pub async fn advance_channel_cursor(&mut self, channel: &str, change: i64) -> Result<(), StoreError> {
+        sql_statement(
             "INSERT INTO channel (name, change, minute, sent) VALUES ($1, $2, 0, 0)
              ON CONFLICT (name) DO UPDATE SET change =
                 CASE WHEN channel.change < excluded.change THEN excluded.change ELSE channel.change END",
@@ -101,8 +101,8 @@ impl Transaction {
     }
 
     /// Counts messages of the minute that began then.
-    pub async fn count_sent(&mut self, channel: &str, minute: i64, sent: i64) -> Result<(), StoreError> {
-        statement("UPDATE channel SET minute = $2, sent = $3 WHERE name = $1")
+    pub async fn set_sent_count(&mut self, channel: &str, minute: i64, sent: i64) -> Result<(), StoreError> {
+        sql_statement("UPDATE channel SET minute = $2, sent = $3 WHERE name = $1")
             .bind(channel)
             .bind(minute)
             .bind(sent)
@@ -112,9 +112,9 @@ impl Transaction {
     }
 
     /// A message arrived. True: the channel had been failing.
-    pub async fn channel_works(&mut self, channel: &str, now: i64) -> Result<bool, StoreError> {
-        let was = self.channel(channel).await?.is_some_and(|row| row.failing_since.is_some());
-        statement(
+    pub async fn record_channel_success(&mut self, channel: &str, now: i64) -> Result<bool, StoreError> {
+        let was = self.find_channel(channel).await?.is_some_and(|row| row.failing_since.is_some());
+        sql_statement(
             "UPDATE channel SET last_success = $2, failing_since = NULL, last_error = NULL WHERE name = $1",
         )
         .bind(channel)
@@ -125,9 +125,14 @@ impl Transaction {
     }
 
     /// A message did not arrive. True: the channel had worked until now.
-    pub async fn channel_fails(&mut self, channel: &str, now: i64, error: &str) -> Result<bool, StoreError> {
-        let worked = self.channel(channel).await?.is_none_or(|row| row.failing_since.is_none());
-        statement(
+    pub async fn record_channel_failure(
+        &mut self,
+        channel: &str,
+        now: i64,
+        error: &str,
+    ) -> Result<bool, StoreError> {
+        let worked = self.find_channel(channel).await?.is_none_or(|row| row.failing_since.is_none());
+        sql_statement(
             "UPDATE channel SET failing_since = coalesce(failing_since, $2), last_error = $3 WHERE name = $1",
         )
         .bind(channel)
@@ -146,7 +151,7 @@ impl Transaction {
         event: &str,
         now: i64,
     ) -> Result<(), StoreError> {
-        statement(
+        sql_statement(
             "INSERT INTO delivery (ask, event, channel, state, created, attempts, next_at, leased_until)
              VALUES ($1, $2, $3, 'waiting', $4, 0, $4, 0) ON CONFLICT DO NOTHING",
         )
@@ -161,21 +166,26 @@ impl Transaction {
 
     /// Whether a channel has, or had, a delivery of this event that was not dropped.
     pub async fn has_delivery(&mut self, channel: &str, ask: &str, event: &str) -> Result<bool, StoreError> {
-        let found: i64 = statement(
+        let found: i64 = sql_statement(
             "SELECT count(*) FROM delivery WHERE channel = $1 AND ask = $2 AND event = $3 AND state <> 'dropped'",
         )
         .bind(channel)
         .bind(ask)
         .bind(event)
-        .scalar(self)
+        .fetch_scalar(self)
         .await?;
         Ok(found != 0)
     }
 
     /// Drops what a channel need not tell any more: that an ask opened which is over. With `paired`, also the end of what was
     /// never announced.
-    pub async fn drop_deliveries(&mut self, channel: &str, now: i64, paired: bool) -> Result<(), StoreError> {
-        statement(unannounced!(
+    pub async fn drop_stale_deliveries(
+        &mut self,
+        channel: &str,
+        now: i64,
+        paired: bool,
+    ) -> Result<(), StoreError> {
+        sql_statement(where_unannounced!(
             "UPDATE delivery SET state = 'dropped' WHERE channel = $1 AND state = 'waiting' AND ",
             ""
         ))
@@ -184,7 +194,7 @@ impl Transaction {
         .execute(self)
         .await?;
         if paired {
-            statement(
+            sql_statement(
                 "UPDATE delivery SET state = 'dropped'
                  WHERE channel = $1 AND state = 'waiting' AND event = 'ask.closed' AND leased_until <= $2
                  AND EXISTS (SELECT 1 FROM delivery AS opened WHERE opened.channel = delivery.channel
@@ -207,7 +217,7 @@ impl Transaction {
         now: i64,
         limit: i64,
     ) -> Result<Vec<DeliveryRow>, StoreError> {
-        let rows = statement(
+        let rows = sql_statement(
             "SELECT ask, event, channel, created, attempts FROM delivery
              WHERE channel = $1 AND state = 'waiting' AND next_at <= $2
              AND NOT (event = 'ask.closed' AND EXISTS (SELECT 1 FROM delivery AS opened
@@ -218,74 +228,78 @@ impl Transaction {
         .bind(channel)
         .bind(now)
         .bind(limit)
-        .all(self)
+        .fetch_all(self)
         .await?;
-        rows.iter().map(read).collect()
+        rows.iter().map(delivery_from_row).collect()
     }
 
     /// Whether a channel has anything to do now: to send, or to drop.
     pub async fn has_due_deliveries(&mut self, channel: &str, now: i64) -> Result<bool, StoreError> {
-        let found: i64 = statement(unannounced!(
+        let found: i64 = sql_statement(where_unannounced!(
             "SELECT count(*) FROM (SELECT 1 FROM delivery WHERE channel = $1 AND state = 'waiting' AND (next_at <= $2 OR (",
             ")) LIMIT 1) AS found"
         ))
         .bind(channel)
         .bind(now)
-        .scalar(self)
+        .fetch_scalar(self)
         .await?;
         Ok(found != 0)
     }
 
     /// When a delivery of a channel is next to be tried, after now.
-    pub async fn next_delivery(&mut self, channel: &str, now: i64) -> Result<Option<i64>, StoreError> {
-        statement(
+    pub async fn next_delivery_time(&mut self, channel: &str, now: i64) -> Result<Option<i64>, StoreError> {
+        sql_statement(
             "SELECT min(next_at) FROM delivery WHERE channel = $1 AND state = 'waiting' AND next_at > $2",
         )
         .bind(channel)
         .bind(now)
-        .scalar(self)
+        .fetch_scalar(self)
         .await
     }
 
     /// How many deliveries of a channel wait.
-    pub async fn waiting_deliveries(&mut self, channel: &str) -> Result<i64, StoreError> {
-        statement("SELECT count(*) FROM delivery WHERE channel = $1 AND state = 'waiting'")
+    pub async fn count_waiting_deliveries(&mut self, channel: &str) -> Result<i64, StoreError> {
+        sql_statement("SELECT count(*) FROM delivery WHERE channel = $1 AND state = 'waiting'")
             .bind(channel)
-            .scalar(self)
+            .fetch_scalar(self)
             .await
     }
 
     /// Takes a delivery until then: nobody else tries it meanwhile. Counts the attempt.
     pub async fn lease_delivery(&mut self, row: &mut DeliveryRow, until: i64) -> Result<(), StoreError> {
-        row.attempts = statement(
+        row.attempt_count = sql_statement(
             "UPDATE delivery SET attempts = attempts + 1, next_at = $4, leased_until = $4
              WHERE channel = $1 AND ask = $2 AND event = $3 RETURNING attempts",
         )
         .bind(&row.channel)
-        .bind(&row.ask)
+        .bind(&row.approval_request)
         .bind(&row.event)
         .bind(until)
-        .scalar(self)
+        .fetch_scalar(self)
         .await?;
         Ok(())
     }
 
     /// Writes how a leased delivery went. False: the lease ran out and somebody else has taken it since.
-    pub async fn end_delivery(&mut self, row: &DeliveryRow, how: &Delivered) -> Result<bool, StoreError> {
+    pub async fn finish_delivery(
+        &mut self,
+        row: &DeliveryRow,
+        how: &DeliveryOutcome,
+    ) -> Result<bool, StoreError> {
         let (state, next_at, error) = match how {
-            Delivered::Sent => ("sent", 0, None),
-            Delivered::Dropped => ("dropped", 0, None),
-            Delivered::GivenUp(error) => ("given_up", 0, Some(error)),
-            Delivered::Retry { at, error } => ("waiting", *at, Some(error)),
+            DeliveryOutcome::Sent => ("sent", 0, None),
+            DeliveryOutcome::Dropped => ("dropped", 0, None),
+            DeliveryOutcome::GivenUp(error) => ("given_up", 0, Some(error)),
+            DeliveryOutcome::Retry { at, error } => ("waiting", *at, Some(error)),
         };
-        let done = statement(
+        let done = sql_statement(
             "UPDATE delivery SET state = $5, next_at = $6, last_error = $7, leased_until = 0
              WHERE channel = $1 AND ask = $2 AND event = $3 AND state = 'waiting' AND attempts = $4",
         )
         .bind(&row.channel)
-        .bind(&row.ask)
+        .bind(&row.approval_request)
         .bind(&row.event)
-        .bind(row.attempts)
+        .bind(row.attempt_count)
         .bind(state)
         .bind(next_at)
         .bind(error)
@@ -296,7 +310,7 @@ impl Transaction {
 
     /// Nothing of this channel is tried before then: its server asked for it.
     pub async fn pause_channel(&mut self, channel: &str, until: i64) -> Result<(), StoreError> {
-        statement(
+        sql_statement(
             "UPDATE delivery SET next_at = CASE WHEN next_at < $2 THEN $2 ELSE next_at END
              WHERE channel = $1 AND state = 'waiting'",
         )
@@ -308,8 +322,8 @@ impl Transaction {
     }
 
     /// Removes deliveries that were made before.
-    pub async fn forget_deliveries(&mut self, before: i64) -> Result<u64, StoreError> {
-        statement("DELETE FROM delivery WHERE created < $1").bind(before).execute(self).await
+    pub async fn delete_deliveries_before(&mut self, before: i64) -> Result<u64, StoreError> {
+        sql_statement("DELETE FROM delivery WHERE created < $1").bind(before).execute(self).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why the state could not be read or written. Nothing was changed, but perhaps by a commit that got no answer.
 
-use crate::PATIENCE;
+use crate::DATABASE_TIMEOUT;
 use sqlx::postgres::PgDatabaseError;
 use std::{io, path::PathBuf};
 
@@ -9,13 +9,13 @@ pub enum StoreError {
     #[error("cannot use the state file {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("the state was written by a newer version ({found}; this one knows {known}); upgrade this one")]
-    Newer { found: i64, known: i64 },
+    NewerVersion { found: i64, known: i64 },
     /// The file, or a value in it, is not what was written.
     #[error("the state is damaged: {0}; restore it from a backup or move it away")]
-    Damaged(String),
+    Corrupt(String),
     /// What was asked for by id does not exist.
     #[error("it is not in the state")]
-    Missing,
+    NotFound,
     #[error("the state cannot be read or written: {0}")]
     Database(String),
 }
@@ -35,9 +35,9 @@ impl From<sqlx::Error> for StoreError {
             _ => false,
         };
         match error {
-            _ if is_damage => Self::Damaged(error.to_string()),
+            _ if is_damage => Self::Corrupt(error.to_string()),
             sqlx::Error::PoolTimedOut => {
-                let waited = PATIENCE.as_secs();
+                let waited = DATABASE_TIMEOUT.as_secs();
                 Self::Database(format!(
                     "no connection in {waited} s: is the database up, does it answer, is its disk slow?"
                 ))

@@ -1,32 +1,32 @@
 //! A transaction: what is read in it is one state, what is written in it is kept whole or not at all.
 
-use crate::{StoreError, postgres::bounded};
+use crate::{StoreError, postgres::with_database_timeout};
 use sqlx::{Postgres, Sqlite};
 
 /// Dropped without [`Transaction::commit`], nothing of it happened.
 #[derive(Debug)]
-pub struct Transaction {
-    engine: Engine,
+pub struct StoreTransaction {
+    engine: EngineTransaction,
     has_failed: bool,
 }
 
 #[derive(Debug)]
-pub(crate) enum Engine {
+pub(crate) enum EngineTransaction {
     Sqlite(sqlx::Transaction<'static, Sqlite>),
     Postgres(sqlx::Transaction<'static, Postgres>),
 }
 
-impl Transaction {
-    pub(crate) fn new(engine: Engine) -> Self {
+impl StoreTransaction {
+    pub(crate) fn new(engine: EngineTransaction) -> Self {
         Self { engine, has_failed: false }
     }
 
-    pub(crate) fn engine(&mut self) -> &mut Engine {
+    pub(crate) fn engine_transaction(&mut self) -> &mut EngineTransaction {
         &mut self.engine
     }
 
     /// Takes note of a statement that failed.
-    pub(crate) fn note<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+    pub(crate) fn track_failure<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         self.has_failed |= result.is_err();
         Ok(result?)
     }
@@ -39,8 +39,8 @@ impl Transaction {
             return Err(StoreError::Database("a statement of the transaction failed".to_owned()));
         }
         match self.engine {
-            Engine::Sqlite(at) => at.commit().await?,
-            Engine::Postgres(at) => bounded(at.commit()).await?,
+            EngineTransaction::Sqlite(at) => at.commit().await?,
+            EngineTransaction::Postgres(at) => with_database_timeout(at.commit()).await?,
         }
         Ok(())
     }

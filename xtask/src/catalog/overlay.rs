@@ -2,8 +2,8 @@
 //!
 //! Every action and operation it names must exist, so it cannot rot silently when a package is raised.
 
-use super::iam::Authorization;
-use durward_catalog::{Service, ShapeKind};
+use super::iam_actions::AuthorizationReference;
+use durward_catalog::{ServiceModel, ShapeKind};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -27,28 +27,28 @@ pub struct Overlay {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TraitRules {
-    pub irreversible: Rule,
-    pub escalates: Rule,
-    pub indirect: Rule,
-    pub returns_credentials: Rule,
+    pub irreversible: TraitRule,
+    pub escalates: TraitRule,
+    pub indirect: TraitRule,
+    pub returns_credentials: TraitRule,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rule {
+pub struct TraitRule {
     yes: Vec<String>,
     #[serde(default)]
     no: Vec<String>,
 }
 
-impl Rule {
-    pub fn holds(&self, service: &str, operation: &str) -> bool {
-        let any = |list: &[String]| list.iter().any(|pattern| matches(pattern, service, operation));
+impl TraitRule {
+    pub fn applies_to(&self, service: &str, operation: &str) -> bool {
+        let any = |list: &[String]| list.iter().any(|pattern| pattern_matches(pattern, service, operation));
         any(&self.yes) && !any(&self.no)
     }
 }
 
-fn matches(pattern: &str, service: &str, operation: &str) -> bool {
+fn pattern_matches(pattern: &str, service: &str, operation: &str) -> bool {
     let Some((wanted, name)) = pattern.split_once(':') else { return false };
     let named = match name.split_once('*') {
         None => name == operation,
@@ -111,11 +111,11 @@ impl Overlay {
         toml::from_str(text).map_err(|error| format!("overlay.toml: {error}"))
     }
 
-    pub fn prefix(&self, id: &str) -> Option<&str> {
+    pub fn reviewed_prefix(&self, id: &str) -> Option<&str> {
         self.prefixes.get(id).map(String::as_str)
     }
 
-    pub fn protocols(&self, id: &str) -> impl Iterator<Item = &str> {
+    pub fn extra_protocols(&self, id: &str) -> impl Iterator<Item = &str> {
         self.protocols.get(id).into_iter().flatten().map(String::as_str)
     }
 
@@ -130,16 +130,16 @@ impl Overlay {
         listed(id) || listed("*")
     }
 
-    pub fn service(&self, id: &str) -> Option<&ServiceOverlay> {
+    pub fn service_overlay(&self, id: &str) -> Option<&ServiceOverlay> {
         self.service.get(id)
     }
 
     /// Refuses actions that the authorization data does not have.
-    pub fn check(&self, authorization: &Authorization) -> Result<(), String> {
+    pub fn check_actions(&self, authorization: &AuthorizationReference) -> Result<(), String> {
         for (id, service) in &self.service {
             let listed = service.operations.values().flatten();
             for action in listed.chain(service.uses.iter().map(|one| &one.action)) {
-                if authorization.action(action).is_none_or(|found| found.full != *action) {
+                if authorization.find_action(action).is_none_or(|found| found.full_name != *action) {
                     return Err(format!(
                         "overlay.toml: [service.{id}] names the action {action}, which does not exist"
                     ));
@@ -150,8 +150,8 @@ impl Overlay {
     }
 
     /// Refuses operations, members and trait patterns that no model has, naming all of them.
-    pub fn check_operations(&self, services: &[Service]) -> Result<(), String> {
-        let by_id: BTreeMap<&str, &Service> =
+    pub fn check_operations(&self, services: &[ServiceModel]) -> Result<(), String> {
+        let by_id: BTreeMap<&str, &ServiceModel> =
             services.iter().map(|service| (service.id.as_str(), service)).collect();
         let mut unknown = Vec::new();
         for (id, overlay) in &self.service {
@@ -172,16 +172,16 @@ impl Overlay {
             }
         }
         for (id, members) in &self.sensitive {
-            for entry in members.iter().filter(|entry| !marks(services, id, entry)) {
+            for entry in members.iter().filter(|entry| !marks_member(services, id, entry)) {
                 unknown.push(format!("sensitive {id} {entry}"));
             }
         }
         let traits = &self.traits;
         let rules = [&traits.irreversible, &traits.escalates, &traits.indirect, &traits.returns_credentials];
         for pattern in rules.iter().flat_map(|rule| rule.yes.iter().chain(&rule.no)) {
-            let used = services
-                .iter()
-                .any(|service| service.operations.iter().any(|one| matches(pattern, &service.id, &one.name)));
+            let used = services.iter().any(|service| {
+                service.operations.iter().any(|one| pattern_matches(pattern, &service.id, &one.name))
+            });
             if !used {
                 unknown.push(format!("trait pattern {pattern}"));
             }
@@ -197,12 +197,12 @@ impl Overlay {
 }
 
 /// Whether a `Structure.Member` of the supplement marks a member of the service.
-fn marks(services: &[Service], id: &str, entry: &str) -> bool {
+fn marks_member(services: &[ServiceModel], id: &str, entry: &str) -> bool {
     let name = entry.split_once('.').map_or(entry, |(_, name)| name);
     services.iter().filter(|service| id == "*" || service.id == id).any(|service| {
         service.shapes.iter().any(|shape| match &shape.kind {
             ShapeKind::Structure { members, .. } => {
-                members.iter().any(|member| member.name == name && member.sensitive)
+                members.iter().any(|member| member.name == name && member.is_sensitive)
             }
             _ => false,
         })
@@ -215,19 +215,19 @@ mod tests {
 
     #[test]
     fn a_pattern_stands_for_its_service_and_one_gap() {
-        assert!(matches("s3:Delete*", "s3", "DeleteObject"));
-        assert!(matches("*:Delete*", "sqs", "DeleteQueue"));
-        assert!(matches("iam:Create*Provider", "iam", "CreateSAMLProvider"));
-        assert!(!matches("iam:Create*Provider", "iam", "CreateSAMLProviders"));
-        assert!(!matches("s3:Delete*", "sqs", "DeleteQueue"));
-        assert!(!matches("s3:Get", "s3", "GetObject"));
-        assert!(!matches("x:ab*ba", "x", "aba"), "the gap is no overlap");
+        assert!(pattern_matches("s3:Delete*", "s3", "DeleteObject"));
+        assert!(pattern_matches("*:Delete*", "sqs", "DeleteQueue"));
+        assert!(pattern_matches("iam:Create*Provider", "iam", "CreateSAMLProvider"));
+        assert!(!pattern_matches("iam:Create*Provider", "iam", "CreateSAMLProviders"));
+        assert!(!pattern_matches("s3:Delete*", "sqs", "DeleteQueue"));
+        assert!(!pattern_matches("s3:Get", "s3", "GetObject"));
+        assert!(!pattern_matches("x:ab*ba", "x", "aba"), "the gap is no overlap");
     }
 
     #[test]
     fn an_exception_beats_a_rule() {
-        let rule = Rule { yes: vec!["*:Delete*".to_owned()], no: vec!["sqs:DeleteMessage".to_owned()] };
-        assert!(rule.holds("sqs", "DeleteQueue") && !rule.holds("sqs", "DeleteMessage"));
+        let rule = TraitRule { yes: vec!["*:Delete*".to_owned()], no: vec!["sqs:DeleteMessage".to_owned()] };
+        assert!(rule.applies_to("sqs", "DeleteQueue") && !rule.applies_to("sqs", "DeleteMessage"));
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
 
-mod binding;
-mod durable;
-mod endings;
-mod model;
-mod novelty;
-mod people;
+mod durability;
+mod expiry;
+mod first_seen;
+mod grant_binding;
+mod model_check;
+mod pending_requests;
 mod processes;
 mod races;
-mod stage;
-mod waiting;
+mod test_ledger;
+mod voting;

@@ -2,7 +2,7 @@
 //!
 //! A child is this test binary, started again for one test that does nothing unless the variable below names a file.
 
-use crate::stage::*;
+use crate::test_ledger::*;
 use durward_approval::*;
 use std::{
     collections::HashMap,
@@ -11,30 +11,30 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-const FILE: &str = "DURWARD_TEST_APPROVALS";
+const DATABASE_PATH_VARIABLE: &str = "DURWARD_TEST_APPROVALS";
 
-fn start(test: &str, path: &Path) -> Child {
+fn start_child(test: &str, path: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
-        .env(FILE, path)
+        .env(DATABASE_PATH_VARIABLE, path)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
 }
 
-async fn in_child() -> Option<std::sync::Arc<Approvals>> {
-    let path = PathBuf::from(std::env::var_os(FILE)?);
-    Some(open(&path, &Hand::new()).await)
+async fn open_in_child() -> Option<std::sync::Arc<Approvals>> {
+    let path = PathBuf::from(std::env::var_os(DATABASE_PATH_VARIABLE)?);
+    Some(open_approvals(&path, &TestClock::new()).await)
 }
 
 /// One line to the parent, past the capture of the test harness.
-fn report(word: &str, ask: &Ask) {
+fn report_state(word: &str, ask: &ApprovalRequest) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\nreport {word} {}", ask.id).unwrap();
     out.flush().unwrap();
 }
 
-fn reports(child: &mut Child) -> impl Iterator<Item = (String, AskId)> + use<> {
+fn child_reports(child: &mut Child) -> impl Iterator<Item = (String, ApprovalRequestId)> + use<> {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.map_while(Result::ok).filter_map(|line| {
         let (word, id) = line.strip_prefix("report ")?.split_once(' ')?;
@@ -43,27 +43,28 @@ fn reports(child: &mut Child) -> impl Iterator<Item = (String, AskId)> + use<> {
 }
 
 #[tokio::test]
-async fn child_that_takes() {
-    let Some(approvals) = in_child().await else { return };
+async fn child_that_consumes() {
+    let Some(approvals) = open_in_child().await else { return };
     for number in 0..20 {
-        let Some(grant) = take(&approvals, &deletion(number)).await else { continue };
-        report("took", &approvals.get(grant.ask).await.unwrap().unwrap());
+        let Some(grant) = consume_grant(&approvals, &delete_bucket_request(number)).await else { continue };
+        report_state("took", &approvals.get(grant.approval_request).await.unwrap().unwrap());
     }
 }
 
 #[tokio::test]
-async fn processes_that_race_use_each_approval_once() {
-    let stage = Stage::new().await;
-    let ann = person("ann", &[ONCALL]);
+async fn racing_processes_consume_each_grant_once() {
+    let stage = TestLedger::new().await;
+    let ann = approver("ann", &[ONCALL_GROUP]);
     for number in 0..20 {
-        let ask = stage.ask(&deletion(number)).await;
+        let ask = stage.request_approval(&delete_bucket_request(number)).await;
         stage.approve(&ask, &ann).await;
     }
-    let path = file(stage.directory.path());
-    let mut children: Vec<Child> = (0..4).map(|_| start("processes::child_that_takes", &path)).collect();
-    let mut took: HashMap<AskId, usize> = HashMap::new();
+    let path = database_path(stage.directory.path());
+    let mut children: Vec<Child> =
+        (0..4).map(|_| start_child("processes::child_that_consumes", &path)).collect();
+    let mut took: HashMap<ApprovalRequestId, usize> = HashMap::new();
     for child in &mut children {
-        for (_word, id) in reports(child) {
+        for (_word, id) in child_reports(child) {
             *took.entry(id).or_default() += 1;
         }
         assert!(child.wait().unwrap().success());
@@ -73,15 +74,18 @@ async fn processes_that_race_use_each_approval_once() {
 }
 
 #[tokio::test]
-async fn child_that_works() {
-    let Some(approvals) = in_child().await else { return };
+async fn child_that_runs_requests() {
+    let Some(approvals) = open_in_child().await else { return };
     for number in 0..=255 {
-        let ask = approvals.ask(deletion(number)).await.unwrap();
-        report("pending", &ask);
-        let ask = approvals.answer(ask.id, &person("ann", &[ONCALL]), Answer::ApproveOnce).await.unwrap();
-        report("approved", &ask);
-        take(&approvals, &deletion(number)).await.unwrap();
-        report("used", &ask);
+        let ask = approvals.request_approval(delete_bucket_request(number)).await.unwrap();
+        report_state("pending", &ask);
+        let ask = approvals
+            .cast_vote(ask.id, &approver("ann", &[ONCALL_GROUP]), VoteChoice::ApproveOnce)
+            .await
+            .unwrap();
+        report_state("approved", &ask);
+        consume_grant(&approvals, &delete_bucket_request(number)).await.unwrap();
+        report_state("used", &ask);
     }
 }
 
@@ -89,26 +93,26 @@ async fn child_that_works() {
 async fn what_a_killed_process_reported_is_there() {
     for stop in 10..16 {
         let directory = tempfile::tempdir().unwrap();
-        let path = file(directory.path());
-        let mut child = start("processes::child_that_works", &path);
-        let mut reported: HashMap<AskId, State> = HashMap::new();
-        let mut lines = reports(&mut child);
+        let path = database_path(directory.path());
+        let mut child = start_child("processes::child_that_runs_requests", &path);
+        let mut reported: HashMap<ApprovalRequestId, ApprovalState> = HashMap::new();
+        let mut lines = child_reports(&mut child);
         for (word, id) in lines.by_ref().take(stop) {
-            reported.insert(id, State::parse(&word).unwrap());
+            reported.insert(id, ApprovalState::parse(&word).unwrap());
         }
         child.kill().unwrap();
-        reported.extend(lines.map(|(word, id)| (id, State::parse(&word).unwrap())));
+        reported.extend(lines.map(|(word, id)| (id, ApprovalState::parse(&word).unwrap())));
         child.wait().unwrap();
-        let approvals = open(&path, &Hand::new()).await;
-        let order = [State::Pending, State::Approved, State::Used];
-        let step = |state: State| order.iter().position(|step| *step == state).unwrap();
+        let approvals = open_approvals(&path, &TestClock::new()).await;
+        let order = [ApprovalState::Pending, ApprovalState::Approved, ApprovalState::Consumed];
+        let step = |state: ApprovalState| order.iter().position(|step| *step == state).unwrap();
         for (id, state) in reported {
             let found = approvals.get(id).await.unwrap().unwrap();
             // the step after the last report may have been on disk already
             assert!((step(state)..=step(state) + 1).contains(&step(found.state)), "{state:?} {found:?}");
-            let passes = take(&approvals, &found.what).await.is_some();
-            assert_eq!(passes, found.state == State::Approved);
-            assert!(take(&approvals, &found.what).await.is_none());
+            let passes = consume_grant(&approvals, &found.details).await.is_some();
+            assert_eq!(passes, found.state == ApprovalState::Approved);
+            assert!(consume_grant(&approvals, &found.details).await.is_none());
         }
     }
 }

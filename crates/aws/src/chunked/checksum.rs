@@ -6,56 +6,57 @@ use base64::engine::general_purpose::STANDARD;
 use crc_fast::CrcAlgorithm;
 
 /// One checksum of the data, as far as it has passed.
-pub(super) struct Checksum {
-    trailer: &'static str,
-    running: Running,
+pub(super) struct TrailerChecksum {
+    trailer_name: &'static str,
+    state: ChecksumState,
 }
 
-enum Running {
+enum ChecksumState {
     Crc32(crc_fast::Digest),
     Crc64(crc_fast::Digest),
     Sha(digest::Context),
 }
 
-impl Checksum {
+impl TrailerChecksum {
     /// The checksum that a trailer of this lower-case name holds. `None` for a trailer that is none, and for the algorithms
     /// that came later (MD5, SHA-512, XXHash): S3 itself holds the object to those.
-    pub fn named(trailer: &str) -> Option<Self> {
-        let crc32 = |algorithm| Running::Crc32(crc_fast::Digest::new(algorithm));
-        let sha = |algorithm| Running::Sha(digest::Context::new(algorithm));
+    pub fn from_trailer_name(trailer: &str) -> Option<Self> {
+        let crc32 = |algorithm| ChecksumState::Crc32(crc_fast::Digest::new(algorithm));
+        let sha = |algorithm| ChecksumState::Sha(digest::Context::new(algorithm));
         let (trailer, running) = match trailer {
             "x-amz-checksum-crc32" => ("x-amz-checksum-crc32", crc32(CrcAlgorithm::Crc32IsoHdlc)),
             "x-amz-checksum-crc32c" => ("x-amz-checksum-crc32c", crc32(CrcAlgorithm::Crc32Iscsi)),
-            "x-amz-checksum-crc64nvme" => {
-                ("x-amz-checksum-crc64nvme", Running::Crc64(crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme)))
-            }
+            "x-amz-checksum-crc64nvme" => (
+                "x-amz-checksum-crc64nvme",
+                ChecksumState::Crc64(crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme)),
+            ),
             "x-amz-checksum-sha1" => ("x-amz-checksum-sha1", sha(&digest::SHA1_FOR_LEGACY_USE_ONLY)),
             "x-amz-checksum-sha256" => ("x-amz-checksum-sha256", sha(&digest::SHA256)),
             _ => return None,
         };
-        Some(Self { trailer, running })
+        Some(Self { trailer_name: trailer, state: running })
     }
 
-    pub fn trailer(&self) -> &'static str {
-        self.trailer
+    pub fn trailer_name(&self) -> &'static str {
+        self.trailer_name
     }
 
     pub fn update(&mut self, data: &[u8]) {
-        match &mut self.running {
-            Running::Crc32(crc) | Running::Crc64(crc) => crc.update(data),
-            Running::Sha(hash) => hash.update(data),
+        match &mut self.state {
+            ChecksumState::Crc32(crc) | ChecksumState::Crc64(crc) => crc.update(data),
+            ChecksumState::Sha(hash) => hash.update(data),
         }
     }
 
     /// Whether the value of the trailer, in base64, is that of the data.
     pub fn matches(&self, value: &str) -> bool {
         let Ok(claimed) = STANDARD.decode(value) else { return false };
-        match &self.running {
-            Running::Crc32(crc) => {
+        match &self.state {
+            ChecksumState::Crc32(crc) => {
                 u32::try_from(crc.finalize()).is_ok_and(|crc| claimed == crc.to_be_bytes())
             }
-            Running::Crc64(crc) => claimed == crc.finalize().to_be_bytes(),
-            Running::Sha(hash) => claimed == hash.clone().finish().as_ref(),
+            ChecksumState::Crc64(crc) => claimed == crc.finalize().to_be_bytes(),
+            ChecksumState::Sha(hash) => claimed == hash.clone().finish().as_ref(),
         }
     }
 }
@@ -66,7 +67,7 @@ mod tests {
 
     /// The check value of each algorithm, over `123456789`: the CRC catalogue (CRC-32/ISO-HDLC cbf43926, CRC-32/ISCSI
     /// e3069283, CRC-64/NVME ae8b14860a799888) and FIPS 180 by sha1sum and sha256sum.
-    const CHECKS: [(&str, &str); 5] = [
+    const CHECK_VALUES: [(&str, &str); 5] = [
         ("crc32", "y/Q5Jg=="),
         ("crc32c", "4waSgw=="),
         ("crc64nvme", "rosUhgp5mIg="),
@@ -76,9 +77,10 @@ mod tests {
 
     #[test]
     fn knows_the_check_value_of_each_algorithm_however_the_data_comes() {
-        for (name, value) in CHECKS {
+        for (name, value) in CHECK_VALUES {
             for parts in [&["123456789"][..], &["1", "", "2345678", "9"]] {
-                let mut checksum = Checksum::named(&format!("x-amz-checksum-{name}")).unwrap();
+                let mut checksum =
+                    TrailerChecksum::from_trailer_name(&format!("x-amz-checksum-{name}")).unwrap();
                 for part in parts {
                     checksum.update(part.as_bytes());
                 }
@@ -94,7 +96,7 @@ mod tests {
     #[test]
     fn leaves_what_it_does_not_know_to_s3() {
         for name in ["x-amz-checksum-md5", "x-amz-checksum-xxhash3", "x-amz-meta-a", "x-amz-checksum-"] {
-            assert!(Checksum::named(name).is_none());
+            assert!(TrailerChecksum::from_trailer_name(name).is_none());
         }
     }
 }

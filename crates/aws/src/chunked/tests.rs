@@ -1,8 +1,8 @@
 use super::*;
 
-fn chain() -> Chain {
+fn documented_chain() -> SignatureChain {
     // The example of the S3 API reference, "Signature calculations ... chunked upload", with its published signatures.
-    Chain::new(
+    SignatureChain::new(
         SigningKey::derive("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "20130524", "us-east-1", "s3"),
         "20130524T000000Z",
         "20130524/us-east-1/s3/aws4_request".to_owned(),
@@ -26,11 +26,15 @@ fn documented_body() -> Vec<u8> {
     body
 }
 
-fn run(decoder: &mut Decoder, body: &[u8], step: usize) -> Result<usize, ChunkError> {
+fn decode_in_steps(
+    decoder: &mut ChunkedDecoder,
+    body: &[u8],
+    step: usize,
+) -> Result<usize, ChunkedBodyError> {
     let mut data = 0;
     for part in body.chunks(step) {
         for piece in decoder.push(Bytes::copy_from_slice(part))? {
-            if let Piece::Data(bytes) = piece {
+            if let ChunkEvent::Data(bytes) = piece {
                 data += bytes.len();
             }
         }
@@ -41,8 +45,8 @@ fn run(decoder: &mut Decoder, body: &[u8], step: usize) -> Result<usize, ChunkEr
 #[test]
 fn accepts_the_documented_example_however_it_is_split() {
     for step in [1, 7, 100, 65_536, 100_000] {
-        let mut decoder = Decoder::new(66_560, Vec::new(), Some(chain()));
-        assert_eq!(run(&mut decoder, &documented_body(), step), Ok(66_560));
+        let mut decoder = ChunkedDecoder::new(66_560, Vec::new(), Some(documented_chain()));
+        assert_eq!(decode_in_steps(&mut decoder, &documented_body(), step), Ok(66_560));
         assert!(decoder.is_done());
     }
 }
@@ -52,16 +56,16 @@ fn refuses_a_changed_byte_in_a_signed_chunk() {
     let mut body = documented_body();
     body[40_000] ^= 1;
     assert_eq!(
-        run(&mut Decoder::new(66_560, Vec::new(), Some(chain())), &body, 4096),
-        Err(ChunkError::ChunkSignature)
+        decode_in_steps(&mut ChunkedDecoder::new(66_560, Vec::new(), Some(documented_chain())), &body, 4096),
+        Err(ChunkedBodyError::ChunkSignature)
     );
 }
 
 #[test]
 fn a_body_cut_before_its_final_chunk_is_not_done() {
     let body = documented_body();
-    let mut decoder = Decoder::new(66_560, Vec::new(), Some(chain()));
-    run(&mut decoder, &body[..body.len() - 2], 4096).unwrap();
+    let mut decoder = ChunkedDecoder::new(66_560, Vec::new(), Some(documented_chain()));
+    decode_in_steps(&mut decoder, &body[..body.len() - 2], 4096).unwrap();
     assert!(!decoder.is_done());
 }
 
@@ -69,16 +73,19 @@ fn a_body_cut_before_its_final_chunk_is_not_done() {
 fn an_unsigned_body_needs_its_declared_trailers_and_length() {
     let body = b"5\r\nhello\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n";
     let declared = vec!["x-amz-checksum-crc32".to_owned()];
-    assert_eq!(run(&mut Decoder::new(5, declared.clone(), None), body, 3), Ok(5));
-    assert_eq!(run(&mut Decoder::new(5, Vec::new(), None), body, 3), Err(ChunkError::Trailers));
-    let length = ChunkError::Length { declared: 4, actual: 5 };
-    assert_eq!(run(&mut Decoder::new(4, declared.clone(), None), body, 3), Err(length));
-    let length = ChunkError::Length { declared: 6, actual: 5 };
-    assert_eq!(run(&mut Decoder::new(6, declared, None), body, 3), Err(length));
+    assert_eq!(decode_in_steps(&mut ChunkedDecoder::new(5, declared.clone(), None), body, 3), Ok(5));
+    assert_eq!(
+        decode_in_steps(&mut ChunkedDecoder::new(5, Vec::new(), None), body, 3),
+        Err(ChunkedBodyError::Trailers)
+    );
+    let length = ChunkedBodyError::Length { declared: 4, actual: 5 };
+    assert_eq!(decode_in_steps(&mut ChunkedDecoder::new(4, declared.clone(), None), body, 3), Err(length));
+    let length = ChunkedBodyError::Length { declared: 6, actual: 5 };
+    assert_eq!(decode_in_steps(&mut ChunkedDecoder::new(6, declared, None), body, 3), Err(length));
 }
 
 /// A body with a trailer, in chunks of two sizes.
-fn with_trailer(data: &[u8], name: &str, value: &str) -> Vec<u8> {
+fn body_with_trailer(data: &[u8], name: &str, value: &str) -> Vec<u8> {
     let (one, two) = data.split_at(data.len() / 3);
     let mut body = Vec::new();
     for chunk in [one, two].into_iter().filter(|chunk| !chunk.is_empty()) {
@@ -103,27 +110,36 @@ fn holds_the_body_to_the_checksum_in_its_trailer() {
         let name = format!("x-amz-checksum-{algorithm}");
         let declared = vec![name.clone()];
         for step in [1, 4, 100] {
-            let body = with_trailer(b"hello", &name, value);
-            let mut decoder = Decoder::new(5, declared.clone(), None);
-            assert_eq!(run(&mut decoder, &body, step), Ok(5), "{algorithm}");
+            let body = body_with_trailer(b"hello", &name, value);
+            let mut decoder = ChunkedDecoder::new(5, declared.clone(), None);
+            assert_eq!(decode_in_steps(&mut decoder, &body, step), Ok(5), "{algorithm}");
             assert!(decoder.is_done());
-            let bent = with_trailer(b"hellO", &name, value);
-            let refused = run(&mut Decoder::new(5, declared.clone(), None), &bent, step);
-            assert!(matches!(refused, Err(ChunkError::Checksum(trailer)) if trailer == name), "{algorithm}");
+            let bent = body_with_trailer(b"hellO", &name, value);
+            let refused = decode_in_steps(&mut ChunkedDecoder::new(5, declared.clone(), None), &bent, step);
+            assert!(
+                matches!(refused, Err(ChunkedBodyError::Checksum(trailer)) if trailer == name),
+                "{algorithm}"
+            );
         }
-        let other = with_trailer(b"hello", &name, "AAAAAA==");
-        assert!(run(&mut Decoder::new(5, declared, None), &other, 100).is_err(), "{algorithm}");
+        let other = body_with_trailer(b"hello", &name, "AAAAAA==");
+        assert!(
+            decode_in_steps(&mut ChunkedDecoder::new(5, declared, None), &other, 100).is_err(),
+            "{algorithm}"
+        );
     }
 }
 
 #[test]
 fn holds_an_empty_body_to_its_checksum_and_leaves_unknown_ones_to_s3() {
     let run = |name: &str, value: &str| {
-        let mut decoder = Decoder::new(0, vec![name.to_owned()], None);
-        run(&mut decoder, &with_trailer(b"", name, value), 100)
+        let mut decoder = ChunkedDecoder::new(0, vec![name.to_owned()], None);
+        decode_in_steps(&mut decoder, &body_with_trailer(b"", name, value), 100)
     };
     assert_eq!(run("x-amz-checksum-crc32", "AAAAAA=="), Ok(0));
-    assert_eq!(run("x-amz-checksum-crc32", "AAAAAQ=="), Err(ChunkError::Checksum("x-amz-checksum-crc32")));
+    assert_eq!(
+        run("x-amz-checksum-crc32", "AAAAAQ=="),
+        Err(ChunkedBodyError::Checksum("x-amz-checksum-crc32"))
+    );
     assert_eq!(run("x-amz-checksum-xxhash64", "AAAAAQ=="), Ok(0));
 }
 
@@ -149,15 +165,19 @@ fn accepts_the_documented_example_with_a_signed_trailer() {
     };
     let decoder = || {
         let seed = "106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e";
-        let chain = Chain { previous: Signature::parse(seed).unwrap(), signed_trailer: true, ..chain() };
-        Decoder::new(66_560, vec!["x-amz-checksum-crc32c".to_owned()], Some(chain))
+        let chain = SignatureChain {
+            previous_signature: Signature::parse(seed).unwrap(),
+            has_signed_trailer: true,
+            ..documented_chain()
+        };
+        ChunkedDecoder::new(66_560, vec!["x-amz-checksum-crc32c".to_owned()], Some(chain))
     };
     let signature = "d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435";
-    assert_eq!(run(&mut decoder(), &body("sOO8/Q==", signature), 4096), Ok(66_560));
-    let bent = run(&mut decoder(), &body("sOO8/A==", signature), 4096);
-    assert_eq!(bent, Err(ChunkError::Checksum("x-amz-checksum-crc32c")));
-    let unsigned = run(&mut decoder(), &body("sOO8/Q==", &signature.replace('d', "e")), 4096);
-    assert_eq!(unsigned, Err(ChunkError::TrailerSignature));
+    assert_eq!(decode_in_steps(&mut decoder(), &body("sOO8/Q==", signature), 4096), Ok(66_560));
+    let bent = decode_in_steps(&mut decoder(), &body("sOO8/A==", signature), 4096);
+    assert_eq!(bent, Err(ChunkedBodyError::Checksum("x-amz-checksum-crc32c")));
+    let unsigned = decode_in_steps(&mut decoder(), &body("sOO8/Q==", &signature.replace('d', "e")), 4096);
+    assert_eq!(unsigned, Err(ChunkedBodyError::TrailerSignature));
 }
 
 #[test]
@@ -171,7 +191,7 @@ fn refuses_broken_framing() {
         b"5\r\nhello\r\n0\r\n\r\nGET / HTTP/1.1\r\n",
     ] {
         assert!(
-            run(&mut Decoder::new(5, Vec::new(), None), body, 2).is_err(),
+            decode_in_steps(&mut ChunkedDecoder::new(5, Vec::new(), None), body, 2).is_err(),
             "{:?}",
             String::from_utf8_lossy(body)
         );
@@ -181,6 +201,6 @@ fn refuses_broken_framing() {
 proptest::proptest! {
     #[test]
     fn never_panics(body in proptest::collection::vec(proptest::num::u8::ANY, 0..300), step in 1_usize..50) {
-        let _either = run(&mut Decoder::new(1000, Vec::new(), None), &body, step);
+        let _either = decode_in_steps(&mut ChunkedDecoder::new(1000, Vec::new(), None), &body, step);
     }
 }

@@ -1,7 +1,7 @@
 //! CBOR (RFC 8949, the part Smithy RPC v2 uses) to a value. Blobs become base64 text and timestamps their seconds; a key
 //! given twice, other tags, undefined and bytes after the end are refused.
 
-use super::text::{malformed, too_many};
+use super::request_text::{malformed_request, too_many_values};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use durward_core::{Refusal, limits};
 use minicbor::data::{Tag, Type};
@@ -9,29 +9,29 @@ use minicbor::decode::{Decoder, Error};
 use serde_json::{Map, Number, Value};
 
 /// Reads a body that is one CBOR map.
-pub(super) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
+pub(super) fn parse_cbor_object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
     let mut decoder = Decoder::new(bytes);
-    let mut left = limits::VALUES;
-    let value = item(&mut decoder, 0, &mut left).map_err(|error| match left {
-        0 => too_many("values", limits::VALUES),
-        _ => malformed("the body is not valid cbor of rpc-v2").detail(error),
+    let mut left = limits::MAX_BODY_VALUES;
+    let value = decode_item(&mut decoder, 0, &mut left).map_err(|error| match left {
+        0 => too_many_values("values", limits::MAX_BODY_VALUES),
+        _ => malformed_request("the body is not valid cbor of rpc-v2").with_detail(error),
     })?;
     if decoder.position() != bytes.len() {
-        return Err(malformed("bytes follow the end of the cbor body"));
+        return Err(malformed_request("bytes follow the end of the cbor body"));
     }
     match value {
         Value::Object(map) => Ok(map),
-        _ => Err(malformed("the body is not a cbor map")),
+        _ => Err(malformed_request("the body is not a cbor map")),
     }
 }
 
 /// `left`: how many values may yet come.
-fn item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Result<Value, Error> {
+fn decode_item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Result<Value, Error> {
     *left = left.saturating_sub(1);
     if *left == 0 {
         return Err(Error::message("too many values"));
     }
-    if depth > limits::DEPTH {
+    if depth > limits::MAX_NESTING_DEPTH {
         return Err(Error::message("nested too deeply"));
     }
     Ok(match decoder.datatype()? {
@@ -42,10 +42,10 @@ fn item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Result<Val
         }
         Type::U8 | Type::U16 | Type::U32 | Type::U64 => Value::Number(decoder.u64()?.into()),
         Type::I8 | Type::I16 | Type::I32 | Type::I64 => Value::Number(decoder.i64()?.into()),
-        Type::F16 => float(half(decoder)?),
-        Type::F32 => float(f64::from(decoder.f32()?)),
-        Type::F64 => float(decoder.f64()?),
-        Type::String | Type::StringIndef => Value::String(text(decoder)?),
+        Type::F16 => float_to_json(decode_half_float(decoder)?),
+        Type::F32 => float_to_json(f64::from(decoder.f32()?)),
+        Type::F64 => float_to_json(decoder.f64()?),
+        Type::String | Type::StringIndef => Value::String(decode_text(decoder)?),
         Type::Bytes => Value::String(STANDARD.encode(decoder.bytes()?)),
         Type::BytesIndef => {
             let mut out = Vec::new();
@@ -57,17 +57,17 @@ fn item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Result<Val
         Type::Array | Type::ArrayIndef => {
             let mut out = Vec::new();
             let mut items = decoder.array()?;
-            while more(decoder, &mut items)? {
-                out.push(item(decoder, depth + 1, left)?);
+            while has_next_item(decoder, &mut items)? {
+                out.push(decode_item(decoder, depth + 1, left)?);
             }
             Value::Array(out)
         }
         Type::Map | Type::MapIndef => {
             let mut out = Map::new();
             let mut members = decoder.map()?;
-            while more(decoder, &mut members)? {
-                let key = text(decoder)?;
-                let value = item(decoder, depth + 1, left)?;
+            while has_next_item(decoder, &mut members)? {
+                let key = decode_text(decoder)?;
+                let value = decode_item(decoder, depth + 1, left)?;
                 if out.insert(key, value).is_some() {
                     return Err(Error::message("a key is given twice"));
                 }
@@ -79,7 +79,7 @@ fn item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Result<Val
             if decoder.tag()? != Tag::new(1) {
                 return Err(Error::message("a tag other than 1"));
             }
-            match item(decoder, depth + 1, left)? {
+            match decode_item(decoder, depth + 1, left)? {
                 number @ Value::Number(_) => number,
                 _ => return Err(Error::message("a timestamp that is no number")),
             }
@@ -89,7 +89,7 @@ fn item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Result<Val
 }
 
 /// Whether another item follows; reads the break of an indefinite length.
-fn more(decoder: &mut Decoder<'_>, left: &mut Option<u64>) -> Result<bool, Error> {
+fn has_next_item(decoder: &mut Decoder<'_>, left: &mut Option<u64>) -> Result<bool, Error> {
     match left {
         Some(0) => Ok(false),
         Some(count) => {
@@ -104,7 +104,7 @@ fn more(decoder: &mut Decoder<'_>, left: &mut Option<u64>) -> Result<bool, Error
     }
 }
 
-fn text(decoder: &mut Decoder<'_>) -> Result<String, Error> {
+fn decode_text(decoder: &mut Decoder<'_>) -> Result<String, Error> {
     if decoder.datatype()? == Type::StringIndef {
         let mut out = String::new();
         for chunk in decoder.str_iter()? {
@@ -116,7 +116,7 @@ fn text(decoder: &mut Decoder<'_>) -> Result<String, Error> {
 }
 
 /// A half-precision number (RFC 8949 appendix D); the decoder has no reader for it.
-fn half(decoder: &mut Decoder<'_>) -> Result<f64, Error> {
+fn decode_half_float(decoder: &mut Decoder<'_>) -> Result<f64, Error> {
     let at = decoder.position();
     let Some([_, high, low]) = decoder.input().get(at..).and_then(<[u8]>::first_chunk::<3>) else {
         return Err(Error::end_of_input());
@@ -134,7 +134,7 @@ fn half(decoder: &mut Decoder<'_>) -> Result<f64, Error> {
 }
 
 /// Infinities and NaN are no JSON numbers: they stay as text.
-fn float(value: f64) -> Value {
+fn float_to_json(value: f64) -> Value {
     Number::from_f64(value).map_or_else(|| Value::String(value.to_string()), Value::Number)
 }
 
@@ -149,7 +149,7 @@ mod tests {
         // {_ "a": [_ 1, -2], "b": h'0102', "t": 1(1.5), "s": (_ "x" "y")}
         let bytes =
             b"\xbf\x61a\x9f\x01\x21\xff\x61b\x42\x01\x02\x61t\xc1\xf9\x3e\x00\x61s\x7f\x61x\x61y\xff\xff";
-        let read = Value::Object(parse_object(bytes).unwrap());
+        let read = Value::Object(parse_cbor_object(bytes).unwrap());
         assert_eq!(read, json!({"a": [1, -2], "b": "AQI=", "t": 1.5, "s": "xy"}));
     }
 
@@ -166,18 +166,18 @@ mod tests {
             b"\xbf",                        // no end
             b"\xa1\x61a\x9b\xff\xff\xff\xff\xff\xff\xff\xff",
         ] {
-            assert!(parse_object(bad).is_err(), "{bad:x?}");
+            assert!(parse_cbor_object(bad).is_err(), "{bad:x?}");
         }
         let mut deep = vec![0xa1, 0x61, b'a'];
         deep.extend([0x81; 100]);
         deep.push(1);
-        assert!(parse_object(&deep).is_err());
+        assert!(parse_cbor_object(&deep).is_err());
     }
 
     proptest! {
         #[test]
         fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
-            let _outcome = parse_object(&bytes);
+            let _outcome = parse_cbor_object(&bytes);
         }
     }
 }

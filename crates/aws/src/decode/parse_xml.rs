@@ -1,9 +1,9 @@
 //! XML bodies to parameters by shape. Document types, entities, processing instructions, comments, prefixed elements and
 //! mixed content are refused: each has let two readers of one document disagree.
 
-use super::shape::{insert, refuse_lookalike, scalar, wire_name};
-use super::text::{malformed, quote, too_many};
-use durward_catalog::{Location, Member, Service, ShapeId, ShapeKind};
+use super::request_text::{malformed_request, quote_for_message, too_many_values};
+use super::shape_conversion::{insert_once, parse_scalar, refuse_lookalike, wire_name};
+use durward_catalog::{MemberLocation, ServiceModel, ShapeId, ShapeKind, ShapeMember};
 use durward_core::{Refusal, limits};
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
@@ -11,16 +11,16 @@ use serde_json::{Map, Value};
 
 /// One element of a document.
 #[derive(Debug, Default)]
-pub(crate) struct Element {
+pub(crate) struct XmlElement {
     pub name: String,
     attributes: Vec<(String, String)>,
-    children: Vec<Element>,
+    children: Vec<XmlElement>,
     text: String,
 }
 
-impl Element {
+impl XmlElement {
     /// The first child of that name.
-    pub(crate) fn child(&self, name: &str) -> Option<&Self> {
+    pub(crate) fn find_child(&self, name: &str) -> Option<&Self> {
         self.children.iter().find(|child| child.name == name)
     }
 
@@ -29,86 +29,91 @@ impl Element {
     }
 
     /// The first element of that name, this one's descendants to `depth`.
-    pub(crate) fn find(&self, name: &str, depth: usize) -> Option<&Self> {
+    pub(crate) fn find_descendant(&self, name: &str, depth: usize) -> Option<&Self> {
         let deeper = depth.checked_sub(1)?;
-        self.child(name).or_else(|| self.children.iter().find_map(|child| child.find(name, deeper)))
+        self.find_child(name)
+            .or_else(|| self.children.iter().find_map(|child| child.find_descendant(name, deeper)))
     }
 
     /// This element and all in it.
-    pub(crate) fn each<'a>(&'a self, visit: &mut impl FnMut(&'a Self)) {
+    pub(crate) fn visit_all<'a>(&'a self, visit: &mut impl FnMut(&'a Self)) {
         visit(self);
         for child in &self.children {
-            child.each(visit);
+            child.visit_all(visit);
         }
     }
 }
 
 /// The root element of a document.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Element, Refusal> {
-    let text = std::str::from_utf8(bytes).map_err(|_| malformed("the xml body is not valid utf-8"))?;
+pub(crate) fn parse_xml_document(bytes: &[u8]) -> Result<XmlElement, Refusal> {
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| malformed_request("the xml body is not valid utf-8"))?;
     let mut reader = Reader::from_str(text);
-    let mut open: Vec<Element> = Vec::new();
-    let mut root: Option<Element> = None;
+    let mut open: Vec<XmlElement> = Vec::new();
+    let mut root: Option<XmlElement> = None;
     let mut first = true;
-    let mut left = limits::VALUES;
+    let mut left = limits::MAX_BODY_VALUES;
     loop {
-        let event =
-            reader.read_event().map_err(|error| malformed("the body is not valid xml").detail(error))?;
+        let event = reader
+            .read_event()
+            .map_err(|error| malformed_request("the body is not valid xml").with_detail(error))?;
         match event {
             Event::Start(start) => {
-                let element = begin(&start, open.len(), root.is_some(), &mut left)?;
+                let element = start_element(&start, open.len(), root.is_some(), &mut left)?;
                 open.push(element);
             }
             Event::Empty(start) => {
-                let element = begin(&start, open.len(), root.is_some(), &mut left)?;
-                close(element, &mut open, &mut root);
+                let element = start_element(&start, open.len(), root.is_some(), &mut left)?;
+                close_element(element, &mut open, &mut root);
             }
             Event::End(_) => {
-                let element =
-                    open.pop().ok_or_else(|| malformed("the xml closes an element it did not open"))?;
+                let element = open
+                    .pop()
+                    .ok_or_else(|| malformed_request("the xml closes an element it did not open"))?;
                 if !element.children.is_empty() && !element.text.trim().is_empty() {
-                    return Err(malformed("the xml mixes text and elements"));
+                    return Err(malformed_request("the xml mixes text and elements"));
                 }
-                close(element, &mut open, &mut root);
+                close_element(element, &mut open, &mut root);
             }
             Event::Text(text) => match open.last_mut() {
                 Some(element) => element.text.push_str(&text.xml10_content()),
                 None if text.trim().is_empty() => {}
-                None => return Err(malformed("text stands outside the xml's root element")),
+                None => return Err(malformed_request("text stands outside the xml's root element")),
             },
             Event::CData(data) => match open.last_mut() {
                 Some(element) => element.text.push_str(&data.xml10_content()),
-                None => return Err(malformed("text stands outside the xml's root element")),
+                None => return Err(malformed_request("text stands outside the xml's root element")),
             },
             Event::GeneralRef(reference) => {
-                let element =
-                    open.last_mut().ok_or_else(|| malformed("text stands outside the xml's root element"))?;
+                let element = open
+                    .last_mut()
+                    .ok_or_else(|| malformed_request("text stands outside the xml's root element"))?;
                 let resolved = reference.resolve_char_ref().map_err(|error| {
-                    malformed("a character reference in the xml is not valid").detail(error)
+                    malformed_request("a character reference in the xml is not valid").with_detail(error)
                 })?;
                 let character = match resolved {
                     Some(character) => character,
-                    None => predefined(&reference).ok_or_else(|| {
-                        malformed("the xml uses an entity; only the five predefined are read")
+                    None => resolve_predefined_entity(&reference).ok_or_else(|| {
+                        malformed_request("the xml uses an entity; only the five predefined are read")
                     })?,
                 };
                 element.text.push(character);
             }
             Event::Decl(decl) if first => {
-                let version = decl
-                    .version()
-                    .map_err(|error| malformed("the xml declaration is not valid").detail(error))?;
+                let version = decl.version().map_err(|error| {
+                    malformed_request("the xml declaration is not valid").with_detail(error)
+                })?;
                 let utf8 = match decl.encoding() {
                     None => true,
                     Some(Ok(name)) => name.eq_ignore_ascii_case("utf-8"),
                     Some(Err(_)) => false,
                 };
                 if version != "1.0" || !utf8 {
-                    return Err(malformed("the xml is not version 1.0 in utf-8"));
+                    return Err(malformed_request("the xml is not version 1.0 in utf-8"));
                 }
             }
             Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => {
-                return Err(malformed(
+                return Err(malformed_request(
                     "the xml holds a comment, a document type or a processing instruction; leave it out",
                 ));
             }
@@ -117,12 +122,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Element, Refusal> {
         first = false;
     }
     if !open.is_empty() {
-        return Err(malformed("the xml ends before its root element does"));
+        return Err(malformed_request("the xml ends before its root element does"));
     }
-    root.ok_or_else(|| malformed("the xml has no root element"))
+    root.ok_or_else(|| malformed_request("the xml has no root element"))
 }
 
-fn predefined(name: &str) -> Option<char> {
+fn resolve_predefined_entity(name: &str) -> Option<char> {
     match name {
         "lt" => Some('<'),
         "gt" => Some('>'),
@@ -134,44 +139,46 @@ fn predefined(name: &str) -> Option<char> {
 }
 
 /// `left`: how many elements may yet come.
-fn begin(
+fn start_element(
     start: &BytesStart<'_>,
     depth: usize,
     after_root: bool,
     left: &mut usize,
-) -> Result<Element, Refusal> {
-    *left = left.checked_sub(1).ok_or_else(|| too_many("elements", limits::VALUES))?;
-    if depth >= limits::DEPTH {
-        return Err(malformed("the xml is nested too deeply"));
+) -> Result<XmlElement, Refusal> {
+    *left = left.checked_sub(1).ok_or_else(|| too_many_values("elements", limits::MAX_BODY_VALUES))?;
+    if depth >= limits::MAX_NESTING_DEPTH {
+        return Err(malformed_request("the xml is nested too deeply"));
     }
     if depth == 0 && after_root {
-        return Err(malformed("the xml has a second root element"));
+        return Err(malformed_request("the xml has a second root element"));
     }
     let name = start.name().0;
     if name.contains(':') {
-        return Err(malformed("the xml prefixes an element; write it in the default namespace"));
+        return Err(malformed_request("the xml prefixes an element; write it in the default namespace"));
     }
     let mut attributes = Vec::new();
     for (at, attribute) in start.attributes().enumerate() {
-        if at >= limits::ATTRIBUTES {
-            return Err(malformed("an element of the xml has too many attributes"));
+        if at >= limits::MAX_XML_ATTRIBUTES {
+            return Err(malformed_request("an element of the xml has too many attributes"));
         }
-        let attribute =
-            attribute.map_err(|error| malformed("an attribute in the xml is not valid").detail(error))?;
+        let attribute = attribute
+            .map_err(|error| malformed_request("an attribute in the xml is not valid").with_detail(error))?;
         let key = attribute.key.0;
         // A prefix may only be declared for the attribute of an S3 grantee; elements cannot use it.
         if key == "xmlns" || key.starts_with("xmlns:") {
             continue;
         }
         if attribute.value.contains('&') {
-            return Err(malformed("an attribute in the xml holds an entity; only plain text is read"));
+            return Err(malformed_request(
+                "an attribute in the xml holds an entity; only plain text is read",
+            ));
         }
         attributes.push((key.to_owned(), attribute.value.into_owned()));
     }
-    Ok(Element { name: name.to_owned(), attributes, ..Element::default() })
+    Ok(XmlElement { name: name.to_owned(), attributes, ..XmlElement::default() })
 }
 
-fn close(element: Element, open: &mut [Element], root: &mut Option<Element>) {
+fn close_element(element: XmlElement, open: &mut [XmlElement], root: &mut Option<XmlElement>) {
     match open.last_mut() {
         Some(parent) => parent.children.push(element),
         None => *root = Some(element),
@@ -179,26 +186,31 @@ fn close(element: Element, open: &mut [Element], root: &mut Option<Element>) {
 }
 
 /// The members of a structure out of an element.
-pub(super) fn structure(
-    service: &Service,
-    members: &[Member],
-    element: Element,
+pub(super) fn convert_xml_structure(
+    service: &ServiceModel,
+    members: &[ShapeMember],
+    element: XmlElement,
 ) -> Result<Map<String, Value>, Refusal> {
     if element.children.is_empty() && !element.text.trim().is_empty() {
-        return Err(malformed(format!(
+        return Err(malformed_request(format!(
             "the element {} holds text instead of elements",
-            quote(&element.name)
+            quote_for_message(&element.name)
         )));
     }
     let mut out = Map::new();
     for (name, value) in element.attributes {
-        let known = members.iter().find(|member| member.xml_attribute && wire_name(member) == name);
+        let known = members.iter().find(|member| member.is_xml_attribute && wire_name(member) == name);
         match known {
-            Some(member) => insert(&mut out, &member.name, Value::String(value))?,
-            None => return Err(malformed(format!("the xml attribute {} is not known", quote(&name)))),
+            Some(member) => insert_once(&mut out, &member.name, Value::String(value))?,
+            None => {
+                return Err(malformed_request(format!(
+                    "the xml attribute {} is not known",
+                    quote_for_message(&name)
+                )));
+            }
         }
     }
-    let body = |member: &&Member| member.location == Location::Body && !member.xml_attribute;
+    let body = |member: &&ShapeMember| member.location == MemberLocation::Body && !member.is_xml_attribute;
     let mut unknown: Map<String, Value> = Map::new();
     for child in element.children {
         let Some(member) = members.iter().filter(body).find(|member| wire_name(member) == child.name) else {
@@ -206,80 +218,96 @@ pub(super) fn structure(
             let name = child.name.clone();
             match unknown.entry(name) {
                 serde_json::map::Entry::Vacant(free) => {
-                    free.insert(Value::Array(vec![loose(child)]));
+                    free.insert(Value::Array(vec![untyped_value(child)]));
                 }
                 serde_json::map::Entry::Occupied(mut taken) => {
                     if let Value::Array(items) = taken.get_mut() {
-                        items.push(loose(child));
+                        items.push(untyped_value(child));
                     }
                 }
             }
             continue;
         };
         match service.shape(member.shape).map(|shape| &shape.kind) {
-            Some(ShapeKind::List { member: item, flattened, .. }) if *flattened || member.flattened => {
-                let value = by_shape(service, *item, child)?;
+            Some(ShapeKind::List { member: item, is_flattened: flattened, .. })
+                if *flattened || member.is_flattened =>
+            {
+                let value = convert_xml_element(service, *item, child)?;
                 let list = out.entry(member.name.clone()).or_insert_with(|| Value::Array(Vec::new()));
                 if let Value::Array(items) = list {
                     items.push(value);
                 }
             }
-            Some(ShapeKind::Map { value, key_name, value_name, flattened, .. })
-                if *flattened || member.flattened =>
+            Some(ShapeKind::Map { value, key_name, value_name, is_flattened: flattened, .. })
+                if *flattened || member.is_flattened =>
             {
-                let entry = entry(service, *value, key_name.as_deref(), value_name.as_deref(), child)?;
+                let entry =
+                    parse_map_entry(service, *value, key_name.as_deref(), value_name.as_deref(), child)?;
                 let map = out.entry(member.name.clone()).or_insert_with(|| Value::Object(Map::new()));
                 if let Value::Object(map) = map {
-                    insert(map, &entry.0, entry.1)?;
+                    insert_once(map, &entry.0, entry.1)?;
                 }
             }
-            _ => insert(&mut out, &member.name, by_shape(service, member.shape, child)?)?,
+            _ => insert_once(&mut out, &member.name, convert_xml_element(service, member.shape, child)?)?,
         }
     }
     for (name, value) in unknown {
-        insert(&mut out, &name, value)?;
+        insert_once(&mut out, &name, value)?;
     }
     Ok(out)
 }
 
 /// One element by its shape.
-pub(super) fn by_shape(service: &Service, shape: ShapeId, element: Element) -> Result<Value, Refusal> {
-    let Some(shape) = service.shape(shape) else { return Ok(loose(element)) };
+pub(super) fn convert_xml_element(
+    service: &ServiceModel,
+    shape: ShapeId,
+    element: XmlElement,
+) -> Result<Value, Refusal> {
+    let Some(shape) = service.shape(shape) else { return Ok(untyped_value(element)) };
     match &shape.kind {
-        ShapeKind::Structure { members, .. } => structure(service, members, element).map(Value::Object),
+        ShapeKind::Structure { members, .. } => {
+            convert_xml_structure(service, members, element).map(Value::Object)
+        }
         ShapeKind::List { member, item_name, .. } => {
-            no_text(&element)?;
+            refuse_text(&element)?;
             let name = item_name.as_deref().unwrap_or("member");
             element
                 .children
                 .into_iter()
                 .map(|child| {
                     if child.name != name {
-                        return Err(malformed(format!(
+                        return Err(malformed_request(format!(
                             "a list holds {} instead of {name}",
-                            quote(&child.name)
+                            quote_for_message(&child.name)
                         )));
                     }
-                    by_shape(service, *member, child)
+                    convert_xml_element(service, *member, child)
                 })
                 .collect::<Result<_, _>>()
                 .map(Value::Array)
         }
         ShapeKind::Map { value, key_name, value_name, .. } => {
-            no_text(&element)?;
+            refuse_text(&element)?;
             let mut out = Map::new();
             for child in element.children {
                 if child.name != "entry" {
-                    return Err(malformed(format!("a map holds {} instead of entry", quote(&child.name))));
+                    return Err(malformed_request(format!(
+                        "a map holds {} instead of entry",
+                        quote_for_message(&child.name)
+                    )));
                 }
-                let (key, item) = entry(service, *value, key_name.as_deref(), value_name.as_deref(), child)?;
-                insert(&mut out, &key, item)?;
+                let (key, item) =
+                    parse_map_entry(service, *value, key_name.as_deref(), value_name.as_deref(), child)?;
+                insert_once(&mut out, &key, item)?;
             }
             Ok(Value::Object(out))
         }
         kind => {
             if !element.children.is_empty() || !element.attributes.is_empty() {
-                return Err(malformed(format!("the element {} holds more than text", quote(&element.name))));
+                return Err(malformed_request(format!(
+                    "the element {} holds more than text",
+                    quote_for_message(&element.name)
+                )));
             }
             let text = match kind {
                 ShapeKind::Boolean
@@ -289,46 +317,49 @@ pub(super) fn by_shape(service: &Service, shape: ShapeId, element: Element) -> R
                 | ShapeKind::Double => element.text.trim().to_owned(),
                 _ => element.text,
             };
-            scalar(kind, text)
+            parse_scalar(kind, text)
         }
     }
 }
 
-fn no_text(element: &Element) -> Result<(), Refusal> {
+fn refuse_text(element: &XmlElement) -> Result<(), Refusal> {
     if !element.text.trim().is_empty() || !element.attributes.is_empty() {
-        return Err(malformed(format!("the element {} holds more than elements", quote(&element.name))));
+        return Err(malformed_request(format!(
+            "the element {} holds more than elements",
+            quote_for_message(&element.name)
+        )));
     }
     Ok(())
 }
 
 /// Key and value of one map entry.
-fn entry(
-    service: &Service,
+fn parse_map_entry(
+    service: &ServiceModel,
     value: ShapeId,
     key_name: Option<&str>,
     value_name: Option<&str>,
-    element: Element,
+    element: XmlElement,
 ) -> Result<(String, Value), Refusal> {
-    no_text(&element)?;
+    refuse_text(&element)?;
     let (mut key, mut item) = (None, None);
     for child in element.children {
         let twice = if child.name == key_name.unwrap_or("key") {
             key.replace(child.text).is_some()
         } else if child.name == value_name.unwrap_or("value") {
-            item.replace(by_shape(service, value, child)?).is_some()
+            item.replace(convert_xml_element(service, value, child)?).is_some()
         } else {
             true
         };
         if twice {
-            return Err(malformed("an entry of a map has parts other than one key and one value"));
+            return Err(malformed_request("an entry of a map has parts other than one key and one value"));
         }
     }
-    let key = key.ok_or_else(|| malformed("an entry of a map has no key"))?;
+    let key = key.ok_or_else(|| malformed_request("an entry of a map has no key"))?;
     Ok((key, item.unwrap_or(Value::Null)))
 }
 
 /// An element the model does not know: its text, or its children as lists by name.
-fn loose(element: Element) -> Value {
+fn untyped_value(element: XmlElement) -> Value {
     if element.children.is_empty() && element.attributes.is_empty() {
         return Value::String(element.text);
     }
@@ -342,7 +373,7 @@ fn loose(element: Element) -> Value {
     for child in element.children {
         let list = out.entry(child.name.clone()).or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(items) = list {
-            items.push(loose(child));
+            items.push(untyped_value(child));
         }
     }
     Value::Object(out)
@@ -375,27 +406,29 @@ mod tests {
             "<a>&#0;</a>",
             "<a k='&x;'/>",
         ] {
-            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+            assert!(parse_xml_document(bad.as_bytes()).is_err(), "{bad}");
         }
         let deep = format!("{}{}", "<a>".repeat(65), "</a>".repeat(65));
-        assert!(parse(deep.as_bytes()).is_err());
+        assert!(parse_xml_document(deep.as_bytes()).is_err());
     }
 
     #[test]
     fn keeps_the_text_of_keys_exactly() {
-        let root = parse(b"<?xml version=\"1.0\"?>\n<a><k> x&amp;&#13;y<![CDATA[<z>]]> </k></a>\n").unwrap();
+        let root =
+            parse_xml_document(b"<?xml version=\"1.0\"?>\n<a><k> x&amp;&#13;y<![CDATA[<z>]]> </k></a>\n")
+                .unwrap();
         assert_eq!(root.children[0].text, " x&\ry<z> ");
     }
 
     proptest! {
         #[test]
         fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
-            let _outcome = parse(&bytes).map(loose);
+            let _outcome = parse_xml_document(&bytes).map(untyped_value);
         }
 
         #[test]
         fn never_panics_on_almost_xml(text in "[<>/a&;#x='\" !\\[\\]?-]{0,80}") {
-            let _outcome = parse(text.as_bytes()).map(loose);
+            let _outcome = parse_xml_document(text.as_bytes()).map(untyped_value);
         }
     }
 }

@@ -3,16 +3,16 @@
 //! [`inbound`] reads and checks what a caller signed; [`outbound`] signs what goes upstream. Both use the one
 //! canonicaliser in [`canonical`], so the two sides cannot drift apart. Comparison is in constant time.
 
-mod canonical;
+mod canonical_request;
 pub mod inbound;
 pub mod outbound;
 
 use aws_lc_rs::{constant_time, digest, hmac};
 use std::fmt;
 
-pub use canonical::{Style, percent_decode, percent_encode};
+pub use canonical_request::{PathCanonicalization, percent_decode, percent_encode};
 
-pub const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+pub const SIGNING_ALGORITHM: &str = "AWS4-HMAC-SHA256";
 pub const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 /// SHA-256 of nothing.
 pub const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -31,17 +31,17 @@ impl Signature {
         let mut bytes = [0_u8; 32];
         for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
             let [high, low] = pair else { return None };
-            *byte = (hex_digit(*high)? << 4) | hex_digit(*low)?;
+            *byte = (parse_hex_digit(*high)? << 4) | parse_hex_digit(*low)?;
         }
         Some(Self(bytes))
     }
 
-    pub fn bytes(&self) -> &[u8; 32] {
+    pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    pub fn hex(&self) -> String {
-        hex(&self.0)
+    pub fn to_hex(&self) -> String {
+        encode_hex(&self.0)
     }
 
     /// Whether two signatures are the same, in constant time.
@@ -91,7 +91,7 @@ impl fmt::Debug for SigningKey {
 }
 
 /// Lower-case hex of `bytes`.
-pub fn hex(bytes: &[u8]) -> String {
+pub fn encode_hex(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] =
         ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
     let mut text = String::with_capacity(bytes.len() * 2);
@@ -104,10 +104,10 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// Lower-case hex SHA-256 of `bytes`.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex(digest::digest(&digest::SHA256, bytes).as_ref())
+    encode_hex(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
-fn hex_digit(byte: u8) -> Option<u8> {
+fn parse_hex_digit(byte: u8) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
@@ -116,8 +116,8 @@ fn hex_digit(byte: u8) -> Option<u8> {
 }
 
 /// `<timestamp>\n<scope>`-prefixed text that is signed for a whole request.
-fn string_to_sign(timestamp: &str, scope: &str, canonical_request: &str) -> String {
-    format!("{ALGORITHM}\n{timestamp}\n{scope}\n{}", sha256_hex(canonical_request.as_bytes()))
+fn build_string_to_sign(timestamp: &str, scope: &str, canonical_request: &str) -> String {
+    format!("{SIGNING_ALGORITHM}\n{timestamp}\n{scope}\n{}", sha256_hex(canonical_request.as_bytes()))
 }
 
 #[cfg(test)]

@@ -2,21 +2,21 @@ use super::*;
 use durward_catalog::Catalog;
 use std::collections::BTreeMap;
 
-fn call(arn: &str) -> TagCall {
-    tag_call(Catalog::embedded(), arn, "eu-west-1").unwrap_or_else(|| panic!("no call for {arn}"))
+fn tag_lookup(arn: &str) -> TagLookup {
+    find_tag_lookup(Catalog::embedded(), arn, "eu-west-1").unwrap_or_else(|| panic!("no call for {arn}"))
 }
 
 /// Method, path with query, body, and the action that a credential must permit.
-fn written(arn: &str) -> (String, String, String, String) {
-    let call = call(arn);
-    let request = call.request(None).expect("it can be written");
+fn built_request(arn: &str) -> (String, String, String, String) {
+    let call = tag_lookup(arn);
+    let request = call.build_request(None).expect("it can be written");
     let target =
         if request.query.is_empty() { request.path } else { format!("{}?{}", request.path, request.query) };
-    (request.method, target, request.body, call.demands[0].action.clone())
+    (request.method, target, request.body, call.required_permissions[0].action.clone())
 }
 
 #[test]
-fn every_service_is_asked_in_its_own_way() {
+fn every_service_has_its_own_request() {
     let account = "123456789012";
     for (arn, method, target, body, action) in [
         ("arn:aws:s3:::b", "GET", "/b?tagging", String::new(), "s3:GetBucketTagging"),
@@ -80,12 +80,12 @@ fn every_service_is_asked_in_its_own_way() {
         ),
     ] {
         let expected = (method.to_owned(), target.to_owned(), body, action.to_owned());
-        assert_eq!(written(arn), expected, "{arn}");
+        assert_eq!(built_request(arn), expected, "{arn}");
     }
 }
 
 #[test]
-fn what_ec2_names_by_name_has_tags_that_nobody_can_tell() {
+fn an_ec2_resource_named_by_name_has_no_tag_lookup() {
     for name in [
         "key-pair/kp1",
         "key-pair/team-0123abcd",
@@ -96,19 +96,20 @@ fn what_ec2_names_by_name_has_tags_that_nobody_can_tell() {
         "instance/I-0123456789abcdef0",
     ] {
         let arn = format!("arn:aws:ec2:eu-west-1:123456789012:{name}");
-        assert!(tag_call(Catalog::embedded(), &arn, "eu-west-1").is_none(), "{arn}");
+        assert!(find_tag_lookup(Catalog::embedded(), &arn, "eu-west-1").is_none(), "{arn}");
     }
 }
 
 #[test]
-fn most_services_can_be_asked() {
+fn most_services_have_a_tag_lookup() {
     let of = |service: &str| format!("arn:aws:{service}:eu-west-1:123456789012:thing/x");
     let catalog = Catalog::embedded();
-    let mut prefixes: Vec<&str> = catalog.services().iter().map(|entry| entry.iam_prefix.as_str()).collect();
+    let mut prefixes: Vec<&str> =
+        catalog.service_entries().iter().map(|entry| entry.iam_prefix.as_str()).collect();
     prefixes.sort_unstable();
     prefixes.dedup();
     let asked =
-        prefixes.iter().filter(|prefix| tag_call(catalog, &of(prefix), "eu-west-1").is_some()).count();
+        prefixes.iter().filter(|prefix| find_tag_lookup(catalog, &of(prefix), "eu-west-1").is_some()).count();
     assert!(asked >= 250, "{asked} of {}", prefixes.len());
 }
 
@@ -126,22 +127,22 @@ fn parts_have_the_tags_of_the_whole() {
         ("arn:aws:kms:r:1:key/k", "arn:aws:kms:r:1:key/k"),
         ("no arn", "no arn"),
     ] {
-        assert_eq!(holder(arn), of);
+        assert_eq!(taggable_resource(arn), of);
     }
 }
 
-fn tags(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+fn tag_map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 #[test]
-fn answers_are_read_in_every_form() {
+fn responses_are_parsed_in_every_form() {
     let (bucket, table, topic) = (
-        call("arn:aws:s3:::b"),
-        call("arn:aws:dynamodb:eu-west-1:123456789012:table/T"),
-        call("arn:aws:sns:eu-west-1:123456789012:t"),
+        tag_lookup("arn:aws:s3:::b"),
+        tag_lookup("arn:aws:dynamodb:eu-west-1:123456789012:table/T"),
+        tag_lookup("arn:aws:sns:eu-west-1:123456789012:t"),
     );
-    let expected = tags(&[("a", "1"), ("b", "")]);
+    let expected = tag_map(&[("a", "1"), ("b", "")]);
     for (call, body) in [
         (
             &bucket,
@@ -168,14 +169,23 @@ fn answers_are_read_in_every_form() {
              <item><key>b</key><value/></item></tagSet></DescribeTagsResponse>",
         ),
     ] {
-        assert_eq!(call.read(200, body.as_bytes()).map(|page| page.tags), Ok(expected.clone()), "{body}");
+        assert_eq!(
+            call.parse_response(200, body.as_bytes()).map(|page| page.tags),
+            Ok(expected.clone()),
+            "{body}"
+        );
     }
-    assert_eq!(table.read(200, b"{}"), Ok(Page::default()), "a service may leave out an empty list");
+    assert_eq!(
+        table.parse_response(200, b"{}"),
+        Ok(TagPage::default()),
+        "a service may leave out an empty list"
+    );
 }
 
 #[test]
 fn what_is_not_understood_is_no_lack_of_tags() {
-    let (bucket, table) = (call("arn:aws:s3:::b"), call("arn:aws:dynamodb:eu-west-1:123456789012:table/T"));
+    let (bucket, table) =
+        (tag_lookup("arn:aws:s3:::b"), tag_lookup("arn:aws:dynamodb:eu-west-1:123456789012:table/T"));
     for body in [
         "",
         "[]",
@@ -185,33 +195,40 @@ fn what_is_not_understood_is_no_lack_of_tags() {
         r#"{"Tags":[{"x":1}]}"#,
         r#"{"Tags":{"a":1}}"#,
     ] {
-        assert!(table.read(200, body.as_bytes()).is_err(), "{body}");
+        assert!(table.parse_response(200, body.as_bytes()).is_err(), "{body}");
     }
     for body in ["", "{}", "<html></html>", "<Error><Code>InternalError</Code></Error>", "<Tagging>"] {
-        assert!(bucket.read(200, body.as_bytes()).is_err(), "{body}");
+        assert!(bucket.parse_response(200, body.as_bytes()).is_err(), "{body}");
     }
     for status in [301, 403, 500, 503] {
-        assert!(bucket.read(status, b"<Error><Code>AccessDenied</Code></Error>").is_err());
-        assert!(table.read(status, br#"{"__type":"x#AccessDeniedException"}"#).is_err());
+        assert!(bucket.parse_response(status, b"<Error><Code>AccessDenied</Code></Error>").is_err());
+        assert!(table.parse_response(status, br#"{"__type":"x#AccessDeniedException"}"#).is_err());
     }
-    assert!(table.read(500, br#"{"__type":"ResourceNotFoundException"}"#).is_err());
+    assert!(table.parse_response(500, br#"{"__type":"ResourceNotFoundException"}"#).is_err());
 }
 
 #[test]
 fn what_has_no_tags_or_is_not_there_is_told_apart() {
-    let (bucket, table) = (call("arn:aws:s3:::b"), call("arn:aws:dynamodb:eu-west-1:123456789012:table/T"));
-    assert_eq!(bucket.read(404, b"<Error><Code>NoSuchTagSet</Code></Error>"), Ok(Page::default()));
-    let missing = Ok(Page { missing: true, ..Page::default() });
-    assert_eq!(bucket.read(404, b"<Error><Code>NoSuchBucket</Code></Error>"), missing);
-    assert_eq!(table.read(400, br#"{"__type":"com.amazonaws#ResourceNotFoundException"}"#), missing);
+    let (bucket, table) =
+        (tag_lookup("arn:aws:s3:::b"), tag_lookup("arn:aws:dynamodb:eu-west-1:123456789012:table/T"));
+    assert_eq!(
+        bucket.parse_response(404, b"<Error><Code>NoSuchTagSet</Code></Error>"),
+        Ok(TagPage::default())
+    );
+    let missing = Ok(TagPage { is_resource_missing: true, ..TagPage::default() });
+    assert_eq!(bucket.parse_response(404, b"<Error><Code>NoSuchBucket</Code></Error>"), missing);
+    assert_eq!(
+        table.parse_response(400, br#"{"__type":"com.amazonaws#ResourceNotFoundException"}"#),
+        missing
+    );
 }
 
 #[test]
 fn pages_are_followed_where_the_service_has_them() {
-    let table = call("arn:aws:dynamodb:eu-west-1:123456789012:table/T");
-    let page = table.read(200, br#"{"Tags":[],"NextToken":"n"}"#).expect("it is read");
-    assert_eq!(page.next.as_deref(), Some("n"));
-    let next = table.request(Some("n")).expect("it has pages");
+    let table = tag_lookup("arn:aws:dynamodb:eu-west-1:123456789012:table/T");
+    let page = table.parse_response(200, br#"{"Tags":[],"NextToken":"n"}"#).expect("it is read");
+    assert_eq!(page.next_token.as_deref(), Some("n"));
+    let next = table.build_request(Some("n")).expect("it has pages");
     assert!(next.body.contains(r#""NextToken":"n""#), "{}", next.body);
-    assert!(call("arn:aws:s3:::b").request(Some("n")).is_none());
+    assert!(tag_lookup("arn:aws:s3:::b").build_request(Some("n")).is_none());
 }

@@ -9,7 +9,7 @@ use time::format_description::well_known::{Rfc2822, Rfc3339};
 /// Where the parameters read differ from those meant, `None` where they agree. `uninspected` says that a streamed body was
 /// announced as such; `added` are top-level parameters that the SDK itself adds on the wire.
 /// Another service's model of the same wire (`exact` is false) may spell the case of a name differently.
-pub fn difference(
+pub fn find_difference(
     meant: &Value,
     read: &Value,
     uninspected: bool,
@@ -17,23 +17,23 @@ pub fn difference(
     added: &[&str],
 ) -> Option<String> {
     if !exact {
-        return difference(&lower(meant), &lower(read), uninspected, true, added);
+        return find_difference(&lowercase_names(meant), &lowercase_names(read), uninspected, true, added);
     }
     if let (Value::Object(meant), Value::Object(read)) = (meant, read)
         && let Some((extra, _)) = read.iter().find(|(key, value)| {
-            !hollow(value) && !meant.contains_key(*key) && !added.contains(&key.as_str())
+            !is_empty_value(value) && !meant.contains_key(*key) && !added.contains(&key.as_str())
         })
     {
         return Some(format!("/{extra} was read and not meant"));
     }
-    differs(meant, read, uninspected, "")
+    find_value_difference(meant, read, uninspected, "")
 }
 
-fn differs(meant: &Value, read: &Value, uninspected: bool, path: &str) -> Option<String> {
-    if let Some((form, value)) = free_form(meant) {
+fn find_value_difference(meant: &Value, read: &Value, uninspected: bool, path: &str) -> Option<String> {
+    if let Some((form, value)) = free_form_value(meant) {
         let same = match form {
             "$blob" => read == value,
-            "$time" => seconds(read) == value.as_i64(),
+            "$time" => epoch_seconds(read) == value.as_i64(),
             "$json" => decoded_json(read).as_ref() == Some(value),
             "$url" => {
                 let decoded = percent_encoding::percent_decode_str(read.as_str().unwrap_or_default());
@@ -49,12 +49,12 @@ fn differs(meant: &Value, read: &Value, uninspected: bool, path: &str) -> Option
                 let below = format!("{path}/{key}");
                 match read.get(key) {
                     Some(found) => {
-                        if let Some(difference) = differs(value, found, uninspected, &below) {
+                        if let Some(difference) = find_value_difference(value, found, uninspected, &below) {
                             return Some(difference);
                         }
                     }
-                    None if matches!(free_form(value), Some(("$streamed", _))) && uninspected => {}
-                    None if hollow(value) => {}
+                    None if matches!(free_form_value(value), Some(("$streamed", _))) && uninspected => {}
+                    None if is_empty_value(value) => {}
                     None => return Some(format!("{below} is missing")),
                 }
             }
@@ -62,44 +62,42 @@ fn differs(meant: &Value, read: &Value, uninspected: bool, path: &str) -> Option
             extra.map(|key| format!("{path}/{key} was read and not meant"))
         }
         (Value::Array(meant), Value::Array(read)) => {
-            if meant.iter().all(hollow) && read.iter().all(hollow) {
+            if meant.iter().all(is_empty_value) && read.iter().all(is_empty_value) {
                 return None;
             }
             if meant.len() != read.len() {
                 return Some(format!("{path} has {} items instead of {}", read.len(), meant.len()));
             }
-            meant
-                .iter()
-                .zip(read)
-                .enumerate()
-                .find_map(|(at, (meant, read))| differs(meant, read, uninspected, &format!("{path}/{at}")))
+            meant.iter().zip(read).enumerate().find_map(|(at, (meant, read))| {
+                find_value_difference(meant, read, uninspected, &format!("{path}/{at}"))
+            })
         }
         (Value::Number(meant), Value::Number(read)) if meant.as_f64() == read.as_f64() => None,
-        (meant, read) if meant == read || (hollow(meant) && hollow(read)) => None,
+        (meant, read) if meant == read || (is_empty_value(meant) && is_empty_value(read)) => None,
         _ => Some(format!("{path} is {read} instead of {meant}")),
     }
 }
 
 /// With all names in lower case.
-fn lower(value: &Value) -> Value {
+fn lowercase_names(value: &Value) -> Value {
     match value {
-        Value::Object(map) => {
-            Value::Object(map.iter().map(|(key, value)| (key.to_ascii_lowercase(), lower(value))).collect())
-        }
-        Value::Array(items) => Value::Array(items.iter().map(lower).collect()),
+        Value::Object(map) => Value::Object(
+            map.iter().map(|(key, value)| (key.to_ascii_lowercase(), lowercase_names(value))).collect(),
+        ),
+        Value::Array(items) => Value::Array(items.iter().map(lowercase_names).collect()),
         other => other.clone(),
     }
 }
 
 /// A value whose wire form is free, by the one key that says so.
-fn free_form(value: &Value) -> Option<(&str, &Value)> {
+fn free_form_value(value: &Value) -> Option<(&str, &Value)> {
     let object = value.as_object().filter(|object| object.len() == 1)?;
     let (key, value) = object.iter().next()?;
     ["$time", "$blob", "$json", "$url", "$streamed"].contains(&key.as_str()).then_some((key.as_str(), value))
 }
 
 /// Seconds since the epoch of a timestamp in any of its wire forms.
-fn seconds(value: &Value) -> Option<i64> {
+fn epoch_seconds(value: &Value) -> Option<i64> {
     if let Some(number) = value.as_f64() {
         return Some(number as i64);
     }
@@ -116,10 +114,10 @@ fn decoded_json(value: &Value) -> Option<Value> {
 }
 
 /// Nothing but empty structures and lists, which forms and XML cannot write.
-fn hollow(value: &Value) -> bool {
+fn is_empty_value(value: &Value) -> bool {
     match value {
-        Value::Object(map) => map.values().all(hollow),
-        Value::Array(items) => items.iter().all(hollow),
+        Value::Object(map) => map.values().all(is_empty_value),
+        Value::Array(items) => items.iter().all(is_empty_value),
         Value::Null => true,
         _ => false,
     }

@@ -1,22 +1,23 @@
 use super::*;
-use crate::model::{ActionUse, Location, Protocol, ShapeKind};
+use crate::service_model::{AwsProtocol, MemberLocation, RequiredAction, ShapeKind};
 use durward_core::AccessLevel;
 
-fn service(id: &str) -> Arc<Service> {
+fn embedded_service(id: &str) -> Arc<ServiceModel> {
     Catalog::embedded().service(id).expect("the service is in the index")
 }
 
-fn uses(id: &str, operation: &str) -> Vec<ActionUse> {
-    service(id).operation(operation).expect("the operation is in the model").actions.clone()
+fn required_actions(id: &str, operation: &str) -> Vec<RequiredAction> {
+    embedded_service(id).operation(operation).expect("the operation is in the model").required_actions.clone()
 }
 
-fn actions(id: &str, operation: &str) -> Vec<String> {
-    let mut actions: Vec<String> = uses(id, operation).into_iter().map(|one| one.action).collect();
+fn action_names(id: &str, operation: &str) -> Vec<String> {
+    let mut actions: Vec<String> =
+        required_actions(id, operation).into_iter().map(|one| one.action).collect();
     actions.dedup();
     actions
 }
 
-fn manifest() -> serde_json::Value {
+fn read_manifest() -> serde_json::Value {
     serde_json::from_str(include_str!("../../data/manifest.json")).expect("the manifest is JSON")
 }
 
@@ -24,9 +25,9 @@ fn manifest() -> serde_json::Value {
 fn every_frame_unpacks_and_the_manifest_counts_what_is_there() {
     let catalog = Catalog::embedded();
     let (mut operations, mut without, mut shapes) = (0, 0, 0);
-    for entry in catalog.services() {
-        let service = service(&entry.id);
-        assert_eq!(service.operations.len(), entry.operations as usize, "{}", entry.id);
+    for entry in catalog.service_entries() {
+        let service = embedded_service(&entry.id);
+        assert_eq!(service.operations.len(), entry.operation_count as usize, "{}", entry.id);
         assert_eq!(
             (&service.iam_prefix, &service.signing_name),
             (&entry.iam_prefix, &entry.signing_name),
@@ -35,24 +36,24 @@ fn every_frame_unpacks_and_the_manifest_counts_what_is_there() {
         );
         assert!(service.operations.is_sorted_by(|a, b| a.name < b.name), "{}", entry.id);
         operations += service.operations.len();
-        without += service.operations.iter().filter(|one| one.actions.is_empty()).count();
+        without += service.operations.iter().filter(|one| one.required_actions.is_empty()).count();
         shapes += service.shapes.len();
     }
-    let manifest = manifest();
-    assert_eq!(manifest["services"], catalog.services().len());
+    let manifest = read_manifest();
+    assert_eq!(manifest["services"], catalog.service_entries().len());
     assert_eq!(manifest["operations"], operations);
     assert_eq!(manifest["operations_without_action"], without);
     assert_eq!(manifest["shapes"], shapes);
     assert_eq!(manifest["iam_prefixes"], catalog.iam_prefixes().count());
     let actions: usize = catalog.iam_prefixes().map(|prefix| catalog.actions_of(prefix).count()).sum();
     assert_eq!(manifest["iam_actions"], actions);
-    assert_eq!(manifest["index_bytes"], BYTES.len());
+    assert_eq!(manifest["index_bytes"], EMBEDDED_INDEX.len());
 }
 
 #[test]
 fn no_more_operations_are_without_an_action_than_were_reviewed() {
     // 98 %: the rest take tokens instead of IAM, or are of services that the authorization data do not know yet.
-    let manifest = manifest();
+    let manifest = read_manifest();
     let count = |key: &str| manifest[key].as_u64().expect("a number");
     let (without, all) = (count("operations_without_action"), count("operations"));
     assert!(without >= 1 && without * 100 <= all * 2, "{without} of {all} operations have no action");
@@ -60,12 +61,12 @@ fn no_more_operations_are_without_an_action_than_were_reviewed() {
 
 #[test]
 fn every_shape_an_operation_reaches_is_in_its_service() {
-    for entry in Catalog::embedded().services() {
-        let service = service(&entry.id);
+    for entry in Catalog::embedded().service_entries() {
+        let service = embedded_service(&entry.id);
         let known = |id: u32| (id as usize) < service.shapes.len();
         for operation in &service.operations {
             assert!(
-                operation.input.is_none_or(known) && operation.output.is_none_or(known),
+                operation.input_shape.is_none_or(known) && operation.output_shape.is_none_or(known),
                 "{}",
                 operation.name
             );
@@ -85,10 +86,15 @@ fn every_shape_an_operation_reaches_is_in_its_service() {
 #[test]
 fn every_action_an_operation_needs_is_an_iam_action_of_that_level() {
     let catalog = Catalog::embedded();
-    for entry in catalog.services() {
-        for operation in &service(&entry.id).operations {
-            for needed in &operation.actions {
-                assert_eq!(catalog.action(&needed.action), Some(needed.access_level), "{}", needed.action);
+    for entry in catalog.service_entries() {
+        for operation in &embedded_service(&entry.id).operations {
+            for needed in &operation.required_actions {
+                assert_eq!(
+                    catalog.access_level_of(&needed.action),
+                    Some(needed.access_level),
+                    "{}",
+                    needed.action
+                );
             }
         }
     }
@@ -96,19 +102,22 @@ fn every_action_an_operation_needs_is_an_iam_action_of_that_level() {
 
 #[test]
 fn every_member_a_template_names_is_in_the_input() {
-    for entry in Catalog::embedded().services() {
-        let service = service(&entry.id);
+    for entry in Catalog::embedded().service_entries() {
+        let service = embedded_service(&entry.id);
         for operation in &service.operations {
-            let members = operation.input.map(|id| service.members(id)).unwrap_or_default();
-            for needed in &operation.actions {
-                let fills = needed.resources.iter().flat_map(|arn| arn.fill.iter().map(|(_, path)| path));
+            let members = operation.input_shape.map(|id| service.structure_members(id)).unwrap_or_default();
+            for needed in &operation.required_actions {
+                let fills = needed
+                    .resources
+                    .iter()
+                    .flat_map(|arn| arn.placeholder_members.iter().map(|(_, path)| path));
                 let arns = needed.resources.iter().filter_map(|arn| arn.arn_member.as_ref());
-                for path in fills.chain(arns).chain(&needed.when_member) {
+                for path in fills.chain(arns).chain(&needed.required_if_member) {
                     let first = path.split(['.', '[', '{']).next().expect("split gives one part");
                     let known = members.iter().any(|member| member.name == first);
                     assert!(known, "{}:{} has no member {path}", entry.id, operation.name);
                 }
-                for (placeholder, _) in needed.resources.iter().flat_map(|arn| &arn.fill) {
+                for (placeholder, _) in needed.resources.iter().flat_map(|arn| &arn.placeholder_members) {
                     let open = format!("${{{placeholder}}}");
                     assert!(needed.resources.iter().any(|arn| arn.template.contains(&open)), "{open}");
                 }
@@ -119,11 +128,11 @@ fn every_member_a_template_names_is_in_the_input() {
 
 #[test]
 fn every_action_of_the_overlay_is_an_iam_action() {
-    fn strings(value: &toml::Value, out: &mut Vec<String>) {
+    fn collect_strings(value: &toml::Value, out: &mut Vec<String>) {
         match value {
             toml::Value::String(text) => out.push(text.clone()),
-            toml::Value::Array(items) => items.iter().for_each(|item| strings(item, out)),
-            toml::Value::Table(table) => table.iter().for_each(|(_, item)| strings(item, out)),
+            toml::Value::Array(items) => items.iter().for_each(|item| collect_strings(item, out)),
+            toml::Value::Table(table) => table.iter().for_each(|(_, item)| collect_strings(item, out)),
             _ => {}
         }
     }
@@ -134,13 +143,13 @@ fn every_action_of_the_overlay_is_an_iam_action() {
     for (id, service) in services {
         let mut named = Vec::new();
         if let Some(operations) = service.get("operations") {
-            strings(operations, &mut named);
+            collect_strings(operations, &mut named);
         }
         for one in service.get("uses").and_then(toml::Value::as_array).into_iter().flatten() {
             named.extend(one.get("action").and_then(toml::Value::as_str).map(str::to_owned));
         }
         for action in named {
-            assert!(Catalog::embedded().action(&action).is_some(), "[service.{id}] {action}");
+            assert!(Catalog::embedded().access_level_of(&action).is_some(), "[service.{id}] {action}");
             seen += 1;
         }
     }
@@ -166,12 +175,12 @@ fn maps_operations_whose_action_has_another_name() {
         ("resourcegroupstaggingapi", "TagResources", "tag:TagResources"),
         ("apigateway", "DeleteRestApi", "apigateway:DELETE"),
     ] {
-        assert_eq!(actions(id, operation), [expected], "{id}:{operation}");
+        assert_eq!(action_names(id, operation), [expected], "{id}:{operation}");
     }
-    assert_eq!(actions("kms", "ReEncrypt"), ["kms:ReEncryptFrom", "kms:ReEncryptTo"]);
-    assert_eq!(actions("s3", "GetObjectAttributes"), ["s3:GetObject", "s3:GetObjectAttributes"]);
+    assert_eq!(action_names("kms", "ReEncrypt"), ["kms:ReEncryptFrom", "kms:ReEncryptTo"]);
+    assert_eq!(action_names("s3", "GetObjectAttributes"), ["s3:GetObject", "s3:GetObjectAttributes"]);
     assert_eq!(
-        actions("dynamodb", "TransactWriteItems"),
+        action_names("dynamodb", "TransactWriteItems"),
         ["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"]
     );
 }
@@ -254,15 +263,18 @@ fn names_the_members_that_fill_an_arn() {
             &[("BucketName", "Bucket"), ("ObjectName", "Delete.Objects[].Key")],
         ),
     ] {
-        let uses = uses(id, operation);
+        let uses = required_actions(id, operation);
         let arn = &uses.first().expect("a use").resources.first().expect("a template");
         assert_eq!(arn.template, template, "{id}:{operation}");
         let expected: Vec<(String, String)> =
             fill.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-        assert_eq!(arn.fill, expected, "{id}:{operation}");
+        assert_eq!(arn.placeholder_members, expected, "{id}:{operation}");
     }
-    assert_eq!(uses("sts", "AssumeRole")[0].resources[0].arn_member.as_deref(), Some("RoleArn"));
-    assert_eq!(uses("sns", "PublishBatch")[0].resources[0].arn_member.as_deref(), Some("TopicArn"));
+    assert_eq!(required_actions("sts", "AssumeRole")[0].resources[0].arn_member.as_deref(), Some("RoleArn"));
+    assert_eq!(
+        required_actions("sns", "PublishBatch")[0].resources[0].arn_member.as_deref(),
+        Some("TopicArn")
+    );
 }
 
 #[test]
@@ -274,21 +286,21 @@ fn passing_a_role_is_an_action_of_its_own() {
         ("stepfunctions", "CreateStateMachine", "roleArn"),
         ("ec2", "RunInstances", "IamInstanceProfile"),
     ] {
-        let passes = uses(id, operation);
+        let passes = required_actions(id, operation);
         let pass = passes
             .iter()
-            .find(|one| one.action == "iam:PassRole" && one.when_member.as_deref() == Some(member));
+            .find(|one| one.action == "iam:PassRole" && one.required_if_member.as_deref() == Some(member));
         assert!(pass.is_some(), "{id}:{operation} does not pass {member}");
     }
-    assert!(!actions("sts", "AssumeRole").contains(&"iam:PassRole".to_owned()));
-    assert!(!actions("iam", "GetRole").contains(&"iam:PassRole".to_owned()));
+    assert!(!action_names("sts", "AssumeRole").contains(&"iam:PassRole".to_owned()));
+    assert!(!action_names("iam", "GetRole").contains(&"iam:PassRole".to_owned()));
 }
 
 #[test]
 fn a_role_inside_the_input_is_passed_when_it_is_there() {
     let passed = |id, operation| -> Vec<Option<String>> {
-        let uses = uses(id, operation).into_iter().filter(|one| one.action == "iam:PassRole");
-        uses.map(|one| one.when_member).collect()
+        let uses = required_actions(id, operation).into_iter().filter(|one| one.action == "iam:PassRole");
+        uses.map(|one| one.required_if_member).collect()
     };
     assert!(passed("events", "PutTargets").contains(&Some("Targets[].RoleArn".to_owned())));
     assert!(passed("ecs", "RunTask").contains(&Some("overrides.taskRoleArn".to_owned())));
@@ -298,9 +310,12 @@ fn a_role_inside_the_input_is_passed_when_it_is_there() {
 #[test]
 fn says_whether_the_action_or_only_the_request_lacks_a_resource() {
     let any = |id, operation| {
-        let uses = uses(id, operation);
+        let uses = required_actions(id, operation);
         let first = uses.first().expect("an action");
-        (first.resources.iter().all(|arn| arn.fill.is_empty()), first.resource_level)
+        (
+            first.resources.iter().all(|arn| arn.placeholder_members.is_empty()),
+            first.has_resource_level_permissions,
+        )
     };
     assert_eq!(any("sts", "GetCallerIdentity"), (true, false));
     assert_eq!(any("ec2", "CreateInternetGateway"), (true, true));
@@ -309,7 +324,7 @@ fn says_whether_the_action_or_only_the_request_lacks_a_resource() {
 
 #[test]
 fn a_service_is_found_by_the_name_that_its_endpoints_sign_with() {
-    assert_eq!(Catalog::embedded().ids_signing_as("IngestionService"), ["importexport"]);
+    assert_eq!(Catalog::embedded().service_ids_signing_as("IngestionService"), ["importexport"]);
 }
 
 #[test]
@@ -324,10 +339,10 @@ fn finds_the_operation_a_misspelt_name_meant() {
 #[test]
 fn finds_services_by_signing_name_and_target() {
     let catalog = Catalog::embedded();
-    assert_eq!(catalog.ids_signing_as("monitoring"), ["cloudwatch"]);
-    assert_eq!(catalog.ids_signing_as("s3"), ["s3", "s3control"]);
+    assert_eq!(catalog.service_ids_signing_as("monitoring"), ["cloudwatch"]);
+    assert_eq!(catalog.service_ids_signing_as("s3"), ["s3", "s3control"]);
     for alias in ["s3express", "s3-outposts", "s3-object-lambda"] {
-        let ids = catalog.ids_signing_as(alias);
+        let ids = catalog.service_ids_signing_as(alias);
         assert!(ids.contains(&"s3") && ids.contains(&"s3control"), "{alias} gives {ids:?}");
     }
     let ses: Vec<String> = catalog.services_signing_as("ses").iter().map(|one| one.id.clone()).collect();
@@ -344,35 +359,43 @@ fn finds_services_by_signing_name_and_target() {
 
 #[test]
 fn loads_a_service_once() {
-    assert!(Arc::ptr_eq(&service("sqs"), &service("sqs")));
+    assert!(Arc::ptr_eq(&embedded_service("sqs"), &embedded_service("sqs")));
 }
 
 #[test]
 fn knows_routes_protocols_and_shapes() {
-    let s3 = service("s3");
+    let s3 = embedded_service("s3");
     let list = s3.operation("ListObjectsV2").expect("s3 lists objects");
-    assert_eq!((list.method.as_str(), list.path.as_str()), ("GET", "/{Bucket}"));
-    assert_eq!(list.query, [("list-type".to_owned(), Some("2".to_owned()))]);
+    assert_eq!((list.http_method.as_str(), list.path_template.as_str()), ("GET", "/{Bucket}"));
+    assert_eq!(list.query_literals, [("list-type".to_owned(), Some("2".to_owned()))]);
     let put = s3.operation("PutObject").expect("s3 puts objects");
-    let input = put.input.expect("PutObject has an input");
-    let key = s3.member(input, "Key").expect("PutObject has a key");
-    assert!(key.required && key.location == Location::Uri);
-    assert_eq!(s3.member(input, "Metadata").map(|member| member.location), Some(Location::Headers));
-    let body = s3.member(input, "Body").and_then(|member| s3.shape(member.shape));
-    assert!(matches!(body.map(|shape| &shape.kind), Some(ShapeKind::Blob { streaming: true })));
-    assert_eq!(service("sqs").protocols, [Protocol::Json10, Protocol::Query]);
-    assert_eq!(service("cloudwatch").protocols, [Protocol::Json10, Protocol::RpcV2Cbor, Protocol::Query]);
-    assert!(service("sqs").query_compatible && !service("sns").query_compatible);
-    assert_eq!(service("ec2").protocols, [Protocol::Ec2]);
+    let input = put.input_shape.expect("PutObject has an input");
+    let key = s3.find_member(input, "Key").expect("PutObject has a key");
+    assert!(key.is_required && key.location == MemberLocation::Uri);
     assert_eq!(
-        service("stepfunctions")
+        s3.find_member(input, "Metadata").map(|member| member.location),
+        Some(MemberLocation::PrefixHeaders)
+    );
+    let body = s3.find_member(input, "Body").and_then(|member| s3.shape(member.shape));
+    assert!(matches!(body.map(|shape| &shape.kind), Some(ShapeKind::Blob { is_streaming: true })));
+    assert_eq!(embedded_service("sqs").protocols, [AwsProtocol::Json10, AwsProtocol::Query]);
+    assert_eq!(
+        embedded_service("cloudwatch").protocols,
+        [AwsProtocol::Json10, AwsProtocol::RpcV2Cbor, AwsProtocol::Query]
+    );
+    assert!(embedded_service("sqs").is_query_compatible && !embedded_service("sns").is_query_compatible);
+    assert_eq!(embedded_service("ec2").protocols, [AwsProtocol::Ec2]);
+    assert_eq!(
+        embedded_service("stepfunctions")
             .operation("StartSyncExecution")
             .and_then(|one| one.host_prefix.clone())
             .as_deref(),
         Some("sync-")
     );
-    assert!(service("sts").operation("AssumeRoleWithWebIdentity").is_some_and(|one| one.unsigned));
-    assert!(service("sts").operation("AssumeRole").is_some_and(|one| !one.unsigned));
+    assert!(
+        embedded_service("sts").operation("AssumeRoleWithWebIdentity").is_some_and(|one| one.is_unsigned)
+    );
+    assert!(embedded_service("sts").operation("AssumeRole").is_some_and(|one| !one.is_unsigned));
 }
 
 #[test]
@@ -383,12 +406,14 @@ fn marks_secrets_that_the_models_do_not() {
         ("apigateway", "GetApiKey", &["value"]),
         ("secretsmanager", "GetSecretValue", &["SecretString"]),
     ] {
-        let service = service(id);
-        let mut at = service.operation(operation).and_then(|one| one.output).expect("the operation answers");
+        let service = embedded_service(id);
+        let mut at =
+            service.operation(operation).and_then(|one| one.output_shape).expect("the operation answers");
         let mut sensitive = false;
         for name in path {
-            let member = service.member(at, name).expect("the answer has the member");
-            sensitive = member.sensitive || service.shape(member.shape).is_some_and(|shape| shape.sensitive);
+            let member = service.find_member(at, name).expect("the answer has the member");
+            sensitive =
+                member.is_sensitive || service.shape(member.shape).is_some_and(|shape| shape.is_sensitive);
             at = member.shape;
         }
         assert!(sensitive, "{id}:{operation} {path:?}");
@@ -397,8 +422,9 @@ fn marks_secrets_that_the_models_do_not() {
 
 #[test]
 fn knows_what_is_risky() {
-    let traits =
-        |id: &str, name: &str| service(id).operation(name).expect("the operation is in the model").traits;
+    let traits = |id: &str, name: &str| {
+        embedded_service(id).operation(name).expect("the operation is in the model").traits
+    };
     assert!(traits("s3", "DeleteObject").irreversible);
     assert!(traits("ec2", "TerminateInstances").irreversible);
     assert!(traits("kms", "ScheduleKeyDeletion").irreversible);
@@ -433,12 +459,12 @@ fn knows_what_is_risky() {
 #[test]
 fn knows_actions_and_what_a_misspelt_one_meant() {
     let catalog = Catalog::embedded();
-    assert_eq!(catalog.action("s3:GetObject"), Some(AccessLevel::Read));
-    assert_eq!(catalog.action("s3:PutBucketTagging"), Some(AccessLevel::Tagging));
-    assert_eq!(catalog.action("iam:PassRole"), Some(AccessLevel::Write));
-    assert_eq!(catalog.action("s3:PutBucketPolicy"), Some(AccessLevel::PermissionsManagement));
-    assert_eq!(catalog.action("s3:getobject"), None);
-    assert_eq!(catalog.action("s3"), None);
+    assert_eq!(catalog.access_level_of("s3:GetObject"), Some(AccessLevel::Read));
+    assert_eq!(catalog.access_level_of("s3:PutBucketTagging"), Some(AccessLevel::Tagging));
+    assert_eq!(catalog.access_level_of("iam:PassRole"), Some(AccessLevel::Write));
+    assert_eq!(catalog.access_level_of("s3:PutBucketPolicy"), Some(AccessLevel::PermissionsManagement));
+    assert_eq!(catalog.access_level_of("s3:getobject"), None);
+    assert_eq!(catalog.access_level_of("s3"), None);
     for (wrong, right) in [
         ("s3:GetObjct", "s3:GetObject"),
         ("s3:getobject", "s3:GetObject"),
@@ -484,8 +510,9 @@ fn resolves_endpoints_and_the_region_that_signs() {
         ("lambda", "us-iso-east-1", "lambda.us-iso-east-1.c2s.ic.gov", "us-iso-east-1", "lambda"),
         ("lambda", "eu-nowhere-9", "lambda.eu-nowhere-9.amazonaws.com", "eu-nowhere-9", "lambda"),
     ] {
-        let endpoint =
-            catalog.endpoint(id, region).unwrap_or_else(|| panic!("{id} has no endpoint in {region}"));
+        let endpoint = catalog
+            .resolve_endpoint(id, region)
+            .unwrap_or_else(|| panic!("{id} has no endpoint in {region}"));
         assert_eq!(
             (endpoint.host.as_str(), endpoint.signing_region.as_str(), endpoint.signing_name.as_str()),
             (host, signing_region, signing_name),
@@ -506,9 +533,9 @@ fn gives_no_endpoint_for_text_that_is_no_region() {
         "EU-west-1",
         "eu-w@st-1",
     ] {
-        assert_eq!(Catalog::embedded().endpoint("sqs", region), None, "{region:?}");
+        assert_eq!(Catalog::embedded().resolve_endpoint("sqs", region), None, "{region:?}");
     }
-    assert_eq!(Catalog::embedded().endpoint("nosuch", "eu-west-1"), None);
+    assert_eq!(Catalog::embedded().resolve_endpoint("nosuch", "eu-west-1"), None);
 }
 
 #[test]
@@ -526,28 +553,28 @@ fn tells_partitions_apart() {
         ("sa-newplace-4", "aws"),
         ("somewhere", "aws"),
     ] {
-        assert_eq!(catalog.partition(region), partition, "{region}");
+        assert_eq!(catalog.partition_of_region(region), partition, "{region}");
     }
 }
 
 #[test]
 fn refuses_bytes_that_are_no_index() {
-    assert!(matches!(Catalog::from_bytes(b"not an index"), Err(IndexError::Magic)));
-    assert!(Catalog::from_bytes(BYTES.get(..40).expect("the index is longer")).is_err());
-    assert!(Catalog::from_bytes(BYTES.get(..10).expect("the index is longer")).is_err());
+    assert!(matches!(Catalog::from_bytes(b"not an index"), Err(IndexError::BadMagic)));
+    assert!(Catalog::from_bytes(EMBEDDED_INDEX.get(..40).expect("the index is longer")).is_err());
+    assert!(Catalog::from_bytes(EMBEDDED_INDEX.get(..10).expect("the index is longer")).is_err());
 }
 
 #[test]
 fn a_damaged_frame_makes_its_service_unknown() {
-    let cut = BYTES.get(..BYTES.len() / 2).expect("half of the index");
+    let cut = EMBEDDED_INDEX.get(..EMBEDDED_INDEX.len() / 2).expect("half of the index");
     let catalog = Catalog::from_bytes(cut).expect("the table of contents is whole");
     assert!(catalog.service("accessanalyzer").is_some());
     assert!(catalog.service("xray").is_none());
-    assert_eq!(catalog.action("s3:GetObject"), None);
+    assert_eq!(catalog.access_level_of("s3:GetObject"), None);
 }
 
 #[test]
-fn an_action_on_resources_is_told_from_one_that_has_none() {
+fn distinguishes_actions_with_resources_from_those_without() {
     let catalog = Catalog::embedded();
     for (action, expected) in [
         ("kms:Decrypt", true),
@@ -560,6 +587,6 @@ fn an_action_on_resources_is_told_from_one_that_has_none() {
         ("dynamodb:ListTables", false),
         ("sts:GetCallerIdentity", false),
     ] {
-        assert_eq!(catalog.may_have_resource(action), expected, "{action}");
+        assert_eq!(catalog.may_have_resources(action), expected, "{action}");
     }
 }

@@ -6,10 +6,11 @@
 mod sessions;
 
 use crate::{
-    Inner, events,
-    pages::{self, ask::status_of},
-    people::{self, Unknown},
-    view::stamp,
+    ConsoleState,
+    approval_request_view::format_rfc3339,
+    event_stream,
+    pages::{self, approval_request::vote_error_status},
+    users::{self, AuthenticationError},
 };
 use axum::{
     Router,
@@ -18,24 +19,27 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
-use durward_approval::{Answer, AnswerError, Ask, AskId, Filter, Person, State as AskState, StoreError};
+use durward_approval::{
+    ApprovalRequest, ApprovalRequestFilter, ApprovalRequestId, ApprovalState as AskState, Approver,
+    StoreError, VoteChoice, VoteError,
+};
 use http::{HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-const DOCUMENT: &str = include_str!("openapi.json");
+const OPENAPI_DOCUMENT: &str = include_str!("openapi.json");
 /// Asks of one list unless the request says otherwise, and the most it can say.
-const USUAL: usize = 100;
-const MOST: usize = 1_000;
+const DEFAULT_LIST_LIMIT: usize = 100;
+const MAX_LIST_LIMIT: usize = 1_000;
 
 /// Every route, as the OpenAPI document must describe it.
 #[cfg(test)]
-pub const ROUTES: [(&str, &str); 13] = [
-    ("get", "/api/v1/asks"),
-    ("get", "/api/v1/asks/{id}"),
-    ("post", "/api/v1/asks/{id}/answer"),
+pub const API_ROUTES: [(&str, &str); 13] = [
+    ("get", "/api/v1/approval-requests"),
+    ("get", "/api/v1/approval-requests/{id}"),
+    ("post", "/api/v1/approval-requests/{id}/votes"),
     ("post", "/api/v1/callers/revoke"),
     ("get", "/api/v1/channels"),
     ("get", "/api/v1/events"),
@@ -48,25 +52,25 @@ pub const ROUTES: [(&str, &str); 13] = [
     ("get", "/api/v1/sign-in"),
 ];
 
-pub fn routes() -> Router<Arc<Inner>> {
+pub fn routes() -> Router<Arc<ConsoleState>> {
     Router::new()
-        .route("/api/v1/asks", get(list))
-        .route("/api/v1/asks/{id}", get(show))
-        .route("/api/v1/asks/{id}/answer", post(answer))
-        .route("/api/v1/sessions", get(sessions::list))
-        .route("/api/v1/sessions/{id}", get(sessions::show))
-        .route("/api/v1/sessions/{id}/revoke", post(sessions::revoke))
+        .route("/api/v1/approval-requests", get(list_approval_requests))
+        .route("/api/v1/approval-requests/{id}", get(get_approval_request))
+        .route("/api/v1/approval-requests/{id}/votes", post(cast_vote))
+        .route("/api/v1/sessions", get(sessions::list_sessions))
+        .route("/api/v1/sessions/{id}", get(sessions::get_session))
+        .route("/api/v1/sessions/{id}/revoke", post(sessions::revoke_session))
         .route("/api/v1/callers/revoke", post(sessions::revoke_caller))
-        .route("/api/v1/channels", get(channels))
-        .route("/api/v1/events", get(changes))
-        .route("/api/v1/health", get(health))
-        .route("/api/v1/me", get(me))
-        .route("/api/v1/openapi.json", get(document))
-        .route("/api/v1/sign-in", get(sign_in))
-        .method_not_allowed_fallback(|| async { wrong_method() })
+        .route("/api/v1/channels", get(list_channels))
+        .route("/api/v1/events", get(stream_changes))
+        .route("/api/v1/health", get(get_health))
+        .route("/api/v1/me", get(get_current_user))
+        .route("/api/v1/openapi.json", get(get_openapi_document))
+        .route("/api/v1/sign-in", get(list_sign_in_providers))
+        .method_not_allowed_fallback(|| async { method_not_allowed_response() })
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+fn json_response(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     let (status, text) = match serde_json::to_vec(value) {
         Ok(text) => (status, text),
         Err(_error) => {
@@ -79,44 +83,49 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     response
 }
 
-fn error(status: StatusCode, word: &str, message: &str) -> Response<Body> {
-    json(status, &json!({"error": word, "message": message}))
+fn error_response(status: StatusCode, word: &str, message: &str) -> Response<Body> {
+    json_response(status, &json!({"error": word, "message": message}))
 }
 
-pub fn not_found() -> Response<Body> {
-    error(StatusCode::NOT_FOUND, "not_found", "there is nothing here: see /api/v1/openapi.json")
+pub fn not_found_response() -> Response<Body> {
+    error_response(StatusCode::NOT_FOUND, "not_found", "there is nothing here: see /api/v1/openapi.json")
 }
 
-pub fn wrong_method() -> Response<Body> {
-    error(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "see /api/v1/openapi.json")
+pub fn method_not_allowed_response() -> Response<Body> {
+    error_response(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", "see /api/v1/openapi.json")
 }
 
-fn broken(why: &StoreError) -> Response<Body> {
-    tracing::error!(error = %why, "the admin API cannot answer");
+fn store_error_response(why: &StoreError) -> Response<Body> {
+    tracing::error!(error = %why, "the admin API failed");
     let text = "a part of the gateway failed; its log says which";
-    error(StatusCode::INTERNAL_SERVER_ERROR, "internal", text)
+    error_response(StatusCode::INTERNAL_SERVER_ERROR, "internal", text)
 }
 
 /// The person whose token the request brings.
-struct Bearer(Person);
+struct BearerUser(Approver);
 
-impl FromRequestParts<Arc<Inner>> for Bearer {
+impl FromRequestParts<Arc<ConsoleState>> for BearerUser {
     type Rejection = Response<Body>;
 
-    async fn from_request_parts(parts: &mut Parts, inner: &Arc<Inner>) -> Result<Self, Self::Rejection> {
-        let (status, word, message) = match people::bearer(inner, &parts.headers).await {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        inner: &Arc<ConsoleState>,
+    ) -> Result<Self, Self::Rejection> {
+        let (status, word, message) = match users::authenticate_bearer(inner, &parts.headers).await {
             Ok(person) => return Ok(Self(person)),
-            Err(Unknown::Missing) => (
+            Err(AuthenticationError::MissingToken) => (
                 StatusCode::UNAUTHORIZED,
                 "no_token",
                 "send `Authorization: Bearer <token>` with a token of your identity provider".to_owned(),
             ),
-            Err(Unknown::Refused(why)) => (StatusCode::UNAUTHORIZED, "token_refused", why),
-            Err(Unknown::NotAdmitted(why)) => (StatusCode::FORBIDDEN, "not_admitted", why),
-            Err(Unknown::Unavailable(why)) => (StatusCode::BAD_GATEWAY, "provider_unavailable", why),
-            Err(Unknown::Broken(why)) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", why),
+            Err(AuthenticationError::TokenRefused(why)) => (StatusCode::UNAUTHORIZED, "token_refused", why),
+            Err(AuthenticationError::NotAdmitted(why)) => (StatusCode::FORBIDDEN, "not_admitted", why),
+            Err(AuthenticationError::ProviderUnavailable(why)) => {
+                (StatusCode::BAD_GATEWAY, "provider_unavailable", why)
+            }
+            Err(AuthenticationError::Internal(why)) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", why),
         };
-        let mut response = error(status, word, &message);
+        let mut response = error_response(status, word, &message);
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -126,57 +135,65 @@ impl FromRequestParts<Arc<Inner>> for Bearer {
 
 /// An ask with what is worked out of it.
 #[derive(Serialize)]
-struct AskDocument<'a> {
+struct ApprovalRequestDocument<'a> {
     title: String,
     #[serde(flatten)]
-    ask: &'a Ask,
-    missing: Vec<Missing>,
-    you: You,
+    approval_request: &'a ApprovalRequest,
+    missing_votes: Vec<MissingVotes>,
+    voter: VoterPermission,
 }
 
 #[derive(Serialize)]
-struct Missing {
+struct MissingVotes {
     group: String,
-    people: u32,
+    count: u32,
 }
 
 /// What the ask is to whoever asks.
 #[derive(Serialize)]
-struct You {
+struct VoterPermission {
     may_approve: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    why_not: Option<String>,
+    refusal: Option<String>,
 }
 
-fn document_of<'a>(ask: &'a Ask, person: &Person) -> AskDocument<'a> {
+fn approval_request_document<'a>(ask: &'a ApprovalRequest, person: &Approver) -> ApprovalRequestDocument<'a> {
     let why_not = match ask.state {
-        AskState::Pending => people::cannot_answer(ask, person),
-        state => Some(format!("It is {}.", crate::view::state_word(state))),
+        AskState::Pending => users::vote_refusal(ask, person),
+        state => Some(format!("It is {}.", crate::approval_request_view::state_label(state))),
     };
-    AskDocument {
-        title: ask.what.operation.title(),
-        missing: ask.missing().into_iter().map(|(group, people)| Missing { group, people }).collect(),
-        you: You { may_approve: why_not.is_none(), why_not },
-        ask,
+    ApprovalRequestDocument {
+        title: ask.details.operation.qualified_name(),
+        missing_votes: ask
+            .missing_approvals()
+            .into_iter()
+            .map(|(group, people)| MissingVotes { group, count: people })
+            .collect(),
+        voter: VoterPermission { may_approve: why_not.is_none(), refusal: why_not },
+        approval_request: ask,
     }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct ListQuery {
     /// States, with commas; or `all`.
     state: Option<String>,
     caller: Option<String>,
     limit: Option<usize>,
 }
 
-async fn list(
-    State(inner): State<Arc<Inner>>,
-    Bearer(person): Bearer,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+async fn list_approval_requests(
+    State(inner): State<Arc<ConsoleState>>,
+    BearerUser(person): BearerUser,
+    wanted: Result<Query<ListQuery>, QueryRejection>,
 ) -> Response<Body> {
     let Ok(Query(wanted)) = wanted else {
-        return error(StatusCode::BAD_REQUEST, "bad_query", "the parameters are state, caller and limit");
+        return error_response(
+            StatusCode::BAD_REQUEST,
+            "bad_query",
+            "the parameters are state, caller and limit",
+        );
     };
     let mut states = Vec::new();
     match wanted.state.as_deref() {
@@ -187,165 +204,184 @@ async fn list(
                 let Some(state) = AskState::parse(word) else {
                     let known: Vec<&str> = AskState::ALL.iter().map(|state| state.as_str()).collect();
                     let message = format!("a state is one of {}, or all", known.join(", "));
-                    return error(StatusCode::BAD_REQUEST, "bad_query", &message);
+                    return error_response(StatusCode::BAD_REQUEST, "bad_query", &message);
                 };
                 states.push(state);
             }
         }
     }
-    let limit = wanted.limit.unwrap_or(USUAL).min(MOST);
-    match inner.approvals.list(Filter { states, caller: wanted.caller, limit }).await {
+    let limit = wanted.limit.unwrap_or(DEFAULT_LIST_LIMIT).min(MAX_LIST_LIMIT);
+    match inner.approvals.list(ApprovalRequestFilter { states, caller: wanted.caller, limit }).await {
         Ok(asks) => {
-            let asks: Vec<AskDocument<'_>> = asks.iter().map(|ask| document_of(ask, &person)).collect();
-            json(StatusCode::OK, &json!({"asks": asks}))
+            let asks: Vec<ApprovalRequestDocument<'_>> =
+                asks.iter().map(|ask| approval_request_document(ask, &person)).collect();
+            json_response(StatusCode::OK, &json!({"approval_requests": asks}))
         }
-        Err(why) => broken(&why),
+        Err(why) => store_error_response(&why),
     }
 }
 
-async fn find(inner: &Inner, id: &str) -> Result<Ask, Box<Response<Body>>> {
-    let missing = || Box::new(error(StatusCode::NOT_FOUND, "not_found", "there is no such ask"));
-    let id: AskId = id.parse().map_err(|_error| missing())?;
+async fn find_approval_request(
+    inner: &ConsoleState,
+    id: &str,
+) -> Result<ApprovalRequest, Box<Response<Body>>> {
+    let missing =
+        || Box::new(error_response(StatusCode::NOT_FOUND, "not_found", "there is no such approval request"));
+    let id: ApprovalRequestId = id.parse().map_err(|_error| missing())?;
     match inner.approvals.get(id).await {
         Ok(found) => found.ok_or_else(missing),
-        Err(why) => Err(Box::new(broken(&why))),
+        Err(why) => Err(Box::new(store_error_response(&why))),
     }
 }
 
-async fn show(
-    State(inner): State<Arc<Inner>>,
-    Bearer(person): Bearer,
+async fn get_approval_request(
+    State(inner): State<Arc<ConsoleState>>,
+    BearerUser(person): BearerUser,
     Path(id): Path<String>,
 ) -> Response<Body> {
-    match find(&inner, &id).await {
-        Ok(ask) => json(StatusCode::OK, &document_of(&ask, &person)),
+    match find_approval_request(&inner, &id).await {
+        Ok(ask) => json_response(StatusCode::OK, &approval_request_document(&ask, &person)),
         Err(response) => *response,
     }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Answered {
-    answer: String,
+struct VoteBody {
+    vote: String,
     /// RFC 3339; for a window.
     until: Option<String>,
     reason: Option<String>,
 }
 
-async fn answer(
-    State(inner): State<Arc<Inner>>,
-    Bearer(person): Bearer,
+async fn cast_vote(
+    State(inner): State<Arc<ConsoleState>>,
+    BearerUser(person): BearerUser,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Response<Body> {
-    let ask = match find(&inner, &id).await {
+    let ask = match find_approval_request(&inner, &id).await {
         Ok(ask) => ask,
         Err(response) => return *response,
     };
-    let given = match given(&body) {
+    let given = match parse_vote_body(&body) {
         Ok(given) => given,
-        Err(why) => return error(StatusCode::BAD_REQUEST, "bad_answer", &why),
+        Err(why) => return error_response(StatusCode::BAD_REQUEST, "bad_vote", &why),
     };
     // The approval room judges membership, now and at use, by the latest that a provider said.
-    if let Err(why) = inner.approvals.person_seen(&person).await {
-        return broken(&why);
+    if let Err(why) = inner.approvals.upsert_user(&person).await {
+        return store_error_response(&why);
     }
-    match inner.approvals.answer(ask.id, &person, given).await {
-        Ok(ask) => json(StatusCode::OK, &document_of(&ask, &person)),
-        Err(AnswerError::Store(why)) => broken(&why),
-        Err(why) => error(status_of(&why), word_of(&why), &why.to_string()),
+    match inner.approvals.cast_vote(ask.id, &person, given).await {
+        Ok(ask) => json_response(StatusCode::OK, &approval_request_document(&ask, &person)),
+        Err(VoteError::Store(why)) => store_error_response(&why),
+        Err(why) => error_response(vote_error_status(&why), vote_error_code(&why), &why.to_string()),
     }
 }
 
-fn given(body: &[u8]) -> Result<Answer, String> {
-    let answered: Answered = serde_json::from_slice(body)
-        .map_err(|error| format!("the body is not an answer in JSON: {error}"))?;
+fn parse_vote_body(body: &[u8]) -> Result<VoteChoice, String> {
+    let answered: VoteBody =
+        serde_json::from_slice(body).map_err(|error| format!("the body is not a vote in JSON: {error}"))?;
     let reason = answered.reason.unwrap_or_default().trim().to_owned();
-    match (answered.answer.as_str(), answered.until) {
-        ("approve_once", None) => Ok(Answer::ApproveOnce),
-        ("deny", None) => Ok(Answer::Deny { reason }),
-        ("break_glass", None) => Ok(Answer::BreakGlass { reason }),
-        ("approve_window", Some(until)) => {
+    match (answered.vote.as_str(), answered.until) {
+        ("approve_once", None) => Ok(VoteChoice::ApproveOnce),
+        ("deny", None) => Ok(VoteChoice::Deny { reason }),
+        ("break_glass", None) => Ok(VoteChoice::BreakGlass { reason }),
+        ("approve_time_bound", Some(until)) => {
             let until = OffsetDateTime::parse(&until, &Rfc3339)
                 .map_err(|_error| "`until` is not a time as 2026-11-21T18:00:00Z".to_owned())?;
-            Ok(Answer::ApproveWindow { until })
+            Ok(VoteChoice::ApproveTimeBound { until })
         }
-        ("approve_window", None) => Err("a window needs `until`".to_owned()),
-        ("approve_once" | "deny" | "break_glass", Some(_)) => Err("only a window has `until`".to_owned()),
-        _ => Err("`answer` is one of approve_once, approve_window, deny, break_glass".to_owned()),
+        ("approve_time_bound", None) => Err("a time-bound grant needs `until`".to_owned()),
+        ("approve_once" | "deny" | "break_glass", Some(_)) => {
+            Err("only a time-bound grant has `until`".to_owned())
+        }
+        _ => Err("`vote` is one of approve_once, approve_time_bound, deny, break_glass".to_owned()),
     }
 }
 
-fn word_of(error: &AnswerError) -> &'static str {
+fn vote_error_code(error: &VoteError) -> &'static str {
     match error {
-        AnswerError::NotFound => "not_found",
-        AnswerError::NotPending(_) => "not_pending",
-        AnswerError::NotAnApprover(_) => "not_an_approver",
-        AnswerError::OwnRequest(_) => "own_request",
-        AnswerError::AnsweredBefore => "answered_before",
-        AnswerError::ReasonMissing => "reason_missing",
-        AnswerError::TooLong { .. } => "too_long",
-        AnswerError::Window(_) => "bad_window",
-        AnswerError::Store(_) => "internal",
+        VoteError::NotFound => "not_found",
+        VoteError::NotPending(_) => "not_pending",
+        VoteError::NotAnApprover(_) => "not_an_approver",
+        VoteError::OwnRequest(_) => "own_request",
+        VoteError::AlreadyApproved => "already_voted",
+        VoteError::ReasonMissing => "reason_missing",
+        VoteError::TooLong { .. } => "too_long",
+        VoteError::InvalidTimeBound(_) => "bad_time_bound",
+        VoteError::Store(_) => "internal",
     }
 }
 
-async fn changes(State(inner): State<Arc<Inner>>, Bearer(person): Bearer) -> Response<Body> {
-    let Some(place) = inner.listeners.place(&person.id) else {
-        let why = "too many listen already, or too many of one person";
-        return error(StatusCode::SERVICE_UNAVAILABLE, "busy", why);
+async fn stream_changes(
+    State(inner): State<Arc<ConsoleState>>,
+    BearerUser(person): BearerUser,
+) -> Response<Body> {
+    let Some(place) = inner.event_subscribers.subscribe(&person.id) else {
+        let why = "too many event streams are open, in total or for this person";
+        return error_response(StatusCode::SERVICE_UNAVAILABLE, "busy", why);
     };
     // A stream says only that something changed; each look at what did needs a token that is good then.
-    let end = (inner.now)() + crate::sessions::LIFETIME;
-    let receiver = inner.approvals.changes();
-    events::stream(receiver, place, move || std::future::ready((inner.now)() < end))
+    let end = (inner.clock)() + crate::logins::LOGIN_LIFETIME;
+    let receiver = inner.approvals.subscribe_changes();
+    event_stream::stream_events(receiver, place, move || std::future::ready((inner.clock)() < end))
 }
 
-async fn health(State(inner): State<Arc<Inner>>, Bearer(_person): Bearer) -> Response<Body> {
-    let parts = pages::parts(&inner).await;
-    let good = parts.iter().all(|part| part.good);
+async fn get_health(
+    State(inner): State<Arc<ConsoleState>>,
+    BearerUser(_person): BearerUser,
+) -> Response<Body> {
+    let parts = pages::run_health_checks(&inner).await;
+    let good = parts.iter().all(|part| part.healthy);
     let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let now = stamp((inner.now)());
-    json(status, &json!({"good": good, "version": inner.settings.version, "time": now, "parts": parts}))
+    let now = format_rfc3339((inner.clock)());
+    json_response(
+        status,
+        &json!({"healthy": good, "version": inner.settings.version, "time": now, "checks": parts}),
+    )
 }
 
 /// The ways by which people are told of asks, and whether they work.
-async fn channels(State(inner): State<Arc<Inner>>, Bearer(_person): Bearer) -> Response<Body> {
-    match inner.channels.status().await {
-        Ok(channels) => json(StatusCode::OK, &json!({"channels": channels})),
-        Err(why) => broken(&why),
+async fn list_channels(
+    State(inner): State<Arc<ConsoleState>>,
+    BearerUser(_person): BearerUser,
+) -> Response<Body> {
+    match inner.channels.read_all().await {
+        Ok(channels) => json_response(StatusCode::OK, &json!({"channels": channels})),
+        Err(why) => store_error_response(&why),
     }
 }
 
-async fn me(Bearer(person): Bearer) -> Response<Body> {
-    json(StatusCode::OK, &person)
+async fn get_current_user(BearerUser(person): BearerUser) -> Response<Body> {
+    json_response(StatusCode::OK, &person)
 }
 
 /// How the command line signs people in. It is asked before anybody has a token, and says only what the provider's
 /// sign-in page says too.
-async fn sign_in(State(inner): State<Arc<Inner>>) -> Response<Body> {
+async fn list_sign_in_providers(State(inner): State<Arc<ConsoleState>>) -> Response<Body> {
     #[derive(Serialize)]
-    struct Way<'a> {
+    struct CliSignInProvider<'a> {
         name: &'a str,
         issuer: &'a str,
         client_id: &'a str,
         scopes: &'a [String],
     }
-    let providers = inner.settings.people.iter().filter_map(|people| {
-        let client = people.command_line.as_ref()?;
-        Some(Way {
+    let providers = inner.settings.api_token_providers.iter().filter_map(|people| {
+        let client = people.cli_client.as_ref()?;
+        Some(CliSignInProvider {
             name: &people.provider.name,
             issuer: &people.provider.issuer,
             client_id: &client.client_id,
             scopes: &client.scopes,
         })
     });
-    json(StatusCode::OK, &json!({"providers": providers.collect::<Vec<_>>()}))
+    json_response(StatusCode::OK, &json!({"providers": providers.collect::<Vec<_>>()}))
 }
 
 /// The document says nothing that the source does not: no token is needed.
-async fn document() -> Response<Body> {
-    let mut response = Response::new(Body::from(DOCUMENT));
+async fn get_openapi_document() -> Response<Body> {
+    let mut response = Response::new(Body::from(OPENAPI_DOCUMENT));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(HeaderName::from_static("cache-control"), HeaderValue::from_static("max-age=300"));

@@ -1,61 +1,62 @@
 //! The pages. Each is a template over a view; none decides anything.
 
-pub mod ask;
+pub mod approval_request;
+pub mod approvals;
 pub mod policies;
-pub mod queue;
 pub mod sessions;
-pub mod signin;
+pub mod sign_in;
 
-use self::policies::OnDisk;
+use self::policies::PolicyFilesStatus;
 use crate::{
-    IdentityState, Inner, events as event_stream,
-    people::Visitor,
-    sessions::{Cookie, SignedIn},
-    text::Text,
-    view::moment,
+    AwsIdentityState, ConsoleState,
+    approval_request_view::format_utc,
+    display_text::DisplayText,
+    event_stream,
+    logins::{ConsoleCookie, SignedInUser},
+    users::BrowserUser,
 };
 use askama::Template;
 use axum::{
     body::Body,
     extract::{Request, State},
 };
-use durward_approval::{Filter, State as AskState};
+use durward_approval::{ApprovalRequestFilter, ApprovalState as AskState};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use std::sync::Arc;
 
 /// What every page has around it.
-pub struct Frame {
-    pub style: String,
-    pub script: String,
-    pub icon: String,
+pub struct PageFrame {
+    pub style_path: String,
+    pub script_path: String,
+    pub icon_path: String,
     /// The page's own entry of the menu.
-    pub here: &'static str,
+    pub active_menu_item: &'static str,
     pub person: Option<PersonView>,
 }
 
 pub struct PersonView {
-    pub name: Text,
-    pub id: Text,
-    pub csrf: String,
+    pub name: DisplayText,
+    pub id: DisplayText,
+    pub csrf_token: String,
 }
 
-impl Frame {
-    pub fn new(inner: &Inner, session: Option<&SignedIn>, here: &'static str) -> Self {
+impl PageFrame {
+    pub fn new(inner: &ConsoleState, session: Option<&SignedInUser>, here: &'static str) -> Self {
         Self {
-            style: inner.assets.style.clone(),
-            script: inner.assets.script.clone(),
-            icon: inner.assets.icon.clone(),
-            here,
+            style_path: inner.assets.style_path.clone(),
+            script_path: inner.assets.script_path.clone(),
+            icon_path: inner.assets.icon_path.clone(),
+            active_menu_item: here,
             person: session.map(|session| PersonView {
-                name: Text::new(&session.person.name),
-                id: Text::new(&session.person.id),
-                csrf: session.csrf.clone(),
+                name: DisplayText::new(&session.person.name),
+                id: DisplayText::new(&session.person.id),
+                csrf_token: session.csrf_token.clone(),
             }),
         }
     }
 }
 
-pub fn page(status: StatusCode, template: &impl Template) -> Response<Body> {
+pub fn render_page(status: StatusCode, template: &impl Template) -> Response<Body> {
     let mut response = match template.render() {
         Ok(text) => Response::new(Body::from(text)),
         Err(error) => {
@@ -71,28 +72,35 @@ pub fn page(status: StatusCode, template: &impl Template) -> Response<Body> {
 }
 
 #[derive(Template)]
-#[template(path = "problem.html")]
-struct Problem<'a> {
-    frame: Frame,
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    frame: PageFrame,
     title: &'a str,
-    text: Text,
+    message: DisplayText,
 }
 
 /// A page that says what is wrong and what to do.
-pub fn problem(
-    inner: &Inner,
-    session: Option<&SignedIn>,
+pub fn error_page(
+    inner: &ConsoleState,
+    session: Option<&SignedInUser>,
     status: StatusCode,
     title: &str,
     text: &str,
 ) -> Response<Body> {
-    page(status, &Problem { frame: Frame::new(inner, session, ""), title, text: Text::new(text) })
+    render_page(
+        status,
+        &ErrorPage { frame: PageFrame::new(inner, session, ""), title, message: DisplayText::new(text) },
+    )
 }
 
 /// The page of a part that failed; the log has the rest.
-pub fn broken(inner: &Inner, session: Option<&SignedIn>, error: &dyn std::fmt::Display) -> Response<Body> {
-    tracing::error!(%error, "the console cannot answer");
-    problem(
+pub fn internal_error_page(
+    inner: &ConsoleState,
+    session: Option<&SignedInUser>,
+    error: &dyn std::fmt::Display,
+) -> Response<Body> {
+    tracing::error!(%error, "the console failed");
+    error_page(
         inner,
         session,
         StatusCode::INTERNAL_SERVER_ERROR,
@@ -101,7 +109,7 @@ pub fn broken(inner: &Inner, session: Option<&SignedIn>, error: &dyn std::fmt::D
     )
 }
 
-pub fn see_other(to: &str) -> Response<Body> {
+pub fn redirect_see_other(to: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SEE_OTHER;
     let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
@@ -109,13 +117,13 @@ pub fn see_other(to: &str) -> Response<Body> {
     response
 }
 
-pub async fn not_found(State(inner): State<Arc<Inner>>, request: Request) -> Response<Body> {
+pub async fn not_found_page(State(inner): State<Arc<ConsoleState>>, request: Request) -> Response<Body> {
     if request.uri().path().starts_with("/api/") {
-        return crate::api::not_found();
+        return crate::api::not_found_response();
     }
     // The page is the same for everybody but for its head.
-    let session = crate::people::signed_in(&inner, request.headers()).await.unwrap_or_default();
-    problem(
+    let session = crate::users::find_signed_in_user(&inner, request.headers()).await.unwrap_or_default();
+    error_page(
         &inner,
         session.as_deref(),
         StatusCode::NOT_FOUND,
@@ -124,148 +132,164 @@ pub async fn not_found(State(inner): State<Arc<Inner>>, request: Request) -> Res
     )
 }
 
-pub async fn wrong_method(State(inner): State<Arc<Inner>>, request: Request) -> Response<Body> {
+pub async fn method_not_allowed_page(
+    State(inner): State<Arc<ConsoleState>>,
+    request: Request,
+) -> Response<Body> {
     if request.uri().path().starts_with("/api/") {
-        return crate::api::wrong_method();
+        return crate::api::method_not_allowed_response();
     }
-    problem(
+    error_page(
         &inner,
         None,
         StatusCode::METHOD_NOT_ALLOWED,
-        "This page does not work so",
-        "Nothing was changed. Answers are given with the buttons on the page of an ask.",
+        "Bad request",
+        "Nothing was changed. Vote with the buttons on the page of an approval request.",
     )
 }
 
 /// `GET /events`: the pages' own stream.
-pub async fn events(
-    State(inner): State<Arc<Inner>>,
-    Visitor(session): Visitor,
+pub async fn stream_changes(
+    State(inner): State<Arc<ConsoleState>>,
+    BrowserUser(session): BrowserUser,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let Some(place) = inner.listeners.place(&session.person.id) else {
+    let Some(place) = inner.event_subscribers.subscribe(&session.person.id) else {
         let mut response = Response::new(Body::from("too many pages are open: reload by hand\n"));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         return response;
     };
-    let id = Cookie::Session.read(&headers, inner.origin.tls).unwrap_or_default().to_owned();
-    let changes = inner.approvals.changes();
-    event_stream::stream(changes, place, move || {
+    let id = ConsoleCookie::Session.read_value(&headers, inner.origin.is_tls).unwrap_or_default().to_owned();
+    let changes = inner.approvals.subscribe_changes();
+    event_stream::stream_events(changes, place, move || {
         let (inner, id) = (inner.clone(), id.clone());
-        async move { matches!(inner.sessions.find(&id, (inner.now)()).await, Ok(Some(_signed_in))) }
+        async move { matches!(inner.logins.find_user(&id, (inner.clock)()).await, Ok(Some(_signed_in))) }
     })
 }
 
 #[derive(Template)]
 #[template(path = "connections.html")]
-struct Connections {
-    frame: Frame,
-    connections: Vec<ConnectionLine>,
+struct ConnectionsPage {
+    frame: PageFrame,
+    connections: Vec<ConnectionView>,
 }
 
-struct ConnectionLine {
-    name: Text,
+struct ConnectionView {
+    name: DisplayText,
     kind: &'static str,
-    target: Text,
-    note: Text,
+    target: DisplayText,
+    description: DisplayText,
 }
 
-pub async fn connections(State(inner): State<Arc<Inner>>, Visitor(session): Visitor) -> Response<Body> {
-    let line = |one: &crate::Connection| ConnectionLine {
-        name: Text::new(&one.name),
+pub async fn show_connections(
+    State(inner): State<Arc<ConsoleState>>,
+    BrowserUser(session): BrowserUser,
+) -> Response<Body> {
+    let line = |one: &crate::ConnectionSummary| ConnectionView {
+        name: DisplayText::new(&one.name),
         kind: one.kind,
-        target: Text::new(&one.target),
-        note: Text::new(&one.note),
+        target: DisplayText::new(&one.target),
+        description: DisplayText::new(&one.description),
     };
     let connections = inner.settings.connections.iter().map(line).collect();
-    page(
+    render_page(
         StatusCode::OK,
-        &Connections { frame: Frame::new(&inner, Some(&session), "connections"), connections },
+        &ConnectionsPage { frame: PageFrame::new(&inner, Some(&session), "connections"), connections },
     )
 }
 
 /// One part of the gateway, and how it is.
 #[derive(serde::Serialize)]
-pub struct Part {
+pub struct HealthCheck {
     pub name: &'static str,
-    pub good: bool,
-    pub text: Text,
+    pub healthy: bool,
+    pub detail: DisplayText,
 }
 
 /// How the parts are that the console can see.
-pub async fn parts(inner: &Arc<Inner>) -> Vec<Part> {
-    let pending =
-        inner.approvals.list(Filter { states: vec![AskState::Pending], caller: None, limit: 1_000 }).await;
+pub async fn run_health_checks(inner: &Arc<ConsoleState>) -> Vec<HealthCheck> {
+    let pending = inner
+        .approvals
+        .list(ApprovalRequestFilter { states: vec![AskState::Pending], caller: None, limit: 1_000 })
+        .await;
     let approvals = match pending {
-        Ok(pending) => {
-            Part { name: "approvals", good: true, text: Text::new(format!("{} waiting", pending.len())) }
-        }
+        Ok(pending) => HealthCheck {
+            name: "approvals",
+            healthy: true,
+            detail: DisplayText::new(format!("{} waiting", pending.len())),
+        },
         Err(error) => {
-            tracing::error!(%error, "health: the approvals' store does not answer");
-            Part {
+            tracing::error!(%error, "health: the approvals' store does not respond");
+            HealthCheck {
                 name: "approvals",
-                good: false,
-                text: Text::new("their store does not answer; the log says why"),
+                healthy: false,
+                detail: DisplayText::new("their store does not respond; the log says why"),
             }
         }
     };
     let journal = match std::fs::metadata(&inner.settings.journal_dir) {
-        Ok(dir) if dir.is_dir() => Part { name: "journal", good: true, text: Text::new("readable") },
-        _ => Part { name: "journal", good: false, text: Text::new("its directory cannot be read") },
+        Ok(dir) if dir.is_dir() => {
+            HealthCheck { name: "journal", healthy: true, detail: DisplayText::new("readable") }
+        }
+        _ => HealthCheck {
+            name: "journal",
+            healthy: false,
+            detail: DisplayText::new("its directory cannot be read"),
+        },
     };
-    let mut parts = vec![approvals, policies(inner).await, journal];
-    parts.extend(aws_identity(inner).await);
-    parts.extend(notifications(inner).await);
+    let mut parts = vec![approvals, check_policies(inner).await, journal];
+    parts.extend(check_aws_identity(inner).await);
+    parts.extend(check_notifications(inner).await);
     parts
 }
 
 /// What is in force, and whether the files would load: a set that does not is not what whoever wrote it thinks.
-async fn policies(inner: &Arc<Inner>) -> Part {
+async fn check_policies(inner: &Arc<ConsoleState>) -> HealthCheck {
     let reading = inner.clone();
     let read = tokio::task::spawn_blocking(move || {
         let set = reading.policies.current();
         let in_force = format!("{} in force, version {}", set.len(), set.version());
-        match policies::on_disk(&reading, &set) {
-            OnDisk::InForce => (!set.is_empty(), in_force),
-            OnDisk::Newer(version) => {
+        match policies::compare_policy_files(&reading, &set) {
+            PolicyFilesStatus::InForce => (!set.is_empty(), in_force),
+            PolicyFilesStatus::Newer(version) => {
                 (!set.is_empty(), format!("{in_force}; the files are version {version}"))
             }
-            OnDisk::Broken(why) => (false, format!("{in_force}; the files do not load: {why}")),
+            PolicyFilesStatus::Invalid(why) => (false, format!("{in_force}; the files do not load: {why}")),
         }
     });
     let (good, text) = read.await.unwrap_or_else(|error| {
         tracing::error!(%error, "health: the policy files cannot be compared");
         (false, "their files cannot be compared; the log says why".to_owned())
     });
-    Part { name: "policies", good, text: Text::file(&text) }
+    HealthCheck { name: "policies", healthy: good, detail: DisplayText::from_multiline(&text) }
 }
 
 /// Whether the gateway is somebody to AWS, if it has anything to do there.
-async fn aws_identity(inner: &Inner) -> Option<Part> {
+async fn check_aws_identity(inner: &ConsoleState) -> Option<HealthCheck> {
     let (good, text) = match inner.aws_identity.as_ref()?.state().await {
-        IdentityState::Found { source, long_lived: false } => (true, format!("found: {source}")),
-        IdentityState::Found { source, long_lived: true } => {
+        AwsIdentityState::Found { source, long_lived: false } => (true, format!("found: {source}")),
+        AwsIdentityState::Found { source, long_lived: true } => {
             (true, format!("found: {source}; a long-lived access key, where a role would be better"))
         }
-        IdentityState::Missing { since, why } => {
-            (false, format!("none since {}, so nothing can be sent to AWS: {why}", moment(since)))
+        AwsIdentityState::Missing { since, reason: why } => {
+            (false, format!("none since {}, so nothing can be sent to AWS: {why}", format_utc(since)))
         }
-        IdentityState::Looking => (false, "none found yet, so nothing can be sent to AWS".to_owned()),
+        AwsIdentityState::Unresolved => (false, "none found yet, so nothing can be sent to AWS".to_owned()),
     };
-    Some(Part { name: "AWS identity", good, text: Text::new(text) })
+    Some(HealthCheck { name: "AWS identity", healthy: good, detail: DisplayText::new(text) })
 }
 
 /// Whether people are told of asks, if anything is configured that tells them.
-async fn notifications(inner: &Inner) -> Option<Part> {
+async fn check_notifications(inner: &ConsoleState) -> Option<HealthCheck> {
     let name = "notifications";
-    let channels = match inner.channels.status().await {
+    let channels = match inner.channels.read_all().await {
         Ok(channels) => channels,
         Err(error) => {
             tracing::error!(%error, "health: the state of the channels cannot be read");
-            return Some(Part {
+            return Some(HealthCheck {
                 name,
-                good: false,
-                text: Text::new("their state cannot be read; the log says why"),
+                healthy: false,
+                detail: DisplayText::new("their state cannot be read; the log says why"),
             });
         }
     };
@@ -280,48 +304,51 @@ async fn notifications(inner: &Inner) -> Option<Part> {
         (all, 0) => format!("{all} channels"),
         (all, bad) => format!("{bad} of {all} channels failing: {}", failing.join(", ")),
     };
-    Some(Part { name, good: failing.is_empty(), text: Text::new(text) })
+    Some(HealthCheck { name, healthy: failing.is_empty(), detail: DisplayText::new(text) })
 }
 
 /// A channel by which people are told.
-struct ChannelLine {
-    name: Text,
+struct ChannelView {
+    name: DisplayText,
     kind: &'static str,
-    waiting: u64,
-    last_success: Option<Text>,
+    pending_messages: u64,
+    last_success: Option<DisplayText>,
     /// Since when it fails, and why.
-    failing: Option<(Text, Text)>,
+    failure: Option<(DisplayText, DisplayText)>,
 }
 
 /// What cannot be read is told by [`parts`].
-async fn channels(inner: &Inner) -> Vec<ChannelLine> {
-    let line = |channel: durward_notification::ChannelStatus| ChannelLine {
-        name: Text::new(channel.name),
+async fn channel_views(inner: &ConsoleState) -> Vec<ChannelView> {
+    let line = |channel: durward_notification::ChannelStatus| ChannelView {
+        name: DisplayText::new(channel.name),
         kind: channel.kind,
-        waiting: channel.waiting,
-        last_success: channel.last_success.map(moment),
-        failing: channel
+        pending_messages: channel.pending_messages,
+        last_success: channel.last_success.map(format_utc),
+        failure: channel
             .failing_since
-            .map(|since| (moment(since), Text::new(channel.last_error.unwrap_or_default()))),
+            .map(|since| (format_utc(since), DisplayText::new(channel.last_error.unwrap_or_default()))),
     };
-    inner.channels.status().await.unwrap_or_default().into_iter().map(line).collect()
+    inner.channels.read_all().await.unwrap_or_default().into_iter().map(line).collect()
 }
 
 #[derive(Template)]
 #[template(path = "health.html")]
-struct Health {
-    frame: Frame,
-    parts: Vec<Part>,
-    channels: Vec<ChannelLine>,
+struct HealthPage {
+    frame: PageFrame,
+    checks: Vec<HealthCheck>,
+    channels: Vec<ChannelView>,
     version: &'static str,
-    good: bool,
+    healthy: bool,
 }
 
-pub async fn health(State(inner): State<Arc<Inner>>, Visitor(session): Visitor) -> Response<Body> {
-    let parts = parts(&inner).await;
-    let good = parts.iter().all(|part| part.good);
-    let channels = channels(&inner).await;
+pub async fn show_health(
+    State(inner): State<Arc<ConsoleState>>,
+    BrowserUser(session): BrowserUser,
+) -> Response<Body> {
+    let parts = run_health_checks(&inner).await;
+    let good = parts.iter().all(|part| part.healthy);
+    let channels = channel_views(&inner).await;
     let version = inner.settings.version;
-    let frame = Frame::new(&inner, Some(&session), "health");
-    page(StatusCode::OK, &Health { frame, parts, channels, version, good })
+    let frame = PageFrame::new(&inner, Some(&session), "health");
+    render_page(StatusCode::OK, &HealthPage { frame, checks: parts, channels, version, healthy: good })
 }

@@ -1,31 +1,31 @@
 //! `/policies`: the policy files as they are, whether they are in force, and what they answer to one question.
 
-use super::{Frame, broken, page};
-use crate::{Inner, people::Visitor, text::Text};
+use super::{PageFrame, internal_error_page, render_page};
+use crate::{ConsoleState, display_text::DisplayText, users::BrowserUser};
 use askama::Template;
 use axum::{
     body::Body,
     extract::{Query, State},
 };
-use durward_policy::{Asked, AskedCaller, PolicySet};
+use durward_policy::{CallerInput, PolicyQueryInput, PolicySet};
 use http::{Response, StatusCode};
 use serde::Deserialize;
 use std::{path::Path, sync::Arc};
 
 /// Bytes of one file that the page shows.
-const FILE: usize = 256 << 10;
+const MAX_POLICY_FILE_CHARS: usize = 256 << 10;
 
-struct File {
-    name: Text,
+struct PolicyFileView {
+    name: DisplayText,
     /// The `@id`s in it.
-    ids: Vec<Text>,
-    text: Text,
-    cut: usize,
+    ids: Vec<DisplayText>,
+    text: DisplayText,
+    hidden_chars: usize,
 }
 
 /// What the form asks.
 #[derive(Deserialize, Default)]
-pub struct Question {
+pub struct ExplainQuery {
     #[serde(default)]
     action: String,
     #[serde(default)]
@@ -41,100 +41,104 @@ pub struct Question {
 }
 
 /// The form as it was filled in.
-struct Form {
-    action: Text,
-    resource: Text,
-    subject: Text,
-    groups: Text,
-    connection: Text,
-    tags: Text,
+struct ExplainForm {
+    action: DisplayText,
+    resource: DisplayText,
+    subject: DisplayText,
+    groups: DisplayText,
+    connection: DisplayText,
+    tags: DisplayText,
 }
 
 #[derive(Template)]
 #[template(path = "policies.html")]
-struct Policies {
-    frame: Frame,
-    version: Text,
-    count: usize,
-    dir: Text,
+struct PoliciesPage {
+    frame: PageFrame,
+    version: DisplayText,
+    policy_count: usize,
+    dir: DisplayText,
     /// Why what is on disk is not what is in force.
-    pending: Option<Text>,
-    files: Vec<File>,
-    form: Form,
-    answer: Option<Text>,
-    wrong: Option<Text>,
+    files_warning: Option<DisplayText>,
+    files: Vec<PolicyFileView>,
+    form: ExplainForm,
+    explanation: Option<DisplayText>,
+    error: Option<DisplayText>,
 }
 
 /// The policy files, beside the set in force.
-pub enum OnDisk {
+pub enum PolicyFilesStatus {
     InForce,
     /// Loads, and has this version.
     Newer(String),
     /// Does not load, for this reason.
-    Broken(String),
+    Invalid(String),
 }
 
 /// Reads the policy files: it blocks.
-pub fn on_disk(inner: &Inner, set: &PolicySet) -> OnDisk {
-    match PolicySet::load(&inner.settings.policy_dir, inner.vocabulary) {
-        Ok(files) if files.version() == set.version() => OnDisk::InForce,
-        Ok(files) => OnDisk::Newer(files.version().to_owned()),
-        Err(error) => OnDisk::Broken(error.to_string()),
+pub fn compare_policy_files(inner: &ConsoleState, set: &PolicySet) -> PolicyFilesStatus {
+    match PolicySet::load(&inner.settings.policy_dir, inner.schema_source) {
+        Ok(files) if files.version() == set.version() => PolicyFilesStatus::InForce,
+        Ok(files) => PolicyFilesStatus::Newer(files.version().to_owned()),
+        Err(error) => PolicyFilesStatus::Invalid(error.to_string()),
     }
 }
 
-pub async fn list(
-    State(inner): State<Arc<Inner>>,
-    Visitor(visitor): Visitor,
-    Query(question): Query<Question>,
+pub async fn show_policies(
+    State(inner): State<Arc<ConsoleState>>,
+    BrowserUser(visitor): BrowserUser,
+    Query(question): Query<ExplainQuery>,
 ) -> Response<Body> {
-    let frame = Frame::new(&inner, Some(&visitor), "policies");
+    let frame = PageFrame::new(&inner, Some(&visitor), "policies");
     let reading = inner.clone();
     let read = tokio::task::spawn_blocking(move || {
         let inner = reading;
         let set = inner.policies.current();
         let dir = &inner.settings.policy_dir;
-        let pending = match on_disk(&inner, &set) {
-            OnDisk::InForce => None,
-            OnDisk::Newer(version) => {
-                Some(Text::new(format!("The files are version {version} and not in force yet.")))
+        let pending = match compare_policy_files(&inner, &set) {
+            PolicyFilesStatus::InForce => None,
+            PolicyFilesStatus::Newer(version) => {
+                Some(DisplayText::new(format!("The files are version {version} and not in force yet.")))
             }
-            OnDisk::Broken(why) => Some(Text::file(&format!(
+            PolicyFilesStatus::Invalid(why) => Some(DisplayText::from_multiline(&format!(
                 "The files do not load, and the last good set stays in force:\n{why}"
             ))),
         };
-        let (answer, wrong) = match ask(&inner, &set, &question) {
+        let (answer, wrong) = match explain_query(&inner, &set, &question) {
             None => (None, None),
-            Some(Ok(answer)) => (Some(Text::file(&answer)), None),
-            Some(Err(why)) => (None, Some(Text::new(why))),
+            Some(Ok(answer)) => (Some(DisplayText::from_multiline(&answer)), None),
+            Some(Err(why)) => (None, Some(DisplayText::new(why))),
         };
-        Policies {
+        PoliciesPage {
             frame,
-            version: Text::new(set.version()),
-            count: set.len(),
-            dir: Text::new(dir.display().to_string()),
-            pending,
-            files: files(dir),
-            form: Form {
-                action: Text::new(&question.action),
-                resource: Text::new(&question.resource),
-                subject: Text::new(&question.subject),
-                groups: Text::new(&question.groups),
-                connection: Text::new(&question.connection),
-                tags: Text::new(&question.tags),
+            version: DisplayText::new(set.version()),
+            policy_count: set.len(),
+            dir: DisplayText::new(dir.display().to_string()),
+            files_warning: pending,
+            files: read_policy_files(dir),
+            form: ExplainForm {
+                action: DisplayText::new(&question.action),
+                resource: DisplayText::new(&question.resource),
+                subject: DisplayText::new(&question.subject),
+                groups: DisplayText::new(&question.groups),
+                connection: DisplayText::new(&question.connection),
+                tags: DisplayText::new(&question.tags),
             },
-            answer,
-            wrong,
+            explanation: answer,
+            error: wrong,
         }
     });
     match read.await {
-        Ok(policies) => page(StatusCode::OK, &policies),
-        Err(error) => broken(&inner, Some(&visitor), &error),
+        Ok(policies) => render_page(StatusCode::OK, &policies),
+        Err(error) => internal_error_page(&inner, Some(&visitor), &error),
     }
 }
 
 /// What the set in force answers, if something was asked.
-fn ask(inner: &Inner, set: &PolicySet, question: &Question) -> Option<Result<String, String>> {
+fn explain_query(
+    inner: &ConsoleState,
+    set: &PolicySet,
+    question: &ExplainQuery,
+) -> Option<Result<String, String>> {
     if question.action.trim().is_empty() {
         return None;
     }
@@ -143,11 +147,11 @@ fn ask(inner: &Inner, set: &PolicySet, question: &Question) -> Option<Result<Str
         let (key, value) = text.split_once('=').unwrap_or((text, ""));
         Some((filled(key)?, value.trim().to_owned()))
     };
-    let asked = Asked {
-        caller: AskedCaller {
+    let asked = PolicyQueryInput {
+        caller: CallerInput {
             subject: filled(&question.subject).unwrap_or_else(|| "tester".to_owned()),
             groups: question.groups.split(',').filter_map(filled).collect(),
-            ..AskedCaller::default()
+            ..CallerInput::default()
         },
         action: question.action.trim().to_owned(),
         resource: filled(&question.resource).unwrap_or_else(|| "*".to_owned()),
@@ -161,11 +165,11 @@ fn ask(inner: &Inner, set: &PolicySet, question: &Question) -> Option<Result<Str
         tags: question.tags.split(',').filter_map(tag).collect(),
         risk: None,
     };
-    Some(asked.answer(set, inner.vocabulary).map(|explanation| explanation.to_string()))
+    Some(asked.explain(set, inner.schema_source).map(|explanation| explanation.to_string()))
 }
 
 /// The `*.cedar` files of the directory in name order. One that cannot be read says so.
-fn files(dir: &Path) -> Vec<File> {
+fn read_policy_files(dir: &Path) -> Vec<PolicyFileView> {
     let mut paths: Vec<_> = std::fs::read_dir(dir)
         .into_iter()
         .flatten()
@@ -176,10 +180,11 @@ fn files(dir: &Path) -> Vec<File> {
     let file = |path: std::path::PathBuf| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| format!("cannot be read: {error}"));
-        let ids = text.split("@id(\"").skip(1).filter_map(|rest| rest.split('"').next()).map(Text::new);
+        let ids =
+            text.split("@id(\"").skip(1).filter_map(|rest| rest.split('"').next()).map(DisplayText::new);
         let ids = ids.collect();
-        let (text, cut) = Text::file(&text).cut(FILE);
-        File { name: Text::new(name), ids, text, cut }
+        let (text, cut) = DisplayText::from_multiline(&text).truncate_chars(MAX_POLICY_FILE_CHARS);
+        PolicyFileView { name: DisplayText::new(name), ids, text, hidden_chars: cut }
     };
     paths.into_iter().map(file).collect()
 }

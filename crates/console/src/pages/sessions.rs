@@ -1,14 +1,15 @@
 //! `/sessions` and `/sessions/{id}`: what the journal tells of who did what, and the button that ends it. Only the POST
 //! revokes.
 
-use super::{Frame, broken, page, problem, see_other};
+use super::{PageFrame, error_page, internal_error_page, redirect_see_other, render_page};
 use crate::{
-    Inner, guard,
-    people::{self, Visitor},
-    recordings::{self, Exchange, Reading, Session, who},
-    sessions::SignedIn,
-    text::Text,
-    view::{moment, moment_of},
+    ConsoleState,
+    approval_request_view::{format_rfc3339_as_utc, format_utc},
+    display_text::DisplayText,
+    history::{self, ExchangeHistory, JournalScan, SessionHistory, describe_caller},
+    logins::SignedInUser,
+    request_guard,
+    users::{self, BrowserUser},
 };
 use askama::Template;
 use axum::{
@@ -17,52 +18,54 @@ use axum::{
     extract::{Path, Query, State, rejection::FormRejection},
 };
 use durward_core::SessionId;
-use durward_identity::{Revocation, RevokeError, Revoked};
+use durward_identity::{Revocation, RevocationTarget, RevokeError};
 use http::{HeaderMap, Response, StatusCode};
 use serde::Deserialize;
 use std::{collections::VecDeque, path::PathBuf, sync::Arc};
 
 /// A session as people read it.
-struct Line {
+struct SessionView {
     id: SessionId,
-    caller: Text,
-    groups: Text,
-    connection: Text,
-    opened: Text,
-    expires: Text,
-    last: Text,
+    caller: DisplayText,
+    groups: DisplayText,
+    connection: DisplayText,
+    opened: DisplayText,
+    expires: DisplayText,
+    last_exchange: DisplayText,
     allowed: u64,
     refused: u64,
-    revoked: Option<RevokedView>,
+    revoked: Option<RevocationView>,
 }
 
-struct RevokedView {
-    by: Text,
-    at: Text,
-    reason: Text,
+struct RevocationView {
+    by: DisplayText,
+    at: DisplayText,
+    reason: DisplayText,
     /// With all of the caller's.
-    of_caller: bool,
+    is_for_caller: bool,
 }
 
-impl Line {
-    fn of(inner: &Inner, session: &Session) -> Self {
-        let time = |time: &Option<String>| time.as_deref().map_or_else(|| Text::new("-"), moment_of);
-        let revoked = revocation(inner, session).map(|one| RevokedView {
-            by: Text::new(&one.by),
-            at: moment(one.at),
-            reason: Text::new(&one.reason),
-            of_caller: matches!(one.what, Revoked::Caller(_)),
+impl SessionView {
+    fn from_history(inner: &ConsoleState, session: &SessionHistory) -> Self {
+        let time = |time: &Option<String>| {
+            time.as_deref().map_or_else(|| DisplayText::new("-"), format_rfc3339_as_utc)
+        };
+        let revoked = find_revocation(inner, session).map(|one| RevocationView {
+            by: DisplayText::new(&one.revoked_by),
+            at: format_utc(one.revoked_at),
+            reason: DisplayText::new(&one.reason),
+            is_for_caller: matches!(one.target, RevocationTarget::Caller(_)),
         });
         Self {
             id: session.id,
-            caller: session.caller.as_ref().map_or_else(|| Text::new("-"), who),
-            groups: Text::new(
+            caller: session.caller.as_ref().map_or_else(|| DisplayText::new("-"), describe_caller),
+            groups: DisplayText::new(
                 session.caller.as_ref().map(|caller| caller.groups.join(", ")).unwrap_or_default(),
             ),
-            connection: Text::new(session.connection.as_deref().unwrap_or("-")),
+            connection: DisplayText::new(session.connection.as_deref().unwrap_or("-")),
             opened: time(&session.opened),
             expires: time(&session.expires),
-            last: time(&session.last),
+            last_exchange: time(&session.last_exchange),
             allowed: session.allowed,
             refused: session.refused,
             revoked,
@@ -71,38 +74,38 @@ impl Line {
 }
 
 /// What revoked the session, if something did.
-pub fn revocation(inner: &Inner, session: &Session) -> Option<Arc<Revocation>> {
+pub fn find_revocation(inner: &ConsoleState, session: &SessionHistory) -> Option<Arc<Revocation>> {
     let caller = session.caller.as_ref().map(durward_core::Caller::id).unwrap_or_default();
-    inner.revocations.of(session.id, &caller, session.began())
+    inner.revocations.find_revocation(session.id, &caller, session.started_at())
 }
 
 #[derive(Template)]
 #[template(path = "sessions.html")]
-struct List {
-    frame: Frame,
-    sessions: Vec<Line>,
-    reading: Reading,
+struct SessionsPage {
+    frame: PageFrame,
+    sessions: Vec<SessionView>,
+    journal_scan: JournalScan,
 }
 
 #[derive(Template)]
 #[template(path = "session.html")]
-struct Story {
-    frame: Frame,
-    session: Line,
-    exchanges: VecDeque<Exchange>,
-    reading: Reading,
-    csrf: String,
+struct SessionPage {
+    frame: PageFrame,
+    session: SessionView,
+    exchanges: VecDeque<ExchangeHistory>,
+    journal_scan: JournalScan,
+    csrf_token: String,
     may_revoke: bool,
     notice: Option<&'static str>,
-    wrong: Option<Text>,
+    error: Option<DisplayText>,
 }
 
 /// Reads the journal on a thread of its own, one reader at a time.
-pub async fn reading<T: Send + 'static>(
-    inner: &Arc<Inner>,
+pub async fn read_journal<T: Send + 'static>(
+    inner: &Arc<ConsoleState>,
     work: impl FnOnce(PathBuf) -> T + Send + 'static,
 ) -> Result<T, String> {
-    let place = inner.reading.clone().acquire_owned().await.map_err(|error| error.to_string())?;
+    let place = inner.journal_read_limit.clone().acquire_owned().await.map_err(|error| error.to_string())?;
     let dir = inner.settings.journal_dir.clone();
     let task = tokio::task::spawn_blocking(move || {
         let read = work(dir);
@@ -112,69 +115,73 @@ pub async fn reading<T: Send + 'static>(
     task.await.map_err(|error| error.to_string())
 }
 
-pub async fn list(State(inner): State<Arc<Inner>>, Visitor(visitor): Visitor) -> Response<Body> {
-    let frame = Frame::new(&inner, Some(&visitor), "sessions");
-    match reading(&inner, |dir| recordings::sessions(&dir)).await {
+pub async fn list_sessions(
+    State(inner): State<Arc<ConsoleState>>,
+    BrowserUser(visitor): BrowserUser,
+) -> Response<Body> {
+    let frame = PageFrame::new(&inner, Some(&visitor), "sessions");
+    match read_journal(&inner, |dir| history::list_sessions(&dir)).await {
         Ok((sessions, reading)) => {
-            let sessions = sessions.iter().map(|session| Line::of(&inner, session)).collect();
-            page(StatusCode::OK, &List { frame, sessions, reading })
+            let sessions =
+                sessions.iter().map(|session| SessionView::from_history(&inner, session)).collect();
+            render_page(StatusCode::OK, &SessionsPage { frame, sessions, journal_scan: reading })
         }
-        Err(error) => broken(&inner, Some(&visitor), &error),
+        Err(error) => internal_error_page(&inner, Some(&visitor), &error),
     }
 }
 
 #[derive(Deserialize)]
-pub struct After {
+pub struct RevocationNoticeQuery {
     done: Option<String>,
 }
 
-pub async fn show(
-    State(inner): State<Arc<Inner>>,
-    Visitor(visitor): Visitor,
+pub async fn show_session(
+    State(inner): State<Arc<ConsoleState>>,
+    BrowserUser(visitor): BrowserUser,
     Path(id): Path<String>,
-    Query(after): Query<After>,
+    Query(after): Query<RevocationNoticeQuery>,
 ) -> Response<Body> {
     let notice = after.done.and_then(|done| match done.as_str() {
-        "session" => Some("The session is revoked. What it asks from now on is refused."),
-        "caller" => Some("All sessions of this caller that began until now are revoked."),
+        "session" => Some("The session is revoked. Its requests are refused from now on."),
+        "caller" => Some("All sessions that this caller started before now are revoked."),
         _ => None,
     });
-    shown(&inner, &visitor, &id, notice, None, StatusCode::OK).await
+    render_session(&inner, &visitor, &id, notice, None, StatusCode::OK).await
 }
 
-async fn shown(
-    inner: &Arc<Inner>,
-    visitor: &SignedIn,
+async fn render_session(
+    inner: &Arc<ConsoleState>,
+    visitor: &SignedInUser,
     id: &str,
     notice: Option<&'static str>,
-    wrong: Option<Text>,
+    wrong: Option<DisplayText>,
     status: StatusCode,
 ) -> Response<Body> {
-    let Ok(id) = id.parse::<SessionId>() else { return missing(inner, visitor) };
-    match reading(inner, move |dir| recordings::story(&dir, id)).await {
+    let Ok(id) = id.parse::<SessionId>() else { return session_not_found_page(inner, visitor) };
+    match read_journal(inner, move |dir| history::session_history(&dir, id)).await {
         Ok((Some(session), exchanges, reading)) => {
-            let session = Line::of(inner, &session);
+            let session = SessionView::from_history(inner, &session);
             // An old link may say so of one that is not.
             let notice = notice.filter(|_notice| session.revoked.is_some());
-            let story = Story {
-                frame: Frame::new(inner, Some(visitor), "sessions"),
+            let story = SessionPage {
+                frame: PageFrame::new(inner, Some(visitor), "sessions"),
                 session,
                 exchanges,
-                reading,
-                csrf: visitor.csrf.clone(),
-                may_revoke: people::may_revoke(inner, &visitor.person),
+                journal_scan: reading,
+                csrf_token: visitor.csrf_token.clone(),
+                may_revoke: users::may_revoke_sessions(inner, &visitor.person),
                 notice,
-                wrong,
+                error: wrong,
             };
-            page(status, &story)
+            render_page(status, &story)
         }
-        Ok((None, ..)) => missing(inner, visitor),
-        Err(error) => broken(inner, Some(visitor), &error),
+        Ok((None, ..)) => session_not_found_page(inner, visitor),
+        Err(error) => internal_error_page(inner, Some(visitor), &error),
     }
 }
 
-fn missing(inner: &Inner, visitor: &SignedIn) -> Response<Body> {
-    problem(
+fn session_not_found_page(inner: &ConsoleState, visitor: &SignedInUser) -> Response<Body> {
+    error_page(
         inner,
         Some(visitor),
         StatusCode::NOT_FOUND,
@@ -184,27 +191,28 @@ fn missing(inner: &Inner, visitor: &SignedIn) -> Response<Body> {
 }
 
 #[derive(Deserialize)]
-pub struct Revoking {
+pub struct RevocationForm {
     csrf: String,
     /// `session`, or `caller` for all of its caller.
-    what: String,
+    target: String,
     #[serde(default)]
     reason: String,
 }
 
 /// `POST /sessions/{id}/revoke`.
-pub async fn revoke(
-    State(inner): State<Arc<Inner>>,
-    Visitor(visitor): Visitor,
+pub async fn revoke_session(
+    State(inner): State<Arc<ConsoleState>>,
+    BrowserUser(visitor): BrowserUser,
     Path(id): Path<String>,
     headers: HeaderMap,
-    form: Result<Form<Revoking>, FormRejection>,
+    form: Result<Form<RevocationForm>, FormRejection>,
 ) -> Response<Body> {
-    let refused = |status, text: &str| problem(&inner, Some(&visitor), status, "Nothing was revoked", text);
+    let refused =
+        |status, text: &str| error_page(&inner, Some(&visitor), status, "Nothing was revoked", text);
     let Ok(Form(form)) = form else {
         return refused(StatusCode::BAD_REQUEST, "The form is not complete. Go back and reload the page.");
     };
-    if let Err(why) = guard::own_form(&inner, &headers, &visitor.csrf, &form.csrf) {
+    if let Err(why) = request_guard::verify_form(&inner, &headers, &visitor.csrf_token, &form.csrf) {
         tracing::warn!(
             person = visitor.person.id,
             why,
@@ -212,28 +220,30 @@ pub async fn revoke(
         );
         return refused(StatusCode::FORBIDDEN, &format!("{why}. Open the session here and use its button."));
     }
-    if !people::may_revoke(&inner, &visitor.person) {
+    if !users::may_revoke_sessions(&inner, &visitor.person) {
         return refused(StatusCode::FORBIDDEN, "You are in no group that may revoke sessions.");
     }
-    let Ok(session) = id.parse::<SessionId>() else { return missing(&inner, &visitor) };
-    let what = match form.what.as_str() {
-        "session" => Revoked::Session(session),
-        "caller" => match reading(&inner, move |dir| recordings::story(&dir, session)).await {
-            Ok((Some(Session { caller: Some(caller), .. }), ..)) => Revoked::Caller(caller.id()),
-            Ok(_unknown) => return missing(&inner, &visitor),
-            Err(error) => return broken(&inner, Some(&visitor), &error),
+    let Ok(session) = id.parse::<SessionId>() else { return session_not_found_page(&inner, &visitor) };
+    let what = match form.target.as_str() {
+        "session" => RevocationTarget::Session(session),
+        "caller" => match read_journal(&inner, move |dir| history::session_history(&dir, session)).await {
+            Ok((Some(SessionHistory { caller: Some(caller), .. }), ..)) => {
+                RevocationTarget::Caller(caller.id())
+            }
+            Ok(_unknown) => return session_not_found_page(&inner, &visitor),
+            Err(error) => return internal_error_page(&inner, Some(&visitor), &error),
         },
         _ => return refused(StatusCode::BAD_REQUEST, "Choose the session or all sessions of its caller."),
     };
-    match inner.revocations.revoke(&what, &visitor.person.id, &form.reason, (inner.now)()).await {
+    match inner.revocations.revoke(&what, &visitor.person.id, &form.reason, (inner.clock)()).await {
         Ok(()) => {
             tracing::warn!(person = visitor.person.id, ?what, "revoked");
-            see_other(&format!("/sessions/{session}?done={}", form.what))
+            redirect_see_other(&format!("/sessions/{session}?done={}", form.target))
         }
-        Err(RevokeError::Store(error)) => broken(&inner, Some(&visitor), &error),
+        Err(RevokeError::Store(error)) => internal_error_page(&inner, Some(&visitor), &error),
         Err(error) => {
-            let wrong = Some(Text::new(error.to_string()));
-            shown(&inner, &visitor, &id, None, wrong, StatusCode::BAD_REQUEST).await
+            let wrong = Some(DisplayText::new(error.to_string()));
+            render_session(&inner, &visitor, &id, None, wrong, StatusCode::BAD_REQUEST).await
         }
     }
 }

@@ -1,21 +1,24 @@
 //! Who gets in, and who does not.
 
-use super::stage::{ORIGIN, Stage};
+use super::test_console::{CONSOLE_ORIGIN, TestConsole};
 use http::{Method, StatusCode, header};
 use std::time::Duration;
 
 #[tokio::test]
 async fn a_person_signs_in_by_code_and_comes_back_to_the_page_they_wanted() {
-    let stage = Stage::set().await;
-    let ask = stage.ask().await;
-    let mut browser = stage.browser();
-    let sent_away = browser.get(&format!("/asks/{}", ask.id)).await;
+    let stage = TestConsole::start().await;
+    let ask = stage.open_approval_request().await;
+    let mut browser = stage.new_browser();
+    let sent_away = browser.get(&format!("/approvals/{}", ask.id)).await;
     assert_eq!(sent_away.status, StatusCode::SEE_OTHER);
-    assert!(sent_away.location().starts_with("/signin?to=%2Fasks%2F"), "{}", sent_away.location());
+    assert!(sent_away.location().starts_with("/signin?to=%2Fapprovals%2F"), "{}", sent_away.location());
     let page = browser.get(sent_away.location()).await;
     assert!(page.body.contains("Sign in with corp"), "{}", page.body);
-    let back = browser.sign_in("alice", "oncall", &format!("/asks/{}", ask.id)).await;
-    assert_eq!((back.status, back.location()), (StatusCode::SEE_OTHER, format!("/asks/{}", ask.id).as_str()));
+    let back = browser.sign_in("alice", "oncall", &format!("/approvals/{}", ask.id)).await;
+    assert_eq!(
+        (back.status, back.location()),
+        (StatusCode::SEE_OTHER, format!("/approvals/{}", ask.id).as_str())
+    );
     let cookie = back.headers.get_all(header::SET_COOKIE).iter().next().unwrap().to_str().unwrap();
     assert!(cookie.contains("; HttpOnly; SameSite=Lax") && cookie.contains("Path=/"), "{cookie}");
     let page = browser.get(back.location()).await;
@@ -24,15 +27,15 @@ async fn a_person_signs_in_by_code_and_comes_back_to_the_page_they_wanted() {
 
 #[tokio::test]
 async fn a_wrong_state_nonce_or_issuer_signs_nobody_in() {
-    let stage = Stage::set().await;
-    let refused = |answer: &super::stage::Answer, why: &str| {
+    let stage = TestConsole::start().await;
+    let refused = |answer: &super::test_console::TestResponse, why: &str| {
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{why}");
         assert!(answer.body.contains(why), "{why}: {}", answer.body);
         let cookies: Vec<_> = answer.headers.get_all(header::SET_COOKIE).iter().collect();
         assert!(cookies.iter().all(|cookie| !cookie.to_str().unwrap().starts_with("durward=")));
     };
-    let mut browser = stage.browser();
-    let back = browser.back_from_issuer("alice", "oncall", "/").await;
+    let mut browser = stage.new_browser();
+    let back = browser.callback_from_issuer("alice", "oncall", "/").await;
     let (path, query) = back.split_once('?').unwrap();
     let with = |name: &str, value: &str| {
         let pairs: Vec<String> = query
@@ -57,27 +60,28 @@ async fn a_wrong_state_nonce_or_issuer_signs_nobody_in() {
     }
     // Another browser's attempt: its state fits, the nonce in the ID token is that of the first.
     browser.cookies.clone_from(&kept);
-    let mut other = stage.browser();
-    let others = other.back_from_issuer("mallory", "oncall", "/").await;
+    let mut other = stage.new_browser();
+    let others = other.callback_from_issuer("mallory", "oncall", "/").await;
     refused(&browser.get(&others).await, "(state)");
     // Nobody's attempt, and one that took too long.
-    refused(&stage.browser().get(&back).await, "not begun in this browser");
+    refused(&stage.new_browser().get(&back).await, "not begun in this browser");
     browser.cookies.clone_from(&kept);
-    stage.pass(Duration::from_secs(601));
+    stage.advance_clock(Duration::from_secs(601));
     refused(&browser.get(&back).await, "not begun in this browser");
 }
 
 #[tokio::test]
 async fn an_id_token_of_another_sign_in_is_refused_by_its_nonce() {
-    let stage = Stage::set().await;
-    let mut browser = stage.browser();
+    let stage = TestConsole::start().await;
+    let mut browser = stage.new_browser();
     let begun = browser.get("/signin/start?provider=corp&to=/").await;
     // The code was issued for a nonce that the attacker chose.
     let there = begun.location().replace("&nonce=", "&nonce=x");
     let there = format!("{there}&sub=alice&groups=oncall");
     let request = http::Request::get(there).body(bytes::Bytes::new()).unwrap();
-    let back = super::stage::Stage::issuer_call(request).await;
-    let back = back.headers()[header::LOCATION].to_str().unwrap().strip_prefix(ORIGIN).unwrap().to_owned();
+    let back = super::test_console::TestConsole::send_to_issuer(request).await;
+    let back =
+        back.headers()[header::LOCATION].to_str().unwrap().strip_prefix(CONSOLE_ORIGIN).unwrap().to_owned();
     let answer = browser.get(&back).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert!(answer.body.contains("(nonce)"), "{}", answer.body);
@@ -85,10 +89,10 @@ async fn an_id_token_of_another_sign_in_is_refused_by_its_nonce() {
 
 #[tokio::test]
 async fn a_session_ends_after_an_hour_and_at_sign_out() {
-    let stage = Stage::set().await;
-    let mut alice = stage.person("alice", "oncall").await;
+    let stage = TestConsole::start().await;
+    let mut alice = stage.sign_in_person("alice", "oncall").await;
     assert_eq!(alice.get("/").await.status, StatusCode::OK);
-    let csrf = alice.csrf().await;
+    let csrf = alice.csrf_token().await;
     let kept = alice.cookies.clone();
     assert_eq!(alice.send(Method::POST, "/signout", "csrf=wrong").await.status, StatusCode::FORBIDDEN);
     assert_eq!(alice.get("/").await.status, StatusCode::OK);
@@ -97,58 +101,60 @@ async fn a_session_ends_after_an_hour_and_at_sign_out() {
     alice.cookies = kept;
     assert_eq!(alice.get("/").await.status, StatusCode::SEE_OTHER, "the id is worth nothing any more");
 
-    let mut bob = stage.person("bob", "oncall").await;
-    stage.pass(Duration::from_mins(59));
+    let mut bob = stage.sign_in_person("bob", "oncall").await;
+    stage.advance_clock(Duration::from_mins(59));
     assert_eq!(bob.get("/").await.status, StatusCode::OK);
-    stage.pass(Duration::from_mins(2));
+    stage.advance_clock(Duration::from_mins(2));
     assert_eq!(bob.get("/").await.location(), "/signin");
     let answer =
-        bob.send(Method::POST, "/asks/00000000000000000000000000000000/answer", "csrf=x&answer=deny").await;
+        bob.send(Method::POST, "/approvals/00000000000000000000000000000000/votes", "csrf=x&vote=deny").await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-    assert!(answer.body.contains("Sign in, then do it again"));
+    assert!(answer.body.contains("Sign in, then try again"));
 }
 
 #[tokio::test]
 async fn only_the_configured_groups_come_in() {
-    let stage = Stage::set_with(|settings| settings.groups = vec!["staff".to_owned()]).await;
-    let mut browser = stage.browser();
+    let stage = TestConsole::start_with(|settings| settings.allowed_groups = vec!["staff".to_owned()]).await;
+    let mut browser = stage.new_browser();
     let answer = browser.sign_in("mallory", "guests", "/").await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
     assert!(answer.body.contains("not in a group that may use this console"));
     assert!(!browser.cookies.contains_key("durward"));
-    stage.person("alice", "staff").await;
-    let (status, body) =
-        stage.api(Method::GET, "/api/v1/asks", &stage.token("mallory", &["guests"]), "").await;
+    stage.sign_in_person("alice", "staff").await;
+    let (status, body) = stage
+        .call_api(Method::GET, "/api/v1/approval-requests", &stage.issue_token("mallory", &["guests"]), "")
+        .await;
     assert_eq!((status, &body["error"]), (StatusCode::FORBIDDEN, &serde_json::json!("not_admitted")));
 }
 
 #[tokio::test]
 async fn every_page_sends_a_stranger_to_the_sign_in_page_and_shows_nothing() {
-    let stage = Stage::set().await;
-    let ask = stage.ask().await;
+    let stage = TestConsole::start().await;
+    let ask = stage.open_approval_request().await;
     for path in [
         "/".to_owned(),
-        format!("/asks/{}", ask.id),
-        format!("/asks/{}/parameters.json", ask.id),
+        format!("/approvals/{}", ask.id),
+        format!("/approvals/{}/parameters.json", ask.id),
         "/sessions".to_owned(),
-        format!("/sessions/{}", ask.what.session),
+        format!("/sessions/{}", ask.details.session),
         "/policies".to_owned(),
         "/connections".to_owned(),
         "/health".to_owned(),
         "/events".to_owned(),
     ] {
-        let answer = stage.browser().get(&path).await;
+        let answer = stage.new_browser().get(&path).await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{path}");
         assert!(answer.location().starts_with("/signin") && answer.body.is_empty(), "{path}");
     }
-    let mut browser = stage.browser();
+    let mut browser = stage.new_browser();
     browser.cookies.insert("durward".to_owned(), "guessed".to_owned());
     assert_eq!(browser.get("/").await.status, StatusCode::SEE_OTHER);
 }
 
 #[tokio::test]
 async fn over_tls_cookies_have_the_host_prefix_and_are_secure() {
-    let stage = Stage::set_with(|settings| settings.url = "https://durward.example.com".to_owned()).await;
+    let stage =
+        TestConsole::start_with(|settings| settings.url = "https://durward.example.com".to_owned()).await;
     let request = http::Request::get("/signin/start?provider=corp&to=/")
         .header("host", "durward.example.com")
         .body(bytes::Bytes::new())

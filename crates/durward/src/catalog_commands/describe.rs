@@ -1,112 +1,121 @@
 //! What the catalog says of actions and operations, as text for a terminal and as JSON.
 
-use super::find::{Found, Hit, traits};
+use super::lookup::{CatalogMatch, SearchHit, trait_names};
 use durward_catalog::{
-    ActionUse, ArnTemplate, Catalog, Location, Member, Operation, Protocol, Service, ShapeId, ShapeKind,
+    ArnTemplate, AwsProtocol, Catalog, MemberLocation, OperationModel, RequiredAction, ServiceModel, ShapeId,
+    ShapeKind, ShapeMember,
 };
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
 /// Operations shown whole; of more only the names.
-const WHOLE: usize = 4;
+const MAX_DETAILED_OPERATIONS: usize = 4;
 /// Parameters deeper than this are cut.
-const DEEPEST: usize = 3;
+const MAX_MEMBER_DEPTH: usize = 3;
 
 /// Everything found, as text.
-pub fn as_text(catalog: &Catalog, found: &Found, out: &mut impl Write) -> io::Result<()> {
+pub fn write_match_text(catalog: &Catalog, found: &CatalogMatch, out: &mut impl Write) -> io::Result<()> {
     if let Some((action, level)) = &found.action {
         writeln!(out, "{action}  IAM action, {}", level.as_str())?;
-        let needing = needing(catalog, action);
+        let needing = operations_needing_action(catalog, action);
         match needing.as_slice() {
             [] => writeln!(out, "  no operation of the SDK models needs it")?,
             needing => writeln!(out, "  needed by {}", needing.join(", "))?,
         }
     }
-    let all: Vec<_> = found.models().collect();
-    for (at, (service, operation)) in all.iter().take(WHOLE).enumerate() {
+    let all: Vec<_> = found.matched_operations().collect();
+    for (at, (service, operation)) in all.iter().take(MAX_DETAILED_OPERATIONS).enumerate() {
         if at > 0 || found.action.is_some() {
             writeln!(out)?;
         }
-        operation_text(service, operation, out)?;
+        write_operation(service, operation, out)?;
     }
-    if all.len() > WHOLE {
-        writeln!(out, "\n{} more operations; show one by its name", all.len() - WHOLE)?;
+    if all.len() > MAX_DETAILED_OPERATIONS {
+        writeln!(out, "\n{} more operations; show one by its name", all.len() - MAX_DETAILED_OPERATIONS)?;
     }
     Ok(())
 }
 
-fn needing(catalog: &Catalog, action: &str) -> Vec<String> {
+fn operations_needing_action(catalog: &Catalog, action: &str) -> Vec<String> {
     catalog.operations_needing(action).into_iter().map(|(id, name)| format!("{id} {name}")).collect()
 }
 
-fn operation_text(service: &Service, operation: &Operation, out: &mut impl Write) -> io::Result<()> {
+fn write_operation(
+    service: &ServiceModel,
+    operation: &OperationModel,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut head = format!("{} {}  API operation", service.id, operation.name);
-    let traits = traits(operation);
+    let traits = trait_names(operation);
     if !traits.is_empty() {
         head = format!("{head}, {}", traits.join(", "));
     }
     writeln!(out, "{head}")?;
-    writeln!(out, "  sent as     {}", sent_as(service, operation).join(", "))?;
-    if operation.unsigned {
+    writeln!(out, "  sent as     {}", request_forms(service, operation).join(", "))?;
+    if operation.is_unsigned {
         writeln!(out, "              unsigned: the caller is not known by a signature")?;
     }
-    if operation.actions.is_empty() {
+    if operation.required_actions.is_empty() {
         writeln!(
             out,
             "  IAM         {}:*unknown*, denied by default: no action is known for it",
             service.iam_prefix
         )?;
     }
-    for (at, needed) in operation.actions.iter().enumerate() {
+    for (at, needed) in operation.required_actions.iter().enumerate() {
         let label = if at == 0 { "IAM" } else { "" };
-        let when =
-            needed.when_member.as_ref().map(|member| format!(" when {member} is given")).unwrap_or_default();
+        let when = needed
+            .required_if_member
+            .as_ref()
+            .map(|member| format!(" when {member} is given"))
+            .unwrap_or_default();
         writeln!(out, "  {label:<11} {} ({}){when}", needed.action, needed.access_level.as_str())?;
         if needed.resources.is_empty() {
-            writeln!(out, "                on *, {}", why_any(needed))?;
+            writeln!(out, "                on *, {}", wildcard_resource_reason(needed))?;
         }
         for arn in &needed.resources {
-            writeln!(out, "                on {}{}", arn.template, filled(arn))?;
+            writeln!(out, "                on {}{}", arn.template, format_arn_fields(arn))?;
         }
     }
-    if durward_aws::decode::reads_more_than_the_catalog(service) {
+    if durward_aws::decode::has_service_override(service) {
         writeln!(
             out,
             "              what a request needs of these also depends on its values (versions, headers, statements)"
         )?;
     }
-    members_text(service, "parameters", operation.input, out)?;
-    members_text(service, "answer", operation.output, out)
+    write_members(service, "parameters", operation.input_shape, out)?;
+    write_members(service, "answer", operation.output_shape, out)
 }
 
-fn why_any(needed: &ActionUse) -> &'static str {
-    if needed.resource_level {
+fn wildcard_resource_reason(needed: &RequiredAction) -> &'static str {
+    if needed.has_resource_level_permissions {
         "because the request does not name the resource"
     } else {
         "the action has no resource-level permissions"
     }
 }
 
-fn filled(arn: &ArnTemplate) -> String {
-    let mut parts: Vec<String> = arn.fill.iter().map(|(name, member)| format!("{name} = {member}")).collect();
+fn format_arn_fields(arn: &ArnTemplate) -> String {
+    let mut parts: Vec<String> =
+        arn.placeholder_members.iter().map(|(name, member)| format!("{name} = {member}")).collect();
     parts.extend(arn.arn_member.as_ref().map(|member| format!("or the ARN in {member}")));
     if parts.is_empty() { String::new() } else { format!("  ({})", parts.join(", ")) }
 }
 
-fn protocol_name(protocol: Protocol) -> &'static str {
+fn protocol_name(protocol: AwsProtocol) -> &'static str {
     match protocol {
-        Protocol::Query => "query",
-        Protocol::Ec2 => "ec2",
-        Protocol::Json10 => "json 1.0",
-        Protocol::Json11 => "json 1.1",
-        Protocol::RestJson => "rest-json",
-        Protocol::RestXml => "rest-xml",
-        Protocol::RpcV2Cbor => "rpc-v2-cbor",
+        AwsProtocol::Query => "query",
+        AwsProtocol::Ec2 => "ec2",
+        AwsProtocol::Json10 => "json 1.0",
+        AwsProtocol::Json11 => "json 1.1",
+        AwsProtocol::RestJson => "rest-json",
+        AwsProtocol::RestXml => "rest-xml",
+        AwsProtocol::RpcV2Cbor => "rpc-v2-cbor",
     }
 }
 
 /// How a request for the operation looks in each protocol of its service.
-fn sent_as(service: &Service, operation: &Operation) -> Vec<String> {
+fn request_forms(service: &ServiceModel, operation: &OperationModel) -> Vec<String> {
     let prefix = service.target_prefix.as_deref().unwrap_or_default();
     let name = &operation.name;
     service
@@ -114,12 +123,14 @@ fn sent_as(service: &Service, operation: &Operation) -> Vec<String> {
         .iter()
         .map(|protocol| {
             let form = match protocol {
-                Protocol::Query | Protocol::Ec2 => format!("Action={name}, Version={}", service.api_version),
-                Protocol::Json10 | Protocol::Json11 => format!("x-amz-target {prefix}.{name}"),
-                Protocol::RpcV2Cbor => format!("/service/{prefix}/operation/{name}"),
-                Protocol::RestJson | Protocol::RestXml => {
+                AwsProtocol::Query | AwsProtocol::Ec2 => {
+                    format!("Action={name}, Version={}", service.api_version)
+                }
+                AwsProtocol::Json10 | AwsProtocol::Json11 => format!("x-amz-target {prefix}.{name}"),
+                AwsProtocol::RpcV2Cbor => format!("/service/{prefix}/operation/{name}"),
+                AwsProtocol::RestJson | AwsProtocol::RestXml => {
                     let query: Vec<String> = operation
-                        .query
+                        .query_literals
                         .iter()
                         .map(|(key, value)| {
                             value.as_ref().map_or(key.clone(), |value| format!("{key}={value}"))
@@ -127,7 +138,7 @@ fn sent_as(service: &Service, operation: &Operation) -> Vec<String> {
                         .collect();
                     let query =
                         if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
-                    format!("{} {}{query}", operation.method, operation.path)
+                    format!("{} {}{query}", operation.http_method, operation.path_template)
                 }
             };
             format!("{} ({form})", protocol_name(*protocol))
@@ -135,42 +146,42 @@ fn sent_as(service: &Service, operation: &Operation) -> Vec<String> {
         .collect()
 }
 
-fn members_text(
-    service: &Service,
+fn write_members(
+    service: &ServiceModel,
     title: &str,
     shape: Option<ShapeId>,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let members = shape.map(|shape| service.members(shape)).unwrap_or_default();
+    let members = shape.map(|shape| service.structure_members(shape)).unwrap_or_default();
     if members.is_empty() {
         return writeln!(out, "  {title:<11} none");
     }
     writeln!(out, "  {title:<11} * required")?;
     let mut seen = Vec::new();
     for member in members {
-        member_text(service, member, 2, &mut seen, out)?;
+        write_member(service, member, 2, &mut seen, out)?;
     }
     Ok(())
 }
 
-fn member_text(
-    service: &Service,
-    member: &Member,
+fn write_member(
+    service: &ServiceModel,
+    member: &ShapeMember,
     depth: usize,
     seen: &mut Vec<ShapeId>,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let name = format!("{}{}", member.name, if member.required { "*" } else { "" });
+    let name = format!("{}{}", member.name, if member.is_required { "*" } else { "" });
     let mut said = vec![type_name(service, member.shape)];
-    said.extend(marks(service, member));
+    said.extend(member_annotations(service, member));
     writeln!(out, "{}{name}  {}", "  ".repeat(depth), said.join(", "))?;
-    if let Some(structure) = inner_structure(service, member.shape)
-        && depth < DEEPEST
+    if let Some(structure) = element_structure(service, member.shape)
+        && depth < MAX_MEMBER_DEPTH
         && !seen.contains(&structure)
     {
         seen.push(structure);
-        for inner in service.members(structure) {
-            member_text(service, inner, depth + 1, seen, out)?;
+        for inner in service.structure_members(structure) {
+            write_member(service, inner, depth + 1, seen, out)?;
         }
         seen.pop();
     }
@@ -178,15 +189,15 @@ fn member_text(
 }
 
 /// Where a member travels, and what must be kept in mind of it.
-fn marks(service: &Service, member: &Member) -> Vec<String> {
+fn member_annotations(service: &ServiceModel, member: &ShapeMember) -> Vec<String> {
     let wire = member.wire_name.as_deref().unwrap_or(&member.name);
     let mut marks = Vec::new();
     match member.location {
-        Location::Body | Location::StatusCode => {}
-        Location::Uri => marks.push("in the path".to_owned()),
-        Location::Query => marks.push(format!("query {wire}")),
-        Location::Header => marks.push(format!("header {wire}")),
-        Location::Headers => marks.push(format!("headers {wire}*")),
+        MemberLocation::Body | MemberLocation::StatusCode => {}
+        MemberLocation::Uri => marks.push("in the path".to_owned()),
+        MemberLocation::Query => marks.push(format!("query {wire}")),
+        MemberLocation::Header => marks.push(format!("header {wire}")),
+        MemberLocation::PrefixHeaders => marks.push(format!("headers {wire}*")),
     }
     if is_sensitive(service, member) {
         marks.push("sensitive".to_owned());
@@ -194,29 +205,29 @@ fn marks(service: &Service, member: &Member) -> Vec<String> {
     marks
 }
 
-fn is_sensitive(service: &Service, member: &Member) -> bool {
-    member.sensitive || service.shape(member.shape).is_some_and(|shape| shape.sensitive)
+fn is_sensitive(service: &ServiceModel, member: &ShapeMember) -> bool {
+    member.is_sensitive || service.shape(member.shape).is_some_and(|shape| shape.is_sensitive)
 }
 
 /// The structure that a member is, or is a list or map of.
-fn inner_structure(service: &Service, shape: ShapeId) -> Option<ShapeId> {
+fn element_structure(service: &ServiceModel, shape: ShapeId) -> Option<ShapeId> {
     match &service.shape(shape)?.kind {
         ShapeKind::Structure { .. } => Some(shape),
-        ShapeKind::List { member, .. } => inner_structure(service, *member),
-        ShapeKind::Map { value, .. } => inner_structure(service, *value),
+        ShapeKind::List { member, .. } => element_structure(service, *member),
+        ShapeKind::Map { value, .. } => element_structure(service, *value),
         _ => None,
     }
 }
 
-fn type_name(service: &Service, shape: ShapeId) -> String {
+fn type_name(service: &ServiceModel, shape: ShapeId) -> String {
     let Some(shape) = service.shape(shape) else { return "unknown".to_owned() };
     match &shape.kind {
-        ShapeKind::Structure { union: true, .. } => "one of".to_owned(),
+        ShapeKind::Structure { is_union: true, .. } => "one of".to_owned(),
         ShapeKind::Structure { .. } => "structure".to_owned(),
-        ShapeKind::List { member, .. } => format!("list of {}", inner_name(service, *member)),
-        ShapeKind::Map { value, .. } => format!("map to {}", inner_name(service, *value)),
+        ShapeKind::List { member, .. } => format!("list of {}", element_type_name(service, *member)),
+        ShapeKind::Map { value, .. } => format!("map to {}", element_type_name(service, *value)),
         ShapeKind::String => "string".to_owned(),
-        ShapeKind::Blob { streaming: true } => "streaming blob".to_owned(),
+        ShapeKind::Blob { is_streaming: true } => "streaming blob".to_owned(),
         ShapeKind::Blob { .. } => "blob".to_owned(),
         ShapeKind::Boolean => "boolean".to_owned(),
         ShapeKind::Integer => "integer".to_owned(),
@@ -230,7 +241,7 @@ fn type_name(service: &Service, shape: ShapeId) -> String {
 }
 
 /// The type inside a list or map; lists of lists are written once, so that a type that holds itself ends.
-fn inner_name(service: &Service, shape: ShapeId) -> String {
+fn element_type_name(service: &ServiceModel, shape: ShapeId) -> String {
     match service.shape(shape).map(|shape| &shape.kind) {
         Some(ShapeKind::List { .. }) => "lists".to_owned(),
         Some(ShapeKind::Map { .. }) => "maps".to_owned(),
@@ -239,41 +250,44 @@ fn inner_name(service: &Service, shape: ShapeId) -> String {
 }
 
 /// Everything found, as JSON.
-pub fn as_json(catalog: &Catalog, found: &Found) -> Value {
+pub fn match_to_json(catalog: &Catalog, found: &CatalogMatch) -> Value {
     let action = found.action.as_ref().map(|(action, level)| {
-        json!({"action": action, "access_level": level.as_str(), "needed_by": needing(catalog, action)})
+        json!({"action": action, "access_level": level.as_str(), "needed_by": operations_needing_action(catalog, action)})
     });
     let operations: Vec<Value> =
-        found.models().map(|(service, operation)| operation_json(service, operation)).collect();
+        found.matched_operations().map(|(service, operation)| operation_json(service, operation)).collect();
     json!({"action": action, "operations": operations})
 }
 
-fn operation_json(service: &Service, operation: &Operation) -> Value {
+fn operation_json(service: &ServiceModel, operation: &OperationModel) -> Value {
     let actions: Vec<Value> = operation
-        .actions
+        .required_actions
         .iter()
         .map(|needed| {
             let resources: Vec<Value> = needed
                 .resources
                 .iter()
                 .map(|arn| {
-                    let fill: serde_json::Map<String, Value> =
-                        arn.fill.iter().map(|(name, member)| (name.clone(), json!(member))).collect();
+                    let fill: serde_json::Map<String, Value> = arn
+                        .placeholder_members
+                        .iter()
+                        .map(|(name, member)| (name.clone(), json!(member)))
+                        .collect();
                     json!({"template": arn.template, "fill": fill, "arn_member": arn.arn_member})
                 })
                 .collect();
             json!({
                 "action": needed.action,
                 "access_level": needed.access_level.as_str(),
-                "when_member": needed.when_member,
-                "resource_level_permissions": needed.resource_level,
+                "when_member": needed.required_if_member,
+                "resource_level_permissions": needed.has_resource_level_permissions,
                 "resources": resources,
             })
         })
         .collect();
     let members = |shape: Option<ShapeId>| -> Vec<Value> {
         let mut seen = Vec::new();
-        let members = shape.map(|shape| service.members(shape)).unwrap_or_default();
+        let members = shape.map(|shape| service.structure_members(shape)).unwrap_or_default();
         members.iter().map(|member| member_json(service, member, &mut seen)).collect()
     };
     json!({
@@ -281,37 +295,40 @@ fn operation_json(service: &Service, operation: &Operation) -> Value {
         "name": operation.name,
         "iam_prefix": service.iam_prefix,
         "signing_name": service.signing_name,
-        "sent_as": sent_as(service, operation),
-        "unsigned": operation.unsigned,
+        "sent_as": request_forms(service, operation),
+        "unsigned": operation.is_unsigned,
         "traits": operation.traits,
         "actions": actions,
-        "parameters": members(operation.input),
-        "answer": members(operation.output),
+        "parameters": members(operation.input_shape),
+        "answer": members(operation.output_shape),
     })
 }
 
-fn member_json(service: &Service, member: &Member, seen: &mut Vec<ShapeId>) -> Value {
+fn member_json(service: &ServiceModel, member: &ShapeMember, seen: &mut Vec<ShapeId>) -> Value {
     let mut value = json!({
         "name": member.name,
         "type": type_name(service, member.shape),
-        "required": member.required,
+        "required": member.is_required,
         "sensitive": is_sensitive(service, member),
         "location": match member.location {
-            Location::Body => "body",
-            Location::Uri => "path",
-            Location::Query => "query",
-            Location::Header => "header",
-            Location::Headers => "headers",
-            Location::StatusCode => "status",
+            MemberLocation::Body => "body",
+            MemberLocation::Uri => "path",
+            MemberLocation::Query => "query",
+            MemberLocation::Header => "header",
+            MemberLocation::PrefixHeaders => "headers",
+            MemberLocation::StatusCode => "status",
         },
     });
-    if let Some(structure) = inner_structure(service, member.shape)
+    if let Some(structure) = element_structure(service, member.shape)
         && !seen.contains(&structure)
-        && seen.len() < DEEPEST
+        && seen.len() < MAX_MEMBER_DEPTH
     {
         seen.push(structure);
-        let inner: Vec<Value> =
-            service.members(structure).iter().map(|inner| member_json(service, inner, seen)).collect();
+        let inner: Vec<Value> = service
+            .structure_members(structure)
+            .iter()
+            .map(|inner| member_json(service, inner, seen))
+            .collect();
         seen.pop();
         value["members"] = Value::Array(inner);
     }
@@ -319,8 +336,8 @@ fn member_json(service: &Service, member: &Member, seen: &mut Vec<ShapeId>) -> V
 }
 
 /// The lines of a search.
-pub fn hits_as_text(shown: &[Hit], all: usize, out: &mut impl Write) -> io::Result<()> {
-    let name = |hit: &Hit| match &hit.operation {
+pub fn write_search_hits(shown: &[SearchHit], all: usize, out: &mut impl Write) -> io::Result<()> {
+    let name = |hit: &SearchHit| match &hit.operation {
         Some((service, operation)) => format!("{service} {operation}"),
         None => "(no operation)".to_owned(),
     };
@@ -341,7 +358,7 @@ pub fn hits_as_text(shown: &[Hit], all: usize, out: &mut impl Write) -> io::Resu
 }
 
 /// A search as JSON.
-pub fn hits_as_json(shown: &[Hit], all: usize) -> Value {
+pub fn search_hits_to_json(shown: &[SearchHit], all: usize) -> Value {
     let hits: Vec<Value> = shown
         .iter()
         .map(|hit| {

@@ -1,6 +1,6 @@
 //! `[aws]`: the roles that callers may use.
 
-use super::Problem;
+use super::ConfigProblem;
 use durward_core::Arn;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Aws {
+pub struct AwsConfig {
     /// Only for an emulator: every service goes here.
-    pub upstream: Option<String>,
+    pub emulator_url: Option<String>,
     /// PEM file with the authorities that `upstream`'s certificate may come from, instead of the system's.
-    pub upstream_ca: Option<PathBuf>,
+    pub emulator_ca_file: Option<PathBuf>,
     #[serde(default)]
-    pub connection: Vec<Connection>,
+    pub connection: Vec<AwsConnectionConfig>,
     /// Where the tags of resources come from that policies read, beside the labels.
     #[serde(default)]
     pub tags: TagSource,
     #[serde(default)]
-    pub label: Vec<Label>,
+    pub label: Vec<LabelConfig>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -35,7 +35,7 @@ pub enum TagSource {
 /// Tags that resources have here whatever AWS says.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Label {
+pub struct LabelConfig {
     /// An ARN; `*` stands for any text, `?` for one character.
     pub arn: String,
     pub tags: BTreeMap<String, String>,
@@ -43,56 +43,56 @@ pub struct Label {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Connection {
+pub struct AwsConnectionConfig {
     pub name: String,
     pub role_arn: String,
     pub external_id: Option<String>,
     #[serde(default)]
-    pub scope: Scope,
+    pub scope: ConnectionScopeConfig,
     /// The role that reads tags for this connection, instead of its own.
-    pub tags_role_arn: Option<String>,
+    pub tag_reader_role_arn: Option<String>,
     /// The region whose STS is asked.
-    #[serde(default = "us_east_1")]
+    #[serde(default = "default_region")]
     pub region: String,
 }
 
-fn us_east_1() -> String {
+fn default_region() -> String {
     "us-east-1".to_owned()
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Scope {
+pub enum ConnectionScopeConfig {
     #[default]
     Operation,
     Session,
 }
 
-impl Aws {
+impl AwsConfig {
     /// Paths are relative to the configuration file's directory.
-    pub fn resolve(&mut self, base: &Path) {
-        if let Some(file) = &mut self.upstream_ca {
+    pub fn resolve_paths(&mut self, base: &Path) {
+        if let Some(file) = &mut self.emulator_ca_file {
             *file = base.join(&file);
         }
     }
 
-    pub fn check(&self, problems: &mut Vec<Problem>) {
-        let over_tls = self.upstream.as_deref().is_some_and(|url| url.starts_with("https://"));
-        if self.upstream_ca.is_some() && !over_tls {
-            problems.push(Problem::new(
+    pub fn check(&self, problems: &mut Vec<ConfigProblem>) {
+        let over_tls = self.emulator_url.as_deref().is_some_and(|url| url.starts_with("https://"));
+        if self.emulator_ca_file.is_some() && !over_tls {
+            problems.push(ConfigProblem::new(
                 "aws.upstream_ca",
                 "only an https `upstream` has a certificate to check: write upstream = \"https://...\" or leave this out",
             ));
         }
         for (index, connection) in self.connection.iter().enumerate() {
             let mut wrong = |key, why| {
-                problems.push(Problem::new(format!("aws.connection.{index}.{key}"), why));
+                problems.push(ConfigProblem::new(format!("aws.connection.{index}.{key}"), why));
             };
             connection.check(&mut wrong);
         }
         for (index, label) in self.label.iter().enumerate() {
             if label.arn != "*" && !label.arn.starts_with("arn:") {
-                problems.push(Problem::new(
+                problems.push(ConfigProblem::new(
                     format!("aws.label.{index}.arn"),
                     format!(
                         "`{}` is not an ARN: write arn:aws:s3:::prod-*, or \"*\" for every resource",
@@ -101,7 +101,7 @@ impl Aws {
                 ));
             }
             if label.tags.is_empty() {
-                problems.push(Problem::new(
+                problems.push(ConfigProblem::new(
                     format!("aws.label.{index}.tags"),
                     format!("`{}` is given no tags: write tags = {{ critical = \"true\" }}", label.arn),
                 ));
@@ -110,11 +110,12 @@ impl Aws {
     }
 }
 
-impl Connection {
+impl AwsConnectionConfig {
     fn check(&self, wrong: &mut impl FnMut(&'static str, String)) {
-        let roles = [("role_arn", Some(&self.role_arn)), ("tags_role_arn", self.tags_role_arn.as_ref())];
+        let roles =
+            [("role_arn", Some(&self.role_arn)), ("tags_role_arn", self.tag_reader_role_arn.as_ref())];
         for (key, role_arn) in roles {
-            if let Some(role_arn) = role_arn.filter(|role_arn| !is_role(role_arn)) {
+            if let Some(role_arn) = role_arn.filter(|role_arn| !is_role_arn(role_arn)) {
                 wrong(
                     key,
                     format!(
@@ -124,7 +125,7 @@ impl Connection {
             }
         }
         let account = |role_arn: &str| Arn::parse(role_arn).map(|arn| arn.account.to_owned());
-        if let Some(reader) = &self.tags_role_arn
+        if let Some(reader) = &self.tag_reader_role_arn
             && account(reader) != account(&self.role_arn)
         {
             wrong(
@@ -141,7 +142,7 @@ impl Connection {
     }
 }
 
-fn is_role(text: &str) -> bool {
+fn is_role_arn(text: &str) -> bool {
     Arn::parse(text).is_some_and(|arn| {
         arn.service == "iam"
             && arn.account.len() == 12

@@ -1,34 +1,34 @@
 //! `[[identity.oidc]]`: who vouches for callers and for people.
 
-use super::Problem;
+use super::ConfigProblem;
 use durward_core::CallerKind;
-use durward_identity::{ProviderConfig, Verifier};
+use durward_identity::{ProviderConfig, TokenVerifier};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Identity {
+pub struct IdentityConfig {
     #[serde(default)]
-    pub oidc: Vec<Oidc>,
+    pub oidc: Vec<OidcProviderConfig>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Oidc {
+pub struct OidcProviderConfig {
     pub name: String,
     pub issuer: String,
     pub audience: Vec<String>,
-    #[serde(default = "groups")]
+    #[serde(default = "default_groups_claim")]
     pub groups_claim: String,
     #[serde(default)]
-    pub kind: Kind,
+    pub kind: ProviderCallerKind,
     /// The client by which people sign in to the console with this provider.
     pub console_client_id: Option<String>,
     /// File that holds the client's secret; without it the client is a public one.
     pub console_client_secret_file: Option<PathBuf>,
     /// What the console asks for beside `openid`: some providers send groups only with a scope for them.
-    #[serde(default = "profile")]
+    #[serde(default = "default_console_scopes")]
     pub console_scopes: Vec<String>,
     /// The public client by which `durward login` signs people in.
     pub cli_client_id: Option<String>,
@@ -39,40 +39,40 @@ pub struct Oidc {
     pub console_audience: Vec<String>,
 }
 
-fn profile() -> Vec<String> {
+fn default_console_scopes() -> Vec<String> {
     vec!["profile".to_owned()]
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ProviderCallerKind {
     #[default]
     Workload,
     Human,
 }
 
-fn groups() -> String {
+fn default_groups_claim() -> String {
     "groups".to_owned()
 }
 
-impl Oidc {
+impl OidcProviderConfig {
     /// The clients whose ID tokens let people in.
-    pub fn clients(&self) -> impl Iterator<Item = &String> {
+    pub fn user_client_ids(&self) -> impl Iterator<Item = &String> {
         self.console_client_id.iter().chain(&self.cli_client_id)
     }
 
     /// Whether people can come in by this provider at all.
-    pub fn has_people(&self) -> bool {
-        self.clients().next().is_some() || !self.console_audience.is_empty()
+    pub fn allows_user_sign_in(&self) -> bool {
+        self.user_client_ids().next().is_some() || !self.console_audience.is_empty()
     }
 
     /// Whose tokens the doors take.
-    pub fn provider(&self) -> ProviderConfig {
+    pub fn caller_provider(&self) -> ProviderConfig {
         ProviderConfig {
             groups_claim: self.groups_claim.clone(),
             kind: match self.kind {
-                Kind::Workload => CallerKind::Workload,
-                Kind::Human => CallerKind::Human,
+                ProviderCallerKind::Workload => CallerKind::Workload,
+                ProviderCallerKind::Human => CallerKind::Human,
             },
             ..ProviderConfig::new(&self.name, &self.issuer, self.audience.clone())
         }
@@ -123,9 +123,9 @@ impl Oidc {
     }
 }
 
-impl Identity {
+impl IdentityConfig {
     /// Paths are relative to the configuration file's directory.
-    pub fn resolve(&mut self, base: &Path) {
+    pub fn resolve_paths(&mut self, base: &Path) {
         for oidc in &mut self.oidc {
             if let Some(file) = &mut oidc.console_client_secret_file {
                 *file = base.join(&file);
@@ -133,19 +133,20 @@ impl Identity {
         }
     }
 
-    pub fn check(&self, problems: &mut Vec<Problem>) {
+    pub fn check(&self, problems: &mut Vec<ConfigProblem>) {
         if self.oidc.is_empty() {
-            problems.push(Problem::new(
+            problems.push(ConfigProblem::new(
                 "identity.oidc",
                 "no identity provider: add an [[identity.oidc]] with name, issuer and audience",
             ));
         }
         let mut wrong = |index: usize, key: &str, why: String| {
-            problems.push(Problem::new(format!("identity.oidc.{index}.{key}"), why));
+            problems.push(ConfigProblem::new(format!("identity.oidc.{index}.{key}"), why));
         };
-        let providers: Vec<ProviderConfig> = self.oidc.iter().map(Oidc::provider).collect();
-        for error in Verifier::check(&providers) {
-            wrong(error.index, error.key, error.why);
+        let providers: Vec<ProviderConfig> =
+            self.oidc.iter().map(OidcProviderConfig::caller_provider).collect();
+        for error in TokenVerifier::check_providers(&providers) {
+            wrong(error.index, error.key, error.reason);
         }
         for (index, oidc) in self.oidc.iter().enumerate() {
             oidc.check(&mut |key, why| wrong(index, key, why));

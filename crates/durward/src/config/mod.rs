@@ -3,26 +3,26 @@
 mod approval;
 mod aws;
 mod console;
+mod diagnostics;
 mod identity;
 mod mcp;
 mod notify;
-mod problem;
 mod state;
 #[cfg(test)]
 mod tests;
 
-pub use approval::Approval;
-pub use aws::{Aws, Connection, Label, Scope, TagSource};
-pub use console::Console;
+pub use approval::ApprovalConfig;
+pub use aws::{AwsConfig, AwsConnectionConfig, ConnectionScopeConfig, LabelConfig, TagSource};
+pub use console::ConsoleConfig;
+pub use diagnostics::{ConfigProblem, ConfigSource, Diagnostics};
 #[cfg(test)]
-pub use identity::Kind;
-pub use identity::{Identity, Oidc};
-pub use mcp::{Mcp, McpServer};
-pub use notify::Notify;
-pub use problem::{Findings, Problem, Source};
-pub use state::{Postgres, State};
+pub use identity::ProviderCallerKind;
+pub use identity::{IdentityConfig, OidcProviderConfig};
+pub use mcp::{McpConfig, McpServerConfig};
+pub use notify::NotifyConfig;
+pub use state::{PostgresConfig, StateConfig};
 
-use durward_core::env;
+use durward_core::env_vars;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -33,86 +33,86 @@ pub struct Config {
     /// Keys and the journal. Relative paths here and below are relative to the configuration file.
     pub data_dir: Option<PathBuf>,
     #[serde(default)]
-    pub listen: Listen,
-    pub policy: Policy,
-    pub identity: Identity,
+    pub listen: ListenConfig,
+    pub policy: PolicyConfig,
+    pub identity: IdentityConfig,
     #[serde(default)]
-    pub approval: Approval,
+    pub approval: ApprovalConfig,
     /// The console is open if this or its address is there.
-    pub console: Option<Console>,
+    pub console: Option<ConsoleConfig>,
     #[serde(default)]
-    pub aws: Aws,
+    pub aws: AwsConfig,
     #[serde(default)]
-    pub mcp: Mcp,
+    pub mcp: McpConfig,
     #[serde(default)]
-    pub notify: Notify,
+    pub notify: NotifyConfig,
     #[serde(default)]
-    pub state: State,
+    pub state: StateConfig,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Listen {
+pub struct ListenConfig {
     pub aws: Option<SocketAddr>,
     /// The gateway's own DNS names, for virtual-host-style buckets below them.
     #[serde(default)]
-    pub aws_names: Vec<String>,
+    pub aws_hostnames: Vec<String>,
     pub mcp: Option<SocketAddr>,
     /// The URL clients know the MCP door by, where that is not what they send as `Host`: behind a proxy.
-    pub mcp_url: Option<String>,
+    pub mcp_public_url: Option<String>,
     /// Web pages that may talk to the MCP door.
     #[serde(default)]
-    pub mcp_origins: Vec<String>,
+    pub mcp_allowed_origins: Vec<String>,
     /// The console and the admin API.
     pub console: Option<SocketAddr>,
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsConfig>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Tls {
+pub struct TlsConfig {
     /// PEM file with the certificate chain, leaf first.
-    pub certificate: PathBuf,
+    pub certificate_file: PathBuf,
     /// PEM file with the private key.
-    pub key: PathBuf,
+    pub key_file: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Policy {
+pub struct PolicyConfig {
     pub dir: PathBuf,
 }
 
 impl Config {
     /// Where the AWS door listens, if it is open: wherever something is configured behind it.
     pub fn aws_address(&self) -> Option<SocketAddr> {
-        address(self.listen.aws, !self.aws.connection.is_empty(), env::AWS_LISTEN)
+        listen_address(self.listen.aws, !self.aws.connection.is_empty(), env_vars::DEFAULT_AWS_LISTEN_ADDRESS)
     }
 
     /// Where the MCP door listens, if it is open.
     pub fn mcp_address(&self) -> Option<SocketAddr> {
-        address(self.listen.mcp, !self.mcp.server.is_empty(), env::MCP_LISTEN)
+        listen_address(self.listen.mcp, !self.mcp.server.is_empty(), env_vars::DEFAULT_MCP_LISTEN_ADDRESS)
     }
 
     /// Where the console listens, if it is open.
     pub fn console_address(&self) -> Option<SocketAddr> {
-        address(self.listen.console, self.console.is_some(), env::CONSOLE_LISTEN)
+        listen_address(self.listen.console, self.console.is_some(), env_vars::DEFAULT_CONSOLE_LISTEN_ADDRESS)
     }
 }
 
-fn address(chosen: Option<SocketAddr>, wanted: bool, default: &str) -> Option<SocketAddr> {
+fn listen_address(chosen: Option<SocketAddr>, wanted: bool, default: &str) -> Option<SocketAddr> {
     chosen.or_else(|| wanted.then(|| default.parse().expect("our own default addresses are addresses")))
 }
 
 /// Reads a configuration file and checks what it says, without a look at what it names. The error text is for people: one
 /// problem a line.
-pub fn load(path: &Path) -> Result<Config, String> {
-    let (config, source, problems) = read(path)?;
-    if problems.is_empty() { Ok(config) } else { Err(source.report(&problems)) }
+pub fn load_config(path: &Path) -> Result<Config, String> {
+    let (config, source, problems) = read_config(path)?;
+    if problems.is_empty() { Ok(config) } else { Err(source.format_problems(&problems)) }
 }
 
 /// Reads a configuration file, and says what is wrong with what it says.
-pub fn read(path: &Path) -> Result<(Config, Source, Vec<Problem>), String> {
+pub fn read_config(path: &Path) -> Result<(Config, ConfigSource, Vec<ConfigProblem>), String> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| {
         format!("{shown}: cannot be read: {error}\n  hint: name the file with --config or DURWARD_CONFIG")
@@ -127,33 +127,33 @@ pub fn read(path: &Path) -> Result<(Config, Source, Vec<Problem>), String> {
             .ok_or_else(|| format!("{shown}: `data_dir` is not set and there is no HOME to put it in"))?,
     });
     if let Some(tls) = &mut config.listen.tls {
-        tls.certificate = base.join(&tls.certificate);
-        tls.key = base.join(&tls.key);
+        tls.certificate_file = base.join(&tls.certificate_file);
+        tls.key_file = base.join(&tls.key_file);
     }
-    config.aws.resolve(base);
-    config.identity.resolve(base);
-    config.notify.resolve(base);
-    config.state.resolve(base);
-    let problems = check(&config);
-    Ok((config, Source { path: path.to_owned(), text }, problems))
+    config.aws.resolve_paths(base);
+    config.identity.resolve_paths(base);
+    config.notify.resolve_paths(base);
+    config.state.resolve_paths(base);
+    let problems = check_config(&config);
+    Ok((config, ConfigSource { path: path.to_owned(), text }, problems))
 }
 
-fn check(config: &Config) -> Vec<Problem> {
+fn check_config(config: &Config) -> Vec<ConfigProblem> {
     let mut problems = Vec::new();
     check_addresses(config, &mut problems);
     config.approval.check(&mut problems);
     config.state.check(&mut problems);
     config.identity.check(&mut problems);
     if config.aws.connection.is_empty() && config.mcp.server.is_empty() {
-        problems.push(Problem::new(
+        problems.push(ConfigProblem::new(
             "aws.connection",
             "no connection: add an [[aws.connection]] with name and role_arn, or an [[mcp.server]] with name and url",
         ));
     }
     config.aws.check(&mut problems);
-    mcp::check(config, &mut problems);
-    console::check(config, &mut problems);
-    notify::check(config, &mut problems);
+    mcp::check_mcp(config, &mut problems);
+    console::check_console(config, &mut problems);
+    notify::check_notify(config, &mut problems);
     let connections = config.aws.connection.iter().enumerate();
     let connections = connections.map(|(index, one)| (format!("aws.connection.{index}.name"), &one.name));
     let servers = config.mcp.server.iter().enumerate();
@@ -161,7 +161,7 @@ fn check(config: &Config) -> Vec<Problem> {
     let names: Vec<_> = connections.chain(servers).collect();
     for (number, (place, name)) in names.iter().enumerate() {
         if names.iter().take(number).any(|(_place, other)| other == name) {
-            problems.push(Problem::new(
+            problems.push(ConfigProblem::new(
                 place,
                 format!("`{name}` is the name of two connections or servers: policies must tell them apart"),
             ));
@@ -171,13 +171,15 @@ fn check(config: &Config) -> Vec<Problem> {
 }
 
 /// No two doors can listen at one address.
-fn check_addresses(config: &Config, problems: &mut Vec<Problem>) {
+fn check_addresses(config: &Config, problems: &mut Vec<ConfigProblem>) {
     let doors =
         [("aws", config.aws_address()), ("mcp", config.mcp_address()), ("console", config.console_address())];
     let open: Vec<_> = doors.into_iter().filter_map(|(key, address)| Some((key, address?))).collect();
     for (number, (key, address)) in open.iter().enumerate() {
-        if let Some((other, taken)) = open.iter().take(number).find(|(_key, taken)| meet(*address, *taken)) {
-            problems.push(Problem::new(
+        if let Some((other, taken)) =
+            open.iter().take(number).find(|(_key, taken)| addresses_conflict(*address, *taken))
+        {
+            problems.push(ConfigProblem::new(
                 format!("listen.{key}"),
                 format!("`{address}` is taken already by [listen] {other} (`{taken}`): choose another port"),
             ));
@@ -186,7 +188,7 @@ fn check_addresses(config: &Config, problems: &mut Vec<Problem>) {
 }
 
 /// Whether who listens at one address keeps others from the other one.
-fn meet(one: SocketAddr, other: SocketAddr) -> bool {
+fn addresses_conflict(one: SocketAddr, other: SocketAddr) -> bool {
     // `[::]` takes the connections of both families.
     let covers =
         |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());

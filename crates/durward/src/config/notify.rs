@@ -1,25 +1,25 @@
 //! `[[notify.slack]]`, `[[notify.email]]` and `[[notify.webhook]]`: how people learn that something waits for them.
 
-use super::{Config, Problem};
-use durward_notification::{Event, MailServer, check_address, check_url};
+use super::{Config, ConfigProblem};
+use durward_notification::{MailServer, NotificationEvent, check_mail_address, check_webhook_url};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Notify {
+pub struct NotifyConfig {
     #[serde(default)]
-    pub slack: Vec<Slack>,
+    pub slack: Vec<SlackConfig>,
     #[serde(default)]
-    pub email: Vec<Email>,
+    pub email: Vec<EmailConfig>,
     #[serde(default)]
-    pub webhook: Vec<Webhook>,
+    pub webhook: Vec<WebhookConfig>,
 }
 
 /// An incoming webhook of Slack, or of what takes the same messages.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Slack {
+pub struct SlackConfig {
     pub name: String,
     /// File that holds its URL: whoever knows that can post.
     pub url_file: PathBuf,
@@ -30,7 +30,7 @@ pub struct Slack {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Email {
+pub struct EmailConfig {
     pub name: String,
     /// `smtp://host:587` (STARTTLS) or `smtps://host:465`.
     pub server: String,
@@ -46,24 +46,24 @@ pub struct Email {
 /// A webhook for programs, signed as Standard Webhooks says.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Webhook {
+pub struct WebhookConfig {
     pub name: String,
     pub url: String,
     /// File that holds its secret, `whsec_...`; several, one a line, while they are changed.
     pub secret_file: PathBuf,
     #[serde(default)]
     pub groups: Vec<String>,
-    #[serde(default = "all")]
+    #[serde(default = "all_event_names")]
     pub events: Vec<String>,
 }
 
-fn all() -> Vec<String> {
-    Event::ALL.map(|event| event.as_str().to_owned()).to_vec()
+fn all_event_names() -> Vec<String> {
+    NotificationEvent::ALL.map(|event| event.as_str().to_owned()).to_vec()
 }
 
-impl Notify {
+impl NotifyConfig {
     /// Paths are relative to the configuration file's directory.
-    pub fn resolve(&mut self, base: &Path) {
+    pub fn resolve_paths(&mut self, base: &Path) {
         let slack = self.slack.iter_mut().map(|slack| &mut slack.url_file);
         let email = self.email.iter_mut().filter_map(|email| email.password_file.as_mut());
         let webhook = self.webhook.iter_mut().map(|webhook| &mut webhook.secret_file);
@@ -73,7 +73,7 @@ impl Notify {
     }
 
     /// The name of each channel, and where that stands.
-    fn names(&self) -> Vec<(String, &str)> {
+    fn channel_names(&self) -> Vec<(String, &str)> {
         let place = |kind: &str, index: usize| format!("notify.{kind}.{index}.name");
         let slack =
             self.slack.iter().enumerate().map(|(at, slack)| (place("slack", at), slack.name.as_str()));
@@ -85,14 +85,14 @@ impl Notify {
     }
 }
 
-pub fn check(config: &Config, problems: &mut Vec<Problem>) {
+pub fn check_notify(config: &Config, problems: &mut Vec<ConfigProblem>) {
     let notify = &config.notify;
-    let names = notify.names();
+    let names = notify.channel_names();
     if names.is_empty() {
         return;
     }
-    if config.console.as_ref().is_none_or(|console| console.url.is_none()) {
-        problems.push(Problem::new(
+    if config.console.as_ref().is_none_or(|console| console.public_url.is_none()) {
+        problems.push(ConfigProblem::new(
             "notify",
             "the messages link to the console and must know its address: add [console] url = \"https://durward.example.com\"",
         ));
@@ -100,39 +100,39 @@ pub fn check(config: &Config, problems: &mut Vec<Problem>) {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     for (number, (place, name)) in names.iter().enumerate() {
         if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
-            problems.push(Problem::new(
+            problems.push(ConfigProblem::new(
                 place,
                 format!("`{name}`: a channel's name has up to 64 letters, digits, `-`, `_` and `.` only"),
             ));
         }
         if names.iter().take(number).any(|(_place, other)| other == name) {
             let why = format!("`{name}` is the name of two channels: give each its own");
-            problems.push(Problem::new(place, why));
+            problems.push(ConfigProblem::new(place, why));
         }
     }
     for (index, email) in notify.email.iter().enumerate() {
         let mut wrong = |key, why| {
-            problems.push(Problem::new(format!("notify.email.{index}.{key}"), why));
+            problems.push(ConfigProblem::new(format!("notify.email.{index}.{key}"), why));
         };
         check_email(email, &mut wrong);
     }
     for (index, webhook) in notify.webhook.iter().enumerate() {
         let mut wrong = |key, why| {
-            problems.push(Problem::new(format!("notify.webhook.{index}.{key}"), why));
+            problems.push(ConfigProblem::new(format!("notify.webhook.{index}.{key}"), why));
         };
         check_webhook(webhook, &mut wrong);
     }
 }
 
-fn check_email(email: &Email, wrong: &mut impl FnMut(&'static str, String)) {
+fn check_email(email: &EmailConfig, wrong: &mut impl FnMut(&'static str, String)) {
     if let Err(why) = MailServer::parse(&email.server) {
         wrong("server", why.to_string());
     }
-    if let Err(why) = check_address(&email.from) {
+    if let Err(why) = check_mail_address(&email.from) {
         wrong("from", why.to_string());
     }
     for reader in &email.to {
-        if let Err(why) = check_address(reader) {
+        if let Err(why) = check_mail_address(reader) {
             wrong("to", why.to_string());
         }
     }
@@ -148,13 +148,13 @@ fn check_email(email: &Email, wrong: &mut impl FnMut(&'static str, String)) {
     }
 }
 
-fn check_webhook(webhook: &Webhook, wrong: &mut impl FnMut(&'static str, String)) {
-    if let Err(why) = check_url(&webhook.url) {
+fn check_webhook(webhook: &WebhookConfig, wrong: &mut impl FnMut(&'static str, String)) {
+    if let Err(why) = check_webhook_url(&webhook.url) {
         wrong("url", format!("`{}`: {why}", webhook.url));
     }
-    let known = all().join(", ");
+    let known = all_event_names().join(", ");
     for event in &webhook.events {
-        if Event::parse(event).is_none() {
+        if NotificationEvent::parse(event).is_none() {
             wrong("events", format!("`{event}` is not an event: write some of {known}"));
         }
     }

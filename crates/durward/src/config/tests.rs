@@ -6,10 +6,10 @@ fn load_text(text: &str) -> Result<Config, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("durward.toml");
     std::fs::write(&path, text).unwrap();
-    load(&path).map_err(|error| error.replace(&dir.path().display().to_string(), "DIR"))
+    load_config(&path).map_err(|error| error.replace(&dir.path().display().to_string(), "DIR"))
 }
 
-const GOOD: &str = r#"
+const VALID_CONFIG: &str = r#"
 data_dir = "data"
 [policy]
 dir = "policies"
@@ -25,17 +25,18 @@ role_arn = "arn:aws:iam::123456789012:role/agents"
 
 #[test]
 fn paths_are_relative_to_the_file() {
-    let config = load_text(GOOD).unwrap();
+    let config = load_text(VALID_CONFIG).unwrap();
     assert!(config.policy.dir.is_absolute() && config.policy.dir.ends_with("policies"));
-    assert_eq!(config.aws.connection[0].scope, Scope::Operation);
+    assert_eq!(config.aws.connection[0].scope, ConnectionScopeConfig::Operation);
 }
 
 #[test]
 fn an_authority_is_for_an_upstream_over_tls() {
-    let with =
-        |more: &str| load_text(&GOOD.replace("[aws]\n", &format!("[aws]\nupstream_ca = \"ca.pem\"\n{more}")));
+    let with = |more: &str| {
+        load_text(&VALID_CONFIG.replace("[aws]\n", &format!("[aws]\nupstream_ca = \"ca.pem\"\n{more}")))
+    };
     let config = with("upstream = \"https://aws.test\"\n").unwrap();
-    assert!(config.aws.upstream_ca.is_some_and(|file| file.is_absolute() && file.ends_with("ca.pem")));
+    assert!(config.aws.emulator_ca_file.is_some_and(|file| file.is_absolute() && file.ends_with("ca.pem")));
     for more in ["", "upstream = \"http://aws.test\"\n"] {
         let error = with(more).unwrap_err();
         assert!(error.contains("durward.toml:10: [aws] upstream_ca"), "{error}");
@@ -44,12 +45,12 @@ fn an_authority_is_for_an_upstream_over_tls() {
 
 #[test]
 fn errors_name_file_line_key_and_fix() {
-    let error = load_text(&GOOD.replace("issuer", "isuer")).unwrap_err();
+    let error = load_text(&VALID_CONFIG.replace("issuer", "isuer")).unwrap_err();
     assert!(
         error.contains("DIR/durward.toml") && error.contains("line 7") && error.contains("isuer"),
         "{error}"
     );
-    let error = load_text(&GOOD.replace("123456789012", "1234")).unwrap_err();
+    let error = load_text(&VALID_CONFIG.replace("123456789012", "1234")).unwrap_err();
     assert!(
         error.contains("durward.toml:12: [[aws.connection]] role_arn") && error.contains("12-digit account"),
         "{error}"
@@ -61,7 +62,7 @@ fn errors_name_file_line_key_and_fix() {
 #[test]
 fn the_console_needs_a_way_to_sign_in_and_an_address_that_is_safe() {
     let with = |oidc: &str, more: &str| {
-        load_text(&format!("{}\n{more}", GOOD.replace("[aws]\n", &format!("{oidc}\n[aws]\n"))))
+        load_text(&format!("{}\n{more}", VALID_CONFIG.replace("[aws]\n", &format!("{oidc}\n[aws]\n"))))
     };
     let client = "console_client_id = \"console\"\nconsole_client_secret_file = \"secret\"";
     let config =
@@ -104,7 +105,7 @@ fn the_console_needs_a_way_to_sign_in_and_an_address_that_is_safe() {
 
 #[test]
 fn an_mcp_server_is_enough_and_its_errors_name_line_and_fix() {
-    let (before, _aws) = GOOD.split_once("[aws]").unwrap();
+    let (before, _aws) = VALID_CONFIG.split_once("[aws]").unwrap();
     let with = |more: &str| load_text(&format!("{before}{more}"));
     let good = "[[mcp.server]]\nname = \"files\"\nurl = \"https://mcp.example.com/mcp\"\n";
     assert_eq!(with(good).unwrap().mcp.server[0].name, "files");
@@ -124,13 +125,13 @@ fn an_mcp_server_is_enough_and_its_errors_name_line_and_fix() {
         let error = with(&more).unwrap_err();
         assert!(error.contains(wanted), "{wanted}: {error}");
     }
-    let error = load_text(&format!("{GOOD}{}", good.replace("files", "prod"))).unwrap_err();
+    let error = load_text(&format!("{VALID_CONFIG}{}", good.replace("files", "prod"))).unwrap_err();
     assert!(error.contains("`prod` is the name of two connections or servers"), "{error}");
 }
 
 #[test]
-fn channels_name_what_is_wrong_with_them() {
-    let people = GOOD.replace("[aws]\n", "console_client_id = \"console\"\n[aws]\n");
+fn channel_errors_name_key_and_fix() {
+    let people = VALID_CONFIG.replace("[aws]\n", "console_client_id = \"console\"\n[aws]\n");
     let console = "[console]\nurl = \"https://durward.example.com\"\n";
     let slack = "[[notify.slack]]\nname = \"chat\"\nurl_file = \"slack.url\"\n";
     let email = "[[notify.email]]\nname = \"mail\"\nserver = \"smtp://mail.example.com\"\nfrom = \"d@example.com\"\nto = [\"a@example.com\"]\n";
@@ -186,7 +187,7 @@ fn channels_name_what_is_wrong_with_them() {
 }
 
 #[test]
-fn providers_that_the_doors_would_refuse_are_named_each_with_its_key() {
+fn invalid_identity_providers_are_each_reported_with_key() {
     let second = "[[identity.oidc]]\nname = \"two\"\nissuer = \"https://two.example\"\naudience = [\"durward\"]\n[aws]\n";
     for (from, to, wanted) in [
         (
@@ -223,18 +224,18 @@ fn providers_that_the_doors_would_refuse_are_named_each_with_its_key() {
             ":10: [[identity.oidc]] name: `corp` is another provider too",
         ),
     ] {
-        let error = load_text(&GOOD.replace(from, to)).unwrap_err();
+        let error = load_text(&VALID_CONFIG.replace(from, to)).unwrap_err();
         assert!(error.contains(wanted), "{wanted}: {error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
-    load_text(&GOOD.replace("https://login.example.com", "http://127.0.0.1:8080")).unwrap();
-    load_text(&GOOD.replace("[aws]\n", second)).unwrap();
+    load_text(&VALID_CONFIG.replace("https://login.example.com", "http://127.0.0.1:8080")).unwrap();
+    load_text(&VALID_CONFIG.replace("[aws]\n", second)).unwrap();
 }
 
 #[test]
-fn two_doors_do_not_listen_at_one_address() {
+fn two_listeners_cannot_share_an_address() {
     let with = |listen: &str, more: &str| {
-        let people = GOOD.replace("[aws]\n", "cli_client_id = \"cli\"\n[aws]\n");
+        let people = VALID_CONFIG.replace("[aws]\n", "cli_client_id = \"cli\"\n[aws]\n");
         load_text(&format!("[listen]\n{listen}{people}{more}").replace("data_dir = \"data\"\n", ""))
     };
     let console = "[console]\nurl = \"https://durward.example.com\"\n";
@@ -264,7 +265,7 @@ fn two_doors_do_not_listen_at_one_address() {
 }
 
 /// The first fenced block of a language in a page.
-fn block<'p>(page: &'p str, language: &str) -> &'p str {
+fn fenced_block<'p>(page: &'p str, language: &str) -> &'p str {
     let (_before, rest) = page.split_once(&format!("```{language}\n")).unwrap();
     rest.split_once("```").unwrap().0
 }
@@ -272,15 +273,16 @@ fn block<'p>(page: &'p str, language: &str) -> &'p str {
 #[test]
 fn the_documented_configurations_and_policies_load() {
     let mcp = include_str!("../../../../docs/mcp.md");
-    let config = load_text(block(mcp, "toml")).unwrap();
+    let config = load_text(fenced_block(mcp, "toml")).unwrap();
     assert_eq!((config.mcp.server.len(), config.aws.connection.len()), (1, 0));
-    let config = load_text(block(include_str!("../../../../docs/configuration.md"), "toml")).unwrap();
+    let config = load_text(fenced_block(include_str!("../../../../docs/configuration.md"), "toml")).unwrap();
     assert_eq!((config.mcp.server.len(), config.aws.connection.len()), (1, 1));
-    let config = load_text(block(include_str!("../../../../docs/notifications.md"), "toml")).unwrap();
+    let config = load_text(fenced_block(include_str!("../../../../docs/notifications.md"), "toml")).unwrap();
     let notify = &config.notify;
     assert_eq!((notify.slack.len(), notify.email.len(), notify.webhook.len()), (1, 1, 1));
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("page.cedar"), block(mcp, "cedar")).unwrap();
-    let policies = durward_policy::Policies::open(dir.path(), durward_catalog::Catalog::embedded()).unwrap();
+    std::fs::write(dir.path().join("page.cedar"), fenced_block(mcp, "cedar")).unwrap();
+    let policies =
+        durward_policy::PolicyStore::open(dir.path(), durward_catalog::Catalog::embedded()).unwrap();
     assert_eq!(policies.current().len(), 5);
 }

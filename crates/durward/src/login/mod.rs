@@ -3,30 +3,30 @@
 //! Which provider, client and scopes is what the console says. Tokens are kept for one console each, in a file that nobody
 //! else may read, and are never printed; a short-lived one is renewed when it is needed.
 
-mod browser;
-mod device;
-mod kept;
-mod provider;
+mod authorization_code;
+mod device_authorization;
+mod provider_client;
+mod token_store;
 
-use crate::admin_api::{Console, Failure};
-use crate::journal_commands::text::plain;
-use crate::output::{Stdout, written};
+use crate::admin_api::{ConsoleEndpoint, RemoteError};
+use crate::journal_commands::terminal_text::escape_for_terminal;
+use crate::terminal_output::{PipeSafeStdout, map_write_error};
 use bytes::Bytes;
 use clap::Args;
-use durward_core::{Secret, env};
-use kept::Kept;
-use provider::{Provider, Way};
+use durward_core::{Secret, env_vars};
+use provider_client::{ClientRegistration, ProviderClient};
 use serde::Deserialize;
 use std::io::Write as _;
 use time::OffsetDateTime;
+use token_store::StoredTokens;
 
 /// A token that ends sooner than this is renewed before it is used: it must still be good when it arrives.
-const MARGIN: time::Duration = time::Duration::seconds(30);
+const TOKEN_RENEWAL_MARGIN: time::Duration = time::Duration::seconds(30);
 
 #[derive(Args)]
-pub struct Login {
+pub struct LoginArgs {
     /// URL of the console and admin API
-    #[arg(long, env = env::CONSOLE_URL, default_value = "http://127.0.0.1:8600", value_name = "URL")]
+    #[arg(long, env = env_vars::DURWARD_CONSOLE_URL, default_value = "http://127.0.0.1:8600", value_name = "URL")]
     url: String,
     /// The identity provider, where the console knows several
     #[arg(long, value_name = "NAME")]
@@ -43,52 +43,57 @@ pub struct Login {
 }
 
 #[derive(Args)]
-pub struct Logout {
+pub struct LogoutArgs {
     /// URL of the console and admin API
-    #[arg(long, env = env::CONSOLE_URL, default_value = "http://127.0.0.1:8600", value_name = "URL")]
+    #[arg(long, env = env_vars::DURWARD_CONSOLE_URL, default_value = "http://127.0.0.1:8600", value_name = "URL")]
     url: String,
 }
 
 /// Signs a person in and keeps their tokens.
-pub async fn login(login: &Login) -> Result<u8, String> {
-    let console = Console::at(&login.url)?;
-    let way = choose(ways(&console).await?, login.provider.as_deref(), console.url())?;
-    let provider = Provider::find(way).await?;
+pub async fn sign_in_user(login: &LoginArgs) -> Result<u8, String> {
+    let console = ConsoleEndpoint::from_url(&login.url)?;
+    let way =
+        choose_registration(fetch_registrations(&console).await?, login.provider.as_deref(), console.url())?;
+    let provider = ProviderClient::discover(way).await?;
     let on_device = login.device || (!login.browser && login.port.is_none() && !has_display());
-    let granted = if on_device && (login.device || provider.has_device_way()) {
-        device::sign_in(&provider).await?
+    let granted = if on_device && (login.device || provider.supports_device_authorization()) {
+        device_authorization::sign_in_with_device(&provider).await?
     } else {
-        browser::sign_in(&provider, login.port.unwrap_or(0)).await?
+        authorization_code::sign_in_with_browser(&provider, login.port.unwrap_or(0)).await?
     };
     // Who that is here: a sign-in that the console does not accept is not kept.
-    let me = console.send("GET", "/me", Some(&granted.id_token), Bytes::new()).await?;
-    let me = console.read(me).await?;
-    let kept = Kept::new(&console, provider.way(), granted);
-    let lock = kept::lock(&console)?;
+    let me = console.send_request("GET", "/me", Some(&granted.id_token), Bytes::new()).await?;
+    let me = console.read_json(me).await?;
+    let kept = StoredTokens::new(&console, provider.registration(), granted);
+    let lock = token_store::lock_token_store(&console)?;
     kept.save(&console)?;
     drop(lock);
     let groups: Vec<String> =
-        crate::admin_api::items(&me["groups"]).iter().map(crate::admin_api::text).collect();
+        crate::admin_api::list_items(&me["groups"]).iter().map(crate::admin_api::format_scalar).collect();
     let groups =
         if groups.is_empty() { "no group".to_owned() } else { format!("groups: {}", groups.join(", ")) };
-    say(&format!("signed in to {} as {} ({groups})", console.url(), crate::admin_api::text(&me["id"])))?;
+    print_line(&format!(
+        "signed in to {} as {} ({groups})",
+        console.url(),
+        crate::admin_api::format_scalar(&me["id"])
+    ))?;
     Ok(0)
 }
 
 /// Forgets a sign-in, and asks the provider to end what it could be renewed with.
-pub async fn logout(logout: &Logout) -> Result<u8, String> {
-    let console = Console::at(&logout.url)?;
-    let lock = kept::lock(&console)?;
-    let found = Kept::load(&console);
-    kept::remove(&console)?;
+pub async fn sign_out_user(logout: &LogoutArgs) -> Result<u8, String> {
+    let console = ConsoleEndpoint::from_url(&logout.url)?;
+    let lock = token_store::lock_token_store(&console)?;
+    let found = StoredTokens::load(&console);
+    token_store::remove_tokens(&console)?;
     drop(lock);
     match found {
         Ok(None) => {
-            say(&format!("you were not signed in to {}", console.url()))?;
+            print_line(&format!("you were not signed in to {}", console.url()))?;
             return Ok(0);
         }
-        Ok(Some(Kept { way, refresh_token: Some(refresh), .. })) => {
-            if let Err(why) = revoke(way, &refresh).await {
+        Ok(Some(StoredTokens { registration: way, refresh_token: Some(refresh), .. })) => {
+            if let Err(why) = revoke_refresh_token(way, &refresh).await {
                 tracing::warn!(
                     "the identity provider did not end the sign-in: {why}; it ends there by itself"
                 );
@@ -100,86 +105,93 @@ pub async fn logout(logout: &Logout) -> Result<u8, String> {
             tracing::warn!("{why}; it is gone now, but at the identity provider end your sessions yourself");
         }
     }
-    say(&format!("signed out of {}", console.url()))?;
+    print_line(&format!("signed out of {}", console.url()))?;
     Ok(0)
 }
 
-async fn revoke(way: Way, refresh_token: &str) -> Result<(), String> {
-    Provider::find(way).await?.revoke(refresh_token).await
+async fn revoke_refresh_token(way: ClientRegistration, refresh_token: &str) -> Result<(), String> {
+    ProviderClient::discover(way).await?.revoke_token(refresh_token).await
 }
 
 /// The token of whoever is signed in to this console, renewed if need be.
-pub async fn token(console: &Console) -> Result<Secret, Failure> {
-    let kept = Kept::load(console).map_err(Failure::Answer)?;
+pub async fn current_id_token(console: &ConsoleEndpoint) -> Result<Secret, RemoteError> {
+    let kept = StoredTokens::load(console).map_err(RemoteError::Rejected)?;
     let Some(kept) = kept else {
-        return Err(Failure::Answer(format!(
+        return Err(RemoteError::Rejected(format!(
             "you are not signed in to {}\n  hint: run `durward login{}`, or name a file that holds your OIDC token with \
              --token-file",
             console.url(),
-            console.option(),
+            console.url_option(),
         )));
     };
-    if kept.is_good(OffsetDateTime::now_utc(), MARGIN) {
+    if kept.is_valid_for(OffsetDateTime::now_utc(), TOKEN_RENEWAL_MARGIN) {
         return Ok(Secret::new(kept.id_token));
     }
-    renewed(console).await
+    renew_id_token(console).await
 }
 
 /// Renews a sign-in, one process at a time: a provider takes a second use of a refresh token for theft.
-async fn renewed(console: &Console) -> Result<Secret, Failure> {
+async fn renew_id_token(console: &ConsoleEndpoint) -> Result<Secret, RemoteError> {
     let over = |why: &str| {
-        Failure::Answer(format!(
+        RemoteError::Rejected(format!(
             "your sign-in to {} is over{why}\n  hint: run `durward login{}`",
             console.url(),
-            console.option()
+            console.url_option()
         ))
     };
-    let _lock = kept::lock(console).map_err(Failure::Answer)?;
-    let Some(mut kept) = Kept::load(console).map_err(Failure::Answer)? else { return Err(over("")) };
+    let _lock = token_store::lock_token_store(console).map_err(RemoteError::Rejected)?;
+    let Some(mut kept) = StoredTokens::load(console).map_err(RemoteError::Rejected)? else {
+        return Err(over(""));
+    };
     let now = OffsetDateTime::now_utc();
-    if kept.is_good(now, MARGIN) {
+    if kept.is_valid_for(now, TOKEN_RENEWAL_MARGIN) {
         return Ok(Secret::new(kept.id_token));
     }
     let Some(refresh) = kept.refresh_token.take() else {
         // Without a way to renew it, it is used to its end.
-        return if kept.is_good(now, time::Duration::ZERO) {
+        return if kept.is_valid_for(now, time::Duration::ZERO) {
             Ok(Secret::new(kept.id_token))
         } else {
             Err(over(""))
         };
     };
-    let provider = Provider::find(kept.way.clone()).await?;
-    let tokens = provider.renew(&refresh).await.map_err(|failure| match failure {
-        Failure::Answer(why) => over(&format!(": {why}")),
-        way @ Failure::Way(_) => way,
+    let provider = ProviderClient::discover(kept.registration.clone()).await?;
+    let tokens = provider.renew_tokens(&refresh).await.map_err(|failure| match failure {
+        RemoteError::Rejected(why) => over(&format!(": {why}")),
+        way @ RemoteError::Unreachable(_) => way,
     })?;
     // Kept before anything else can go wrong: the one before may be worth nothing any more.
     kept.refresh_token = Some(tokens.refresh_token.clone().unwrap_or(refresh));
-    kept.save(console).map_err(Failure::Answer)?;
-    let granted = provider.granted(tokens, None).await?;
+    kept.save(console).map_err(RemoteError::Rejected)?;
+    let granted = provider.verify_tokens(tokens, None).await?;
     if granted.subject != kept.subject {
         return Err(over(": the identity provider renewed it for somebody else"));
     }
     granted.id_token.expose().clone_into(&mut kept.id_token);
-    kept.expires = granted.expires.unix_timestamp();
-    kept.save(console).map_err(Failure::Answer)?;
+    kept.expires_at = granted.expires_at.unix_timestamp();
+    kept.save(console).map_err(RemoteError::Rejected)?;
     Ok(granted.id_token)
 }
 
 /// How the console says people can sign in.
-async fn ways(console: &Console) -> Result<Vec<Way>, String> {
+async fn fetch_registrations(console: &ConsoleEndpoint) -> Result<Vec<ClientRegistration>, String> {
     #[derive(Deserialize)]
-    struct Ways {
-        providers: Vec<Way>,
+    struct SignInOptions {
+        providers: Vec<ClientRegistration>,
     }
-    let answer = console.read(console.send("GET", "/sign-in", None, Bytes::new()).await?).await?;
-    let ways: Ways = serde_json::from_value(answer)
+    let answer =
+        console.read_json(console.send_request("GET", "/sign-in", None, Bytes::new()).await?).await?;
+    let ways: SignInOptions = serde_json::from_value(answer)
         .map_err(|error| format!("{}: cannot read how to sign in: {error}", console.url()))?;
     Ok(ways.providers)
 }
 
-fn choose(ways: Vec<Way>, wanted: Option<&str>, url: &str) -> Result<Way, String> {
-    let names: Vec<String> = ways.iter().map(|way| plain(&way.name)).collect();
+fn choose_registration(
+    ways: Vec<ClientRegistration>,
+    wanted: Option<&str>,
+    url: &str,
+) -> Result<ClientRegistration, String> {
+    let names: Vec<String> = ways.iter().map(|way| escape_for_terminal(&way.name)).collect();
     let names = names.join(", ");
     let mut ways = ways.into_iter();
     match wanted {
@@ -208,17 +220,17 @@ fn has_display() -> bool {
 }
 
 /// A line for the person, at once.
-fn say(line: &str) -> Result<(), String> {
-    let mut out = Stdout;
-    written(writeln!(out, "{line}").and_then(|()| out.flush()))
+fn print_line(line: &str) -> Result<(), String> {
+    let mut out = PipeSafeStdout;
+    map_write_error(writeln!(out, "{line}").and_then(|()| out.flush()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn way(name: &str) -> Way {
-        Way {
+    fn test_registration(name: &str) -> ClientRegistration {
+        ClientRegistration {
             name: name.to_owned(),
             issuer: "https://idp.example".to_owned(),
             client_id: "cli".to_owned(),
@@ -227,19 +239,19 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_only_provider_and_asks_which_of_several() {
+    fn uses_the_only_provider_and_requires_a_choice_of_several() {
         let url = "https://durward.example";
-        assert_eq!(choose(vec![way("corp")], None, url).unwrap().name, "corp");
-        let several = || vec![way("corp"), way("partner")];
-        assert_eq!(choose(several(), Some("partner"), url).unwrap().name, "partner");
+        assert_eq!(choose_registration(vec![test_registration("corp")], None, url).unwrap().name, "corp");
+        let several = || vec![test_registration("corp"), test_registration("partner")];
+        assert_eq!(choose_registration(several(), Some("partner"), url).unwrap().name, "partner");
         for (ways, wanted, said) in [
             (several(), None, "choose one of corp, partner with --provider"),
             (several(), Some("other"), "`other` is no identity provider"),
-            (vec![way("corp")], Some("other"), "choose one of corp"),
+            (vec![test_registration("corp")], Some("other"), "choose one of corp"),
             (Vec::new(), None, "sets cli_client_id"),
             (Vec::new(), Some("corp"), "sets cli_client_id"),
         ] {
-            let error = choose(ways, wanted, url).map(|way| way.name).unwrap_err();
+            let error = choose_registration(ways, wanted, url).map(|way| way.name).unwrap_err();
             assert!(error.contains(said), "{error}");
         }
     }

@@ -15,7 +15,7 @@ use std::{
 use zeroize::Zeroizing;
 
 /// Bytes of a key file that are read: room for the keys of a few rotations.
-const FILE: u64 = 4_096;
+const MAX_KEY_FILE_BYTES: u64 = 4_096;
 
 /// Why the key file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,16 +33,16 @@ pub enum KeyFileError {
 impl SealKeys {
     /// The keys of the file at `path`, which is created with one random key, and its directory with it, if it is not there.
     pub fn load_or_create(path: &Path) -> Result<Self, KeyFileError> {
-        match Self::load(path) {
+        match Self::load_key_file(path) {
             Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                create(path)?;
-                Self::load(path)
+                create_key_file(path)?;
+                Self::load_key_file(path)
             }
             result => result,
         }
     }
 
-    fn load(path: &Path) -> Result<Self, KeyFileError> {
+    fn load_key_file(path: &Path) -> Result<Self, KeyFileError> {
         let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
         // Asked of the open file, so that what was checked is what is read.
@@ -52,25 +52,25 @@ impl SealKeys {
             return Err(KeyFileError::Exposed { path: path.to_owned(), mode });
         }
         let malformed = || KeyFileError::Malformed { path: path.to_owned() };
-        if !metadata.is_file() || metadata.len() > FILE {
+        if !metadata.is_file() || metadata.len() > MAX_KEY_FILE_BYTES {
             return Err(malformed());
         }
         // Room for all of it from the start: a buffer that grew would leave copies behind.
-        let mut text = Zeroizing::new(Vec::with_capacity(FILE as usize + 1));
-        file.take(FILE + 1).read_to_end(&mut text).map_err(failed)?;
+        let mut text = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE_BYTES as usize + 1));
+        file.take(MAX_KEY_FILE_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
         let text = std::str::from_utf8(&text).map_err(|_| malformed())?;
         let masters: Option<Vec<_>> =
-            text.lines().filter(|line| !line.trim().is_empty()).map(master).collect();
-        masters.and_then(|masters| Self::from_masters(&masters)).ok_or_else(malformed)
+            text.lines().filter(|line| !line.trim().is_empty()).map(parse_master_key).collect();
+        masters.and_then(|masters| Self::from_master_keys(&masters)).ok_or_else(malformed)
     }
 }
 
 /// Writes beside the path and links, so that a file of that name is whole from the start and no other process's is lost.
-fn create(path: &Path) -> Result<(), KeyFileError> {
+fn create_key_file(path: &Path) -> Result<(), KeyFileError> {
     let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
-    let (master, name) = (random(path)?, random(path)?);
+    let (master, name) = (random_key_line(path)?, random_key_line(path)?);
     let draft = directory.join(format!(".seal-{}", name.get(..16).unwrap_or_default()));
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
@@ -87,7 +87,7 @@ fn create(path: &Path) -> Result<(), KeyFileError> {
 }
 
 /// 32 random bytes as a line of the file.
-fn random(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+fn random_key_line(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     let mut bytes = Zeroizing::new([0; 32]);
     rand::fill(bytes.as_mut_slice()).map_err(|_| KeyFileError::Random { path: path.to_owned() })?;
     let mut line = Zeroizing::new(String::with_capacity(65));
@@ -99,7 +99,7 @@ fn random(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     Ok(line)
 }
 
-fn master(line: &str) -> Option<Zeroizing<[u8; 32]>> {
+fn parse_master_key(line: &str) -> Option<Zeroizing<[u8; 32]>> {
     let digits = line.trim().as_bytes();
     if digits.len() != 64 {
         return None;
@@ -116,7 +116,7 @@ fn master(line: &str) -> Option<Zeroizing<[u8; 32]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway_credential::{CredentialError, tests::NOW, tests::claims};
+    use crate::gateway_credential::{GatewayCredentialError, tests::NOW, tests::sample_claims};
     use std::fs;
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
 
         let again = SealKeys::load_or_create(&path).expect("read");
         assert_eq!(fs::read_to_string(&path).expect("readable"), text);
-        let credential = first.issue(&claims()).expect("issued");
+        let credential = first.issue(&sample_claims()).expect("issued");
         again.open(&credential.access_key_id, credential.session_token.expose(), NOW).expect("one key");
         assert_eq!(
             fs::read_dir(directory.path().join("keys")).expect("listed").count(),
@@ -182,14 +182,14 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("seal.key");
         let old = SealKeys::load_or_create(&path).expect("created");
-        let credential = old.issue(&claims()).expect("issued");
+        let credential = old.issue(&sample_claims()).expect("issued");
         let rotated = format!("{}\n{}", "c4".repeat(32), fs::read_to_string(&path).expect("readable"));
         fs::write(&path, rotated).expect("written");
 
         let new = SealKeys::load_or_create(&path).expect("read");
         new.open(&credential.access_key_id, credential.session_token.expose(), NOW).expect("old opens");
-        let newer = new.issue(&claims()).expect("issued");
+        let newer = new.issue(&sample_claims()).expect("issued");
         let refused = old.open(&newer.access_key_id, newer.session_token.expose(), NOW);
-        assert_eq!(refused.err(), Some(CredentialError::Foreign));
+        assert_eq!(refused.err(), Some(GatewayCredentialError::Foreign));
     }
 }

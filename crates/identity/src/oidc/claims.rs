@@ -1,41 +1,41 @@
 //! The claims of a token whose signature has verified (RFC 7519 section 4, RFC 8693 section 4.1, OpenID Connect Core
 //! section 2), read strictly: a claim of the wrong type refuses the token instead of counting as absent.
 
-use super::{LEEWAY, ProviderConfig, TokenError, Verified};
+use super::{CLOCK_LEEWAY, ProviderConfig, TokenError, VerifiedToken};
 use aws_lc_rs::digest;
 use durward_core::Caller;
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use time::OffsetDateTime;
 
-pub(super) type Object = Map<String, Value>;
+pub(super) type JsonObject = Map<String, Value>;
 
 /// Characters of a subject. OpenID Connect allows 255; CI providers write whole repository paths.
-const SUBJECT: usize = 1_024;
+const MAX_SUBJECT_BYTES: usize = 1_024;
 /// Characters of one group.
-const GROUP: usize = 512;
+const MAX_GROUP_BYTES: usize = 512;
 /// Groups of one caller; a 20,000-character token holds fewer than this many real ones.
-const GROUPS: usize = 2_000;
+const MAX_GROUPS: usize = 2_000;
 /// Actors in an `act` chain.
-const ACTORS: usize = 8;
+const MAX_ACTORS: usize = 8;
 
 /// `iss`, to choose the provider by; nothing vouches for it yet.
-pub(super) fn issuer(claims: &Object) -> Result<&str, TokenError> {
+pub(super) fn unverified_issuer(claims: &JsonObject) -> Result<&str, TokenError> {
     claims
         .get("iss")
         .and_then(Value::as_str)
         .ok_or(TokenError::Invalid("it does not name its issuer (iss) as a string"))
 }
 
-pub(super) fn check(
+pub(super) fn validate_claims(
     config: &ProviderConfig,
-    claims: &Object,
+    claims: &JsonObject,
     token: &str,
     now: OffsetDateTime,
-) -> Result<Verified, TokenError> {
+) -> Result<VerifiedToken, TokenError> {
     check_audience(config, claims)?;
     let (expires, issued) = check_times(claims, now)?;
-    let subject = name(claims.get("sub"), SUBJECT).ok_or(TokenError::Invalid(
+    let subject = plain_string(claims.get("sub"), MAX_SUBJECT_BYTES).ok_or(TokenError::Invalid(
         "its subject (sub) is missing, empty, too long or has control characters",
     ))?;
     let caller = Caller {
@@ -43,14 +43,14 @@ pub(super) fn check(
         issuer: config.issuer.clone(),
         subject: subject.to_owned(),
         kind: config.kind,
-        groups: groups(config, claims)?,
-        act: actors(claims)?,
+        groups: read_groups(config, claims)?,
+        act: read_actors(claims)?,
     };
-    Ok(Verified { caller, expires, issued, token_id: token_id(claims, token) })
+    Ok(VerifiedToken { caller, expires_at: expires, issued_at: issued, token_id: token_id(claims, token) })
 }
 
-fn check_audience(config: &ProviderConfig, claims: &Object) -> Result<(), TokenError> {
-    let audience = strings(claims.get("aud"))
+fn check_audience(config: &ProviderConfig, claims: &JsonObject) -> Result<(), TokenError> {
+    let audience = string_or_list(claims.get("aud"))
         .filter(|audience| !audience.is_empty())
         .ok_or(TokenError::Invalid("its audience (aud) is missing or not a string or list of strings"))?;
     if !audience.iter().any(|one| config.audience.iter().any(|ours| ours == one)) {
@@ -78,19 +78,19 @@ fn check_audience(config: &ProviderConfig, claims: &Object) -> Result<(), TokenE
 
 /// When it expires, and when it was issued if it says so.
 fn check_times(
-    claims: &Object,
+    claims: &JsonObject,
     now: OffsetDateTime,
 ) -> Result<(OffsetDateTime, Option<OffsetDateTime>), TokenError> {
-    let expires = date(claims.get("exp"))
+    let expires = parse_numeric_date(claims.get("exp"))
         .map_err(|()| TokenError::Invalid("its expiry (exp) is not a date"))?
         .ok_or(TokenError::Invalid("it has no expiry (exp)"))?;
-    let starts =
-        date(claims.get("nbf")).map_err(|()| TokenError::Invalid("its start (nbf) is not a date"))?;
-    let issued =
-        date(claims.get("iat")).map_err(|()| TokenError::Invalid("its issue time (iat) is not a date"))?;
+    let starts = parse_numeric_date(claims.get("nbf"))
+        .map_err(|()| TokenError::Invalid("its start (nbf) is not a date"))?;
+    let issued = parse_numeric_date(claims.get("iat"))
+        .map_err(|()| TokenError::Invalid("its issue time (iat) is not a date"))?;
     // Differences, not sums: a date near the end of the calendar must not overflow.
-    let ahead = |date: OffsetDateTime| date - now > LEEWAY;
-    if now - expires >= LEEWAY {
+    let ahead = |date: OffsetDateTime| date - now > CLOCK_LEEWAY;
+    if now - expires >= CLOCK_LEEWAY {
         return Err(TokenError::Expired { at: expires });
     }
     if starts.is_some_and(ahead) {
@@ -103,7 +103,7 @@ fn check_times(
 }
 
 /// A NumericDate: seconds, perhaps with a fraction, which is cut off. `Err`: present but not one.
-fn date(claim: Option<&Value>) -> Result<Option<OffsetDateTime>, ()> {
+fn parse_numeric_date(claim: Option<&Value>) -> Result<Option<OffsetDateTime>, ()> {
     let Some(claim) = claim else { return Ok(None) };
     let seconds = match (claim.as_i64(), claim.as_f64()) {
         (Some(seconds), _) => seconds,
@@ -114,7 +114,7 @@ fn date(claim: Option<&Value>) -> Result<Option<OffsetDateTime>, ()> {
     OffsetDateTime::from_unix_timestamp(seconds).map(Some).map_err(|_| ())
 }
 
-fn groups(config: &ProviderConfig, claims: &Object) -> Result<Vec<String>, TokenError> {
+fn read_groups(config: &ProviderConfig, claims: &JsonObject) -> Result<Vec<String>, TokenError> {
     // A provider that leaves out a long list says so here (OpenID Connect Core section 5.6.2). Without its groups a
     // caller would slip past every policy that forbids a group.
     if claims.get("_claim_names").is_some_and(|names| names.get(&config.groups_claim).is_some()) {
@@ -125,10 +125,10 @@ fn groups(config: &ProviderConfig, claims: &Object) -> Result<Vec<String>, Token
     let wrong =
         TokenError::Invalid("its groups are not a string or list of non-empty strings of usual length");
     let Some(claim) = claims.get(&config.groups_claim) else { return Ok(Vec::new()) };
-    let Some(groups) = strings(Some(claim)).filter(|groups| groups.len() <= GROUPS) else {
+    let Some(groups) = string_or_list(Some(claim)).filter(|groups| groups.len() <= MAX_GROUPS) else {
         return Err(wrong);
     };
-    if groups.iter().any(|group| !plain(group, GROUP)) {
+    if groups.iter().any(|group| !is_plain_text(group, MAX_GROUP_BYTES)) {
         return Err(wrong);
     }
     let mut groups: Vec<String> = groups.into_iter().map(str::to_owned).collect();
@@ -138,7 +138,7 @@ fn groups(config: &ProviderConfig, claims: &Object) -> Result<Vec<String>, Token
 }
 
 /// What the token has where its groups should be, in words that hold nothing of it; nothing if there are groups.
-pub(super) fn instead_of_groups(config: &ProviderConfig, claims: &Object) -> Option<&'static str> {
+pub(super) fn describe_missing_groups(config: &ProviderConfig, claims: &JsonObject) -> Option<&'static str> {
     let Some(claim) = claims.get(&config.groups_claim) else { return Some("nothing: the claim is missing") };
     match claim {
         Value::Null => Some("null"),
@@ -151,12 +151,12 @@ pub(super) fn instead_of_groups(config: &ProviderConfig, claims: &Object) -> Opt
 }
 
 /// The subjects of the `act` chain, nearest actor first.
-fn actors(claims: &Object) -> Result<Vec<String>, TokenError> {
+fn read_actors(claims: &JsonObject) -> Result<Vec<String>, TokenError> {
     let mut actors = Vec::new();
     let mut next = claims.get("act");
     while let Some(actor) = next {
-        let subject = actor.as_object().and_then(|actor| name(actor.get("sub"), SUBJECT));
-        let (Some(subject), true) = (subject, actors.len() < ACTORS) else {
+        let subject = actor.as_object().and_then(|actor| plain_string(actor.get("sub"), MAX_SUBJECT_BYTES));
+        let (Some(subject), true) = (subject, actors.len() < MAX_ACTORS) else {
             return Err(TokenError::Invalid("its chain of actors (act) is malformed or longer than 8"));
         };
         actors.push(subject.to_owned());
@@ -165,8 +165,8 @@ fn actors(claims: &Object) -> Result<Vec<String>, TokenError> {
     Ok(actors)
 }
 
-fn token_id(claims: &Object, token: &str) -> String {
-    if let Some(id) = name(claims.get("jti"), 256) {
+fn token_id(claims: &JsonObject, token: &str) -> String {
+    if let Some(id) = plain_string(claims.get("jti"), 256) {
         return id.to_owned();
     }
     let mut id = "sha256:".to_owned();
@@ -178,7 +178,7 @@ fn token_id(claims: &Object, token: &str) -> String {
 }
 
 /// A string or a list of strings, as a list.
-fn strings(claim: Option<&Value>) -> Option<Vec<&str>> {
+fn string_or_list(claim: Option<&Value>) -> Option<Vec<&str>> {
     match claim? {
         Value::String(one) => Some(vec![one]),
         Value::Array(many) => many.iter().map(Value::as_str).collect(),
@@ -186,10 +186,10 @@ fn strings(claim: Option<&Value>) -> Option<Vec<&str>> {
     }
 }
 
-fn name(claim: Option<&Value>, longest: usize) -> Option<&str> {
-    claim?.as_str().filter(|text| plain(text, longest))
+fn plain_string(claim: Option<&Value>, longest: usize) -> Option<&str> {
+    claim?.as_str().filter(|text| is_plain_text(text, longest))
 }
 
-fn plain(text: &str, longest: usize) -> bool {
+fn is_plain_text(text: &str, longest: usize) -> bool {
     !text.is_empty() && text.len() <= longest && !text.contains(char::is_control)
 }

@@ -2,22 +2,22 @@
 //!
 //! Tokens are signed by `jsonwebtoken`, so that signer and verifier share no code of ours.
 
-mod fetching;
-mod provider;
-mod refusals;
+mod key_fetching;
+mod refused_tokens;
+mod test_provider;
 
 use super::*;
-use provider::*;
 use serde_json::{Value, json};
+use test_provider::*;
 use time::Duration;
 
 /// What makes a good configuration or a good answer bad.
-type Change<T> = fn(&mut T);
+type FixtureChange<T> = fn(&mut T);
 
 #[tokio::test]
-async fn accepts_a_token_of_every_algorithm_and_says_who_it_is() {
-    let idp = Idp::start();
-    let verifier = idp.verifier();
+async fn accepts_a_token_of_every_algorithm_and_returns_its_caller() {
+    let idp = TestProvider::start();
+    let verifier = idp.build_verifier();
     for (kid, algorithm) in [
         ("rsa", "RS256"),
         ("rsa", "RS384"),
@@ -29,7 +29,7 @@ async fn accepts_a_token_of_every_algorithm_and_says_who_it_is() {
         ("p384", "ES384"),
         ("ed", "EdDSA"),
     ] {
-        let token = idp.sign(&json!({"alg": algorithm, "kid": kid, "typ": "JWT"}), &claims());
+        let token = idp.sign_with_kid(&json!({"alg": algorithm, "kid": kid, "typ": "JWT"}), &valid_claims());
         let verified = verifier.verify(&token, NOW).await.expect(algorithm);
         assert_eq!(
             verified.caller,
@@ -42,26 +42,26 @@ async fn accepts_a_token_of_every_algorithm_and_says_who_it_is() {
                 act: vec![],
             }
         );
-        assert_eq!((verified.expires, verified.token_id.as_str()), (NOW + Duration::hours(1), "token-1"));
+        assert_eq!((verified.expires_at, verified.token_id.as_str()), (NOW + Duration::hours(1), "token-1"));
     }
-    assert_eq!(idp.fetches(), 1, "one set serves all");
+    assert_eq!(idp.jwks_fetch_count(), 1, "one set serves all");
 }
 
 #[tokio::test]
 async fn accepts_the_access_token_type_and_no_type_and_white_space_around() {
-    let idp = Idp::start();
-    let verifier = idp.verifier();
+    let idp = TestProvider::start();
+    let verifier = idp.build_verifier();
     for typ in ["at+jwt", "application/at+jwt", "AT+JWT", "jwt", "JWT"] {
-        let token = idp.sign(&json!({"alg": "ES256", "kid": "p256", "typ": typ}), &claims());
+        let token = idp.sign_with_kid(&json!({"alg": "ES256", "kid": "p256", "typ": typ}), &valid_claims());
         verifier.verify(&token, NOW).await.expect(typ);
     }
-    let token = idp.sign(&json!({"alg": "ES256", "kid": "p256"}), &claims());
+    let token = idp.sign_with_kid(&json!({"alg": "ES256", "kid": "p256"}), &valid_claims());
     verifier.verify(&format!(" {token}\n"), NOW).await.expect("no typ, as a file holds it");
 }
 
 #[tokio::test]
 async fn reads_groups_from_a_string_or_a_list_and_from_the_configured_claim_only() {
-    let idp = Idp::start();
+    let idp = TestProvider::start();
     for (claim, value, groups) in [
         ("groups", json!("one"), vec!["one"]),
         ("groups", json!(["b", "a", "b"]), vec!["a", "b"]),
@@ -69,22 +69,22 @@ async fn reads_groups_from_a_string_or_a_list_and_from_the_configured_claim_only
         ("https://example.com/roles", json!(["r"]), vec!["r"]),
         ("realm_access.roles", json!(["r"]), vec!["r"]),
     ] {
-        let verifier = idp.verifier_with(|config| config.groups_claim = claim.to_owned());
-        let mut wanted = claims();
+        let verifier = idp.build_verifier_with(|config| config.groups_claim = claim.to_owned());
+        let mut wanted = valid_claims();
         wanted["groups"] = json!(["decoy"]);
         wanted[claim] = value;
-        let verified = verifier.verify(&idp.token(&wanted), NOW).await.expect(claim);
+        let verified = verifier.verify(&idp.sign_token(&wanted), NOW).await.expect(claim);
         assert_eq!(verified.caller.groups, groups, "{claim}");
     }
-    let verifier = idp.verifier_with(|config| config.groups_claim = "realm_access.roles".to_owned());
-    let nested = with("realm_access", json!({"roles": ["admin"]}));
-    let verified = verifier.verify(&idp.token(&nested), NOW).await.expect("no such claim");
+    let verifier = idp.build_verifier_with(|config| config.groups_claim = "realm_access.roles".to_owned());
+    let nested = claims_with("realm_access", json!({"roles": ["admin"]}));
+    let verified = verifier.verify(&idp.sign_token(&nested), NOW).await.expect("no such claim");
     assert!(verified.caller.groups.is_empty(), "a dot is not a path");
 }
 
 #[tokio::test]
-async fn says_once_per_provider_what_a_token_has_instead_of_groups() {
-    let idp = Idp::start();
+async fn warns_once_per_provider_of_what_a_token_has_instead_of_groups() {
+    let idp = TestProvider::start();
     for (claim, told) in [
         (None, Some("nothing: the claim is missing")),
         (Some(json!(null)), Some("null")),
@@ -95,24 +95,24 @@ async fn says_once_per_provider_what_a_token_has_instead_of_groups() {
         (Some(json!([])), None),
         (Some(json!("agents")), None),
     ] {
-        let mut token = claims();
+        let mut token = valid_claims();
         match claim {
             Some(claim) => token["groups"] = claim,
             None => drop(token.as_object_mut().expect("an object").remove("groups")),
         }
-        let verifier = idp.verifier();
+        let verifier = idp.build_verifier();
         let provider = &verifier.providers[0];
         let object = token.as_object().expect("an object");
-        assert_eq!(provider.groups_to_tell_of(object), told, "{token}");
-        assert_eq!(provider.groups_to_tell_of(object), None, "said again: {token}");
+        assert_eq!(provider.first_groups_problem(object), told, "{token}");
+        assert_eq!(provider.first_groups_problem(object), None, "said again: {token}");
 
         // A token is looked at once it is verified, and not before.
-        let verifier = idp.verifier();
-        let forged = format!("{}x", idp.token(&token));
+        let verifier = idp.build_verifier();
+        let forged = format!("{}x", idp.sign_token(&token));
         assert!(verifier.verify(&forged, NOW).await.is_err());
-        assert!(!verifier.providers[0].told_of_groups.load(Ordering::Relaxed));
-        let verified = verifier.verify(&idp.token(&token), NOW).await;
-        assert_eq!(verifier.providers[0].told_of_groups.load(Ordering::Relaxed), told.is_some());
+        assert!(!verifier.providers[0].has_warned_of_groups.load(Ordering::Relaxed));
+        let verified = verifier.verify(&idp.sign_token(&token), NOW).await;
+        assert_eq!(verifier.providers[0].has_warned_of_groups.load(Ordering::Relaxed), told.is_some());
         let is_refused = told.is_some_and(|told| !told.starts_with("nothing"));
         assert_eq!(verified.is_err(), is_refused, "{token}");
     }
@@ -120,48 +120,49 @@ async fn says_once_per_provider_what_a_token_has_instead_of_groups() {
 
 #[tokio::test]
 async fn keeps_the_chain_of_actors_nearest_first() {
-    let idp = Idp::start();
+    let idp = TestProvider::start();
     let act = json!({"sub": "agent", "act": {"sub": "orchestrator", "iss": "https://other.example"}});
-    let verified = idp.verifier().verify(&idp.token(&with("act", act)), NOW).await.expect("verified");
+    let verified =
+        idp.build_verifier().verify(&idp.sign_token(&claims_with("act", act)), NOW).await.expect("verified");
     assert_eq!(verified.caller.act, ["agent", "orchestrator"]);
 }
 
 #[tokio::test]
 async fn names_a_token_without_an_id_by_its_hash() {
-    let idp = Idp::start();
-    let token = idp.token(&without("jti"));
-    let verified = idp.verifier().verify(&token, NOW).await.expect("verified");
+    let idp = TestProvider::start();
+    let token = idp.sign_token(&claims_without("jti"));
+    let verified = idp.build_verifier().verify(&token, NOW).await.expect("verified");
     assert_eq!(verified.token_id.len(), "sha256:".len() + 64);
     assert!(!token.contains(&verified.token_id[7..]));
 }
 
 #[tokio::test]
 async fn chooses_the_provider_by_the_exact_issuer_and_uses_only_its_keys() {
-    let (ours, theirs) = (Idp::start(), Idp::start());
+    let (ours, theirs) = (TestProvider::start(), TestProvider::start());
     let other = "https://login.example.com/tenant";
     let second = ProviderConfig {
         kind: CallerKind::Human,
         ..ProviderConfig::new("people", other, vec!["console".to_owned()])
     };
-    theirs.answer_as(other);
-    let both = Arc::new(Both { ours: ours.web(), theirs: theirs.web() });
-    let verifier = Verifier::new(vec![config(), second], both).expect("configured");
+    theirs.set_issuer(other);
+    let both = Arc::new(TwoProviderClient { ours: ours.http_client(), theirs: theirs.http_client() });
+    let verifier = TokenVerifier::new(vec![provider_config(), second], both).expect("configured");
 
-    let mut person = with("iss", json!(other));
+    let mut person = claims_with("iss", json!(other));
     person["aud"] = json!("console");
-    let verified = verifier.verify(&theirs.token(&person), NOW).await.expect("the second provider");
+    let verified = verifier.verify(&theirs.sign_token(&person), NOW).await.expect("the second provider");
     assert_eq!((verified.caller.provider.as_str(), verified.caller.kind), ("people", CallerKind::Human));
 
     // Mix-up: a provider vouches for callers of the other, or for the other's audience.
-    let refused = verifier.verify(&theirs.token(&claims()), NOW).await;
+    let refused = verifier.verify(&theirs.sign_token(&valid_claims()), NOW).await;
     assert_eq!(refused, Err(TokenError::Invalid("its signature does not verify")));
-    let refused = verifier.verify(&theirs.token(&with("iss", json!(other))), NOW).await;
+    let refused = verifier.verify(&theirs.sign_token(&claims_with("iss", json!(other))), NOW).await;
     assert_eq!(refused, Err(TokenError::ForeignAudience("people".to_owned())));
 }
 
 #[test]
 fn refuses_a_configuration_that_could_confuse_issuers_or_leak_keys_requests() {
-    let wrong: Vec<(&str, Change<ProviderConfig>)> = vec![
+    let wrong: Vec<(&str, FixtureChange<ProviderConfig>)> = vec![
         ("no name", |config| config.name.clear()),
         ("a name that could forge a caller id", |config| config.name = "corp/agent".to_owned()),
         ("plain http", |config| config.issuer = "http://login.example.com".to_owned()),
@@ -174,42 +175,49 @@ fn refuses_a_configuration_that_could_confuse_issuers_or_leak_keys_requests() {
         ("no algorithm", |config| config.algorithms.clear()),
     ];
     for (what, change) in wrong {
-        let mut config = config();
+        let mut config = provider_config();
         change(&mut config);
-        assert!(Verifier::new(vec![config], Idp::start().web()).is_err(), "{what}");
+        assert!(TokenVerifier::new(vec![config], TestProvider::start().http_client()).is_err(), "{what}");
     }
     let again = |name: &str, issuer: &str| ProviderConfig::new(name, issuer, vec!["durward".to_owned()]);
     for (second, key) in
         [(again("corp", "https://other.example"), "name"), (again("other", ISSUER), "issuer")]
     {
-        let both = vec![config(), second];
-        let errors = Verifier::check(&both);
+        let both = vec![provider_config(), second];
+        let errors = TokenVerifier::check_providers(&both);
         assert_eq!(errors.iter().map(|error| (error.index, error.key)).collect::<Vec<_>>(), [(1, key)]);
-        assert_eq!(Verifier::new(both, Idp::start().web()).err().as_ref(), errors.first());
+        assert_eq!(
+            TokenVerifier::new(both, TestProvider::start().http_client()).err().as_ref(),
+            errors.first()
+        );
     }
     assert!(
-        Verifier::new(vec![config(), again("other", "https://other.example")], Idp::start().web()).is_ok()
+        TokenVerifier::new(
+            vec![provider_config(), again("other", "https://other.example")],
+            TestProvider::start().http_client()
+        )
+        .is_ok()
     );
 }
 
 #[tokio::test]
 async fn without_a_provider_every_token_is_of_an_unknown_issuer() {
-    let idp = Idp::start();
-    let verifier = Verifier::new(vec![], idp.web()).expect("configured");
-    let refused = verifier.verify(&idp.token(&claims()), NOW).await;
+    let idp = TestProvider::start();
+    let verifier = TokenVerifier::new(vec![], idp.http_client()).expect("configured");
+    let refused = verifier.verify(&idp.sign_token(&valid_claims()), NOW).await;
     assert!(matches!(refused, Err(TokenError::UnknownIssuer(_))));
 }
 
 #[test]
 fn every_error_is_a_refusal_that_holds_nothing_of_the_token() {
     let errors = [
-        (TokenError::Expired { at: NOW }, Reason::ExpiredToken),
-        (TokenError::Invalid("why"), Reason::InvalidToken),
-        (TokenError::UnknownIssuer("\"https://evil\"".to_owned()), Reason::InvalidToken),
-        (TokenError::ForeignAudience("corp".to_owned()), Reason::InvalidToken),
+        (TokenError::Expired { at: NOW }, RefusalReason::ExpiredToken),
+        (TokenError::Invalid("why"), RefusalReason::InvalidToken),
+        (TokenError::UnknownIssuer("\"https://evil\"".to_owned()), RefusalReason::InvalidToken),
+        (TokenError::ForeignAudience("corp".to_owned()), RefusalReason::InvalidToken),
         (
-            TokenError::Unavailable { provider: "corp".to_owned(), why: "no route".to_owned() },
-            Reason::Upstream,
+            TokenError::KeysUnavailable { provider: "corp".to_owned(), reason: "no route".to_owned() },
+            RefusalReason::Upstream,
         ),
     ];
     for (error, reason) in errors {

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::{
-    error::Damage,
-    format::HEADER,
-    read, testing,
-    testing::{TestDisk, marks, options, outcome},
-    verify,
+    error::CorruptionKind,
+    reader::read_journal,
+    segment_format::SEGMENT_HEADER_BYTES,
+    testing,
+    testing::{TestDisk, outcome_marks, sample_outcome, test_options},
+    verify_journal,
 };
 use std::{
     io::ErrorKind,
@@ -14,7 +15,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-fn size(path: &Path) -> u64 {
+fn file_size(path: &Path) -> u64 {
     std::fs::metadata(path).unwrap().len()
 }
 
@@ -23,19 +24,19 @@ async fn continues_the_chain_after_opening_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut heads = Vec::new();
     // One of each kind, and another.
-    let records = testing::one_of_each().len() as u64 + 1;
+    let records = testing::sample_records().len() as u64 + 1;
     for round in 0..3 {
-        let journal = Journal::open(dir.path(), options()).unwrap();
-        assert_eq!(journal.recovered(), None);
-        for record in testing::one_of_each() {
-            journal.record(record).await.unwrap();
+        let journal = Journal::open(dir.path(), test_options()).unwrap();
+        assert_eq!(journal.recovered_tail(), None);
+        for record in testing::sample_records() {
+            journal.append(record).await.unwrap();
         }
-        let position = journal.record_durable(outcome(round)).await.unwrap();
-        assert_eq!(position.record, records * (round + 1));
+        let position = journal.append_durable(sample_outcome(round)).await.unwrap();
+        assert_eq!(position.record_number, records * (round + 1));
         journal.close().unwrap();
-        let verified = verify(dir.path()).unwrap();
-        assert_eq!((verified.segments, verified.records), (1, records * (round + 1)));
-        heads.push(verified.link);
+        let verified = verify_journal(dir.path()).unwrap();
+        assert_eq!((verified.segment_count, verified.record_count), (1, records * (round + 1)));
+        heads.push(verified.head_link);
     }
     heads.dedup();
     assert_eq!(heads.len(), 3);
@@ -44,12 +45,14 @@ async fn continues_the_chain_after_opening_again() {
 #[tokio::test]
 async fn says_where_a_durable_record_is() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(dir.path(), Options { segment_bytes: 1000, ..options() }).unwrap();
+    let journal =
+        Journal::open(dir.path(), JournalOptions { max_segment_bytes: 1000, ..test_options() }).unwrap();
     for round in 0..10 {
-        journal.record(outcome(round)).await.unwrap();
-        let position = journal.record_durable(outcome(100 + round)).await.unwrap();
-        let entry = read(dir.path()).map(Result::unwrap).find(|entry| entry.position == position).unwrap();
-        assert_eq!(testing::mark(&entry.record().unwrap()), 100 + round);
+        journal.append(sample_outcome(round)).await.unwrap();
+        let position = journal.append_durable(sample_outcome(100 + round)).await.unwrap();
+        let entry =
+            read_journal(dir.path()).map(Result::unwrap).find(|entry| entry.position == position).unwrap();
+        assert_eq!(testing::outcome_mark(&entry.decode_record().unwrap()), 100 + round);
     }
 }
 
@@ -57,98 +60,100 @@ async fn says_where_a_durable_record_is() {
 async fn those_who_wait_together_share_one_sync() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
-    let journal = Arc::new(disk.open(dir.path(), options()));
-    let before = disk.counts();
-    disk.plan().hold = true;
+    let journal = Arc::new(disk.open_journal(dir.path(), test_options()));
+    let before = disk.sync_and_append_counts();
+    disk.plan().hold_syncs = true;
     let begun = Arc::new(AtomicU64::new(0));
     let append = |mark| {
         let (journal, begun) = (Arc::clone(&journal), Arc::clone(&begun));
         tokio::spawn(async move {
             begun.fetch_add(1, Ordering::Relaxed);
-            journal.record_durable(outcome(mark)).await
+            journal.append_durable(sample_outcome(mark)).await
         })
     };
     let first = append(0);
     // Once for it to append, once for it to press for a sync.
     tokio::task::yield_now().await;
     tokio::task::yield_now().await;
-    disk.until_held().await;
+    disk.wait_for_held_sync().await;
     let others: Vec<_> = (1..=200).map(append).collect();
     // On this single thread a task that has begun has come to where it waits.
     while begun.load(Ordering::Relaxed) < 201 {
         tokio::task::yield_now().await;
     }
-    disk.release();
+    disk.release_syncs();
     first.await.unwrap().unwrap();
     for other in others {
         other.await.unwrap().unwrap();
     }
-    let after = disk.counts();
+    let after = disk.sync_and_append_counts();
     assert_eq!((after.0 - before.0, after.1 - before.1), (2, 2));
-    assert_eq!(marks(dir.path()), (0..=200).collect::<Vec<_>>());
+    assert_eq!(outcome_marks(dir.path()), (0..=200).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn a_record_nobody_waits_for_is_not_synced_alone_but_with_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
-    let journal = disk.open(dir.path(), options());
-    let before = disk.plan().syncs;
+    let journal = disk.open_journal(dir.path(), test_options());
+    let before = disk.plan().sync_count;
     for mark in 0..100 {
-        journal.record(outcome(mark)).await.unwrap();
+        journal.append(sample_outcome(mark)).await.unwrap();
     }
-    assert_eq!(disk.plan().syncs, before);
-    journal.record_durable(outcome(100)).await.unwrap();
-    assert_eq!(disk.plan().syncs, before + 1);
-    journal.record(outcome(101)).await.unwrap();
+    assert_eq!(disk.plan().sync_count, before);
+    journal.append_durable(sample_outcome(100)).await.unwrap();
+    assert_eq!(disk.plan().sync_count, before + 1);
+    journal.append(sample_outcome(101)).await.unwrap();
     journal.flush().await.unwrap();
-    assert_eq!(disk.plan().syncs, before + 2);
-    assert_eq!(marks(dir.path()), (0..=101).collect::<Vec<_>>());
+    assert_eq!(disk.plan().sync_count, before + 2);
+    assert_eq!(outcome_marks(dir.path()), (0..=101).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn a_record_nobody_waits_for_is_synced_after_the_delay() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
-    let journal = disk.open(dir.path(), Options { sync_delay: Duration::from_millis(1), ..options() });
-    disk.plan().hold = true;
-    journal.record(outcome(0)).await.unwrap();
-    disk.until_held().await;
-    disk.release();
+    let journal = disk
+        .open_journal(dir.path(), JournalOptions { sync_delay: Duration::from_millis(1), ..test_options() });
+    disk.plan().hold_syncs = true;
+    journal.append(sample_outcome(0)).await.unwrap();
+    disk.wait_for_held_sync().await;
+    disk.release_syncs();
 }
 
 #[tokio::test]
 async fn closing_and_dropping_leave_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     for mark in 0..4 {
-        let journal = Journal::open(dir.path(), options()).unwrap();
-        journal.record(outcome(mark)).await.unwrap();
+        let journal = Journal::open(dir.path(), test_options()).unwrap();
+        journal.append(sample_outcome(mark)).await.unwrap();
         if mark % 2 == 0 {
             journal.close().unwrap();
         } else {
             drop(journal);
         }
     }
-    assert_eq!(marks(dir.path()), [0, 1, 2, 3]);
+    assert_eq!(outcome_marks(dir.path()), [0, 1, 2, 3]);
 }
 
 #[tokio::test]
 async fn a_full_queue_makes_the_next_append_wait() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
-    let journal = Arc::new(disk.open(dir.path(), Options { queue_bytes: 4096, ..options() }));
-    disk.plan().hold = true;
+    let journal =
+        Arc::new(disk.open_journal(dir.path(), JournalOptions { max_queue_bytes: 4096, ..test_options() }));
+    disk.plan().hold_syncs = true;
     let all = tokio::spawn({
         let journal = Arc::clone(&journal);
         async move {
             // One that is synced holds the writer up, the others fill the queue.
             let first = tokio::spawn({
                 let journal = Arc::clone(&journal);
-                async move { journal.record_durable(outcome(0)).await }
+                async move { journal.append_durable(sample_outcome(0)).await }
             });
             tokio::task::yield_now().await;
             for mark in 1..100 {
-                journal.record(outcome(mark)).await.unwrap();
+                journal.append(sample_outcome(mark)).await.unwrap();
             }
             first.await.unwrap().unwrap();
         }
@@ -157,52 +162,54 @@ async fn a_full_queue_makes_the_next_append_wait() {
         tokio::task::yield_now().await;
     }
     assert!(!all.is_finished(), "100 records do not fit into 4096 bytes");
-    disk.release();
+    disk.release_syncs();
     all.await.unwrap();
     journal.flush().await.unwrap();
-    assert_eq!(marks(dir.path()), (0..100).collect::<Vec<_>>());
+    assert_eq!(outcome_marks(dir.path()), (0..100).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn a_record_larger_than_the_queue_passes() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(dir.path(), Options { queue_bytes: 64, ..options() }).unwrap();
-    journal.record_durable(testing::refused(&"x".repeat(100_000))).await.unwrap();
-    assert_eq!(verify(dir.path()).unwrap().records, 1);
+    let journal =
+        Journal::open(dir.path(), JournalOptions { max_queue_bytes: 64, ..test_options() }).unwrap();
+    journal.append_durable(testing::sample_refusal(&"x".repeat(100_000))).await.unwrap();
+    assert_eq!(verify_journal(dir.path()).unwrap().record_count, 1);
 }
 
 #[tokio::test]
 async fn a_cancelled_append_is_recorded_all_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
-    let journal = Arc::new(disk.open(dir.path(), options()));
-    disk.plan().hold = true;
+    let journal = Arc::new(disk.open_journal(dir.path(), test_options()));
+    disk.plan().hold_syncs = true;
     let cancelled = tokio::spawn({
         let journal = Arc::clone(&journal);
-        async move { journal.record_durable(outcome(1)).await }
+        async move { journal.append_durable(sample_outcome(1)).await }
     });
     tokio::task::yield_now().await;
     cancelled.abort();
     assert!(cancelled.await.unwrap_err().is_cancelled());
-    disk.release();
-    journal.record_durable(outcome(2)).await.unwrap();
-    assert_eq!(marks(dir.path()), [1, 2]);
+    disk.release_syncs();
+    journal.append_durable(sample_outcome(2)).await.unwrap();
+    assert_eq!(outcome_marks(dir.path()), [1, 2]);
 }
 
 #[tokio::test]
 async fn rotates_and_goes_on_in_the_last_segment() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..3 {
-        let journal = Journal::open(dir.path(), Options { segment_bytes: 1000, ..options() }).unwrap();
+        let journal =
+            Journal::open(dir.path(), JournalOptions { max_segment_bytes: 1000, ..test_options() }).unwrap();
         for mark in 0..10 {
-            journal.record_durable(outcome(round * 10 + mark)).await.unwrap();
+            journal.append_durable(sample_outcome(round * 10 + mark)).await.unwrap();
         }
     }
-    let verified = verify(dir.path()).unwrap();
-    assert_eq!((verified.segments, verified.records), (10, 30));
-    assert_eq!(marks(dir.path()), (0..30).collect::<Vec<_>>());
+    let verified = verify_journal(dir.path()).unwrap();
+    assert_eq!((verified.segment_count, verified.record_count), (10, 30));
+    assert_eq!(outcome_marks(dir.path()), (0..30).collect::<Vec<_>>());
     for number in 1..=10 {
-        assert!(size(&dir.path().join(file_name(number))) <= 1000);
+        assert!(file_size(&dir.path().join(segment_file_name(number))) <= 1000);
     }
 }
 
@@ -210,34 +217,34 @@ async fn rotates_and_goes_on_in_the_last_segment() {
 async fn only_the_owner_may_read() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("state").join("journal");
-    let journal = Journal::open(&dir, options()).unwrap();
-    journal.record_durable(outcome(1)).await.unwrap();
+    let journal = Journal::open(&dir, test_options()).unwrap();
+    journal.append_durable(sample_outcome(1)).await.unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&dir), 0o700);
     assert_eq!(mode(&dir.join("lock")), 0o600);
-    assert_eq!(mode(&dir.join(file_name(1))), 0o600);
+    assert_eq!(mode(&dir.join(segment_file_name(1))), 0o600);
 }
 
 #[test]
 fn a_second_process_cannot_append() {
     let dir = tempfile::tempdir().unwrap();
-    let first = Journal::open(dir.path(), options()).unwrap();
-    assert!(matches!(Journal::open(dir.path(), options()), Err(JournalError::Locked { .. })));
+    let first = Journal::open(dir.path(), test_options()).unwrap();
+    assert!(matches!(Journal::open(dir.path(), test_options()), Err(JournalError::Locked { .. })));
     first.close().unwrap();
-    Journal::open(dir.path(), options()).unwrap();
+    Journal::open(dir.path(), test_options()).unwrap();
 }
 
 /// A journal of `count` records in segments of about three records.
-async fn journal_of(dir: &Path, count: u64) -> Options {
-    let options = Options { segment_bytes: 1000, ..options() };
+async fn write_journal(dir: &Path, count: u64) -> JournalOptions {
+    let options = JournalOptions { max_segment_bytes: 1000, ..test_options() };
     let journal = Journal::open(dir, options.clone()).unwrap();
     for mark in 0..count {
-        journal.record_durable(outcome(mark)).await.unwrap();
+        journal.append_durable(sample_outcome(mark)).await.unwrap();
     }
     options
 }
 
-fn copy(from: &Path, to: &Path) {
+fn copy_journal(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
@@ -247,76 +254,84 @@ fn copy(from: &Path, to: &Path) {
 #[tokio::test]
 async fn recovers_a_last_frame_that_was_cut_off_anywhere() {
     let whole = tempfile::tempdir().unwrap();
-    let options = journal_of(whole.path(), 4).await;
-    let last = read(whole.path()).last().unwrap().unwrap().position;
-    let name = file_name(last.segment);
-    let end = size(&whole.path().join(&name));
+    let options = write_journal(whole.path(), 4).await;
+    let last = read_journal(whole.path()).last().unwrap().unwrap().position;
+    let name = segment_file_name(last.segment_number);
+    let end = file_size(&whole.path().join(&name));
     for cut in last.offset..end {
         let dir = tempfile::tempdir().unwrap();
-        copy(whole.path(), dir.path());
+        copy_journal(whole.path(), dir.path());
         let file = dir.path().join(&name);
         std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(cut).unwrap();
-        let tail = (cut > last.offset).then(|| Tail {
+        let tail = (cut > last.offset).then(|| UnfinishedTail {
             file: file.clone(),
             offset: last.offset,
             bytes: cut - last.offset,
         });
-        let verified = verify(dir.path()).unwrap();
-        assert_eq!((verified.records, &verified.tail), (3, &tail), "cut at {cut}");
+        let verified = verify_journal(dir.path()).unwrap();
+        assert_eq!((verified.record_count, &verified.tail), (3, &tail), "cut at {cut}");
 
         let journal = Journal::open(dir.path(), options.clone()).unwrap();
-        assert_eq!(journal.recovered(), tail.as_ref(), "cut at {cut}");
-        journal.record_durable(outcome(99)).await.unwrap();
-        assert_eq!(marks(dir.path()), [0, 1, 2, 99], "cut at {cut}");
-        assert_eq!(verify(dir.path()).unwrap().tail, None);
+        assert_eq!(journal.recovered_tail(), tail.as_ref(), "cut at {cut}");
+        journal.append_durable(sample_outcome(99)).await.unwrap();
+        assert_eq!(outcome_marks(dir.path()), [0, 1, 2, 99], "cut at {cut}");
+        assert_eq!(verify_journal(dir.path()).unwrap().tail, None);
     }
 }
 
 #[tokio::test]
 async fn recovers_a_last_segment_that_was_cut_off_in_its_header() {
     let whole = tempfile::tempdir().unwrap();
-    let options = journal_of(whole.path(), 4).await;
-    let last = read(whole.path()).last().unwrap().unwrap().position;
-    assert_eq!((last.segment, last.offset), (2, HEADER as u64), "segment 2 begins with record 4");
-    let name = file_name(2);
-    for cut in 0..=HEADER as u64 {
+    let options = write_journal(whole.path(), 4).await;
+    let last = read_journal(whole.path()).last().unwrap().unwrap().position;
+    assert_eq!(
+        (last.segment_number, last.offset),
+        (2, SEGMENT_HEADER_BYTES as u64),
+        "segment 2 begins with record 4"
+    );
+    let name = segment_file_name(2);
+    for cut in 0..=SEGMENT_HEADER_BYTES as u64 {
         let dir = tempfile::tempdir().unwrap();
-        copy(whole.path(), dir.path());
+        copy_journal(whole.path(), dir.path());
         std::fs::OpenOptions::new().write(true).open(dir.path().join(&name)).unwrap().set_len(cut).unwrap();
-        assert_eq!(verify(dir.path()).unwrap().records, 3);
+        assert_eq!(verify_journal(dir.path()).unwrap().record_count, 3);
         let journal = Journal::open(dir.path(), options.clone()).unwrap();
-        assert_eq!(journal.recovered().is_some(), (1..HEADER as u64).contains(&cut), "cut at {cut}");
-        journal.record_durable(outcome(99)).await.unwrap();
-        assert_eq!(marks(dir.path()), [0, 1, 2, 99], "cut at {cut}");
+        assert_eq!(
+            journal.recovered_tail().is_some(),
+            (1..SEGMENT_HEADER_BYTES as u64).contains(&cut),
+            "cut at {cut}"
+        );
+        journal.append_durable(sample_outcome(99)).await.unwrap();
+        assert_eq!(outcome_marks(dir.path()), [0, 1, 2, 99], "cut at {cut}");
     }
 }
 
 #[tokio::test]
 async fn recovers_zeros_where_data_never_reached_the_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let options = journal_of(dir.path(), 1).await;
-    let file = dir.path().join(file_name(1));
-    let end = size(&file);
+    let options = write_journal(dir.path(), 1).await;
+    let file = dir.path().join(segment_file_name(1));
+    let end = file_size(&file);
     std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(end + 5000).unwrap();
     let journal = Journal::open(dir.path(), options).unwrap();
-    assert_eq!(journal.recovered().map(|tail| (tail.offset, tail.bytes)), Some((end, 5000)));
-    journal.record_durable(outcome(1)).await.unwrap();
-    assert_eq!(marks(dir.path()), [0, 1]);
+    assert_eq!(journal.recovered_tail().map(|tail| (tail.offset, tail.bytes)), Some((end, 5000)));
+    journal.append_durable(sample_outcome(1)).await.unwrap();
+    assert_eq!(outcome_marks(dir.path()), [0, 1]);
 }
 
 #[tokio::test]
 async fn does_not_continue_a_damaged_segment() {
     let dir = tempfile::tempdir().unwrap();
-    let options = journal_of(dir.path(), 2).await;
-    let file = dir.path().join(file_name(1));
+    let options = write_journal(dir.path(), 2).await;
+    let file = dir.path().join(segment_file_name(1));
     let mut bytes = std::fs::read(&file).unwrap();
     let end = bytes.len();
     bytes[end - 3] ^= 1;
     std::fs::write(&file, &bytes).unwrap();
     match Journal::open(dir.path(), options) {
-        Err(JournalError::Broken(broken)) => {
-            assert!(matches!(broken.what, Damage::Checksum));
-            assert_eq!((broken.record, &broken.file), (2, &file));
+        Err(JournalError::Corrupt(broken)) => {
+            assert!(matches!(broken.kind, CorruptionKind::ChecksumMismatch));
+            assert_eq!((broken.record_number, &broken.file), (2, &file));
         }
         other => panic!("{other:?}"),
     }
@@ -327,142 +342,148 @@ async fn does_not_continue_a_damaged_segment() {
 async fn a_full_disk_refuses_and_resumes_when_there_is_space() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
-    let journal = disk.open(dir.path(), options());
-    journal.record_durable(outcome(0)).await.unwrap();
-    let end = size(&dir.path().join(file_name(1)));
+    let journal = disk.open_journal(dir.path(), test_options());
+    journal.append_durable(sample_outcome(0)).await.unwrap();
+    let end = file_size(&dir.path().join(segment_file_name(1)));
     for space in [0, 1, 43, 44, 100] {
-        disk.plan().space = Some(space);
-        let error = journal.record_durable(outcome(1000)).await.unwrap_err();
-        assert!(matches!(error, JournalError::Full { .. }), "{error}");
-        assert_eq!(error.refusal().reason, durward_core::Reason::Internal);
+        disk.plan().free_bytes = Some(space);
+        let error = journal.append_durable(sample_outcome(1000)).await.unwrap_err();
+        assert!(matches!(error, JournalError::DiskFull { .. }), "{error}");
+        assert_eq!(error.refusal().reason, durward_core::RefusalReason::Internal);
         // Now that it is known to be full, an append that would not wait is refused too.
-        disk.plan().space = Some(space);
-        let error = journal.record(outcome(1001)).await.unwrap_err();
-        assert!(matches!(error, JournalError::Full { .. }), "{error}");
-        assert_eq!(size(&dir.path().join(file_name(1))), end, "half a batch was taken back");
-        assert_eq!(marks(dir.path()), [0]);
+        disk.plan().free_bytes = Some(space);
+        let error = journal.append(sample_outcome(1001)).await.unwrap_err();
+        assert!(matches!(error, JournalError::DiskFull { .. }), "{error}");
+        assert_eq!(file_size(&dir.path().join(segment_file_name(1))), end, "half a batch was taken back");
+        assert_eq!(outcome_marks(dir.path()), [0]);
     }
-    disk.plan().space = None;
-    journal.record(outcome(1)).await.unwrap();
-    journal.record_durable(outcome(2)).await.unwrap();
+    disk.plan().free_bytes = None;
+    journal.append(sample_outcome(1)).await.unwrap();
+    journal.append_durable(sample_outcome(2)).await.unwrap();
     journal.close().unwrap();
-    assert_eq!(marks(dir.path()), [0, 1, 2]);
+    assert_eq!(outcome_marks(dir.path()), [0, 1, 2]);
 }
 
 #[tokio::test]
 async fn what_was_accepted_before_the_disk_was_full_is_written_after() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
-    let journal = Arc::new(disk.open(dir.path(), options()));
-    disk.plan().hold = true;
+    let journal = Arc::new(disk.open_journal(dir.path(), test_options()));
+    disk.plan().hold_syncs = true;
     let first = tokio::spawn({
         let journal = Arc::clone(&journal);
-        async move { journal.record_durable(outcome(0)).await }
+        async move { journal.append_durable(sample_outcome(0)).await }
     });
     tokio::task::yield_now().await;
-    disk.until_held().await;
-    disk.plan().space = Some(700);
+    disk.wait_for_held_sync().await;
+    disk.plan().free_bytes = Some(700);
     // These lie in the queue while the disk fills up: two that nobody waits for, around one that somebody does.
-    journal.record(outcome(1)).await.unwrap();
+    journal.append(sample_outcome(1)).await.unwrap();
     let waiting = tokio::spawn({
         let journal = Arc::clone(&journal);
-        async move { journal.record_durable(outcome(1000)).await }
+        async move { journal.append_durable(sample_outcome(1000)).await }
     });
     tokio::task::yield_now().await;
-    journal.record(outcome(2)).await.unwrap();
-    disk.release();
+    journal.append(sample_outcome(2)).await.unwrap();
+    disk.release_syncs();
     first.await.unwrap().unwrap();
-    assert!(matches!(waiting.await.unwrap(), Err(JournalError::Full { .. })));
-    disk.plan().space = None;
-    journal.record_durable(outcome(3)).await.unwrap();
-    assert_eq!(marks(dir.path()), [0, 1, 2, 3]);
+    assert!(matches!(waiting.await.unwrap(), Err(JournalError::DiskFull { .. })));
+    disk.plan().free_bytes = None;
+    journal.append_durable(sample_outcome(3)).await.unwrap();
+    assert_eq!(outcome_marks(dir.path()), [0, 1, 2, 3]);
 }
 
 #[tokio::test]
 async fn half_a_batch_that_cannot_be_taken_back_is_before_the_next_write() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
-    let journal = disk.open(dir.path(), options());
-    journal.record_durable(outcome(0)).await.unwrap();
+    let journal = disk.open_journal(dir.path(), test_options());
+    journal.append_durable(sample_outcome(0)).await.unwrap();
     {
         let mut plan = disk.plan();
-        plan.space = Some(100);
-        plan.truncate_fails = Some(ErrorKind::StorageFull);
+        plan.free_bytes = Some(100);
+        plan.truncate_error = Some(ErrorKind::StorageFull);
     }
-    journal.record_durable(outcome(1)).await.unwrap_err();
-    assert_eq!(verify(dir.path()).unwrap().tail.map(|tail| tail.bytes), Some(100));
-    disk.plan().space = None;
-    journal.record_durable(outcome(2)).await.unwrap_err();
-    disk.plan().truncate_fails = None;
-    journal.record_durable(outcome(3)).await.unwrap();
-    assert_eq!(marks(dir.path()), [0, 3]);
+    journal.append_durable(sample_outcome(1)).await.unwrap_err();
+    assert_eq!(verify_journal(dir.path()).unwrap().tail.map(|tail| tail.bytes), Some(100));
+    disk.plan().free_bytes = None;
+    journal.append_durable(sample_outcome(2)).await.unwrap_err();
+    disk.plan().truncate_error = None;
+    journal.append_durable(sample_outcome(3)).await.unwrap();
+    assert_eq!(outcome_marks(dir.path()), [0, 3]);
 }
 
 #[tokio::test]
 async fn a_disk_that_is_full_when_a_segment_begins_leaves_no_trace() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
-    let journal = disk.open(dir.path(), Options { segment_bytes: 500, ..options() });
-    journal.record_durable(outcome(0)).await.unwrap();
-    for space in [0, 10, HEADER] {
-        disk.plan().space = Some(space);
-        let error = journal.record_durable(outcome(1000)).await.unwrap_err();
-        assert!(matches!(error, JournalError::Full { .. }), "{error}");
-        assert_eq!(verify(dir.path()).unwrap().tail, None);
+    let journal = disk.open_journal(dir.path(), JournalOptions { max_segment_bytes: 500, ..test_options() });
+    journal.append_durable(sample_outcome(0)).await.unwrap();
+    for space in [0, 10, SEGMENT_HEADER_BYTES] {
+        disk.plan().free_bytes = Some(space);
+        let error = journal.append_durable(sample_outcome(1000)).await.unwrap_err();
+        assert!(matches!(error, JournalError::DiskFull { .. }), "{error}");
+        assert_eq!(verify_journal(dir.path()).unwrap().tail, None);
     }
-    disk.plan().space = None;
-    journal.record_durable(outcome(1)).await.unwrap();
-    assert_eq!(marks(dir.path()), [0, 1]);
-    assert_eq!(verify(dir.path()).unwrap().segments, 2);
+    disk.plan().free_bytes = None;
+    journal.append_durable(sample_outcome(1)).await.unwrap();
+    assert_eq!(outcome_marks(dir.path()), [0, 1]);
+    assert_eq!(verify_journal(dir.path()).unwrap().segment_count, 2);
 }
 
 #[tokio::test]
 async fn after_a_failed_sync_nothing_is_taken_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
-    let journal = disk.open(dir.path(), options());
-    journal.record_durable(outcome(0)).await.unwrap();
-    disk.plan().sync_fails = Some(ErrorKind::Other);
-    let error = journal.record_durable(outcome(1)).await.unwrap_err();
-    assert!(matches!(error, JournalError::Failed { doing: "sync", .. }), "{error}");
-    let before = disk.counts();
-    disk.plan().sync_fails = None;
+    let journal = disk.open_journal(dir.path(), test_options());
+    journal.append_durable(sample_outcome(0)).await.unwrap();
+    disk.plan().sync_error = Some(ErrorKind::Other);
+    let error = journal.append_durable(sample_outcome(1)).await.unwrap_err();
+    assert!(matches!(error, JournalError::DiskFailed { doing: "sync", .. }), "{error}");
+    let before = disk.sync_and_append_counts();
+    disk.plan().sync_error = None;
     for _ in 0..3 {
-        assert!(matches!(journal.record_durable(outcome(2)).await, Err(JournalError::Failed { .. })));
-        assert!(matches!(journal.record(outcome(3)).await, Err(JournalError::Failed { .. })));
-        assert!(matches!(journal.flush().await, Err(JournalError::Failed { .. })));
+        assert!(matches!(
+            journal.append_durable(sample_outcome(2)).await,
+            Err(JournalError::DiskFailed { .. })
+        ));
+        assert!(matches!(journal.append(sample_outcome(3)).await, Err(JournalError::DiskFailed { .. })));
+        assert!(matches!(journal.flush().await, Err(JournalError::DiskFailed { .. })));
     }
-    assert_eq!(disk.counts(), before, "the file was not tried again");
-    assert!(matches!(journal.close(), Err(JournalError::Failed { .. })));
-    let journal = Journal::open(dir.path(), options()).unwrap();
-    journal.record_durable(outcome(4)).await.unwrap();
-    assert_eq!(marks(dir.path()), [0, 4], "what was refused is not there");
+    assert_eq!(disk.sync_and_append_counts(), before, "the file was not tried again");
+    assert!(matches!(journal.close(), Err(JournalError::DiskFailed { .. })));
+    let journal = Journal::open(dir.path(), test_options()).unwrap();
+    journal.append_durable(sample_outcome(4)).await.unwrap();
+    assert_eq!(outcome_marks(dir.path()), [0, 4], "what was refused is not there");
 }
 
 #[tokio::test]
 async fn a_failed_write_ends_the_journal_for_all_who_wait() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
-    let journal = Arc::new(disk.open(dir.path(), Options { queue_bytes: 1000, ..options() }));
-    disk.plan().hold = true;
-    disk.plan().append_fails = None;
+    let journal =
+        Arc::new(disk.open_journal(dir.path(), JournalOptions { max_queue_bytes: 1000, ..test_options() }));
+    disk.plan().hold_syncs = true;
+    disk.plan().append_error = None;
     let tasks: Vec<_> = (0..20)
         .map(|mark| {
             let journal = Arc::clone(&journal);
-            tokio::spawn(async move { journal.record_durable(outcome(mark)).await })
+            tokio::spawn(async move { journal.append_durable(sample_outcome(mark)).await })
         })
         .collect();
     tokio::task::yield_now().await;
-    disk.until_held().await;
-    disk.plan().append_fails = Some(ErrorKind::Other);
-    disk.release();
+    disk.wait_for_held_sync().await;
+    disk.plan().append_error = Some(ErrorKind::Other);
+    disk.release_syncs();
     let mut written = 0;
     for task in tasks {
         match task.await.unwrap() {
             Ok(_) => written += 1,
-            Err(error) => assert!(matches!(error, JournalError::Failed { doing: "write to", .. }), "{error}"),
+            Err(error) => {
+                assert!(matches!(error, JournalError::DiskFailed { doing: "write to", .. }), "{error}")
+            }
         }
     }
     assert!((1..20).contains(&written), "{written}");
-    assert_eq!(marks(dir.path()).len(), written);
+    assert_eq!(outcome_marks(dir.path()).len(), written);
 }

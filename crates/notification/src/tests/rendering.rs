@@ -1,25 +1,27 @@
 //! What a message says, and that nothing an agent wrote is more than text in it.
 
-use super::stage::{CONSOLE, START, ask, happened, new_ask, vote};
-use crate::brief::{Brief, Gist, Summary};
-use crate::{Event, mail, slack, webhook};
-use durward_approval::{Ask, State};
-use durward_core::is_hidden;
+use super::test_notifications::{
+    CONSOLE_URL, START_TIME, approver_vote, history_event, new_approval_request, pending_request,
+};
+use crate::request_summary::{BatchSummary, RequestHeadline, RequestSummary};
+use crate::{NotificationEvent, email, slack, webhook};
+use durward_approval::{ApprovalRequest, ApprovalState};
+use durward_core::is_invisible;
 use serde_json::{Value, json};
 
-const URL: &str = "https://durward.example.com/asks/0193498c0b1e7d3c8f0e5d1a2b3c4d60";
+const REQUEST_URL: &str = "https://durward.example.com/asks/0193498c0b1e7d3c8f0e5d1a2b3c4d60";
 
-fn brief(ask: &Ask, event: Event) -> Brief {
-    Brief::of(ask, event, CONSOLE, START)
+fn summarize(ask: &ApprovalRequest, event: NotificationEvent) -> RequestSummary {
+    RequestSummary::from_request(ask, event, CONSOLE_URL, START_TIME)
 }
 
-fn plain() -> Ask {
-    ask(new_ask("arn:aws:s3:::prod-logs", |_ask| {}))
+fn plain_request() -> ApprovalRequest {
+    pending_request(new_approval_request("arn:aws:s3:::prod-logs", |_ask| {}))
 }
 
 #[test]
 fn a_mail_says_what_who_risk_and_until_when_in_its_subject() {
-    let mail = mail::render(&brief(&plain(), Event::Opened));
+    let mail = email::render_request(&summarize(&plain_request(), NotificationEvent::Opened));
     assert_eq!(
         mail.subject,
         "Durward: s3:DeleteBucket on prod-logs, asked by corp/deploy-agent for alice: risk 85 (severe), answer by \
@@ -51,7 +53,7 @@ Until         2026-11-21 03:12:05 UTC (in 5 min), then it is refused
 
 #[test]
 fn a_slack_message_says_the_same_in_text_and_blocks() {
-    let message = slack::render(&brief(&plain(), Event::Opened));
+    let message = slack::render_request(&summarize(&plain_request(), NotificationEvent::Opened));
     let text = message["text"].as_str().unwrap();
     let wanted = "\
 `s3:DeleteBucket` on `prod-logs`, asked by `corp/deploy-agent` for `alice`: risk 85 (severe), answer by 03:12:05 UTC (in 5 min)
@@ -75,23 +77,23 @@ fn a_slack_message_says_the_same_in_text_and_blocks() {
 }
 
 /// Tries to add lines, headers, mentions, links and styles wherever a caller could write.
-fn hostile() -> Ask {
-    const EVIL: &str = "x`*b* <!channel> <https://evil.test|ok> @here [y](https://evil.test) www.evil.test &amp;\
+fn hostile_request() -> ApprovalRequest {
+    const HOSTILE_TEXT: &str = "x`*b* <!channel> <https://evil.test|ok> @here [y](https://evil.test) www.evil.test &amp;\
         \r\nBcc: eve@evil.test\n\nApproved \u{202e}gnihton\u{200b}\u{1b}[31m";
-    let mut hostile = ask(new_ask(&format!("arn:aws:s3:::{EVIL}"), |ask| {
-        ask["caller"]["subject"] = json!(EVIL);
-        ask["caller"]["act"] = json!([EVIL, EVIL]);
-        ask["operation"]["name"] = json!(EVIL);
-        ask["operation"]["region"] = json!(EVIL);
-        ask["operation"]["demands"][0]["action"] = json!(EVIL);
-        ask["operation"]["uninspected"] = json!([EVIL]);
-        ask["requirements"][0]["policy"] = json!(EVIL);
-        ask["requirements"][0]["group"] = json!(EVIL);
-        ask["reason"] = json!(EVIL);
-        ask["tags"] = json!({"x": {EVIL: EVIL}});
+    let mut hostile = pending_request(new_approval_request(&format!("arn:aws:s3:::{HOSTILE_TEXT}"), |ask| {
+        ask["caller"]["subject"] = json!(HOSTILE_TEXT);
+        ask["caller"]["act"] = json!([HOSTILE_TEXT, HOSTILE_TEXT]);
+        ask["operation"]["name"] = json!(HOSTILE_TEXT);
+        ask["operation"]["region"] = json!(HOSTILE_TEXT);
+        ask["operation"]["demands"][0]["action"] = json!(HOSTILE_TEXT);
+        ask["operation"]["uninspected"] = json!([HOSTILE_TEXT]);
+        ask["requirements"][0]["policy"] = json!(HOSTILE_TEXT);
+        ask["requirements"][0]["group"] = json!(HOSTILE_TEXT);
+        ask["reason"] = json!(HOSTILE_TEXT);
+        ask["tags"] = json!({"x": {HOSTILE_TEXT: HOSTILE_TEXT}});
     }));
-    hostile.risk.reasons.push(EVIL.to_owned());
-    hostile.votes = vec![vote(EVIL, false, Some(EVIL))];
+    hostile.risk.reasons.push(HOSTILE_TEXT.to_owned());
+    hostile.votes = vec![approver_vote(HOSTILE_TEXT, false, Some(HOSTILE_TEXT))];
     hostile
 }
 
@@ -102,19 +104,22 @@ fn outside_code(text: &str) -> String {
 
 #[test]
 fn nothing_breaks_out_of_a_slack_message() {
-    for (event, state) in
-        [(Event::Opened, State::Pending), (Event::Closed, State::Denied), (Event::BreakGlass, State::Denied)]
-    {
-        let message = slack::render(&brief(&Ask { state, ..hostile() }, event));
+    for (event, state) in [
+        (NotificationEvent::Opened, ApprovalState::Pending),
+        (NotificationEvent::Closed, ApprovalState::Denied),
+        (NotificationEvent::BreakGlass, ApprovalState::Denied),
+    ] {
+        let message =
+            slack::render_request(&summarize(&ApprovalRequest { state, ..hostile_request() }, event));
         let text = message["text"].as_str().unwrap();
         assert_eq!(text.matches('<').count(), 1, "one link, ours: {text}");
-        assert!(text.contains(&format!("<{URL}|Look")), "{text}");
+        assert!(text.contains(&format!("<{REQUEST_URL}|Look")), "{text}");
         assert_eq!(text.matches('`').count() % 2, 0, "{text}");
         let outside = outside_code(text);
         for mark in ["evil", "@here", "[y]", "Bcc", "gnihton", "\\u{"] {
             assert!(!outside.contains(mark), "{mark} outside of a code span: {outside}");
         }
-        assert!(!text.chars().any(|character| character != '\n' && is_hidden(character)), "{text:?}");
+        assert!(!text.chars().any(|character| character != '\n' && is_invisible(character)), "{text:?}");
         assert!(text.contains("\\u{60}") && text.contains("\\u{202e}gnihton\\u{200b}"), "{text}");
         for block in message["blocks"].as_array().unwrap() {
             let length = block["text"]["text"].as_str().unwrap_or_default().chars().count();
@@ -125,13 +130,14 @@ fn nothing_breaks_out_of_a_slack_message() {
 
 #[test]
 fn nothing_breaks_out_of_a_mail() {
-    let honest = mail::render(&brief(&plain(), Event::Opened)).text.lines().count();
-    let mail = mail::render(&brief(&hostile(), Event::Opened));
-    assert!(!mail.subject.chars().any(is_hidden), "{:?}", mail.subject);
-    assert!(!mail.text.chars().any(|character| character != '\n' && is_hidden(character)));
+    let honest =
+        email::render_request(&summarize(&plain_request(), NotificationEvent::Opened)).text.lines().count();
+    let mail = email::render_request(&summarize(&hostile_request(), NotificationEvent::Opened));
+    assert!(!mail.subject.chars().any(is_invisible), "{:?}", mail.subject);
+    assert!(!mail.text.chars().any(|character| character != '\n' && is_invisible(character)));
     let links: Vec<&str> =
         mail.text.lines().filter(|line| line.contains("://") || line.contains("www.")).collect();
-    assert_eq!(links, [format!("Look and answer: {URL}")]);
+    assert_eq!(links, [format!("Look and answer: {REQUEST_URL}")]);
     assert!(
         !mail.text.lines().any(|line| line.starts_with("Bcc") || line.starts_with("Approved")),
         "{}",
@@ -144,8 +150,11 @@ fn nothing_breaks_out_of_a_mail() {
 #[test]
 fn long_names_keep_both_ends_and_leave_room_for_the_rest() {
     let name = format!("{}{}", "a".repeat(400), "-production");
-    let brief = brief(&ask(new_ask(&format!("arn:aws:s3:::{name}"), |_ask| {})), Event::Opened);
-    let subject = mail::render(&brief).subject;
+    let brief = summarize(
+        &pending_request(new_approval_request(&format!("arn:aws:s3:::{name}"), |_ask| {})),
+        NotificationEvent::Opened,
+    );
+    let subject = email::render_request(&brief).subject;
     assert!(subject.contains("aaa...") && subject.contains("-production, asked by"), "{subject}");
     assert!(
         subject.chars().count() < 250 && subject.ends_with("answer by 03:12:05 UTC (in 5 min)"),
@@ -155,21 +164,21 @@ fn long_names_keep_both_ends_and_leave_room_for_the_rest() {
 
 #[test]
 fn what_was_not_inspected_and_what_is_not_listed_is_said() {
-    let many = ask(new_ask("arn:aws:s3:::b/0", |ask| {
+    let many = pending_request(new_approval_request("arn:aws:s3:::b/0", |ask| {
         let demand = |number: usize| json!({"access_level": "Write", "action": "s3:DeleteObject", "resource": {"arn": format!("arn:aws:s3:::b/{number}")}});
         ask["operation"]["demands"] = (0..9).map(demand).collect::<Value>();
         ask["operation"]["uninspected"] = json!(["body"]);
     }));
-    let brief = brief(&many, Event::Opened);
+    let brief = summarize(&many, NotificationEvent::Opened);
     assert!(
         brief.headline().starts_with("s3:DeleteBucket on b/0 and 8 more, asked by"),
         "{}",
         brief.headline()
     );
-    let mail = mail::render(&brief).text;
+    let mail = email::render_request(&brief).text;
     assert!(mail.contains("NOT INSPECTED: nobody can say what is in it\n              - body\n"), "{mail}");
     assert!(mail.contains("and 4 more"), "{mail}");
-    let slack = slack::render(&brief).to_string();
+    let slack = slack::render_request(&brief).to_string();
     assert!(
         slack.contains("*Not inspected*, nobody can say what is in it: `body`")
             && slack.contains("and 4 more")
@@ -177,92 +186,99 @@ fn what_was_not_inspected_and_what_is_not_listed_is_said() {
 }
 
 #[test]
-fn how_an_ask_ended_is_said_first() {
-    let end = |change: &dyn Fn(&mut Ask), event| {
-        let mut ask = plain();
+fn the_outcome_of_a_request_comes_first() {
+    let end = |change: &dyn Fn(&mut ApprovalRequest), event| {
+        let mut ask = plain_request();
         change(&mut ask);
-        brief(&ask, event).headline()
+        summarize(&ask, event).headline()
     };
     let denied = end(
         &|ask| {
-            ask.state = State::Denied;
-            ask.votes = vec![vote("Ann", false, Some("not now"))];
+            ask.state = ApprovalState::Denied;
+            ask.votes = vec![approver_vote("Ann", false, Some("not now"))];
         },
-        Event::Closed,
+        NotificationEvent::Closed,
     );
     assert!(denied.starts_with("Denied by Ann: s3:DeleteBucket on prod-logs, asked by"), "{denied}");
     let approved = end(
         &|ask| {
-            ask.state = State::Used;
-            ask.votes = vec![vote("Ann", true, None), vote("Bob", true, None)];
+            ask.state = ApprovalState::Consumed;
+            ask.votes = vec![approver_vote("Ann", true, None), approver_vote("Bob", true, None)];
         },
-        Event::Closed,
+        NotificationEvent::Closed,
     );
     assert!(approved.starts_with("Approved by Ann, Bob: "), "{approved}");
-    let late = end(&|ask| ask.state = State::TimedOut, Event::Closed);
+    let late = end(&|ask| ask.state = ApprovalState::TimedOut, NotificationEvent::Closed);
     assert!(late.starts_with("Not answered in time: "), "{late}");
     let replaced = end(
         &|ask| {
-            ask.state = State::Expired;
-            ask.history.push(happened("superseded"));
+            ask.state = ApprovalState::Expired;
+            ask.history.push(history_event("superseded"));
         },
-        Event::Closed,
+        NotificationEvent::Closed,
     );
     assert!(replaced.starts_with("Replaced: "), "{replaced}");
     let broken = end(
         &|ask| {
-            ask.state = State::Approved;
+            ask.state = ApprovalState::Approved;
             ask.break_glass = true;
-            let mut vote = vote("Fred", true, Some("it burns"));
+            let mut vote = approver_vote("Fred", true, Some("it burns"));
             vote.break_glass = true;
             ask.votes = vec![vote];
         },
-        Event::BreakGlass,
+        NotificationEvent::BreakGlass,
     );
     assert!(broken.starts_with("BREAK-GLASS by Fred: s3:DeleteBucket"), "{broken}");
 }
 
 #[test]
-fn a_queued_ask_after_its_deadline_says_that_it_may_still_be_approved() {
-    let ask = plain();
-    let late = Brief::of(&ask, Event::Opened, CONSOLE, ask.deadline);
+fn a_queued_request_past_its_deadline_may_still_be_approved() {
+    let ask = plain_request();
+    let late = RequestSummary::from_request(&ask, NotificationEvent::Opened, CONSOLE_URL, ask.deadline);
     assert!(late.headline().ends_with("no longer held, may still be approved"), "{}", late.headline());
 }
 
 #[test]
 fn a_program_gets_every_fact_as_it_is() {
-    let ask = plain();
-    let message = webhook::render(&ask, &brief(&ask, Event::Opened), Event::Opened);
+    let ask = plain_request();
+    let message =
+        webhook::render_request(&ask, &summarize(&ask, NotificationEvent::Opened), NotificationEvent::Opened);
     assert_eq!(message["type"], "ask.opened");
     assert_eq!(message["timestamp"], "2026-11-21T03:07:05Z");
     let data = &message["data"];
-    assert_eq!((&data["url"], &data["ask"]["id"]), (&json!(URL), &json!("0193498c0b1e7d3c8f0e5d1a2b3c4d60")));
+    assert_eq!(
+        (&data["url"], &data["ask"]["id"]),
+        (&json!(REQUEST_URL), &json!("0193498c0b1e7d3c8f0e5d1a2b3c4d60"))
+    );
     assert_eq!(data["ask"]["demands"][0]["resource"], "arn:aws:s3:::prod-logs");
     assert_eq!(data["ask"]["missing"], json!([{"group": "platform-oncall", "people": 2}]));
     assert_eq!(data["ask"]["caller"]["act"], json!(["alice"]));
 }
 
 #[test]
-fn a_summary_counts_and_names_the_first() {
-    let gist = |number: usize| Gist {
-        ask: number.to_string(),
-        url: format!("{CONSOLE}/asks/{number}"),
+fn a_batch_counts_and_names_the_first() {
+    let gist = |number: usize| RequestHeadline {
+        approval_request: number.to_string(),
+        url: format!("{CONSOLE_URL}/asks/{number}"),
         headline: format!("s3:DeleteBucket on b{number}` <!here> https://evil.test"),
     };
-    let summary =
-        Summary { url: format!("{CONSOLE}/"), opened: (0..37).map(gist).collect(), closed: vec![gist(99)] };
-    let mail = mail::render_summary(&summary);
+    let summary = BatchSummary {
+        queue_url: format!("{CONSOLE_URL}/"),
+        opened: (0..37).map(gist).collect(),
+        closed: vec![gist(99)],
+    };
+    let mail = email::render_batch(&summary);
     assert_eq!(mail.subject, "Durward: 37 more asks wait for an answer; 1 more ask was answered or is over");
     assert!(
         mail.text.contains("\n- and 28 more\n") && !mail.text.contains("evil.test\n  https://evil"),
         "{}",
         mail.text
     );
-    let text = slack::render_summary(&summary)["text"].as_str().unwrap().to_owned();
+    let text = slack::render_batch(&summary)["text"].as_str().unwrap().to_owned();
     assert!(
-        !outside_code(&text).contains("here") && text.contains(&format!("<{CONSOLE}/|See all of them>")),
+        !outside_code(&text).contains("here") && text.contains(&format!("<{CONSOLE_URL}/|See all of them>")),
         "{text}"
     );
-    let program = webhook::render_summary(&summary, START);
+    let program = webhook::render_batch(&summary, START_TIME);
     assert_eq!((&program["type"], &program["data"]["opened"]["count"]), (&json!("asks.summary"), &json!(37)));
 }

@@ -2,8 +2,10 @@
 
 use super::*;
 
-fn lambda(body: &str) -> Request {
-    put("lambda", "/2015-03-31/functions/f/configuration").with("content-type", "application/json").body(body)
+fn lambda_request(body: &str) -> TestRequest {
+    put_request("lambda", "/2015-03-31/functions/f/configuration")
+        .with_header("content-type", "application/json")
+        .with_body(body)
 }
 
 #[test]
@@ -17,161 +19,180 @@ fn a_body_that_is_not_what_its_type_says_is_refused() {
         ("text/plain", "{}"),
         ("application/json; charset=utf-16", "{}"),
     ] {
-        let call =
-            put("lambda", "/2015-03-31/functions/f/configuration").with("content-type", media).body(body);
-        assert_eq!(call.refused(), Reason::Malformed, "{media} {body}");
+        let call = put_request("lambda", "/2015-03-31/functions/f/configuration")
+            .with_header("content-type", media)
+            .with_body(body);
+        assert_eq!(call.expect_refused(), RefusalReason::Malformed, "{media} {body}");
     }
     for (media, body) in [("application/json", "{}"), ("application/xml", "{}"), ("text/xml", "a=b")] {
-        put("s3", "/bucket?tagging").with("content-type", media).body(body).refused();
+        put_request("s3", "/bucket?tagging")
+            .with_header("content-type", media)
+            .with_body(body)
+            .expect_refused();
     }
     let cbor = |media: &str, body: &'static [u8]| {
-        post("monitoring", "/service/GraniteServiceVersion20100801/operation/ListMetrics")
-            .with("smithy-protocol", "rpc-v2-cbor")
-            .with("content-type", media)
-            .body(body)
+        post_request("monitoring", "/service/GraniteServiceVersion20100801/operation/ListMetrics")
+            .with_header("smithy-protocol", "rpc-v2-cbor")
+            .with_header("content-type", media)
+            .with_body(body)
     };
-    cbor("application/cbor", b"\xbf\xff").reads();
-    cbor("application/cbor", b"{}").refused();
-    cbor("application/json", b"{}").refused();
-    json_call("dynamodb", "DynamoDB_20120810.GetItem", "[]").refused();
-    post("dynamodb", "/")
-        .with("x-amz-target", "DynamoDB_20120810.GetItem")
-        .with("content-type", "application/x-www-form-urlencoded")
-        .body("TableName=t")
-        .refused();
+    cbor("application/cbor", b"\xbf\xff").expect_decoded();
+    cbor("application/cbor", b"{}").expect_refused();
+    cbor("application/json", b"{}").expect_refused();
+    json_request("dynamodb", "DynamoDB_20120810.GetItem", "[]").expect_refused();
+    post_request("dynamodb", "/")
+        .with_header("x-amz-target", "DynamoDB_20120810.GetItem")
+        .with_header("content-type", "application/x-www-form-urlencoded")
+        .with_body("TableName=t")
+        .expect_refused();
 }
 
 #[test]
 fn unknown_parameters_are_kept_and_shown_as_unknown() {
     let operation =
-        lambda(r#"{"Timeout":3,"Sandbox":{"a":1},"Environment":{"Variables":{"k":"v"},"Extra":1}}"#).reads();
+        lambda_request(r#"{"Timeout":3,"Sandbox":{"a":1},"Environment":{"Variables":{"k":"v"},"Extra":1}}"#)
+            .expect_decoded();
     assert_eq!(operation.parameters["Sandbox"], json!({"a": 1}));
-    assert_eq!(operation.uninspected, ["/Environment/Extra", "/Sandbox"]);
+    assert_eq!(operation.uninspected_parts, ["/Environment/Extra", "/Sandbox"]);
     let operation =
-        form("iam", "Action=CreateUser&Version=2010-05-08&UserName=u&Wings.member.1=left").reads();
+        form_request("iam", "Action=CreateUser&Version=2010-05-08&UserName=u&Wings.member.1=left")
+            .expect_decoded();
     assert_eq!(operation.parameters["Wings"], json!({"member": {"1": "left"}}));
-    assert_eq!(operation.uninspected, ["/Wings"]);
-    let operation = get("lambda", "/2015-03-31/functions/f/configuration?Wings=left").reads();
+    assert_eq!(operation.uninspected_parts, ["/Wings"]);
+    let operation =
+        get_request("lambda", "/2015-03-31/functions/f/configuration?Wings=left").expect_decoded();
     assert_eq!(
-        (&operation.parameters["Wings"], operation.uninspected.as_slice()),
+        (&operation.parameters["Wings"], operation.uninspected_parts.as_slice()),
         (&json!("left"), &["/Wings".to_owned()][..])
     );
-    let operation = get("s3", "/bucket/key").with("x-amz-wings", "left").reads();
-    assert_eq!(operation.uninspected, ["/x-amz-wings"]);
+    let operation = get_request("s3", "/bucket/key").with_header("x-amz-wings", "left").expect_decoded();
+    assert_eq!(operation.uninspected_parts, ["/x-amz-wings"]);
     // a streamed body and an unknown header, both told
-    let operation = put("s3", "/bucket/key").with("x-amz-wings", "left").body("data").reads();
+    let operation = put_request("s3", "/bucket/key")
+        .with_header("x-amz-wings", "left")
+        .with_body("data")
+        .expect_decoded();
     assert!(
-        operation.uninspected.contains(&"body".to_owned())
-            && operation.uninspected.contains(&"/x-amz-wings".to_owned())
+        operation.uninspected_parts.contains(&"body".to_owned())
+            && operation.uninspected_parts.contains(&"/x-amz-wings".to_owned())
     );
     // what the SDKs add of themselves is not news
-    let operation = get("s3", "/bucket/key?x-id=GetObject").with("x-amz-checksum-crc32", "AAAAAA==").reads();
-    assert!(operation.uninspected.is_empty(), "{:?}", operation.uninspected);
+    let operation = get_request("s3", "/bucket/key?x-id=GetObject")
+        .with_header("x-amz-checksum-crc32", "AAAAAA==")
+        .expect_decoded();
+    assert!(operation.uninspected_parts.is_empty(), "{:?}", operation.uninspected_parts);
 }
 
 #[test]
 fn a_name_like_a_known_one_is_refused_where_it_hides() {
-    lambda(r#"{"timeout":900,"Timeout":3}"#).refused();
-    lambda(r#"{"VpcConfig":{"subnetids":[]}}"#).refused();
-    form("iam", "Action=CreateUser&Version=2010-05-08&username=u&UserName=v").refused();
-    get("lambda", "/2015-03-31/functions/f/configuration?qualifier=1&Qualifier=2").refused();
+    lambda_request(r#"{"timeout":900,"Timeout":3}"#).expect_refused();
+    lambda_request(r#"{"VpcConfig":{"subnetids":[]}}"#).expect_refused();
+    form_request("iam", "Action=CreateUser&Version=2010-05-08&username=u&UserName=v").expect_refused();
+    get_request("lambda", "/2015-03-31/functions/f/configuration?qualifier=1&Qualifier=2").expect_refused();
 }
 
 #[test]
 fn duplicate_keys_are_refused_in_every_protocol() {
-    lambda(r#"{"Timeout":3,"Timeout":900}"#).refused();
-    lambda(r#"{"Environment":{"Variables":{"a":"1","\u0061":"2"}}}"#).refused();
-    form("iam", "Action=CreateUser&Version=2010-05-08&UserName=u&UserName=v").refused();
-    form("ec2", "Action=TerminateInstances&Version=2016-11-15&InstanceId.1=i-a&InstanceId.1=i-b").refused();
-    form("iam", "Action=CreateUser&Version=2010-05-08&UserName=u&Action=DeleteUser").refused();
-    get("lambda", "/2015-03-31/functions/f/configuration?Qualifier=1&Qualifier=2").refused();
-    put("s3", "/bucket?versioning")
-        .with("content-type", "application/xml")
-        .body("<VersioningConfiguration><Status>Enabled</Status><Status>Suspended</Status></VersioningConfiguration>")
-        .refused();
-    put("s3", "/bucket/key")
-        .with("x-amz-acl", "private")
-        .with("x-amz-acl", "public-read")
-        .body("x")
-        .refused();
-    post("monitoring", "/service/GraniteServiceVersion20100801/operation/ListMetrics")
-        .with("smithy-protocol", "rpc-v2-cbor")
-        .with("content-type", "application/cbor")
-        .body(b"\xa2\x69Namespace\x61a\x69Namespace\x61b")
-        .refused();
+    lambda_request(r#"{"Timeout":3,"Timeout":900}"#).expect_refused();
+    lambda_request(r#"{"Environment":{"Variables":{"a":"1","\u0061":"2"}}}"#).expect_refused();
+    form_request("iam", "Action=CreateUser&Version=2010-05-08&UserName=u&UserName=v").expect_refused();
+    form_request("ec2", "Action=TerminateInstances&Version=2016-11-15&InstanceId.1=i-a&InstanceId.1=i-b")
+        .expect_refused();
+    form_request("iam", "Action=CreateUser&Version=2010-05-08&UserName=u&Action=DeleteUser").expect_refused();
+    get_request("lambda", "/2015-03-31/functions/f/configuration?Qualifier=1&Qualifier=2").expect_refused();
+    put_request("s3", "/bucket?versioning")
+        .with_header("content-type", "application/xml")
+        .with_body("<VersioningConfiguration><Status>Enabled</Status><Status>Suspended</Status></VersioningConfiguration>")
+        .expect_refused();
+    put_request("s3", "/bucket/key")
+        .with_header("x-amz-acl", "private")
+        .with_header("x-amz-acl", "public-read")
+        .with_body("x")
+        .expect_refused();
+    post_request("monitoring", "/service/GraniteServiceVersion20100801/operation/ListMetrics")
+        .with_header("smithy-protocol", "rpc-v2-cbor")
+        .with_header("content-type", "application/cbor")
+        .with_body(b"\xa2\x69Namespace\x61a\x69Namespace\x61b")
+        .expect_refused();
 }
 
 #[test]
 fn deep_nesting_is_refused_in_every_protocol() {
-    let depth = durward_core::limits::DEPTH + 1;
+    let depth = durward_core::limits::MAX_NESTING_DEPTH + 1;
     let deep = |open: &str, close: &str| format!("{}{}", open.repeat(depth), close.repeat(depth));
-    lambda(&format!(r#"{{"Sandbox":{}}}"#, deep("[", "]"))).refused();
-    put("s3", "/bucket?tagging").with("content-type", "application/xml").body(deep("<a>", "</a>")).refused();
-    form("iam", &format!("Action=CreateUser&Version=2010-05-08&{}=1", vec!["a"; depth].join("."))).refused();
+    lambda_request(&format!(r#"{{"Sandbox":{}}}"#, deep("[", "]"))).expect_refused();
+    put_request("s3", "/bucket?tagging")
+        .with_header("content-type", "application/xml")
+        .with_body(deep("<a>", "</a>"))
+        .expect_refused();
+    form_request("iam", &format!("Action=CreateUser&Version=2010-05-08&{}=1", vec!["a"; depth].join(".")))
+        .expect_refused();
     let mut cbor = b"\xa1\x69Namespace".to_vec();
     cbor.extend(vec![0x81; depth]);
     cbor.push(1);
-    post("monitoring", "/service/GraniteServiceVersion20100801/operation/ListMetrics")
-        .with("smithy-protocol", "rpc-v2-cbor")
-        .with("content-type", "application/cbor")
-        .body(cbor)
-        .refused();
+    post_request("monitoring", "/service/GraniteServiceVersion20100801/operation/ListMetrics")
+        .with_header("smithy-protocol", "rpc-v2-cbor")
+        .with_header("content-type", "application/cbor")
+        .with_body(cbor)
+        .expect_refused();
 }
 
 #[test]
 fn more_values_than_fit_in_memory_are_too_large_in_every_protocol() {
-    use durward_core::limits::{ATTRIBUTES, FORM_PARTS, VALUES};
-    let too_large = |call: Request| assert_eq!(call.decode().unwrap_err().reason, Reason::TooLarge);
-    too_large(lambda(&format!(r#"{{"Layers":[{}0]}}"#, "0,".repeat(VALUES))));
-    let tagging =
-        |body: String| put("s3", "/bucket?tagging").with("content-type", "application/xml").body(body);
-    too_large(tagging(format!("<Tagging>{}</Tagging>", "<a/>".repeat(VALUES))));
-    let attributes: Vec<String> = (0..=ATTRIBUTES).map(|at| format!(" a{at}=\"\"")).collect();
-    tagging(format!("<Tagging{}/>", attributes.concat())).refused();
-    let create = |rest: &str| form("iam", &format!("Action=CreateUser&Version=2010-05-08{rest}"));
-    too_large(create(&"&a".repeat(FORM_PARTS)));
+    use durward_core::limits::{MAX_BODY_VALUES, MAX_FORM_NAME_PARTS, MAX_XML_ATTRIBUTES};
+    let too_large =
+        |call: TestRequest| assert_eq!(call.decode().unwrap_err().reason, RefusalReason::TooLarge);
+    too_large(lambda_request(&format!(r#"{{"Layers":[{}0]}}"#, "0,".repeat(MAX_BODY_VALUES))));
+    let tagging = |body: String| {
+        put_request("s3", "/bucket?tagging").with_header("content-type", "application/xml").with_body(body)
+    };
+    too_large(tagging(format!("<Tagging>{}</Tagging>", "<a/>".repeat(MAX_BODY_VALUES))));
+    let attributes: Vec<String> = (0..=MAX_XML_ATTRIBUTES).map(|at| format!(" a{at}=\"\"")).collect();
+    tagging(format!("<Tagging{}/>", attributes.concat())).expect_refused();
+    let create = |rest: &str| form_request("iam", &format!("Action=CreateUser&Version=2010-05-08{rest}"));
+    too_large(create(&"&a".repeat(MAX_FORM_NAME_PARTS)));
     // A name of many parts is as many.
     let name = vec!["a"; 60].join(".");
-    let long: Vec<String> = (0..FORM_PARTS / 50).map(|at| format!("&{at}.{name}=")).collect();
+    let long: Vec<String> = (0..MAX_FORM_NAME_PARTS / 50).map(|at| format!("&{at}.{name}=")).collect();
     too_large(create(&long.concat()));
     let mut cbor = b"\xa1\x69Namespace\x9f".to_vec();
-    cbor.extend(vec![0; VALUES]);
+    cbor.extend(vec![0; MAX_BODY_VALUES]);
     cbor.push(0xff);
     too_large(
-        post("monitoring", "/service/GraniteServiceVersion20100801/operation/ListMetrics")
-            .with("smithy-protocol", "rpc-v2-cbor")
-            .with("content-type", "application/cbor")
-            .body(cbor),
+        post_request("monitoring", "/service/GraniteServiceVersion20100801/operation/ListMetrics")
+            .with_header("smithy-protocol", "rpc-v2-cbor")
+            .with_header("content-type", "application/cbor")
+            .with_body(cbor),
     );
 }
 
 #[test]
 fn a_body_over_the_limit_is_too_large_also_when_unpacked() {
-    let limit = durward_core::limits::BODY;
-    let call = lambda(&format!(r#"{{"Description":"{}"}}"#, "x".repeat(limit)));
-    assert_eq!(call.decode().unwrap_err().reason, Reason::TooLarge);
+    let limit = durward_core::limits::MAX_BODY_BYTES;
+    let call = lambda_request(&format!(r#"{{"Description":"{}"}}"#, "x".repeat(limit)));
+    assert_eq!(call.decode().unwrap_err().reason, RefusalReason::TooLarge);
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let zeros = vec![b' '; 1 << 20];
     for _ in 0..=limit >> 20 {
         packed.write_all(&zeros).unwrap();
     }
-    let call = lambda("").body(packed.finish().unwrap()).with("content-encoding", "gzip");
-    assert_eq!(call.decode().unwrap_err().reason, Reason::TooLarge);
+    let call = lambda_request("").with_body(packed.finish().unwrap()).with_header("content-encoding", "gzip");
+    assert_eq!(call.decode().unwrap_err().reason, RefusalReason::TooLarge);
 }
 
 #[test]
 fn a_search_sent_as_a_form_is_read_as_the_search() {
     let search = |body: &str| {
-        post("cloudsearch", "/2013-01-01/search")
-            .with("content-type", "application/x-www-form-urlencoded")
-            .body(body)
+        post_request("cloudsearch", "/2013-01-01/search")
+            .with_header("content-type", "application/x-www-form-urlencoded")
+            .with_body(body)
     };
-    let operation = search("format=sdk&pretty=true&q=cats&size=3").reads();
+    let operation = search("format=sdk&pretty=true&q=cats&size=3").expect_decoded();
     assert_eq!(
         (operation.name.as_str(), &operation.parameters),
         ("Search", &json!({"query": "cats", "size": 3}))
     );
-    search("format=sdk&q=cats&q=dogs").refused();
+    search("format=sdk&q=cats&q=dogs").expect_refused();
 }
 
 #[test]
@@ -180,40 +201,51 @@ fn a_role_inside_a_structure_is_a_role_that_is_passed() {
     let body = format!(
         r#"{{"Rule":"r","Targets":[{{"Id":"1","Arn":"a"}},{{"Id":"2","Arn":"b","RoleArn":"{role}"}}]}}"#
     );
-    let operation = json_call("events", "AWSEvents.PutTargets", &body).reads();
+    let operation = json_request("events", "AWSEvents.PutTargets", &body).expect_decoded();
     assert_eq!(
-        demands(&operation),
+        permission_texts(&operation),
         ["events:PutTargets arn:aws:events:eu-west-1:111122223333:rule/r", &format!("iam:PassRole {role}")]
     );
     assert!(operation.traits.escalates);
     let plain = r#"{"Rule":"r","Targets":[{"Id":"1","Arn":"a"}]}"#;
-    let operation = json_call("events", "AWSEvents.PutTargets", plain).reads();
-    assert!(!operation.traits.escalates && demands(&operation).len() == 1, "{operation:?}");
+    let operation = json_request("events", "AWSEvents.PutTargets", plain).expect_decoded();
+    assert!(!operation.traits.escalates && permission_texts(&operation).len() == 1, "{operation:?}");
 }
 
 #[test]
 fn a_resource_known_in_part_has_a_star_for_the_rest() {
     let delete = |name: &str| {
-        form("cloudformation", &format!("Action=DeleteStack&Version=2010-05-15&StackName={name}")).reads()
+        form_request("cloudformation", &format!("Action=DeleteStack&Version=2010-05-15&StackName={name}"))
+            .expect_decoded()
     };
     let arn = "arn:aws:cloudformation:eu-west-1:111122223333:stack/web";
-    assert_eq!(demands(&delete("web")), [format!("cloudformation:DeleteStack {arn}/*")]);
+    assert_eq!(permission_texts(&delete("web")), [format!("cloudformation:DeleteStack {arn}/*")]);
     let whole = format!("{arn}/0b2e");
-    assert_eq!(demands(&delete(&whole.replace(':', "%3A"))), [format!("cloudformation:DeleteStack {whole}")]);
+    assert_eq!(
+        permission_texts(&delete(&whole.replace(':', "%3A"))),
+        [format!("cloudformation:DeleteStack {whole}")]
+    );
 }
 
 #[test]
 fn one_header_makes_an_upload_an_escalation() {
-    assert!(!put("s3", "/bucket/key").body("x").reads().traits.escalates);
-    assert!(put("s3", "/bucket/key").with("x-amz-acl", "public-read").body("x").reads().traits.escalates);
+    assert!(!put_request("s3", "/bucket/key").with_body("x").expect_decoded().traits.escalates);
+    assert!(
+        put_request("s3", "/bucket/key")
+            .with_header("x-amz-acl", "public-read")
+            .with_body("x")
+            .expect_decoded()
+            .traits
+            .escalates
+    );
     let attribute = |rest: &str| {
-        form(
+        form_request(
             "ec2",
             &format!(
                 "Action=ModifyInstanceAttribute&Version=2016-11-15&InstanceId=i-0123456789abcdef0&{rest}"
             ),
         )
-        .reads()
+        .expect_decoded()
     };
     assert!(attribute("UserData.Value=aWQ%3D").traits.indirect);
     assert!(!attribute("InstanceType.Value=t3.large").traits.indirect);

@@ -1,0 +1,358 @@
+//! Binding of a rest request's labels, query, headers and payload to members. Whatever is given twice, in two places or
+//! under a name that resembles a member's is refused; what the model does not know is kept.
+
+use super::operation_routing::Route;
+use super::request_text::{get_single_header, malformed_request, parse_query_pairs, quote_for_message};
+use super::rest_routing::{is_search_form, starts_with_ignore_case};
+use super::shape_conversion::{self, insert_once, parse_scalar, refuse_lookalike, wire_name};
+use super::{DecodedParameters, RequestHead, parse_form, parse_json, parse_xml};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use durward_catalog::{
+    AwsProtocol, MemberLocation, OperationModel as Model, ServiceModel, ShapeId, ShapeKind, ShapeMember,
+};
+use durward_core::Refusal;
+use serde_json::{Map, Value};
+
+/// Parameters of a rest request.
+pub(super) fn bind_parameters(
+    service: &ServiceModel,
+    op: &Model,
+    head: &RequestHead<'_>,
+    recognised: &Route,
+    labels: &[(String, String)],
+    body: &[u8],
+) -> Result<DecodedParameters, Refusal> {
+    let input = op.input_shape.and_then(|input| service.shape(input)).map(|shape| &shape.kind);
+    let empty = (Vec::new(), None);
+    let (members, payload) = match input {
+        Some(ShapeKind::Structure { members, payload, .. }) => (members, payload),
+        _ => (&empty.0, &empty.1),
+    };
+    let mut read = DecodedParameters::default();
+    let out = &mut read.parameters;
+    for (name, value) in labels {
+        let value = match members
+            .iter()
+            .find(|member| member.name == *name)
+            .and_then(|member| service.shape(member.shape))
+        {
+            Some(shape) => parse_scalar(&shape.kind, value.clone())?,
+            None => Value::String(value.clone()),
+        };
+        insert_once(out, name, value)?;
+    }
+    let mut query = parse_query_pairs(head.query)?;
+    let form = is_search_form(service, op, head);
+    if form {
+        // The one rest operation that SDKs send as a form: the body is the query.
+        let form = parse_form::parse_form_body(body)?.into_iter();
+        query.extend(form.map(|(key, value)| (key.into_owned(), value.into_owned())));
+    }
+    let hoisted = take_hoisted_headers(service, &mut query)?;
+    bind_query(service, op, members, query, out)?;
+    bind_headers(service, members, head, &hoisted, out)?;
+    if form {
+        // Read with the query.
+    } else if recognised.body_use() == super::BodyUse::Streamed {
+        read.uninspected.push("body".to_owned());
+    } else {
+        let bound = bind_body(service, op, members, payload.as_deref(), recognised.protocol(), body)?;
+        for (name, value) in bound {
+            insert_once(out, &name, value)?;
+        }
+    }
+    let marked = shape_conversion::mark_parameters(service, op.input_shape, &read.parameters);
+    read.sensitive = marked.sensitive;
+    read.uninspected.extend(marked.unknown);
+    Ok(read)
+}
+
+/// Takes `x-amz-` query keys out of an S3 query: presigned URLs carry headers there.
+fn take_hoisted_headers(
+    service: &ServiceModel,
+    query: &mut Vec<(String, String)>,
+) -> Result<Vec<(String, String)>, Refusal> {
+    let mut hoisted: Vec<(String, String)> = Vec::new();
+    if service.id != "s3" {
+        return Ok(hoisted);
+    }
+    query.retain_mut(|(key, value)| {
+        let moved = starts_with_ignore_case(key, "x-amz-");
+        if moved {
+            hoisted.push((key.to_ascii_lowercase(), std::mem::take(value)));
+        }
+        !moved
+    });
+    hoisted.sort();
+    if hoisted.windows(2).any(|pair| pair.first().map(|entry| &entry.0) == pair.last().map(|entry| &entry.0))
+    {
+        return Err(malformed_request("a query key is given twice"));
+    }
+    Ok(hoisted)
+}
+
+fn bind_query(
+    service: &ServiceModel,
+    op: &Model,
+    members: &[ShapeMember],
+    query: Vec<(String, String)>,
+    out: &mut Map<String, Value>,
+) -> Result<(), Refusal> {
+    let open_map = members.iter().find(|member| {
+        member.location == MemberLocation::Query
+            && matches!(service.shape(member.shape).map(|shape| &shape.kind), Some(ShapeKind::Map { .. }))
+    });
+    let mut literals_seen = Vec::new();
+    for (key, value) in query {
+        // The operation's name, which the JavaScript SDK adds; the router has held it to the operation.
+        if service.id == "s3" && key == "x-id" {
+            continue;
+        }
+        let member = members
+            .iter()
+            .find(|member| member.location == MemberLocation::Query && wire_name(member) == key);
+        if op.query_literals.iter().any(|(literal, _)| *literal == key) && member.is_none() {
+            if literals_seen.contains(&key) {
+                return Err(malformed_request(format!(
+                    "the query key `{}` is given twice",
+                    quote_for_message(&key)
+                )));
+            }
+            literals_seen.push(key);
+            continue;
+        }
+        match member.and_then(|member| Some((member, service.shape(member.shape)?))) {
+            Some((member, shape)) => match &shape.kind {
+                ShapeKind::List { member: item, .. } => {
+                    let item = convert_item(service, *item, value)?;
+                    let list = out.entry(member.name.clone()).or_insert_with(|| Value::Array(Vec::new()));
+                    let Value::Array(items) = list else {
+                        return Err(malformed_request("a query key is given twice"));
+                    };
+                    items.push(item);
+                }
+                kind => insert_once(out, &member.name, parse_scalar(kind, value)?)?,
+            },
+            None => {
+                if let Some(map) = open_map {
+                    insert_into_map(service, map, key, value, out)?;
+                } else {
+                    refuse_lookalike(members, &key)?;
+                    insert_once(out, &key, Value::String(value))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A query key that a map member collects.
+fn insert_into_map(
+    service: &ServiceModel,
+    member: &ShapeMember,
+    key: String,
+    value: String,
+    out: &mut Map<String, Value>,
+) -> Result<(), Refusal> {
+    let lists = match service.shape(member.shape).map(|shape| &shape.kind) {
+        Some(ShapeKind::Map { value, .. }) => {
+            matches!(service.shape(*value).map(|shape| &shape.kind), Some(ShapeKind::List { .. }))
+        }
+        _ => false,
+    };
+    let map = out.entry(member.name.clone()).or_insert_with(|| Value::Object(Map::new()));
+    let Value::Object(map) = map else { return Err(malformed_request("a query key is given twice")) };
+    if lists {
+        let list = map.entry(key).or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(items) = list {
+            items.push(Value::String(value));
+        }
+        return Ok(());
+    }
+    insert_once(map, &key, Value::String(value))
+}
+
+fn convert_item(service: &ServiceModel, item: ShapeId, value: String) -> Result<Value, Refusal> {
+    match service.shape(item) {
+        Some(shape) => parse_scalar(&shape.kind, value),
+        None => Ok(Value::String(value)),
+    }
+}
+
+/// Headers of the transport and the signature, which no operation reads.
+const TRANSPORT_HEADERS: [&str; 11] = [
+    "x-amz-date",
+    "x-amz-content-sha256",
+    "x-amz-security-token",
+    "x-amz-user-agent",
+    "x-amz-decoded-content-length",
+    "x-amz-trailer",
+    "x-amz-target",
+    "x-amzn-trace-id",
+    "x-amz-s3session-token",
+    "x-amz-api-version",
+    "x-amzn-query-mode",
+];
+
+fn bind_headers(
+    service: &ServiceModel,
+    members: &[ShapeMember],
+    head: &RequestHead<'_>,
+    hoisted: &[(String, String)],
+    out: &mut Map<String, Value>,
+) -> Result<(), Refusal> {
+    let mut bound: Vec<&str> = Vec::new();
+    for member in members.iter().filter(|member| member.location == MemberLocation::Header) {
+        let wire = wire_name(member);
+        let lower = wire.to_ascii_lowercase();
+        let from_query = hoisted.iter().find(|(key, _)| *key == lower);
+        let is_list =
+            matches!(service.shape(member.shape).map(|shape| &shape.kind), Some(ShapeKind::List { .. }));
+        let text = if is_list {
+            join_header_values(head, wire)?
+        } else {
+            get_single_header(head.headers, wire)?.map(str::to_owned)
+        };
+        let text = match (text, from_query) {
+            (Some(_), Some(_)) => {
+                return Err(malformed_request(format!(
+                    "`{}` is given both as a header and in the query",
+                    quote_for_message(wire)
+                )));
+            }
+            (Some(text), None) => text,
+            (None, Some((key, value))) => {
+                bound.push(key);
+                value.clone()
+            }
+            (None, None) => continue,
+        };
+        let value = match service.shape(member.shape).map(|shape| &shape.kind) {
+            Some(ShapeKind::List { member: item, .. }) => Value::Array(
+                text.split(',')
+                    .map(|part| convert_item(service, *item, part.trim().to_owned()))
+                    .collect::<Result<_, _>>()?,
+            ),
+            // JSON in a header travels as base64 (`jsonvalue`): kept as sent.
+            Some(ShapeKind::Structure { .. } | ShapeKind::Map { .. }) | None => Value::String(text),
+            Some(kind) => parse_scalar(kind, text)?,
+        };
+        insert_once(out, &member.name, value)?;
+    }
+    for member in members.iter().filter(|member| member.location == MemberLocation::PrefixHeaders) {
+        let prefix = wire_name(member).to_ascii_lowercase();
+        let mut map = Map::new();
+        for name in head.headers.keys() {
+            if let Some(rest) = name.as_str().strip_prefix(&prefix)
+                && let Some(value) = get_single_header(head.headers, name.as_str())?
+            {
+                insert_once(&mut map, rest, Value::String(value.to_owned()))?;
+            }
+        }
+        for (key, value) in hoisted {
+            if let Some(rest) = key.strip_prefix(&prefix) {
+                bound.push(key);
+                insert_once(&mut map, rest, Value::String(value.clone()))?;
+            }
+        }
+        if !map.is_empty() {
+            insert_once(out, &member.name, Value::Object(map))?;
+        }
+    }
+    let is_member = |name: &str| {
+        members.iter().any(|member| match member.location {
+            MemberLocation::Header => wire_name(member).eq_ignore_ascii_case(name),
+            MemberLocation::PrefixHeaders => starts_with_ignore_case(name, wire_name(member)),
+            _ => false,
+        })
+    };
+    for name in head.headers.keys().map(http::HeaderName::as_str) {
+        if name.starts_with("x-amz") && !TRANSPORT_HEADERS.contains(&name) && !is_member(name) {
+            let value = get_single_header(head.headers, name)?.unwrap_or_default();
+            insert_once(out, name, Value::String(value.to_owned()))?;
+        }
+    }
+    for (key, value) in hoisted.iter().filter(|(key, _)| !bound.contains(&key.as_str())) {
+        if key != "x-amz-user-agent" {
+            insert_once(out, key, Value::String(value.clone()))?;
+        }
+    }
+    Ok(())
+}
+
+/// All values of a list header, joined by commas.
+fn join_header_values(head: &RequestHead<'_>, name: &str) -> Result<Option<String>, Refusal> {
+    let mut out: Option<String> = None;
+    for value in head.headers.get_all(name) {
+        let text = std::str::from_utf8(value.as_bytes())
+            .map_err(|_| malformed_request("a header is not valid utf-8"))?;
+        match &mut out {
+            Some(all) => {
+                all.push(',');
+                all.push_str(text);
+            }
+            None => out = Some(text.to_owned()),
+        }
+    }
+    Ok(out)
+}
+
+fn bind_body(
+    service: &ServiceModel,
+    op: &Model,
+    members: &[ShapeMember],
+    payload: Option<&str>,
+    protocol: AwsProtocol,
+    body: &[u8],
+) -> Result<Map<String, Value>, Refusal> {
+    let mut out = Map::new();
+    if let Some(member) = payload.and_then(|name| members.iter().find(|member| member.name == name)) {
+        if !body.is_empty() {
+            insert_once(&mut out, &member.name, convert_payload(service, member, protocol, body)?)?;
+        }
+        return Ok(out);
+    }
+    if !members.iter().any(|member| member.location == MemberLocation::Body) {
+        // Some clients send an empty object with operations that have no body.
+        let hollow = body.is_empty() || (protocol == AwsProtocol::RestJson && body == b"{}");
+        if !hollow {
+            return Err(malformed_request(format!("{} takes no body; send none", op.name)));
+        }
+        return Ok(out);
+    }
+    if body.is_empty() {
+        return Ok(out);
+    }
+    if protocol == AwsProtocol::RestXml {
+        return parse_xml::convert_xml_structure(service, members, parse_xml::parse_xml_document(body)?);
+    }
+    shape_conversion::convert_structure(service, members, parse_json::parse_json_object(body)?)
+}
+
+fn convert_payload(
+    service: &ServiceModel,
+    member: &ShapeMember,
+    protocol: AwsProtocol,
+    body: &[u8],
+) -> Result<Value, Refusal> {
+    let kind = service.shape(member.shape).map(|shape| &shape.kind);
+    Ok(match kind {
+        Some(ShapeKind::Blob { .. }) => Value::String(STANDARD.encode(body)),
+        Some(ShapeKind::String) => match std::str::from_utf8(body) {
+            Ok(text) => Value::String(text.to_owned()),
+            Err(_) => return Err(malformed_request("the body is not valid utf-8")),
+        },
+        _ if protocol == AwsProtocol::RestXml => {
+            let root = parse_xml::parse_xml_document(body)?;
+            let expected = wire_name(member);
+            if root.name != expected {
+                return Err(malformed_request(format!(
+                    "the xml's root element is {} instead of {expected}",
+                    quote_for_message(&root.name)
+                )));
+            }
+            parse_xml::convert_xml_element(service, member.shape, root)?
+        }
+        _ => shape_conversion::convert_by_shape(service, member.shape, parse_json::parse_json_value(body)?)?,
+    })
+}

@@ -1,0 +1,402 @@
+//! Which operation a head asks for. The service comes from the verified scope; target, content type, path and query must
+//! agree with it. Exactly one operation is found, or the request is refused.
+
+use super::ambiguous_routes::{AmbiguousRoute, resolve_ambiguity};
+use super::request_text::{
+    announces_body, get_single_header, malformed_request, parse_media_type, parse_query_pairs,
+    quote_for_message, unknown_operation,
+};
+use super::shape_conversion::wire_name;
+use super::{RequestHead, RequestScope, rest_routing};
+use durward_catalog::{AwsProtocol, MemberLocation, OperationModel as Model, ServiceModel, ShapeKind};
+use durward_core::Refusal;
+use std::sync::Arc;
+
+/// The position of an operation that is newer than the catalog: none.
+pub const UNKNOWN_OPERATION_INDEX: usize = usize::MAX;
+
+/// Whether a text can be the name of an operation.
+pub(super) fn is_operation_name(name: &str) -> bool {
+    name.len() <= 128
+        && name.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// What the decision needs of the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyUse {
+    /// The operation has none and none is announced: send none upstream.
+    None,
+    /// It holds parameters and must be read whole.
+    Whole,
+    /// It is a payload that streams through; the decision can come before it.
+    Streamed,
+}
+
+/// One operation that a head may ask for.
+#[derive(Debug, Clone)]
+pub(super) struct RouteChoice {
+    pub service: Arc<ServiceModel>,
+    pub operation_index: usize,
+    /// Path labels of the rest protocols by member name, decoded.
+    pub labels: Vec<(String, String)>,
+}
+
+impl RouteChoice {
+    pub(super) fn operation_model(&self) -> Option<&Model> {
+        self.service.operations.get(self.operation_index)
+    }
+}
+
+/// What the head of a request says. Of the query protocol only the service; the operation is in the body.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The operation; where models describe one wire several times, all that it may be, the first choice first.
+    choices: AmbiguousRoute,
+    /// The services whose forms this may be, when the operation is in the form.
+    form_services: Vec<Arc<ServiceModel>>,
+    /// The name of an operation that the service has and the catalog has not.
+    unknown_operation: Option<String>,
+    service: Arc<ServiceModel>,
+    protocol: AwsProtocol,
+    body_use: BodyUse,
+}
+
+impl Route {
+    /// Whether [`decode`](super::decode) must be given the body.
+    pub fn needs_body(&self) -> bool {
+        self.body_use == BodyUse::Whole
+    }
+
+    /// What the decision needs of the body.
+    pub fn body_use(&self) -> BodyUse {
+        self.body_use
+    }
+
+    /// The service; where several share a signing name and only the body tells them apart, the first of them.
+    pub fn service(&self) -> &Arc<ServiceModel> {
+        &self.service
+    }
+
+    /// The operation, where the head names it.
+    pub fn operation_model(&self) -> Option<&Model> {
+        self.choices.candidates.first()?.operation_model()
+    }
+
+    pub fn protocol(&self) -> AwsProtocol {
+        self.protocol
+    }
+
+    pub(super) fn choices(&self) -> &AmbiguousRoute {
+        &self.choices
+    }
+
+    /// The name of an operation that is newer than the catalog.
+    pub(super) fn unknown_operation(&self) -> Option<&str> {
+        self.unknown_operation.as_deref()
+    }
+
+    pub(super) fn form_services(&self) -> &[Arc<ServiceModel>] {
+        &self.form_services
+    }
+
+    fn from_choices(choices: AmbiguousRoute, protocol: AwsProtocol, body: BodyUse) -> Result<Self, Refusal> {
+        let first = choices.candidates.first().ok_or_else(|| unknown_operation("no operation matches"))?;
+        Ok(Self {
+            service: Arc::clone(&first.service),
+            choices,
+            form_services: Vec::new(),
+            unknown_operation: None,
+            protocol,
+            body_use: body,
+        })
+    }
+}
+
+/// [`recognise`](super::recognise) among services that the caller chose.
+pub fn route_among_services(
+    services: &[Arc<ServiceModel>],
+    scope: &RequestScope<'_>,
+    head: &RequestHead<'_>,
+) -> Result<Route, Refusal> {
+    if services.is_empty() {
+        return Err(unknown_operation(format!("no service signs as `{}`", quote_for_message(scope.service))));
+    }
+    if head.bucket_host.is_some() && !services.iter().any(|service| service.id == "s3") {
+        return Err(unknown_operation(
+            "the host name has a part in front that only S3 reads; use the plain name",
+        ));
+    }
+    let target = get_single_header(head.headers, "x-amz-target")?;
+    let smithy = get_single_header(head.headers, "smithy-protocol")?;
+    let media = parse_media_type(head.headers)?;
+    match (target, smithy) {
+        (Some(_), Some(_)) => Err(malformed_request(
+            "the request has both x-amz-target and smithy-protocol; send the one of its protocol",
+        )),
+        (None, Some("rpc-v2-cbor")) => route_cbor_request(services, head, media.as_deref()),
+        (None, Some(other)) => {
+            Err(unknown_operation(format!("the protocol `{}` is not known", quote_for_message(other))))
+        }
+        (Some(target), None) => route_json_request(services, head, target, media.as_deref()),
+        (None, None) => route_unnamed_request(services, scope, head, media.as_deref()),
+    }
+}
+
+/// Whether `prefix` is the service's in `X-Amz-Target` or an rpc-v2-cbor path. Of a dotted one
+/// (`com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101`) the newer SDKs send the last part alone.
+fn matches_target_prefix(service: &ServiceModel, prefix: &str) -> bool {
+    service
+        .target_prefix
+        .as_deref()
+        .is_some_and(|own| own == prefix || own.rsplit_once('.').is_some_and(|(_, last)| last == prefix))
+}
+
+fn speaks_any_protocol(service: &ServiceModel, protocols: &[AwsProtocol]) -> bool {
+    service.protocols.iter().any(|protocol| protocols.contains(protocol))
+}
+
+fn route_cbor_request(
+    services: &[Arc<ServiceModel>],
+    head: &RequestHead<'_>,
+    media: Option<&str>,
+) -> Result<Route, Refusal> {
+    require_post(head)?;
+    refuse_query(head)?;
+    let body = announces_body(head.headers);
+    if media.is_some_and(|media| media != "application/cbor") || (media.is_none() && body) {
+        return Err(malformed_request("an rpc-v2-cbor request carries application/cbor"));
+    }
+    let mut segments = head.path.split('/');
+    let named = (segments.next(), segments.next(), segments.next(), segments.next(), segments.next());
+    let (Some(""), Some("service"), Some(prefix), Some("operation"), Some(name)) = named else {
+        return Err(malformed_request(
+            "the path of an rpc-v2-cbor request is /service/<service>/operation/<operation>",
+        ));
+    };
+    if segments.next().is_some() {
+        return Err(malformed_request("the path of an rpc-v2-cbor request goes on after its operation"));
+    }
+    route_by_name(services, prefix, name, &[AwsProtocol::RpcV2Cbor], AwsProtocol::RpcV2Cbor)
+}
+
+fn route_json_request(
+    services: &[Arc<ServiceModel>],
+    head: &RequestHead<'_>,
+    target: &str,
+    media: Option<&str>,
+) -> Result<Route, Refusal> {
+    require_post(head)?;
+    refuse_query(head)?;
+    require_root_path(head)?;
+    let protocol = match media {
+        Some("application/x-amz-json-1.0") => AwsProtocol::Json10,
+        Some("application/x-amz-json-1.1") => AwsProtocol::Json11,
+        _ => {
+            return Err(malformed_request(
+                "a request with x-amz-target carries application/x-amz-json-1.0 or 1.1",
+            ));
+        }
+    };
+    let (prefix, name) = target
+        .rsplit_once('.')
+        .ok_or_else(|| malformed_request("the header x-amz-target is not <service>.<operation>"))?;
+    route_by_name(services, prefix, name, &[AwsProtocol::Json10, AwsProtocol::Json11], protocol)
+}
+
+/// The operation called `name` of the service whose target prefix is `prefix`.
+fn route_by_name(
+    services: &[Arc<ServiceModel>],
+    prefix: &str,
+    name: &str,
+    accepted: &[AwsProtocol],
+    protocol: AwsProtocol,
+) -> Result<Route, Refusal> {
+    let named: Vec<&Arc<ServiceModel>> = services
+        .iter()
+        .filter(|service| speaks_any_protocol(service, accepted) && matches_target_prefix(service, prefix))
+        .collect();
+    if named.is_empty() {
+        return Err(unknown_operation(format!(
+            "the request names the service `{}` and its signature another; sign it for the service it calls",
+            quote_for_message(prefix)
+        )));
+    }
+    let found: Vec<RouteChoice> = named
+        .iter()
+        .filter_map(|service| {
+            let op_index = service.operation_index(name)?;
+            Some(RouteChoice { service: Arc::clone(service), operation_index: op_index, labels: Vec::new() })
+        })
+        .collect();
+    if let (true, Some(service)) = (found.is_empty(), named.first()) {
+        if !is_operation_name(name) {
+            return Err(unknown_operation(format!(
+                "the operation `{}` of {} is not in the catalog",
+                quote_for_message(name),
+                service.id
+            )));
+        }
+        return Ok(Route {
+            service: Arc::clone(service),
+            choices: AmbiguousRoute::default(),
+            form_services: Vec::new(),
+            unknown_operation: Some(name.to_owned()),
+            protocol,
+            body_use: BodyUse::Whole,
+        });
+    }
+    Route::from_choices(resolve_ambiguity(found), protocol, BodyUse::Whole)
+}
+
+/// Requests without a header that names the operation: query, ec2 and the rest protocols.
+fn route_unnamed_request(
+    services: &[Arc<ServiceModel>],
+    scope: &RequestScope<'_>,
+    head: &RequestHead<'_>,
+    media: Option<&str>,
+) -> Result<Route, Refusal> {
+    let forms: Vec<Arc<ServiceModel>> = services
+        .iter()
+        .filter(|service| speaks_any_protocol(service, &[AwsProtocol::Query, AwsProtocol::Ec2]))
+        .cloned()
+        .collect();
+    let rest: Vec<Arc<ServiceModel>> = services
+        .iter()
+        .filter(|service| speaks_any_protocol(service, &[AwsProtocol::RestJson, AwsProtocol::RestXml]))
+        .cloned()
+        .collect();
+    let is_form = media == Some("application/x-www-form-urlencoded");
+    let action_in_query = || -> Result<bool, Refusal> {
+        Ok(parse_query_pairs(head.query)?.iter().any(|(key, _)| key.eq_ignore_ascii_case("Action")))
+    };
+    if let Some(first) = forms.first() {
+        let at_root = matches!(head.path, "/" | "");
+        // A form goes to the query protocol; services that share the name with a rest service are told apart by it.
+        if at_root && (is_form || (rest.is_empty() || action_in_query()?)) {
+            let body = form_body_use(head, is_form)?;
+            let protocol = if first.protocols.contains(&AwsProtocol::Ec2) {
+                AwsProtocol::Ec2
+            } else {
+                AwsProtocol::Query
+            };
+            return Ok(Route {
+                service: Arc::clone(first),
+                choices: AmbiguousRoute::default(),
+                form_services: forms,
+                unknown_operation: None,
+                protocol,
+                body_use: body,
+            });
+        }
+        if rest.is_empty() {
+            return Err(malformed_request("a query request goes to the path /"));
+        }
+    }
+    if rest.is_empty() {
+        let id = services.first().map_or("", |service| service.id.as_str());
+        return Err(unknown_operation(format!(
+            "the request names no operation of {id}; it needs x-amz-target or an rpc-v2-cbor path"
+        )));
+    }
+    if media == Some("multipart/form-data") && rest.iter().any(|service| service.id == "s3") {
+        return Err(unknown_operation("uploads by browser form are not supported; use PutObject"));
+    }
+    let mut choices = rest_routing::route_by_template(&rest, scope, head)?;
+    let first = choices.candidates.first().ok_or_else(|| unknown_operation("no operation matches"))?;
+    let (service, op) = (Arc::clone(&first.service), first.operation_index);
+    let protocol = if service.protocols.contains(&AwsProtocol::RestXml) {
+        AwsProtocol::RestXml
+    } else {
+        AwsProtocol::RestJson
+    };
+    let body_of = |service: &ServiceModel, at: usize| match service.operations.get(at) {
+        Some(op) => rest_body_use(service, op, head, protocol, media),
+        None => Ok(BodyUse::Whole),
+    };
+    let body = body_of(&service, op)?;
+    choices
+        .candidates
+        .retain(|choice| body_of(&choice.service, choice.operation_index).is_ok_and(|other| other == body));
+    Route::from_choices(choices, protocol, body)
+}
+
+fn form_body_use(head: &RequestHead<'_>, is_form: bool) -> Result<BodyUse, Refusal> {
+    let announced = announces_body(head.headers);
+    match head.method.as_str() {
+        "GET" if announced => Err(malformed_request("a query request by GET has no body")),
+        "GET" => Ok(BodyUse::None),
+        "POST" if is_form => Ok(BodyUse::Whole),
+        "POST" if !announced => Ok(BodyUse::None),
+        "POST" => Err(malformed_request("the body of a query request is application/x-www-form-urlencoded")),
+        _ => Err(malformed_request("a query request is sent by POST or GET")),
+    }
+}
+
+/// What the body of a rest operation is, and whether its media type fits.
+fn rest_body_use(
+    service: &ServiceModel,
+    op: &Model,
+    head: &RequestHead<'_>,
+    protocol: AwsProtocol,
+    media: Option<&str>,
+) -> Result<BodyUse, Refusal> {
+    let input = op.input_shape.and_then(|input| service.shape(input)).map(|shape| &shape.kind);
+    let Some(ShapeKind::Structure { members, payload, .. }) = input else {
+        return Ok(if announces_body(head.headers) { BodyUse::Whole } else { BodyUse::None });
+    };
+    let payload = payload.as_ref().and_then(|name| members.iter().find(|member| member.name == *name));
+    // Where the caller names the type of its own content, the service does not read the body by it.
+    let chosen = members.iter().any(|member| {
+        member.location == MemberLocation::Header && wire_name(member).eq_ignore_ascii_case("content-type")
+    });
+    let structured = match payload {
+        Some(member) => match service.shape(member.shape).map(|shape| &shape.kind) {
+            Some(ShapeKind::Blob { is_streaming: true } | ShapeKind::EventStream) => {
+                return Ok(BodyUse::Streamed);
+            }
+            Some(ShapeKind::Blob { .. } | ShapeKind::String) => false,
+            _ => true,
+        },
+        None if members.iter().any(|member| member.location == MemberLocation::Body) => true,
+        None => return Ok(if announces_body(head.headers) { BodyUse::Whole } else { BodyUse::None }),
+    };
+    let fits = match (structured && !chosen, protocol, media) {
+        (false, _, _) | (_, _, None) => true,
+        (true, AwsProtocol::RestXml, Some(media)) => matches!(media, "application/xml" | "text/xml"),
+        (true, _, Some(media)) => media == "application/json",
+    };
+    // Some clients name a type without sending a body.
+    if !fits && announces_body(head.headers) {
+        return Err(malformed_request(format!(
+            "the body of {} is declared as `{}`, which is not what the service reads",
+            op.name,
+            quote_for_message(media.unwrap_or_default())
+        )));
+    }
+    Ok(BodyUse::Whole)
+}
+
+fn require_post(head: &RequestHead<'_>) -> Result<(), Refusal> {
+    if head.method != http::Method::POST {
+        return Err(malformed_request("requests of this protocol are sent by POST"));
+    }
+    Ok(())
+}
+
+fn refuse_query(head: &RequestHead<'_>) -> Result<(), Refusal> {
+    if let Some((key, _)) = parse_query_pairs(head.query)?.first() {
+        return Err(malformed_request(format!(
+            "requests of this protocol have no query; remove `{}`",
+            quote_for_message(key)
+        )));
+    }
+    Ok(())
+}
+
+fn require_root_path(head: &RequestHead<'_>) -> Result<(), Refusal> {
+    if !matches!(head.path, "/" | "") {
+        return Err(malformed_request("requests of this protocol go to the path /"));
+    }
+    Ok(())
+}

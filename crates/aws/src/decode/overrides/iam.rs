@@ -1,0 +1,42 @@
+//! IAM: what is created under a path has the path in its ARN. Everything else goes by the templates.
+
+use super::super::permission_templates::{
+    PermissionContext, permission_on_arn, push_template_permissions, push_unique,
+};
+use durward_core::{Refusal, RequiredPermission};
+
+/// Create operations: the member that names the thing, and its kind in the ARN.
+const CREATE_OPERATIONS: [(&str, &str, &str); 5] = [
+    ("CreateGroup", "GroupName", "group"),
+    ("CreateInstanceProfile", "InstanceProfileName", "instance-profile"),
+    ("CreatePolicy", "PolicyName", "policy"),
+    ("CreateRole", "RoleName", "role"),
+    ("CreateUser", "UserName", "user"),
+];
+
+#[expect(clippy::unnecessary_wraps, reason = "one of a table of functions, others of which can refuse")]
+pub(super) fn required_permissions(
+    context: &PermissionContext<'_>,
+) -> Result<Option<Vec<RequiredPermission>>, Refusal> {
+    let Some((_, member, kind)) =
+        CREATE_OPERATIONS.iter().find(|(op, _, _)| *op == context.operation_model.name)
+    else {
+        return Ok(None);
+    };
+    let Some(name) = context.text_parameter(member) else { return Ok(None) };
+    let path = context.text_parameter("Path").unwrap_or("/");
+    let arn = format!("arn:{}:iam::{}:{kind}{path}{name}", context.partition, context.scope.account);
+    let mut out = Vec::new();
+    for use_ in context.applicable_actions() {
+        let about_it = use_
+            .action
+            .strip_prefix("iam:")
+            .is_some_and(|action| action == context.operation_model.name || action.starts_with("Tag"));
+        if about_it {
+            push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
+        } else {
+            push_template_permissions(context, use_, &mut out);
+        }
+    }
+    Ok(Some(out))
+}

@@ -1,0 +1,71 @@
+//! Lambda: a function is named by name, partial ARN or ARN, with the qualifier inside the name or beside it.
+
+use super::super::permission_templates::{
+    PermissionContext, permission_on_arn, push_template_permissions, push_unique,
+};
+use super::super::request_text::{malformed_request, quote_for_message};
+use durward_core::{AccessLevel, Refusal, RequiredPermission};
+
+pub(super) fn required_permissions(
+    context: &PermissionContext<'_>,
+) -> Result<Option<Vec<RequiredPermission>>, Refusal> {
+    let Some(name) = context.text_parameter("FunctionName") else { return Ok(None) };
+    let arn = function_arn(context, name, context.text_parameter("Qualifier"))?;
+    let mut out = Vec::new();
+    if matches!(context.operation_model.name.as_str(), "Invoke" | "InvokeAsync" | "InvokeWithResponseStream")
+    {
+        return Ok(Some(vec![permission_on_arn("lambda:InvokeFunction", AccessLevel::Write, arn)]));
+    }
+    for use_ in context.applicable_actions() {
+        let on_function = use_.action.starts_with("lambda:")
+            && use_.resources.iter().any(|template| template.template.contains(":function:"));
+        if on_function {
+            push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
+        } else {
+            push_template_permissions(context, use_, &mut out);
+        }
+    }
+    if context.operation_model.name == "UpdateEventSourceMapping" {
+        // It is made to run this one.
+        push_unique(&mut out, permission_on_arn("lambda:UpdateEventSourceMapping", AccessLevel::Write, arn));
+    }
+    Ok(Some(out))
+}
+
+fn function_arn(
+    context: &PermissionContext<'_>,
+    name: &str,
+    beside: Option<&str>,
+) -> Result<String, Refusal> {
+    let bad = || malformed_request(format!("`{}` is not the name of a function", quote_for_message(name)));
+    let parts: Vec<&str> = name.split(':').collect();
+    let (arn, inside) = match parts.as_slice() {
+        ["arn", partition, "lambda", region, account, "function", function, rest @ ..] if rest.len() < 2 => {
+            (format!("arn:{partition}:lambda:{region}:{account}:function:{function}"), rest.first().copied())
+        }
+        [account, "function", function, rest @ ..] if rest.len() < 2 => (
+            format!(
+                "arn:{}:lambda:{}:{account}:function:{function}",
+                context.partition, context.scope.region
+            ),
+            rest.first().copied(),
+        ),
+        ["function", function, rest @ ..] if rest.len() < 2 => {
+            (context.build_arn("lambda", &format!("function:{function}")), rest.first().copied())
+        }
+        [function, rest @ ..] if rest.len() < 2 && !function.is_empty() => {
+            (context.build_arn("lambda", &format!("function:{function}")), rest.first().copied())
+        }
+        _ => return Err(bad()),
+    };
+    if arn.ends_with(':') || inside.is_some_and(str::is_empty) {
+        return Err(bad());
+    }
+    match (inside, beside) {
+        (Some(inside), Some(beside)) if inside != beside => {
+            Err(malformed_request("the function's name and the Qualifier name two versions"))
+        }
+        (Some(qualifier), _) | (None, Some(qualifier)) => Ok(format!("{arn}:{qualifier}")),
+        (None, None) => Ok(arn),
+    }
+}

@@ -1,0 +1,158 @@
+//! Systems Manager: parameters by path, with versions and labels in the name; commands on instances.
+
+use super::super::permission_templates::{
+    PermissionContext, permission_on_any, permission_on_arn, permissions_by_templates,
+    push_template_permissions, push_unique,
+};
+use super::super::request_text::malformed_request;
+use durward_core::{AccessLevel, Refusal, RequiredPermission};
+use serde_json::Value;
+
+pub(super) fn required_permissions(
+    context: &PermissionContext<'_>,
+) -> Result<Option<Vec<RequiredPermission>>, Refusal> {
+    let arns = match context.operation_model.name.as_str() {
+        "GetParameter"
+        | "PutParameter"
+        | "DeleteParameter"
+        | "GetParameterHistory"
+        | "LabelParameterVersion"
+        | "UnlabelParameterVersion" => parameter_arns(context, "Name")?,
+        "GetParameters" | "DeleteParameters" => parameter_arns(context, "Names")?,
+        // AWS asks about the path alone, and answers with what is below it ("GetParametersByPath", AWS Systems Manager API
+        // Reference): a policy about a parameter is to see that.
+        "GetParametersByPath" => parameter_arns(context, "Path")?
+            .into_iter()
+            .flat_map(|path| [path_wildcard_arn(&path), path])
+            .collect(),
+        "AddTagsToResource" | "RemoveTagsFromResource" | "ListTagsForResource"
+            if context.text_parameter("ResourceType") == Some("Parameter") =>
+        {
+            parameter_arns(context, "ResourceId")?
+        }
+        "SendCommand" | "StartSession" => return command_permissions(context).map(Some),
+        "CreateAssociation" | "CreateAssociationBatch" | "UpdateAssociation" => {
+            return Ok(Some(association_permissions(context)));
+        }
+        _ => return Ok(None),
+    };
+    let mut out = Vec::new();
+    for use_ in context.applicable_actions() {
+        if use_.action.starts_with("ssm:") {
+            for arn in &arns {
+                push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
+            }
+        } else {
+            push_template_permissions(context, use_, &mut out);
+        }
+    }
+    Ok(Some(out))
+}
+
+fn parameter_arns(context: &PermissionContext<'_>, member: &str) -> Result<Vec<String>, Refusal> {
+    let missing = || malformed_request(format!("{member} names no parameter"));
+    match context.parameters.get(member) {
+        Some(Value::String(name)) if !name.is_empty() => Ok(vec![parameter_arn(context, name)]),
+        Some(Value::Array(items)) if !items.is_empty() => items
+            .iter()
+            .map(|item| item.as_str().filter(|name| !name.is_empty()).ok_or_else(missing))
+            .map(|name| name.map(|name| parameter_arn(context, name)))
+            .collect(),
+        _ => Err(missing()),
+    }
+}
+
+/// `/a/b` is `parameter/a/b`, and `a` is `parameter/a`; `:3` and `:label` select a version and are no part of the ARN.
+fn parameter_arn(context: &PermissionContext<'_>, name: &str) -> String {
+    if name.starts_with("arn:") {
+        // An ARN has five colons of its own.
+        return name.splitn(7, ':').take(6).collect::<Vec<_>>().join(":");
+    }
+    let bare = name.split_once(':').map_or(name, |(bare, _)| bare);
+    context.build_arn("ssm", &format!("parameter/{}", bare.trim_start_matches('/')))
+}
+
+/// Everything below a path.
+fn path_wildcard_arn(path: &str) -> String {
+    format!("{}/*", path.trim_end_matches('/'))
+}
+
+/// Documents run on instances: the document, every instance, and any instance where tags choose them.
+fn command_permissions(context: &PermissionContext<'_>) -> Result<Vec<RequiredPermission>, Refusal> {
+    let mut out = Vec::new();
+    let Some(first) = context.applicable_actions().next() else { return Ok(out) };
+    let (action, level) = (first.action.as_str(), first.access_level);
+    if let Some(document) = context.text_parameter("DocumentName") {
+        let arn = match document {
+            arn if arn.starts_with("arn:") => arn.to_owned(),
+            // AWS's own documents have no account.
+            own if own.starts_with("AWS-") || own.starts_with("AWSEC2-") || own.starts_with("Amazon") => {
+                format!("arn:{}:ssm:{}::document/{own}", context.partition, context.scope.region)
+            }
+            name => context.build_arn("ssm", &format!("document/{name}")),
+        };
+        push_unique(&mut out, permission_on_arn(action, level, arn));
+    }
+    for id in context.list_parameter("InstanceIds") {
+        let id = id.as_str().ok_or_else(|| malformed_request("an item of InstanceIds is not text"))?;
+        push_unique(&mut out, permission_on_arn(action, level, instance_arn(context, id)));
+    }
+    if let Some(target) = context.text_parameter("Target") {
+        if target.contains(':') {
+            // A task of ECS.
+            push_unique(&mut out, permission_on_any(action, level));
+        } else {
+            push_unique(&mut out, permission_on_arn(action, level, instance_arn(context, target)));
+        }
+    }
+    if context.has_parameter("Targets") || out.is_empty() {
+        push_any_instance(context, action, level, &mut out);
+    }
+    for use_ in context.applicable_actions().filter(|use_| use_.action != action) {
+        push_template_permissions(context, use_, &mut out);
+    }
+    Ok(out)
+}
+
+fn instance_arn(context: &PermissionContext<'_>, id: &str) -> String {
+    if id.starts_with("mi-") {
+        context.build_arn("ssm", &format!("managed-instance/{id}"))
+    } else {
+        context.build_arn("ec2", &format!("instance/{id}"))
+    }
+}
+
+/// Any instance: targets are tags, groups, or ids among them.
+fn push_any_instance(
+    context: &PermissionContext<'_>,
+    action: &str,
+    level: AccessLevel,
+    out: &mut Vec<RequiredPermission>,
+) {
+    for any in [context.build_arn("ec2", "instance/*"), context.build_arn("ssm", "managed-instance/*")] {
+        push_unique(out, permission_on_arn(action, level, any));
+    }
+}
+
+/// A document that is run on instances again and again.
+fn association_permissions(context: &PermissionContext<'_>) -> Vec<RequiredPermission> {
+    let mut out = permissions_by_templates(context);
+    let Some(first) = context.applicable_actions().find(|use_| use_.action.starts_with("ssm:")) else {
+        return out;
+    };
+    let entries = context.list_parameter("Entries").iter();
+    for id in entries.filter_map(|entry| entry.get("InstanceId")?.as_str()) {
+        push_unique(
+            &mut out,
+            permission_on_arn(&first.action, first.access_level, instance_arn(context, id)),
+        );
+    }
+    let chosen = ["Targets", "TargetLocations", "TargetMaps"];
+    let among =
+        |path: &str| context.has_parameter(path) || context.has_parameter(&format!("Entries[].{path}"));
+    // One that is changed stays on whatever it is on.
+    if context.operation_model.name == "UpdateAssociation" || chosen.into_iter().any(among) {
+        push_any_instance(context, &first.action, first.access_level, &mut out);
+    }
+    out
+}

@@ -1,0 +1,22 @@
+//! AWS WAF: what a request calls the scope `REGIONAL` or `CLOUDFRONT`, an ARN calls `regional` or `global`.
+
+use super::super::permission_templates::{PermissionContext, permissions_by_templates};
+use durward_core::{Refusal, RequiredPermission, Resource};
+
+#[expect(clippy::unnecessary_wraps, reason = "one of a table of functions, others of which can refuse")]
+pub(super) fn required_permissions(
+    context: &PermissionContext<'_>,
+) -> Result<Option<Vec<RequiredPermission>>, Refusal> {
+    let (asked, scope) = match context.text_parameter("Scope") {
+        Some("REGIONAL") => (":REGIONAL/", ":regional/"),
+        Some("CLOUDFRONT") => (":CLOUDFRONT/", ":global/"),
+        _ => return Ok(None),
+    };
+    let mut demands = permissions_by_templates(context);
+    for demand in &mut demands {
+        if let Resource::Arn(arn) = &mut demand.resource {
+            *arn = arn.replacen(asked, scope, 1);
+        }
+    }
+    Ok(Some(demands))
+}

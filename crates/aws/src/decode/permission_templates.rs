@@ -1,0 +1,362 @@
+//! What policy must allow: the IAM actions of the operation, each on the resources that its parameters name. Where the
+//! catalog's templates cannot be filled the demand is on any resource, never on none.
+
+use super::RequestScope;
+use durward_catalog::{ArnTemplate, OperationModel as Model, RequiredAction, ServiceModel};
+use durward_core::{AccessLevel, Arn, RequiredPermission, Resource};
+use serde_json::{Map, Value};
+
+/// More combinations of list items than this are one demand on any resource.
+const MAX_ARNS_PER_ACTION: usize = 1_000;
+
+/// What demands are made of.
+pub(super) struct PermissionContext<'a> {
+    pub partition: &'a str,
+    pub scope: &'a RequestScope<'a>,
+    pub service: &'a ServiceModel,
+    pub operation_model: &'a Model,
+    /// Those that the model knows.
+    pub parameters: &'a Map<String, Value>,
+}
+
+impl PermissionContext<'_> {
+    /// A top-level parameter that is text and not empty.
+    pub(super) fn text_parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Whether the parameter that a path leads to is there at all, in any item.
+    pub(super) fn has_parameter(&self, path: &str) -> bool {
+        is_present(self.parameters, path)
+    }
+
+    /// The items of a top-level list.
+    pub(super) fn list_parameter(&self, name: &str) -> &[Value] {
+        self.parameters.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    /// An ARN in the connection's account and the request's region.
+    pub(super) fn build_arn(&self, service: &str, resource: &str) -> String {
+        format!("arn:{}:{service}:{}:{}:{resource}", self.partition, self.scope.region, self.scope.account)
+    }
+
+    /// `value` when it is an ARN already, else the ARN of `<prefix><value>`.
+    pub(super) fn resolve_arn(&self, service: &str, prefix: &str, value: &str) -> String {
+        if value.starts_with("arn:") {
+            value.to_owned()
+        } else {
+            self.build_arn(service, &format!("{prefix}{value}"))
+        }
+    }
+
+    /// The catalog's action uses that apply to these parameters.
+    pub(super) fn applicable_actions(&self) -> impl Iterator<Item = &RequiredAction> {
+        self.operation_model
+            .required_actions
+            .iter()
+            .filter(|use_| use_.required_if_member.as_deref().is_none_or(|member| self.has_parameter(member)))
+    }
+
+    /// The catalog's access level for an action of this operation, or the given one.
+    pub(super) fn access_level(&self, action: &str, otherwise: AccessLevel) -> AccessLevel {
+        self.operation_model
+            .required_actions
+            .iter()
+            .find(|use_| use_.action == action)
+            .map_or(otherwise, |use_| use_.access_level)
+    }
+}
+
+/// A demand on an ARN.
+pub(super) fn permission_on_arn(action: &str, access_level: AccessLevel, arn: String) -> RequiredPermission {
+    RequiredPermission { action: action.to_owned(), resource: Resource::Arn(arn), access_level }
+}
+
+/// A demand on any resource.
+pub(super) fn permission_on_any(action: &str, access_level: AccessLevel) -> RequiredPermission {
+    RequiredPermission { action: action.to_owned(), resource: Resource::Any, access_level }
+}
+
+/// Adds a demand once.
+pub(super) fn push_unique(demands: &mut Vec<RequiredPermission>, demand: RequiredPermission) {
+    if !demands.contains(&demand) {
+        demands.push(demand);
+    }
+}
+
+/// The demands by the catalog's templates alone.
+pub(super) fn permissions_by_templates(context: &PermissionContext<'_>) -> Vec<RequiredPermission> {
+    let mut out = Vec::new();
+    for use_ in context.applicable_actions() {
+        push_template_permissions(context, use_, &mut out);
+    }
+    out
+}
+
+/// The demands of one action by its templates. A template that the request fills only in part counts where none is whole:
+/// its open parts are `*`.
+pub(super) fn push_template_permissions(
+    context: &PermissionContext<'_>,
+    use_: &RequiredAction,
+    out: &mut Vec<RequiredPermission>,
+) {
+    let mut arns: Vec<String> = Vec::new();
+    let mut complete = true;
+    for open in [UnfilledPlaceholder::Skip, UnfilledPlaceholder::Wildcard] {
+        for template in &use_.resources {
+            // Items without the member that makes the action needed do not need it.
+            let needless = template.arn_member.is_some() && template.arn_member == use_.required_if_member;
+            complete &= fill_template(context, template, open, &mut arns) || needless;
+        }
+        if !arns.is_empty() {
+            break;
+        }
+    }
+    if arns.is_empty() || !complete || arns.len() > MAX_ARNS_PER_ACTION {
+        push_unique(out, permission_on_any(&use_.action, use_.access_level));
+    }
+    if arns.len() <= MAX_ARNS_PER_ACTION {
+        let mut seen = std::collections::HashSet::new();
+        for arn in arns {
+            if seen.insert(arn.clone()) {
+                push_unique(out, permission_on_arn(&use_.action, use_.access_level, arn));
+            }
+        }
+    }
+}
+
+/// What becomes of a template with a placeholder that the request does not fill.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum UnfilledPlaceholder {
+    Skip,
+    /// The placeholder is `*`, provided that another one is filled.
+    Wildcard,
+}
+
+/// Adds the ARNs of a template. False when a list held items that name nothing.
+fn fill_template(
+    context: &PermissionContext<'_>,
+    template: &ArnTemplate,
+    open: UnfilledPlaceholder,
+    arns: &mut Vec<String>,
+) -> bool {
+    let mut complete = true;
+    if let Some(path) = &template.arn_member {
+        let found = collect_values(context.parameters, path);
+        let mut whole: Vec<String> =
+            found.texts.iter().filter(|text| text.starts_with("arn:")).cloned().collect();
+        if !whole.is_empty() {
+            // A list of which some are ARNs: the others are names that this template cannot place.
+            complete &= found.is_complete && whole.len() == found.texts.len();
+            arns.append(&mut whole);
+            return complete;
+        }
+    }
+    let mut partial = vec![String::new()];
+    let mut named = 0;
+    let mut rest = template.template.as_str();
+    while let Some((before, after)) = rest.split_once("${") {
+        let Some((name, tail)) = after.split_once('}') else { return complete };
+        let connection = match name {
+            "Partition" => Some(context.partition),
+            "Region" => Some(context.scope.region),
+            "Account" => Some(context.scope.account),
+            _ => None,
+        };
+        let mut found = match (
+            connection,
+            template.placeholder_members.iter().find(|(placeholder, _)| placeholder == name),
+        ) {
+            (Some(text), _) => PathValues::single(text),
+            (None, Some((_, path))) => collect_values(context.parameters, path),
+            (None, None) => PathValues { texts: Vec::new(), is_complete: true },
+        };
+        if connection.is_none() {
+            named += usize::from(!found.texts.is_empty());
+        }
+        if found.texts.is_empty() && open == UnfilledPlaceholder::Wildcard {
+            found.texts.push("*".to_owned());
+        }
+        if found.texts.is_empty() || partial.len().saturating_mul(found.texts.len()) > MAX_ARNS_PER_ACTION {
+            return complete && found.is_complete && found.texts.is_empty();
+        }
+        complete &= found.is_complete;
+        if connection.is_none() && has_placeholder(tail) {
+            // Where the resource is in: its name is in the ARN of that, too.
+            let outer = |text: &&mut String| {
+                text.starts_with("arn:") && !matches_template_type(&template.template, text)
+            };
+            for text in found.texts.iter_mut().filter(outer) {
+                let (name, ours) = name_in_outer_arn(context, text);
+                complete &= ours;
+                *text = name;
+            }
+        }
+        // A name that is a whole ARN is the resource itself.
+        let (whole, names): (Vec<&String>, Vec<&String>) =
+            found.texts.iter().partition(|text| text.starts_with("arn:"));
+        arns.extend(whole.into_iter().cloned());
+        if names.is_empty() {
+            return complete;
+        }
+        partial = partial
+            .iter()
+            .flat_map(|start| names.iter().map(move |value| format!("{start}{before}{value}")))
+            .collect();
+        rest = tail;
+    }
+    if open == UnfilledPlaceholder::Wildcard && named == 0 {
+        return complete;
+    }
+    arns.extend(partial.into_iter().map(|start| start + rest));
+    complete
+}
+
+/// Whether a request fills anything in the rest of a template.
+fn has_placeholder(rest: &str) -> bool {
+    rest.split("${").skip(1).any(|part| {
+        !["Partition}", "Region}", "Account}"].iter().any(|connection| part.starts_with(connection))
+    })
+}
+
+/// Whether an ARN has the type of a template, and as many parts at least: `stack/name/id`, and not `stack/name`.
+fn matches_template_type(template: &str, arn: &str) -> bool {
+    let parts = |text: &str| text.matches(['/', ':']).count();
+    let [wanted, given] = [template, arn].map(|text| Arn::parse(text).map_or("", |arn| arn.resource));
+    let kind = wanted.split("${").next().unwrap_or_default();
+    given.starts_with(kind) && parts(given) >= parts(wanted)
+}
+
+/// The name in an ARN of an outer resource (`cluster/prod`), and whether that is where the connection is.
+fn name_in_outer_arn(context: &PermissionContext<'_>, arn: &str) -> (String, bool) {
+    let Some(fields) = Arn::parse(arn) else { return ("*".to_owned(), false) };
+    let elsewhere = |theirs: &str, ours: &str| !theirs.is_empty() && theirs != ours;
+    let ours =
+        !elsewhere(fields.account, context.scope.account) && !elsewhere(fields.region, context.scope.region);
+    match fields.resource.split_once(['/', ':']) {
+        Some((_kind, name)) if !name.is_empty() => (name.to_owned(), ours),
+        _ => ("*".to_owned(), false),
+    }
+}
+
+/// Whether a path leads to anything.
+fn is_present(object: &Map<String, Value>, path: &str) -> bool {
+    let (step, rest) = path.split_once('.').unwrap_or((path, ""));
+    let name = step.trim_end_matches("[]").trim_end_matches("{}");
+    let below = |value: &Value| match value {
+        Value::Null => false,
+        _ if rest.is_empty() => true,
+        Value::Object(inner) => is_present(inner, rest),
+        _ => false,
+    };
+    match object.get(name) {
+        Some(Value::Array(items)) if step.ends_with("[]") => items.iter().any(below),
+        Some(Value::Object(map)) if step.ends_with("{}") => map.values().any(below),
+        Some(value) => below(value),
+        None => false,
+    }
+}
+
+struct PathValues {
+    texts: Vec<String>,
+    is_complete: bool,
+}
+
+impl PathValues {
+    fn single(text: &str) -> Self {
+        Self { texts: vec![text.to_owned()], is_complete: true }
+    }
+}
+
+/// The texts a path leads to: `Name`, `A.B`, `Items[].Name`, `Tables{}` (the keys), `Tables{}.Name` (in the values).
+fn collect_values(parameters: &Map<String, Value>, path: &str) -> PathValues {
+    let mut out = PathValues { texts: Vec::new(), is_complete: true };
+    descend_member(parameters, path, &mut out, false);
+    out
+}
+
+/// `expected`: a list or map holds this, so that an absence is an item that names nothing.
+fn descend_member(object: &Map<String, Value>, path: &str, out: &mut PathValues, expected: bool) {
+    let (step, rest) = path.split_once('.').unwrap_or((path, ""));
+    let name = step.trim_end_matches("[]").trim_end_matches("{}");
+    let Some(value) = object.get(name).filter(|value| !value.is_null()) else {
+        out.is_complete &= !expected;
+        return;
+    };
+    if step.ends_with("{}") {
+        let Value::Object(map) = value else {
+            out.is_complete = false;
+            return;
+        };
+        for (key, item) in map {
+            if rest.is_empty() { out.texts.push(key.clone()) } else { descend_item(item, rest, out) }
+        }
+    } else if let Value::Array(items) = value {
+        for item in items {
+            descend_item(item, rest, out);
+        }
+    } else if step.ends_with("[]") {
+        out.is_complete = false;
+    } else if rest.is_empty() {
+        push_leaf(value, out, expected);
+    } else if let Value::Object(inner) = value {
+        descend_member(inner, rest, out, expected);
+    } else {
+        out.is_complete = false;
+    }
+}
+
+fn descend_item(item: &Value, rest: &str, out: &mut PathValues) {
+    if rest.is_empty() {
+        push_leaf(item, out, true);
+    } else if let Value::Object(inner) = item {
+        descend_member(inner, rest, out, true);
+    } else {
+        out.is_complete = false;
+    }
+}
+
+fn push_leaf(value: &Value, out: &mut PathValues, expected: bool) {
+    match value {
+        Value::String(text) if !text.is_empty() => out.texts.push(text.clone()),
+        Value::String(_) => out.is_complete &= !expected,
+        Value::Number(number) => out.texts.push(number.to_string()),
+        Value::Bool(value) => out.texts.push(value.to_string()),
+        _ => out.is_complete = false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn collect_texts(parameters: &Value, path: &str) -> (Vec<String>, bool) {
+        let found = collect_values(parameters.as_object().unwrap(), path);
+        (found.texts, found.is_complete)
+    }
+
+    #[test]
+    fn follows_paths_through_lists_and_maps() {
+        let parameters = json!({
+            "Name": "n", "Names": ["a", "b"], "Entries": [{"Q": "x"}, {"Q": "y"}],
+            "Tables": {"t1": {"A": 1}, "t2": {}}, "Deep": {"Inner": {"Id": 7}}, "Empty": "",
+        });
+        assert_eq!(collect_texts(&parameters, "Name"), (vec!["n".into()], true));
+        assert_eq!(collect_texts(&parameters, "Names[]"), (vec!["a".into(), "b".into()], true));
+        assert_eq!(collect_texts(&parameters, "Names"), (vec!["a".into(), "b".into()], true));
+        assert_eq!(collect_texts(&parameters, "Entries[].Q"), (vec!["x".into(), "y".into()], true));
+        assert_eq!(collect_texts(&parameters, "Tables{}"), (vec!["t1".into(), "t2".into()], true));
+        assert_eq!(collect_texts(&parameters, "Deep.Inner.Id"), (vec!["7".into()], true));
+        assert_eq!(collect_texts(&parameters, "Empty"), (vec![], true));
+        assert_eq!(collect_texts(&parameters, "Absent"), (vec![], true));
+    }
+
+    #[test]
+    fn an_item_that_names_nothing_is_noticed() {
+        let parameters = json!({"Entries": [{"Q": "x"}, {}], "Names": ["a", {}], "Tables": ["x"]});
+        assert!(!collect_texts(&parameters, "Entries[].Q").1);
+        assert!(!collect_texts(&parameters, "Names[]").1);
+        assert!(!collect_texts(&parameters, "Tables{}").1);
+    }
+}

@@ -1,0 +1,100 @@
+//! Requests of the query and ec2 protocols: the operation is the `Action` of the form (or of the query of a GET), its
+//! service the one with that operation and that `Version`.
+
+use super::ambiguous_routes::{refuse_ambiguous_route, resolve_ambiguity};
+use super::operation_routing::{Route, RouteChoice, UNKNOWN_OPERATION_INDEX, is_operation_name};
+use super::parse_form::{FormDecoder, build_form_tree, parse_form_body, take_parameter, untyped_parameters};
+use super::request_text::{
+    ParameterPair, malformed_request, parse_query_pairs, quote_for_message, unknown_operation,
+};
+use super::{DecodedParameters, RequestHead, shape_conversion};
+use durward_catalog::{AwsProtocol, ServiceModel};
+use durward_core::Refusal;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// Service, operation and parameters of a form.
+pub(super) fn decode_form_request(
+    head: &RequestHead<'_>,
+    recognised: &Route,
+    body: &[u8],
+) -> Result<(Arc<ServiceModel>, usize, DecodedParameters), Refusal> {
+    let in_query = parse_query_pairs(head.query)?;
+    let mut pairs: Vec<ParameterPair<'_>> = if body.is_empty() {
+        in_query.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
+    } else {
+        parse_body_parameters(&in_query, body)?
+    };
+    let action = take_parameter(&mut pairs, "Action")?
+        .ok_or_else(|| unknown_operation("the request has no Action"))?;
+    let version = take_parameter(&mut pairs, "Version")?
+        .ok_or_else(|| malformed_request("the request has no Version"))?;
+    let mut found = Vec::new();
+    for service in recognised.form_services().iter().filter(|service| service.api_version == version) {
+        if let Some(op_index) = service.operation_index(&action) {
+            found.push(RouteChoice {
+                service: Arc::clone(service),
+                operation_index: op_index,
+                labels: Vec::new(),
+            });
+        }
+    }
+    if found.is_empty() {
+        let service = find_service_of_unknown_operation(recognised, &action, &version)?;
+        let parameters = untyped_parameters(build_form_tree(&pairs)?)?;
+        return Ok((
+            service,
+            UNKNOWN_OPERATION_INDEX,
+            DecodedParameters::for_unknown_operation(action, parameters),
+        ));
+    }
+    let tied = resolve_ambiguity(found);
+    if tied.needs_parameters {
+        return Err(refuse_ambiguous_route(&tied.candidates));
+    }
+    let RouteChoice { service, operation_index: at, .. } =
+        tied.candidates.into_iter().next().ok_or_else(|| unknown_operation("no operation matches"))?;
+    let node = build_form_tree(&pairs)?;
+    let input = service.operations.get(at).and_then(|op| op.input_shape);
+    let reader = FormDecoder { service: &service, is_ec2: recognised.protocol() == AwsProtocol::Ec2 };
+    let members = input.map_or(&[][..], |input| service.structure_members(input));
+    let parameters: Map<String, Value> = reader.decode_structure(members, node)?;
+    let marked = shape_conversion::mark_parameters(&service, input, &parameters);
+    let read = DecodedParameters {
+        parameters,
+        sensitive: marked.sensitive,
+        uninspected: marked.unknown,
+        unknown_operation: None,
+    };
+    Ok((service, at, read))
+}
+
+/// The service of an operation that is newer than the catalog: the one with that version, of several the one named like the scope.
+fn find_service_of_unknown_operation(
+    recognised: &Route,
+    action: &str,
+    version: &str,
+) -> Result<Arc<ServiceModel>, Refusal> {
+    let mut of_version = recognised.form_services().iter().filter(|service| service.api_version == version);
+    let first = of_version.next();
+    let own = of_version.chain(first).find(|service| service.id == service.signing_name).or(first);
+    match own {
+        Some(service) if is_operation_name(action) => Ok(Arc::clone(service)),
+        _ => Err(unknown_operation(format!(
+            "the operation `{}` (version `{}`) of {} is not in the catalog",
+            quote_for_message(action),
+            quote_for_message(version),
+            recognised.service().id
+        ))),
+    }
+}
+
+fn parse_body_parameters<'a>(
+    in_query: &[(String, String)],
+    body: &'a [u8],
+) -> Result<Vec<ParameterPair<'a>>, Refusal> {
+    if in_query.is_empty() {
+        return parse_form_body(body);
+    }
+    Err(malformed_request("the request has parameters both in its query and in its body; send one form"))
+}

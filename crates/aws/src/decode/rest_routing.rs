@@ -1,0 +1,392 @@
+//! Routing of the rest protocols by method, path template and query literals. S3 is routed more strictly than the others:
+//! a query key that is not the operation's own refuses the request.
+
+use super::ambiguous_routes::{AmbiguousRoute, resolve_ambiguity};
+use super::operation_routing::RouteChoice;
+use super::request_text::{
+    decode_percent, malformed_request, parse_query_pairs, quote_for_message, unknown_operation,
+};
+use super::shape_conversion::wire_name;
+use super::{RequestHead, RequestScope};
+use durward_catalog::{MemberLocation, OperationModel as Model, ServiceModel};
+use durward_core::Refusal;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// How well an operation fits; more is better, compared in this order.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
+struct RouteFit {
+    has_required_members: bool,
+    literal_segments: usize,
+    query_literals: usize,
+    required_member_count: usize,
+    /// The slash at the end is there, or not, as in the template.
+    matches_trailing_slash: bool,
+}
+
+struct RouteCandidate {
+    service: Arc<ServiceModel>,
+    operation_index: usize,
+    fit: RouteFit,
+}
+
+/// The operation whose template the head fits best.
+pub(super) fn route_by_template(
+    services: &[Arc<ServiceModel>],
+    scope: &RequestScope<'_>,
+    head: &RequestHead<'_>,
+) -> Result<AmbiguousRoute, Refusal> {
+    let query = parse_query_pairs(head.query)?;
+    // s3control's paths could be objects of a bucket `v20180820`: the account header, the scope, or AWS's own host (proxy mode)
+    // tells them apart.
+    let versioned = head.path.starts_with("/v20180820/");
+    let control = versioned
+        && (scope.service == "s3-outposts"
+            || head.headers.contains_key("x-amz-account-id")
+            || has_s3control_host(head));
+    let mut candidates = Vec::new();
+    let path = path_with_bucket(head)?;
+    for service in services {
+        let is_s3 = service.id == "s3";
+        if (is_s3 && control) || (service.id == "s3control" && !control) {
+            let may_be_either = versioned && !control && head.bucket_host.is_none();
+            if service.id == "s3control" && may_be_either {
+                refuse_control_without_account(service, head)?;
+            }
+            continue;
+        }
+        for (op_index, op) in service.operations.iter().enumerate() {
+            if !method_fits(service, op, head) {
+                continue;
+            }
+            let form = is_search_form(service, op, head);
+            if !form && !op.query_literals.iter().all(|literal| has_query_literal(&query, literal)) {
+                continue;
+            }
+            let Some(literal_segments) = match_path_template(&op.path_template, &path, |_, _| {}) else {
+                continue;
+            };
+            if is_s3 && !fits_s3_request(scope, service, op, &query) {
+                continue;
+            }
+            let (required, missing) = count_required_members(service, op, head, &query);
+            if is_s3 && missing > 0 {
+                continue;
+            }
+            let fit = RouteFit {
+                has_required_members: missing == 0,
+                literal_segments,
+                query_literals: op.query_literals.len(),
+                required_member_count: required,
+                matches_trailing_slash: op.path_template.ends_with('/') == path.ends_with('/'),
+            };
+            candidates.push(RouteCandidate { service: Arc::clone(service), operation_index: op_index, fit });
+        }
+    }
+    select_best_fit(services, head, &path, &query, candidates)
+}
+
+fn select_best_fit(
+    services: &[Arc<ServiceModel>],
+    head: &RequestHead<'_>,
+    path: &str,
+    query: &[(String, String)],
+    candidates: Vec<RouteCandidate>,
+) -> Result<AmbiguousRoute, Refusal> {
+    let id = services.first().map_or("", |service| service.id.as_str());
+    let best = candidates.iter().map(|candidate| candidate.fit).max().ok_or_else(|| {
+        unknown_operation(format!(
+            "no operation of {id} has the method {}, the path and the query of this request",
+            quote_for_message(head.method.as_str())
+        ))
+    })?;
+    let fitting = candidates.iter().filter(|candidate| candidate.fit == best);
+    let found = fitting
+        .filter_map(|candidate| {
+            let op = candidate.service.operations.get(candidate.operation_index)?;
+            let mut raw = Vec::new();
+            match_path_template(&op.path_template, path, |label, value| raw.push((label, value)))?;
+            let choice = decode_labels(&candidate.service, op, &raw).map(|labels| RouteChoice {
+                service: Arc::clone(&candidate.service),
+                operation_index: candidate.operation_index,
+                labels,
+            });
+            Some(choice)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let tied = resolve_ambiguity(found);
+    let first = tied.candidates.first().ok_or_else(|| unknown_operation("no operation matches"))?;
+    let op = first.operation_model().ok_or_else(|| unknown_operation("no operation matches"))?;
+    refuse_other_selectors(services, op, &first.service, head, path, query)?;
+    if let Some((_, named)) = query.iter().find(|(key, _)| key == "x-id")
+        && first.service.id == "s3"
+        && *named != op.name
+    {
+        return Err(unknown_operation(format!(
+            "the query names the operation `{}` and the request is {}",
+            quote_for_message(named),
+            op.name
+        )));
+    }
+    Ok(tied)
+}
+
+/// A query key that selects another operation on this method and path must be a member of the chosen one.
+fn refuse_other_selectors(
+    services: &[Arc<ServiceModel>],
+    op: &Model,
+    service: &ServiceModel,
+    head: &RequestHead<'_>,
+    path: &str,
+    query: &[(String, String)],
+) -> Result<(), Refusal> {
+    if query.is_empty() {
+        return Ok(());
+    }
+    let members = op.input_shape.map_or(&[][..], |input| service.structure_members(input));
+    for (key, _) in query {
+        let own = op.query_literals.iter().any(|(literal, _)| literal == key)
+            || members
+                .iter()
+                .any(|member| member.location == MemberLocation::Query && wire_name(member) == key);
+        if own {
+            continue;
+        }
+        let selects = services.iter().flat_map(|service| &service.operations).any(|other| {
+            other.query_literals.iter().any(|(literal, _)| literal == key)
+                && other.http_method == head.method.as_str()
+                && match_path_template(&other.path_template, path, |_, _| {}).is_some()
+        });
+        if selects {
+            return Err(unknown_operation(format!(
+                "the query key `{}` selects another operation than {}; send one of them",
+                quote_for_message(key),
+                op.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The path with a bucket of a virtual-host name in front.
+fn path_with_bucket<'a>(head: &RequestHead<'a>) -> Result<Cow<'a, str>, Refusal> {
+    if !head.path.is_empty() && !head.path.starts_with('/') {
+        return Err(malformed_request("the path does not begin with a slash"));
+    }
+    Ok(match head.bucket_host {
+        Some(bucket) => Cow::Owned(format!("/{}{}", bucket.replace('/', "%2F"), head.path)),
+        None if head.path.is_empty() => Cow::Borrowed("/"),
+        None => Cow::Borrowed(head.path),
+    })
+}
+
+fn method_fits(service: &ServiceModel, op: &Model, head: &RequestHead<'_>) -> bool {
+    op.http_method == head.method.as_str() || is_search_form(service, op, head)
+}
+
+/// The one search that SDKs send as a form by POST, so that it may be long (botocore, `change_get_to_post`).
+pub(super) fn is_search_form(service: &ServiceModel, op: &Model, head: &RequestHead<'_>) -> bool {
+    service.id == "cloudsearchdomain" && op.name == "Search" && head.method == http::Method::POST
+}
+
+fn has_s3control_host(head: &RequestHead<'_>) -> bool {
+    let host = head.headers.get(http::header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    host.split('.').any(|label| matches!(label, "s3-control" | "s3-control-fips"))
+}
+
+/// s3control's operations without an account (CreateBucket) are also objects of a bucket named like the version.
+fn refuse_control_without_account(control: &ServiceModel, head: &RequestHead<'_>) -> Result<(), Refusal> {
+    let claimed = control.operations.iter().find(|op| {
+        let members = op.input_shape.map_or(&[][..], |input| control.structure_members(input));
+        let account =
+            members.iter().any(|member| member.is_required && wire_name(member) == "x-amz-account-id");
+        !account
+            && op.http_method == head.method.as_str()
+            && match_path_template(&op.path_template, head.path, |_, _| {}).is_some()
+    });
+    match claimed {
+        Some(op) => Err(unknown_operation(format!(
+            "the request could be s3control:{} or an object of the bucket v20180820",
+            op.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The number of literal segments when the path fits the template; its labels go to `label`.
+fn match_path_template<'t, 'p>(
+    template: &'t str,
+    path: &'p str,
+    mut label: impl FnMut(&'t str, &'p str),
+) -> Option<usize> {
+    let mut template = template.strip_prefix('/').unwrap_or(template);
+    let mut rest = path.strip_prefix('/').unwrap_or(path);
+    let mut literals = 0;
+    loop {
+        let (segment, tail) =
+            template.split_once('/').map_or((template, None), |(one, tail)| (one, Some(tail)));
+        if segment.is_empty() && tail.is_none() {
+            // A trailing slash of the template, or the template `/`.
+            return rest.is_empty().then_some(literals);
+        }
+        if let Some(name) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix("+}")) {
+            let tail = tail.unwrap_or_default().trim_end_matches('/');
+            if tail.contains('{') {
+                return None;
+            }
+            let value = if tail.is_empty() { rest } else { rest.strip_suffix(tail)?.strip_suffix('/')? };
+            if value.is_empty() {
+                return None;
+            }
+            label(name, value);
+            return Some(literals + if tail.is_empty() { 0 } else { tail.split('/').count() });
+        }
+        let (value, after) = rest.split_once('/').map_or((rest, None), |(value, after)| (value, Some(after)));
+        match segment.split_once('{') {
+            None if segment == value => literals += 1,
+            None => return None,
+            Some((before, inner)) => {
+                let (name, suffix) = inner.split_once('}')?;
+                let value = value.strip_prefix(before)?.strip_suffix(suffix)?;
+                if value.is_empty() || suffix.contains('{') {
+                    return None;
+                }
+                label(name, value);
+            }
+        }
+        match (after, tail) {
+            (Some(after), Some(tail)) => (rest, template) = (after, tail),
+            // One slash at the end is the same resource.
+            (None | Some(""), None) | (None, Some("")) => return Some(literals),
+            _ => return None,
+        }
+    }
+}
+
+fn has_query_literal(query: &[(String, String)], literal: &(String, Option<String>)) -> bool {
+    let wanted = literal.1.as_deref().unwrap_or("");
+    query.iter().any(|(key, value)| *key == literal.0 && value == wanted)
+}
+
+/// S3 decides by its sub-resources: every query key must be one of the operation's, so that a key this catalog does not
+/// know cannot mean an operation it does not know. `x-` keys are the caller's own and are only logged by S3.
+fn fits_s3_request(
+    scope: &RequestScope<'_>,
+    service: &ServiceModel,
+    op: &Model,
+    query: &[(String, String)],
+) -> bool {
+    let fits_scope = match op.name.as_str() {
+        "WriteGetObjectResponse" => scope.service == "s3-object-lambda",
+        "ListDirectoryBuckets" => scope.service == "s3express",
+        "ListBuckets" => scope.service != "s3express",
+        // Older names of the same requests; the newer ones end in Configuration.
+        "GetBucketLifecycle" | "PutBucketLifecycle" | "GetBucketNotification" | "PutBucketNotification" => {
+            false
+        }
+        _ => true,
+    };
+    let members = op.input_shape.map_or(&[][..], |input| service.structure_members(input));
+    fits_scope
+        && query.iter().all(|(key, _)| {
+            starts_with_ignore_case(key, "x-")
+                || op.query_literals.iter().any(|(literal, _)| literal == key)
+                || members
+                    .iter()
+                    .any(|member| member.location == MemberLocation::Query && wire_name(member) == key)
+        })
+}
+
+/// Whether a text begins with an ASCII prefix, in any case.
+pub(super) fn starts_with_ignore_case(text: &str, prefix: &str) -> bool {
+    text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// Required query and header members: how many there are, and how many are missing.
+fn count_required_members(
+    service: &ServiceModel,
+    op: &Model,
+    head: &RequestHead<'_>,
+    query: &[(String, String)],
+) -> (usize, usize) {
+    let members = op.input_shape.map_or(&[][..], |input| service.structure_members(input));
+    let mut required = 0;
+    let mut missing = 0;
+    for member in members.iter().filter(|member| member.is_required) {
+        let wire = wire_name(member);
+        let present = match member.location {
+            MemberLocation::Query => query.iter().any(|(key, _)| key == wire),
+            // Presigned requests may carry `x-amz-` headers in the query.
+            MemberLocation::Header => {
+                head.headers.contains_key(wire) || query.iter().any(|(key, _)| key.eq_ignore_ascii_case(wire))
+            }
+            _ => continue,
+        };
+        required += 1;
+        missing += usize::from(!present);
+    }
+    (required, missing)
+}
+
+/// Decoded labels by member name. Elsewhere than in S3 keys, what a service could read as another path is refused.
+fn decode_labels(
+    service: &ServiceModel,
+    op: &Model,
+    labels: &[(&str, &str)],
+) -> Result<Vec<(String, String)>, Refusal> {
+    let members = op.input_shape.map_or(&[][..], |input| service.structure_members(input));
+    let mut out = Vec::with_capacity(labels.len());
+    for (label, raw) in labels {
+        let member = members
+            .iter()
+            .find(|member| member.location == MemberLocation::Uri && wire_name(member) == *label)
+            .map_or(*label, |member| &member.name);
+        let value = match (service.id.as_str(), member) {
+            ("s3", "Bucket") => parse_bucket_label(raw)?,
+            ("s3", _) => {
+                if raw.contains('+') {
+                    // S3 has read it as a space and as a plus.
+                    return Err(malformed_request("the object key holds a bare `+`; send %2B or %20"));
+                }
+                decode_percent(raw, false)?
+            }
+            _ => {
+                let greedy = op.path_template.contains(&format!("{{{label}+}}"));
+                decode_plain_label(raw, greedy)?
+            }
+        };
+        out.push((member.to_owned(), value));
+    }
+    Ok(out)
+}
+
+/// A bucket name as it must stand in a path, or the ARN that the listener made of an access point's host.
+fn parse_bucket_label(raw: &str) -> Result<String, Refusal> {
+    if raw.starts_with("arn:") {
+        return decode_percent(raw, false);
+    }
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if raw.len() < 3
+        || raw.len() > 255
+        || !raw.bytes().all(legal)
+        || raw.starts_with('.')
+        || raw.contains("..")
+    {
+        return Err(malformed_request(format!("`{}` is not the name of a bucket", quote_for_message(raw))));
+    }
+    Ok(raw.to_owned())
+}
+
+/// A label of another service than S3. An encoded slash may only be part of an ARN, which services take as one label.
+fn decode_plain_label(raw: &str, greedy: bool) -> Result<String, Refusal> {
+    let value = decode_percent(raw, false)?;
+    let slashes_decoded = value.matches('/').count() > raw.matches('/').count();
+    let dots = value.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."));
+    let empty = value.contains("//") && !value.starts_with("arn:");
+    if dots || empty || (slashes_decoded && !greedy && !value.starts_with("arn:")) || value.contains('\0') {
+        return Err(malformed_request(
+            "the path holds a dot segment, an empty segment or an encoded slash that could name another resource",
+        ));
+    }
+    Ok(value)
+}

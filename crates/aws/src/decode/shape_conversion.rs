@@ -1,0 +1,282 @@
+//! Values of the wire to parameters by model names. What the model does not know is kept under its wire name, unless that
+//! name could be taken for a member: then the request is refused, so that no reader can be led to another value.
+
+use super::DecodedParameters;
+use super::request_text::{malformed_request, quote_for_message};
+use durward_catalog::{MemberLocation, ServiceModel, ShapeId, ShapeKind, ShapeMember};
+use durward_core::Refusal;
+use serde_json::{Map, Number, Value};
+
+/// The name of a member in JSON, CBOR, XML and query forms.
+pub(super) fn wire_name(member: &ShapeMember) -> &str {
+    member.wire_name.as_deref().unwrap_or(&member.name)
+}
+
+/// Refuses a name that is no member's wire name but resembles one, or is a member's model name.
+pub(super) fn refuse_lookalike(members: &[ShapeMember], key: &str) -> Result<(), Refusal> {
+    let taken = |member: &ShapeMember| {
+        member.name.eq_ignore_ascii_case(key)
+            || member.wire_name.as_deref().is_some_and(|wire| wire.eq_ignore_ascii_case(key))
+            || member.ec2_name.as_deref().is_some_and(|wire| wire.eq_ignore_ascii_case(key))
+    };
+    if members.iter().any(taken) {
+        return Err(malformed_request(format!(
+            "the parameter `{}` is not spelled as the service spells it; correct its name",
+            quote_for_message(key)
+        )));
+    }
+    Ok(())
+}
+
+/// Inserts a parameter once.
+pub(super) fn insert_once(map: &mut Map<String, Value>, name: &str, value: Value) -> Result<(), Refusal> {
+    if map.insert(name.to_owned(), value).is_some() {
+        return Err(malformed_request(format!("the parameter `{}` is given twice", quote_for_message(name))));
+    }
+    Ok(())
+}
+
+/// A JSON or CBOR object as the whole input of an operation.
+pub(super) fn convert_input_object(
+    service: &ServiceModel,
+    input: Option<ShapeId>,
+    object: Map<String, Value>,
+) -> Result<DecodedParameters, Refusal> {
+    let parameters = match input {
+        Some(shape) => convert_structure(service, service.structure_members(shape), object)?,
+        None => object,
+    };
+    let marked = mark_parameters(service, input, &parameters);
+    Ok(DecodedParameters {
+        parameters,
+        sensitive: marked.sensitive,
+        uninspected: marked.unknown,
+        unknown_operation: None,
+    })
+}
+
+/// An object of the wire to one with model names, by the members of its structure.
+pub(super) fn convert_structure(
+    service: &ServiceModel,
+    members: &[ShapeMember],
+    mut object: Map<String, Value>,
+) -> Result<Map<String, Value>, Refusal> {
+    rename_members(service, members, &mut object)?;
+    Ok(object)
+}
+
+/// A JSON or CBOR value by its shape. `null` stays `null`: services read it as absent.
+pub(super) fn convert_by_shape(
+    service: &ServiceModel,
+    shape: ShapeId,
+    mut value: Value,
+) -> Result<Value, Refusal> {
+    conform_value(service, shape, &mut value)?;
+    Ok(value)
+}
+
+/// Gives the members of an object their model names, in place: most are called the same on the wire.
+fn rename_members(
+    service: &ServiceModel,
+    members: &[ShapeMember],
+    object: &mut Map<String, Value>,
+) -> Result<(), Refusal> {
+    let mut renamed: Vec<(String, &str)> = Vec::new();
+    for (key, value) in object.iter_mut() {
+        let found =
+            members.iter().find(|member| wire_name(member) == key && member.location == MemberLocation::Body);
+        if let Some(member) = found {
+            conform_value(service, member.shape, value)
+                .map_err(|refusal| refusal.with_detail(format!("in {}", quote_for_message(&member.name))))?;
+            if member.wire_name.is_some() {
+                renamed.push((key.clone(), &member.name));
+            }
+        } else {
+            refuse_lookalike(members, key)?;
+        }
+    }
+    let taken: Vec<(&str, Value)> =
+        renamed.iter().filter_map(|(wire, name)| Some((*name, object.remove(wire)?))).collect();
+    for (name, value) in taken {
+        insert_once(object, name, value)?;
+    }
+    Ok(())
+}
+
+fn conform_value(service: &ServiceModel, shape: ShapeId, value: &mut Value) -> Result<(), Refusal> {
+    let Some(shape) = service.shape(shape) else { return Ok(()) };
+    match (&shape.kind, value) {
+        (_, Value::Null) | (ShapeKind::Document | ShapeKind::EventStream, _) => Ok(()),
+        (ShapeKind::Structure { members, .. }, Value::Object(object)) => {
+            rename_members(service, members, object)
+        }
+        (ShapeKind::List { member, .. }, Value::Array(items)) => {
+            items.iter_mut().try_for_each(|item| conform_value(service, *member, item))
+        }
+        (ShapeKind::Map { value: of, .. }, Value::Object(object)) => {
+            object.values_mut().try_for_each(|item| conform_value(service, *of, item))
+        }
+        (ShapeKind::Structure { .. } | ShapeKind::Map { .. } | ShapeKind::List { .. }, _)
+        | (_, Value::Array(_) | Value::Object(_)) => {
+            Err(malformed_request("a parameter does not have the type that the service expects"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Text of a form, an XML element, a header or a path by its shape. Timestamps and blobs stay as sent.
+pub(super) fn parse_scalar(kind: &ShapeKind, text: String) -> Result<Value, Refusal> {
+    Ok(match kind {
+        ShapeKind::Boolean if text.eq_ignore_ascii_case("true") => Value::Bool(true),
+        ShapeKind::Boolean if text.eq_ignore_ascii_case("false") => Value::Bool(false),
+        ShapeKind::Integer | ShapeKind::Long => match text.parse::<i64>() {
+            Ok(number) => Value::Number(number.into()),
+            Err(_) => {
+                return Err(malformed_request(format!("`{}` is not an integer", quote_for_message(&text))));
+            }
+        },
+        ShapeKind::Float | ShapeKind::Double => match text.parse::<f64>() {
+            Ok(number) => Number::from_f64(number).map_or(Value::String(text), Value::Number),
+            Err(_) => {
+                return Err(malformed_request(format!("`{}` is not a number", quote_for_message(&text))));
+            }
+        },
+        ShapeKind::Boolean => {
+            return Err(malformed_request(format!(
+                "`{}` is neither true nor false",
+                quote_for_message(&text)
+            )));
+        }
+        ShapeKind::Structure { .. } | ShapeKind::List { .. } | ShapeKind::Map { .. } => {
+            return Err(malformed_request("a parameter with parts is sent as plain text"));
+        }
+        _ => Value::String(text),
+    })
+}
+
+/// What the models say of the values in parameters, as JSON Pointers.
+#[derive(Debug, Default)]
+pub(super) struct MarkedParameters {
+    pub sensitive: Vec<String>,
+    /// Names that the model does not know.
+    pub unknown: Vec<String>,
+}
+
+/// Points at the values that the models mark sensitive, and at those that they do not know.
+pub(super) fn mark_parameters(
+    service: &ServiceModel,
+    input: Option<ShapeId>,
+    parameters: &Map<String, Value>,
+) -> MarkedParameters {
+    let mut walk = ParameterMarker { service, path: String::new(), marked: MarkedParameters::default() };
+    walk.mark_members(input.map_or(&[][..], |input| service.structure_members(input)), parameters);
+    // In one order whatever order the caller wrote them in: an approval is bound to them.
+    walk.marked.sensitive.sort_unstable();
+    walk.marked.unknown.sort_unstable();
+    walk.marked
+}
+
+struct ParameterMarker<'a> {
+    service: &'a ServiceModel,
+    path: String,
+    marked: MarkedParameters,
+}
+
+impl ParameterMarker<'_> {
+    fn mark_members(&mut self, members: &[ShapeMember], object: &Map<String, Value>) {
+        for (key, value) in object {
+            let member = members.iter().find(|member| member.name == *key);
+            let tells = match member {
+                Some(member) => member.is_sensitive || may_hold_sensitive(self.service, member.shape),
+                // The checksum of the body, which the SDKs add to operations whose models do not name it.
+                None => !key.starts_with("x-amz-checksum-"),
+            };
+            if !tells || (member.is_some() && value.is_null()) {
+                continue;
+            }
+            let before = self.path.len();
+            push_pointer_token(&mut self.path, key);
+            match member {
+                Some(member) if member.is_sensitive => self.marked.sensitive.push(self.path.clone()),
+                Some(member) => self.mark_value(member.shape, value),
+                None => self.marked.unknown.push(self.path.clone()),
+            }
+            self.path.truncate(before);
+        }
+    }
+
+    fn mark_value(&mut self, shape: ShapeId, value: &Value) {
+        let service = self.service;
+        let Some(shape) = service.shape(shape) else { return };
+        if value.is_null() {
+            return;
+        }
+        if shape.is_sensitive {
+            self.marked.sensitive.push(self.path.clone());
+            return;
+        }
+        match (&shape.kind, value) {
+            (ShapeKind::Structure { members, .. }, Value::Object(object)) => {
+                self.mark_members(members, object)
+            }
+            (ShapeKind::List { member, .. }, Value::Array(items)) if may_hold_sensitive(service, *member) => {
+                for (index, item) in items.iter().enumerate() {
+                    let before = self.path.len();
+                    push_pointer_token(&mut self.path, &index.to_string());
+                    self.mark_value(*member, item);
+                    self.path.truncate(before);
+                }
+            }
+            (ShapeKind::Map { key, value: of, .. }, Value::Object(object)) => {
+                // Keys that are sensitive cannot be pointed at: the whole map is.
+                if service.shape(*key).is_some_and(|key| key.is_sensitive) {
+                    self.marked.sensitive.push(self.path.clone());
+                    return;
+                }
+                if may_hold_sensitive(service, *of) {
+                    for (key, item) in object {
+                        let before = self.path.len();
+                        push_pointer_token(&mut self.path, key);
+                        self.mark_value(*of, item);
+                        self.path.truncate(before);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a value of this shape can be, or hold, something sensitive; a scalar that is not marked cannot.
+fn may_hold_sensitive(service: &ServiceModel, shape: ShapeId) -> bool {
+    service.shape(shape).is_some_and(|shape| {
+        shape.is_sensitive
+            || matches!(
+                shape.kind,
+                ShapeKind::Structure { .. } | ShapeKind::List { .. } | ShapeKind::Map { .. }
+            )
+    })
+}
+
+/// The JSON Pointer to a top-level name.
+pub(super) fn json_pointer(name: &str) -> String {
+    let mut path = String::with_capacity(name.len() + 1);
+    push_pointer_token(&mut path, name);
+    path
+}
+
+/// Appends one reference token (RFC 6901).
+fn push_pointer_token(path: &mut String, token: &str) {
+    path.push('/');
+    if !token.contains(['~', '/']) {
+        path.push_str(token);
+        return;
+    }
+    for c in token.chars() {
+        match c {
+            '~' => path.push_str("~0"),
+            '/' => path.push_str("~1"),
+            other => path.push(other),
+        }
+    }
+}

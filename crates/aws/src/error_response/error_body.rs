@@ -1,0 +1,126 @@
+//! Error bodies and their headers in each wire protocol.
+
+use super::ErrorEncoding;
+use bytes::Bytes;
+use durward_catalog::AwsProtocol;
+use http::StatusCode;
+use serde_json::json;
+
+pub(super) struct EncodedError {
+    pub body: Bytes,
+    pub content_type: &'static str,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// Code and message in the wire's protocol. The texts are escaped for it.
+pub(super) fn encode_error(
+    wire: &ErrorEncoding,
+    code: &str,
+    message: &str,
+    request_id: &str,
+    status: StatusCode,
+) -> EncodedError {
+    let mut headers = vec![("x-amzn-requestid", request_id.to_owned())];
+    let (content_type, body) = match wire.effective_protocol() {
+        protocol @ (AwsProtocol::Json10 | AwsProtocol::Json11) => {
+            if wire.service.as_ref().is_some_and(|service| service.is_query_compatible) {
+                let short = code.strip_suffix("Exception").unwrap_or(code);
+                let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
+                headers.push(("x-amzn-query-error", format!("{short};{fault}")));
+            }
+            let body = json!({"__type": format!("com.amazon.coral.service#{code}"), "message": message, "Message": message});
+            let one = protocol == AwsProtocol::Json10;
+            (if one { "application/x-amz-json-1.0" } else { "application/x-amz-json-1.1" }, body.to_string().into_bytes())
+        }
+        AwsProtocol::RestJson => {
+            headers.push(("x-amzn-errortype", code.to_owned()));
+            ("application/json", json!({"message": message, "Message": message}).to_string().into_bytes())
+        }
+        AwsProtocol::RpcV2Cbor => {
+            headers.push(("smithy-protocol", "rpc-v2-cbor".to_owned()));
+            if wire.service.as_ref().is_some_and(|service| service.is_query_compatible) {
+                let short = code.strip_suffix("Exception").unwrap_or(code);
+                let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
+                headers.push(("x-amzn-query-error", format!("{short};{fault}")));
+            }
+            ("application/cbor", encode_cbor_error(code, message))
+        }
+        AwsProtocol::Ec2 => (
+            "text/xml",
+            format!(
+                "{XML_DECLARATION}<Response><Errors><Error><Code>{code}</Code><Message>{}</Message></Error></Errors>\
+                 <RequestID>{}</RequestID></Response>",
+                escape_xml(message),
+                escape_xml(request_id)
+            )
+            .into_bytes(),
+        ),
+        AwsProtocol::RestXml if wire.is_s3 => {
+            headers.push(("x-amz-request-id", request_id.to_owned()));
+            headers.push(("x-amz-id-2", request_id.to_owned()));
+            let id = escape_xml(request_id);
+            (
+                "application/xml",
+                format!(
+                    "{XML_DECLARATION}<Error><Code>{code}</Code><Message>{}</Message><RequestId>{id}</RequestId>\
+                     <HostId>{id}</HostId></Error>",
+                    escape_xml(message)
+                )
+                .into_bytes(),
+            )
+        }
+        AwsProtocol::Query | AwsProtocol::RestXml => {
+            let namespace = wire
+                .service
+                .as_ref()
+                .and_then(|service| service.xml_namespace.as_deref())
+                .or(wire.is_sts_sign_in.then_some("https://sts.amazonaws.com/doc/2011-06-15/"))
+                .map(|uri| format!(" xmlns=\"{}\"", escape_xml(uri)))
+                .unwrap_or_default();
+            let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
+            (
+                "text/xml",
+                format!(
+                    "{XML_DECLARATION}<ErrorResponse{namespace}><Error><Type>{fault}</Type><Code>{code}</Code>\
+                     <Message>{}</Message></Error><RequestId>{}</RequestId></ErrorResponse>",
+                    escape_xml(message),
+                    escape_xml(request_id)
+                )
+                .into_bytes(),
+            )
+        }
+    };
+    EncodedError { body: Bytes::from(body), content_type, headers }
+}
+
+const XML_DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
+
+fn encode_cbor_error(code: &str, message: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut encoder = minicbor::Encoder::new(&mut out);
+    let written = encoder
+        .map(2)
+        .and_then(|encoder| encoder.str("__type"))
+        .and_then(|encoder| encoder.str(&format!("com.amazonaws.durward#{code}")))
+        .and_then(|encoder| encoder.str("message"))
+        .and_then(|encoder| encoder.str(message));
+    // Writing to a Vec cannot fail; an empty map is still an error answer by its status.
+    if written.is_err() { vec![0xa0] } else { out }
+}
+
+/// Text for XML: markup escaped, characters that XML 1.0 cannot hold replaced.
+fn escape_xml(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('?'),
+            c => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,333 @@
+//! Most services have one operation that takes the resource's ARN and answers with its tags; the catalog tells which. The
+//! others, where the resource is named in another way, are listed here.
+
+use crate::sigv4::percent_encode;
+use durward_catalog::{AwsProtocol, Catalog, MemberLocation, OperationModel, ServiceModel};
+use durward_core::{Arn, RequiredPermission, Resource};
+use std::sync::Arc;
+
+/// The operations that list the tags of one resource, the usual name first.
+const LIST_TAGS_OPERATIONS: [&str; 7] = [
+    "ListTagsForResource",
+    "ListTagsOfResource",
+    "ListResourceTags",
+    "ListTags",
+    "GetTags",
+    "ListTagsForCertificate",
+    "ListTagsForDeliveryStream",
+];
+
+/// The input members that take what the caller got from the page before.
+const PAGE_TOKEN_INPUTS: [&str; 4] = ["NextToken", "nextToken", "Marker", "marker"];
+
+/// One call that tells the tags of one resource.
+#[derive(Debug, Clone)]
+pub struct TagLookup {
+    pub service: Arc<ServiceModel>,
+    operation_index: usize,
+    protocol: AwsProtocol,
+    /// What a credential for it must permit.
+    pub required_permissions: Vec<RequiredPermission>,
+    /// Input members and their values; for the query protocols the keys of the form.
+    parameters: Vec<(String, String)>,
+}
+
+/// A request without host and signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnsignedRequest {
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: String,
+}
+
+/// The ARN of the resource whose tags count for `arn`: an S3 object has its bucket's, a version of a function the function's,
+/// an index or stream of a table the table's.
+pub fn taggable_resource(arn: &str) -> &str {
+    let Some(fields) = Arn::parse(arn) else { return arn };
+    let head = arn.len() - fields.resource.len();
+    let parts = |separator: char, keep: usize| {
+        let end = fields.resource.match_indices(separator).nth(keep - 1).map(|(at, _)| head + at);
+        end.and_then(|end| arn.get(..end)).unwrap_or(arn)
+    };
+    match fields.service {
+        "s3" if fields.region.is_empty() => parts('/', 1),
+        "lambda" if fields.resource.starts_with("function:") => parts(':', 2),
+        "dynamodb" if fields.resource.starts_with("table/") => parts('/', 2),
+        "logs" if fields.resource.starts_with("log-group:") => parts(':', 2),
+        _ => arn,
+    }
+}
+
+/// The call that tells the tags of a resource, for a [`holder`]. None: no call is known; then nobody can say that it has none.
+pub fn find_tag_lookup(catalog: &Catalog, arn: &str, region: &str) -> Option<TagLookup> {
+    let fields = Arn::parse(arn)?;
+    let (kind, name) = fields.resource.split_once(['/', ':']).unwrap_or(("", fields.resource));
+    let last = fields.resource.rsplit('/').next().unwrap_or_default().to_owned();
+    let one = |id: &str, operation: &str, member: &str, value: String| {
+        TagLookup::new(catalog.service(id)?, operation, vec![(member.to_owned(), value)], arn)
+    };
+    match (fields.service, kind) {
+        ("s3", "") if fields.region.is_empty() => {
+            one("s3", "GetBucketTagging", "Bucket", fields.resource.to_owned())
+        }
+        ("sqs", "") => {
+            let host = catalog.resolve_endpoint("sqs", region)?.host;
+            let url = format!("https://{host}/{}/{}", fields.account, fields.resource);
+            one("sqs", "ListQueueTags", "QueueUrl", url)
+        }
+        ("iam", "role") => one("iam", "ListRoleTags", "RoleName", last),
+        ("iam", "user") => one("iam", "ListUserTags", "UserName", last),
+        ("iam", "instance-profile") => one("iam", "ListInstanceProfileTags", "InstanceProfileName", last),
+        ("iam", "policy") => one("iam", "ListPolicyTags", "PolicyArn", arn.to_owned()),
+        ("kms", "key") => one("kms", "ListResourceTags", "KeyId", arn.to_owned()),
+        ("secretsmanager", "secret") => one("secretsmanager", "DescribeSecret", "SecretId", arn.to_owned()),
+        ("cloudformation", "stack") => one("cloudformation", "DescribeStacks", "StackName", arn.to_owned()),
+        ("firehose", "deliverystream") => {
+            one("firehose", "ListTagsForDeliveryStream", "DeliveryStreamName", name.to_owned())
+        }
+        ("ssm", "parameter") => {
+            // A parameter in a hierarchy begins with a slash, which its ARN has only once.
+            let full = if name.contains('/') { format!("/{name}") } else { name.to_owned() };
+            let parameters =
+                vec![("ResourceId".to_owned(), full), ("ResourceType".to_owned(), "Parameter".to_owned())];
+            TagLookup::new(catalog.service("ssm")?, "ListTagsForResource", parameters, arn)
+        }
+        // Some may be named by their names, on which no tags hang, and which may look like an id.
+        ("ec2", "key-pair") if !name.starts_with("key-") => None,
+        ("ec2", "placement-group") if !name.starts_with("pg-") => None,
+        ("ec2", _) if !is_ec2_resource_id(name) => None,
+        ("ec2", _) => {
+            let filter = vec![
+                ("Filter.1.Name".to_owned(), "resource-id".to_owned()),
+                ("Filter.1.Value.1".to_owned(), name.to_owned()),
+            ];
+            TagLookup::new(catalog.service("ec2")?, "DescribeTags", filter, arn)
+        }
+        ("elasticloadbalancing", _) => {
+            let classic = kind == "loadbalancer" && !name.contains('/');
+            let (id, member, value) = if classic {
+                ("elb", "LoadBalancerNames.member.1", name)
+            } else {
+                ("elbv2", "ResourceArns.member.1", arn)
+            };
+            one(id, "DescribeTags", member, value.to_owned())
+        }
+        _ => find_list_tags_operation(catalog, fields.service, arn),
+    }
+}
+
+/// `sg-0123456789abcdef0`: words, and eight or seventeen hexadecimal digits.
+fn is_ec2_resource_id(name: &str) -> bool {
+    name.rsplit_once('-').is_some_and(|(words, digits)| {
+        matches!(digits.len(), 8 | 17)
+            && digits.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
+            && words.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+    })
+}
+
+/// By the one operation of the service that takes an ARN and lists tags.
+fn find_list_tags_operation(catalog: &Catalog, prefix: &str, arn: &str) -> Option<TagLookup> {
+    let mut ids: Vec<&str> = catalog
+        .service_entries()
+        .iter()
+        .filter(|entry| entry.iam_prefix == prefix || entry.signing_name == prefix)
+        .map(|entry| entry.id.as_str())
+        .collect();
+    ids.sort_by_key(|id| *id != prefix);
+    ids.into_iter().filter_map(|id| catalog.service(id)).find_map(|service| {
+        LIST_TAGS_OPERATIONS.iter().find_map(|name| {
+            let member = find_arn_member(&service, service.operation(name)?)?;
+            TagLookup::new(service.clone(), name, vec![(member, arn.to_owned())], arn)
+        })
+    })
+}
+
+/// The input member that takes the ARN, if the operation needs nothing else.
+fn find_arn_member(service: &ServiceModel, operation: &OperationModel) -> Option<String> {
+    let takes_arn = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        name.ends_with("arn") || matches!(name.as_str(), "resource" | "resourcename")
+    };
+    let members = service.structure_members(operation.input_shape?);
+    let mut required = members.iter().filter(|member| member.is_required);
+    let member = match (required.next(), required.next()) {
+        (Some(only), None) => only,
+        (None, _) => members.iter().find(|member| takes_arn(&member.name))?,
+        _ => return None,
+    };
+    takes_arn(&member.name).then(|| member.name.clone())
+}
+
+impl TagLookup {
+    fn new(
+        service: Arc<ServiceModel>,
+        operation: &str,
+        parameters: Vec<(String, String)>,
+        arn: &str,
+    ) -> Option<Self> {
+        let index = service.operation_index(operation)?;
+        let model = service.operations.get(index)?;
+        // What is not there in the answer could be taken for no tags.
+        service
+            .structure_members(model.output_shape?)
+            .iter()
+            .find(|member| super::tag_response::holds_tags(&member.name))?;
+        let protocol = service.protocols.iter().copied().find(|known| *known != AwsProtocol::RpcV2Cbor)?;
+        let demands: Vec<RequiredPermission> = model
+            .required_actions
+            .iter()
+            .filter(|needed| needed.required_if_member.is_none())
+            .map(|needed| RequiredPermission {
+                access_level: needed.access_level,
+                action: needed.action.clone(),
+                resource: if needed.resources.is_empty() {
+                    Resource::Any
+                } else {
+                    Resource::Arn(arn.to_owned())
+                },
+            })
+            .collect();
+        (!demands.is_empty()).then_some(Self {
+            service,
+            operation_index: index,
+            protocol,
+            required_permissions: demands,
+            parameters,
+        })
+    }
+
+    pub fn operation_model(&self) -> Option<&OperationModel> {
+        self.service.operations.get(self.operation_index)
+    }
+
+    pub(super) fn protocol(&self) -> AwsProtocol {
+        self.protocol
+    }
+
+    /// The request, for the page after `page`. None: the operation has no pages.
+    pub fn build_request(&self, page: Option<&str>) -> Option<UnsignedRequest> {
+        let operation = self.operation_model()?;
+        let mut parameters = self.parameters.clone();
+        if let Some(page) = page {
+            let members = self.service.structure_members(operation.input_shape?);
+            let member = members.iter().find(|member| PAGE_TOKEN_INPUTS.contains(&member.name.as_str()))?;
+            parameters.push((member.name.clone(), page.to_owned()));
+        }
+        match self.protocol {
+            AwsProtocol::Json10 | AwsProtocol::Json11 => self.build_json_request(operation, &parameters),
+            AwsProtocol::Query | AwsProtocol::Ec2 => Some(self.build_form_request(operation, &parameters)),
+            AwsProtocol::RestJson | AwsProtocol::RestXml => self.build_rest_request(operation, &parameters),
+            AwsProtocol::RpcV2Cbor => None,
+        }
+    }
+
+    fn wire_name_and_location<'a>(
+        &'a self,
+        operation: &OperationModel,
+        name: &'a str,
+    ) -> (&'a str, MemberLocation) {
+        let members =
+            operation.input_shape.map(|input| self.service.structure_members(input)).unwrap_or_default();
+        members.iter().find(|member| member.name == name).map_or((name, MemberLocation::Body), |member| {
+            (member.wire_name.as_deref().unwrap_or(&member.name), member.location)
+        })
+    }
+
+    fn build_json_request(
+        &self,
+        operation: &OperationModel,
+        parameters: &[(String, String)],
+    ) -> Option<UnsignedRequest> {
+        let version = if self.protocol == AwsProtocol::Json10 { "1.0" } else { "1.1" };
+        let target = self.service.target_prefix.as_deref()?;
+        let members: serde_json::Map<String, serde_json::Value> = parameters
+            .iter()
+            .map(|(name, value)| {
+                (
+                    self.wire_name_and_location(operation, name).0.to_owned(),
+                    serde_json::Value::from(value.as_str()),
+                )
+            })
+            .collect();
+        Some(UnsignedRequest {
+            method: "POST".to_owned(),
+            path: "/".to_owned(),
+            query: String::new(),
+            headers: vec![
+                ("content-type", format!("application/x-amz-json-{version}")),
+                ("x-amz-target", format!("{target}.{}", operation.name)),
+            ],
+            body: serde_json::Value::Object(members).to_string(),
+        })
+    }
+
+    fn build_form_request(
+        &self,
+        operation: &OperationModel,
+        parameters: &[(String, String)],
+    ) -> UnsignedRequest {
+        let mut body = format!("Action={}&Version={}", operation.name, self.service.api_version);
+        for (name, value) in parameters {
+            let (name, _) = self.wire_name_and_location(operation, name);
+            for part in ["&", name, "=", &percent_encode(value.as_bytes())] {
+                body.push_str(part);
+            }
+        }
+        UnsignedRequest {
+            method: "POST".to_owned(),
+            path: "/".to_owned(),
+            query: String::new(),
+            headers: vec![("content-type", "application/x-www-form-urlencoded; charset=utf-8".to_owned())],
+            body,
+        }
+    }
+
+    fn build_rest_request(
+        &self,
+        operation: &OperationModel,
+        parameters: &[(String, String)],
+    ) -> Option<UnsignedRequest> {
+        let mut path = operation.path_template.clone();
+        let mut query: Vec<String> = operation
+            .query_literals
+            .iter()
+            .map(|(name, value)| match value {
+                Some(value) => format!("{name}={}", percent_encode(value.as_bytes())),
+                None => name.clone(),
+            })
+            .collect();
+        let mut members = serde_json::Map::new();
+        for (name, value) in parameters {
+            let (wire, location) = self.wire_name_and_location(operation, name);
+            let encoded = percent_encode(value.as_bytes());
+            match location {
+                MemberLocation::Uri => {
+                    path = path
+                        .replace(&format!("{{{wire}+}}"), &encoded)
+                        .replace(&format!("{{{wire}}}"), &encoded);
+                }
+                MemberLocation::Query => query.push(format!("{wire}={encoded}")),
+                MemberLocation::Body if self.protocol == AwsProtocol::RestJson => {
+                    members.insert(wire.to_owned(), serde_json::Value::from(value.as_str()));
+                }
+                _ => return None,
+            }
+        }
+        if path.contains('{') {
+            return None;
+        }
+        let body =
+            if members.is_empty() { String::new() } else { serde_json::Value::Object(members).to_string() };
+        let headers =
+            if body.is_empty() { Vec::new() } else { vec![("content-type", "application/json".to_owned())] };
+        Some(UnsignedRequest {
+            method: operation.http_method.clone(),
+            path,
+            query: query.join("&"),
+            headers,
+            body,
+        })
+    }
+}

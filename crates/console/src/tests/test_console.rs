@@ -1,0 +1,476 @@
+//! A console with everything behind it, and a browser that keeps cookies.
+
+use crate::{
+    ApiTokenProvider, AwsIdentity, AwsIdentityState, CliClient, ConnectionSummary, Console,
+    ConsoleDependencies, ConsoleSettings, HttpClient, SignInProvider,
+};
+use bytes::Bytes;
+use durward_approval::{
+    ApprovalLimits, ApprovalRequest, ApprovalRequirement, Approvals, Clock, NewApprovalRequest, Store,
+    TimeoutAction,
+};
+use durward_catalog::Catalog;
+use durward_core::{
+    AccessLevel, Caller, CallerKind, ExchangeId, FrontEndKind, Operation, OperationTraits,
+    RequiredPermission, Resource, Secret, SessionId,
+};
+use durward_identity::{FetchedDocument, ProviderConfig, ProviderHttpClient, Revocations};
+use durward_notification::{ChannelStatusReader, NotificationChannel};
+use durward_policy::PolicyStore;
+use durward_standin::oidc_issuer::FakeOidcIssuer;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+use time::OffsetDateTime;
+use tokio::net::TcpStream;
+
+pub const CONSOLE_CLIENT_ID: &str = "durward-console";
+pub const CLI_CLIENT_ID: &str = "durward-cli";
+/// The audience of tokens with which people use the admin API.
+pub const USER_AUDIENCE: &str = "durward-people";
+pub const CONSOLE_ORIGIN: &str = "http://127.0.0.1:8600";
+
+/// The way to the issuer.
+struct DirectHttpClient;
+
+async fn send_http(request: Request<Bytes>) -> Result<Response<Bytes>, String> {
+    let authority = request.uri().authority().ok_or("no authority")?.to_string();
+    let stream = TcpStream::connect(&authority).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
+    tokio::spawn(connection);
+    let (mut parts, body) = request.into_parts();
+    parts.headers.insert(header::HOST, authority.parse().unwrap());
+    parts.uri = parts.uri.path_and_query().unwrap().as_str().parse().unwrap();
+    let response = sender
+        .send_request(Request::from_parts(parts, Full::new(body)))
+        .await
+        .map_err(|error| error.to_string())?;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+    Ok(Response::from_parts(parts, body))
+}
+
+impl HttpClient for DirectHttpClient {
+    fn send(
+        &self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, String>> + Send + '_>> {
+        Box::pin(send_http(request))
+    }
+}
+
+impl ProviderHttpClient for DirectHttpClient {
+    fn get<'a>(
+        &'a self,
+        url: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<FetchedDocument, String>> + Send + 'a>> {
+        Box::pin(async move {
+            let response = send_http(Request::get(url).body(Bytes::new()).unwrap()).await?;
+            Ok(FetchedDocument {
+                status: response.status().as_u16(),
+                cache_control: None,
+                body: response.into_body(),
+            })
+        })
+    }
+}
+
+/// The gateway's identity at AWS, of which the tests say how it is.
+#[derive(Clone)]
+pub struct FakeAwsIdentity(pub Arc<Mutex<AwsIdentityState>>);
+
+impl FakeAwsIdentity {
+    fn found() -> Self {
+        let source = "environment".to_owned();
+        Self(Arc::new(Mutex::new(AwsIdentityState::Found { source, long_lived: false })))
+    }
+}
+
+impl AwsIdentity for FakeAwsIdentity {
+    fn state(&self) -> Pin<Box<dyn Future<Output = AwsIdentityState> + Send + '_>> {
+        let state = self.0.lock().unwrap().clone();
+        Box::pin(std::future::ready(state))
+    }
+}
+
+pub struct TestConsole {
+    pub console: Console,
+    pub approvals: Arc<Approvals>,
+    pub issuer: FakeOidcIssuer,
+    pub dir: tempfile::TempDir,
+    pub revocations: Revocations,
+    pub store: Store,
+    pub aws_identity: FakeAwsIdentity,
+    settings: ConsoleSettings,
+    /// Seconds that the console's clock is ahead.
+    clock_offset_seconds: Arc<AtomicI64>,
+}
+
+/// One channel, of which the tests say how it is.
+fn test_channels(store: &Store) -> ChannelStatusReader {
+    let url = Secret::new("https://hooks.example.com/secret");
+    let channel = NotificationChannel::slack("oncall-chat", Vec::new(), &url).unwrap();
+    ChannelStatusReader::new(store.clone(), &[channel])
+}
+
+const CONNECT_POLICY: &str =
+    "@id(\"connect\")\npermit (principal, action == Action::\"connect\", resource);\n";
+
+impl TestConsole {
+    pub async fn start() -> Self {
+        Self::start_with(|_settings| {}).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut ConsoleSettings)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let issuer = FakeOidcIssuer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+        let ahead = Arc::new(AtomicI64::new(0));
+        let hand = ahead.clone();
+        let clock: Clock = Arc::new(move || {
+            OffsetDateTime::now_utc() + time::Duration::seconds(hand.load(Ordering::Relaxed))
+        });
+        let store = durward_store::testing::open_test_store(&dir.path().join("state.db")).await.unwrap();
+        let limits =
+            ApprovalLimits { break_glass_group: Some("fire".to_owned()), ..ApprovalLimits::default() };
+        let max_window = limits.max_time_bound;
+        let approvals = Arc::new(Approvals::open(store.clone(), limits, clock.clone()).await.unwrap());
+        let revocations = Revocations::open(store.clone()).await.unwrap();
+        let policy_dir = dir.path().join("policies");
+        std::fs::create_dir(&policy_dir).unwrap();
+        std::fs::write(policy_dir.join("a.cedar"), CONNECT_POLICY).unwrap();
+        std::fs::create_dir(dir.path().join("journal")).unwrap();
+        let policies = Arc::new(PolicyStore::open(&policy_dir, Catalog::embedded()).unwrap());
+        let provider = |audience: &str| ProviderConfig {
+            kind: CallerKind::Human,
+            ..ProviderConfig::new("corp", issuer.url(), vec![audience.to_owned()])
+        };
+        let mut settings = ConsoleSettings {
+            url: CONSOLE_ORIGIN.to_owned(),
+            sign_in_providers: vec![SignInProvider {
+                provider: provider(CONSOLE_CLIENT_ID),
+                client_id: CONSOLE_CLIENT_ID.to_owned(),
+                client_secret: None,
+                scopes: vec!["profile".to_owned()],
+            }],
+            api_token_providers: vec![ApiTokenProvider {
+                provider: ProviderConfig {
+                    audience: [CONSOLE_CLIENT_ID, CLI_CLIENT_ID, USER_AUDIENCE].map(str::to_owned).into(),
+                    ..provider(CONSOLE_CLIENT_ID)
+                },
+                client_ids: vec![CONSOLE_CLIENT_ID.to_owned(), CLI_CLIENT_ID.to_owned()],
+                audiences: vec![USER_AUDIENCE.to_owned()],
+                front_end_audiences: vec!["durward".to_owned()],
+                cli_client: Some(CliClient {
+                    client_id: CLI_CLIENT_ID.to_owned(),
+                    scopes: vec!["groups".to_owned()],
+                }),
+            }],
+            allowed_groups: Vec::new(),
+            revoke_groups: Vec::new(),
+            break_glass_group: Some("fire".to_owned()),
+            max_grant_duration: max_window,
+            connections: vec![ConnectionSummary {
+                name: "prod".to_owned(),
+                kind: "AWS role",
+                target: "arn:aws:iam::123456789012:role/agents".to_owned(),
+                description: String::new(),
+            }],
+            policy_dir,
+            journal_dir: dir.path().join("journal"),
+            version: "test",
+        };
+        change(&mut settings);
+        let identity = FakeAwsIdentity::found();
+        let handles = ConsoleDependencies {
+            approvals: approvals.clone(),
+            revocations: revocations.clone(),
+            store: store.clone(),
+            channels: test_channels(&store),
+            policies,
+            schema_source: Catalog::embedded(),
+            discovery_client: Arc::new(DirectHttpClient),
+            token_client: Arc::new(DirectHttpClient),
+            aws_identity: Some(Arc::new(identity.clone())),
+            clock,
+        };
+        let console = Console::new(handles, settings.clone()).unwrap();
+        Self {
+            console,
+            approvals,
+            issuer,
+            dir,
+            revocations,
+            store,
+            aws_identity: identity,
+            settings,
+            clock_offset_seconds: ahead,
+        }
+    }
+
+    /// The same gateway, started again.
+    pub async fn restart(self) -> Self {
+        let Self {
+            issuer, dir, settings, clock_offset_seconds: ahead, store, aws_identity: identity, ..
+        } = self;
+        store.close().await;
+        let hand = ahead.clone();
+        let clock: Clock = Arc::new(move || {
+            OffsetDateTime::now_utc() + time::Duration::seconds(hand.load(Ordering::Relaxed))
+        });
+        let store = durward_store::testing::open_test_store(&dir.path().join("state.db")).await.unwrap();
+        let approvals =
+            Approvals::open(store.clone(), ApprovalLimits::default(), clock.clone()).await.unwrap();
+        let approvals = Arc::new(approvals);
+        let revocations = Revocations::open(store.clone()).await.unwrap();
+        let handles = ConsoleDependencies {
+            approvals: approvals.clone(),
+            revocations: revocations.clone(),
+            store: store.clone(),
+            channels: test_channels(&store),
+            policies: Arc::new(PolicyStore::open(&settings.policy_dir, Catalog::embedded()).unwrap()),
+            schema_source: Catalog::embedded(),
+            discovery_client: Arc::new(DirectHttpClient),
+            token_client: Arc::new(DirectHttpClient),
+            aws_identity: Some(Arc::new(identity.clone())),
+            clock,
+        };
+        let console = Console::new(handles, settings.clone()).unwrap();
+        Self {
+            console,
+            approvals,
+            issuer,
+            dir,
+            revocations,
+            store,
+            aws_identity: identity,
+            settings,
+            clock_offset_seconds: ahead,
+        }
+    }
+
+    /// Closes the state: nothing can be read or written from then on.
+    pub async fn close_store(&self) {
+        self.store.close().await;
+    }
+
+    pub async fn send_to_issuer(request: Request<Bytes>) -> Response<Bytes> {
+        send_http(request).await.unwrap()
+    }
+
+    pub fn advance_clock(&self, time: Duration) {
+        self.clock_offset_seconds.fetch_add(time.as_secs().cast_signed(), Ordering::Relaxed);
+    }
+
+    pub async fn send(&self, request: Request<Bytes>) -> TestResponse {
+        let response = self.console.respond(request.map(Full::new)).await;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        TestResponse {
+            status: parts.status,
+            headers: parts.headers,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
+    pub fn new_browser(&self) -> TestBrowser<'_> {
+        TestBrowser {
+            test_console: self,
+            cookies: BTreeMap::new(),
+            origin: Some(CONSOLE_ORIGIN),
+            fetch_site: Some("same-origin"),
+        }
+    }
+
+    /// A browser in which this person is signed in.
+    pub async fn sign_in_person(&self, subject: &str, groups: &str) -> TestBrowser<'_> {
+        let mut browser = self.new_browser();
+        let answer = browser.sign_in(subject, groups, "/").await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+        browser
+    }
+
+    /// A token as a terminal sends it.
+    pub fn issue_token(&self, subject: &str, groups: &[&str]) -> String {
+        self.issuer.issue_token(subject, groups, USER_AUDIENCE, Duration::from_hours(3))
+    }
+
+    pub async fn call_api(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: &str,
+    ) -> (StatusCode, serde_json::Value) {
+        let mut request = Request::builder().method(method).uri(path).header("host", "127.0.0.1:8600");
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let answer = self.send(request.body(Bytes::from(body.to_owned())).unwrap()).await;
+        let document = serde_json::from_str(&answer.body);
+        (answer.status, document.unwrap_or_else(|error| panic!("{error}: {}", answer.body)))
+    }
+
+    pub async fn open_approval_request(&self) -> ApprovalRequest {
+        self.open_approval_request_with(new_approval_request()).await
+    }
+
+    pub async fn open_approval_request_with(&self, new: NewApprovalRequest) -> ApprovalRequest {
+        self.approvals.request_approval(new).await.unwrap()
+    }
+}
+
+pub struct TestResponse {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl TestResponse {
+    pub fn location(&self) -> &str {
+        self.headers[header::LOCATION].to_str().unwrap()
+    }
+}
+
+pub struct TestBrowser<'s> {
+    test_console: &'s TestConsole,
+    pub cookies: BTreeMap<String, String>,
+    /// What it says of the page that sends a form.
+    pub origin: Option<&'static str>,
+    pub fetch_site: Option<&'static str>,
+}
+
+impl TestBrowser<'_> {
+    pub async fn get(&mut self, path: &str) -> TestResponse {
+        self.send(Method::GET, path, "").await
+    }
+
+    pub async fn send(&mut self, method: Method, path: &str, form: &str) -> TestResponse {
+        let cookies: Vec<String> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut request = Request::builder()
+            .method(&method)
+            .uri(path)
+            .header("host", "127.0.0.1:8600")
+            .header("cookie", cookies.join("; "));
+        if method == Method::POST {
+            request = request.header("content-type", "application/x-www-form-urlencoded");
+            if let Some(origin) = self.origin {
+                request = request.header("origin", origin);
+            }
+            if let Some(site) = self.fetch_site {
+                request = request.header("sec-fetch-site", site);
+            }
+        }
+        let answer = self.test_console.send(request.body(Bytes::from(form.to_owned())).unwrap()).await;
+        for line in answer.headers.get_all(header::SET_COOKIE) {
+            let line = line.to_str().unwrap();
+            let (name, value) = line.split_once(';').unwrap().0.split_once('=').unwrap();
+            if value.is_empty() {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        answer
+    }
+
+    /// Goes to the issuer and comes back; what the callback's address is.
+    pub async fn callback_from_issuer(&mut self, subject: &str, groups: &str, to: &str) -> String {
+        let begun = self.get(&format!("/signin/start?provider=corp&to={to}")).await;
+        assert_eq!(begun.status, StatusCode::SEE_OTHER, "{}", begun.body);
+        let there = format!("{}&sub={subject}&groups={groups}", begun.location());
+        let back = send_http(Request::get(there).body(Bytes::new()).unwrap()).await.unwrap();
+        let back = back.headers()[header::LOCATION].to_str().unwrap();
+        back.strip_prefix(CONSOLE_ORIGIN).unwrap().to_owned()
+    }
+
+    pub async fn sign_in(&mut self, subject: &str, groups: &str, to: &str) -> TestResponse {
+        let back = self.callback_from_issuer(subject, groups, to).await;
+        self.get(&back).await
+    }
+
+    /// The token of the session, from any page's form.
+    pub async fn csrf_token(&mut self) -> String {
+        let page = self.get("/").await.body;
+        let (_before, rest) = page.split_once("name=\"csrf\" value=\"").unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    }
+
+    pub async fn cast_vote(&mut self, ask: &ApprovalRequest, form: &str) -> TestResponse {
+        let csrf = self.csrf_token().await;
+        self.send(Method::POST, &format!("/approvals/{}/votes", ask.id), &format!("csrf={csrf}&{form}")).await
+    }
+}
+
+/// `corp/agent-7` acting for `boss` wants to delete a bucket; two of `oncall` must agree.
+pub fn new_approval_request() -> NewApprovalRequest {
+    let operation = Operation {
+        front_end: FrontEndKind::Aws,
+        service: "s3".to_owned(),
+        name: "DeleteBucket".to_owned(),
+        required_permissions: vec![RequiredPermission {
+            access_level: AccessLevel::Write,
+            action: "s3:DeleteBucket".to_owned(),
+            resource: Resource::Arn("arn:aws:s3:::payroll".to_owned()),
+        }],
+        parameters: json!({"Bucket": "payroll"}),
+        sensitive_pointers: Vec::new(),
+        region: Some("eu-west-1".to_owned()),
+        account: Some("123456789012".to_owned()),
+        traits: OperationTraits { irreversible: true, ..OperationTraits::default() },
+        uninspected_parts: Vec::new(),
+        body_sha256: None,
+    };
+    let around = durward_core::RiskContext {
+        is_first_seen: true,
+        resource_tags: None,
+        has_unnamed_resource: false,
+        risky_tags: &[],
+    };
+    let risk = durward_core::assess_risk(&operation, around);
+    NewApprovalRequest {
+        caller: Caller {
+            provider: "corp".to_owned(),
+            issuer: "https://login.example.com".to_owned(),
+            subject: "agent-7".to_owned(),
+            kind: CallerKind::Workload,
+            groups: vec!["agents".to_owned()],
+            act: vec!["boss".to_owned()],
+        },
+        session: SessionId::new(),
+        connection: "prod".to_owned(),
+        exchange: ExchangeId::new(),
+        digest: aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &operation.canonical_json())
+            .as_ref()
+            .try_into()
+            .unwrap(),
+        operation,
+        requirements: vec![ApprovalRequirement {
+            policy: "no-deletion".to_owned(),
+            group: "oncall".to_owned(),
+            quorum: 2,
+            timeout: Duration::from_mins(10),
+            on_timeout: TimeoutAction::Reject,
+        }],
+        risk,
+        tags: durward_core::ResourceTags::new(),
+        reason: "s3:DeleteBucket needs an approval by policy `no-deletion`".to_owned(),
+        policy_set: "0123456789abcdef".to_owned(),
+        source_address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+        user_agent: Some("Boto3/1.40".to_owned()),
+    }
+}

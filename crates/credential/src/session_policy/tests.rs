@@ -1,0 +1,217 @@
+use super::*;
+use crate::fakes::{operation_on, operation_requiring};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use time::macros::datetime;
+
+const NOT_AFTER: OffsetDateTime = datetime!(2026-11-21 06:01:00.75 UTC);
+
+fn policy_for(demands: &[(&str, Resource)]) -> SessionPolicy {
+    build_session_policy(&operation_requiring(demands), NOT_AFTER, &SessionPolicyConditions::default())
+        .unwrap()
+}
+
+fn parse_policy(policy: &SessionPolicy) -> Value {
+    serde_json::from_str(&policy.json).unwrap()
+}
+
+fn pattern_for_arn(arn: &str) -> String {
+    let text = parse_policy(&policy_for(&[("s3:GetObject", Resource::Arn(arn.to_owned()))]));
+    text["Statement"][0]["Resource"].as_array().unwrap().last().unwrap().as_str().unwrap().to_owned()
+}
+
+#[test]
+fn log_groups_and_secrets_are_allowed_in_both_forms_of_their_arns() {
+    let group = "arn:aws:logs:us-east-1:1:log-group:/app";
+    let text = parse_policy(&policy_for(&[("logs:CreateLogGroup", Resource::Arn(format!("{group}:*")))]));
+    assert_eq!(text["Statement"][0]["Resource"], serde_json::json!([group, format!("{group}:*")]));
+    let stream = format!("{group}:log-stream:s");
+    let text = parse_policy(&policy_for(&[("logs:CreateLogStream", Resource::Arn(stream.clone()))]));
+    assert_eq!(text["Statement"][0]["Resource"], serde_json::json!([group, stream]));
+    let secret = "arn:aws:secretsmanager:us-east-1:1:secret:db";
+    let text = parse_policy(&policy_for(&[(
+        "secretsmanager:CreateSecret",
+        Resource::Arn(format!("{secret}-??????")),
+    )]));
+    assert_eq!(text["Statement"][0]["Resource"], serde_json::json!([secret, format!("{secret}-??????")]));
+}
+
+#[test]
+fn an_instance_that_is_yet_to_be_made_is_any_instance() {
+    let any = "arn:aws:ec2:us-east-1:1:instance/*";
+    assert_eq!(pattern_for_arn(any), any);
+    assert_eq!(pattern_for_arn("arn:aws:ec2:us-east-1:1:volume/*"), "arn:aws:ec2:us-east-1:1:volume/${*}");
+}
+
+#[test]
+fn restricts_actions_resources_and_time() {
+    let cut = build_session_policy(
+        &operation_on("s3:GetObject", "arn:aws:s3:::reports/a.csv"),
+        NOT_AFTER,
+        &SessionPolicyConditions {
+            source_ip: vec!["192.0.2.0/24".to_owned()],
+            source_vpce: vec!["vpce-1".to_owned()],
+        },
+    )
+    .unwrap();
+    assert_eq!(cut.scope, CredentialScope::Operation);
+    assert_eq!(
+        parse_policy(&cut),
+        json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow",
+            "Action": ["s3:GetObject"],
+            "Resource": ["arn:aws:s3:::reports/a.csv"],
+            "Condition": {
+                "DateLessThan": {"aws:CurrentTime": "2026-11-21T06:01:00Z"},
+                "IpAddress": {"aws:SourceIp": ["192.0.2.0/24"]},
+                "StringEquals": {"aws:SourceVpce": ["vpce-1"]},
+            },
+        }]})
+    );
+}
+
+#[test]
+fn no_action_gets_the_resource_of_another() {
+    let arn = |name: &str| Resource::Arn(format!("arn:aws:s3:::{name}"));
+    let cut = parse_policy(&policy_for(&[
+        ("s3:GetObject", arn("from/key")),
+        ("s3:PutObject", arn("to/key")),
+        ("s3:PutObjectTagging", arn("to/key")),
+        ("s3:ListAllMyBuckets", Resource::Any),
+    ]));
+    let statements = cut["Statement"].as_array().unwrap();
+    assert_eq!(statements.len(), 3);
+    for statement in statements {
+        match statement["Resource"][0].as_str().unwrap() {
+            "*" => assert_eq!(statement["Action"], json!(["s3:ListAllMyBuckets"])),
+            "arn:aws:s3:::from/key" => assert_eq!(statement["Action"], json!(["s3:GetObject"])),
+            _ => assert_eq!(statement["Action"], json!(["s3:PutObject", "s3:PutObjectTagging"])),
+        }
+        assert!(statement["Condition"]["DateLessThan"]["aws:CurrentTime"].is_string());
+    }
+}
+
+#[test]
+fn a_key_named_like_a_wildcard_is_only_a_name() {
+    assert_eq!(pattern_for_arn("arn:aws:s3:::b/*"), "arn:aws:s3:::b/${*}");
+    assert_eq!(pattern_for_arn("arn:aws:s3:::b/a?.csv"), "arn:aws:s3:::b/a${?}.csv");
+    assert_eq!(
+        pattern_for_arn("arn:aws:s3:::b/${aws:username}/$*"),
+        "arn:aws:s3:::b/${$}{aws:username}/${$}${*}"
+    );
+}
+
+#[test]
+fn wildcards_before_the_resource_part_are_refused() {
+    for arn in [
+        "*",
+        "arn:aws:s3",
+        "arn:*:s3:::b",
+        "arn:aws:lambda:*:1:function:f",
+        "arn:aws:lambda:us-east-1:?:f",
+        "arn:aws:lambda:${x}:1:f",
+        "arn:aws:s3:::",
+        "",
+    ] {
+        let operation = operation_on("s3:GetObject", arn);
+        let answer = build_session_policy(&operation, NOT_AFTER, &SessionPolicyConditions::default());
+        assert_eq!(answer, Err(SessionPolicyError::InvalidArn(arn.to_owned())), "{arn}");
+    }
+}
+
+#[test]
+fn only_the_catalogs_own_suffixes_are_wildcards() {
+    let secret = "arn:aws:secretsmanager:us-east-1:1:secret";
+    assert_eq!(pattern_for_arn(&format!("{secret}:db-??????")), format!("{secret}:db-??????"));
+    assert_eq!(pattern_for_arn(&format!("{secret}:*-??????")), format!("{secret}:${{*}}-??????"));
+    assert_eq!(pattern_for_arn(&format!("{secret}:-??????")), format!("{secret}:-{}", "${?}".repeat(6)));
+    assert_eq!(
+        pattern_for_arn("arn:aws:s3:::b/db-??????"),
+        format!("arn:aws:s3:::b/db-{}", "${?}".repeat(6))
+    );
+    let logs = "arn:aws:logs:us-east-1:1:log-group";
+    assert_eq!(pattern_for_arn(&format!("{logs}:/app:*")), format!("{logs}:/app:*"));
+    assert_eq!(pattern_for_arn(&format!("{logs}:*:*")), format!("{logs}:${{*}}:*"));
+    assert_eq!(pattern_for_arn(&format!("{logs}:*")), format!("{logs}:${{*}}"));
+    assert_eq!(pattern_for_arn(&format!("{logs}::*")), format!("{logs}::${{*}}"));
+    assert_eq!(pattern_for_arn(&format!("{logs}:a:log-stream:*")), format!("{logs}:a:log-stream:${{*}}"));
+    assert_eq!(pattern_for_arn("arn:aws:sqs:us-east-1:1:q:*"), "arn:aws:sqs:us-east-1:1:q:${*}");
+}
+
+#[test]
+fn an_action_with_a_wildcard_is_refused() {
+    for action in ["s3:*", "s3:Get?bject", "*", "s3", "s3:", ":GetObject", "s3:Get Object"] {
+        let answer = build_session_policy(
+            &operation_on(action, "arn:aws:s3:::b"),
+            NOT_AFTER,
+            &SessionPolicyConditions::default(),
+        );
+        assert_eq!(answer, Err(SessionPolicyError::InvalidAction(action.to_owned())));
+    }
+}
+
+#[test]
+fn no_policy_without_a_required_permission_or_for_a_tool() {
+    let answer =
+        build_session_policy(&operation_requiring(&[]), NOT_AFTER, &SessionPolicyConditions::default());
+    assert_eq!(answer, Err(SessionPolicyError::NoRequiredPermission));
+    let tool = operation_requiring(&[("s3:GetObject", Resource::McpServer("files".to_owned()))]);
+    assert_eq!(
+        build_session_policy(&tool, NOT_AFTER, &SessionPolicyConditions::default()),
+        Err(SessionPolicyError::NotAws)
+    );
+}
+
+#[test]
+fn too_many_resources_fall_back_to_the_actions() {
+    let demands: Vec<(&str, Resource)> = (0..100)
+        .map(|n| ("s3:DeleteObject", Resource::Arn(format!("arn:aws:s3:::bucket/some/long/prefix/{n}"))))
+        .collect();
+    let cut = policy_for(&demands);
+    assert_eq!(cut.scope, CredentialScope::Actions);
+    let statement = &parse_policy(&cut)["Statement"];
+    assert_eq!(statement.as_array().unwrap().len(), 1);
+    assert_eq!(statement[0]["Action"], json!(["s3:DeleteObject"]));
+    assert_eq!(statement[0]["Resource"], json!(["*"]));
+    assert!(statement[0]["Condition"]["DateLessThan"].is_object());
+}
+
+/// What IAM does with a pattern: `${*}`, `${?}` and `${$}` are the characters, bare `*` and `?` are wildcards.
+fn iam_matches(pattern: &str, text: &str) -> bool {
+    fn matches_from(pattern: &[char], text: &[char]) -> bool {
+        match pattern {
+            [] => text.is_empty(),
+            ['$', '{', literal @ ('*' | '?' | '$'), '}', rest @ ..] => {
+                text.first() == Some(literal) && matches_from(rest, &text[1..])
+            }
+            ['*', rest @ ..] => (0..=text.len()).any(|skip| matches_from(rest, &text[skip..])),
+            ['?', rest @ ..] => !text.is_empty() && matches_from(rest, &text[1..]),
+            [first, rest @ ..] => text.first() == Some(first) && matches_from(rest, &text[1..]),
+        }
+    }
+    matches_from(&pattern.chars().collect::<Vec<_>>(), &text.chars().collect::<Vec<_>>())
+}
+
+proptest! {
+    #[test]
+    fn a_resource_matches_itself_and_nothing_else(name in "[a*?${}:/\\-]{1,8}", other in "[a*?${}:/\\-]{1,8}") {
+        let (arn, elsewhere) = (format!("arn:aws:s3:::{name}"), format!("arn:aws:s3:::{other}"));
+        let pattern = pattern_for_arn(&arn);
+        prop_assert!(iam_matches(&pattern, &arn));
+        prop_assert_eq!(iam_matches(&pattern, &elsewhere), arn == elsewhere);
+    }
+
+    #[test]
+    fn any_name_stays_within_the_characters_of_sts(name in any::<String>()) {
+        prop_assume!(!name.is_empty());
+        let arn = format!("arn:aws:s3:::bucket/{name}");
+        let cut = policy_for(&[("s3:GetObject", Resource::Arn(arn.clone()))]);
+        let stays = cut.json.chars().all(|character| (' '..='\u{ff}').contains(&character));
+        prop_assert!(stays, "{}", cut.json);
+        prop_assert!(cut.json.chars().count() <= limits::MAX_SESSION_POLICY_CHARS);
+        if cut.scope == CredentialScope::Operation {
+            let pattern = parse_policy(&cut)["Statement"][0]["Resource"][0].as_str().unwrap().to_owned();
+            prop_assert!(iam_matches(&pattern, &arn));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What is found before a gateway starts, in files as `durward config check` reads them.
+
+use super::*;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use tempfile::TempDir;
+
+const VALID_CONFIG: &str = r#"[policy]
+dir = "policies"
+[console]
+url = "https://durward.example.com"
+[[identity.oidc]]
+name = "corp"
+issuer = "https://login.example.com"
+audience = ["durward"]
+console_client_id = "console"
+console_client_secret_file = "console.secret"
+[[aws.connection]]
+name = "prod"
+role_arn = "arn:aws:iam::123456789012:role/agents"
+[[notify.slack]]
+name = "chat"
+url_file = "slack.url"
+[[notify.email]]
+name = "mail"
+server = "smtp://mail.example.com"
+from = "d@example.com"
+to = ["a@example.com"]
+username = "durward"
+password_file = "mail.password"
+[[notify.webhook]]
+name = "robot"
+url = "https://robot.example.com/x"
+secret_file = "webhook.secret"
+"#;
+
+/// A directory with all that the configuration names.
+fn test_config_dir() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let policies = dir.path().join("policies");
+    fs::create_dir(&policies).unwrap();
+    let files = [
+        ("durward.toml", VALID_CONFIG),
+        ("policies/all.cedar", "permit (principal, action == Action::\"connect\", resource);"),
+        ("console.secret", "s3cret"),
+        ("slack.url", "https://hooks.example.com/s3cret"),
+        ("mail.password", "s3cret"),
+        ("webhook.secret", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+    ];
+    for (name, text) in files {
+        write_private_file(&dir, name, text);
+    }
+    dir
+}
+
+fn write_private_file(dir: &TempDir, name: &str, text: &str) {
+    let file = dir.path().join(name);
+    fs::write(&file, text).unwrap();
+    fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+}
+
+fn run_preflight(dir: &TempDir) -> Result<Vec<String>, String> {
+    let found = open_configuration_file(&dir.path().join("durward.toml"));
+    let plain = |text: String| text.replace(&dir.path().display().to_string(), "DIR");
+    found.map(|(_config, ready)| ready.warnings.into_iter().map(plain).collect()).map_err(plain)
+}
+
+#[test]
+fn accepts_a_valid_configuration_and_creates_nothing() {
+    let dir = test_config_dir();
+    assert_eq!(run_preflight(&dir), Ok(Vec::new()));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 6);
+}
+
+#[test]
+fn names_every_file_that_is_missing_with_the_line_that_names_it() {
+    let dir = test_config_dir();
+    for name in ["console.secret", "slack.url", "mail.password", "webhook.secret"] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    fs::remove_dir_all(dir.path().join("policies")).unwrap();
+    let error = run_preflight(&dir).unwrap_err();
+    for wanted in [
+        "DIR/durward.toml:2: [policy] dir: DIR/policies: the policy directory cannot be read: No such file",
+        "DIR/durward.toml:10: [[identity.oidc]] console_client_secret_file: DIR/console.secret: cannot be read: No such",
+        "DIR/durward.toml:16: [[notify.slack]] url_file: DIR/slack.url: cannot be read: No such",
+        "DIR/durward.toml:23: [[notify.email]] password_file: DIR/mail.password: cannot be read: No such",
+        "DIR/durward.toml:27: [[notify.webhook]] secret_file: DIR/webhook.secret: cannot be read: No such",
+    ] {
+        assert_eq!(error.matches(wanted).count(), 1, "{wanted}\n{error}");
+    }
+}
+
+#[test]
+fn reports_errors_inside_files_without_revealing_secrets() {
+    for (name, text, wanted) in [
+        (
+            "policies/all.cedar",
+            "permit (principal, action, resourc);",
+            ":2: [policy] dir: the policies cannot be put in force:\nDIR/policies/all.cedar:1:",
+        ),
+        (
+            "console.secret",
+            " \n",
+            ":10: [[identity.oidc]] console_client_secret_file: DIR/console.secret: is empty",
+        ),
+        (
+            "slack.url",
+            "hooks.example.com/s3cret",
+            ":16: [[notify.slack]] url_file: DIR/slack.url: the address is not a URL",
+        ),
+        ("webhook.secret", "s3cret", ":27: [[notify.webhook]] secret_file: DIR/webhook.secret: "),
+    ] {
+        let dir = test_config_dir();
+        write_private_file(&dir, name, text);
+        let error = run_preflight(&dir).unwrap_err();
+        assert!(error.contains(wanted) && !error.contains("s3cret\""), "{wanted}\n{error}");
+        assert!(!error.contains("hooks.example.com"), "{error}");
+    }
+}
+
+#[test]
+fn names_addresses_certificates_and_directories_that_cannot_be_used() {
+    let listen = "[listen]\ntls = { certificate = \"cert.pem\", key = \"key.pem\" }\n";
+    let emulator =
+        |url: &str| format!("[aws]\nupstream = \"{url}\"\nupstream_ca = \"ca.pem\"\n[[aws.connection]]");
+    for (from, to, wanted) in [
+        (
+            "[policy]",
+            format!("{listen}[policy]"),
+            ":2: [listen.tls] certificate: DIR/cert.pem: cannot be read",
+        ),
+        ("[[aws.connection]]", emulator("https://a b"), ":12: [aws] upstream: `https://a b` is not a URL"),
+        (
+            "[[aws.connection]]",
+            emulator("https://aws.test"),
+            ":13: [aws] upstream_ca: DIR/ca.pem: cannot be read",
+        ),
+        (
+            "[policy]",
+            "data_dir = \"slack.url\"\n[policy]".to_owned(),
+            ":1: data_dir: DIR/slack.url: is not a directory",
+        ),
+        // Said once, by whoever looks first.
+        (
+            "https://login",
+            "login".to_owned(),
+            ":7: [[identity.oidc]] issuer: `login.example.com`: must begin with",
+        ),
+        (
+            "https://robot",
+            "robot".to_owned(),
+            ":26: [[notify.webhook]] url: `robot.example.com/x`: the address is not a URL",
+        ),
+    ] {
+        let dir = test_config_dir();
+        write_private_file(&dir, "durward.toml", &VALID_CONFIG.replacen(from, &to, 1));
+        let error = run_preflight(&dir).unwrap_err();
+        assert!(error.contains(wanted), "{wanted}\n{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn warns_of_each_secret_that_others_may_read() {
+    let dir = test_config_dir();
+    for name in ["console.secret", "slack.url", "mail.password", "webhook.secret"] {
+        fs::set_permissions(dir.path().join(name), Permissions::from_mode(0o644)).unwrap();
+    }
+    let warnings = run_preflight(&dir).unwrap();
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    assert!(
+        warnings.contains(
+            &"DIR/durward.toml:27: [[notify.webhook]] secret_file: others than its owner may use this secret (mode 644): \
+              chmod 600 DIR/webhook.secret"
+                .to_owned()
+        ),
+        "{warnings:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_gateway_does_not_start_with_a_rejected_configuration() {
+    let dir = test_config_dir();
+    fs::remove_file(dir.path().join("webhook.secret")).unwrap();
+    let file = dir.path().join("durward.toml");
+    let refused = crate::serve::run_until_signal(&file).await.unwrap_err();
+    assert_eq!(Some(refused), open_configuration_file(&file).err());
+    assert!(!dir.path().join("durward").exists(), "it made its state first");
+}

@@ -1,0 +1,350 @@
+//! Listeners: HTTP/1.1 with limits on heads and time, in front of a door.
+//!
+//! Every connection is read through [`crate::strict_io`], so that a door only sees requests with one reading.
+
+use crate::body::{BoxBody, full_body};
+use crate::client_socket::{ClientSocket, DETECTS_DISCONNECT};
+use crate::gateway_services::GatewayServices;
+use crate::http1_framing::FramingViolation;
+use crate::keep_alive::InterimResponses;
+use crate::strict_http_stream::{FramingRefusal, StrictHttpStream};
+use durward_core::limits;
+use http::{Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// What answers the requests of a listener.
+pub trait HttpService: Send + Sync + 'static {
+    fn serve_request(
+        &self,
+        source: SocketAddr,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<BoxBody>> + Send;
+}
+
+/// A door with the rooms behind it.
+pub struct FrontEndService<D> {
+    pub front_end: Arc<D>,
+    pub services: Arc<GatewayServices>,
+}
+
+/// Serves a door until `stop` turns true.
+pub async fn serve_listener<D: HttpService>(
+    listener: TcpListener,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    door: Arc<D>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _changed = stop.wait_for(|stop| *stop) => return,
+        };
+        let (stream, source) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, mostly: give connections time to end.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (door, tls) = (door.clone(), tls.clone());
+        tokio::spawn(async move {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "cannot set TCP_NODELAY");
+            }
+            let stream = ClientSocket::new(stream);
+            let interims = InterimResponses::new(stream.client_presence());
+            match tls {
+                None => serve_connection(stream, source, door, interims).await,
+                Some(tls) => {
+                    match tokio::time::timeout(limits::REQUEST_HEAD_TIMEOUT, Box::pin(tls.accept(stream)))
+                        .await
+                    {
+                        // Boxed, so that a connection without TLS has no room for it.
+                        Ok(Ok(stream)) => Box::pin(serve_connection(stream, source, door, interims)).await,
+                        Ok(Err(error)) => tracing::debug!(%source, %error, "TLS handshake failed"),
+                        Err(_elapsed) => tracing::debug!(%source, "TLS handshake timed out"),
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn serve_connection<S, D>(stream: S, source: SocketAddr, door: Arc<D>, interims: InterimResponses)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    D: HttpService,
+{
+    let verdict = FramingRefusal::default();
+    let client = interims.clone();
+    let stream = StrictHttpStream::new(stream, verdict.clone(), interims.clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let door = door.clone();
+        let interim = interims.begin_request();
+        request.extensions_mut().insert(interim.clone());
+        let refused = verdict.next_violation();
+        async move {
+            let response = match refused {
+                Some(violation) => violation_response(source, violation),
+                None => door.serve_request(source, request).await,
+            };
+            interim.response_started();
+            Ok::<Response<BoxBody>, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::REQUEST_HEAD_TIMEOUT)
+        .max_buf_size(limits::MAX_HEAD_BYTES)
+        .max_headers(limits::MAX_HEADER_FIELDS)
+        // The parser would notice a client that leaves only by reading, for which it keeps a buffer ready at each request that
+        // waits, and not at all behind a body that is not read yet.
+        .half_close(DETECTS_DISCONNECT)
+        .serve_connection(TokioIo::new(stream), service);
+    let served = tokio::select! {
+        biased;
+        served = connection => served,
+        () = client.client_disconnected() => {
+            tracing::debug!(%source, "the client closed its connection");
+            return;
+        }
+    };
+    match served {
+        // What the parser refuses, it answers itself: `strict_io` should have refused it before, and said why.
+        Err(error) if error.is_parse() => {
+            tracing::warn!(%source, %error, "the HTTP parser refused a request");
+        }
+        Err(error) => tracing::debug!(%source, %error, "connection ended"),
+        Ok(()) => {}
+    }
+}
+
+/// The answer to a request whose framing has more than one reading. The connection is closed after it.
+fn violation_response(source: SocketAddr, violation: FramingViolation) -> Response<BoxBody> {
+    tracing::info!(%source, "refused: {}", violation.reason);
+    let mut response = Response::new(full_body(format!("durward: {}\n", violation.reason)));
+    *response.status_mut() = StatusCode::from_u16(violation.status).unwrap_or(StatusCode::BAD_REQUEST);
+    response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::BoxError;
+    use crate::keep_alive::InterimResponder;
+    use bytes::Bytes;
+    use http_body_util::BodyExt as _;
+    use hyper::body::Frame;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::sync::{Mutex, mpsc};
+    use tokio::time::timeout;
+
+    /// Far beyond what any of these takes.
+    const TEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// Waits with each request and never reads its body; tells when one came and when it is over.
+    struct PendingService(mpsc::UnboundedSender<&'static str>);
+
+    struct DropNotifier(mpsc::UnboundedSender<&'static str>);
+
+    impl Drop for DropNotifier {
+        fn drop(&mut self) {
+            self.0.send("over").unwrap();
+        }
+    }
+
+    impl HttpService for PendingService {
+        async fn serve_request(&self, _source: SocketAddr, request: Request<Incoming>) -> Response<BoxBody> {
+            let _over = DropNotifier(self.0.clone());
+            self.0.send("came").unwrap();
+            std::future::pending::<()>().await;
+            drop(request);
+            Response::new(full_body(""))
+        }
+    }
+
+    /// Refuses every request without a look at its body.
+    struct RefusingService;
+
+    impl HttpService for RefusingService {
+        async fn serve_request(&self, _source: SocketAddr, _request: Request<Incoming>) -> Response<BoxBody> {
+            let mut response = Response::new(full_body("no"));
+            *response.status_mut() = StatusCode::FORBIDDEN;
+            response
+        }
+    }
+
+    async fn start_and_connect<D: HttpService>(door: D) -> (TcpStream, watch::Sender<bool>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(serve_listener(listener, None, Arc::new(door), stopped));
+        (TcpStream::connect(address).await.unwrap(), stop)
+    }
+
+    #[tokio::test]
+    async fn a_request_is_dropped_when_its_client_disconnects_behind_an_unread_body() {
+        let bodies = [
+            "content-length: 0\r\n\r\n",
+            "content-length: 1000000\r\n\r\n",
+            "transfer-encoding: chunked\r\n\r\n",
+        ];
+        for body in bodies {
+            let (told, mut news) = mpsc::unbounded_channel();
+            let (mut client, _stop) = start_and_connect(PendingService(told)).await;
+            client.write_all(format!("PUT /b/k HTTP/1.1\r\nhost: x\r\n{body}").as_bytes()).await.unwrap();
+            assert_eq!(timeout(TEST_TIMEOUT, news.recv()).await.unwrap(), Some("came"));
+            if !body.contains(": 0") {
+                // More than the parser takes at once, so that the end stands behind what is not read.
+                client.write_all(&[b'5'; 1]).await.unwrap();
+                if body.contains("length") {
+                    client.write_all(&vec![b'x'; 100 << 10]).await.unwrap();
+                }
+            }
+            assert!(news.try_recv().is_err(), "it waits while its client is there");
+            drop(client);
+            assert_eq!(timeout(TEST_TIMEOUT, news.recv()).await.unwrap(), Some("over"), "{body}");
+        }
+    }
+
+    /// What [`Signals`] does next with the request it holds.
+    #[derive(Debug)]
+    enum ServiceStep {
+        /// Asks for an interim response in the name of the request of this index.
+        RequestInterim(usize),
+        /// Begins an answer in pieces, and asks again between them.
+        Respond,
+    }
+
+    /// Holds each request and does as it is told, and tells when it has.
+    struct SteppedService {
+        steps: Mutex<mpsc::UnboundedReceiver<ServiceStep>>,
+        step_done: mpsc::UnboundedSender<()>,
+        responders: std::sync::Mutex<Vec<InterimResponder>>,
+    }
+
+    impl HttpService for SteppedService {
+        async fn serve_request(&self, _source: SocketAddr, request: Request<Incoming>) -> Response<BoxBody> {
+            let own = request.extensions().get::<InterimResponder>().unwrap().clone();
+            self.responders.lock().unwrap().push(own.clone());
+            request.into_body().collect().await.unwrap();
+            loop {
+                let step = self.steps.lock().await.recv().await.unwrap();
+                self.step_done.send(()).unwrap();
+                match step {
+                    ServiceStep::RequestInterim(index) => {
+                        self.responders.lock().unwrap()[index].request_interim()
+                    }
+                    ServiceStep::Respond => {
+                        return Response::new(PausingBody { responder: own, poll_count: 0 }.boxed_unsync());
+                    }
+                }
+            }
+        }
+    }
+
+    /// `a`, a pause with a sign of life asked for, `b`.
+    struct PausingBody {
+        responder: InterimResponder,
+        poll_count: usize,
+    }
+
+    impl http_body::Body for PausingBody {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            self.poll_count += 1;
+            let piece = match self.poll_count {
+                1 => "a",
+                2..5 => {
+                    self.responder.request_interim();
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                5 => "b",
+                _ => return Poll::Ready(None),
+            };
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(piece.as_bytes())))))
+        }
+    }
+
+    #[tokio::test]
+    async fn interim_responses_precede_their_own_final_response_and_never_split_one() {
+        const SIGN: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+        let (order, steps) = mpsc::unbounded_channel();
+        let (done, mut did) = mpsc::unbounded_channel();
+        let (mut client, _stop) = start_and_connect(SteppedService {
+            steps: Mutex::new(steps),
+            step_done: done,
+            responders: std::sync::Mutex::default(),
+        })
+        .await;
+        // One thread: what was done was written before this goes on.
+        let mut step = async |step: ServiceStep| {
+            order.send(step).unwrap();
+            timeout(TEST_TIMEOUT, did.recv()).await.unwrap().unwrap();
+        };
+        for index in 0..3 {
+            client.write_all(b"PUT /b/k HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n").await.unwrap();
+            client.write_all(b"content-length: 1\r\n\r\n").await.unwrap();
+            // The parser's own, which asks for the body and is no answer.
+            assert_eq!(read_exact_text(&mut client, SIGN.len()).await, SIGN);
+            client.write_all(b"x").await.unwrap();
+            for _ in 0..2 {
+                step(ServiceStep::RequestInterim(index)).await;
+                assert_eq!(read_exact_text(&mut client, SIGN.len()).await, SIGN);
+            }
+            if index > 0 {
+                // Whatever still runs for a request that was answered says nothing about this one.
+                step(ServiceStep::RequestInterim(index - 1)).await;
+            }
+            step(ServiceStep::Respond).await;
+            let mut answer = String::new();
+            while !answer.ends_with("0\r\n\r\n") {
+                answer += &read_exact_text(&mut client, 1).await;
+            }
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert_eq!(body, "1\r\na\r\n1\r\nb\r\n0\r\n\r\n");
+        }
+    }
+
+    async fn read_exact_text(client: &mut TcpStream, length: usize) -> String {
+        let mut read = vec![0; length];
+        timeout(TEST_TIMEOUT, client.read_exact(&mut read)).await.unwrap().unwrap();
+        String::from_utf8(read).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_still_sending_gets_the_response() {
+        let (client, _stop) = start_and_connect(RefusingService).await;
+        let (mut read, mut write) = client.into_split();
+        write.write_all(b"PUT /b/k HTTP/1.1\r\nhost: x\r\ncontent-length: 8000000\r\n\r\n").await.unwrap();
+        // It writes all of it before it reads, as simple clients do. Without lingering this meets a reset.
+        timeout(TEST_TIMEOUT, write.write_all(&vec![b'x'; 8_000_000])).await.unwrap().unwrap();
+        let mut answer = String::new();
+        timeout(TEST_TIMEOUT, read.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.ends_with("no"), "{answer}");
+    }
+}

@@ -1,0 +1,147 @@
+//! Refusals as JSON-RPC errors, so that an SDK raises its own error with our words.
+//!
+//! What is wrong with a message or its sender has the HTTP status that MCP gives it. A request that was understood is
+//! answered with 200, also when policy denies it: SDKs read a JSON-RPC error there and nowhere else for sure.
+
+use super::client_notification::ApprovalNotice;
+use crate::body::{BoxBody, full_body};
+use durward_core::{ExchangeId, Refusal, RefusalReason};
+use durward_mcp::{JsonRpcError, RequestId, encode_error_response, error_codes};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+/// A refusal together with what the wire says of it.
+pub(super) struct McpRefusal {
+    pub refusal: Refusal,
+    /// The id of the request, where it could be read.
+    pub request_id: Option<RequestId>,
+    pub error_override: Option<Box<ErrorOverride>>,
+}
+
+/// A status and a code that the reason alone does not tell.
+#[derive(Clone)]
+pub(super) struct ErrorOverride {
+    pub status: StatusCode,
+    pub code: i64,
+    pub data: Option<Value>,
+}
+
+impl McpRefusal {
+    pub fn new(refusal: Refusal, id: Option<&RequestId>) -> Self {
+        Self { refusal, request_id: id.cloned(), error_override: None }
+    }
+
+    pub fn with_status(mut self, status: StatusCode, code: i64) -> Self {
+        self.error_override = Some(Box::new(ErrorOverride { status, code, data: None }));
+        self
+    }
+}
+
+impl From<JsonRpcError> for McpRefusal {
+    fn from(error: JsonRpcError) -> Self {
+        let problem =
+            ErrorOverride { status: StatusCode::BAD_REQUEST, code: error.code, data: error.error_data() };
+        Self {
+            refusal: Refusal::new(RefusalReason::Malformed, error.message),
+            request_id: error.id,
+            error_override: Some(Box::new(problem)),
+        }
+    }
+}
+
+/// What a refusal of one request must look like.
+#[derive(Clone)]
+pub struct McpRefusalContext {
+    /// Where a client without a token learns about this server.
+    metadata_url: String,
+    pub(super) request_id: Option<RequestId>,
+    pub(super) error_override: Option<Box<ErrorOverride>>,
+    /// What the client hears instead, when it is refused for now because people are asked.
+    pub(super) approval_notice: Option<Box<ApprovalNotice>>,
+}
+
+impl McpRefusalContext {
+    pub(super) fn new(metadata: String) -> Self {
+        Self { metadata_url: metadata, request_id: None, error_override: None, approval_notice: None }
+    }
+
+    pub(super) fn refusal_response(&self, refusal: &Refusal, exchange: ExchangeId) -> Response<BoxBody> {
+        let (status, own) = status_and_code(refusal.reason, self.request_id.is_some());
+        // Not in place of another refusal: that the journal cannot record this one, say.
+        let told =
+            self.approval_notice.as_deref().filter(|_told| refusal.reason == RefusalReason::AccessDenied);
+        let problem = match told {
+            Some(ApprovalNotice::Elicitation(question)) => return self.elicitation_response(question),
+            Some(ApprovalNotice::Error(problem)) => Some(problem),
+            None => self.error_override.as_deref(),
+        };
+        let status = problem.map_or(status, |problem| problem.status);
+        let mut data = json!({ "exchange": exchange.to_string() });
+        if let (Value::Object(data), Some(Value::Object(more))) =
+            (&mut data, problem.and_then(|problem| problem.data.as_ref()))
+        {
+            data.extend(more.clone());
+        }
+        let code = problem.map_or(own, |problem| problem.code);
+        let mut response = Response::new(full_body(encode_error_response(
+            self.request_id.as_ref(),
+            code,
+            &refusal_message(refusal, exchange),
+            Some(data),
+        )));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        set_json_headers(headers);
+        if status == StatusCode::UNAUTHORIZED {
+            let error = match refusal.reason {
+                RefusalReason::MissingAuthentication => "",
+                _ => r#"error="invalid_token", "#,
+            };
+            let challenge = format!(r#"Bearer {error}resource_metadata="{}""#, self.metadata_url);
+            // A Host that cannot stand in a header leaves the challenge without the address.
+            let challenge = HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Bearer"));
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+
+    /// A question to the client, which is a result to its request.
+    fn elicitation_response(&self, question: &Value) -> Response<BoxBody> {
+        let id = self.request_id.as_ref().map(RequestId::to_value);
+        let body = json!({ "jsonrpc": "2.0", "id": id, "result": question }).to_string();
+        let mut response = Response::new(full_body(body));
+        set_json_headers(response.headers_mut());
+        response
+    }
+}
+
+fn set_json_headers(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+/// The message for the caller; it names the exchange, which a person can look up in the journal.
+pub(super) fn refusal_message(refusal: &Refusal, exchange: ExchangeId) -> String {
+    format!("durward: {} [exchange {exchange}]", refusal.message)
+}
+
+fn status_and_code(reason: RefusalReason, understood: bool) -> (StatusCode, i64) {
+    let (status, code) = match reason {
+        RefusalReason::MissingAuthentication | RefusalReason::InvalidToken | RefusalReason::ExpiredToken => {
+            return (StatusCode::UNAUTHORIZED, error_codes::UNAUTHENTICATED);
+        }
+        RefusalReason::TooLarge => return (StatusCode::PAYLOAD_TOO_LARGE, error_codes::INVALID_REQUEST),
+        RefusalReason::AccessDenied => (StatusCode::FORBIDDEN, error_codes::ACCESS_DENIED),
+        RefusalReason::Upstream => (StatusCode::BAD_GATEWAY, error_codes::UPSTREAM_ERROR),
+        RefusalReason::Busy | RefusalReason::Internal => {
+            (StatusCode::SERVICE_UNAVAILABLE, error_codes::INTERNAL_ERROR)
+        }
+        _ => return (StatusCode::BAD_REQUEST, error_codes::INVALID_REQUEST),
+    };
+    (if understood { StatusCode::OK } else { status }, code)
+}
+
+/// The code that [`Shape::refuse`] gives a refusal of an understood request.
+pub(super) fn json_rpc_code(reason: RefusalReason) -> i64 {
+    status_and_code(reason, true).1
+}

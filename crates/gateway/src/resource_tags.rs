@@ -1,0 +1,454 @@
+//! The tags of resources, for policies that read them: what AWS says now, and over it what the configuration says.
+//!
+//! Promise: a tag that cannot be read is not "no tag"; the operation is refused. What AWS said is used for a short while, and
+//! forgotten at once when a call that may change it passes through. Reading is done with a credential cut to that one read.
+
+use crate::gateway_services::GatewayServices;
+use crate::pipeline::{Exchange, Identity};
+use crate::upstream_client::UpstreamOrigin;
+use bytes::Bytes;
+use durward_aws::sigv4::outbound::{SigningParams, sign_request};
+use durward_aws::sigv4::{SigningKey, inbound::format_timestamp, sha256_hex};
+use durward_aws::tags::{TagLookup, TagPage, UnsignedRequest, find_tag_lookup, taggable_resource};
+use durward_catalog::Catalog;
+use durward_core::{
+    AccessLevel, Arn, FrontEndKind, Operation, OperationTraits, Refusal, RefusalReason, RequiredPermission,
+    Resource, ResourceTags, arn_matches, arn_may_match,
+};
+use durward_credential::{ConnectionConfig, CredentialRequest};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use time::OffsetDateTime;
+use tokio::sync::OnceCell;
+
+/// How long what AWS said is used: so long may a tag that was changed past this gateway be old.
+const TAG_CACHE_TTL: Duration = Duration::from_secs(30);
+/// Resources whose tags are kept.
+const MAX_CACHED_RESOURCES: usize = 4_096;
+/// Resources of one operation whose tags are read.
+const MAX_RESOURCES_PER_OPERATION: usize = 100;
+/// Pages of tags of one resource: AWS allows 50 tags, DynamoDB gives ten a page.
+const MAX_TAG_PAGES: usize = 10;
+/// Largest answer, in bytes.
+const MAX_TAG_RESPONSE_BYTES: usize = 1 << 20;
+const TAG_READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Tags that the configuration gives to every resource whose ARN matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResourceLabel {
+    /// An ARN in which `*` stands for any text and `?` for one character.
+    pub arn_pattern: String,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// How tags are read.
+#[derive(Debug, Default)]
+pub struct TagReaderOptions {
+    pub labels: Vec<ResourceLabel>,
+    /// Ask AWS; otherwise the labels are all the tags there are.
+    pub reads_from_aws: bool,
+    /// Every service is here.
+    pub emulator: Option<UpstreamOrigin>,
+    /// The roles that read tags, by the connection they read for; without one, the connection's own.
+    pub reader_connections: HashMap<String, ConnectionConfig>,
+}
+
+type TagMap = BTreeMap<String, String>;
+/// A connection and the ARN of a resource.
+type TagCacheKey = (String, String);
+
+#[derive(Debug)]
+struct CachedTags {
+    created_at: Instant,
+    tags: OnceCell<TagMap>,
+}
+
+/// Reads tags.
+#[derive(Debug)]
+pub struct TagReader {
+    options: TagReaderOptions,
+    cache: Mutex<HashMap<TagCacheKey, Arc<CachedTags>>>,
+}
+
+/// How old the answer may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagFreshness {
+    /// As of the last half minute.
+    Recent,
+    /// As of now: when an approval is used.
+    Current,
+}
+
+impl TagReader {
+    pub fn new(options: TagReaderOptions) -> Self {
+        Self { options, cache: Mutex::default() }
+    }
+
+    /// The tags of these resources of an operation.
+    pub async fn read_tags(
+        &self,
+        rooms: &GatewayServices,
+        exchange: &Exchange,
+        identity: &Identity,
+        operation: &Operation,
+        arns: &[&str],
+        freshness: TagFreshness,
+    ) -> Result<ResourceTags, Refusal> {
+        let mut read = ResourceTags::new();
+        let wholes: BTreeSet<&str> = arns.iter().map(|arn| taggable_resource(arn)).collect();
+        if wholes.len() > MAX_RESOURCES_PER_OPERATION {
+            return Err(unreadable_tags(
+                &format!("it touches more than {MAX_RESOURCES_PER_OPERATION} resources"),
+                &operation.qualified_name(),
+            ));
+        }
+        for arn in arns {
+            let whole = taggable_resource(arn);
+            if is_arn_pattern(whole) {
+                return Err(unreadable_tags("the request does not name the resources one by one", arn));
+            }
+            let theirs = Arn::parse(whole).map_or("", |arn| arn.account);
+            if !theirs.is_empty() && operation.account.as_deref().is_some_and(|ours| ours != theirs) {
+                return Err(unreadable_tags("it belongs to another account than the connection", arn));
+            }
+            let mut tags = TagMap::new();
+            if self.options.reads_from_aws {
+                let reading = TagReadContext { services: rooms, exchange, identity, operation, reader: self };
+                tags = self.read_live_tags(&reading, whole, freshness).await?;
+            }
+            // What the operator says of the whole and of the part counts, whatever AWS says.
+            for label in &self.options.labels {
+                if arn_matches(&label.arn_pattern, whole) || arn_matches(&label.arn_pattern, arn) {
+                    tags.extend(label.tags.iter().map(|(key, value)| (key.clone(), value.clone())));
+                } else if (is_arn_pattern(arn) && patterns_may_overlap(&label.arn_pattern, arn))
+                    || arn_may_match(arn, &label.arn_pattern)
+                {
+                    return Err(unreadable_tags("some of what it touches may have labels of its own", arn));
+                }
+            }
+            read.insert((*arn).to_owned(), tags);
+        }
+        Ok(read)
+    }
+
+    /// Refuses if one of these actions is on resources that the request could have named and does not.
+    pub fn refuse_unnamed_resources(&self, catalog: &Catalog, actions: &[&str]) -> Result<(), Refusal> {
+        match actions.iter().find(|action| catalog.may_have_resources(action)) {
+            Some(action) => {
+                Err(unreadable_tags("the request does not name its resource by ARN or id", action))
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn read_live_tags(
+        &self,
+        reading: &TagReadContext<'_>,
+        arn: &str,
+        freshness: TagFreshness,
+    ) -> Result<TagMap, Refusal> {
+        let key = (reading.identity.connection.clone(), arn.to_owned());
+        let cached = self.get_or_create_entry(&key, freshness);
+        // One asks, the others who want the same wait for it.
+        let found = cached.tags.get_or_try_init(|| Box::pin(reading.fetch_tags(arn))).await;
+        match found {
+            Ok(tags) => Ok(tags.clone()),
+            Err(TagReadError::ResourceNotFound) => {
+                self.remove_entry(&key, &cached);
+                Ok(TagMap::new())
+            }
+            Err(TagReadError::Refused(refusal)) => {
+                self.remove_entry(&key, &cached);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn lock_cache(&self) -> std::sync::MutexGuard<'_, HashMap<TagCacheKey, Arc<CachedTags>>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get_or_create_entry(&self, key: &TagCacheKey, freshness: TagFreshness) -> Arc<CachedTags> {
+        let mut cache = self.lock_cache();
+        if freshness == TagFreshness::Recent
+            && let Some(cached) = cache.get(key).filter(|cached| cached.created_at.elapsed() < TAG_CACHE_TTL)
+        {
+            return cached.clone();
+        }
+        if cache.len() >= MAX_CACHED_RESOURCES {
+            cache.retain(|_, cached| cached.created_at.elapsed() < TAG_CACHE_TTL);
+            if cache.len() >= MAX_CACHED_RESOURCES {
+                cache.clear();
+            }
+        }
+        let cached = Arc::new(CachedTags { created_at: Instant::now(), tags: OnceCell::new() });
+        cache.insert(key.clone(), cached.clone());
+        cached
+    }
+
+    fn remove_entry(&self, key: &TagCacheKey, known: &Arc<CachedTags>) {
+        let mut cache = self.lock_cache();
+        if cache.get(key).is_some_and(|cached| Arc::ptr_eq(cached, known)) {
+            cache.remove(key);
+        }
+    }
+
+    /// Forgets what an operation may change, now and when it is over.
+    pub fn begin_tag_change(&self, operation: &Operation) -> Option<TagChangeGuard<'_>> {
+        if !self.options.reads_from_aws || !may_change_tags(operation) {
+            return None;
+        }
+        let whole = |demand: &RequiredPermission| match &demand.resource {
+            Resource::Arn(arn) => {
+                Some(taggable_resource(arn).to_owned()).filter(|whole| !is_arn_pattern(whole))
+            }
+            _ => None,
+        };
+        let passing = TagChangeGuard {
+            reader: self,
+            resource_arns: operation.required_permissions.iter().map(whole).collect(),
+        };
+        passing.invalidate_cache();
+        Some(passing)
+    }
+}
+
+/// Whether an operation is on a resource that the request could have named and does not.
+pub(crate) fn has_unnamed_resource(catalog: &Catalog, operation: &Operation) -> bool {
+    let mut unnamed = operation.required_permissions.iter().filter(|demand| demand.resource == Resource::Any);
+    unnamed.any(|demand| catalog.may_have_resources(&demand.action))
+}
+
+/// Tagging calls, and what may make, replace or remove a resource.
+fn may_change_tags(operation: &Operation) -> bool {
+    let level = operation.access_level();
+    level == AccessLevel::Tagging
+        || (level > AccessLevel::Read
+            && (["Tag", "Create", "Delete", "Update", "Import", "Restore"]
+                .iter()
+                .any(|word| operation.name.contains(word))
+                || durward_core::collect_request_tags(operation).is_none_or(|tags| !tags.is_empty())))
+}
+
+/// An operation under way that may change tags.
+pub struct TagChangeGuard<'a> {
+    reader: &'a TagReader,
+    /// None: it does not say of which resources.
+    resource_arns: Option<Vec<String>>,
+}
+
+impl TagChangeGuard<'_> {
+    fn invalidate_cache(&self) {
+        let mut cache = self.reader.lock_cache();
+        match &self.resource_arns {
+            Some(named) => cache.retain(|(_, arn), _| !named.contains(arn)),
+            None => cache.clear(),
+        }
+    }
+}
+
+impl Drop for TagChangeGuard<'_> {
+    fn drop(&mut self) {
+        self.invalidate_cache();
+    }
+}
+
+/// Why there are no tags.
+enum TagReadError {
+    /// There is no such resource.
+    ResourceNotFound,
+    Refused(Refusal),
+}
+
+impl From<Refusal> for TagReadError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// For whom tags are read.
+struct TagReadContext<'a> {
+    services: &'a GatewayServices,
+    exchange: &'a Exchange,
+    identity: &'a Identity,
+    operation: &'a Operation,
+    reader: &'a TagReader,
+}
+
+impl TagReadContext<'_> {
+    async fn fetch_tags(&self, arn: &str) -> Result<TagMap, TagReadError> {
+        let region = match Arn::parse(arn) {
+            Some(Arn { region, .. }) if !region.is_empty() => region,
+            _ => self.operation.region.as_deref().unwrap_or("us-east-1"),
+        };
+        let call = find_tag_lookup(self.services.catalog, arn, region).ok_or_else(|| {
+            unreadable_tags("this version knows no call that tells them; give the resource a label", arn)
+        })?;
+        let mut region = region.to_owned();
+        let mut tags = TagMap::new();
+        let mut next: Option<String> = None;
+        for _ in 0..MAX_TAG_PAGES {
+            let request = call.build_request(next.as_deref()).ok_or_else(|| {
+                unreadable_tags("they do not fit on one page, and the service has no pages", arn)
+            })?;
+            let mut answer = self.send_tag_request(arn, &call, &request, &region).await?;
+            if let Some(other) = redirected_region(&answer).filter(|other| *other != region) {
+                region = other;
+                answer = self.send_tag_request(arn, &call, &request, &region).await?;
+            }
+            let page = call.parse_response(answer.status().as_u16(), answer.body());
+            let TagPage { tags: more, next_token: after, is_resource_missing: missing } =
+                page.map_err(|error| unreadable_tags(&error.to_string(), arn))?;
+            if missing {
+                return Err(TagReadError::ResourceNotFound);
+            }
+            tags.extend(more);
+            match after {
+                Some(after) => next = Some(after),
+                None => return Ok(tags),
+            }
+        }
+        Err(unreadable_tags("there is no end of pages", arn).into())
+    }
+
+    async fn send_tag_request(
+        &self,
+        arn: &str,
+        call: &TagLookup,
+        wire: &UnsignedRequest,
+        region: &str,
+    ) -> Result<http::Response<Bytes>, Refusal> {
+        let failed = |why: &str| unreadable_tags(why, arn);
+        let (origin, region, service) =
+            self.resolve_endpoint(call, region).ok_or_else(|| failed("no endpoint is known"))?;
+        let credential = self.issue_read_credential(call, arn).await?;
+        let mut headers = HeaderMap::new();
+        let value = |text: &str| {
+            HeaderValue::from_str(text).map_err(|_error| failed("the request cannot be written"))
+        };
+        headers.insert(header::HOST, value(&origin.authority())?);
+        for (name, text) in &wire.headers {
+            headers.insert(HeaderName::from_static(name), value(text)?);
+        }
+        let at = OffsetDateTime::now_utc();
+        let date = format_timestamp(at);
+        let day = date.get(..8).unwrap_or_default();
+        let key = SigningKey::derive(credential.secret_access_key.expose(), day, &region, &service);
+        let signer = SigningParams {
+            access_key_id: &credential.access_key_id,
+            session_token: Some(&credential.session_token),
+            signing_key: &key,
+            region: &region,
+            service: &service,
+            signing_time: at,
+        };
+        let method = wire.method.parse().map_err(|_error| failed("the request cannot be written"))?;
+        sign_request(
+            &signer,
+            &method,
+            &wire.path,
+            &wire.query,
+            &mut headers,
+            &sha256_hex(wire.body.as_bytes()),
+        )
+        .map_err(|_error| failed("the request cannot be signed"))?;
+        let target =
+            if wire.query.is_empty() { wire.path.clone() } else { format!("{}?{}", wire.path, wire.query) };
+        let mut request = Request::new(Bytes::from(wire.body.clone()));
+        *request.method_mut() = method;
+        *request.uri_mut() = target.parse().map_err(|_error| failed("the request cannot be written"))?;
+        *request.headers_mut() = headers;
+        tokio::time::timeout(
+            TAG_READ_TIMEOUT,
+            self.services.upstream_client.send_buffered(&origin, request, MAX_TAG_RESPONSE_BYTES),
+        )
+        .await
+        .map_err(|_elapsed| failed("AWS did not answer in time"))?
+        .map_err(|error| failed("AWS could not be reached").with_detail(error))
+    }
+
+    fn resolve_endpoint(&self, call: &TagLookup, region: &str) -> Option<(UpstreamOrigin, String, String)> {
+        if let Some(emulator) = &self.reader.options.emulator {
+            return Some((emulator.clone(), region.to_owned(), call.service.signing_name.clone()));
+        }
+        let endpoint = self.services.catalog.resolve_endpoint(&call.service.id, region)?;
+        Some((UpstreamOrigin::https(&endpoint.host), endpoint.signing_region, endpoint.signing_name))
+    }
+
+    async fn issue_read_credential(
+        &self,
+        call: &TagLookup,
+        arn: &str,
+    ) -> Result<Arc<durward_credential::IssuedCredential>, Refusal> {
+        let operation = Operation {
+            front_end: FrontEndKind::Aws,
+            service: call.service.iam_prefix.clone(),
+            name: call.operation_model().map(|operation| operation.name.clone()).unwrap_or_default(),
+            required_permissions: call.required_permissions.clone(),
+            parameters: serde_json::Value::Object(serde_json::Map::new()),
+            sensitive_pointers: Vec::new(),
+            region: self.operation.region.clone(),
+            account: self.operation.account.clone(),
+            traits: OperationTraits::default(),
+            uninspected_parts: Vec::new(),
+            body_sha256: None,
+        };
+        let connection = match self.reader.options.reader_connections.get(&self.identity.connection) {
+            Some(reader) => reader,
+            None => self.services.find_connection(&self.identity.connection)?,
+        };
+        let ask = CredentialRequest {
+            connection,
+            caller: &self.identity.caller,
+            session: self.identity.session,
+            exchange: self.exchange.id,
+            operation: &operation,
+        };
+        self.services.credential_issuer.issue_credential(&ask).await.map_err(|error| {
+            unreadable_tags("no credential to read them could be obtained", arn).with_detail(error)
+        })
+    }
+}
+
+/// The region that S3 says a bucket is in.
+fn redirected_region(answer: &http::Response<Bytes>) -> Option<String> {
+    let region = answer.headers().get("x-amz-bucket-region")?.to_str().ok()?;
+    (!answer.status().is_success()).then(|| region.to_owned())
+}
+
+fn unreadable_tags(why: &str, arn: &str) -> Refusal {
+    Refusal::new(
+        RefusalReason::AccessDenied,
+        format!("a policy reads the tags of {arn}, and they cannot be read: {why}"),
+    )
+}
+
+fn is_arn_pattern(arn: &str) -> bool {
+    arn.contains(['*', '?'])
+}
+
+/// Whether two patterns may match the same ARN; true where that is not certain.
+fn patterns_may_overlap(one: &str, other: &str) -> bool {
+    let literal = |pattern: &str| pattern.split(['*', '?']).next().unwrap_or_default().to_owned();
+    let (one, other) = (literal(one), literal(other));
+    one.starts_with(&other) || other.starts_with(&one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_overlap_labels_that_may_match_the_same_resource() {
+        for (label, asked, expected) in [
+            ("arn:aws:s3:::b/secret/*", "arn:aws:s3:::b/*", true),
+            ("arn:aws:s3:::b/secret/*", "arn:aws:s3:::b/secret/x*", true),
+            ("arn:aws:s3:::b/secret/*", "arn:aws:s3:::b/public/*", false),
+            ("arn:aws:s3:::other*", "arn:aws:s3:::b/*", false),
+        ] {
+            assert_eq!(patterns_may_overlap(label, asked), expected, "{label} {asked}");
+        }
+    }
+}

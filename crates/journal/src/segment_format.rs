@@ -1,0 +1,201 @@
+//! The bytes on disk: segment headers, frames and the chain. `FORMAT.md` says the same in words.
+//!
+//! Nothing here does I/O, and nothing here trusts what it decodes.
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+/// Largest text of one record. The largest request body the gateway reads whole is 16 MiB, and JSON may escape it.
+pub const MAX_RECORD_BYTES: usize = 32 << 20;
+
+pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"DURWJRNL";
+pub(crate) const FORMAT_VERSION: u32 = 1;
+/// Bytes of a segment header.
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 60;
+/// Bytes of a frame before its record.
+pub(crate) const FRAME_HEAD_BYTES: usize = 44;
+/// Bytes of a frame that tell its length.
+pub(crate) const FRAME_LENGTH_BYTES: usize = 8;
+
+/// A link of the chain.
+pub(crate) type Sha256Hash = [u8; 32];
+
+/// The last link before the first record of all.
+pub(crate) const GENESIS_LINK: Sha256Hash = [0; 32];
+
+/// How far the chain has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HashChain {
+    pub link: Sha256Hash,
+    /// Records so far; the next one has this number plus one.
+    pub record_count: u64,
+}
+
+impl HashChain {
+    pub const START: Self = Self { link: GENESIS_LINK, record_count: 0 };
+
+    /// The chain with one more record.
+    pub fn with_leaf(self, leaf: &Sha256Hash) -> Self {
+        Self { link: link_hash(&self.link, leaf), record_count: self.record_count.saturating_add(1) }
+    }
+}
+
+/// RFC 6962 section 2.1: the hash of a leaf.
+pub(crate) fn leaf_hash(record: &[u8]) -> Sha256Hash {
+    sha256_of_parts(&[&[0x00], record])
+}
+
+/// The prefix 0x02 keeps links apart from the leaves (0x00) and nodes (0x01) of a tree.
+fn link_hash(previous: &Sha256Hash, leaf: &Sha256Hash) -> Sha256Hash {
+    sha256_of_parts(&[&[0x02], previous, leaf])
+}
+
+fn sha256_of_parts(parts: &[&[u8]]) -> Sha256Hash {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
+
+/// The header of segment `number`, which continues `chain`.
+pub(crate) fn encode_header(number: u32, chain: &HashChain) -> [u8; SEGMENT_HEADER_BYTES] {
+    let mut out = [0; SEGMENT_HEADER_BYTES];
+    out[..8].copy_from_slice(&SEGMENT_MAGIC);
+    out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    out[12..16].copy_from_slice(&number.to_le_bytes());
+    out[16..24].copy_from_slice(&chain.record_count.to_le_bytes());
+    out[24..56].copy_from_slice(&chain.link);
+    let check = crc32fast::hash(&out[..56]);
+    out[56..].copy_from_slice(&check.to_le_bytes());
+    out
+}
+
+/// What is wrong with a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeaderError {
+    Magic,
+    Checksum,
+    Version(u32),
+}
+
+/// The segment number and the chain it continues.
+pub(crate) fn decode_header(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Result<(u32, HashChain), HeaderError> {
+    if bytes[..8] != SEGMENT_MAGIC {
+        return Err(HeaderError::Magic);
+    }
+    if crc32fast::hash(&bytes[..56]) != read_u32_le(bytes, 56) {
+        return Err(HeaderError::Checksum);
+    }
+    let version = read_u32_le(bytes, 8);
+    if version != FORMAT_VERSION {
+        return Err(HeaderError::Version(version));
+    }
+    let mut records = [0; 8];
+    records.copy_from_slice(&bytes[16..24]);
+    let mut link = [0; 32];
+    link.copy_from_slice(&bytes[24..56]);
+    Ok((read_u32_le(bytes, 12), HashChain { link, record_count: u64::from_le_bytes(records) }))
+}
+
+fn read_u32_le(bytes: &[u8; SEGMENT_HEADER_BYTES], at: usize) -> u32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(word)
+}
+
+/// Fills the head of a frame whose record is in place already.
+pub(crate) fn seal_frame(frame: &mut [u8], link: &Sha256Hash) {
+    // Frames are made by `Batch::push`, which refuses records over MAX_RECORD: the length fits.
+    let length = ((frame.len() - FRAME_HEAD_BYTES) as u32).to_le_bytes();
+    frame[..4].copy_from_slice(&length);
+    frame[4..8].copy_from_slice(&crc32fast::hash(&length).to_le_bytes());
+    frame[12..FRAME_HEAD_BYTES].copy_from_slice(link);
+    let check = crc32fast::hash(&frame[12..]);
+    frame[8..12].copy_from_slice(&check.to_le_bytes());
+}
+
+/// The record's length; nothing if these bytes were not written as a length.
+pub(crate) fn decode_frame_length(bytes: [u8; FRAME_LENGTH_BYTES]) -> Option<usize> {
+    let [a, b, c, d, check @ ..] = bytes;
+    let length = [a, b, c, d];
+    if crc32fast::hash(&length) != u32::from_le_bytes(check) {
+        return None;
+    }
+    let length = usize::try_from(u32::from_le_bytes(length)).ok()?;
+    (1..=MAX_RECORD_BYTES).contains(&length).then_some(length)
+}
+
+/// The name of a segment's file.
+pub(crate) fn segment_file_name(number: u32) -> String {
+    format!("{number:08}.journal")
+}
+
+/// The number in a segment's file name; nothing for any other file.
+pub(crate) fn parse_segment_number(name: &str) -> Option<u32> {
+    let digits = name.strip_suffix(".journal")?;
+    let number = digits.parse().ok()?;
+    (number > 0 && segment_file_name(number) == name).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_is_hashed_as_rfc_6962_says() {
+        // printf '\0' | sha256sum: the leaf hash of the empty entry.
+        assert_eq!(
+            leaf_hash(b"")[..8],
+            [0x6e, 0x34, 0x0b, 0x9c, 0xff, 0xb3, 0x7a, 0x98],
+            "RFC 6962 test vector of the empty leaf"
+        );
+    }
+
+    #[test]
+    fn a_header_reads_back_and_every_flipped_byte_is_noticed() {
+        let chain = HashChain { link: [7; 32], record_count: 41 };
+        let bytes = encode_header(3, &chain);
+        assert_eq!(decode_header(&bytes), Ok((3, chain)));
+        for at in 0..SEGMENT_HEADER_BYTES {
+            for mask in [0x01, 0x80, 0xff] {
+                let mut bent = bytes;
+                bent[at] ^= mask;
+                assert!(decode_header(&bent).is_err(), "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flipped_length_is_no_length() {
+        let mut frame = vec![0; FRAME_HEAD_BYTES + 5];
+        seal_frame(&mut frame, &GENESIS_LINK);
+        let mut length = [0; FRAME_LENGTH_BYTES];
+        length.copy_from_slice(&frame[..FRAME_LENGTH_BYTES]);
+        assert_eq!(decode_frame_length(length), Some(5));
+        for at in 0..FRAME_LENGTH_BYTES {
+            for mask in 1..=255 {
+                let mut bent = length;
+                bent[at] ^= mask;
+                assert_eq!(decode_frame_length(bent), None, "byte {at} mask {mask}");
+            }
+        }
+        assert_eq!(decode_frame_length([0; FRAME_LENGTH_BYTES]), None);
+    }
+
+    #[test]
+    fn only_segment_names_are_segments() {
+        assert_eq!(parse_segment_number("00000012.journal"), Some(12));
+        for name in [
+            "12.journal",
+            "00000012.journal.old",
+            "+0000012.journal",
+            "00000000.journal",
+            "lock",
+            "x0000012.journal",
+        ] {
+            assert_eq!(parse_segment_number(name), None, "{name}");
+        }
+    }
+}

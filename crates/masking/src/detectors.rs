@@ -1,0 +1,226 @@
+//! The detectors: what secrets look like in text. Each is one ASCII regular expression of the linear-time engine with a
+//! small refinement in code; one alternation of them all, whose literals are searched first, says whether any can match.
+
+use std::ops::Range;
+
+use regex::bytes::{Regex, RegexBuilder};
+
+use crate::data_class::DataClass;
+
+/// Compiled size of one detector or configured pattern, in bytes. The built-in ones need a tenth.
+const MAX_PATTERN_BYTES: usize = 1 << 20;
+
+/// What a deployment adds to the built-in detectors.
+#[derive(Debug, Clone, Default)]
+pub struct MaskerOptions {
+    pub patterns: Vec<CustomPattern>,
+}
+
+/// A configured detector. It sees one value at a time, as ASCII: `\w` and `.` do not know other scripts.
+#[derive(Debug, Clone)]
+pub struct CustomPattern {
+    class: DataClass,
+    regex: Regex,
+}
+
+/// Why a configured pattern was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum PatternError {
+    #[error("the pattern of data class {class} does not compile: {source}")]
+    Regex { class: DataClass, source: Box<regex::Error> },
+    #[error(
+        "the pattern of data class {class} matches the empty text, so it would match everywhere; make it longer"
+    )]
+    Empty { class: DataClass },
+    #[error("data class name {name:?} must be 1 to 64 characters of a-z, 0-9 and -")]
+    Name { name: String },
+}
+
+impl CustomPattern {
+    pub fn new(class: DataClass, pattern: &str) -> Result<Self, PatternError> {
+        let name = class.as_str();
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+            return Err(PatternError::Name { name: name.to_owned() });
+        }
+        match compile_pattern(pattern) {
+            Ok(regex) if regex.is_match(b"") => Err(PatternError::Empty { class }),
+            Ok(regex) => Ok(Self { class, regex }),
+            Err(e) => Err(PatternError::Regex { class, source: Box::new(e) }),
+        }
+    }
+}
+
+/// The compiled detectors. Build one at start and share it.
+#[derive(Debug)]
+pub struct Masker {
+    detectors: Vec<SecretDetector>,
+    /// All built-in detectors as one alternation.
+    built_in_alternation: Regex,
+    has_custom_patterns: bool,
+}
+
+#[derive(Debug)]
+struct SecretDetector {
+    class: DataClass,
+    regex: Regex,
+    refine_match: RefineMatch,
+}
+
+/// Narrows a match to the secret in it, widens it, or takes it back.
+type RefineMatch = fn(text: &[u8], found: Range<usize>) -> Option<Range<usize>>;
+
+/// A place in a text that holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SecretSpan {
+    pub(crate) range: Range<usize>,
+    pub(crate) class: DataClass,
+}
+
+// None of these may be anchored to the ends of the text: the alternation is also asked about whole bodies, and must say
+// yes there whenever a detector would match one value. Runs are unbounded and their lengths are checked in code, because
+// counted repetitions multiply the size of the automaton, and so that each search consumes what it has read.
+const BUILT_IN_DETECTORS: &[(DataClass, &str, RefineMatch)] = &[
+    (DataClass::AWS_KEY, r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b", keep_match),
+    (
+        DataClass::AWS_SECRET,
+        r"(?i:secret[_.-]?(?:access)?[_.-]?key)[^A-Za-z0-9/+]{1,16}[A-Za-z0-9/+]+",
+        refine_secret_key,
+    ),
+    (DataClass::AWS_SECRET, r"(?:IQoJ|FwoG|FQoG)[A-Za-z0-9+/=_-]+", refine_session_token),
+    (DataClass::PRIVATE_KEY, r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----", refine_private_key),
+    (DataClass::TOKEN, r"gh[pousr]_[A-Za-z0-9]{36}[A-Za-z0-9]*", keep_match),
+    (DataClass::TOKEN, r"github_pat_[A-Za-z0-9_]{22}[A-Za-z0-9_]*", keep_match),
+    (DataClass::TOKEN, r"xox[abeoprs]-[A-Za-z0-9-]{10}[A-Za-z0-9-]*", keep_match),
+    (DataClass::TOKEN, r"AIza[A-Za-z0-9_-]{35}", keep_match),
+    (DataClass::TOKEN, r"(?:sk|rk)_live_[A-Za-z0-9]{16}[A-Za-z0-9]*", keep_match),
+    (
+        DataClass::TOKEN,
+        r"eyJ[A-Za-z0-9_-]{8}[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{6}[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+){0,2}",
+        keep_match,
+    ),
+    (DataClass::TOKEN, r"(?i:bearer)[ \t]{1,4}[A-Za-z0-9._~+/=-]+", refine_bearer_token),
+];
+
+impl Masker {
+    /// Compiles the detectors, some milliseconds.
+    pub fn new(options: MaskerOptions) -> Self {
+        let mut detectors: Vec<SecretDetector> = BUILT_IN_DETECTORS
+            .iter()
+            .map(|(class, pattern, refine)| SecretDetector {
+                class: class.clone(),
+                regex: compile_built_in(pattern),
+                refine_match: *refine,
+            })
+            .collect();
+        let all: Vec<&str> = BUILT_IN_DETECTORS.iter().map(|(_, pattern, _)| *pattern).collect();
+        let configured = !options.patterns.is_empty();
+        detectors.extend(options.patterns.into_iter().map(|CustomPattern { class, regex }| SecretDetector {
+            class,
+            regex,
+            refine_match: keep_match,
+        }));
+        Self {
+            detectors,
+            built_in_alternation: compile_built_in(&all.join("|")),
+            has_custom_patterns: configured,
+        }
+    }
+
+    /// Whether a detector may match a value of this body that is written in it without an encoding.
+    pub(crate) fn may_contain_secret(&self, body: &[u8]) -> bool {
+        self.has_custom_patterns || self.built_in_alternation.is_match(body)
+    }
+
+    /// The secrets in a text in order, without overlaps, of the classes that `masks` names.
+    pub(crate) fn find_secrets(
+        &self,
+        text: &[u8],
+        mut masks: impl FnMut(&DataClass) -> bool,
+    ) -> Vec<SecretSpan> {
+        if !self.may_contain_secret(text) {
+            return Vec::new();
+        }
+        // one detector at a time: a revealed class cannot hide another one's match, and no search reads twice
+        let mut spans: Vec<SecretSpan> = Vec::new();
+        for detector in &self.detectors {
+            let mut from = 0;
+            while let Some(found) = detector.regex.find_at(text, from) {
+                from = found.end();
+                let Some(range) = (detector.refine_match)(text, found.range()) else { continue };
+                if !masks(&detector.class) {
+                    break;
+                }
+                from = from.max(range.end);
+                spans.push(SecretSpan { range, class: detector.class.clone() });
+            }
+        }
+        spans.sort_by_key(|span| span.range.start);
+        let mut merged: Vec<SecretSpan> = Vec::with_capacity(spans.len());
+        for span in spans {
+            match merged.last_mut() {
+                Some(last) if span.range.start < last.range.end => {
+                    last.range.end = last.range.end.max(span.range.end);
+                }
+                _ => merged.push(span),
+            }
+        }
+        merged
+    }
+}
+
+impl Default for Masker {
+    fn default() -> Self {
+        Self::new(MaskerOptions::default())
+    }
+}
+
+fn compile_pattern(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).unicode(false).size_limit(MAX_PATTERN_BYTES).build()
+}
+
+fn compile_built_in(pattern: &str) -> Regex {
+    compile_pattern(pattern).expect("built-in patterns are constants, compiled by the tests")
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "one of several refinements with one signature")]
+fn keep_match(_: &[u8], found: Range<usize>) -> Option<Range<usize>> {
+    Some(found)
+}
+
+/// The last 40 characters after the name and its separator, exactly 40.
+fn refine_secret_key(text: &[u8], found: Range<usize>) -> Option<Range<usize>> {
+    let run = text.get(found.clone())?.iter().rev().take_while(|b| is_base64_character(**b)).count();
+    (run == 40).then(|| found.end - run..found.end)
+}
+
+fn refine_session_token(_: &[u8], found: Range<usize>) -> Option<Range<usize>> {
+    (found.len() >= 100).then_some(found)
+}
+
+/// To the end of the block; a block that was cut off is a secret to the end of the text.
+fn refine_private_key(text: &[u8], found: Range<usize>) -> Option<Range<usize>> {
+    let rest = text.get(found.end..)?;
+    let end = memchr::memmem::find(rest, b"-----END").map_or(text.len(), |at| {
+        let after = found.end + at + b"-----END".len();
+        text.get(after..)
+            .and_then(|tail| memchr::memmem::find(tail, b"-----"))
+            .map_or(text.len(), |at| after + at + b"-----".len())
+    });
+    Some(found.start..end)
+}
+
+/// Words follow "bearer" in prose: a token is longer and has digits.
+fn refine_bearer_token(text: &[u8], found: Range<usize>) -> Option<Range<usize>> {
+    let whole = text.get(found.clone())?;
+    let run = whole.iter().rev().take_while(|b| !matches!(b, b' ' | b'\t')).count();
+    let token = found.end - run..found.end;
+    (run >= 20 && text.get(token.clone())?.iter().any(u8::is_ascii_digit)).then_some(token)
+}
+
+fn is_base64_character(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'+')
+}
+
+#[cfg(test)]
+mod tests;

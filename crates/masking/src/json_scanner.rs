@@ -1,0 +1,410 @@
+//! A scanner of JSON (RFC 8259) that replaces values while it reads and leaves every other byte alone. It holds no tree
+//! and refuses whatever the grammar does not allow, for what another parser reads differently could hide a secret.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use durward_core::limits::MAX_NESTING_DEPTH;
+
+use crate::body_patch::BodyPatch;
+use crate::data_class::DataClass;
+use crate::masking_plan::{ExpectedValue, LeafKind, MaskingPlan};
+use crate::masking_run::MaskingRun;
+use crate::name_hints::{NameHint, holds_sibling_name};
+use crate::{MaskError, check_utf8};
+
+const FORMAT_NAME: &str = "JSON";
+
+/// `None`: nothing to mask.
+pub(crate) fn mask_json(
+    body: &[u8],
+    plan: Option<&MaskingPlan<'_>>,
+    scan: &mut MaskingRun<'_>,
+) -> Result<Option<Vec<u8>>, MaskError> {
+    check_utf8(FORMAT_NAME, body)?;
+    let suspicious = scan.may_contain_secret(body);
+    let mut json = JsonScanner {
+        body,
+        position: 0,
+        plan,
+        masking_run: scan,
+        may_contain_secret: suspicious,
+        patch: BodyPatch::new(body),
+    };
+    json.skip_whitespace();
+    json.scan_value(plan.map(MaskingPlan::root_value).unwrap_or_default(), 0)?;
+    json.skip_whitespace();
+    if json.position < body.len() {
+        return Err(json.malformed_error("something follows the value"));
+    }
+    Ok(json.patch.finish())
+}
+
+struct JsonScanner<'j, 'm> {
+    body: &'j [u8],
+    position: usize,
+    plan: Option<&'j MaskingPlan<'j>>,
+    masking_run: &'j mut MaskingRun<'m>,
+    /// Some detector may match some string as it is written; otherwise only encoded strings are looked through.
+    may_contain_secret: bool,
+    patch: BodyPatch<'j>,
+}
+
+/// A string without its quotes.
+struct StringToken {
+    range: Range<usize>,
+    has_escapes: bool,
+}
+
+impl<'j> JsonScanner<'j, '_> {
+    /// Reads one value. Of a string, yields where it stands.
+    fn scan_value(&mut self, expect: ExpectedValue, depth: usize) -> Result<Option<StringToken>, MaskError> {
+        let start = self.position;
+        match self.peek() {
+            Some(b'"') => {
+                let text = self.read_string()?;
+                self.mask_string(&text, expect);
+                return Ok(Some(text));
+            }
+            Some(b'{') => self.scan_object(expect, depth + 1)?,
+            Some(b'[') => self.scan_array(expect, depth + 1)?,
+            Some(b'-' | b'0'..=b'9') => {
+                self.read_number()?;
+                self.mask_scalar(start..self.position, expect, b"0");
+            }
+            Some(b't') => {
+                self.read_literal(b"true")?;
+                self.mask_scalar(start..self.position, expect, b"false");
+            }
+            Some(b'f') => self.read_literal(b"false")?,
+            Some(b'n') => self.read_literal(b"null")?,
+            Some(_) => return Err(self.malformed_error("no value begins so")),
+            None => return Err(self.malformed_error("a value is missing")),
+        }
+        Ok(None)
+    }
+
+    fn scan_object(&mut self, expect: ExpectedValue, depth: usize) -> Result<(), MaskError> {
+        self.check_depth(depth)?;
+        self.position += 1;
+        self.skip_whitespace();
+        if self.peek() == Some(b'}') {
+            self.position += 1;
+            return Ok(());
+        }
+        let mut sibling = NameHint::None;
+        loop {
+            if self.peek() != Some(b'"') {
+                return Err(self.malformed_error("a member name is missing"));
+            }
+            let key = self.read_string()?;
+            let name = self.decode_string(&key);
+            self.mask_key(&key, expect);
+            let own = NameHint::from_name(name.as_bytes());
+            let child = self.plan.map_or(expect.unknown_child(), |plan| plan.value_for_key(expect, &name));
+            self.skip_whitespace();
+            self.expect_byte(b':', "a colon is missing")?;
+            self.skip_whitespace();
+            if let Some(value) = self.scan_value(child.with_name_hint(own.or(sibling)), depth)?
+                && holds_sibling_name(name.as_bytes())
+            {
+                sibling = NameHint::from_name(self.decode_string(&value).as_bytes()).or(sibling);
+            }
+            if self.read_separator(b'}')? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn scan_array(&mut self, expect: ExpectedValue, depth: usize) -> Result<(), MaskError> {
+        self.check_depth(depth)?;
+        self.position += 1;
+        self.skip_whitespace();
+        if self.peek() == Some(b']') {
+            self.position += 1;
+            return Ok(());
+        }
+        let item = self.plan.map_or(expect.unknown_child(), |plan| plan.list_item(expect));
+        loop {
+            self.scan_value(item, depth)?;
+            if self.read_separator(b']')? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// After an element: its end, or a comma and the next one.
+    fn read_separator(&mut self, close: u8) -> Result<bool, MaskError> {
+        self.skip_whitespace();
+        match self.peek() {
+            Some(byte) if byte == close => {
+                self.position += 1;
+                Ok(true)
+            }
+            Some(b',') => {
+                self.position += 1;
+                self.skip_whitespace();
+                Ok(false)
+            }
+            _ => Err(self.malformed_error("a comma or the end of the array or object is missing")),
+        }
+    }
+
+    fn read_string(&mut self) -> Result<StringToken, MaskError> {
+        let start = self.position + 1;
+        let mut at = start;
+        let mut escaped = false;
+        loop {
+            while let Some(eight) = self.body.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+                let found = mark_special_bytes(u64::from_le_bytes(*eight));
+                if found != 0 {
+                    at += (found.trailing_zeros() / 8) as usize;
+                    break;
+                }
+                at += 8;
+            }
+            self.position = at;
+            match self.peek() {
+                Some(b'"') => {
+                    self.position = at + 1;
+                    return Ok(StringToken { range: start..at, has_escapes: escaped });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    at += self.check_escape()?;
+                }
+                Some(0..0x20) => return Err(self.malformed_error("a control character stands in a string")),
+                Some(_) => at += 1,
+                None => return Err(self.malformed_error("a string does not end")),
+            }
+        }
+    }
+
+    /// Length of the escape at the current place.
+    fn check_escape(&self) -> Result<usize, MaskError> {
+        match self.body.get(self.position + 1..).unwrap_or_default() {
+            [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => Ok(2),
+            [b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) => Ok(6),
+            _ => Err(self.malformed_error("no escape is written so")),
+        }
+    }
+
+    fn read_number(&mut self) -> Result<(), MaskError> {
+        if self.peek() == Some(b'-') {
+            self.position += 1;
+        }
+        match self.peek() {
+            Some(b'0') => self.position += 1,
+            _ => self.read_digits()?,
+        }
+        if self.peek() == Some(b'.') {
+            self.position += 1;
+            self.read_digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.position += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.position += 1;
+            }
+            self.read_digits()?;
+        }
+        Ok(())
+    }
+
+    fn read_digits(&mut self) -> Result<(), MaskError> {
+        let start = self.position;
+        while self.peek().is_some_and(|b| b.is_ascii_digit()) {
+            self.position += 1;
+        }
+        if self.position == start { Err(self.malformed_error("a digit is missing")) } else { Ok(()) }
+    }
+
+    fn read_literal(&mut self, word: &[u8]) -> Result<(), MaskError> {
+        if !self.body.get(self.position..).unwrap_or_default().starts_with(word) {
+            return Err(self.malformed_error("no value begins so"));
+        }
+        self.position += word.len();
+        Ok(())
+    }
+
+    fn mask_string(&mut self, text: &StringToken, expect: ExpectedValue) {
+        let leaf = self.plan.map_or(LeafKind::Text, |plan| plan.leaf_kind(expect));
+        if expect.is_sensitive
+            && leaf != LeafKind::Timestamp
+            && self.masking_run.must_mask(DataClass::AWS_SENSITIVE)
+        {
+            if !text.range.is_empty() {
+                let quoted = text.range.start - 1..text.range.end + 1;
+                match leaf {
+                    LeafKind::Number => self.mask_scalar(quoted, expect, b"0"),
+                    LeafKind::Boolean => self.mask_scalar(quoted, expect, b"false"),
+                    LeafKind::Blob => self.patch.replace(
+                        text.range.clone(),
+                        self.masking_run.counted_base64_placeholder().as_bytes(),
+                    ),
+                    LeafKind::Text | LeafKind::Timestamp => {
+                        self.patch.replace(
+                            text.range.clone(),
+                            self.masking_run.counted_placeholder(&DataClass::AWS_SENSITIVE).as_bytes(),
+                        );
+                    }
+                }
+            }
+            return;
+        }
+        let raw = self.raw_bytes(text);
+        if !self.may_contain_secret
+            && expect.context.name_hint == NameHint::None
+            && !MaskingRun::may_contain_encoding(raw)
+        {
+            return;
+        }
+        let masked = self.masking_run.mask_secrets(self.decode_string(text).as_bytes(), expect.context);
+        if let Some(masked) = masked {
+            self.patch.replace(text.range.clone(), &escape_string(&masked));
+        }
+    }
+
+    fn mask_key(&mut self, key: &StringToken, object: ExpectedValue) {
+        let expect = self.plan.map_or(ExpectedValue::default(), |plan| plan.map_key(object));
+        let masked = if expect.is_sensitive && self.masking_run.must_mask(DataClass::AWS_SENSITIVE) {
+            Some(self.masking_run.counted_placeholder(&DataClass::AWS_SENSITIVE))
+        } else if self.may_contain_secret || MaskingRun::may_contain_encoding(self.raw_bytes(key)) {
+            let masked = self.masking_run.mask_secrets(self.decode_string(key).as_bytes(), expect.context);
+            masked.map(|masked| String::from_utf8_lossy(&masked).into_owned())
+        } else {
+            None
+        };
+        if let Some(masked) = masked {
+            let distinct = self.masking_run.distinct_key(masked);
+            self.patch.replace(key.range.clone(), &escape_string(distinct.as_bytes()));
+        }
+    }
+
+    fn mask_scalar(&mut self, range: Range<usize>, expect: ExpectedValue, with: &[u8]) {
+        let time = self.plan.is_some_and(|plan| plan.leaf_kind(expect) == LeafKind::Timestamp);
+        if expect.is_sensitive && !time && self.masking_run.must_mask(DataClass::AWS_SENSITIVE) {
+            self.masking_run.count_masked(&DataClass::AWS_SENSITIVE);
+            self.patch.replace(range, with);
+        }
+    }
+
+    fn raw_bytes(&self, text: &StringToken) -> &'j [u8] {
+        self.body.get(text.range.clone()).unwrap_or_default()
+    }
+
+    /// What a parser makes of the string; half surrogates become U+FFFD.
+    fn decode_string(&self, text: &StringToken) -> Cow<'j, str> {
+        let raw = self.raw_bytes(text);
+        if text.has_escapes { Cow::Owned(unescape_string(raw)) } else { String::from_utf8_lossy(raw) }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.body.get(self.position).copied()
+    }
+
+    fn skip_whitespace(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.position += 1;
+        }
+    }
+
+    fn expect_byte(&mut self, byte: u8, what: &'static str) -> Result<(), MaskError> {
+        if self.peek() != Some(byte) {
+            return Err(self.malformed_error(what));
+        }
+        self.position += 1;
+        Ok(())
+    }
+
+    fn check_depth(&self, depth: usize) -> Result<(), MaskError> {
+        if depth > MAX_NESTING_DEPTH {
+            Err(MaskError::TooDeep { format: FORMAT_NAME, offset: self.position })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn malformed_error(&self, what: &'static str) -> MaskError {
+        MaskError::Malformed { format: FORMAT_NAME, offset: self.position, reason: what }
+    }
+}
+
+/// Marks (in the top bit of its byte) the first quote, backslash or control character of eight bytes. Bytes above the
+/// first mark may be marked wrongly, by the borrow of the subtraction.
+fn mark_special_bytes(eight: u64) -> u64 {
+    const LOW_BITS: u64 = 0x0101_0101_0101_0101;
+    const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+    let zero = |word: u64| word.wrapping_sub(LOW_BITS) & !word;
+    let control = eight.wrapping_sub(LOW_BITS * 0x20) & !eight;
+    (zero(eight ^ (LOW_BITS * u64::from(b'"'))) | zero(eight ^ (LOW_BITS * u64::from(b'\\'))) | control)
+        & HIGH_BITS
+}
+
+/// Resolves the escapes of a string whose escapes were checked.
+fn unescape_string(raw: &[u8]) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (plain, tail) = rest.split_at(at);
+        out.push_str(&String::from_utf8_lossy(plain));
+        rest = match tail {
+            [_, b'u', after @ ..] => {
+                let (letter, used) = decode_unicode_escape(after);
+                out.push(letter);
+                after.get(used..).unwrap_or_default()
+            }
+            [_, letter, after @ ..] => {
+                out.push(match letter {
+                    b'n' => '\n',
+                    b't' => '\t',
+                    b'r' => '\r',
+                    b'b' => '\u{8}',
+                    b'f' => '\u{c}',
+                    other => char::from(*other),
+                });
+                after
+            }
+            _ => &[],
+        };
+    }
+    out.push_str(&String::from_utf8_lossy(rest));
+    out
+}
+
+/// The letter of the digits after `\u` and how many bytes it took: 4, or 10 for a pair.
+fn decode_unicode_escape(after: &[u8]) -> (char, usize) {
+    let unit = |digits: Option<&[u8]>| {
+        digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|hex| u16::from_str_radix(hex, 16).ok())
+    };
+    let Some(first) = unit(after.get(..4)) else { return (char::REPLACEMENT_CHARACTER, 4) };
+    if let Ok(letter) = u32::from(first).try_into() {
+        return (letter, 4);
+    }
+    let second = after.get(4..6).filter(|mark| *mark == br"\u").and_then(|_| unit(after.get(6..10)));
+    match second.map(|second| char::decode_utf16([first, second]).next()) {
+        Some(Some(Ok(letter))) => (letter, 10),
+        _ => (char::REPLACEMENT_CHARACTER, 4),
+    }
+}
+
+/// JSON string content for a text.
+fn escape_string(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for &byte in text {
+        match byte {
+            b'"' | b'\\' => out.extend([b'\\', byte]),
+            b'\n' => out.extend(br"\n"),
+            b'\r' => out.extend(br"\r"),
+            b'\t' => out.extend(br"\t"),
+            0..0x20 => out.extend(format!("\\u{byte:04x}").bytes()),
+            _ => out.push(byte),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

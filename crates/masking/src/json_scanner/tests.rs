@@ -1,0 +1,242 @@
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use durward_catalog::service_model::AwsProtocol;
+
+use super::*;
+use crate::tests::{
+    SAMPLE_KEY_ID, SAMPLE_SECRET_KEY, mask_sample, reveal_nothing, shared_masker, spell_bytes,
+};
+use crate::{BodyFormat, MaskedBody};
+
+fn mask_json_text(body: &str) -> String {
+    String::from_utf8(mask_sample(body.as_bytes(), BodyFormat::Json, AwsProtocol::Json11)).unwrap()
+}
+
+fn json_error(body: impl AsRef<[u8]>) -> MaskError {
+    shared_masker().mask_body(body.as_ref(), BodyFormat::Json, None, &reveal_nothing).unwrap_err()
+}
+
+#[test]
+fn masks_marked_members_and_keeps_every_other_byte() {
+    assert_eq!(
+        mask_json_text(
+            r#" { "Plain" : "a\/b" ,"Secret":"x\"y" , "Other":1.50e+3, "Env":{"A":"1","B":""} } "#
+        ),
+        r#" { "Plain" : "a\/b" ,"Secret":"[masked: aws-sensitive]" , "Other":1.50e+3, "Env":{"A":"[masked: aws-sensitive]","B":""} } "#
+    );
+    assert_eq!(
+        mask_json_text(
+            r#"{"Items":[{"pw":"a","Name":"n"},{"Name":"m","Password":"b"}],"Flats":["a"],"flat":["b"]}"#
+        ),
+        r#"{"Items":[{"pw":"[masked: aws-sensitive]","Name":"n"},{"Name":"m","Password":"[masked: aws-sensitive]"}],"Flats":["[masked: aws-sensitive]"],"flat":["[masked: aws-sensitive]"]}"#
+    );
+}
+
+#[test]
+fn keeps_the_type_of_what_it_masks() {
+    assert_eq!(
+        mask_json_text(r#"{"SecretBinary":"AQID","Number":7,"Flag":true,"When":1.5,"Secret":null}"#),
+        r#"{"SecretBinary":"W21hc2tlZDogYXdzLXNlbnNpdGl2ZV0=","Number":0,"Flag":false,"When":1.5,"Secret":null}"#
+    );
+    assert_eq!(
+        mask_json_text(
+            r#"{"Nested":{"Name":"n","Count":3,"On":true,"Data":"AQID","At":9,"Tags":{"k":"v"},"Unknown":["u",2]}}"#
+        ),
+        r#"{"Nested":{"Name":"[masked: aws-sensitive]","Count":0,"On":false,"Data":"W21hc2tlZDogYXdzLXNlbnNpdGl2ZV0=","At":9,"Tags":{"k":"[masked: aws-sensitive]"},"Unknown":["[masked: aws-sensitive]",0]}}"#
+    );
+    assert_eq!(mask_json_text(r#"{"Number":"NaN","Flag":"true"}"#), r#"{"Number":0,"Flag":false}"#);
+}
+
+#[test]
+fn follows_recursive_shapes_and_escaped_names() {
+    assert_eq!(
+        mask_json_text(r#"{"Self":{"Self":{"\u0053ecret":"x"}}}"#),
+        r#"{"Self":{"Self":{"\u0053ecret":"[masked: aws-sensitive]"}}}"#
+    );
+}
+
+#[test]
+fn keeps_masked_map_keys_apart() {
+    assert_eq!(
+        mask_json_text(r#"{"ByName":{"alice":"1","bob":"2"}}"#),
+        r#"{"ByName":{"[masked: aws-sensitive]":"1","[masked: aws-sensitive] 2":"2"}}"#
+    );
+}
+
+#[test]
+fn masks_secrets_inside_revealed_members() {
+    let body = format!(r#"{{"Secret":"db {SAMPLE_KEY_ID}","Number":7}}"#);
+    let service = crate::tests::sample_service();
+    let plan = MaskingPlan::new(&service, Some(0), AwsProtocol::Json11);
+    let answer = shared_masker()
+        .mask_body(body.as_bytes(), BodyFormat::Json, Some(&plan), &|class| class == "aws-sensitive");
+    let Ok(MaskedBody::Changed { body, .. }) = answer else { panic!("{answer:?}") };
+    assert_eq!(String::from_utf8(body).unwrap(), r#"{"Secret":"db [masked: aws-key]","Number":7}"#);
+}
+
+#[test]
+fn leaves_key_ids_where_the_model_has_them() {
+    let body = format!(r#"{{"AccessKeyId":"{SAMPLE_KEY_ID}","Plain":"x {SAMPLE_KEY_ID}"}}"#);
+    assert_eq!(
+        mask_json_text(&body),
+        format!(r#"{{"AccessKeyId":"{SAMPLE_KEY_ID}","Plain":"x [masked: aws-key]"}}"#)
+    );
+}
+
+#[test]
+fn knows_secret_keys_by_the_names_beside_them() {
+    for body in [
+        format!(r#"{{"SecretAccessKey":"{SAMPLE_SECRET_KEY}"}}"#),
+        format!(r#"{{"secret_access_key":{{"S":"{SAMPLE_SECRET_KEY}"}}}}"#),
+        format!(r#"{{"aws.secretKey":["{SAMPLE_SECRET_KEY}"]}}"#),
+        format!(r#"[{{"Name":"AWS_SECRET_ACCESS_KEY","Value":"{SAMPLE_SECRET_KEY}"}}]"#),
+        format!(r#"[{{"ParameterKey":"SecretAccessKey","ParameterValue":"{SAMPLE_SECRET_KEY}"}}]"#),
+        format!(r#"{{"SessionToken":"{}"}}"#, "aB3/".repeat(60)),
+    ] {
+        let masked = mask_json_text(&body);
+        assert!(masked.contains("[masked: aws-secret]") && !masked.contains(SAMPLE_SECRET_KEY), "{masked}");
+    }
+    let other = format!(r#"{{"Digest":"{SAMPLE_SECRET_KEY}","SecretKey":"short","SessionToken":"page-2"}}"#);
+    assert_eq!(mask_json_text(&other), other);
+}
+
+#[test]
+fn finds_secrets_behind_encodings() {
+    let escaped = spell_bytes(SAMPLE_KEY_ID, |b| format!("\\u{b:04X}"));
+    let percent = spell_bytes(SAMPLE_KEY_ID, |b| format!("%{b:02x}"));
+    let config = format!("[default]\naws_secret_access_key = {SAMPLE_SECRET_KEY}\n");
+    let wrapped = STANDARD.encode(format!("{} {SAMPLE_KEY_ID} {0}", "filler ".repeat(9)));
+    let wrapped = wrapped
+        .as_bytes()
+        .chunks(16)
+        .map(|line| str::from_utf8(line).unwrap())
+        .collect::<Vec<_>>()
+        .join("\\r\\n");
+    for content in [
+        escaped.clone(),
+        format!("AKIA\\u0049{}", &SAMPLE_KEY_ID[5..]),
+        percent.clone(),
+        escaped.replace('\\', r"\\"),
+        escaped.replace('\\', r"\\\\"),
+        percent.replace('%', "%25"),
+        percent.replace('%', r"\u0025"),
+        STANDARD.encode(SAMPLE_KEY_ID),
+        STANDARD.encode(STANDARD.encode(format!("{{\"k\":\"{escaped}\"}}"))),
+        URL_SAFE_NO_PAD.encode(format!("??>>~~{SAMPLE_KEY_ID}")),
+        STANDARD.encode(&config),
+        STANDARD.encode(format!(r#"{{"SecretAccessKey":"{SAMPLE_SECRET_KEY}"}}"#)),
+        format!("data:text/plain;base64,{} rest", STANDARD.encode(SAMPLE_KEY_ID)),
+        format!(r#"{{\"aws_secret_access_key\": \"{SAMPLE_SECRET_KEY}\"}}"#),
+        format!(r#"{{\"k\":\"{{\\\"SecretAccessKey\\\":\\\"{SAMPLE_SECRET_KEY}\\\"}}\"}}"#),
+        wrapped,
+    ] {
+        let body = format!(r#"{{"Plain":"{content}"}}"#);
+        let masked = mask_json_text(&body);
+        assert!(masked.contains("[masked: aws-"), "{body} became {masked}");
+        assert!(!masked.contains(SAMPLE_KEY_ID) && !masked.contains(SAMPLE_SECRET_KEY), "{masked}");
+        assert!(serde_json::from_str::<serde_json::Value>(&masked).is_ok(), "{masked}");
+    }
+}
+
+#[test]
+fn keeps_embedded_documents_readable_around_a_secret() {
+    let body =
+        format!(r#"{{"Plain":"{{\"user\":\"a\\tb\",\"aws_secret_access_key\":\"{SAMPLE_SECRET_KEY}\"}}"}}"#);
+    assert_eq!(mask_json_text(&body), body.replace(SAMPLE_SECRET_KEY, "[masked: aws-secret]"));
+}
+
+#[test]
+fn masks_secrets_in_names() {
+    let body = format!(r#"{{"x {SAMPLE_KEY_ID}":{{"{SAMPLE_KEY_ID}":1}}}}"#);
+    assert_eq!(mask_json_text(&body), r#"{"x [masked: aws-key]":{"[masked: aws-key] 2":1}}"#);
+}
+
+#[test]
+fn masks_payloads_that_are_the_body() {
+    let service = crate::tests::sample_service();
+    let plan = MaskingPlan::new(&service, Some(crate::tests::PAYLOAD_SHAPE), AwsProtocol::RestJson);
+    let answer = shared_masker()
+        .mask_body(br#"{"a":[1,"x"]}"#, BodyFormat::Json, Some(&plan), &reveal_nothing)
+        .unwrap();
+    let MaskedBody::Changed { body, .. } = answer else { panic!("unchanged") };
+    assert_eq!(body, br#"{"a":[0,"[masked: aws-sensitive]"]}"#);
+}
+
+#[test]
+fn refuses_what_the_grammar_does_not_allow() {
+    for body in [
+        " ",
+        "{",
+        "[",
+        "{}x",
+        "{} {}",
+        "{a:1}",
+        "{'a':1}",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{,}",
+        "[1,]",
+        "[1 2]",
+        "01",
+        "+1",
+        "1.",
+        ".5",
+        "1e",
+        "-",
+        "1e+",
+        "0x1",
+        "NaN",
+        "tru",
+        "True",
+        "nul",
+        "\"a",
+        "\"\\x\"",
+        "\"\\u12g4\"",
+        "\"\\u12",
+        "\"a\nb\"",
+        "\"\u{1}\"",
+        "\u{feff}{}",
+        "// c\n{}",
+        "{\"a\":1}\u{0}",
+        "\"\\",
+        "]",
+        "[}",
+    ] {
+        assert!(matches!(json_error(body), MaskError::Malformed { format: "JSON", .. }), "{body:?}");
+    }
+    assert_eq!(json_error(b"\"\xff\""), MaskError::NotUtf8 { format: "JSON", offset: 1 });
+}
+
+#[test]
+fn refuses_deep_nesting_and_reads_what_is_as_deep_as_allowed() {
+    let nested = |depth| ["[".repeat(depth), "]".repeat(depth)].concat();
+    assert!(
+        shared_masker()
+            .mask_body(nested(MAX_NESTING_DEPTH).as_bytes(), BodyFormat::Json, None, &reveal_nothing)
+            .is_ok()
+    );
+    assert!(matches!(json_error(nested(MAX_NESTING_DEPTH + 1)), MaskError::TooDeep { .. }));
+    assert!(matches!(json_error("{\"a\":".repeat(1 << 18)), MaskError::TooDeep { .. }));
+}
+
+#[test]
+fn reads_surrogates_and_every_escape() {
+    assert_eq!(
+        unescape_string(br#"\ud83d\ude00 \ud800 \udc00x \"\\\/\b\f\n\r\t \u00e9"#),
+        "😀 \u{fffd} \u{fffd}x \"\\/\u{8}\u{c}\n\r\t é"
+    );
+    assert_eq!(escape_string("\"\\\n\r\t\u{1}é".as_bytes()), r#"\"\\\n\r\t\u0001é"#.as_bytes());
+    let lone = format!(r#"{{"Plain":"\ud800 {SAMPLE_KEY_ID}"}}"#);
+    assert_eq!(mask_json_text(&lone), "{\"Plain\":\"\u{fffd} [masked: aws-key]\"}");
+}
+
+#[test]
+fn ends_strings_at_every_offset() {
+    for before in 0..20 {
+        for after in 0..20 {
+            let body = format!(r#"["{}\"{}","{SAMPLE_KEY_ID}"]"#, "é".repeat(before), "b".repeat(after));
+            assert_eq!(mask_json_text(&body), body.replace(SAMPLE_KEY_ID, "[masked: aws-key]"));
+        }
+    }
+}

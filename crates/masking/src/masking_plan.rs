@@ -1,0 +1,223 @@
+//! Which fields of one answer are sensitive, by walking the operation's output shape alongside the parse.
+//! A part of the shape tree with nothing to say (no mark, no access key id) is left at once, so that it costs nothing.
+
+use durward_catalog::service_model::{
+    AwsProtocol, MemberLocation, ModelShape, ServiceModel, ShapeId, ShapeKind, ShapeMember,
+};
+
+use crate::masking_run::ValueContext;
+use crate::name_hints::NameHint;
+
+/// The output of one operation as it comes in one protocol.
+pub struct MaskingPlan<'a> {
+    service: &'a ServiceModel,
+    output_shape: Option<ShapeId>,
+    pub(crate) protocol: AwsProtocol,
+    /// By shape: something at or below it is marked.
+    contains_sensitive: Vec<bool>,
+}
+
+/// What is known of the value at the current place.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ExpectedValue {
+    pub(crate) shape: Option<ShapeId>,
+    pub(crate) is_sensitive: bool,
+    pub(crate) context: ValueContext,
+}
+
+/// How a sensitive leaf is replaced so that a typed parser still accepts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LeafKind {
+    Text,
+    Blob,
+    Number,
+    Boolean,
+    Timestamp,
+}
+
+impl<'a> MaskingPlan<'a> {
+    /// `output` is the operation's output shape; `protocol` the one this answer is written in.
+    pub fn new(service: &'a ServiceModel, output: Option<ShapeId>, protocol: AwsProtocol) -> Self {
+        let mut plan = Self { service, output_shape: output, protocol, contains_sensitive: Vec::new() };
+        if let Some(output) = output {
+            plan.contains_sensitive = plan.find_sensitive_shapes(output);
+        }
+        plan
+    }
+
+    /// An output shape that the service does not have would silently mask nothing.
+    pub(crate) fn missing_shape(&self) -> Option<ShapeId> {
+        self.output_shape.filter(|&id| self.find_shape(id).is_none())
+    }
+
+    /// The whole body.
+    pub(crate) fn root_value(&self) -> ExpectedValue {
+        let Some(output) = self.output_shape else { return ExpectedValue::default() };
+        if let Some(ModelShape { kind: ShapeKind::Structure { members, payload: Some(payload), .. }, .. }) =
+            self.find_shape(output)
+            && let Some(member) = members.iter().find(|member| member.name == *payload)
+        {
+            return self.member_value(member, ExpectedValue::default());
+        }
+        self.value_for_shape(output, ExpectedValue::default(), false)
+    }
+
+    /// The members of the output that travel in headers.
+    pub(crate) fn header_members(&self) -> impl Iterator<Item = (&'a ShapeMember, ExpectedValue)> + '_ {
+        let members = match self.output_shape.and_then(|output| self.find_shape(output)) {
+            Some(ModelShape { kind: ShapeKind::Structure { members, .. }, .. }) => members.as_slice(),
+            _ => &[],
+        };
+        members
+            .iter()
+            .filter(|member| {
+                matches!(member.location, MemberLocation::Header | MemberLocation::PrefixHeaders)
+            })
+            .map(|member| (member, self.member_value(member, ExpectedValue::default())))
+    }
+
+    /// The value under `key` of a JSON or CBOR object.
+    pub(crate) fn value_for_key(&self, parent: ExpectedValue, key: &str) -> ExpectedValue {
+        match self.shape_kind(parent) {
+            Some(ShapeKind::Structure { members, .. }) => match find_member(members, key) {
+                Some(member) => self.member_value(member, parent),
+                None => parent.unknown_child(),
+            },
+            Some(ShapeKind::Map { value, .. }) => self.value_for_shape(*value, parent, false),
+            // a list where an object stands: the model is wrong, a mark above still holds
+            _ => parent.unknown_child(),
+        }
+    }
+
+    pub(crate) fn list_item(&self, parent: ExpectedValue) -> ExpectedValue {
+        match self.shape_kind(parent) {
+            Some(ShapeKind::List { member, .. }) => self.value_for_shape(*member, parent, false),
+            _ => parent.unknown_child(),
+        }
+    }
+
+    pub(crate) fn map_value(&self, parent: ExpectedValue) -> ExpectedValue {
+        self.value_for_key(parent, "")
+    }
+
+    /// The keys of a map. A mark on the map itself covers its values only: the keys are what makes it usable.
+    pub(crate) fn map_key(&self, parent: ExpectedValue) -> ExpectedValue {
+        match self.shape_kind(parent) {
+            Some(ShapeKind::Map { key, .. }) => self.value_for_shape(*key, ExpectedValue::default(), false),
+            _ => ExpectedValue::default(),
+        }
+    }
+
+    pub(crate) fn shape_kind(&self, at: ExpectedValue) -> Option<&'a ShapeKind> {
+        at.shape.and_then(|id| self.find_shape(id)).map(|shape| &shape.kind)
+    }
+
+    pub(crate) fn leaf_kind(&self, at: ExpectedValue) -> LeafKind {
+        match self.shape_kind(at) {
+            Some(ShapeKind::Blob { .. }) => LeafKind::Blob,
+            Some(ShapeKind::Boolean) => LeafKind::Boolean,
+            Some(ShapeKind::Integer | ShapeKind::Long | ShapeKind::Float | ShapeKind::Double) => {
+                LeafKind::Number
+            }
+            Some(ShapeKind::Timestamp { .. }) => LeafKind::Timestamp,
+            _ => LeafKind::Text,
+        }
+    }
+
+    pub(crate) fn member_value(&self, member: &ShapeMember, parent: ExpectedValue) -> ExpectedValue {
+        let mut at = self.value_for_shape(member.shape, parent, member.is_sensitive);
+        at.context.is_access_key_id = !at.is_sensitive && is_access_key_id(member);
+        at
+    }
+
+    fn value_for_shape(&self, shape: ShapeId, parent: ExpectedValue, sensitive: bool) -> ExpectedValue {
+        let mut at = parent.unknown_child();
+        at.is_sensitive |= sensitive || self.find_shape(shape).is_some_and(|shape| shape.is_sensitive);
+        let telling = self.contains_sensitive.get(shape as usize).copied().unwrap_or(false);
+        at.shape = (telling || at.is_sensitive).then_some(shape);
+        at
+    }
+
+    fn find_shape(&self, id: ShapeId) -> Option<&'a ModelShape> {
+        self.service.shapes.get(id as usize)
+    }
+
+    fn find_sensitive_shapes(&self, output: ShapeId) -> Vec<bool> {
+        let mut telling = vec![false; self.service.shapes.len()];
+        let mut seen = telling.clone();
+        let mut order = Vec::new();
+        let mut todo = vec![output];
+        while let Some(id) = todo.pop() {
+            match seen.get_mut(id as usize) {
+                Some(seen) if !*seen => *seen = true,
+                _ => continue,
+            }
+            order.push(id);
+            if let Some(shape) = self.find_shape(id) {
+                todo.extend(child_shapes(shape));
+            }
+        }
+        // children stand after their parents except in cycles, so that going backwards ends in two or three rounds
+        let mut settled = false;
+        while !settled {
+            settled = true;
+            for &id in order.iter().rev() {
+                let Some(shape) = self.find_shape(id) else { continue };
+                let tells = has_own_mark(shape)
+                    || child_shapes(shape).any(|child| telling.get(child as usize).copied().unwrap_or(false));
+                if let Some(slot) = telling.get_mut(id as usize)
+                    && tells
+                    && !*slot
+                {
+                    *slot = true;
+                    settled = false;
+                }
+            }
+        }
+        telling
+    }
+}
+
+impl ExpectedValue {
+    /// What a child of a place inherits when nothing more is known of it.
+    pub(crate) fn unknown_child(self) -> Self {
+        Self {
+            shape: None,
+            is_sensitive: self.is_sensitive,
+            context: ValueContext { is_access_key_id: false, name_hint: self.context.name_hint },
+        }
+    }
+
+    pub(crate) fn with_name_hint(mut self, hint: NameHint) -> Self {
+        self.context.name_hint = hint.or(self.context.name_hint);
+        self
+    }
+}
+
+fn child_shapes(shape: &ModelShape) -> impl Iterator<Item = ShapeId> + '_ {
+    let (members, one, two): (&[ShapeMember], Option<ShapeId>, Option<ShapeId>) = match &shape.kind {
+        ShapeKind::Structure { members, .. } => (members, None, None),
+        ShapeKind::List { member, .. } => (&[], Some(*member), None),
+        ShapeKind::Map { key, value, .. } => (&[], Some(*key), Some(*value)),
+        _ => (&[], None, None),
+    };
+    members.iter().map(|member| member.shape).chain(one).chain(two)
+}
+
+fn has_own_mark(shape: &ModelShape) -> bool {
+    shape.is_sensitive
+        || matches!(&shape.kind, ShapeKind::Structure { members, .. }
+            if members.iter().any(|member| member.is_sensitive || is_access_key_id(member)))
+}
+
+fn is_access_key_id(member: &ShapeMember) -> bool {
+    member.name.eq_ignore_ascii_case("AccessKeyId")
+}
+
+/// By wire name first; the model name is the wire name of members without one, and tried for all in the end.
+fn find_member<'m>(members: &'m [ShapeMember], key: &str) -> Option<&'m ShapeMember> {
+    members
+        .iter()
+        .find(|member| member.wire_name.as_deref().unwrap_or(&member.name) == key)
+        .or_else(|| members.iter().find(|member| member.name == key))
+}

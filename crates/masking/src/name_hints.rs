@@ -1,0 +1,65 @@
+//! What the name of a field says about its value: `SecretAccessKey`, `aws_secret_access_key`, `SessionToken`.
+//! A secret key is 40 characters without a prefix, so that its name is the only way to know one.
+
+/// What a name leads one to expect of the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum NameHint {
+    #[default]
+    None,
+    SecretAccessKey,
+    SessionToken,
+}
+
+/// Shorter session tokens do not exist; other things called so do.
+const MIN_SESSION_TOKEN_BYTES: usize = 100;
+
+impl NameHint {
+    pub(crate) fn from_name(name: &[u8]) -> Self {
+        match name.last() {
+            Some(b'y' | b'Y')
+                if ends_with_normalized(name, b"secretaccesskey")
+                    || ends_with_normalized(name, b"secretkey") =>
+            {
+                Self::SecretAccessKey
+            }
+            Some(b'n' | b'N')
+                if ends_with_normalized(name, b"sessiontoken")
+                    || ends_with_normalized(name, b"securitytoken") =>
+            {
+                Self::SessionToken
+            }
+            _ => Self::None,
+        }
+    }
+
+    pub(crate) fn or(self, other: Self) -> Self {
+        if self == Self::None { other } else { self }
+    }
+
+    /// Whether the value is what the name promises.
+    pub(crate) fn matches_value(self, value: &[u8]) -> bool {
+        let value = value.trim_ascii();
+        match self {
+            Self::None => false,
+            Self::SecretAccessKey => {
+                value.len() == 40
+                    && value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'+'))
+            }
+            Self::SessionToken => {
+                value.len() >= MIN_SESSION_TOKEN_BYTES
+                    && value.iter().all(|b| b.is_ascii_graphic() && !b"<>{}\"".contains(b))
+            }
+        }
+    }
+}
+
+/// Whether a field holds the name of its sibling, as in `{"Name": "AWS_SECRET_ACCESS_KEY", "Value": "..."}`.
+pub(crate) fn holds_sibling_name(name: &[u8]) -> bool {
+    name.len() <= 16 && (ends_with_normalized(name, b"name") || ends_with_normalized(name, b"key"))
+}
+
+/// Ends with `suffix` (lower case), whatever its case and with `_`, `-` or `.` between.
+fn ends_with_normalized(name: &[u8], suffix: &[u8]) -> bool {
+    let mut letters = name.iter().rev().filter(|b| !matches!(b, b'_' | b'-' | b'.'));
+    suffix.iter().rev().all(|want| letters.next().is_some_and(|have| have.eq_ignore_ascii_case(want)))
+}

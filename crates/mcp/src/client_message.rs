@@ -1,0 +1,318 @@
+//! One JSON-RPC 2.0 message from a client, as MCP allows it: an object, no batch, ids that are text or whole numbers,
+//! parameters that are an object.
+
+use crate::error::{JsonRpcError, error_codes};
+use crate::json::{fold_case, has_case_duplicates, parse_json_body};
+use serde_json::{Map, Value};
+
+/// Longest id and longest name of a method, tool, prompt or the like, in bytes.
+const MAX_NAME_BYTES: usize = 1_024;
+/// Members of `params` that decide what a request does; a server that takes no heed of case must not find others.
+const RESERVED_PARAM_NAMES: [&str; 8] =
+    ["_meta", "arguments", "inputResponses", "name", "ref", "requestState", "taskId", "uri"];
+
+/// What an answer is matched by. Text and number are different ids.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RequestId {
+    Text(String),
+    Number(i64),
+}
+
+impl RequestId {
+    /// The id as it stands in a message.
+    pub fn to_value(&self) -> Value {
+        match self {
+            Self::Text(text) => Value::String(text.clone()),
+            Self::Number(number) => Value::Number((*number).into()),
+        }
+    }
+
+    pub(crate) fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::String(text) if text.len() <= MAX_NAME_BYTES => Some(Self::Text(text.clone())),
+            Value::Number(number) => number.as_i64().map(Self::Number),
+            _ => None,
+        }
+    }
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientRequest {
+    pub id: RequestId,
+    pub method: String,
+    pub params: Map<String, Value>,
+}
+
+/// What is not answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientNotification {
+    pub method: String,
+    pub params: Map<String, Value>,
+}
+
+/// What a client may send.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClientMessage {
+    Request(ClientRequest),
+    Notification(ClientNotification),
+    /// The answer to something the server asked.
+    Response {
+        id: RequestId,
+    },
+}
+
+impl ClientMessage {
+    /// Reads a whole body.
+    pub fn parse(body: &[u8]) -> Result<Self, JsonRpcError> {
+        let value = parse_json_body(body).map_err(|why| JsonRpcError::new(error_codes::PARSE_ERROR, why))?;
+        let Value::Object(mut members) = value else {
+            let why = if value.is_array() {
+                "batches are not part of this revision of MCP"
+            } else {
+                "a message is an object"
+            };
+            return Err(JsonRpcError::new(error_codes::INVALID_REQUEST, why));
+        };
+        let id = members.get("id").and_then(RequestId::from_value);
+        let invalid = |why: &str| JsonRpcError::new(error_codes::INVALID_REQUEST, why).with_id(id.as_ref());
+        if members.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
+            return Err(invalid("`jsonrpc` is not \"2.0\""));
+        }
+        if members.contains_key("id") && id.is_none() {
+            return Err(invalid("`id` is not a text of at most 1,024 bytes or a whole number of 64 bits"));
+        }
+        let answers = members.contains_key("result") || members.contains_key("error");
+        let known: &[&str] = if answers {
+            &["jsonrpc", "id", "result", "error"]
+        } else {
+            &["jsonrpc", "id", "method", "params"]
+        };
+        if !members.keys().all(|name| known.contains(&name.as_str())) {
+            return Err(invalid(
+                "the message has members that JSON-RPC does not have, or those of two kinds of message",
+            ));
+        }
+        if answers {
+            let one = members.contains_key("result") != members.contains_key("error");
+            return match id {
+                Some(id) if one => Ok(Self::Response { id }),
+                _ => Err(invalid("a response has an id and either a result or an error")),
+            };
+        }
+        let method = match members.remove("method") {
+            Some(Value::String(method)) if is_method_name(&method) => method,
+            Some(_) => return Err(invalid("`method` is not a name")),
+            None => return Err(invalid("`method` is missing")),
+        };
+        let params = match members.remove("params") {
+            Some(Value::Object(params)) => params,
+            None => Map::new(),
+            Some(_) => {
+                return Err(JsonRpcError::new(error_codes::INVALID_PARAMS, "`params` is not an object")
+                    .with_id(id.as_ref()));
+            }
+        };
+        let unlike = params.keys().any(|name| {
+            let folded = fold_case(name);
+            RESERVED_PARAM_NAMES
+                .iter()
+                .any(|telling| folded == crate::json::fold_case(telling) && name != telling)
+        });
+        if unlike || has_case_duplicates(params.keys()) {
+            let why = "a member of `params` differs from another or from one of MCP's in its case only";
+            return Err(JsonRpcError::new(error_codes::INVALID_PARAMS, why).with_id(id.as_ref()));
+        }
+        // A call without an id would be a call that names no tool to policy.
+        if method.starts_with("notifications/") == id.is_some() {
+            return Err(invalid("a request has an id, and a notification has none"));
+        }
+        Ok(match id {
+            Some(id) => Self::Request(ClientRequest { id, method, params }),
+            None => Self::Notification(ClientNotification { method, params }),
+        })
+    }
+
+    /// The id that the answer must have.
+    pub fn request_id(&self) -> Option<&RequestId> {
+        match self {
+            Self::Request(request) => Some(&request.id),
+            Self::Notification(_) | Self::Response { .. } => None,
+        }
+    }
+}
+
+impl ClientRequest {
+    /// Tool and arguments of a `tools/call`.
+    pub fn tool_call(&self) -> Result<(&str, Map<String, Value>), JsonRpcError> {
+        let invalid = |why: &str| JsonRpcError::new(error_codes::INVALID_PARAMS, why).with_id(Some(&self.id));
+        let name = self.name_param("name").ok_or_else(|| invalid("`params.name` does not name a tool"))?;
+        let arguments = match self.params.get("arguments") {
+            Some(Value::Object(arguments)) => arguments.clone(),
+            None | Some(Value::Null) => Map::new(),
+            Some(_) => return Err(invalid("`params.arguments` is not an object")),
+        };
+        if has_case_duplicates(arguments.keys()) {
+            return Err(invalid("two arguments differ in the case of their names only"));
+        }
+        Ok((name, arguments))
+    }
+
+    /// A parameter that is a name: text without control characters, neither empty nor endless.
+    pub(crate) fn name_param(&self, member: &str) -> Option<&str> {
+        self.params.get(member)?.as_str().filter(|name| {
+            !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control)
+        })
+    }
+}
+
+fn is_method_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_NAME_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn parse_message(value: &Value) -> Result<ClientMessage, JsonRpcError> {
+        ClientMessage::parse(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn tells_requests_notifications_and_responses_apart() {
+        let call = json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": { "name": "x", "arguments": { "a": 1 } } });
+        let Ok(ClientMessage::Request(request)) = parse_message(&call) else { panic!("a request") };
+        assert_eq!(request.id, RequestId::Number(7));
+        let (name, arguments) = request.tool_call().unwrap();
+        assert_eq!((name, &arguments["a"]), ("x", &json!(1)));
+        let note = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+        assert!(matches!(parse_message(&note), Ok(ClientMessage::Notification(_))));
+        for answer in [
+            json!({ "jsonrpc": "2.0", "id": "a", "result": {} }),
+            json!({ "jsonrpc": "2.0", "id": "a", "error": { "code": 1, "message": "x" } }),
+        ] {
+            assert_eq!(
+                parse_message(&answer),
+                Ok(ClientMessage::Response { id: RequestId::Text("a".to_owned()) })
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_one_message() {
+        for (value, code) in [
+            (json!([{ "jsonrpc": "2.0", "id": 1, "method": "ping" }]), error_codes::INVALID_REQUEST),
+            (json!([]), error_codes::INVALID_REQUEST),
+            (json!("ping"), error_codes::INVALID_REQUEST),
+            (json!({ "id": 1, "method": "ping" }), error_codes::INVALID_REQUEST),
+            (json!({ "jsonrpc": 2.0, "id": 1, "method": "ping" }), error_codes::INVALID_REQUEST),
+            (json!({ "jsonrpc": "2.0", "id": null, "method": "ping" }), error_codes::INVALID_REQUEST),
+            (json!({ "jsonrpc": "2.0", "id": 1.5, "method": "ping" }), error_codes::INVALID_REQUEST),
+            (json!({ "jsonrpc": "2.0", "id": u64::MAX, "method": "ping" }), error_codes::INVALID_REQUEST),
+            (json!({ "jsonrpc": "2.0", "id": [1], "method": "ping" }), error_codes::INVALID_REQUEST),
+            (
+                json!({ "jsonrpc": "2.0", "id": "x".repeat(2_000), "method": "ping" }),
+                error_codes::INVALID_REQUEST,
+            ),
+            (json!({ "jsonrpc": "2.0", "id": 1 }), error_codes::INVALID_REQUEST),
+            (json!({ "jsonrpc": "2.0", "id": 1, "method": 7 }), error_codes::INVALID_REQUEST),
+            (json!({ "jsonrpc": "2.0", "id": 1, "method": "" }), error_codes::INVALID_REQUEST),
+            (json!({ "jsonrpc": "2.0", "id": 1, "method": "a b" }), error_codes::INVALID_REQUEST),
+            (
+                json!({ "jsonrpc": "2.0", "id": 1, "method": "ping", "Method": "tools/call" }),
+                error_codes::INVALID_REQUEST,
+            ),
+            (
+                json!({ "jsonrpc": "2.0", "id": 1, "method": "ping", "result": {} }),
+                error_codes::INVALID_REQUEST,
+            ),
+            (json!({ "jsonrpc": "2.0", "id": 1, "result": {}, "error": {} }), error_codes::INVALID_REQUEST),
+            (json!({ "jsonrpc": "2.0", "result": {} }), error_codes::INVALID_REQUEST),
+            (
+                json!({ "jsonrpc": "2.0", "method": "tools/call", "params": { "name": "x" } }),
+                error_codes::INVALID_REQUEST,
+            ),
+            (
+                json!({ "jsonrpc": "2.0", "id": 1, "method": "notifications/cancelled" }),
+                error_codes::INVALID_REQUEST,
+            ),
+            (
+                json!({ "jsonrpc": "2.0", "id": 1, "method": "ping", "params": [] }),
+                error_codes::INVALID_PARAMS,
+            ),
+            (
+                json!({ "jsonrpc": "2.0", "id": 1, "method": "ping", "params": null }),
+                error_codes::INVALID_PARAMS,
+            ),
+        ] {
+            assert_eq!(parse_message(&value).unwrap_err().code, code, "{value}");
+        }
+        assert_eq!(ClientMessage::parse(b"{").unwrap_err().code, error_codes::PARSE_ERROR);
+    }
+
+    #[test]
+    fn refuses_names_that_differ_in_case_only() {
+        for params in [
+            json!({ "name": "safe", "Name": "other" }),
+            json!({ "Name": "other" }),
+            json!({ "name": "safe", "Arguments": { "path": "/etc" } }),
+            json!({ "name": "safe", "argument\u{17f}": {} }),
+            json!({ "a": 1, "A": 2 }),
+        ] {
+            let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+            let error = parse_message(&call).unwrap_err();
+            assert_eq!(
+                (error.code, error.id),
+                (error_codes::INVALID_PARAMS, Some(RequestId::Number(1))),
+                "{call}"
+            );
+        }
+        let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": { "name": "safe", "arguments": { "path": "/srv", "Path": "/etc" } } });
+        let Ok(ClientMessage::Request(request)) = parse_message(&call) else { panic!("a request") };
+        assert!(request.tool_call().is_err());
+    }
+
+    #[test]
+    fn a_call_names_one_tool_with_an_object_of_arguments() {
+        let tool = |params: Value| {
+            let Ok(ClientMessage::Request(request)) = parse_message(
+                &json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params }),
+            ) else {
+                panic!("a request")
+            };
+            request.tool_call().map(|(name, arguments)| (name.to_owned(), arguments.len()))
+        };
+        assert_eq!(tool(json!({ "name": "a" })), Ok(("a".to_owned(), 0)));
+        assert_eq!(tool(json!({ "name": "a", "arguments": null })), Ok(("a".to_owned(), 0)));
+        for wrong in [
+            json!({}),
+            json!({ "name": "" }),
+            json!({ "name": 7 }),
+            json!({ "name": "a\nb" }),
+            json!({ "name": "a".repeat(2_000) }),
+            json!({ "name": "a", "arguments": [] }),
+            json!({ "name": "a", "arguments": "{}" }),
+        ] {
+            assert!(tool(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(body: Vec<u8>) {
+            let _either = ClientMessage::parse(&body);
+        }
+
+        #[test]
+        fn an_id_comes_back_as_it_was(number: i64, text in ".{0,50}") {
+            for id in [RequestId::Number(number), RequestId::Text(text)] {
+                let message = json!({ "jsonrpc": "2.0", "id": id.to_value(), "method": "ping" });
+                let read = parse_message(&message).unwrap();
+                prop_assert_eq!(read.request_id(), Some(&id));
+            }
+        }
+    }
+}

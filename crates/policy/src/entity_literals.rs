@@ -1,0 +1,180 @@
+//! The entity types of the vocabulary, and the entities that a policy set names, each with a number.
+//!
+//! Promise: uids are built, never parsed: text from a request cannot become another type. An entity no policy names can neither
+//! match a scope nor stand right of an `in`, so a question is decided without it.
+
+use cedar_policy_core::{
+    ast::{
+        Eid, EntityType, EntityUID, Expr, ExprKind, ExtensionFunction, Literal, Name, PartialValue, Value,
+    },
+    extensions::Extensions,
+};
+use std::{collections::HashMap, str::FromStr as _};
+
+/// The entity types of the vocabulary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum EntityKind {
+    Caller,
+    Group,
+    Action,
+    Connection,
+    DataClass,
+    AwsAction,
+    AwsAccount,
+    AwsResource,
+    McpAction,
+    McpServer,
+    McpTool,
+}
+
+const ENTITY_KIND_COUNT: usize = 11;
+
+impl EntityKind {
+    const ALL: [(Self, &'static str); ENTITY_KIND_COUNT] = [
+        (Self::Caller, "Caller"),
+        (Self::Group, "Group"),
+        (Self::Action, "Action"),
+        (Self::Connection, "Connection"),
+        (Self::DataClass, "DataClass"),
+        (Self::AwsAction, "Aws::Action"),
+        (Self::AwsAccount, "Aws::Account"),
+        (Self::AwsResource, "Aws::Resource"),
+        (Self::McpAction, "Mcp::Action"),
+        (Self::McpServer, "Mcp::Server"),
+        (Self::McpTool, "Mcp::Tool"),
+    ];
+}
+
+/// Cedar's names for what a question is put together from, parsed once.
+#[derive(Debug)]
+pub(crate) struct EntityTypes {
+    type_names: [EntityType; ENTITY_KIND_COUNT],
+    ip_function: &'static ExtensionFunction,
+    datetime_function: &'static ExtensionFunction,
+}
+
+impl EntityTypes {
+    pub(crate) fn new() -> Self {
+        let function = |name: &str| {
+            let name = Name::from_str(name).expect("the name of an extension function is well-formed");
+            Extensions::all_available().func(&name).expect("cedar-policy is built with its extensions")
+        };
+        Self {
+            type_names: EntityKind::ALL.map(|(_, name)| {
+                EntityType::from_str(name).expect("the names of our own types are well-formed")
+            }),
+            ip_function: function("ip"),
+            datetime_function: function("datetime"),
+        }
+    }
+
+    pub(crate) fn entity_uid(&self, kind: EntityKind, id: &str) -> EntityUID {
+        EntityUID::from_components(self.type_names[kind as usize].clone(), Eid::new(id), None)
+    }
+
+    /// None: a type that nothing in a question has.
+    pub(crate) fn kind_of(&self, name: &EntityType) -> Option<EntityKind> {
+        let found = self.type_names.iter().position(|known| known == name)?;
+        EntityKind::ALL.get(found).map(|(kind, _)| *kind)
+    }
+
+    pub(crate) fn ip_value(&self, text: &str) -> Result<Value, String> {
+        call_extension_function(self.ip_function, text)
+    }
+
+    pub(crate) fn datetime_value(&self, text: &str) -> Result<Value, String> {
+        call_extension_function(self.datetime_function, text)
+    }
+}
+
+fn call_extension_function(function: &ExtensionFunction, text: &str) -> Result<Value, String> {
+    match function.call(&[Value::from(text)]) {
+        Ok(PartialValue::Value(value)) => Ok(value),
+        Ok(PartialValue::Residual(_)) => Err(format!("\"{text}\" has no value")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The number of an entity that the policy set names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct EntityNumber(usize);
+
+#[derive(Debug)]
+struct NamedEntity {
+    uid: EntityUID,
+    /// Some condition that Cedar evaluates names it: only then must Cedar be told what is in it.
+    is_read_by_condition: bool,
+}
+
+/// The entities that a policy set names.
+#[derive(Debug, Default)]
+pub(crate) struct EntityLiterals {
+    numbers_by_kind: [HashMap<Box<str>, EntityNumber>; ENTITY_KIND_COUNT],
+    named_entities: Vec<NamedEntity>,
+}
+
+impl EntityLiterals {
+    /// The number of an entity named in a policy. None: nothing in a question can be this entity.
+    pub(crate) fn insert(&mut self, types: &EntityTypes, uid: &EntityUID) -> Option<EntityNumber> {
+        let numbers = &mut self.numbers_by_kind[types.kind_of(uid.entity_type())? as usize];
+        let id: &str = uid.eid().as_ref();
+        if let Some(known) = numbers.get(id) {
+            return Some(*known);
+        }
+        let number = EntityNumber(self.named_entities.len());
+        numbers.insert(id.into(), number);
+        self.named_entities.push(NamedEntity { uid: uid.clone(), is_read_by_condition: false });
+        Some(number)
+    }
+
+    /// Takes in every entity that evaluating the condition can compare with.
+    pub(crate) fn insert_condition_literals(&mut self, types: &EntityTypes, condition: &Expr) {
+        for part in condition.subexpressions() {
+            if let ExprKind::Lit(Literal::EntityUID(uid)) = part.expr_kind()
+                && let Some(number) = self.insert(types, uid)
+                && let Some(named) = self.named_entities.get_mut(number.0)
+            {
+                named.is_read_by_condition = true;
+            }
+        }
+    }
+
+    /// The number of an entity of a question. None: no policy names it.
+    pub(crate) fn find_number(&self, kind: EntityKind, id: &str) -> Option<EntityNumber> {
+        let numbers = &self.numbers_by_kind[kind as usize];
+        if numbers.is_empty() { None } else { numbers.get(id).copied() }
+    }
+
+    /// The entity, if a condition that Cedar evaluates names it.
+    pub(crate) fn compared_entity(&self, number: EntityNumber) -> Option<&EntityUID> {
+        self.named_entities.get(number.0).filter(|named| named.is_read_by_condition).map(|named| &named.uid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_entities_of_one_id_apart_by_type() {
+        let types = EntityTypes::new();
+        let mut literals = EntityLiterals::default();
+        let server = literals.insert(&types, &types.entity_uid(EntityKind::McpServer, "x"));
+        let group = literals.insert(&types, &types.entity_uid(EntityKind::Group, "x"));
+        assert!(server.is_some() && group.is_some() && server != group);
+        assert_eq!(literals.find_number(EntityKind::Group, "x"), group);
+        assert_eq!(literals.insert(&types, &types.entity_uid(EntityKind::Group, "x")), group);
+        assert_eq!(literals.find_number(EntityKind::Caller, "x"), None);
+        let foreign = EntityUID::with_eid_and_type("Grupe", "x").expect("a type name");
+        assert_eq!(literals.insert(&types, &foreign), None);
+    }
+
+    #[test]
+    fn every_kind_maps_to_its_type_name() {
+        let types = EntityTypes::new();
+        for (kind, name) in EntityKind::ALL {
+            assert_eq!(types.entity_uid(kind, "x").entity_type().to_string(), name);
+            assert_eq!(types.kind_of(types.entity_uid(kind, "x").entity_type()), Some(kind));
+        }
+    }
+}

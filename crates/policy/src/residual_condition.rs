@@ -1,0 +1,85 @@
+//! What is left of a policy to evaluate once its scope is known to match.
+//!
+//! The expressions are Cedar's own, without their places in the source: the evaluator copies the place of every part it visits,
+//! and all places of a file share one counter, which threads would fight over.
+
+use crate::scope_index::IndexMatch;
+use cedar_policy_core::ast::{Expr, ExprKind, Policy};
+
+/// None: the scope is all there is.
+pub(crate) fn residual_condition(policy: &Policy, placed: IndexMatch) -> Option<Expr> {
+    let whole = match placed {
+        IndexMatch::Exact => policy.non_scope_constraints()?.clone(),
+        IndexMatch::Approximate => policy.condition(),
+    };
+    let placeless = without_source_locations(&whole);
+    // Equality of expressions does not look at places: nothing else may have changed.
+    Some(if placeless == whole { placeless } else { whole })
+}
+
+fn without_source_locations(expression: &Expr) -> Expr {
+    match expression.expr_kind() {
+        ExprKind::Lit(literal) => Expr::val(literal.clone()),
+        ExprKind::Var(variable) => Expr::var(*variable),
+        ExprKind::If { test_expr, then_expr, else_expr } => Expr::ite(
+            without_source_locations(test_expr),
+            without_source_locations(then_expr),
+            without_source_locations(else_expr),
+        ),
+        ExprKind::And { left, right } => {
+            Expr::and(without_source_locations(left), without_source_locations(right))
+        }
+        ExprKind::Or { left, right } => {
+            Expr::or(without_source_locations(left), without_source_locations(right))
+        }
+        ExprKind::UnaryApp { op, arg } => Expr::unary_app(*op, without_source_locations(arg)),
+        ExprKind::BinaryApp { op, arg1, arg2 } => {
+            Expr::binary_app(*op, without_source_locations(arg1), without_source_locations(arg2))
+        }
+        ExprKind::ExtensionFunctionApp { fn_name, args } => {
+            Expr::call_extension_fn(fn_name.clone(), args.iter().map(without_source_locations).collect())
+        }
+        ExprKind::GetAttr { expr, attr } => Expr::get_attr(without_source_locations(expr), attr.clone()),
+        ExprKind::HasAttr { expr, attr } => Expr::has_attr(without_source_locations(expr), attr.clone()),
+        ExprKind::ExtHasAttr { expr, attrs } => {
+            Expr::extended_has_attr(without_source_locations(expr), attrs.clone())
+        }
+        ExprKind::Like { expr, pattern } => Expr::like(without_source_locations(expr), pattern.clone()),
+        ExprKind::Is { expr, entity_type } => {
+            Expr::is_entity_type(without_source_locations(expr), entity_type.clone())
+        }
+        ExprKind::Set(items) => Expr::set(items.iter().map(without_source_locations)),
+        ExprKind::Record(fields) => {
+            let fields = fields.iter().map(|(name, field)| (name.clone(), without_source_locations(field)));
+            Expr::record(fields).unwrap_or_else(|_error| expression.clone())
+        }
+        ExprKind::Slot(_) | ExprKind::Unknown(_) => expression.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_every_part_and_no_source_location() {
+        let text = "permit (principal is Caller in Group::\"g\", action in [Action::\"a\", Action::\"b\"], resource) \
+                    when { if context.a then !context.b else -context.n * 2 + 1 - context.m <= 7 } \
+                    when { context has a.b && context.s like \"x*\" || resource has t && [1, 2].contains(context.n) } \
+                    when { {a: principal, b: [\"x\"]}.b.containsAll(context.l) && resource is Aws::Resource } \
+                    unless { ip(\"10.0.0.1\").isInRange(ip(\"10.0.0.0/8\")) && context[\"x y\"] != Group::\"g\" } \
+                    unless { resource.hasTag(\"a\") && resource.getTag(\"a\") == \"b\" || context.l.isEmpty() };";
+        let policy = cedar_policy::Policy::parse(None, text).expect("the test's policy parses");
+        let policy: &Policy = policy.as_ref();
+        for placed in [IndexMatch::Exact, IndexMatch::Approximate] {
+            let kept = residual_condition(policy, placed).expect("it has conditions");
+            let whole = match placed {
+                IndexMatch::Exact => policy.non_scope_constraints().expect("it has conditions").clone(),
+                IndexMatch::Approximate => policy.condition(),
+            };
+            assert_eq!(kept, whole);
+            assert!(whole.subexpressions().any(|part| part.source_loc().is_some()));
+            assert!(kept.subexpressions().all(|part| part.source_loc().is_none()));
+        }
+    }
+}

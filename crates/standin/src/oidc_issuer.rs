@@ -1,0 +1,433 @@
+//! An OIDC issuer for the demo and for tests: discovery, a key set, a token for whoever asks, and a sign-in page that
+//! believes everybody.
+//!
+//! It vouches for anybody without a question, so it binds to loopback only and answers only requests addressed to
+//! loopback: a web page that resolves its own name to this address gets nothing.
+
+mod authorization_code;
+mod sign_in_page;
+
+use aws_lc_rs::{
+    digest,
+    rand::{self, SystemRandom},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+use time::OffsetDateTime;
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
+
+/// When a request names no audience: the one of the example configuration.
+const DEFAULT_AUDIENCE: &str = "durward";
+/// When a request names no lifetime, and the longest it may name.
+const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_hours(1);
+const MAX_TOKEN_LIFETIME: Duration = Duration::from_hours(24);
+/// Bytes of a form.
+const MAX_FORM_BYTES: usize = 16 << 10;
+const MAX_CONNECTIONS: usize = 64;
+/// How long a client may take for a request head, and idle.
+const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Somebody whom the sign-in page offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DemoUser {
+    pub subject: &'static str,
+    pub name: &'static str,
+    pub groups: &'static [&'static str],
+    /// Who that is, for whoever chooses.
+    pub description: &'static str,
+}
+
+/// The people of the demo: two who may approve, and one who may only look on.
+pub const DEMO_USERS: [DemoUser; 3] = [
+    DemoUser {
+        subject: "ann",
+        name: "Ann",
+        groups: &["platform-oncall"],
+        description: "on call for the platform",
+    },
+    DemoUser {
+        subject: "bob",
+        name: "Bob",
+        groups: &["platform-oncall"],
+        description: "on call for the platform",
+    },
+    DemoUser { subject: "carol", name: "Carol", groups: &[], description: "in no group" },
+];
+
+/// A running issuer. It stops when dropped.
+pub struct FakeOidcIssuer {
+    state: Arc<IssuerState>,
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+struct IssuerState {
+    url: String,
+    /// The newest signs; the one before it is still published, so that its tokens stay good.
+    issuer_keys: RwLock<IssuerKeys>,
+    pending_codes: authorization_code::PendingCodes,
+}
+
+struct IssuerKeys {
+    newest: IssuerKey,
+    previous: Option<IssuerKey>,
+}
+
+struct IssuerKey {
+    key_id: String,
+    key_pair: EcdsaKeyPair,
+}
+
+impl FakeOidcIssuer {
+    /// Listens on `address`, which must be a loopback address; port 0 takes a free one.
+    pub async fn start(address: SocketAddr) -> io::Result<Self> {
+        if !address.ip().is_loopback() {
+            let why = format!("{address}: the issuer vouches for anybody and listens only on loopback");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let newest = IssuerKey::generate().ok_or_else(|| io::Error::other("no signing key could be made"))?;
+        let keys = RwLock::new(IssuerKeys { newest, previous: None });
+        let state = Arc::new(IssuerState {
+            url: format!("http://{address}"),
+            issuer_keys: keys,
+            pending_codes: authorization_code::PendingCodes::default(),
+        });
+        let task = tokio::spawn(accept_connections(listener, state.clone()));
+        Ok(Self { state, address, task })
+    }
+
+    /// `iss` of the tokens, and where discovery is.
+    pub fn url(&self) -> &str {
+        &self.state.url
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A token for `subject`.
+    pub fn issue_token(&self, subject: &str, groups: &[&str], audience: &str, lifetime: Duration) -> String {
+        self.state.sign_token(&self.state.token_claims(subject, &json!(groups), &json!(audience), lifetime))
+    }
+
+    /// A token with exactly these claims, for tests of what a provider should not say.
+    pub fn issue_token_with_claims(&self, claims: &Value) -> String {
+        self.state.sign_token(claims)
+    }
+
+    /// Signs with a new key from now on. The old key stays published until the next rotation.
+    pub fn rotate_key(&self) -> io::Result<()> {
+        let newest = IssuerKey::generate().ok_or_else(|| io::Error::other("no signing key could be made"))?;
+        let mut keys = self.state.issuer_keys.write().unwrap_or_else(PoisonError::into_inner);
+        keys.previous = Some(std::mem::replace(&mut keys.newest, newest));
+        Ok(())
+    }
+}
+
+impl Drop for FakeOidcIssuer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl std::fmt::Debug for FakeOidcIssuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Issuer({})", self.url())
+    }
+}
+
+impl IssuerKey {
+    fn generate() -> Option<Self> {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).ok()?;
+        let mut key = Self { key_id: String::new(), key_pair: pair };
+        // RFC 7638: the required members, sorted, without spaces. `Value` prints its members sorted.
+        key.key_id = URL_SAFE_NO_PAD
+            .encode(digest::digest(&digest::SHA256, key.required_jwk_members().to_string().as_bytes()));
+        Some(key)
+    }
+
+    fn required_jwk_members(&self) -> Value {
+        // An uncompressed P-256 point is 4, then x and y of 32 bytes each.
+        let (x, y) = self
+            .key_pair
+            .public_key()
+            .as_ref()
+            .get(1..)
+            .unwrap_or_default()
+            .split_at_checked(32)
+            .unwrap_or_default();
+        json!({"kty": "EC", "crv": "P-256", "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)})
+    }
+
+    fn public_jwk(&self) -> Value {
+        let mut jwk = self.required_jwk_members();
+        for (name, value) in [("kid", self.key_id.as_str()), ("use", "sig"), ("alg", "ES256")] {
+            jwk[name] = json!(value);
+        }
+        jwk
+    }
+}
+
+impl IssuerState {
+    fn token_claims(&self, subject: &str, groups: &Value, audience: &Value, lifetime: Duration) -> Value {
+        let now = OffsetDateTime::now_utc();
+        let mut id = [0; 16];
+        rand::fill(&mut id).expect("aws-lc ends the process when it has no randomness");
+        json!({
+            "iss": self.url,
+            "sub": subject,
+            "aud": audience,
+            "groups": groups,
+            "iat": now.unix_timestamp(),
+            "exp": now.unix_timestamp().saturating_add_unsigned(lifetime.as_secs()),
+            "jti": URL_SAFE_NO_PAD.encode(id),
+        })
+    }
+
+    fn sign_token(&self, claims: &Value) -> String {
+        let keys = self.issuer_keys.read().unwrap_or_else(PoisonError::into_inner);
+        let header = json!({"alg": "ES256", "typ": "JWT", "kid": keys.newest.key_id});
+        let encode = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+        let signed = format!("{}.{}", encode(&header), encode(claims));
+        let signature = keys.newest.key_pair.sign(&SystemRandom::new(), signed.as_bytes());
+        let signature = signature.expect("a key that aws-lc made signs any message");
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn key_set(&self) -> Value {
+        let keys = self.issuer_keys.read().unwrap_or_else(PoisonError::into_inner);
+        let keys: Vec<Value> = [Some(&keys.newest), keys.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(IssuerKey::public_jwk)
+            .collect();
+        json!({"keys": keys})
+    }
+
+    fn discovery_document(&self) -> Value {
+        json!({
+            "issuer": self.url,
+            "jwks_uri": format!("{}/keys", self.url),
+            "authorization_endpoint": format!("{}/authorize", self.url),
+            "token_endpoint": format!("{}/token", self.url),
+            "authorization_response_iss_parameter_supported": true,
+            "code_challenge_methods_supported": ["S256"],
+            "response_types_supported": ["code"],
+            "response_modes_supported": ["query"],
+            "grant_types_supported": ["authorization_code"],
+            "token_endpoint_auth_methods_supported": ["none"],
+            "scopes_supported": ["openid", "profile", "groups"],
+            "claims_supported": ["iss", "sub", "aud", "exp", "iat", "jti", "nonce", "name", "groups"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        })
+    }
+
+    async fn serve_request(&self, request: Request<Incoming>) -> Result<IssuerResponse, IssuerError> {
+        if !addressed_to_loopback(request.headers()) {
+            return Err(IssuerError(
+                StatusCode::MISDIRECTED_REQUEST,
+                "the Host of the request is not a loopback name",
+            ));
+        }
+        let (parts, body) = request.into_parts();
+        match (&parts.method, parts.uri.path()) {
+            (&Method::GET, "/.well-known/openid-configuration") => {
+                Ok(IssuerResponse::json_document(&self.discovery_document()))
+            }
+            (&Method::GET, "/keys") => Ok(IssuerResponse::json_document(&self.key_set())),
+            (&Method::GET, "/authorize") => {
+                authorization_code::handle_authorization_request(self, parts.uri.query().unwrap_or_default())
+            }
+            (&Method::GET, "/token") => self.issue_requested_token(parts.uri.query().unwrap_or_default()),
+            (&Method::POST, "/token") => {
+                let body = Limited::new(body, MAX_FORM_BYTES)
+                    .collect()
+                    .await
+                    .map_err(|_| {
+                        IssuerError(StatusCode::BAD_REQUEST, "the form broke off or is longer than 16 KiB")
+                    })?
+                    .to_bytes();
+                let form = std::str::from_utf8(&body)
+                    .map_err(|_| IssuerError(StatusCode::BAD_REQUEST, "the form is not UTF-8"))?;
+                if form.split('&').any(|field| field.trim() == "grant_type=authorization_code") {
+                    return authorization_code::exchange_code(self, form.trim());
+                }
+                self.issue_requested_token(&[parts.uri.query().unwrap_or_default(), form.trim()].join("&"))
+            }
+            (_, "/.well-known/openid-configuration" | "/keys" | "/authorize" | "/token") => {
+                Err(IssuerError(StatusCode::METHOD_NOT_ALLOWED, "use GET; /token takes POST too"))
+            }
+            _ => Err(IssuerError(
+                StatusCode::NOT_FOUND,
+                "there are /.well-known/openid-configuration, /keys, /authorize and /token?sub=&groups=&aud=&lifetime=",
+            )),
+        }
+    }
+
+    fn issue_requested_token(&self, form: &str) -> Result<IssuerResponse, IssuerError> {
+        let wrong = |why| IssuerError(StatusCode::BAD_REQUEST, why);
+        let (mut subject, mut groups, mut audience, mut lifetime) =
+            (String::new(), vec![], vec![], DEFAULT_TOKEN_LIFETIME);
+        for field in form.split('&').filter(|field| !field.is_empty()) {
+            let (name, value) = field.split_once('=').unwrap_or((field, ""));
+            let value = decode_form_value(value).ok_or(wrong("a value is not UTF-8 in percent encoding"))?;
+            match name {
+                "sub" => subject = value,
+                "groups" => {
+                    groups.extend(
+                        value.split(',').map(str::trim).filter(|group| !group.is_empty()).map(str::to_owned),
+                    );
+                }
+                "aud" if !value.is_empty() => audience.push(value),
+                "aud" => {}
+                "lifetime" => {
+                    let seconds = value.parse().map_err(|_| wrong("lifetime is not a number of seconds"))?;
+                    lifetime = Duration::from_secs(seconds);
+                }
+                _ => return Err(wrong("the parameters are sub, groups, aud and lifetime")),
+            }
+        }
+        if subject.is_empty() {
+            return Err(wrong("sub is missing: who is the token for?"));
+        }
+        if lifetime.is_zero() || lifetime > MAX_TOKEN_LIFETIME {
+            return Err(wrong("lifetime is not between 1 and 86400 seconds"));
+        }
+        let audience = match audience.as_slice() {
+            [] => json!(DEFAULT_AUDIENCE),
+            [one] => json!(one),
+            several => json!(several),
+        };
+        let token = self.sign_token(&self.token_claims(&subject, &json!(groups), &audience, lifetime));
+        Ok(IssuerResponse {
+            body: token + "\n",
+            content_type: "text/plain; charset=utf-8",
+            cache_control: "no-store",
+            redirect_location: None,
+        })
+    }
+}
+
+struct IssuerResponse {
+    body: String,
+    content_type: &'static str,
+    cache_control: &'static str,
+    /// Where the browser is sent.
+    redirect_location: Option<String>,
+}
+
+impl IssuerResponse {
+    fn json_document(document: &Value) -> Self {
+        Self {
+            body: document.to_string(),
+            content_type: "application/json",
+            cache_control: "max-age=60",
+            redirect_location: None,
+        }
+    }
+}
+
+struct IssuerError(StatusCode, &'static str);
+
+async fn accept_connections(listener: TcpListener, state: Arc<IssuerState>) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, most likely: let others end first.
+                tracing::warn!(%error, "the issuer could not accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        while connections.try_join_next().is_some() {}
+        let state = state.clone();
+        connections.spawn(async move {
+            let service = service_fn(move |request| {
+                let state = state.clone();
+                async move { Ok::<_, Infallible>(encode_response(state.serve_request(request).await)) }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(REQUEST_HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "a connection to the issuer broke off");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn encode_response(answer: Result<IssuerResponse, IssuerError>) -> Response<Full<Bytes>> {
+    let (status, answer) = match answer {
+        Ok(answer) => (StatusCode::OK, answer),
+        Err(IssuerError(status, why)) => (
+            status,
+            IssuerResponse {
+                body: format!("{why}\n"),
+                content_type: if why.starts_with('{') {
+                    "application/json"
+                } else {
+                    "text/plain; charset=utf-8"
+                },
+                cache_control: "no-store",
+                redirect_location: None,
+            },
+        ),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(answer.body)));
+    *response.status_mut() = status;
+    let to = answer.redirect_location.and_then(|to| header::HeaderValue::try_from(to).ok());
+    if let Some(to) = to {
+        *response.status_mut() = StatusCode::SEE_OTHER;
+        response.headers_mut().insert(header::LOCATION, to);
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(answer.content_type));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static(answer.cache_control));
+    response
+}
+
+fn addressed_to_loopback(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    let Some(host) = host.to_str().ok().and_then(|host| host.parse::<http::uri::Authority>().ok()) else {
+        return false;
+    };
+    is_loopback_host(host.host())
+}
+
+fn is_loopback_host(name: &str) -> bool {
+    let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name == "localhost" || literal.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// A value of `application/x-www-form-urlencoded`.
+fn decode_form_value(value: &str) -> Option<String> {
+    let spaced = value.replace('+', " ");
+    percent_encoding::percent_decode_str(&spaced).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests;
