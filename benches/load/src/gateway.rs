@@ -4,7 +4,7 @@
 use crate::process::{Process, free_address, pinned, tail, write};
 use crate::requests::Credential;
 use durward_core::Secret;
-use durward_standin::issuer::Issuer;
+use durward_fake_aws::issuer::Issuer;
 use serde_json::Value;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -4,9 +4,9 @@
 use crate::demo::{DemoAwsClient, gateway_identity, sign_in_client, write_config};
 use crate::serve::{self, RunningGateway};
 use bytes::Bytes;
+use durward_fake_aws::aws::FakeAws;
+use durward_fake_aws::oidc_issuer::FakeOidcIssuer;
 use durward_journal::JournalRecord;
-use durward_standin::aws::FakeAws;
-use durward_standin::oidc_issuer::FakeOidcIssuer;
 use http::{HeaderValue, Method, Request};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

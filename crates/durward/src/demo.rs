@@ -15,7 +15,7 @@ use crate::admin_api::{ConsoleEndpoint, format_scalar};
 use crate::{journal_commands, serve};
 use approval_step::DemoApprover;
 use aws_client::format_response;
-use durward_standin::aws::ACCOUNT_ID;
+use durward_fake_aws::aws::ACCOUNT_ID;
 use environment::{BACKUP_BUCKET, BACKUP_KEYS, CALLER_AUDIENCE, DemoEnvironment};
 use http::Method;
 use std::io::Write as _;

@@ -3,10 +3,10 @@
 use crate::demo::{DemoAwsClient, gateway_identity, sign_in_client, write_config};
 use crate::serve::{self, RunningGateway};
 use bytes::Bytes;
+use durward_fake_aws::aws::FakeAws;
+use durward_fake_aws::oidc_issuer::FakeOidcIssuer;
 use durward_gateway::upstream_client::{UpstreamClient, UpstreamOrigin};
 use durward_journal::JournalRecord;
-use durward_standin::aws::FakeAws;
-use durward_standin::oidc_issuer::FakeOidcIssuer;
 use http::{Method, Request, Response, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;

@@ -14,10 +14,10 @@ use durward_core::{
     AccessLevel, Caller, CallerKind, ExchangeId, FrontEndKind, Operation, OperationTraits,
     RequiredPermission, Resource, Secret, SessionId,
 };
+use durward_fake_aws::oidc_issuer::FakeOidcIssuer;
 use durward_identity::{FetchedDocument, ProviderConfig, ProviderHttpClient, Revocations};
 use durward_notification::{ChannelStatusReader, NotificationChannel};
 use durward_policy::PolicyStore;
-use durward_standin::oidc_issuer::FakeOidcIssuer;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;

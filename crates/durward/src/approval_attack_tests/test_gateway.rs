@@ -9,12 +9,12 @@ use durward_approval::{ApprovalRequest, ApprovalRequestFilter, ApprovalRequestId
 use durward_aws::sigv4::outbound::{SigningParams, sign_request};
 use durward_aws::sigv4::{SigningKey, inbound, sha256_hex};
 use durward_core::{Caller, CallerKind, Secret, SessionId};
+use durward_fake_aws::aws::FakeAws;
+use durward_fake_aws::oidc_issuer::FakeOidcIssuer;
 use durward_gateway::aws_frontend::CONTAINER_CREDENTIALS_PATH;
 use durward_gateway::upstream_client::{UpstreamClient, UpstreamOrigin};
 use durward_identity::GatewayCredentialClaims;
 use durward_journal::JournalRecord;
-use durward_standin::aws::FakeAws;
-use durward_standin::oidc_issuer::FakeOidcIssuer;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr};

@@ -6,7 +6,7 @@ use super::{print_check, print_detail, print_step};
 use crate::admin_api::{AdminApiArgs, AdminApiClient, format_scalar, list_items};
 use bytes::Bytes;
 use durward_core::Resource;
-use durward_standin::oidc_issuer::DEMO_USERS;
+use durward_fake_aws::oidc_issuer::DEMO_USERS;
 use http::{Method, Response};
 use serde_json::{Value, json};
 use std::path::PathBuf;
