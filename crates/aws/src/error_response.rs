@@ -131,9 +131,15 @@ fn error_code(reason: RefusalReason, wire: &ErrorEncoding) -> &'static str {
     let ec2 = wire.effective_protocol() == AwsProtocol::Ec2;
     let short = wire.uses_short_codes();
     match reason {
-        RefusalReason::AccessDenied if ec2 => "UnauthorizedOperation",
-        RefusalReason::AccessDenied if short => "AccessDenied",
-        RefusalReason::AccessDenied => "AccessDeniedException",
+        // To AWS's clients all of these are one typed error, which none of them repeats by itself.
+        RefusalReason::AccessDenied
+        | RefusalReason::ApprovalRequired
+        | RefusalReason::TagsUnavailable
+        | RefusalReason::ClientDisconnected => match (ec2, short) {
+            (true, _) => "UnauthorizedOperation",
+            (false, true) => "AccessDenied",
+            (false, false) => "AccessDeniedException",
+        },
         RefusalReason::MissingAuthentication if wire.is_s3 => "AccessDenied",
         RefusalReason::MissingAuthentication if short => "MissingAuthenticationToken",
         RefusalReason::MissingAuthentication => "MissingAuthenticationTokenException",
@@ -174,8 +180,9 @@ fn error_code(reason: RefusalReason, wire: &ErrorEncoding) -> &'static str {
         RefusalReason::Busy => "ThrottlingException",
         // The one that SDKs repeat, and that says whose fault it is: the identity provider's keys could not be had.
         RefusalReason::Upstream if wire.is_sts_sign_in => "IDPCommunicationError",
-        RefusalReason::Upstream if short => "ServiceUnavailable",
-        RefusalReason::Upstream => "ServiceUnavailableException",
+        // Every SDK repeats these: the next attempt meets a policy set that stands still.
+        RefusalReason::Upstream | RefusalReason::PolicyChanged if short => "ServiceUnavailable",
+        RefusalReason::Upstream | RefusalReason::PolicyChanged => "ServiceUnavailableException",
         RefusalReason::Internal if short => "InternalFailure",
         RefusalReason::Internal => "InternalServerException",
     }
@@ -188,6 +195,7 @@ fn error_status(reason: RefusalReason, wire: &ErrorEncoding) -> StatusCode {
         RefusalReason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         RefusalReason::Upstream if wire.is_sts_sign_in => StatusCode::BAD_REQUEST,
         RefusalReason::Upstream => StatusCode::BAD_GATEWAY,
+        RefusalReason::PolicyChanged => StatusCode::SERVICE_UNAVAILABLE,
         RefusalReason::Busy if wire.is_s3 || wire.effective_protocol() == AwsProtocol::Ec2 => {
             StatusCode::SERVICE_UNAVAILABLE
         }

@@ -5,8 +5,8 @@
 
 use crate::approval_request_view::{format_rfc3339, format_rfc3339_as_utc};
 use crate::display_text::DisplayText;
-use durward_core::{Caller, Decision, ExchangeId, Operation, SessionId, Verdict};
-use durward_journal::{CredentialScope, JournalEntry, JournalRecord, read_journal};
+use durward_core::{Caller, CredentialScope, Decision, ExchangeId, Operation, SessionId, Verdict};
+use durward_journal::{JournalEntry, JournalRecord, read_journal};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, VecDeque},

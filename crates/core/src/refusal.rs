@@ -1,60 +1,51 @@
-//! Why the line stopped, in two texts: one the caller may read, one for the log.
+//! Why a request was refused, in two texts: one that the caller may read, one for the log.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Whose fault it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    Caller,
-    Policy,
-    Upstream,
-    Internal,
-}
-
-/// What went wrong, as far as a wire protocol needs to tell cases apart. Each door spells these in its own protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What went wrong, as far as a wire protocol or an alarm needs to tell cases apart. Each front end spells these in its own
+/// protocol; the journal keeps them as words in snake case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RefusalReason {
-    /// No credential at all.
+    /// The request has no credential at all.
     MissingAuthentication,
-    /// A gateway credential or token that is not ours, is malformed or was revoked.
+    /// The gateway credential or token is not ours, is malformed or was revoked.
     InvalidToken,
-    /// A credential or token past its time; the SDK should get a new one.
+    /// The credential or token is past its time; the SDK should get a new one.
     ExpiredToken,
     /// The signature does not match the request.
     SignatureMismatch,
-    /// The request's date is outside the clock window.
+    /// The request's date is too far from our clock.
     ClockSkew,
-    /// A presigned URL past its `X-Amz-Expires`.
+    /// A presigned URL is past its `X-Amz-Expires`.
     RequestExpired,
     /// This signature was used before.
     Replay,
-    /// Policy denied, or asks for an approval that is not available.
+    /// Policy denied, or an approver did.
     AccessDenied,
+    /// Policy requires an approval that has not been given.
+    ApprovalRequired,
+    /// The policies changed while the request was decided: the same request may be decided now.
+    PolicyChanged,
+    /// A policy reads the tags of a resource, and they could not be read.
+    TagsUnavailable,
+    /// The client closed its connection before it got a response.
+    ClientDisconnected,
     /// The request contradicts itself or its protocol.
     Malformed,
-    /// The body does not have the hash, checksum or length the request signed.
+    /// The body does not have the hash, checksum or length that was signed.
     BodyMismatch,
-    /// A limit of the gateway is exceeded.
+    /// The request exceeds a limit of the gateway.
     TooLarge,
     /// No operation, or more than one, matches.
     UnknownOperation,
-    /// Too many requests at once.
+    /// The gateway, or AWS STS on its behalf, takes no more requests right now.
     Busy,
-    /// The upstream could not be reached or broke off.
+    /// The upstream could not be reached or closed the connection early.
     Upstream,
     /// A part of the gateway failed; nothing was widened.
     Internal,
-}
-
-impl RefusalReason {
-    pub fn fault(self) -> Fault {
-        match self {
-            Self::AccessDenied => Fault::Policy,
-            Self::Upstream => Fault::Upstream,
-            Self::Internal | Self::Busy => Fault::Internal,
-            _ => Fault::Caller,
-        }
-    }
 }
 
 /// The only way to caller text. `message` must not reveal what the caller may not know; `detail` is for the log.

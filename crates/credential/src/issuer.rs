@@ -7,14 +7,14 @@
 use crate::attribution::{role_session_name, source_identity, tag_value};
 use crate::error::sanitize_error_text;
 use crate::session_policy::{
-    CredentialScope, SessionPolicy, SessionPolicyConditions, build_action_policy, build_session_policy,
+    SessionPolicy, SessionPolicyConditions, build_action_policy, build_session_policy,
 };
 use crate::single_flight::SingleFlight;
 use crate::sts::AssumeRoleRequest;
 use crate::{Clock, GatewayIdentity, HttpClient, system_clock};
 use cache_key::CredentialCacheKey;
 use durward_aws::sigv4::sha256_hex;
-use durward_core::{Caller, ExchangeId, Operation, Resource, Secret, SessionId};
+use durward_core::{Caller, CredentialScope, ExchangeId, Operation, Resource, Secret, SessionId};
 use http::Uri;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;

@@ -19,9 +19,7 @@ pub use issuer::{
     ConnectionConfig, ConnectionScope, CredentialIssuer, CredentialRequest, IssueError, IssuedCredential,
     MAX_CACHED_CREDENTIALS, SESSION_POLICY_LIFETIME, StsEndpoint,
 };
-pub use session_policy::{
-    CredentialScope, SessionPolicy, SessionPolicyConditions, SessionPolicyError, build_session_policy,
-};
+pub use session_policy::{SessionPolicy, SessionPolicyConditions, SessionPolicyError, build_session_policy};
 
 use std::sync::Arc;
 use time::OffsetDateTime;

@@ -1,33 +1,11 @@
 //! The session policy: what one credential may do, compiled from the decoded operation. The text of a request never acts
 //! as a wildcard here; where the operation cannot be said in STS's limit, the policy says its actions and nothing else.
 
-use durward_core::{Operation, Resource, limits};
+use durward_core::{CredentialScope, Operation, Resource, limits};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use time::OffsetDateTime;
-
-/// What a credential is cut to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CredentialScope {
-    /// The operation's actions on its resources.
-    Operation,
-    /// The operation's actions on any resource: it could not be said in [`limits::SESSION_POLICY`] characters.
-    Actions,
-    /// The connection's whole role: the connection is configured with `scope = "session"`.
-    Session,
-}
-
-impl CredentialScope {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Operation => "operation",
-            Self::Actions => "actions",
-            Self::Session => "session",
-        }
-    }
-}
 
 /// Conditions the operator adds to each statement. Several kinds must all hold. Calls that an AWS service makes on the
 /// caller's behalf come from neither address nor endpoint and are refused by them.

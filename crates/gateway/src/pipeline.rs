@@ -25,7 +25,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use durward_approval::ApprovalRequest;
 use durward_core::{Caller, Decision, ExchangeId, Operation, Refusal, RefusalReason, SessionId, Verdict};
 use durward_credential::CredentialRequest;
-use durward_journal::{ConsumedGrant, CredentialScope, JournalRecord, MaskedCount};
+use durward_journal::{ConsumedGrant, JournalRecord, MaskedCount};
 use durward_policy::{AttributeReads, RequestContext};
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
@@ -533,11 +533,7 @@ async fn issue_credential<D: FrontEnd>(
     let record = JournalRecord::CredentialIssued {
         exchange: exchange.id,
         access_key_id: credential.access_key_id.clone(),
-        scope: match credential.scope {
-            durward_credential::CredentialScope::Operation => CredentialScope::Operation,
-            durward_credential::CredentialScope::Actions => CredentialScope::Actions,
-            durward_credential::CredentialScope::Session => CredentialScope::Session,
-        },
+        scope: credential.scope,
         session_policy_sha256: credential.policy_sha256.clone(),
         expires: credential.expires_at,
     };

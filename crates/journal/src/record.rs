@@ -4,7 +4,9 @@
 //! empty are left out. Whoever builds a record has masked it already: nothing here looks into values.
 
 use crate::{JournalError, segment_format::MAX_RECORD_BYTES};
-use durward_core::{Caller, Decision, ExchangeId, FrontEndKind, Operation, RefusalReason, SessionId};
+use durward_core::{
+    Caller, CredentialScope, Decision, ExchangeId, FrontEndKind, Operation, RefusalReason, SessionId,
+};
 use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, sync::Arc};
 use time::{
@@ -41,7 +43,6 @@ pub enum JournalRecord {
         connection: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         decision: Option<Decision>,
-        #[serde(with = "refusal_reason")]
         reason: RefusalReason,
         message: String,
         source_address: IpAddr,
@@ -183,7 +184,6 @@ pub enum JournalRecord {
         operation: Option<Operation>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         decision: Option<Decision>,
-        #[serde(with = "refusal_reason")]
         reason: RefusalReason,
         message: String,
         source_address: IpAddr,
@@ -211,18 +211,6 @@ pub enum Cause {
     Exchange(ExchangeId),
     /// A `traceparent` that the caller sent; its word, not proof.
     Trace(String),
-}
-
-/// How narrowly a credential was cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CredentialScope {
-    /// To the actions and resources of one operation.
-    Operation,
-    /// To the actions only.
-    Actions,
-    /// To the whole session: the role as it is.
-    Session,
 }
 
 /// How many values of a data class were masked.
@@ -277,63 +265,6 @@ mod rfc3339_micros {
     ) -> Result<OffsetDateTime, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         OffsetDateTime::parse(&text, &Rfc3339).map_err(D::Error::custom)
-    }
-}
-
-/// Reasons as words: core keeps them free of any wire form.
-mod refusal_reason {
-    use durward_core::RefusalReason;
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    const ALL_REASONS: [RefusalReason; 15] = [
-        RefusalReason::MissingAuthentication,
-        RefusalReason::InvalidToken,
-        RefusalReason::ExpiredToken,
-        RefusalReason::SignatureMismatch,
-        RefusalReason::ClockSkew,
-        RefusalReason::RequestExpired,
-        RefusalReason::Replay,
-        RefusalReason::AccessDenied,
-        RefusalReason::Malformed,
-        RefusalReason::BodyMismatch,
-        RefusalReason::TooLarge,
-        RefusalReason::UnknownOperation,
-        RefusalReason::Busy,
-        RefusalReason::Upstream,
-        RefusalReason::Internal,
-    ];
-
-    fn reason_as_str(reason: RefusalReason) -> &'static str {
-        match reason {
-            RefusalReason::MissingAuthentication => "missing_authentication",
-            RefusalReason::InvalidToken => "invalid_token",
-            RefusalReason::ExpiredToken => "expired_token",
-            RefusalReason::SignatureMismatch => "signature_mismatch",
-            RefusalReason::ClockSkew => "clock_skew",
-            RefusalReason::RequestExpired => "request_expired",
-            RefusalReason::Replay => "replay",
-            RefusalReason::AccessDenied => "access_denied",
-            RefusalReason::Malformed => "malformed",
-            RefusalReason::BodyMismatch => "body_mismatch",
-            RefusalReason::TooLarge => "too_large",
-            RefusalReason::UnknownOperation => "unknown_operation",
-            RefusalReason::Busy => "busy",
-            RefusalReason::Upstream => "upstream",
-            RefusalReason::Internal => "internal",
-        }
-    }
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's `with` passes a reference")]
-    pub(super) fn serialize<S: Serializer>(reason: &RefusalReason, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(reason_as_str(*reason))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RefusalReason, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        ALL_REASONS
-            .into_iter()
-            .find(|reason| reason_as_str(*reason) == text)
-            .ok_or_else(|| D::Error::custom(format!("`{text}` is no reason this version knows")))
     }
 }
 

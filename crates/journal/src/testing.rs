@@ -1,12 +1,12 @@
 //! What the tests of this crate share: records of each kind, and a disk that runs full, fails or holds still on command.
 
 use crate::{
-    Cause, ConsumedGrant, CredentialScope, Journal, JournalOptions, JournalRecord, MaskedCount,
+    Cause, ConsumedGrant, Journal, JournalOptions, JournalRecord, MaskedCount,
     disk::{LocalDisk, SegmentDisk, SegmentFile},
 };
 use durward_core::{
-    AccessLevel, Caller, CallerKind, Decision, ExchangeId, FrontEndKind, Operation, OperationTraits,
-    RefusalReason, RequiredPermission, Resource, SessionId, Verdict,
+    AccessLevel, Caller, CallerKind, CredentialScope, Decision, ExchangeId, FrontEndKind, Operation,
+    OperationTraits, RefusalReason, RequiredPermission, Resource, SessionId, Verdict,
 };
 use std::{
     io,

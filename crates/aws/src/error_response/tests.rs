@@ -18,7 +18,7 @@ const ALL_PROTOCOLS: [AwsProtocol; 7] = [
     AwsProtocol::RpcV2Cbor,
 ];
 
-const ALL_REASONS: [RefusalReason; 15] = [
+const ALL_REASONS: [RefusalReason; 19] = [
     RefusalReason::MissingAuthentication,
     RefusalReason::InvalidToken,
     RefusalReason::ExpiredToken,
@@ -27,6 +27,10 @@ const ALL_REASONS: [RefusalReason; 15] = [
     RefusalReason::RequestExpired,
     RefusalReason::Replay,
     RefusalReason::AccessDenied,
+    RefusalReason::ApprovalRequired,
+    RefusalReason::PolicyChanged,
+    RefusalReason::TagsUnavailable,
+    RefusalReason::ClientDisconnected,
     RefusalReason::Malformed,
     RefusalReason::BodyMismatch,
     RefusalReason::TooLarge,
@@ -41,7 +45,13 @@ fn what_the_caller_or_policy_did_is_never_retried() {
     let throttling = ["Throttl", "TooManyRequests", "SlowDown", "LimitExceeded", "RequestTimeout"];
     for protocol in ALL_PROTOCOLS {
         for reason in ALL_REASONS {
-            if matches!(reason, RefusalReason::Busy | RefusalReason::Upstream | RefusalReason::Internal) {
+            if matches!(
+                reason,
+                RefusalReason::Busy
+                    | RefusalReason::PolicyChanged
+                    | RefusalReason::Upstream
+                    | RefusalReason::Internal
+            ) {
                 continue;
             }
             for wire in [

@@ -3,8 +3,8 @@
 //! A list keeps one entry per session whatever the journal's size; a story keeps the exchanges of one session.
 
 use super::terminal_text::{escape_for_terminal, format_duration, format_utc};
-use durward_core::{Caller, Decision, ExchangeId, Operation, SessionId, Verdict};
-use durward_journal::{Cause, CredentialScope, JournalEntry, JournalRecord, MaskedCount};
+use durward_core::{Caller, CredentialScope, Decision, ExchangeId, Operation, SessionId, Verdict};
+use durward_journal::{Cause, JournalEntry, JournalRecord, MaskedCount};
 use serde::Serialize;
 use std::{collections::HashMap, fmt::Write as _};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};

@@ -4,10 +4,10 @@ mod revocation_and_replay;
 
 use super::*;
 use durward_core::{
-    AccessLevel, Caller, CallerKind, Decision, ExchangeId, FrontEndKind, Operation, OperationTraits,
-    RefusalReason, RequiredPermission, Resource, Verdict,
+    AccessLevel, Caller, CallerKind, CredentialScope, Decision, ExchangeId, FrontEndKind, Operation,
+    OperationTraits, RefusalReason, RequiredPermission, Resource, Verdict,
 };
-use durward_journal::{CredentialScope, Journal, JournalOptions, MaskedCount};
+use durward_journal::{Journal, JournalOptions, MaskedCount};
 use std::net::{IpAddr, Ipv4Addr};
 use tempfile::TempDir;
 use time::OffsetDateTime;

@@ -94,9 +94,10 @@ pub(super) async fn serve_endpoint(
     let status = match refusal.reason {
         RefusalReason::AccessDenied => StatusCode::FORBIDDEN,
         RefusalReason::Malformed | RefusalReason::TooLarge => StatusCode::BAD_REQUEST,
-        RefusalReason::Internal | RefusalReason::Upstream | RefusalReason::Busy => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        RefusalReason::Internal
+        | RefusalReason::Upstream
+        | RefusalReason::Busy
+        | RefusalReason::PolicyChanged => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::UNAUTHORIZED,
     };
     let body = serde_json::json!({ "code": format!("{:?}", refusal.reason), "message": refusal.message });

@@ -131,9 +131,12 @@ fn status_and_code(reason: RefusalReason, understood: bool) -> (StatusCode, i64)
             return (StatusCode::UNAUTHORIZED, error_codes::UNAUTHENTICATED);
         }
         RefusalReason::TooLarge => return (StatusCode::PAYLOAD_TOO_LARGE, error_codes::INVALID_REQUEST),
-        RefusalReason::AccessDenied => (StatusCode::FORBIDDEN, error_codes::ACCESS_DENIED),
+        RefusalReason::AccessDenied
+        | RefusalReason::ApprovalRequired
+        | RefusalReason::TagsUnavailable
+        | RefusalReason::ClientDisconnected => (StatusCode::FORBIDDEN, error_codes::ACCESS_DENIED),
         RefusalReason::Upstream => (StatusCode::BAD_GATEWAY, error_codes::UPSTREAM_ERROR),
-        RefusalReason::Busy | RefusalReason::Internal => {
+        RefusalReason::Busy | RefusalReason::PolicyChanged | RefusalReason::Internal => {
             (StatusCode::SERVICE_UNAVAILABLE, error_codes::INTERNAL_ERROR)
         }
         _ => return (StatusCode::BAD_REQUEST, error_codes::INVALID_REQUEST),

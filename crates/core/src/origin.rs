@@ -1,0 +1,124 @@
+//! The origin of a URL (RFC 6454): scheme, host and port. Who a request is sent to, and whom a browser speaks for.
+
+use http::Uri;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// An `http` or `https` origin. The host is in lower case, and an IPv6 address has no brackets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Origin {
+    pub uses_tls: bool,
+    pub host: String,
+    pub port: u16,
+}
+
+/// Why a text is not an origin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OriginError {
+    #[error("`{0}` is not an http or https URL: write https://host")]
+    NotAUrl(String),
+    #[error("`{0}` must be an origin alone, without user name, path, query or fragment: write https://host")]
+    NotBare(String),
+}
+
+impl Origin {
+    /// `https` at a host, on the scheme's own port.
+    pub fn https(host: &str) -> Self {
+        Self { uses_tls: true, host: host.to_owned(), port: 443 }
+    }
+
+    /// The origin of an absolute `http` or `https` URL, whatever follows it.
+    pub fn from_uri(url: &Uri) -> Option<Self> {
+        let uses_tls = match url.scheme_str()? {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let host = url.host()?.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        Some(Self { uses_tls, host, port: url.port_u16().unwrap_or(if uses_tls { 443 } else { 80 }) })
+    }
+
+    /// The `Host` header: with the port only where it is not the scheme's own, as browsers and SDKs write it.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == if self.uses_tls { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
+    }
+
+    /// The origin as a URL, without a slash at its end.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.uses_tls { "https" } else { "http" }, self.authority())
+    }
+
+    /// Whether it is this machine: the only place where plain `http` keeps a secret.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback_host(&self.host)
+    }
+}
+
+/// Whether a host, with or without the brackets of IPv6, is this machine. A name that resolves to a loopback address is not
+/// one: who answers for the name may change it.
+pub fn is_loopback_host(host: &str) -> bool {
+    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || literal.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url())
+    }
+}
+
+/// An origin alone: a slash may follow it, and nothing else.
+impl FromStr for Origin {
+    type Err = OriginError;
+
+    fn from_str(text: &str) -> Result<Self, OriginError> {
+        let not_a_url = || OriginError::NotAUrl(text.to_owned());
+        let url: Uri = text.parse().map_err(|_error| not_a_url())?;
+        let origin = Self::from_uri(&url).ok_or_else(not_a_url)?;
+        // `Uri` drops a fragment without a word.
+        let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && !text.contains(['#', '@']);
+        if is_bare { Ok(origin) } else { Err(OriginError::NotBare(text.to_owned())) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_reads_back_as_it_is_written() {
+        for (text, written) in [
+            ("https://Example.com", "https://example.com"),
+            ("https://example.com:443/", "https://example.com"),
+            ("http://127.0.0.1:8610", "http://127.0.0.1:8610"),
+            ("http://[::1]:80", "http://[::1]"),
+        ] {
+            let origin: Origin = text.parse().unwrap();
+            assert_eq!(origin.url(), written);
+            assert_eq!(origin.url().parse(), Ok(origin));
+        }
+    }
+
+    #[test]
+    fn what_is_more_or_less_than_an_origin_is_refused() {
+        for text in ["", "example.com", "ftp://example.com", "/path", "https://"] {
+            assert!(matches!(text.parse::<Origin>(), Err(OriginError::NotAUrl(_))), "{text}");
+        }
+        for text in ["https://a/b", "https://a?b", "https://a/#b", "https://u@a", "https://u:p@a/"] {
+            assert!(matches!(text.parse::<Origin>(), Err(OriginError::NotBare(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_literal_addresses_and_localhost_are_loopback() {
+        for host in ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1", "[::1]"] {
+            assert!(is_loopback_host(host), "{host}");
+        }
+        for host in ["localhost.example.com", "128.0.0.1", "::2", "[::ffff:127.0.0.2", ""] {
+            assert!(!is_loopback_host(host), "{host}");
+        }
+    }
+}
