@@ -98,7 +98,7 @@ pub(crate) fn to_row(ask: &ApprovalRequest, change: i64) -> Result<ApprovalReque
         connection: ask.details.connection.clone(),
         digest: ask.details.digest.to_vec(),
         actions: distinct_actions(&ask.details.operation),
-        request: write_json_field("operation", ask.details.as_ref())?,
+        details: write_json_field("operation", ask.details.as_ref())?,
         risk: write_json_field("risk", &ask.risk)?,
         votes: write_json_field("answers", &ask.votes)?,
         history: write_json_field("history", &ask.history)?,
@@ -112,7 +112,7 @@ pub(crate) fn to_row(ask: &ApprovalRequest, change: i64) -> Result<ApprovalReque
 pub(crate) fn from_row(row: &ApprovalRequestRow) -> Result<ApprovalRequest, StoreError> {
     let id = &row.id;
     let risk: RiskAssessment = parse_json_field("risk", id, &row.risk)?;
-    let what = NewApprovalRequest { risk: risk.clone(), ..parse_json_field("operation", id, &row.request)? };
+    let what = NewApprovalRequest { risk: risk.clone(), ..parse_json_field("operation", id, &row.details)? };
     let votes: Vec<Vote> = parse_json_field("answers", id, &row.votes)?;
     let same = what.digest.as_slice() == row.digest
         && what.connection == row.connection

@@ -15,9 +15,10 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard},
     time::Duration,
 };
-use time::macros::datetime;
+use time::{OffsetDateTime, macros::datetime};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const SAMPLE_EXPIRY: OffsetDateTime = datetime!(2026-11-21 07:00:00.000001 UTC);
 
 pub(crate) fn sample_caller() -> Caller {
     Caller {
@@ -30,7 +31,7 @@ pub(crate) fn sample_caller() -> Caller {
     }
 }
 
-fn sample_decision(verdict: Verdict) -> Decision {
+pub(crate) fn sample_decision(verdict: Verdict) -> Decision {
     Decision {
         verdict,
         policies: vec!["reads".to_owned()],
@@ -98,7 +99,7 @@ pub(crate) fn sample_outcome(mark: u64) -> JournalRecord {
     }
 }
 
-/// The mark that [`outcome`] put into a record.
+/// The mark that [`sample_outcome`] put into a record.
 pub(crate) fn outcome_mark(record: &JournalRecord) -> u64 {
     match record {
         JournalRecord::Outcome { request_bytes, .. } => *request_bytes,
@@ -121,16 +122,49 @@ pub(crate) fn sample_refusal(message: &str) -> JournalRecord {
     }
 }
 
+pub(crate) fn sample_session_opened() -> JournalRecord {
+    JournalRecord::SessionOpened {
+        session: SessionId::new(),
+        caller: sample_caller(),
+        connection: "prod".to_owned(),
+        source_address: LOOPBACK,
+        expires: SAMPLE_EXPIRY,
+    }
+}
+
+pub(crate) fn sample_credential() -> JournalRecord {
+    JournalRecord::CredentialIssued {
+        exchange: ExchangeId::new(),
+        access_key_id: "ASIAEXAMPLE".to_owned(),
+        scope: CredentialScope::Actions,
+        session_policy_sha256: Some("cd".repeat(32)),
+        expires: SAMPLE_EXPIRY,
+    }
+}
+
+pub(crate) fn sample_coalesced() -> JournalRecord {
+    JournalRecord::Coalesced {
+        exchange: ExchangeId::new(),
+        approval_request: "a1".to_owned(),
+        executed_by: ExchangeId::new(),
+        session: SessionId::new(),
+        caller: sample_caller(),
+        front_end: FrontEndKind::Aws,
+        connection: "prod".to_owned(),
+        operation: sample_operation(),
+        digest: "ab".repeat(32),
+        decision: sample_decision(Verdict::RequireApproval),
+        source_address: LOOPBACK,
+        user_agent: Some("aws-cli/2".to_owned()),
+        status: 204,
+        response_bytes: 0,
+        duration_us: 4242,
+    }
+}
+
 pub(crate) fn sample_records() -> Vec<JournalRecord> {
-    let expires = datetime!(2026-11-21 07:00:00.000001 UTC);
     vec![
-        JournalRecord::SessionOpened {
-            session: SessionId::new(),
-            caller: sample_caller(),
-            connection: "prod".to_owned(),
-            source_address: LOOPBACK,
-            expires,
-        },
+        sample_session_opened(),
         JournalRecord::SignInRefused {
             front_end: FrontEndKind::Aws,
             caller: None,
@@ -156,7 +190,7 @@ pub(crate) fn sample_records() -> Vec<JournalRecord> {
         },
         JournalRecord::ApprovalRequestChanged {
             approval_request: "a1".to_owned(),
-            event_index: Some(2),
+            event_index: 2,
             change: "denied".to_owned(),
             by: Some("corp/ann".to_owned()),
             note: Some("not today".to_owned()),
@@ -169,31 +203,9 @@ pub(crate) fn sample_records() -> Vec<JournalRecord> {
             reason: "lost laptop".to_owned(),
             at: datetime!(2026-11-21 06:30:00.5 UTC),
         },
-        JournalRecord::CredentialIssued {
-            exchange: ExchangeId::new(),
-            access_key_id: "ASIAEXAMPLE".to_owned(),
-            scope: CredentialScope::Actions,
-            session_policy_sha256: Some("cd".repeat(32)),
-            expires,
-        },
+        sample_credential(),
         sample_outcome(7),
-        JournalRecord::Coalesced {
-            exchange: ExchangeId::new(),
-            approval_request: "a1".to_owned(),
-            executed_by: ExchangeId::new(),
-            session: SessionId::new(),
-            caller: sample_caller(),
-            front_end: FrontEndKind::Aws,
-            connection: "prod".to_owned(),
-            operation: sample_operation(),
-            digest: "ab".repeat(32),
-            decision: sample_decision(Verdict::RequireApproval),
-            source_address: LOOPBACK,
-            user_agent: Some("aws-cli/2".to_owned()),
-            status: 204,
-            response_bytes: 0,
-            duration_us: 4242,
-        },
+        sample_coalesced(),
         sample_refusal("denied by policy `reads`"),
     ]
 }
@@ -203,7 +215,7 @@ pub(crate) fn test_options() -> JournalOptions {
     JournalOptions { sync_delay: Duration::from_hours(1), ..JournalOptions::default() }
 }
 
-/// The marks of all outcomes in `dir`, in order.
+/// The marks of all outcomes in `dir`, in their order.
 pub(crate) fn outcome_marks(dir: &Path) -> Vec<u64> {
     crate::read_journal(dir).map(|entry| outcome_mark(&entry.unwrap().decode_record().unwrap())).collect()
 }
@@ -212,18 +224,18 @@ pub(crate) fn outcome_marks(dir: &Path) -> Vec<u64> {
 pub(crate) struct TestDiskPlan {
     pub append_count: u64,
     pub sync_count: u64,
-    /// Bytes until the disk is full.
+    /// The bytes until the disk is full.
     pub free_bytes: Option<usize>,
     pub append_error: Option<io::ErrorKind>,
     pub sync_error: Option<io::ErrorKind>,
     pub truncate_error: Option<io::ErrorKind>,
-    /// A sync waits while this is set.
+    /// A sync blocks while this is set.
     pub hold_syncs: bool,
-    /// Syncs that wait.
+    /// How many syncs block.
     held_sync_count: u64,
 }
 
-/// A disk on which a test has its hand.
+/// A disk whose failures a test plans.
 #[derive(Clone, Default)]
 pub(crate) struct TestDisk(Arc<(Mutex<TestDiskPlan>, Condvar)>);
 
@@ -236,20 +248,19 @@ impl TestDisk {
         self.0.0.lock().unwrap()
     }
 
-    /// Syncs and appends so far.
+    /// How many syncs and appends there were.
     pub fn sync_and_append_counts(&self) -> (u64, u64) {
         let plan = self.plan();
         (plan.sync_count, plan.append_count)
     }
 
-    /// Waits until a sync waits, while the test's other tasks go on.
+    /// Waits until a sync blocks, while the other tasks of the test continue. Panics if none does within ten seconds.
     pub async fn wait_for_held_sync(&self) {
         let disk = self.clone();
         let held = tokio::task::spawn_blocking(move || {
-            let mut plan = disk.plan();
-            while plan.held_sync_count == 0 {
-                plan = disk.0.1.wait(plan).unwrap();
-            }
+            let is_none_held = |plan: &mut TestDiskPlan| plan.held_sync_count == 0;
+            let wait = disk.0.1.wait_timeout_while(disk.plan(), Duration::from_secs(10), is_none_held);
+            assert!(!wait.unwrap().1.timed_out(), "no sync came within ten seconds");
         });
         held.await.unwrap();
     }
