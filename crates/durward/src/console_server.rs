@@ -33,15 +33,17 @@ pub struct ConsoleServer {
     pub listener: TcpListener,
 }
 
-/// The way out to token endpoints.
+/// Sends requests to token endpoints.
 struct TokenEndpointClient(OutboundHttpClient);
 
-impl durward_console::HttpClient for TokenEndpointClient {
+impl durward_core::HttpClient for TokenEndpointClient {
     fn send(
         &self,
         request: Request<bytes::Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<bytes::Bytes>, String>> + Send + '_>> {
-        self.0.send(request)
+        _limits: durward_core::HttpLimits,
+    ) -> durward_core::HttpFuture<'_> {
+        let sent = self.0.send(request);
+        Box::pin(async move { sent.await.map_err(durward_core::HttpClientError::Failed) })
     }
 }
 
