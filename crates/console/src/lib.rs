@@ -53,7 +53,7 @@ use axum::{Router, body::Body};
 use bytes::Bytes;
 use durward_approval::Approvals;
 use durward_core::{HttpClient, OriginError, timestamps::Clock};
-use durward_identity::{ProviderConfigError, ProviderHttpClient, Revocations, TokenVerifier};
+use durward_identity::{ProviderConfigError, Revocations, TokenVerifier};
 use durward_notification::ChannelStatusReader;
 use durward_policy::{PolicyStore, SchemaSource};
 use durward_store::Store;
@@ -72,10 +72,8 @@ pub struct ConsoleDependencies {
     pub channels: ChannelStatusReader,
     pub policies: Arc<PolicyStore>,
     pub schema_source: &'static dyn SchemaSource,
-    /// Fetches discovery documents and signing keys.
-    pub discovery_client: Arc<dyn ProviderHttpClient>,
-    /// Exchanges authorization codes at token endpoints.
-    pub token_client: Arc<dyn HttpClient>,
+    /// Sends the console's requests to identity providers.
+    pub http_client: Arc<dyn HttpClient>,
     /// `None`: no upstream is AWS.
     pub aws_identity: Option<Arc<dyn AwsIdentity>>,
     pub clock: Clock,
@@ -107,17 +105,14 @@ impl Console {
             channels,
             policies,
             schema_source,
-            discovery_client,
-            token_client,
+            http_client,
             aws_identity,
             clock,
         } = dependencies;
         let origin = settings.url.parse()?;
         let sign_in = settings.sign_in_providers.iter().map(|one| one.provider.clone()).collect();
         let api_tokens = settings.api_token_providers.iter().map(|one| one.provider.clone()).collect();
-        let oidc_client = |provider: &SignInProvider| {
-            OidcClient::new(provider.clone(), discovery_client.clone(), token_client.clone())
-        };
+        let oidc_client = |provider: &SignInProvider| OidcClient::new(provider.clone(), http_client.clone());
         let state = Arc::new(ConsoleState {
             origin,
             approvals,
@@ -127,8 +122,8 @@ impl Console {
             clock,
             oidc_clients: settings.sign_in_providers.iter().map(oidc_client).collect(),
             aws_identity,
-            id_token_verifier: TokenVerifier::new(sign_in, discovery_client.clone())?,
-            api_token_verifier: TokenVerifier::new(api_tokens, discovery_client.clone())?,
+            id_token_verifier: TokenVerifier::new(sign_in, http_client.clone())?,
+            api_token_verifier: TokenVerifier::new(api_tokens, http_client.clone())?,
             cookie_sealer: CookieSealer::with_random_key().ok_or(ConsoleError::NoRandomness)?,
             logins: LoginStore::new(store),
             channels,

@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use durward_core::{HttpClient, HttpLimits, lock_ignoring_poison};
 use durward_identity::{
-    ProviderHttpClient,
+    ProviderDocumentError,
     relying_party::{
         AuthorizationResponseError, DiscoveryDocument, TokenResponse, encode_form, encode_form_value,
     },
@@ -25,9 +25,8 @@ const TOKEN_REQUEST_LIMITS: HttpLimits =
 /// Why a provider gave no ID token.
 #[derive(Debug, thiserror::Error)]
 pub enum OidcClientError {
-    /// The text is for people and contains only addresses.
-    #[error("{0}")]
-    Discovery(String),
+    #[error(transparent)]
+    Discovery(#[from] ProviderDocumentError),
     #[error("its token endpoint is not a URL")]
     InvalidTokenEndpoint,
     #[error("the client secret cannot be sent in a header")]
@@ -43,18 +42,13 @@ pub enum OidcClientError {
 /// The client of one provider, with a cached discovery document.
 pub struct OidcClient {
     pub settings: SignInProvider,
-    discovery_client: Arc<dyn ProviderHttpClient>,
-    token_client: Arc<dyn HttpClient>,
+    http_client: Arc<dyn HttpClient>,
     cached_discovery: Mutex<Option<(OffsetDateTime, Arc<DiscoveryDocument>)>>,
 }
 
 impl OidcClient {
-    pub fn new(
-        settings: SignInProvider,
-        discovery_client: Arc<dyn ProviderHttpClient>,
-        token_client: Arc<dyn HttpClient>,
-    ) -> Self {
-        Self { settings, discovery_client, token_client, cached_discovery: Mutex::new(None) }
+    pub fn new(settings: SignInProvider, http_client: Arc<dyn HttpClient>) -> Self {
+        Self { settings, http_client, cached_discovery: Mutex::new(None) }
     }
 
     pub fn name(&self) -> &str {
@@ -72,10 +66,9 @@ impl OidcClient {
             return Ok(discovery);
         }
         let issuer = &self.settings.provider.issuer;
-        let fetched = DiscoveryDocument::fetch_document(issuer, self.discovery_client.as_ref()).await;
-        let discovery = Arc::new(fetched.map_err(|error| {
+        let fetched = DiscoveryDocument::fetch_document(issuer, self.http_client.as_ref()).await;
+        let discovery = Arc::new(fetched.inspect_err(|error| {
             tracing::warn!(provider = self.name(), %error, "sign-in: the discovery document is not usable");
-            OidcClientError::Discovery(error.to_string())
         })?);
         *lock_ignoring_poison(&self.cached_discovery) = Some((now, discovery.clone()));
         Ok(discovery)
@@ -90,7 +83,7 @@ impl OidcClient {
         code_verifier: &str,
     ) -> Result<String, OidcClientError> {
         let request = self.token_request(discovery, redirect_uri, code, code_verifier)?;
-        let sent = self.token_client.send(request, TOKEN_REQUEST_LIMITS).await;
+        let sent = self.http_client.send(request, TOKEN_REQUEST_LIMITS).await;
         let response = sent.map_err(|error| {
             tracing::warn!(provider = self.name(), %error, "sign-in: the token endpoint cannot be reached");
             OidcClientError::TokenEndpointUnreachable

@@ -13,8 +13,7 @@ use crate::{
 };
 use durward_approval::Approver;
 use durward_identity::relying_party::{
-    AuthenticationRequest, AuthorizationResponse, AuthorizationResponseError, constant_time_eq,
-    id_token_nonce, random_text,
+    AuthenticationRequest, AuthorizationResponse, AuthorizationResponseError, random_text,
 };
 use durward_store::StoreError;
 use serde::{Deserialize, Serialize};
@@ -220,13 +219,13 @@ async fn verify_id_token(
     }
     // The nonce binds the token to this browser's sign-in: without it, a code that an attacker obtained for themselves, or
     // stole, could be injected here (OpenID Connect Core 1.0 section 15.5.2, RFC 9700 section 4.5).
-    if !id_token_nonce(token).is_some_and(|found| constant_time_eq(&found, nonce)) {
+    if !verified.has_nonce(nonce) {
         return Err(IdTokenError::NonceMismatch);
     }
-    if !users::is_issued_to_client(token, &client.settings.client_id) {
+    if !verified.is_issued_to_client(&client.settings.client_id) {
         return Err(IdTokenError::OtherClient);
     }
-    Ok(users::person_from_token(&verified.caller, token)?)
+    Ok(users::person_from_token(&verified)?)
 }
 
 #[cfg(test)]

@@ -3,14 +3,13 @@
 //! A workload is never a user, and neither is an agent that acts for a person: agents must not vote on their own requests.
 
 use crate::{cookies::ConsoleCookie, logins::SignedInUser, settings::ApiTokenProvider, state::ConsoleState};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use durward_approval::Approver;
-use durward_core::{Caller, CallerKind, RefusalReason};
-use durward_identity::TokenError;
+use durward_core::{CallerKind, RefusalReason};
+use durward_identity::{TokenError, VerifiedToken};
 use durward_store::StoreError;
 use http::{HeaderMap, header};
-use serde::{Deserialize, de::DeserializeOwned};
 use std::sync::Arc;
+use time::OffsetDateTime;
 
 /// Longest display name of a user, which the provider chooses.
 const MAX_NAME_CHARS: usize = 100;
@@ -40,7 +39,7 @@ pub enum AuthenticationError {
     NotAUserToken(#[from] UserTokenError),
     #[error(transparent)]
     NotAPerson(#[from] NotAPersonError),
-    #[error("you are in no group that may use the console ([console] groups)")]
+    #[error("you are in no group that may use the console ([console] allowed_groups)")]
     NotAdmitted,
     /// The token cannot be verified, because its provider's keys cannot be fetched.
     #[error("{0}")]
@@ -81,30 +80,18 @@ pub enum NotAPersonError {
 ///
 /// A token for a front end is refused, whatever else it is for: agents hold such tokens, also those of the people they act
 /// for, and would otherwise approve their own requests (confused deputy).
-fn check_user_token(provider: Option<&ApiTokenProvider>, token: &str) -> Result<(), UserTokenError> {
-    #[derive(Deserialize)]
-    struct AudienceClaim {
-        aud: OneOrMany,
-    }
-    // `aud` is a string or an array of strings (RFC 7519 section 4.1.3).
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
-    }
+fn check_user_token(
+    provider: Option<&ApiTokenProvider>,
+    token: &VerifiedToken,
+) -> Result<(), UserTokenError> {
     let provider = provider.ok_or(UserTokenError::OtherAudience)?;
-    let audiences = match decode_claims(token).ok_or(UserTokenError::OtherAudience)? {
-        AudienceClaim { aud: OneOrMany::One(audience) } => vec![audience],
-        AudienceClaim { aud: OneOrMany::Many(audiences) } => audiences,
-    };
-    if audiences.iter().any(|audience| provider.front_end_audiences.contains(audience)) {
+    if provider.front_end_audiences.iter().any(|audience| token.is_for_audience(audience)) {
         return Err(UserTokenError::FrontEndAudience);
     }
-    let has_user_audience = audiences.iter().any(|audience| provider.audiences.contains(audience));
+    let has_user_audience = provider.audiences.iter().any(|audience| token.is_for_audience(audience));
     let is_own_id_token = || {
         let mut clients = provider.client_ids.iter();
-        clients.any(|client| audiences.contains(client) && is_issued_to_client(token, client))
+        clients.any(|client| token.is_for_audience(client) && token.is_issued_to_client(client))
     };
     if has_user_audience || is_own_id_token() { Ok(()) } else { Err(UserTokenError::OtherClient) }
 }
@@ -125,8 +112,8 @@ pub async fn authenticate_bearer(
     })?;
     let mut providers = state.settings.api_token_providers.iter();
     let provider = providers.find(|one| one.provider.name == verified.caller.provider);
-    check_user_token(provider, token)?;
-    let person = person_from_token(&verified.caller, token)?;
+    check_user_token(provider, &verified)?;
+    let person = person_from_token(&verified)?;
     if !is_admitted(state, &person.groups) {
         return Err(AuthenticationError::NotAdmitted);
     }
@@ -166,61 +153,25 @@ pub fn may_revoke_sessions(state: &ConsoleState, person: &Approver) -> bool {
 }
 
 /// The person whom a verified token identifies.
-pub fn person_from_token(caller: &Caller, token: &str) -> Result<Approver, NotAPersonError> {
-    #[derive(Default, Deserialize)]
-    struct NameClaims {
-        name: Option<String>,
-        preferred_username: Option<String>,
-        email: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct IssuedAtClaim {
-        iat: i64,
-    }
+pub fn person_from_token(token: &VerifiedToken) -> Result<Approver, NotAPersonError> {
+    let caller = &token.caller;
     if caller.kind != CallerKind::Human {
         return Err(NotAPersonError::Workload);
     }
     if !caller.act.is_empty() {
         return Err(NotAPersonError::ActingAgent);
     }
-    let issued_at = decode_claims::<IssuedAtClaim>(token)
-        .and_then(|claim| time::OffsetDateTime::from_unix_timestamp(claim.iat).ok());
-    let names: NameClaims = decode_claims(token).unwrap_or_default();
-    let name = [names.name, names.preferred_username, names.email]
+    let name = ["name", "preferred_username", "email"]
         .into_iter()
-        .flatten()
+        .filter_map(|claim| token.text_claim(claim))
         .find(|name| !name.trim().is_empty())
-        .unwrap_or_else(|| caller.subject.clone());
+        .unwrap_or(&caller.subject);
     Ok(Approver {
         id: caller.id(),
         name: name.chars().take(MAX_NAME_CHARS).collect(),
         subject: caller.subject.clone(),
         groups: caller.groups.clone(),
         // Without `iat` the groups count as infinitely old, so that any newer statement about the person outweighs them.
-        groups_as_of: issued_at.unwrap_or(time::OffsetDateTime::UNIX_EPOCH),
+        groups_as_of: token.issued_at.unwrap_or(OffsetDateTime::UNIX_EPOCH),
     })
-}
-
-/// Whether a verified token with the client's audience was issued to that client.
-///
-/// The audience alone does not say so: providers also issue access tokens for the same audience to workloads. Those name
-/// another client (`azp` in OpenID Connect Core 1.0 section 2, `client_id` in RFC 9068, `appid` in Microsoft Entra ID) or have
-/// the type `at+jwt` (RFC 9068 section 2.1).
-pub fn is_issued_to_client(token: &str, client: &str) -> bool {
-    let decode = |index| decode_part::<serde_json::Value>(token, index);
-    let (Some(header), Some(claims)) = (decode(0), decode(1)) else { return false };
-    let is_access_token =
-        header["typ"].as_str().is_some_and(|typ| typ.to_ascii_lowercase().ends_with("at+jwt"));
-    let parties = ["azp", "client_id", "appid"].iter().filter_map(|name| claims.get(name));
-    !is_access_token && parties.into_iter().all(|party| party == client)
-}
-
-/// The claims of a token that is verified already: this reads the payload and checks nothing.
-fn decode_claims<T: DeserializeOwned>(token: &str) -> Option<T> {
-    decode_part(token, 1)
-}
-
-fn decode_part<T: DeserializeOwned>(token: &str, index: usize) -> Option<T> {
-    let part = token.trim().split('.').nth(index)?;
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
 }

@@ -9,7 +9,7 @@ use durward_console::{
     ConsoleDependencies, ConsoleSettings, SignInProvider,
 };
 use durward_core::CallerKind;
-use durward_credential::{GatewayIdentity, HttpClient as _};
+use durward_credential::GatewayIdentity;
 use durward_gateway::body::BoxBody;
 use durward_gateway::gateway_services::GatewayServices;
 use durward_gateway::listener::HttpService;
@@ -31,20 +31,6 @@ use tokio::net::TcpListener;
 pub struct ConsoleServer {
     console: Console,
     pub listener: TcpListener,
-}
-
-/// Sends requests to token endpoints.
-struct TokenEndpointClient(OutboundHttpClient);
-
-impl durward_core::HttpClient for TokenEndpointClient {
-    fn send(
-        &self,
-        request: Request<bytes::Bytes>,
-        _limits: durward_core::HttpLimits,
-    ) -> durward_core::HttpFuture<'_> {
-        let sent = self.0.send(request);
-        Box::pin(async move { sent.await.map_err(durward_core::HttpClientError::Failed) })
-    }
 }
 
 /// How long a page waits for the gateway's own identity to be looked for.
@@ -159,8 +145,7 @@ pub fn open_console(
         channels,
         policies: rooms.policies.clone(),
         schema_source: Catalog::embedded(),
-        discovery_client: Arc::new(OutboundHttpClient(rooms.upstream_client.clone())),
-        token_client: Arc::new(TokenEndpointClient(OutboundHttpClient(rooms.upstream_client.clone()))),
+        http_client: Arc::new(OutboundHttpClient(rooms.upstream_client.clone())),
         aws_identity: identity.map(|identity| Arc::new(GatewayAwsIdentity(identity)) as Arc<dyn AwsIdentity>),
         clock: system_clock(),
     };

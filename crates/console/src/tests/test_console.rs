@@ -15,7 +15,7 @@ use durward_core::{
     timestamps::Clock,
 };
 use durward_fake_aws::oidc_issuer::FakeOidcIssuer;
-use durward_identity::{FetchedDocument, ProviderConfig, ProviderHttpClient, Revocations};
+use durward_identity::{ProviderConfig, Revocations};
 use durward_notification::{ChannelStatusReader, NotificationChannel};
 use durward_policy::PolicyStore;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -67,22 +67,6 @@ async fn send_http(request: Request<Bytes>) -> Result<Response<Bytes>, String> {
 impl HttpClient for DirectHttpClient {
     fn send(&self, request: Request<Bytes>, _limits: HttpLimits) -> HttpFuture<'_> {
         Box::pin(async move { send_http(request).await.map_err(HttpClientError::Failed) })
-    }
-}
-
-impl ProviderHttpClient for DirectHttpClient {
-    fn get<'a>(
-        &'a self,
-        url: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<FetchedDocument, String>> + Send + 'a>> {
-        Box::pin(async move {
-            let response = send_http(Request::get(url).body(Bytes::new()).unwrap()).await?;
-            Ok(FetchedDocument {
-                status: response.status().as_u16(),
-                cache_control: None,
-                body: response.into_body(),
-            })
-        })
     }
 }
 
@@ -207,8 +191,7 @@ impl TestConsole {
             channels: test_channels(&store),
             policies: Arc::new(PolicyStore::open(&settings.policy_dir, Catalog::embedded()).unwrap()),
             schema_source: Catalog::embedded(),
-            discovery_client: Arc::new(DirectHttpClient),
-            token_client: Arc::new(DirectHttpClient),
+            http_client: Arc::new(DirectHttpClient),
             aws_identity: Some(Arc::new(aws_identity.clone())),
             clock,
         };
