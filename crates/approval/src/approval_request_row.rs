@@ -41,7 +41,7 @@ pub(crate) fn to_row(
         connection: request.details.connection.clone(),
         digest: request.details.digest.to_vec(),
         actions: distinct_actions(&request.details.operation),
-        request: write_json_field("details", request.details.as_ref())?,
+        details: write_json_field("details", request.details.as_ref())?,
         risk: write_json_field("risk", &request.risk)?,
         votes: write_json_field("votes", &request.votes)?,
         history: write_json_field("history", &request.history)?,
@@ -55,7 +55,7 @@ pub(crate) fn to_row(
 pub(crate) fn from_row(row: &ApprovalRequestRow) -> Result<ApprovalRequest, StoreError> {
     let id = &row.id;
     let risk: RiskAssessment = parse_json_field("risk", id, &row.risk)?;
-    let details = NewApprovalRequest { risk: risk.clone(), ..parse_json_field("details", id, &row.request)? };
+    let details = NewApprovalRequest { risk: risk.clone(), ..parse_json_field("details", id, &row.details)? };
     let votes: Vec<Vote> = parse_json_field("votes", id, &row.votes)?;
     // SQL finds a row by its columns, people approved its JSON: a row where they differ would grant one operation with the
     // approval of another.

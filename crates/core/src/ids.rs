@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 macro_rules! define_uuid_id {
@@ -16,6 +17,15 @@ macro_rules! define_uuid_id {
             #[expect(clippy::new_without_default, reason = "a new id is random; a default would not be")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
+            }
+
+            /// When the id was made, to the millisecond. `None` for an id that was derived from something else: it holds
+            /// no time.
+            pub fn created_at(self) -> Option<OffsetDateTime> {
+                let timestamp = self.0.get_timestamp().filter(|_timestamp| self.0.get_version_num() == 7)?;
+                let (seconds, nanoseconds) = timestamp.to_unix();
+                let at = OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok()?;
+                Some(at + time::Duration::nanoseconds(i64::from(nanoseconds)))
             }
         }
 
@@ -42,3 +52,18 @@ define_uuid_id!(
     /// What a caller opened and can be revoked as one.
     SessionId
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    #[test]
+    fn an_id_of_version_7_holds_its_time_and_a_derived_id_holds_none() {
+        // The example of RFC 9562 appendix A.6.
+        let id: SessionId = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f".parse().unwrap();
+        assert_eq!(id.created_at(), Some(datetime!(2022-02-22 19:22:22 UTC)));
+        let derived: SessionId = "2489e9ad-2ee2-8e00-8ec9-32d5f69181c0".parse().unwrap();
+        assert_eq!(derived.created_at(), None);
+    }
+}

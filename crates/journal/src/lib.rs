@@ -7,6 +7,7 @@
 mod append_queue;
 mod disk;
 mod error;
+pub mod history;
 mod journal;
 mod reader;
 mod record;

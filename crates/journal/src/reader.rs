@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +41,11 @@ impl JournalEntry {
     /// When it was recorded: RFC 3339, UTC, microseconds.
     pub fn record_time(&self) -> Option<&str> {
         record_time(&self.json_text)
+    }
+
+    /// As [`Self::record_time`], as a time.
+    pub fn recorded_at(&self) -> Option<OffsetDateTime> {
+        OffsetDateTime::parse(self.record_time()?, &Rfc3339).ok()
     }
 
     /// The record itself; an error if a newer version wrote it.

@@ -250,21 +250,33 @@ pub(crate) fn record_time(text: &[u8]) -> Option<&str> {
     Some(stamp)
 }
 
-/// Times inside records.
-mod rfc3339_micros {
+/// Times inside records, and in what is made from them.
+pub(crate) mod rfc3339_micros {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _, ser::Error as _};
     use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-    pub(super) fn serialize<S: Serializer>(at: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(at: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
         let text = at.to_offset(UtcOffset::UTC).format(super::TIMESTAMP_FORMAT).map_err(S::Error::custom)?;
         serializer.serialize_str(&text)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<OffsetDateTime, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         OffsetDateTime::parse(&text, &Rfc3339).map_err(D::Error::custom)
+    }
+
+    /// As [`serialize`], for a time that may be absent. Only what is made from records has those.
+    #[expect(clippy::ref_option, reason = "serde's `serialize_with` passes a reference to the field")]
+    pub(crate) fn serialize_option<S: Serializer>(
+        at: &Option<OffsetDateTime>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match at {
+            Some(at) => serialize(at, serializer),
+            None => serializer.serialize_none(),
+        }
     }
 }
 

@@ -15,9 +15,10 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard},
     time::Duration,
 };
-use time::macros::datetime;
+use time::{OffsetDateTime, macros::datetime};
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const SAMPLE_EXPIRY: OffsetDateTime = datetime!(2026-11-21 07:00:00.000001 UTC);
 
 pub(crate) fn sample_caller() -> Caller {
     Caller {
@@ -30,7 +31,7 @@ pub(crate) fn sample_caller() -> Caller {
     }
 }
 
-fn sample_decision(verdict: Verdict) -> Decision {
+pub(crate) fn sample_decision(verdict: Verdict) -> Decision {
     Decision {
         verdict,
         policies: vec!["reads".to_owned()],
@@ -121,16 +122,49 @@ pub(crate) fn sample_refusal(message: &str) -> JournalRecord {
     }
 }
 
+pub(crate) fn sample_session_opened() -> JournalRecord {
+    JournalRecord::SessionOpened {
+        session: SessionId::new(),
+        caller: sample_caller(),
+        connection: "prod".to_owned(),
+        source_address: LOOPBACK,
+        expires: SAMPLE_EXPIRY,
+    }
+}
+
+pub(crate) fn sample_credential() -> JournalRecord {
+    JournalRecord::CredentialIssued {
+        exchange: ExchangeId::new(),
+        access_key_id: "ASIAEXAMPLE".to_owned(),
+        scope: CredentialScope::Actions,
+        session_policy_sha256: Some("cd".repeat(32)),
+        expires: SAMPLE_EXPIRY,
+    }
+}
+
+pub(crate) fn sample_coalesced() -> JournalRecord {
+    JournalRecord::Coalesced {
+        exchange: ExchangeId::new(),
+        approval_request: "a1".to_owned(),
+        executed_by: ExchangeId::new(),
+        session: SessionId::new(),
+        caller: sample_caller(),
+        front_end: FrontEndKind::Aws,
+        connection: "prod".to_owned(),
+        operation: sample_operation(),
+        digest: "ab".repeat(32),
+        decision: sample_decision(Verdict::RequireApproval),
+        source_address: LOOPBACK,
+        user_agent: Some("aws-cli/2".to_owned()),
+        status: 204,
+        response_bytes: 0,
+        duration_us: 4242,
+    }
+}
+
 pub(crate) fn sample_records() -> Vec<JournalRecord> {
-    let expires = datetime!(2026-11-21 07:00:00.000001 UTC);
     vec![
-        JournalRecord::SessionOpened {
-            session: SessionId::new(),
-            caller: sample_caller(),
-            connection: "prod".to_owned(),
-            source_address: LOOPBACK,
-            expires,
-        },
+        sample_session_opened(),
         JournalRecord::SignInRefused {
             front_end: FrontEndKind::Aws,
             caller: None,
@@ -169,31 +203,9 @@ pub(crate) fn sample_records() -> Vec<JournalRecord> {
             reason: "lost laptop".to_owned(),
             at: datetime!(2026-11-21 06:30:00.5 UTC),
         },
-        JournalRecord::CredentialIssued {
-            exchange: ExchangeId::new(),
-            access_key_id: "ASIAEXAMPLE".to_owned(),
-            scope: CredentialScope::Actions,
-            session_policy_sha256: Some("cd".repeat(32)),
-            expires,
-        },
+        sample_credential(),
         sample_outcome(7),
-        JournalRecord::Coalesced {
-            exchange: ExchangeId::new(),
-            approval_request: "a1".to_owned(),
-            executed_by: ExchangeId::new(),
-            session: SessionId::new(),
-            caller: sample_caller(),
-            front_end: FrontEndKind::Aws,
-            connection: "prod".to_owned(),
-            operation: sample_operation(),
-            digest: "ab".repeat(32),
-            decision: sample_decision(Verdict::RequireApproval),
-            source_address: LOOPBACK,
-            user_agent: Some("aws-cli/2".to_owned()),
-            status: 204,
-            response_bytes: 0,
-            duration_us: 4242,
-        },
+        sample_coalesced(),
         sample_refusal("denied by policy `reads`"),
     ]
 }

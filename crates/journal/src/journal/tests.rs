@@ -480,7 +480,7 @@ async fn a_failed_write_ends_the_journal_for_all_who_wait() {
         match task.await.unwrap() {
             Ok(_) => written += 1,
             Err(error) => {
-                assert!(matches!(error, JournalError::DiskFailed { doing: "write to", .. }), "{error}")
+                assert!(matches!(error, JournalError::DiskFailed { doing: "write to", .. }), "{error}");
             }
         }
     }
