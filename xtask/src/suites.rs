@@ -246,6 +246,8 @@ pub fn run_postgres_tests(bench: &StepRunner) -> Result<TestCount, String> {
     for room in ["store", "approval", "identity", "notification", "console"] {
         test.arg(format!("--package=durward-{room}"));
     }
+    // Tests that hold for PostgreSQL alone are ignored elsewhere.
+    test.args(["--", "--include-ignored"]);
     bench.run_step("postgres", test)
 }
 

@@ -6,7 +6,9 @@ use crate::{
     display_text::DisplayText,
     time_view::{TimeView, format_duration},
 };
-use durward_approval::{ApprovalEvent, ApprovalRequest, ApprovalRequirement, Approver, TimeoutAction, Vote};
+use durward_approval::{
+    ApprovalEvent, ApprovalEventKind, ApprovalRequest, ApprovalRequirement, Approver, TimeoutAction, Vote,
+};
 use durward_core::{
     Caller, CallerKind, FrontEndKind, OperationTraits, RequiredPermission, Resource,
     timestamps::{format_recorded_time, format_rfc3339, format_utc},
@@ -72,7 +74,7 @@ pub struct RequirementView {
 
 impl RequirementView {
     fn new(requirement: &ApprovalRequirement, request: &ApprovalRequest, viewer: &Approver) -> Self {
-        let counts = |vote: &&Vote| vote.is_approval && vote.counted_groups.contains(&requirement.group);
+        let counts = |vote: &&Vote| vote.counts_for(&requirement.group);
         Self {
             policy: DisplayText::new(&requirement.policy),
             group: DisplayText::new(&requirement.group),
@@ -107,7 +109,7 @@ impl VoteView {
 pub struct HistoryEventView {
     pub at: String,
     pub rfc3339: String,
-    pub event: DisplayText,
+    pub event: &'static str,
     pub by: DisplayText,
     /// For a vote: the voter's name and the groups for which the vote counted.
     pub voter: DisplayText,
@@ -125,7 +127,7 @@ impl HistoryEventView {
         Self {
             at: format_utc(event.at),
             rfc3339: format_rfc3339(event.at),
-            event: event_label(&event.kind, request.time_bound),
+            event: event_label(event.kind, request.time_bound),
             by: DisplayText::new(event.by.as_deref().unwrap_or_default()),
             voter: DisplayText::new(voter.unwrap_or_default()),
             note: format_note(event.note.as_deref().unwrap_or_default()),
@@ -266,16 +268,22 @@ impl ApprovalRequestView {
 }
 
 /// An event of the history in words.
-fn event_label(kind: &str, is_time_bound: bool) -> DisplayText {
+fn event_label(kind: ApprovalEventKind, is_time_bound: bool) -> &'static str {
     match kind {
-        "approve" | "approve_once" => DisplayText::new("approved once"),
-        "approve_time_bound" => DisplayText::new("approved for a limited time"),
-        "granted" if is_time_bound => DisplayText::new("time-bound grant created"),
-        "deny" => DisplayText::new("denied"),
-        "withdrawn" if is_time_bound => DisplayText::new("time-bound grant revoked"),
-        "withdrawn" => DisplayText::new("approval withdrawn"),
-        "break_glass" => DisplayText::new("break-glass used"),
-        other => DisplayText::new(other.replace('_', " ")),
+        ApprovalEventKind::Requested => "requested",
+        ApprovalEventKind::ApproveOnce => "approved once",
+        ApprovalEventKind::ApproveTimeBound => "approved for a limited time",
+        ApprovalEventKind::Deny => "denied",
+        ApprovalEventKind::BreakGlass => "break-glass used",
+        ApprovalEventKind::Granted if is_time_bound => "time-bound grant created",
+        ApprovalEventKind::Granted => "granted",
+        ApprovalEventKind::Withdrawn if is_time_bound => "time-bound grant revoked",
+        ApprovalEventKind::Withdrawn => "approval withdrawn",
+        ApprovalEventKind::Consumed => "consumed",
+        ApprovalEventKind::TimedOut => "timed out",
+        ApprovalEventKind::Expired => "expired",
+        ApprovalEventKind::Superseded => "superseded",
+        ApprovalEventKind::Corrupt => "corrupt",
     }
 }
 

@@ -1,48 +1,55 @@
-//! Asks as rows. What they mean is for `durward-approval`; here an ask changes only from the version that was read.
+//! Approval requests as rows. Their meaning is in `durward-approval`. A row changes only from the version that was read: the
+//! update of an older version writes nothing.
 
 use crate::{
     StoreError, StoreTransaction,
     statement::{SqlRow, sql_statement},
 };
 
-/// One ask. Times are milliseconds since 1970; `what`, `risk`, `votes` and `history` are JSON.
+/// One approval request. Times are milliseconds since 1970; `details`, `risk`, `votes` and `history` are JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApprovalRequestRow {
     pub id: String,
     pub state: String,
     pub created_at: i64,
-    /// Until when the request is held.
+    /// Until when the caller's request is held open.
     pub hold_deadline: i64,
-    /// Until when it may be answered.
+    /// Until when people may vote.
     pub vote_deadline: i64,
     pub grant_until: Option<i64>,
     pub is_time_bound: bool,
-    /// For caps and lists.
+    /// The caller's id, for limits and lists.
     pub caller: String,
-    /// Everything of the caller that an approval is bound to.
+    /// The caller with every attribute that a grant is bound to.
     pub caller_binding: String,
     pub connection: String,
     pub digest: Vec<u8>,
-    /// The distinct actions, sorted, one text: asks for the same actions have the same.
+    /// The distinct actions, sorted and joined: requests for the same actions have the same text.
     pub actions: String,
-    pub request: String,
+    pub details: String,
     pub risk: String,
     pub votes: String,
     pub history: String,
     /// How many events the history has.
     pub event_count: i64,
+    /// How many exchanges asked for this.
     pub attempt_count: i64,
+    /// How many exchanges its grant has permitted.
     pub use_count: i64,
     /// The version of this row; the store sets it.
     pub change_number: i64,
 }
 
-/// Begins a query for whole rows.
+/// The placeholders for states in the list of requests: as many as `durward_approval::ApprovalState` has states.
+const MAX_LISTED_STATES: usize = 7;
+
+/// A query for whole rows. [`request_from_row`] reads the columns by their position.
 macro_rules! select_requests {
     ($rest:literal) => {
         concat!(
-            "SELECT id, state, created, deadline, ends, grant_until, is_window, caller, bound_to, connection, \
-             digest, actions, what, risk, votes, history, attempts, uses, change, events FROM ask ",
+            "SELECT id, state, created_at, hold_deadline, vote_deadline, grant_until, is_time_bound, caller, \
+             caller_binding, connection, digest, actions, details, risk, votes, history, attempt_count, use_count, \
+             change_number, event_count FROM approval_request ",
             $rest
         )
     };
@@ -62,7 +69,7 @@ fn request_from_row(row: &SqlRow) -> Result<ApprovalRequestRow, StoreError> {
         connection: row.get(9)?,
         digest: row.get(10)?,
         actions: row.get(11)?,
-        request: row.get(12)?,
+        details: row.get(12)?,
         risk: row.get(13)?,
         votes: row.get(14)?,
         history: row.get(15)?,
@@ -86,17 +93,17 @@ impl StoreTransaction {
         row.as_ref().map(request_from_row).transpose()
     }
 
-    /// The newest ask for exactly this.
+    /// The newest request of this caller for this connection and digest.
     pub async fn latest_approval_request(
         &mut self,
-        bound_to: &str,
+        caller_binding: &str,
         connection: &str,
         digest: &[u8],
     ) -> Result<Option<ApprovalRequestRow>, StoreError> {
         let row = sql_statement(select_requests!(
-            "WHERE bound_to = $1 AND connection = $2 AND digest = $3 ORDER BY created DESC, id DESC LIMIT 1"
+            "WHERE caller_binding = $1 AND connection = $2 AND digest = $3 ORDER BY created_at DESC, id DESC LIMIT 1"
         ))
-        .bind(bound_to)
+        .bind(caller_binding)
         .bind(connection)
         .bind(digest)
         .fetch_optional(self)
@@ -104,19 +111,20 @@ impl StoreTransaction {
         row.as_ref().map(request_from_row).transpose()
     }
 
-    /// Approved asks that may let this pass: open windows first, then approvals of exactly this, oldest first.
+    /// The approved requests whose grants may permit this: time-bound grants first, then single-use grants for this digest, the
+    /// oldest first.
     pub async fn usable_grants(
         &mut self,
-        bound_to: &str,
+        caller_binding: &str,
         connection: &str,
         digest: &[u8],
         now: i64,
     ) -> Result<Vec<ApprovalRequestRow>, StoreError> {
         let rows = sql_statement(select_requests!(
-            "WHERE state = 'approved' AND bound_to = $1 AND connection = $2 AND (digest = $3 OR is_window = 1)
-             AND grant_until > $4 ORDER BY is_window DESC, id"
+            "WHERE state = 'approved' AND caller_binding = $1 AND connection = $2
+             AND (digest = $3 OR is_time_bound = 1) AND grant_until > $4 ORDER BY is_time_bound DESC, id"
         ))
-        .bind(bound_to)
+        .bind(caller_binding)
         .bind(connection)
         .bind(digest)
         .bind(now)
@@ -125,18 +133,19 @@ impl StoreTransaction {
         requests_from_rows(&rows)
     }
 
-    /// Approved asks for exactly this, beside the one with this id.
+    /// The approved requests for this digest, except the one with this id.
     pub async fn other_approved_requests(
         &mut self,
-        bound_to: &str,
+        caller_binding: &str,
         connection: &str,
         digest: &[u8],
         id: &str,
     ) -> Result<Vec<ApprovalRequestRow>, StoreError> {
         let rows = sql_statement(select_requests!(
-            "WHERE state = 'approved' AND bound_to = $1 AND connection = $2 AND digest = $3 AND id <> $4 ORDER BY id"
+            "WHERE state = 'approved' AND caller_binding = $1 AND connection = $2 AND digest = $3 AND id <> $4
+             ORDER BY id"
         ))
-        .bind(bound_to)
+        .bind(caller_binding)
         .bind(connection)
         .bind(digest)
         .bind(id)
@@ -145,33 +154,34 @@ impl StoreTransaction {
         requests_from_rows(&rows)
     }
 
-    /// How many asks wait for people: of one caller, or of everybody.
+    /// How many requests are pending, of one caller or of all.
     pub async fn count_pending_requests(&mut self, caller: Option<&str>) -> Result<i64, StoreError> {
         let count = match caller {
             Some(caller) => {
-                sql_statement("SELECT count(*) FROM ask WHERE state = 'pending' AND caller = $1").bind(caller)
+                sql_statement("SELECT count(*) FROM approval_request WHERE state = 'pending' AND caller = $1")
+                    .bind(caller)
             }
-            None => sql_statement("SELECT count(*) FROM ask WHERE state = 'pending'"),
+            None => sql_statement("SELECT count(*) FROM approval_request WHERE state = 'pending'"),
         };
         count.fetch_scalar(self).await
     }
 
-    /// Whether any ask waits for people, or any approval for its use.
+    /// Whether any request is pending, or approved and not yet consumed.
     pub async fn has_open_requests(&mut self) -> Result<bool, StoreError> {
         let found: i64 = sql_statement(
-            "SELECT (SELECT count(*) FROM (SELECT 1 FROM ask WHERE state = 'pending' LIMIT 1) AS pending)
-             + (SELECT count(*) FROM (SELECT 1 FROM ask WHERE state = 'approved' LIMIT 1) AS approved)",
+            "SELECT (SELECT count(*) FROM (SELECT 1 FROM approval_request WHERE state = 'pending' LIMIT 1) AS pending)
+             + (SELECT count(*) FROM (SELECT 1 FROM approval_request WHERE state = 'approved' LIMIT 1) AS approved)",
         )
         .fetch_scalar(self)
         .await?;
         Ok(found != 0)
     }
 
-    /// Ids of asks whose time is over and whose state does not say so yet.
+    /// The ids of requests that are past their deadline while their state does not say so.
     pub async fn overdue_request_ids(&mut self, now: i64, limit: i64) -> Result<Vec<String>, StoreError> {
         let rows = sql_statement(
-            "SELECT id FROM ask WHERE state = 'pending' AND ends <= $1
-             UNION ALL SELECT id FROM ask WHERE state = 'approved' AND grant_until <= $1 LIMIT $2",
+            "SELECT id FROM approval_request WHERE state = 'pending' AND vote_deadline <= $1
+             UNION ALL SELECT id FROM approval_request WHERE state = 'approved' AND grant_until <= $1 LIMIT $2",
         )
         .bind(now)
         .bind(limit)
@@ -180,14 +190,20 @@ impl StoreTransaction {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// Newest first. `states` of no length: all.
+    /// The requests in these states, or in any state if `states` is empty; the newest first.
     pub async fn list_approval_requests(
         &mut self,
         states: &[&str],
         caller: Option<&str>,
         limit: i64,
     ) -> Result<Vec<ApprovalRequestRow>, StoreError> {
-        // as many as there are states; the last is repeated
+        // The statement is a constant with one placeholder for each state; the last state fills those that are left. A state
+        // that has no placeholder must not be dropped silently.
+        if states.len() > MAX_LISTED_STATES {
+            return Err(StoreError::Database(format!(
+                "a list of approval requests takes {MAX_LISTED_STATES} states at most"
+            )));
+        }
         let state = |index: usize| states.get(index).or(states.last()).copied().unwrap_or_default();
         let rows = sql_statement(select_requests!(
             "WHERE ($1 = 0 OR state IN ($2, $3, $4, $5, $6, $7, $8)) AND ($9 IS NULL OR caller = $9)
@@ -208,7 +224,7 @@ impl StoreTransaction {
         requests_from_rows(&rows)
     }
 
-    /// Asks for the same actions that are older than `id`, newest first.
+    /// The requests for the same actions that are older than `id`, the newest first.
     pub async fn similar_approval_requests(
         &mut self,
         actions: &str,
@@ -225,92 +241,97 @@ impl StoreTransaction {
         requests_from_rows(&rows)
     }
 
-    /// The number of the last change of any ask.
+    /// The number of the last change of any request.
     pub async fn last_change_number(&mut self) -> Result<i64, StoreError> {
-        sql_statement("SELECT change FROM meta WHERE one = 1").fetch_scalar(self).await
+        sql_statement("SELECT change_number FROM meta WHERE singleton = 1").fetch_scalar(self).await
     }
 
-    /// Which asks changed after that change, by when they last did.
+    /// The requests that changed after the change with this number, each with the number of its last change, in that order.
     pub async fn requests_changed_since(&mut self, change: i64) -> Result<Vec<(String, i64)>, StoreError> {
-        let rows = sql_statement("SELECT id, change FROM ask WHERE change > $1 ORDER BY change")
-            .bind(change)
-            .fetch_all(self)
-            .await?;
+        let rows = sql_statement(
+            "SELECT id, change_number FROM approval_request WHERE change_number > $1 ORDER BY change_number",
+        )
+        .bind(change)
+        .fetch_all(self)
+        .await?;
         rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
     }
 
     async fn next_change_number(&mut self) -> Result<i64, StoreError> {
-        sql_statement("UPDATE meta SET change = change + 1 WHERE one = 1 RETURNING change")
-            .fetch_scalar(self)
-            .await
+        sql_statement(
+            "UPDATE meta SET change_number = change_number + 1 WHERE singleton = 1 RETURNING change_number",
+        )
+        .fetch_scalar(self)
+        .await
     }
 
-    /// Adds an ask. Its `change` is set here.
-    pub async fn insert_approval_request(&mut self, ask: &ApprovalRequestRow) -> Result<(), StoreError> {
+    /// Adds a request. Its `change_number` is set here.
+    pub async fn insert_approval_request(&mut self, request: &ApprovalRequestRow) -> Result<(), StoreError> {
         let change = self.next_change_number().await?;
         sql_statement(
-            "INSERT INTO ask (id, state, created, deadline, ends, grant_until, is_window, caller, bound_to,
-                connection, digest, actions, what, risk, votes, history, attempts, uses, change, events)
+            "INSERT INTO approval_request (id, state, created_at, hold_deadline, vote_deadline, grant_until,
+                is_time_bound, caller, caller_binding, connection, digest, actions, details, risk, votes, history,
+                attempt_count, use_count, change_number, event_count)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
         )
-        .bind(&ask.id)
-        .bind(&ask.state)
-        .bind(ask.created_at)
-        .bind(ask.hold_deadline)
-        .bind(ask.vote_deadline)
-        .bind(ask.grant_until)
-        .bind(ask.is_time_bound)
-        .bind(&ask.caller)
-        .bind(&ask.caller_binding)
-        .bind(&ask.connection)
-        .bind(&ask.digest)
-        .bind(&ask.actions)
-        .bind(&ask.request)
-        .bind(&ask.risk)
-        .bind(&ask.votes)
-        .bind(&ask.history)
-        .bind(ask.attempt_count)
-        .bind(ask.use_count)
+        .bind(&request.id)
+        .bind(&request.state)
+        .bind(request.created_at)
+        .bind(request.hold_deadline)
+        .bind(request.vote_deadline)
+        .bind(request.grant_until)
+        .bind(request.is_time_bound)
+        .bind(&request.caller)
+        .bind(&request.caller_binding)
+        .bind(&request.connection)
+        .bind(&request.digest)
+        .bind(&request.actions)
+        .bind(&request.details)
+        .bind(&request.risk)
+        .bind(&request.votes)
+        .bind(&request.history)
+        .bind(request.attempt_count)
+        .bind(request.use_count)
         .bind(change)
-        .bind(ask.event_count)
+        .bind(request.event_count)
         .execute(self)
         .await?;
         Ok(())
     }
 
-    /// Writes what may change of an ask, if it still is in state `from` and the version `ask.change` says. False: it is
-    /// not, and nothing was written.
+    /// Writes the columns of a request that may change, if it is still in the state `from` and in the version
+    /// `request.change_number`. Returns false if it is not: then nothing was written.
     pub async fn update_approval_request(
         &mut self,
-        ask: &ApprovalRequestRow,
+        request: &ApprovalRequestRow,
         from: &str,
     ) -> Result<bool, StoreError> {
         let change = self.next_change_number().await?;
         let done = sql_statement(
-            "UPDATE ask SET state = $1, grant_until = $2, is_window = $3, votes = $4, history = $5, uses = $6,
-                change = $7, events = $8
-             WHERE id = $9 AND state = $10 AND change = $11",
+            "UPDATE approval_request SET state = $1, grant_until = $2, is_time_bound = $3, votes = $4, history = $5,
+                use_count = $6, change_number = $7, event_count = $8
+             WHERE id = $9 AND state = $10 AND change_number = $11",
         )
-        .bind(&ask.state)
-        .bind(ask.grant_until)
-        .bind(ask.is_time_bound)
-        .bind(&ask.votes)
-        .bind(&ask.history)
-        .bind(ask.use_count)
+        .bind(&request.state)
+        .bind(request.grant_until)
+        .bind(request.is_time_bound)
+        .bind(&request.votes)
+        .bind(&request.history)
+        .bind(request.use_count)
         .bind(change)
-        .bind(ask.event_count)
-        .bind(&ask.id)
+        .bind(request.event_count)
+        .bind(&request.id)
         .bind(from)
-        .bind(ask.change_number)
+        .bind(request.change_number)
         .execute(self)
         .await?;
         Ok(done == 1)
     }
 
-    /// Ends an ask whose row cannot be understood, whatever else it says; the rest stays as it is, to be looked at.
+    /// Ends a request whose row cannot be understood. The other columns stay as they are, for an investigation.
     pub async fn mark_request_corrupt(&mut self, id: &str) -> Result<(), StoreError> {
         let change = self.next_change_number().await?;
-        sql_statement("UPDATE ask SET state = 'damaged', change = $1 WHERE id = $2")
+        sql_statement("UPDATE approval_request SET state = 'corrupt', change_number = $1 WHERE id = $2")
             .bind(change)
             .bind(id)
             .execute(self)
@@ -318,44 +339,50 @@ impl StoreTransaction {
         Ok(())
     }
 
-    /// Adds to the counters of an ask; that is no change of it.
+    /// Adds to the counters of a request. This is no change of the request: a vote that was read before is still valid.
     pub async fn add_to_counters(&mut self, id: &str, attempts: i64, uses: i64) -> Result<(), StoreError> {
-        sql_statement("UPDATE ask SET attempts = attempts + $1, uses = uses + $2 WHERE id = $3")
-            .bind(attempts)
-            .bind(uses)
-            .bind(id)
-            .execute(self)
-            .await?;
+        sql_statement(
+            "UPDATE approval_request SET attempt_count = attempt_count + $1, use_count = use_count + $2 WHERE id = $3",
+        )
+        .bind(attempts)
+        .bind(uses)
+        .bind(id)
+        .execute(self)
+        .await?;
         Ok(())
     }
 
-    /// Removes asks that are over, were made before, and have their history in the journal.
+    /// Removes requests that are closed, were created before, and have their whole history in the journal.
     pub async fn delete_closed_requests(&mut self, before: i64) -> Result<u64, StoreError> {
         sql_statement(
-            "DELETE FROM ask WHERE created < $1 AND state NOT IN ('pending', 'approved')
-             AND (journaled >= events OR state = 'damaged')",
+            "DELETE FROM approval_request WHERE created_at < $1 AND state NOT IN ('pending', 'approved')
+             AND (journaled_count >= event_count OR state = 'corrupt')",
         )
         .bind(before)
         .execute(self)
         .await
     }
 
-    /// Notes the time and returns the latest ever noted.
+    /// Records the time and returns the latest that was ever recorded. A clock that was set back, or that differs from the
+    /// clock of another replica, must not bring back a grant that had expired.
     pub async fn advance_latest_time(&mut self, now: i64) -> Result<i64, StoreError> {
-        sql_statement("UPDATE meta SET latest = CASE WHEN latest < $1 THEN $1 ELSE latest END WHERE one = 1 RETURNING latest")
-            .bind(now)
-            .fetch_scalar(self)
-            .await
+        sql_statement(
+            "UPDATE meta SET latest_time = CASE WHEN latest_time < $1 THEN $1 ELSE latest_time END
+             WHERE singleton = 1 RETURNING latest_time",
+        )
+        .bind(now)
+        .fetch_scalar(self)
+        .await
     }
 
-    /// The latest time ever noted.
+    /// The latest time that was ever recorded.
     pub async fn latest_time(&mut self) -> Result<i64, StoreError> {
-        sql_statement("SELECT latest FROM meta WHERE one = 1").fetch_scalar(self).await
+        sql_statement("SELECT latest_time FROM meta WHERE singleton = 1").fetch_scalar(self).await
     }
 
-    /// Forgets later times than this. Only right while nothing is open.
+    /// Sets the latest time back. Only safe while no request is pending or approved.
     pub async fn reset_latest_time(&mut self, now: i64) -> Result<(), StoreError> {
-        sql_statement("UPDATE meta SET latest = $1 WHERE one = 1").bind(now).execute(self).await?;
+        sql_statement("UPDATE meta SET latest_time = $1 WHERE singleton = 1").bind(now).execute(self).await?;
         Ok(())
     }
 }
@@ -379,7 +406,7 @@ mod tests {
             connection: "n".to_owned(),
             digest: vec![7; 32],
             actions: "a".to_owned(),
-            request: "{}".to_owned(),
+            details: "{}".to_owned(),
             risk: "{}".to_owned(),
             votes: "[]".to_owned(),
             history: "[]".to_owned(),
@@ -398,17 +425,20 @@ mod tests {
         write.insert_approval_request(&approved_row()).await.unwrap();
         let read = write.find_approval_request("1").await.unwrap().unwrap();
         assert_eq!(read, ApprovalRequestRow { change_number: 1, ..approved_row() });
-        let used = ApprovalRequestRow { state: "used".to_owned(), ..read.clone() };
-        assert!(!write.update_approval_request(&used, "pending").await.unwrap(), "another state");
+        let consumed = ApprovalRequestRow { state: "consumed".to_owned(), ..read.clone() };
+        assert!(!write.update_approval_request(&consumed, "pending").await.unwrap(), "another state");
         assert!(
             !write
-                .update_approval_request(&ApprovalRequestRow { change_number: 0, ..used.clone() }, "approved")
+                .update_approval_request(
+                    &ApprovalRequestRow { change_number: 0, ..consumed.clone() },
+                    "approved"
+                )
                 .await
                 .unwrap()
         );
-        assert!(write.update_approval_request(&used, "approved").await.unwrap());
-        assert!(!write.update_approval_request(&used, "approved").await.unwrap(), "twice");
-        assert!(!write.update_approval_request(&used, "used").await.unwrap(), "from an old version");
+        assert!(write.update_approval_request(&consumed, "approved").await.unwrap());
+        assert!(!write.update_approval_request(&consumed, "approved").await.unwrap(), "twice");
+        assert!(!write.update_approval_request(&consumed, "consumed").await.unwrap(), "from an old version");
         write.commit().await.unwrap();
         let changed = store.begin_read().await.unwrap().requests_changed_since(1).await.unwrap();
         assert_eq!(changed.len(), 1);
@@ -421,7 +451,7 @@ mod tests {
         let store = testing::open_test_store(&directory.path().join("s.db")).await.unwrap();
         let mut write = store.begin_write().await.unwrap();
         let over = ApprovalRequestRow {
-            state: "used".to_owned(),
+            state: "consumed".to_owned(),
             history: "[1, 2]".to_owned(),
             event_count: 2,
             ..approved_row()
@@ -440,7 +470,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_transaction_that_is_dropped_did_nothing_and_a_view_cannot_write() {
+    async fn every_state_can_be_listed_and_more_states_than_there_are_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open_test_store(&directory.path().join("s.db")).await.unwrap();
+        let mut write = store.begin_write().await.unwrap();
+        write.insert_approval_request(&approved_row()).await.unwrap();
+        let states = ["a", "b", "c", "d", "e", "f", "approved"];
+        assert_eq!(write.list_approval_requests(&states, None, 10).await.unwrap().len(), 1);
+        assert_eq!(write.list_approval_requests(&states[..6], None, 10).await.unwrap(), []);
+        assert_eq!(write.list_approval_requests(&[], Some("c"), 10).await.unwrap().len(), 1);
+        assert_eq!(write.list_approval_requests(&[], Some("other"), 10).await.unwrap(), []);
+        assert!(write.list_approval_requests(&["a"; 8], None, 10).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_dropped_transaction_leaves_no_trace_and_a_read_transaction_cannot_write() {
         let directory = tempfile::tempdir().unwrap();
         let store = testing::open_test_store(&directory.path().join("s.db")).await.unwrap();
         let mut write = store.begin_write().await.unwrap();

@@ -1,9 +1,9 @@
-//! Which caller was let through with which actions.
+//! Which actions each caller was permitted to take before. A caller who takes new ones is a higher risk.
 
 use crate::{StoreError, StoreTransaction, statement::sql_statement};
 
 impl StoreTransaction {
-    /// Whether this caller was let through with these actions.
+    /// Whether this caller was permitted to take these actions before.
     pub async fn was_seen(&mut self, caller: &str, actions: &str) -> Result<bool, StoreError> {
         let found: i64 = sql_statement("SELECT count(*) FROM first_seen WHERE caller = $1 AND actions = $2")
             .bind(caller)
@@ -13,7 +13,8 @@ impl StoreTransaction {
         Ok(found != 0)
     }
 
-    /// Notes that the caller was let through at `at`, in milliseconds since 1970, unless that is known.
+    /// Records that the caller was permitted at `at`, in milliseconds since 1970. The first time stays: a later one changes
+    /// nothing, so that a permitted operation costs no write.
     pub async fn record_first_seen(
         &mut self,
         caller: &str,
@@ -21,7 +22,7 @@ impl StoreTransaction {
         at: i64,
     ) -> Result<(), StoreError> {
         sql_statement(
-            "INSERT INTO first_seen (caller, actions, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            "INSERT INTO first_seen (caller, actions, seen_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
         )
         .bind(caller)
         .bind(actions)
@@ -31,9 +32,9 @@ impl StoreTransaction {
         Ok(())
     }
 
-    /// Forgets what was seen before.
+    /// Deletes the entries that were first seen before this time.
     pub async fn delete_first_seen_before(&mut self, before: i64) -> Result<(), StoreError> {
-        sql_statement("DELETE FROM first_seen WHERE at < $1").bind(before).execute(self).await?;
+        sql_statement("DELETE FROM first_seen WHERE seen_at < $1").bind(before).execute(self).await?;
         Ok(())
     }
 }

@@ -1,29 +1,30 @@
-//! How far the history of each ask is in the journal. Nothing here is forgotten before it is.
+//! How much of each approval request's history is in the journal. A request is not deleted before all of it is.
 
 use crate::{StoreError, StoreTransaction, statement::sql_statement};
 
-/// An ask with events that are not in the journal.
+/// An approval request with events that are not in the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnjournaledEventRow {
     pub id: String,
-    /// JSON, all events from the first.
+    /// JSON: all events, from the first one on.
     pub history: String,
     /// How many of them are in the journal.
     pub journaled_count: i64,
-    /// The last change of the ask: the order of these rows.
+    /// The number of the request's last change: the order of these rows.
     pub change_number: i64,
 }
 
 impl StoreTransaction {
-    /// Asks with events that are not in the journal and whose last change came after `after`, in the order of their changes.
+    /// The requests with events that are not in the journal and whose last change came after `after`, in the order of these
+    /// changes.
     pub async fn unjournaled_events(
         &mut self,
         after: i64,
         limit: i64,
     ) -> Result<Vec<UnjournaledEventRow>, StoreError> {
         let rows = sql_statement(
-            "SELECT id, history, journaled, change FROM ask WHERE journaled < events AND change > $1
-             ORDER BY change LIMIT $2",
+            "SELECT id, history, journaled_count, change_number FROM approval_request
+             WHERE journaled_count < event_count AND change_number > $1 ORDER BY change_number LIMIT $2",
         )
         .bind(after)
         .bind(limit)
@@ -41,10 +42,12 @@ impl StoreTransaction {
             .collect()
     }
 
-    /// Notes that the first `events` events of an ask are in the journal. That is no change of the ask.
+    /// Records that the first `events` events of a request are in the journal. This is no change of the request, and the count
+    /// never goes back.
     pub async fn mark_events_journaled(&mut self, id: &str, events: i64) -> Result<(), StoreError> {
         sql_statement(
-            "UPDATE ask SET journaled = CASE WHEN journaled < $1 THEN $1 ELSE journaled END WHERE id = $2",
+            "UPDATE approval_request
+             SET journaled_count = CASE WHEN journaled_count < $1 THEN $1 ELSE journaled_count END WHERE id = $2",
         )
         .bind(events)
         .bind(id)

@@ -1,15 +1,18 @@
-//! State that survives a restart: in one SQLite file, or in PostgreSQL where several gateways share it.
+//! State that survives a restart: in one SQLite file, or in a PostgreSQL database that several gateways share.
 //!
-//! All SQL of the product is in this room, behind typed functions, with every value bound as a parameter. Whoever cannot
-//! read or write the state gets an error, never an empty answer.
+//! Begin with [`Store`]: it opens the state and begins a [`StoreTransaction`], which has one typed function for each statement.
+//! All SQL of the product is in this crate, and every value is bound as a parameter. A failure to read or write is an error,
+//! never an empty result. What the rows mean is decided above: by `durward-approval`, `durward-notification`,
+//! `durward-identity` and `durward-console`.
 
 mod approval_requests;
 mod deliveries;
 mod error;
 mod first_seen;
 mod journal_cursor;
+mod logins;
 mod postgres;
-mod sessions;
+mod revocations;
 mod sqlite;
 mod statement;
 #[cfg(any(test, feature = "testing"))]
@@ -21,20 +24,25 @@ pub use approval_requests::ApprovalRequestRow;
 pub use deliveries::{ChannelRow, DeliveryOutcome, DeliveryRow};
 pub use error::StoreError;
 pub use journal_cursor::UnjournaledEventRow;
+pub use logins::LoginRow;
 pub use postgres::PostgresServer;
-pub use sessions::{LoginRow, RevocationRow};
+pub use revocations::RevocationRow;
 pub use transaction::StoreTransaction;
 pub use users::UserRow;
 
 use std::{path::Path, sync::Arc, time::Duration};
 use transaction::EngineTransaction;
 
-/// How long a write waits for another process, and a caller for a connection.
+/// How long a write waits for the lock of another process, and a task for a connection. Shorter than the time after which SDKs
+/// give up on a response (botocore: `read_timeout`, 60 s), so that a slow database is reported and not guessed at.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections that read at once. Readers do not wait for the writer.
+/// How many connections read at once. Readers do not wait for the writer.
 const MAX_READ_CONNECTIONS: u32 = 4;
 
-/// The open state. Cloning shares it.
+/// The version of the tables in `schema/`, as a database of either engine records it.
+const SCHEMA_VERSION: i64 = 1;
+
+/// The open state. A clone shares it.
 #[derive(Debug, Clone)]
 pub struct Store(EnginePools);
 
@@ -45,17 +53,17 @@ enum EnginePools {
 }
 
 impl Store {
-    /// Opens the state at `path`, or makes it, readable by this user alone.
+    /// Opens the SQLite file at `path`, or creates it, readable by this user alone.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         Ok(Self(EnginePools::Sqlite(sqlite::open_pools(path).await?)))
     }
 
-    /// Opens the state in a database, or makes its tables there.
+    /// Connects to a PostgreSQL database, and creates the tables if they are not there.
     pub async fn connect(server: &PostgresServer) -> Result<Self, StoreError> {
         Ok(Self(EnginePools::Postgres(Arc::new(Box::pin(postgres::open_pools(server)).await?))))
     }
 
-    /// One consistent view. Writes fail in it.
+    /// Begins a transaction that reads one consistent state. Writes fail in it.
     pub async fn begin_read(&self) -> Result<StoreTransaction, StoreError> {
         Ok(StoreTransaction::new(match &self.0 {
             EnginePools::Sqlite(pools) => EngineTransaction::Sqlite(pools.begin_read().await?),
@@ -63,7 +71,7 @@ impl Store {
         }))
     }
 
-    /// Excludes every other writer, also of other processes, until it is committed or dropped.
+    /// Begins a transaction that excludes every other writer, also of other processes, until it is committed or dropped.
     pub async fn begin_write(&self) -> Result<StoreTransaction, StoreError> {
         Ok(StoreTransaction::new(match &self.0 {
             EnginePools::Sqlite(pools) => EngineTransaction::Sqlite(pools.begin_write().await?),
@@ -71,7 +79,7 @@ impl Store {
         }))
     }
 
-    /// Closes the file or the connections once all transactions have ended.
+    /// Closes the file or the connections when all transactions have ended.
     pub async fn close(&self) {
         match &self.0 {
             EnginePools::Sqlite(pools) => pools.close().await,

@@ -1,6 +1,6 @@
-//! The state of one machine: a file.
+//! The state of one gateway: a SQLite file that only its user can open.
 
-use crate::{DATABASE_TIMEOUT, MAX_READ_CONNECTIONS, StoreError};
+use crate::{DATABASE_TIMEOUT, MAX_READ_CONNECTIONS, SCHEMA_VERSION, StoreError};
 use sqlx::{
     ConnectOptions as _, Sqlite, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -24,17 +24,19 @@ pub(crate) async fn open_pools(path: &Path) -> Result<SqlitePools, StoreError> {
         .filename(path)
         .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
+        // In WAL mode NORMAL would not sync the log at each commit: a power cut could lose a vote that was acknowledged
+        // (https://sqlite.org/pragma.html#pragma_synchronous).
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(DATABASE_TIMEOUT)
-        // statements hold what agents wrote, and are of use to nobody who reads the log
+        // Statements hold text that agents wrote, and say nothing that a reader of the log needs.
         .disable_statement_logging();
-    // one writer: writes of this process queue here, fairly, instead of failing with "database is locked"
+    // One writer: the writes of this process queue here, in order, instead of failing with "database is locked".
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(DATABASE_TIMEOUT)
         .connect_with(options.clone())
         .await?;
-    apply_migrations(&writer).await?;
+    create_tables(&writer).await?;
     let readers = SqlitePoolOptions::new()
         .max_connections(MAX_READ_CONNECTIONS)
         .acquire_timeout(DATABASE_TIMEOUT)
@@ -58,41 +60,28 @@ impl SqlitePools {
     }
 }
 
-/// The tables, by version. A version is applied whole, in one transaction, and never edited after a release.
-///
-/// Times are milliseconds since 1970 in UTC. `change` grows with every change of any ask, across processes.
-const MIGRATIONS: [&str; 2] = [
-    include_str!("schema/asks.sql"),
-    concat!(
-        include_str!("schema/journaled.sql"),
-        include_str!("schema/deliveries.sql"),
-        include_str!("schema/sessions.sql"),
-        include_str!("schema/first_seen.sql"),
-        "PRAGMA user_version = 2;"
-    ),
-];
+/// The tables. The file ends by setting `PRAGMA user_version` to [`SCHEMA_VERSION`].
+const SCHEMA: &str = include_str!("schema/sqlite.sql");
 
-/// Checks the file and brings it to this version.
-async fn apply_migrations(pool: &SqlitePool) -> Result<(), StoreError> {
+/// Checks the file, and creates the tables if it is new.
+async fn create_tables(pool: &SqlitePool) -> Result<(), StoreError> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *transaction).await?;
     if verdict != "ok" {
         return Err(StoreError::Corrupt(verdict));
     }
+    // A new file has version 0 (https://sqlite.org/pragma.html#pragma_user_version).
     let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
-    let known = MIGRATIONS.len() as i64;
-    let applied = usize::try_from(found).ok().filter(|applied| *applied <= MIGRATIONS.len());
-    let Some(applied) = applied else {
-        return Err(StoreError::NewerVersion { found, known });
+    match found {
+        0 => sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?,
+        SCHEMA_VERSION => return Ok(()),
+        _ => return Err(StoreError::NewerVersion { found, known: SCHEMA_VERSION }),
     };
-    for version in MIGRATIONS.iter().skip(applied) {
-        sqlx::raw_sql(*version).execute(&mut *transaction).await?;
-    }
     transaction.commit().await?;
     Ok(())
 }
 
-/// Makes the directory and the file, or checks that the file is one that only this user can change or read.
+/// Creates the directory and the file, or checks that the file is one that only this user can read or change.
 fn prepare_state_file(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => Err(io::Error::other("it is not a regular file")),
@@ -114,40 +103,53 @@ fn prepare_state_file(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Store, StoreTransaction, transaction::EngineTransaction};
+    use super::SCHEMA;
+    use crate::{Store, StoreTransaction, postgres, transaction::EngineTransaction};
     use sqlx::SqliteConnection;
+    use std::collections::BTreeMap;
+
+    /// The columns of each table of a schema file, with their constraints, in their order. Types and key clauses are written as
+    /// in SQLite.
+    fn tables(sql: &str) -> BTreeMap<String, Vec<String>> {
+        let mut tables = BTreeMap::new();
+        let lines: Vec<&str> = sql.lines().filter(|line| !line.starts_with("--")).collect();
+        for statement in lines.join("\n").split(';') {
+            let Some((name, columns)) =
+                statement.trim().strip_prefix("CREATE TABLE ").and_then(|rest| rest.split_once(" (\n"))
+            else {
+                continue;
+            };
+            let column = |line: &str| {
+                let line = line.trim().trim_end_matches(',');
+                let line =
+                    line.replace("BIGINT", "INTEGER").replace("BYTEA", "BLOB").replace(" COLLATE \"C\"", "");
+                line.replace("GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "PRIMARY KEY AUTOINCREMENT")
+            };
+            // The key of `first_seen` is a primary key there and a unique index over hashes here.
+            let columns = columns.lines().take_while(|line| line.starts_with("    ")).map(column);
+            let columns = columns.filter(|column| !column.starts_with("PRIMARY KEY (caller"));
+            tables.insert(name.to_owned(), columns.collect());
+        }
+        tables
+    }
+
+    #[test]
+    fn both_engines_have_the_same_tables_and_columns() {
+        let sqlite = tables(SCHEMA);
+        assert_eq!(sqlite.len(), 8, "{sqlite:?}");
+        assert!(sqlite.values().all(|columns| columns.len() >= 3), "{sqlite:?}");
+        assert_eq!(sqlite, tables(postgres::SCHEMA));
+    }
 
     fn sqlite_connection(transaction: &mut StoreTransaction) -> &mut SqliteConnection {
         match transaction.engine_transaction() {
             EngineTransaction::Sqlite(at) => at,
-            EngineTransaction::Postgres(_) => unreachable!("it is a file"),
+            EngineTransaction::Postgres(_) => unreachable!("the store is SQLite"),
         }
     }
 
     #[tokio::test]
-    async fn what_version_one_recorded_is_not_recorded_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s.db");
-        let store = Store::open(&path).await.unwrap();
-        let mut write = store.begin_write().await.unwrap();
-        sqlx::raw_sql(
-            "DROP INDEX ask_journaled; ALTER TABLE ask DROP COLUMN events; ALTER TABLE ask DROP COLUMN journaled;
-             INSERT INTO ask VALUES ('1', 'used', 1, 2, 3, NULL, 0, 'c', 'b', 'n', x'07', 'a', '{}', '{}', '[]', '[1, 2]',
-                1, 1, 1);",
-        )
-        .execute(sqlite_connection(&mut write))
-        .await
-        .unwrap();
-        sqlx::raw_sql(include_str!("schema/journaled.sql"))
-            .execute(sqlite_connection(&mut write))
-            .await
-            .unwrap();
-        assert_eq!(write.find_approval_request("1").await.unwrap().unwrap().event_count, 2);
-        assert_eq!(write.unjournaled_events(0, 10).await.unwrap(), []);
-    }
-
-    #[tokio::test]
-    async fn every_commit_is_synced_to_a_log_that_readers_do_not_wait_for() {
+    async fn every_commit_is_synced_and_readers_do_not_wait_for_writers() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("s.db")).await.unwrap();
         let mut write = store.begin_write().await.unwrap();
@@ -169,7 +171,7 @@ mod tests {
         store.close().await;
         let refused = Store::open(&path).await;
         assert!(
-            matches!(refused, Err(crate::StoreError::NewerVersion { found: 99, known: 2 })),
+            matches!(refused, Err(crate::StoreError::NewerVersion { found: 99, known: 1 })),
             "{refused:?}"
         );
     }

@@ -1,4 +1,5 @@
-//! One statement of SQL with its values, for either engine. The SQL is what both understand: `$1`, TEXT, 64-bit integers, bytes.
+//! One SQL statement with its values, for either engine. The SQL keeps to what both understand: `$1`, text, 64-bit integers and
+//! bytes.
 
 use crate::{StoreError, StoreTransaction, postgres::with_database_timeout, transaction::EngineTransaction};
 use sqlx::{
@@ -26,7 +27,7 @@ impl From<Option<i64>> for SqlValue {
     }
 }
 
-/// 1 or 0: there is no type for it that both engines have.
+/// A boolean is 1 or 0: there is no boolean type that both engines have.
 impl From<bool> for SqlValue {
     fn from(value: bool) -> Self {
         Self::Int(Some(value.into()))
@@ -91,7 +92,7 @@ impl SqlStatement {
         self
     }
 
-    /// Returns how many rows were changed.
+    /// Runs the statement and returns how many rows it changed.
     pub(crate) async fn execute(self, transaction: &mut StoreTransaction) -> Result<u64, StoreError> {
         let done = match transaction.engine_transaction() {
             EngineTransaction::Sqlite(at) => {
@@ -140,13 +141,13 @@ impl SqlStatement {
         transaction.track_failure(row)
     }
 
-    /// The first column of the one row.
+    /// Fetches the first column of the one row.
     pub(crate) async fn fetch_scalar<T: ColumnValue>(
         self,
         transaction: &mut StoreTransaction,
     ) -> Result<T, StoreError> {
         let row = self.fetch_optional(transaction).await?;
-        row.ok_or_else(|| StoreError::Corrupt("a row that is always there is missing".to_owned()))?.get(0)
+        row.ok_or_else(|| StoreError::Corrupt("a row that must exist is missing".to_owned()))?.get(0)
     }
 }
 
@@ -163,7 +164,7 @@ where
     })
 }
 
-/// What a column of both engines can be read as.
+/// A type that a column of either engine can be read as.
 pub(crate) trait ColumnValue:
     for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
 {
@@ -188,7 +189,7 @@ impl SqlRow {
         })
     }
 
-    /// What was bound as a `bool`.
+    /// A column that was bound as a `bool`.
     pub(crate) fn get_bool(&self, column: usize) -> Result<bool, StoreError> {
         Ok(self.get::<i64>(column)? != 0)
     }

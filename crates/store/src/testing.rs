@@ -1,11 +1,11 @@
-//! States for tests: files, or, where `DURWARD_TEST_POSTGRES` names the socket directory of a server, databases of it. So the same
-//! tests hold for both.
+//! Stores for tests: SQLite files, or PostgreSQL databases if `DURWARD_TEST_POSTGRES` names the socket directory of a server. So
+//! the same tests run against both engines.
 
 use crate::{DATABASE_TIMEOUT, PostgresServer, Store, StoreError};
 use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 use std::{path::Path, process::Command};
 
-/// The state that a test knows by a path.
+/// Opens the store that a test names by a path.
 pub async fn open_test_store(path: &Path) -> Result<Store, StoreError> {
     match test_server(path) {
         None => Store::open(path).await,
@@ -13,17 +13,17 @@ pub async fn open_test_store(path: &Path) -> Result<Store, StoreError> {
     }
 }
 
-/// Whether states are databases.
+/// Whether the tests run against PostgreSQL.
 pub fn is_postgres() -> bool {
     std::env::var_os("DURWARD_TEST_POSTGRES").is_some()
 }
 
-/// What the engine understands, where the two differ.
+/// The SQL for the engine under test, where the two engines differ.
 pub fn choose_by_engine<T>(sqlite: T, postgres: T) -> T {
     if is_postgres() { postgres } else { sqlite }
 }
 
-/// Changes a state behind the back of whoever has it open.
+/// Changes a store from outside, while it is open elsewhere.
 pub async fn tamper_with_store(path: &Path, sql: &'static str) {
     match test_server(path) {
         None => {
@@ -40,7 +40,7 @@ pub async fn tamper_with_store(path: &Path, sql: &'static str) {
     }
 }
 
-/// What whoever gets hold of the state can read.
+/// The bytes of a store, as a thief of the file or of a database dump would read them.
 pub fn read_raw_bytes(path: &Path) -> Vec<u8> {
     match test_server(path) {
         None => std::fs::read(path.with_extension("db-wal")).expect("a file"),
@@ -51,7 +51,7 @@ pub fn read_raw_bytes(path: &Path) -> Vec<u8> {
     }
 }
 
-/// The database for a path, made if it is not there.
+/// The database that stands for a path. It is created if it is not there.
 fn test_server(path: &Path) -> Option<PostgresServer> {
     let host = std::env::var("DURWARD_TEST_POSTGRES").ok()?;
     let database: String =
@@ -64,7 +64,7 @@ fn test_server(path: &Path) -> Option<PostgresServer> {
         password: None,
         ca_file: None,
     };
-    // It fails where the database is there already; one that could not be made cannot be connected to.
-    let _made = Command::new("createdb").args(["-h", &host, "-U", "postgres", &database]).output();
+    // Fails if the database exists already. If it could not be created, connecting to it fails.
+    let _created = Command::new("createdb").args(["-h", &host, "-U", "postgres", &database]).output();
     Some(server)
 }

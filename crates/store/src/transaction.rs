@@ -1,9 +1,9 @@
-//! A transaction: what is read in it is one state, what is written in it is kept whole or not at all.
+//! A transaction: its reads see one consistent state, and its writes are kept all together or not at all.
 
 use crate::{StoreError, postgres::with_database_timeout};
 use sqlx::{Postgres, Sqlite};
 
-/// Dropped without [`Transaction::commit`], nothing of it happened.
+/// A transaction of either engine. If it is dropped without [`StoreTransaction::commit`], it is rolled back.
 #[derive(Debug)]
 pub struct StoreTransaction {
     engine: EngineTransaction,
@@ -25,16 +25,16 @@ impl StoreTransaction {
         &mut self.engine
     }
 
-    /// Takes note of a statement that failed.
+    /// Remembers that a statement failed, so that [`Self::commit`] does not report success.
     pub(crate) fn track_failure<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         self.has_failed |= result.is_err();
         Ok(result?)
     }
 
-    /// Returns once it is on disk. An error if any statement failed: nothing is kept. Where the error is that of the commit itself, as
-    /// when a database does not answer, it may have been kept.
+    /// Commits, and returns when the transaction is on disk. It is an error if any statement failed: then nothing is kept. If the
+    /// commit itself fails, as when a database does not respond, it may have been applied.
     pub async fn commit(self) -> Result<(), StoreError> {
-        // PostgreSQL would answer such a COMMIT with a rollback and no error.
+        // PostgreSQL turns the COMMIT of a failed transaction into a rollback and reports no error (documentation of COMMIT).
         if self.has_failed {
             return Err(StoreError::Database("a statement of the transaction failed".to_owned()));
         }

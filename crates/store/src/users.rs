@@ -1,8 +1,8 @@
-//! The people who may answer, with the groups they were last seen in.
+//! The people who may vote, with the groups that they had when they were last seen.
 
 use crate::{StoreError, StoreTransaction, statement::sql_statement};
 
-/// A person as last seen.
+/// A person as they were last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserRow {
     pub id: String,
@@ -10,16 +10,17 @@ pub struct UserRow {
     pub subject: String,
     /// JSON list of group names.
     pub group_names: String,
-    /// When the groups were vouched for, in milliseconds since 1970.
+    /// When the identity provider asserted the groups, in milliseconds since 1970.
     pub groups_as_of: i64,
 }
 
 impl StoreTransaction {
     pub async fn find_user(&mut self, id: &str) -> Result<Option<UserRow>, StoreError> {
-        let row = sql_statement("SELECT id, name, subject, member_of, seen FROM person WHERE id = $1")
-            .bind(id)
-            .fetch_optional(self)
-            .await?;
+        let row =
+            sql_statement("SELECT id, name, subject, group_names, groups_as_of FROM app_user WHERE id = $1")
+                .bind(id)
+                .fetch_optional(self)
+                .await?;
         row.map(|row| {
             Ok(UserRow {
                 id: row.get(0)?,
@@ -32,18 +33,19 @@ impl StoreTransaction {
         .transpose()
     }
 
-    /// Replaces what was known of the person, unless that is newer.
-    pub async fn upsert_user(&mut self, person: &UserRow) -> Result<(), StoreError> {
+    /// Replaces the row of the person, unless it is newer.
+    pub async fn upsert_user(&mut self, user: &UserRow) -> Result<(), StoreError> {
         sql_statement(
-            "INSERT INTO person (id, name, subject, member_of, seen) VALUES ($1, $2, $3, $4, $5)
+            "INSERT INTO app_user (id, name, subject, group_names, groups_as_of) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, subject = excluded.subject,
-                member_of = excluded.member_of, seen = excluded.seen WHERE excluded.seen >= person.seen",
+                group_names = excluded.group_names, groups_as_of = excluded.groups_as_of
+             WHERE excluded.groups_as_of >= app_user.groups_as_of",
         )
-        .bind(&person.id)
-        .bind(&person.name)
-        .bind(&person.subject)
-        .bind(&person.group_names)
-        .bind(person.groups_as_of)
+        .bind(&user.id)
+        .bind(&user.name)
+        .bind(&user.subject)
+        .bind(&user.group_names)
+        .bind(user.groups_as_of)
         .execute(self)
         .await?;
         Ok(())
