@@ -62,3 +62,61 @@ pub const MAX_JOURNAL_SEGMENT_BYTES: u64 = 64 << 20;
 pub const MAX_JOURNAL_QUEUE_BYTES: usize = 8 << 20;
 /// How long a record without a waiter (an outcome, for example) may be lost by a crash: until then it is in memory only.
 pub const JOURNAL_SYNC_DELAY: Duration = Duration::from_millis(50);
+
+// === identity ===
+
+/// How far the clock of an identity provider may differ from ours. A token is accepted this long after its `exp`, and this
+/// long before its `nbf` and `iat`. RFC 7519 section 4.1.4 permits "usually no more than a few minutes".
+pub const CLOCK_LEEWAY: Duration = Duration::from_mins(1);
+/// How long a provider's signing keys are used after the last successful fetch. It outlives an outage of the provider. It is
+/// bounded because an attacker who cuts the connection to the provider could otherwise keep a withdrawn key in use.
+pub const MAX_STALE_KEY_SET_AGE: Duration = Duration::from_hours(24);
+/// How often the revocation list is read from the store: a revocation on one replica holds on the others after this long.
+pub const REVOCATION_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How old the revocation list may be. Beyond this the gateway refuses every request, because it cannot know who is revoked.
+pub const MAX_REVOCATION_STALENESS: Duration = Duration::from_secs(5);
+/// How long the revocation of a session is kept. No gateway credential lives longer than a day; the rest is for auditors.
+pub const REVOCATION_RETENTION: Duration = Duration::from_hours(90 * 24);
+
+// === credential ===
+
+/// How long a session policy permits anything (its `aws:CurrentTime` condition). STS issues credentials for 900 seconds at
+/// least (STS API Reference, AssumeRole, `DurationSeconds`), so this is what makes a stolen one useless sooner.
+pub const SESSION_POLICY_LIFETIME: Duration = Duration::from_mins(1);
+/// How long STS may take for one call.
+pub const STS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Issued credentials that are cached at once.
+pub const MAX_CACHED_CREDENTIALS: usize = 4_096;
+
+// === approval ===
+
+/// Pending approval requests of one caller. People read each; an agent in a loop must not bury the rest.
+pub const MAX_PENDING_REQUESTS_PER_CALLER: usize = 20;
+/// Pending approval requests of all callers of one gateway together.
+pub const MAX_PENDING_REQUESTS: usize = 1_000;
+/// How long a grant waits for its use. Callers that were sent away retry within this time.
+pub const GRANT_TTL: Duration = Duration::from_mins(10);
+/// The longest time-bound grant that one vote may create: a working day.
+pub const MAX_TIME_BOUND_GRANT: Duration = Duration::from_hours(8);
+/// How long a denial applies to repeats of the same operation. Without it an agent could ask until somebody gives in
+/// ("MFA fatigue": MITRE ATT&CK T1621, Multi-Factor Authentication Request Generation).
+pub const DENIAL_TTL: Duration = Duration::from_mins(1);
+/// How long people may vote on a request that `@on_timeout("queue")` keeps after its deadline.
+pub const QUEUED_REQUEST_TTL: Duration = Duration::from_hours(24);
+/// How long closed approval requests stay in the store for the console. The journal keeps their events.
+pub const CLOSED_REQUEST_RETENTION: Duration = Duration::from_hours(90 * 24);
+/// How long it is remembered that a caller was allowed certain actions, which lowers the risk of a repeat.
+pub const FIRST_SEEN_RETENTION: Duration = Duration::from_hours(365 * 24);
+/// Largest approval request as JSON, in bytes: nobody reads more, and a thousand of them fit on a small disk.
+pub const MAX_APPROVAL_REQUEST_BYTES: usize = 256 << 10;
+/// Bytes of the reason of a vote, and of the reason that policies give.
+pub const MAX_VOTE_REASON_BYTES: usize = 4 << 10;
+
+// === notification ===
+
+/// Messages that a channel for people gets in a minute; the last of them sums up the rest. Break-glass is not limited.
+pub const MAX_MESSAGES_PER_MINUTE: usize = 10;
+/// Messages that a webhook for programs gets in a minute; the last of them sums up the rest.
+pub const MAX_WEBHOOKS_PER_MINUTE: usize = 60;
+/// How long a message is tried, and how long the end of an approval request is news.
+pub const NOTIFICATION_TTL: Duration = Duration::from_hours(24);

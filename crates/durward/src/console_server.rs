@@ -10,7 +10,7 @@ use durward_console::{
     ConsoleDependencies, ConsoleSettings, SignInProvider,
 };
 use durward_core::CallerKind;
-use durward_credential::{GatewayIdentity, HttpClient as _};
+use durward_credential::GatewayIdentity;
 use durward_gateway::body::BoxBody;
 use durward_gateway::listener::{HttpService, serve_listener};
 use durward_gateway::outbound_http_client::OutboundHttpClient;
@@ -67,8 +67,7 @@ impl ConsoleServer {
             channels: parts.channels,
             policies: parts.policies,
             schema_source: Catalog::embedded(),
-            discovery_client: Arc::new(OutboundHttpClient(parts.upstream_client.clone())),
-            token_client: Arc::new(TokenEndpointClient(OutboundHttpClient(parts.upstream_client))),
+            http_client: Arc::new(OutboundHttpClient(parts.upstream_client)),
             aws_identity: parts
                 .aws_identity
                 .map(|identity| Arc::new(GatewayAwsIdentity(identity)) as Arc<dyn AwsIdentity>),
@@ -96,18 +95,6 @@ struct ConsoleService(Console);
 impl HttpService for ConsoleService {
     async fn serve_request(&self, _source: SocketAddr, request: Request<Incoming>) -> Response<BoxBody> {
         self.0.respond(request).await.map(|body| body.map_err(Into::into).boxed_unsync())
-    }
-}
-
-/// The HTTP client for token endpoints.
-struct TokenEndpointClient(OutboundHttpClient);
-
-impl durward_console::HttpClient for TokenEndpointClient {
-    fn send(
-        &self,
-        request: Request<bytes::Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<bytes::Bytes>, String>> + Send + '_>> {
-        self.0.send(request)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::url_origin::origin_of_url;
 use durward_approval::{Approvals, FirstSeen, Store};
 use durward_catalog::Catalog;
 use durward_core::Origin;
-use durward_credential::{ConnectionConfig, ConnectionScope, CredentialIssuer, GatewayIdentity, StsEndpoint};
+use durward_credential::{ConnectionConfig, ConnectionScope, CredentialIssuer, GatewayIdentity, StsEndpoint, StsEndpointError};
 use durward_gateway::aws_frontend::{AwsFrontEnd, AwsFrontEndOptions, AwsService, SignIn};
 use durward_gateway::mcp_frontend::{McpFrontEnd, McpFrontEndOptions, McpFrontEndServices, McpService};
 use durward_gateway::outbound_http_client::OutboundHttpClient;
@@ -246,10 +246,10 @@ fn sts_endpoint(emulator: Option<Origin>) -> StsEndpoint {
             None => {
                 let endpoint = Catalog::embedded()
                     .resolve_endpoint("sts", region)
-                    .ok_or_else(|| format!("no STS endpoint is known in region `{region}`"))?;
+                    .ok_or_else(|| StsEndpointError::UnknownRegion(region.to_owned()))?;
                 format!("https://{}", endpoint.host)
             }
         };
-        format!("{url}/").parse().map_err(|_error| format!("`{url}` is not a URL"))
+        format!("{url}/").parse().map_err(|_error| StsEndpointError::InvalidUrl(url))
     })
 }

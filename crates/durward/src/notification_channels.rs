@@ -4,8 +4,7 @@ use crate::config::{Config, Diagnostics};
 use crate::start_error::StartError;
 use crate::url_origin::origin_of_url;
 use durward_approval::{Approvals, Store, system_clock};
-use durward_core::Secret;
-use durward_credential::HttpClient as _;
+use durward_core::{HttpClient as _, HttpLimits, Secret};
 use durward_gateway::outbound_http_client::OutboundHttpClient;
 use durward_gateway::upstream_client::UpstreamClient;
 use durward_notification::{ChannelError, MailServer, NotificationChannel, NotificationEvent, Notifier};
@@ -13,6 +12,11 @@ use http::{Request, Response};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// For one call of a webhook.
+const WEBHOOK_LIMITS: HttpLimits =
+    HttpLimits { timeout: Duration::from_secs(10), max_response_bytes: 1 << 20 };
 
 /// The HTTP client for webhooks.
 struct WebhookClient(OutboundHttpClient);
@@ -22,7 +26,7 @@ impl durward_notification::HttpClient for WebhookClient {
         &self,
         request: Request<bytes::Bytes>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<bytes::Bytes>, String>> + Send + '_>> {
-        self.0.send(request)
+        Box::pin(async move { self.0.send(request, WEBHOOK_LIMITS).await.map_err(|error| error.to_string()) })
     }
 }
 

@@ -131,8 +131,8 @@ async fn revoke_sessions(args: &RevokeArgs) -> Result<u8, CommandError> {
             None => String::new(),
         };
         writeln!(out, "revoked session {}{caller}", format_scalar(&revoked["session"]))?;
-        let by = format_scalar(&revoked["revoked"]["by"]);
-        writeln!(out, "by {by}: {}", format_scalar(&revoked["revoked"]["reason"]))
+        let by = format_scalar(&revoked["revocation"]["by"]);
+        writeln!(out, "by {by}: {}", format_scalar(&revoked["revocation"]["reason"]))
     })?;
     Ok(exit_code_if_known(revoked["known"] == true, "session"))
 }

@@ -7,19 +7,21 @@ use crate::command_error::CommandError;
 use crate::terminal_text::escape_for_terminal;
 use crate::url_origin::{is_confidential, origin_of_url};
 use bytes::Bytes;
-use durward_core::{Origin, Secret};
-use durward_credential::HttpClient as _;
+use durward_core::{HttpClient as _, HttpLimits, Origin, Secret};
 use durward_gateway::outbound_http_client::OutboundHttpClient;
 use durward_gateway::upstream_client::UpstreamClient;
-use durward_identity::relying_party::{
-    DiscoveryDocument, TokenResponse, constant_time_eq, encode_form, id_token_nonce,
-};
+use durward_identity::relying_party::{DiscoveryDocument, TokenResponse, encode_form};
 use durward_identity::{ProviderConfig, TokenVerifier};
 use http::{Request, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 use time::OffsetDateTime;
+
+/// A user waits for each of these requests. A token response takes some KiB.
+const PROVIDER_LIMITS: HttpLimits =
+    HttpLimits { timeout: Duration::from_secs(10), max_response_bytes: 1 << 20 };
 
 /// The command line's client at one identity provider, as the console names it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -133,7 +135,7 @@ impl ProviderClient {
             .map_err(|_error| {
                 CommandError::Refused(format!("{} is not a URL", escape_for_terminal(endpoint)))
             })?;
-        let response = self.http_client.send(request).await.map_err(|error| {
+        let response = self.http_client.send(request, PROVIDER_LIMITS).await.map_err(|error| {
             CommandError::Unreachable(format!(
                 "the identity provider {} cannot be reached: {error}",
                 escape_for_terminal(&self.registration.name)
@@ -189,9 +191,7 @@ impl ProviderClient {
             .verify(&token, OffsetDateTime::now_utc())
             .await
             .map_err(|error| invalid(&error.to_string()))?;
-        let has_nonce =
-            |nonce: &str| id_token_nonce(&token).is_some_and(|in_token| constant_time_eq(&in_token, nonce));
-        if nonce.is_some_and(|nonce| !has_nonce(nonce)) {
+        if nonce.is_some_and(|nonce| !verified.has_nonce(nonce)) {
             return Err(invalid("it was not issued for this sign-in (nonce)"));
         }
         Ok(SignInTokens {
