@@ -3,7 +3,8 @@
 
 use crate::{display_text::DisplayText, history::describe_caller, users};
 use durward_approval::{
-    ApprovalEvent, ApprovalRequest, ApprovalRequestId, ApprovalState, Approver, TimeoutAction, Vote,
+    ApprovalEvent, ApprovalEventKind, ApprovalRequest, ApprovalRequestId, ApprovalState, Approver,
+    TimeoutAction, Vote,
 };
 use durward_core::{Caller, CallerKind, FrontEndKind, OperationTraits};
 use serde_json::Value;
@@ -412,7 +413,7 @@ fn history_event_view(event: &ApprovalEvent, ask: &ApprovalRequest) -> HistoryEv
     HistoryEventView {
         at: format_utc(event.at),
         rfc3339: format_rfc3339(event.at),
-        event: event_label(&event.kind, ask.time_bound),
+        event: event_label(event.kind, ask.time_bound),
         by: DisplayText::new(event.by.as_deref().unwrap_or_default()),
         voter: DisplayText::new(person.unwrap_or_default()),
         note: event.note.as_deref().map_or_else(|| DisplayText::new(""), format_note),
@@ -420,17 +421,23 @@ fn history_event_view(event: &ApprovalEvent, ask: &ApprovalRequest) -> HistoryEv
 }
 
 /// An event of the history in words.
-fn event_label(kind: &str, window: bool) -> DisplayText {
-    match kind {
-        "approve" => DisplayText::new("approved once"),
-        "approve_time_bound" => DisplayText::new("approved for a time"),
-        "granted" if window => DisplayText::new("time-bound grant created"),
-        "deny" => DisplayText::new("denied"),
-        "withdrawn" if window => DisplayText::new("time-bound grant revoked"),
-        "withdrawn" => DisplayText::new("approval withdrawn"),
-        "break_glass" => DisplayText::new("break-glass used"),
-        other => DisplayText::new(other.replace('_', " ")),
-    }
+fn event_label(kind: ApprovalEventKind, time_bound: bool) -> DisplayText {
+    DisplayText::new(match kind {
+        ApprovalEventKind::Requested => "requested",
+        ApprovalEventKind::ApproveOnce => "approved once",
+        ApprovalEventKind::ApproveTimeBound => "approved for a time",
+        ApprovalEventKind::Deny => "denied",
+        ApprovalEventKind::BreakGlass => "break-glass used",
+        ApprovalEventKind::Granted if time_bound => "time-bound grant created",
+        ApprovalEventKind::Granted => "granted",
+        ApprovalEventKind::Withdrawn if time_bound => "time-bound grant revoked",
+        ApprovalEventKind::Withdrawn => "approval withdrawn",
+        ApprovalEventKind::Consumed => "consumed",
+        ApprovalEventKind::TimedOut => "timed out",
+        ApprovalEventKind::Expired => "expired",
+        ApprovalEventKind::Superseded => "superseded",
+        ApprovalEventKind::Corrupt => "corrupt",
+    })
 }
 
 /// A note as it is, but with its time as people read it.

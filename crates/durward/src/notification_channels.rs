@@ -3,25 +3,21 @@
 use crate::config::{Config, Diagnostics};
 use crate::serve::parse_origin;
 use durward_approval::{Approvals, Store, system_clock};
-use durward_core::Secret;
+use durward_core::{HttpClientError, HttpFuture, HttpLimits, Secret};
 use durward_credential::HttpClient as _;
 use durward_gateway::outbound_http_client::OutboundHttpClient;
 use durward_gateway::upstream_client::UpstreamClient;
 use durward_notification::{ChannelError, MailServer, NotificationChannel, NotificationEvent, Notifier};
-use http::{Request, Response};
-use std::future::Future;
-use std::pin::Pin;
+use http::Request;
 use std::sync::Arc;
 
 /// The way out to webhooks.
 struct WebhookClient(OutboundHttpClient);
 
-impl durward_notification::HttpClient for WebhookClient {
-    fn send(
-        &self,
-        request: Request<bytes::Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<bytes::Bytes>, String>> + Send + '_>> {
-        self.0.send(request)
+impl durward_core::HttpClient for WebhookClient {
+    // The client below has the same limits of its own: 10 seconds and 1 MiB.
+    fn send(&self, request: Request<bytes::Bytes>, _limits: HttpLimits) -> HttpFuture<'_> {
+        Box::pin(async move { self.0.send(request).await.map_err(HttpClientError::Failed) })
     }
 }
 
@@ -72,7 +68,7 @@ pub fn build_notifier(
     channels: Vec<NotificationChannel>,
 ) -> Result<Notifier, String> {
     let trusted = channels.iter().filter_map(NotificationChannel::origin);
-    let trusted = trusted.map(|url| parse_origin(&url)).collect::<Result<_, _>>()?;
+    let trusted = trusted.map(|origin| parse_origin(&origin.url())).collect::<Result<_, _>>()?;
     let outward = Arc::new(WebhookClient(OutboundHttpClient(Arc::new(UpstreamClient::new(trusted)?))));
     // With channels there is an address: the configuration is checked for it.
     let console =

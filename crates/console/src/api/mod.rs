@@ -21,7 +21,7 @@ use axum::{
 use bytes::Bytes;
 use durward_approval::{
     ApprovalRequest, ApprovalRequestFilter, ApprovalRequestId, ApprovalState as AskState, Approver,
-    StoreError, VoteChoice, VoteError,
+    StoreError, UpsertUserError, VoteChoice, VoteError,
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
 use serde::{Deserialize, Serialize};
@@ -269,8 +269,10 @@ async fn cast_vote(
         Err(why) => return error_response(StatusCode::BAD_REQUEST, "bad_vote", &why),
     };
     // The approval room judges membership, now and at use, by the latest that a provider said.
-    if let Err(why) = inner.approvals.upsert_user(&person).await {
-        return store_error_response(&why);
+    match inner.approvals.upsert_user(&person).await {
+        Ok(()) => {}
+        Err(UpsertUserError::Store(why)) => return store_error_response(&why),
+        Err(why) => return error_response(StatusCode::BAD_REQUEST, "too_long", &why.to_string()),
     }
     match inner.approvals.cast_vote(ask.id, &person, given).await {
         Ok(ask) => json_response(StatusCode::OK, &approval_request_document(&ask, &person)),

@@ -1,7 +1,7 @@
 //! Open windows: everybody sees them, whoever may answer closes them, and what is closed lets nothing pass.
 
 use super::test_console::{TestBrowser, TestConsole, TestResponse, new_approval_request};
-use durward_approval::{ApprovalRequest, ApprovalState, NewApprovalRequest};
+use durward_approval::{ApprovalEventKind, ApprovalRequest, ApprovalState, NewApprovalRequest};
 use http::{Method, StatusCode};
 use std::time::Duration;
 
@@ -107,7 +107,10 @@ async fn an_approver_revokes_a_time_bound_grant_and_nothing_more_passes() {
     assert_eq!(closed.status, StatusCode::SEE_OTHER, "{}", closed.body);
     assert!(!consumes_grant(&stage, &ask).await);
     let now = stage.approvals.get(ask.id).await.unwrap().unwrap();
-    assert_eq!((now.state, now.history.last().unwrap().kind.as_str()), (ApprovalState::Denied, "withdrawn"));
+    assert_eq!(
+        (now.state, now.history.last().unwrap().kind),
+        (ApprovalState::Denied, ApprovalEventKind::Withdrawn)
+    );
     let page = bob.get(closed.location()).await.body;
     for wanted in [
         "The grant is revoked.",
