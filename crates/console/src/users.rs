@@ -144,7 +144,7 @@ pub async fn authenticate_bearer(
     let person = person_from_token(&verified.caller, token).map_err(AuthenticationError::NotAdmitted)?;
     if !is_admitted(inner, &person.groups) {
         return Err(AuthenticationError::NotAdmitted(
-            "you are in no group that may use the console ([console] groups)".to_owned(),
+            "you are in no group that may use the console ([console] allowed_groups)".to_owned(),
         ));
     }
     match inner.revocations.check_user(&person.id, person.groups_as_of) {

@@ -78,7 +78,7 @@ async fn journal_events(journal: &Journal, ask: &PendingEvents) -> Result<(), St
     for (index, event) in (ask.first_index..).zip(&ask.events) {
         let record = JournalRecord::ApprovalRequestChanged {
             approval_request: ask.approval_request.to_string(),
-            event_index: Some(index),
+            event_index: index,
             change: event.kind.as_str().to_owned(),
             by: event.by.clone(),
             note: event.note.clone(),
@@ -207,7 +207,7 @@ mod tests {
                 ..
             } = entry.unwrap().decode_record().unwrap()
             {
-                *found.entry((ask, event.unwrap(), what)).or_default() += 1;
+                *found.entry((ask, event, what)).or_default() += 1;
             }
         }
         found

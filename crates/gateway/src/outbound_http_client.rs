@@ -1,7 +1,8 @@
 //! The transport in the shapes that the identity and credential rooms ask for.
 
-use crate::upstream_client::{UpstreamClient, UpstreamOrigin};
+use crate::upstream_client::UpstreamClient;
 use bytes::Bytes;
+use durward_core::Origin;
 use durward_identity::{FetchedDocument, ProviderHttpClient};
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use std::future::Future;
@@ -22,8 +23,7 @@ pub struct OutboundHttpClient(pub Arc<UpstreamClient>);
 impl OutboundHttpClient {
     async fn send_with_timeout(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, String> {
         let url: Uri = request.uri().clone();
-        let origin =
-            UpstreamOrigin::from_url(&url).ok_or_else(|| format!("`{url}` is not an http or https URL"))?;
+        let origin = Origin::from_uri(&url).ok_or_else(|| format!("`{url}` is not an http or https URL"))?;
         let target = url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         *request.uri_mut() = target.parse().map_err(|_error| format!("`{url}` has no usable path"))?;
         if !request.headers().contains_key(header::HOST) {
