@@ -9,7 +9,7 @@ use durward_console::{
     ConsoleDependencies, ConsoleSettings, SignInProvider,
 };
 use durward_core::CallerKind;
-use durward_credential::{GatewayIdentity, HttpClient as _};
+use durward_credential::GatewayIdentity;
 use durward_gateway::body::BoxBody;
 use durward_gateway::gateway_services::GatewayServices;
 use durward_gateway::listener::HttpService;
@@ -31,18 +31,6 @@ use tokio::net::TcpListener;
 pub struct ConsoleServer {
     console: Console,
     pub listener: TcpListener,
-}
-
-/// The way out to token endpoints.
-struct TokenEndpointClient(OutboundHttpClient);
-
-impl durward_console::HttpClient for TokenEndpointClient {
-    fn send(
-        &self,
-        request: Request<bytes::Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<bytes::Bytes>, String>> + Send + '_>> {
-        self.0.send(request)
-    }
 }
 
 /// How long a page waits for the gateway's own identity to be looked for.
@@ -157,8 +145,7 @@ pub fn open_console(
         channels,
         policies: rooms.policies.clone(),
         schema_source: Catalog::embedded(),
-        discovery_client: Arc::new(OutboundHttpClient(rooms.upstream_client.clone())),
-        token_client: Arc::new(TokenEndpointClient(OutboundHttpClient(rooms.upstream_client.clone()))),
+        http_client: Arc::new(OutboundHttpClient(rooms.upstream_client.clone())),
         aws_identity: identity.map(|identity| Arc::new(GatewayAwsIdentity(identity)) as Arc<dyn AwsIdentity>),
         clock: system_clock(),
     };

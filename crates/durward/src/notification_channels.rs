@@ -3,23 +3,11 @@
 use crate::config::{Config, Diagnostics};
 use crate::serve::parse_origin;
 use durward_approval::{Approvals, Store, system_clock};
-use durward_core::{HttpClientError, HttpFuture, HttpLimits, Secret};
-use durward_credential::HttpClient as _;
+use durward_core::Secret;
 use durward_gateway::outbound_http_client::OutboundHttpClient;
 use durward_gateway::upstream_client::UpstreamClient;
 use durward_notification::{ChannelError, MailServer, NotificationChannel, NotificationEvent, Notifier};
-use http::Request;
 use std::sync::Arc;
-
-/// The way out to webhooks.
-struct WebhookClient(OutboundHttpClient);
-
-impl durward_core::HttpClient for WebhookClient {
-    // The client below has the same limits of its own: 10 seconds and 1 MiB.
-    fn send(&self, request: Request<bytes::Bytes>, _limits: HttpLimits) -> HttpFuture<'_> {
-        Box::pin(async move { self.0.send(request).await.map_err(HttpClientError::Failed) })
-    }
-}
 
 /// The channels that are configured, in the order slack, email, webhook, without those that something is wrong with.
 pub fn open_channels(config: &Config, findings: &mut Diagnostics) -> Vec<NotificationChannel> {
@@ -69,7 +57,7 @@ pub fn build_notifier(
 ) -> Result<Notifier, String> {
     let trusted = channels.iter().filter_map(NotificationChannel::origin);
     let trusted = trusted.map(|origin| parse_origin(&origin.url())).collect::<Result<_, _>>()?;
-    let outward = Arc::new(WebhookClient(OutboundHttpClient(Arc::new(UpstreamClient::new(trusted)?))));
+    let outward = Arc::new(OutboundHttpClient(Arc::new(UpstreamClient::new(trusted)?)));
     // With channels there is an address: the configuration is checked for it.
     let console =
         config.console.as_ref().and_then(|console| console.public_url.as_deref()).unwrap_or_default();
