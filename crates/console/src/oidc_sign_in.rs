@@ -11,7 +11,7 @@ use crate::{
     state::ConsoleState,
     users::{self, NotAPersonError},
 };
-use durward_approval::Approver;
+use durward_approval::{Approver, UpsertUserError};
 use durward_identity::relying_party::{
     AuthenticationRequest, AuthorizationResponse, AuthorizationResponseError, random_text,
 };
@@ -70,6 +70,13 @@ impl From<OidcClientError> for SignInError {
             OidcClientError::Rejected(rejection) => Self::AuthorizationResponse(rejection),
             unavailable => Self::ProviderUnavailable(unavailable),
         }
+    }
+}
+
+impl From<UpsertUserError> for SignInError {
+    fn from(error: UpsertUserError) -> Self {
+        tracing::error!(%error, "sign-in: the groups were not stored");
+        Self::Internal
     }
 }
 

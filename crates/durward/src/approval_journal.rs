@@ -85,7 +85,7 @@ async fn append_events(journal: &Journal, pending: &PendingEvents) -> Result<(),
         let record = JournalRecord::ApprovalRequestChanged {
             approval_request: pending.approval_request.to_string(),
             event_index: index,
-            change: event.kind.clone(),
+            change: event.kind.as_str().to_owned(),
             by: event.by.clone(),
             note: event.note.clone(),
             at: event.at,
@@ -220,7 +220,7 @@ mod tests {
     ) -> impl Iterator<Item = ((String, u32, String), usize)> + '_ {
         (0..)
             .zip(&request.history)
-            .map(|(index, event)| ((request.id.to_string(), index, event.kind.clone()), 1))
+            .map(|(index, event)| ((request.id.to_string(), index, event.kind.as_str().to_owned()), 1))
     }
 
     #[tokio::test]
@@ -233,7 +233,7 @@ mod tests {
         let ledger = ledger.restart_after_kill().await;
         ledger.journal_pending(journal.path()).await;
         ledger.journal_pending(journal.path()).await;
-        assert_eq!(request.history.len(), 3, "requested, approved, granted");
+        assert_eq!(request.history.len(), 3, "requested, approve_once, granted");
         assert_eq!(count_journaled_events(journal.path()), expected_events(&request).collect());
     }
 

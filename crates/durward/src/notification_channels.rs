@@ -2,33 +2,12 @@
 
 use crate::config::{Config, Diagnostics};
 use crate::start_error::StartError;
-use crate::url_origin::origin_of_url;
 use durward_approval::{Approvals, Store, system_clock};
-use durward_core::{HttpClient as _, HttpLimits, Secret};
+use durward_core::Secret;
 use durward_gateway::outbound_http_client::OutboundHttpClient;
 use durward_gateway::upstream_client::UpstreamClient;
 use durward_notification::{ChannelError, MailServer, NotificationChannel, NotificationEvent, Notifier};
-use http::{Request, Response};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// For one call of a webhook.
-const WEBHOOK_LIMITS: HttpLimits =
-    HttpLimits { timeout: Duration::from_secs(10), max_response_bytes: 1 << 20 };
-
-/// The HTTP client for webhooks.
-struct WebhookClient(OutboundHttpClient);
-
-impl durward_notification::HttpClient for WebhookClient {
-    fn send(
-        &self,
-        request: Request<bytes::Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<bytes::Bytes>, String>> + Send + '_>> {
-        Box::pin(async move { self.0.send(request, WEBHOOK_LIMITS).await.map_err(|error| error.to_string()) })
-    }
-}
 
 /// Opens the channels: Slack, e-mail, then webhooks. A channel with a problem is left out and reported.
 pub fn open_channels(config: &Config, findings: &mut Diagnostics) -> Vec<NotificationChannel> {
@@ -77,11 +56,9 @@ pub fn build_notifier(
     store: Store,
     channels: Vec<NotificationChannel>,
 ) -> Result<Notifier, StartError> {
-    let origins = channels.iter().filter_map(NotificationChannel::origin);
-    let trusted = origins.map(|url| origin_of_url(&url)).collect::<Result<_, _>>();
-    let client =
-        UpstreamClient::new(trusted.map_err(StartError::ChannelUrl)?).map_err(StartError::HttpClient)?;
-    let client = Arc::new(WebhookClient(OutboundHttpClient(Arc::new(client))));
+    let trusted = channels.iter().filter_map(NotificationChannel::origin).collect();
+    let client = UpstreamClient::new(trusted).map_err(StartError::HttpClient)?;
+    let client = Arc::new(OutboundHttpClient(Arc::new(client)));
     // A configuration with channels and without a public URL is rejected at the start.
     let console_url =
         config.console.as_ref().and_then(|console| console.public_url.as_deref()).unwrap_or_default();

@@ -30,8 +30,6 @@ pub enum StartError {
     Console(#[from] ConsoleError),
     #[error("AWS_CONTAINER_CREDENTIALS_FULL_URI: {0}")]
     ContainerCredentialsUrl(OriginError),
-    #[error(transparent)]
-    ChannelUrl(OriginError),
     #[error("the HTTP client cannot be set up: {0}")]
     HttpClient(String),
     #[error("a part of the gateway stopped; the log says which")]

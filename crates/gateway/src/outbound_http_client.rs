@@ -21,8 +21,7 @@ impl OutboundHttpClient {
         let invalid = |reason: &str| {
             HttpClientError::InvalidRequest(url.host().unwrap_or_default().to_owned(), reason.to_owned())
         };
-        let origin =
-            Origin::from_uri(&url).ok_or_else(|| invalid("its URL is neither http nor https"))?;
+        let origin = Origin::from_uri(&url).ok_or_else(|| invalid("its URL is neither http nor https"))?;
         let host = origin.authority();
         let target = url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         *request.uri_mut() = target.parse().map_err(|_error| invalid("its URL has no usable path"))?;
