@@ -154,7 +154,7 @@ fn measure_load_bench_set(out: &mut impl std::io::Write) -> Result<(), Box<dyn E
     for (what, demands) in [
         ("dynamodb:GetItem", vec![item]),
         ("s3:GetObject", vec![object]),
-        ("four demands", vec![object, version, list, item]),
+        ("four permissions", vec![object, version, list, item]),
         ("denied by default", vec![put]),
         ("denied by a forbid", vec![("s3:GetObject", AccessLevel::Read, "arn:aws:s3:::hr-payroll/2026.csv")]),
     ] {

@@ -41,7 +41,7 @@ pub(crate) fn parse_approval_rule<'a>(
         return Err((
             "approval",
             "@approval on a permit has no effect".to_owned(),
-            "put it on a forbid: people lift a forbid, they do not grant a permit".to_owned(),
+            "put it on a forbid: an approval overrides a forbid; it does not add a permit".to_owned(),
         ));
     }
     let group = group.trim();

@@ -124,7 +124,7 @@ impl<'a> EvaluationContext<'a> {
         unknown_arguments: bool,
     ) -> Evaluation {
         self.try_evaluate_query(ask, which, unknown_arguments).unwrap_or_else(|error| {
-            tracing::warn!(error, question = ask.title(), "a question could not be put to policy");
+            tracing::warn!(error, query = query.title(), "a query could not be evaluated");
             Evaluation { query_error: Some(error), ..Evaluation::default() }
         })
     }
@@ -174,7 +174,7 @@ impl<'a> EvaluationContext<'a> {
                 tracing::warn!(
                     policy = compiled.checked.id,
                     error,
-                    question = ask.title(),
+                    query = query.title(),
                     "a policy could not be evaluated"
                 );
             }

@@ -55,7 +55,7 @@ fn verdict_word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Allow => "allow",
         Verdict::Deny => "deny",
-        Verdict::RequireApproval => "ask",
+        Verdict::RequireApproval => "require_approval",
     }
 }
 
@@ -76,12 +76,12 @@ impl fmt::Display for Explanation {
                 };
                 if !one.implicit_targets.is_empty() {
                     outcome =
-                        format!("{outcome} for {}, which it may be about", one.implicit_targets.join(", "));
+                        format!("{outcome} for {}, which the request may affect", one.implicit_targets.join(", "));
                 }
                 let lifted = one
                     .approval_rule
                     .as_ref()
-                    .map(|approval| format!("; {} of {} may lift it", approval.quorum, approval.group))
+                    .map(|approval| format!("; {} of {} may approve it", approval.quorum, approval.group))
                     .unwrap_or_default();
                 writeln!(
                     f,

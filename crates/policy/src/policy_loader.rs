@@ -237,7 +237,7 @@ fn check_policy(
         problems.push(
             parsed
                 .problem_at("@approval")
-                .with_message("people can lift what is forbidden of an operation; `connect` and `reveal` are none")
+                .with_message("approval applies to operations only; `connect` and `reveal` are not operations")
                 .with_help("remove @approval, and say who may with `unless`; or forbid the operations themselves: action in Aws::Action::\"Write\""),
         );
     }

@@ -379,7 +379,7 @@ impl PolicySet {
             risk: None,
         };
         if let Some(why) = &judgement.query_error {
-            return answer(Verdict::Deny, &[], format!("{} could not be put to policy: {why}", ask.title()));
+            return answer(Verdict::Deny, &[], format!("{} could not be evaluated by policy: {why}", ask.title()));
         }
         let (mut finally, mut failing) = (Vec::new(), Vec::new());
         let unknown = ask.is_unknown_operation();
@@ -428,7 +428,7 @@ impl PolicySet {
         if asking.is_empty() {
             return answer(Verdict::Allow, &permits, String::new());
         }
-        answer(Verdict::RequireApproval, &asking, with("needs an approval by", &asking))
+        answer(Verdict::RequireApproval, &asking, with("needs an approval required by", &asking))
     }
 
     /// One decision of many: the strictest, with the policies and the first reason of those that gave it.
@@ -443,7 +443,7 @@ impl PolicySet {
             return Decision {
                 verdict: Verdict::Deny,
                 policies: Vec::new(),
-                reason: "the operation demands nothing that policy could permit".to_owned(),
+                reason: "the operation requires no permission, so policy has nothing to permit".to_owned(),
                 policy_set: self.version.clone(),
                 tags: ResourceTags::new(),
                 risk: None,
@@ -468,7 +468,7 @@ impl PolicySet {
 
 /// Why a forbid holds that names a resource which the request does not name.
 const INEXACT_RESOURCE_NOTE: &str =
-    " (it names a resource that the request may be about: the request does not name its own exactly)";
+    " (it names a resource that the request may affect: the request does not name its own exactly)";
 
 /// How the name of an action ends that stands for every operation newer than the catalog.
 const UNKNOWN_OPERATION_SUFFIX: &str = ":*unknown*";

@@ -39,7 +39,7 @@ struct DirectoryState {
 
 impl std::fmt::Debug for PolicyStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Policies").field("dir", &self.dir).field("current", &self.current()).finish()
+        f.debug_struct("PolicyStore").field("dir", &self.dir).field("current", &self.current()).finish()
     }
 }
 

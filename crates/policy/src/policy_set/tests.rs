@@ -58,7 +58,7 @@ fn denies_by_default_with_a_reason() {
     assert_eq!(
         decide_for_groups(&set, &["agents"], &test_operation(&[], json!({}))).verdict,
         Verdict::Deny,
-        "no demand, no permit"
+        "no required permission, no permit"
     );
 }
 
@@ -85,13 +85,13 @@ fn permits_by_group_level_and_account() {
 fn a_final_forbid_wins_over_one_with_approval() {
     let set = compile_test_set(
         "permit (principal, action, resource);
-         @id(\"ask\") @approval(\"oncall\") forbid (principal, action == Aws::Action::\"s3:DeleteObject\", resource);
+         @id(\"needs-approval\") @approval(\"oncall\") forbid (principal, action == Aws::Action::\"s3:DeleteObject\", resource);
          @id(\"never\") @reason(\"backups stay\") forbid (principal, action == Aws::Action::\"s3:DeleteObject\",
              resource in Aws::Resource::\"arn:aws:s3:::backups\");",
     );
     let decision =
         decide_for_groups(&set, &[], &test_operation(&[("s3:DeleteObject", "arn:aws:s3:::b/k")], json!({})));
-    assert_eq!((decision.verdict, decision.policies), (Verdict::RequireApproval, vec!["ask".to_owned()]));
+    assert_eq!((decision.verdict, decision.policies), (Verdict::RequireApproval, vec!["needs-approval".to_owned()]));
     let decision = decide_for_groups(
         &set,
         &[],
@@ -102,7 +102,7 @@ fn a_final_forbid_wins_over_one_with_approval() {
         decision.reason,
         "s3:DeleteObject on arn:aws:s3:::backups/k is forbidden by policy `never`: backups stay"
     );
-    assert_eq!(set.approval_rule("ask").map(|approval| approval.group.as_str()), Some("oncall"));
+    assert_eq!(set.approval_rule("needs-approval").map(|approval| approval.group.as_str()), Some("oncall"));
     assert_eq!(set.approval_rule("never"), None);
 }
 
@@ -139,7 +139,7 @@ fn an_action_that_would_be_in_itself_is_refused() {
     for action in ["s3:*", "Write"] {
         let decision = decide_for_groups(&set, &[], &test_operation(&[(action, "*")], json!({})));
         assert_eq!(decision.verdict, Verdict::Deny, "{action}");
-        assert!(decision.reason.contains("could not be put to policy"), "{}", decision.reason);
+        assert!(decision.reason.contains("could not be evaluated by policy"), "{}", decision.reason);
     }
 }
 
@@ -292,19 +292,19 @@ fn refuses_meaningless_policies_and_reports_the_position() {
         ("@approval(\"x\") permit (principal, action, resource);", "@approval on a permit"),
         (
             "@approval(\"x\") forbid (principal, action == Action::\"connect\", resource);",
-            "people can lift what is forbidden of an operation",
+            "approval applies to operations only",
         ),
         (
             "@approval(\"x\") forbid (principal, action in [Action::\"connect\", Action::\"reveal\"], resource);",
-            "people can lift what is forbidden of an operation",
+            "approval applies to operations only",
         ),
         (
             "@approval(\"x\") forbid (principal, action, resource == DataClass::\"email\");",
-            "people can lift what is forbidden of an operation",
+            "approval applies to operations only",
         ),
         (
             "@approval(\"x\") forbid (principal, action, resource == Connection::\"prod\");",
-            "people can lift what is forbidden of an operation",
+            "approval applies to operations only",
         ),
         (
             "@id(\"a\") permit (principal, action, resource); @id(\"a\") permit (principal, action, resource);",
@@ -653,8 +653,8 @@ fn implicit_targets_are_explained_and_their_tags_read() {
         (
             Verdict::Deny,
             "s3:DeleteObject on arn:aws:s3:::b/* is forbidden by policy `critical` (it names a resource that the request \
-             may be about: the request does not name its own exactly)"
+             may affect: the request does not name its own exactly)"
         )
     );
-    assert!(explained.contains("holds for arn:aws:s3:::b/k, which it may be about"), "{explained}");
+    assert!(explained.contains("holds for arn:aws:s3:::b/k, which the request may affect"), "{explained}");
 }

@@ -227,7 +227,7 @@ fn entity_hierarchy(caller: &Caller, ask: &PolicyQuery<'_>) -> (EntityUid, Entit
             if operation.front_end == FrontEndKind::Mcp =>
         {
             let Resource::McpTool { server, name } = &demand.resource else {
-                unreachable!("only tools are asked for")
+                unreachable!("only tools are queried")
             };
             let tool = entity_uid("Mcp::Tool", &format!("{server}/{name}"));
             all.push(Entity::new_no_attrs(tool.clone(), HashSet::from([entity_uid("Mcp::Server", server)])));
@@ -400,7 +400,7 @@ fn find_differences(text: &str) -> Vec<String> {
             let ours = (decision.verdict, decision.policies.into_iter().collect::<BTreeSet<_>>());
             let theirs = decide_with_cedar(&set, &full, &caller, ask);
             if ours != theirs {
-                found.push(format!("{} asks {}: {ours:?}, Cedar {theirs:?}", caller.id(), ask.title()));
+                found.push(format!("{} on {}: {ours:?}, Cedar {theirs:?}", caller.id(), ask.title()));
             }
         }
     }
