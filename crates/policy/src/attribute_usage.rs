@@ -137,11 +137,11 @@ impl AttributeUsage {
             }
             "&&" | "||" | "!" => self.visit_operands(expression, Some(&ParameterType::Bool)),
             "<" | "<=" | ">" | ">=" | "+" | "-" | "*" | "neg" => {
-                self.visit_operands(expression, Some(&ParameterType::Long))
+                self.visit_operands(expression, Some(&ParameterType::Long));
             }
             "like" => self.visit_operands(expression, Some(&ParameterType::String)),
             "==" | "!=" | "containsAll" | "containsAny" => {
-                self.visit_operand_pair(operands, Clone::clone, Clone::clone)
+                self.visit_operand_pair(operands, Clone::clone, Clone::clone);
             }
             "contains" => self.visit_operand_pair(
                 operands,

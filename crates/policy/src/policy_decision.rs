@@ -4,7 +4,7 @@
 //! satisfied, the decision is to require approval. If an applicable policy cannot be evaluated, the decision is deny.
 //!
 //! Cedar alone would skip a policy that cannot be evaluated, so a `forbid` that errs would not forbid (Cedar documentation,
-//! "Authorization", section on skipping erroneous policies).
+//! "How Cedar authorization works": the authorizer ignores policies whose evaluation returns an error).
 
 use crate::{
     context_attributes::{ContextAttribute, ContextAttributeSet},

@@ -115,7 +115,9 @@ mod tests {
         let distinct = [RequiredAttributes::none(), RequiredAttributes::all()];
         let select = |indexes: &[u32]| {
             let mut selection = CombinedAttributes::new(&distinct);
-            indexes.iter().for_each(|index| selection.include(*index));
+            for index in indexes {
+                selection.include(*index);
+            }
             selection
         };
         assert!(select(&[0, 1, 0]).is_same_selection(&select(&[1, 0])));
