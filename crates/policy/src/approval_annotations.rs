@@ -20,7 +20,7 @@ pub struct ApprovalRule {
 pub(crate) const KNOWN_ANNOTATIONS: [&str; 7] =
     ["id", "description", "reason", "approval", "quorum", "timeout", "on_timeout"];
 
-/// What is wrong with the approval annotations of a policy.
+/// Why the approval annotations of a policy have no meaning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AnnotationError {
     #[error("@{annotation} without @approval has no effect")]

@@ -169,6 +169,7 @@ fn cedar_value(json: &Json, depth: usize) -> Option<Value> {
     match json {
         Json::Null => None,
         Json::Bool(value) => Some(Value::from(*value)),
+        // Cedar's only number type is a 64-bit signed integer.
         Json::Number(number) => number.as_i64().map(Value::from),
         Json::String(value) => Some(Value::from(value.as_str())),
         Json::Array(items) => {

@@ -33,7 +33,7 @@ const ENTITY_KIND_COUNT: usize = 11;
 
 impl EntityKind {
     /// In the order of the variants.
-    const ALL: [(Self, &'static str); ENTITY_KIND_COUNT] = [
+    pub(crate) const ALL: [(Self, &'static str); ENTITY_KIND_COUNT] = [
         (Self::Caller, "Caller"),
         (Self::Group, "Group"),
         (Self::Action, "Action"),
@@ -46,6 +46,11 @@ impl EntityKind {
         (Self::McpServer, "Mcp::Server"),
         (Self::McpTool, "Mcp::Tool"),
     ];
+
+    /// The type of this name. `None`: the schema has no such type, which validation reports.
+    pub(crate) fn from_type_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+    }
 }
 
 /// Cedar's names of the entity types and extension functions, parsed once.
@@ -183,6 +188,7 @@ mod tests {
         for (kind, name) in EntityKind::ALL {
             assert_eq!(types.entity_uid(kind, "x").entity_type().to_string(), name);
             assert_eq!(types.kind_of(types.entity_uid(kind, "x").entity_type()), Some(kind));
+            assert_eq!(EntityKind::from_type_name(name), Some(kind));
         }
     }
 }

@@ -288,6 +288,8 @@ impl<'a> EvaluationContext<'a> {
             entity_set.action.to_entity(&set.entity_literals, &action, Vec::new(), None),
             entity_set.resource.to_entity(&set.entity_literals, &resource, attributes, tags),
         ];
+        // `AssumeAlreadyComputed`: the ancestors of each entity are complete, and closing the hierarchy again would cost more
+        // than the evaluation of several policies.
         let entities = Entities::from_entities(
             entities.into_iter().flatten(),
             None::<&NoEntitiesSchema>,
@@ -295,6 +297,8 @@ impl<'a> EvaluationContext<'a> {
             Extensions::all_available(),
         )?;
         let context = self.context(query, required)?;
+        // Unchecked, because validation against a schema copies every action of it into each request; the policies are validated
+        // when they are loaded.
         let request = Request::new_unchecked(
             EntityUIDEntry::Known { euid: Arc::clone(&self.principal_uid), loc: None },
             EntityUIDEntry::known(action, None),
@@ -347,5 +351,36 @@ fn evaluate_condition(
             _ => failed(&"its condition is neither true nor false"),
         },
         Err(error) => failed(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use PolicyOutcome::{NotSatisfied, Satisfied};
+
+    #[test]
+    fn a_forbid_has_the_strictest_of_its_outcomes_on_all_targets() {
+        let failed = || PolicyOutcome::Failed("e".to_owned());
+        for (on_request, on_target, expected, is_implicit) in [
+            (Some(NotSatisfied), NotSatisfied, Some(NotSatisfied), false),
+            (Some(NotSatisfied), Satisfied, Some(Satisfied), true),
+            (Some(Satisfied), Satisfied, Some(Satisfied), false),
+            (Some(Satisfied), NotSatisfied, Some(Satisfied), false),
+            (Some(Satisfied), failed(), Some(failed()), true),
+            (Some(failed()), Satisfied, Some(failed()), false),
+            (None, Satisfied, Some(Satisfied), true),
+            (None, NotSatisfied, None, false),
+        ] {
+            let case = format!("{on_request:?} {on_target:?}");
+            let evaluation = |outcome: Option<PolicyOutcome>| Evaluation {
+                outcomes: outcome.into_iter().map(|outcome| (7, outcome)).collect(),
+                ..Evaluation::default()
+            };
+            let mut merged = evaluation(on_request);
+            merged.merge_implicit_target("arn:x", evaluation(Some(on_target)));
+            assert_eq!(merged.outcomes.pop().map(|(_, outcome)| outcome), expected, "{case}");
+            assert_eq!(!merged.implicit_matches.is_empty(), is_implicit, "{case}");
+        }
     }
 }

@@ -168,6 +168,7 @@ impl PolicySet {
         if !final_forbids.is_empty() {
             return self.decision(Verdict::Deny, &final_forbids, reason("is forbidden by", &final_forbids));
         }
+        // After the final forbids, whose reason a caller can use; before the permits, because the failed policy may be a forbid.
         if !failed.is_empty() {
             let reason = format!(
                 "{} is refused because {} could not be evaluated",

@@ -52,6 +52,7 @@ fn list_policy_files(dir: &Path) -> Result<Vec<PathBuf>, PolicyLoadError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
+        // Editors keep their swap and backup files beside the file, with a leading dot.
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         if !hidden && path.extension().is_some_and(|extension| extension == "cedar") {
             files.push(path);
@@ -162,4 +163,45 @@ pub(crate) fn compute_version(files: &[PolicyFile]) -> String {
         }
     }
     encode_hex(&hash.finish().as_ref()[..VERSION_BYTES])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_has_16_digits_and_depends_on_names_and_texts() {
+        let version = |files: &[(&str, &str)]| {
+            let file = |(stem, text): &(&str, &str)| PolicyFile {
+                path: PathBuf::from(format!("/p/{stem}.cedar")),
+                stem: (*stem).to_owned(),
+                text: (*text).to_owned(),
+            };
+            compute_version(&files.iter().map(file).collect::<Vec<_>>())
+        };
+        let versions = [
+            version(&[("a", "bc")]),
+            version(&[("ab", "c")]),
+            version(&[("a", "b"), ("c", "")]),
+            version(&[("a", "bd")]),
+        ];
+        for (index, one) in versions.iter().enumerate() {
+            assert!(one.len() == 16 && one.bytes().all(|digit| digit.is_ascii_hexdigit()), "{one}");
+            assert!(!versions[index + 1..].contains(one), "{versions:?}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_changes_with_a_policy_file_and_with_no_other() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::write(dir.path().join("a.cedar"), "x").expect("written");
+        let first = fingerprint_directory(dir.path());
+        assert!(first.is_some());
+        fs::write(dir.path().join("tests.toml"), "x").expect("written");
+        fs::write(dir.path().join(".a.cedar.swp.cedar"), "x").expect("written");
+        assert_eq!(fingerprint_directory(dir.path()), first);
+        fs::write(dir.path().join("a.cedar"), "xy").expect("written");
+        assert_ne!(fingerprint_directory(dir.path()), first);
+        assert_eq!(fingerprint_directory(&dir.path().join("none")), None);
+    }
 }

@@ -251,3 +251,87 @@ impl PolicyQueryInput {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{policy_directory::PolicyFile, test_fixtures::TestSchemaSource};
+    use serde_json::json;
+    use std::path::PathBuf;
+
+    fn query_input(action: &str, resource: &str) -> PolicyQueryInput {
+        PolicyQueryInput {
+            caller: CallerInput::default(),
+            action: action.to_owned(),
+            resource: resource.to_owned(),
+            params: Value::Null,
+            operation: None,
+            connection: None,
+            account: None,
+            region: None,
+            source_ip: None,
+            now: None,
+            tags: BTreeMap::new(),
+            risk: None,
+        }
+    }
+
+    fn explain(input: &PolicyQueryInput, policies: &str) -> Result<String, PolicyQueryError> {
+        let file =
+            PolicyFile { path: PathBuf::from("p.cedar"), stem: "p".to_owned(), text: policies.to_owned() };
+        let set = PolicySet::from_files(&[file], &TestSchemaSource).expect("the test's policies load");
+        input.explain(&set, &TestSchemaSource).map(|explanation| explanation.to_string())
+    }
+
+    #[test]
+    fn refuses_queries_without_a_meaning() {
+        let with = |change: fn(&mut PolicyQueryInput)| {
+            let mut input = query_input("s3:GetObject", "*");
+            change(&mut input);
+            input
+        };
+        for (input, message) in [
+            (query_input("s3:GetObject", "b/k"), "resource = \"b/k\" is neither an ARN nor \"*\""),
+            (query_input("tools/call", "files"), "resource = \"files\" is not <server>/<tool>"),
+            (
+                query_input("s3:GetObjekt", "*"),
+                "action = \"s3:GetObjekt\" is none of connect, reveal, an IAM action or an MCP method; did you mean s3:GetObject?",
+            ),
+            (
+                query_input("nope:*unknown*", "*"),
+                "action = \"nope:*unknown*\" is none of connect, reveal, an IAM action or an MCP method",
+            ),
+            (with(|input| input.params = json!([])), "params is not an object"),
+            (with(|input| input.now = Some("noon".to_owned())), "now = \"noon\" is not an RFC 3339 time"),
+        ] {
+            let error = explain(&input, "permit (principal, action, resource);").expect_err("no meaning");
+            assert_eq!(error.to_string(), message);
+        }
+    }
+
+    #[test]
+    fn explains_what_requires_an_approval_and_for_which_resource() {
+        let policies = "@id(\"all\") permit (principal, action, resource);
+@id(\"key\") @approval(\"oncall\") @quorum(\"2\") @reason(\"customer data\")
+forbid (principal, action == Aws::Action::\"kms:Decrypt\", resource == Aws::Resource::\"arn:aws:kms:us-east-1:123456789012:key/1\");";
+        let text = explain(&query_input("kms:Decrypt", "*"), policies);
+        assert_eq!(
+            text.as_deref(),
+            Ok("require_approval: kms:Decrypt on * by test/tester\n  \
+                kms:Decrypt on * needs an approval required by policy `key`: customer data (it names a resource that the request may \
+                affect: the request does not name its own exactly)\n  \
+                permit all  holds  (p.cedar:1)\n  \
+                forbid key  holds for arn:aws:kms:us-east-1:123456789012:key/1, which the request may affect; 2 of oncall may approve \
+                it  (p.cedar:2)\n  \
+                2 of 2 policies can apply\n")
+        );
+    }
+
+    #[test]
+    fn an_unknown_operation_has_the_strictest_access_level() {
+        let policies = "permit (principal, action == Aws::Action::\"dynamodb:*unknown*\", resource)
+            when { context.access_level == \"Permissions management\" };";
+        let text = explain(&query_input("dynamodb:*unknown*", "*"), policies).expect("it has a meaning");
+        assert!(text.starts_with("allow: "), "{text}");
+    }
+}

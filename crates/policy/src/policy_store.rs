@@ -102,6 +102,7 @@ impl PolicyStore {
         self.free_replaced_sets();
         let now = policy_directory::fingerprint_directory(&self.dir);
         let mut state = lock_ignoring_poison(&self.directory_state);
+        // The first sight of a change only notes it: the next poll loads it if the files have not changed again.
         if now != state.last_seen {
             state.last_seen = now;
             return;

@@ -190,8 +190,20 @@ fn mcp_action_schemas(scope: &SchemaScope) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_fixtures::TestSchemaSource;
+    use crate::{entity_literals::EntityKind, test_fixtures::TestSchemaSource};
     use cedar_policy::Schema;
+
+    #[test]
+    fn declares_exactly_the_entity_types_of_a_query() {
+        let schema = Schema::from_json_value(generate_schema(&SchemaScope::default(), &TestSchemaSource))
+            .expect("a schema");
+        let declared: BTreeSet<String> = schema.entity_types().map(ToString::to_string).collect();
+        let is_action = |name: &str| name == "Action" || name.ends_with("::Action");
+        let known = EntityKind::ALL.map(|(_, name)| name.to_owned());
+        let expected: BTreeSet<String> = known.into_iter().filter(|name| !is_action(name)).collect();
+        let declared: BTreeSet<String> = declared.into_iter().filter(|name| !is_action(name)).collect();
+        assert_eq!(declared, expected);
+    }
 
     #[test]
     fn is_a_schema_cedar_accepts() {

@@ -7,7 +7,7 @@ use crate::parameter_type::ParameterType;
 use durward_core::{AccessLevel, OperationTraits};
 use std::collections::BTreeMap;
 
-/// The facts about AWS that policies are checked against.
+/// The knowledge about AWS that policies are checked against.
 pub trait SchemaSource: Send + Sync {
     /// The access level of an IAM action (`s3:GetObject`). `None`: there is no such action.
     fn access_level(&self, action: &str) -> Option<AccessLevel>;

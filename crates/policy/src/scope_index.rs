@@ -124,3 +124,33 @@ impl ScopeIndex {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_how_precisely_a_scope_is_indexed_and_leaves_out_other_types() {
+        let types = EntityTypes::new();
+        let mut literals = EntityLiterals::default();
+        let mut index = ScopeIndex::default();
+        let mut insert = |number, scope: &str| {
+            let policy = Policy::parse(None, format!("permit ({scope});")).expect("the test's policy parses");
+            index.insert(number, &policy, &types, &mut literals)
+        };
+        assert_eq!(insert(0, "principal, action, resource"), IndexMatch::Exact);
+        assert_eq!(insert(1, "principal in Group::\"g\", action, resource is Connection"), IndexMatch::Exact);
+        assert_eq!(
+            insert(2, "principal is Caller in Group::\"g\", action, resource"),
+            IndexMatch::Approximate
+        );
+        assert_eq!(insert(3, "principal in Grupe::\"g\", action, resource"), IndexMatch::Exact);
+        assert_eq!(insert(4, "principal is Group, action, resource"), IndexMatch::Exact);
+        let group = literals.find_number(EntityKind::Group, "g").expect("policies name it");
+        let member = [ScopeTest::Is(EntityKind::Caller), ScopeTest::In(group)];
+        let connection = [ScopeTest::Is(EntityKind::Connection)];
+        assert_eq!(index.find_candidates(&[], &member, &connection), [0, 1, 2]);
+        assert_eq!(index.find_candidates(&[], &member[..1], &connection), [0]);
+        assert_eq!(index.find_candidates(&[], &member, &[ScopeTest::Is(EntityKind::McpTool)]), [0, 2]);
+    }
+}

@@ -5,6 +5,7 @@ use crate::{
     approval_annotations::{KNOWN_ANNOTATIONS, parse_approval_rule},
     arn_parts::split_arn,
     attribute_usage::collect_attribute_usage,
+    entity_literals::EntityKind,
     load_error::PolicyProblem,
     schema::MCP_METHODS,
     schema_source::SchemaSource,
@@ -88,19 +89,20 @@ pub(super) fn check_policy(
 
 /// Whether a policy can apply to nothing but `connect` and `reveal`, which no approval can override.
 fn applies_to_gateway_actions_only(policy: &Policy) -> bool {
-    let is_gateway_action = |action: &EntityUid| action.type_name().to_string() == "Action";
+    let kind_of = |name: &EntityTypeName| EntityKind::from_type_name(&name.to_string());
+    let is_gateway_action = |action: &EntityUid| kind_of(action.type_name()) == Some(EntityKind::Action);
     let by_action = match policy.action_constraint() {
         ActionConstraint::Any => false,
         ActionConstraint::Eq(action) => is_gateway_action(&action),
         ActionConstraint::In(actions) => !actions.is_empty() && actions.iter().all(is_gateway_action),
     };
     let is_gateway_resource =
-        |kind: &EntityTypeName| matches!(kind.to_string().as_str(), "Connection" | "DataClass");
+        |name: &EntityTypeName| matches!(kind_of(name), Some(EntityKind::Connection | EntityKind::DataClass));
     let by_resource = match policy.resource_constraint() {
         ResourceConstraint::Eq(resource) => is_gateway_resource(resource.type_name()),
-        ResourceConstraint::Is(kind) | ResourceConstraint::IsIn(kind, _) => is_gateway_resource(&kind),
+        ResourceConstraint::Is(name) | ResourceConstraint::IsIn(name, _) => is_gateway_resource(&name),
         // The resources of AWS operations are in a connection, so `in Connection::"x"` can apply to operations.
-        ResourceConstraint::In(resource) => resource.type_name().to_string() == "DataClass",
+        ResourceConstraint::In(resource) => kind_of(resource.type_name()) == Some(EntityKind::DataClass),
         ResourceConstraint::Any => false,
     };
     by_action || by_resource
@@ -113,15 +115,16 @@ fn check_entities(
 ) {
     let mut reported = BTreeSet::new();
     for literal in parsed.policy.entity_literals() {
-        let (kind, id) = (literal.type_name().to_string(), literal.id().unescaped().to_owned());
-        if let Some(NameProblem { message, help }) = check_entity_name(&kind, &id, schema_source)
-            && reported.insert((kind.clone(), id.clone()))
+        let (type_name, id) = (literal.type_name().to_string(), literal.id().unescaped().to_owned());
+        // A type that the schema does not have is reported by the validator, with the position.
+        let Some(kind) = EntityKind::from_type_name(&type_name) else { continue };
+        let literal = format!("{type_name}::\"{id}\"");
+        if let Some(NameProblem { message, help }) = check_entity_name(kind, &literal, &id, schema_source)
+            && reported.insert(literal.clone())
         {
-            let mut problem = parsed.problem_at(&format!("{kind}::\"{id}\""));
-            if !parsed.text.contains(&format!("{kind}::\"{id}\"")) {
-                problem = parsed.problem_at(&format!("\"{id}\""));
-            }
-            problems.push(problem.with_message(message).with_help(help));
+            // The text may have spaces or escapes that the parsed literal has not.
+            let needle = if parsed.text.contains(&literal) { literal } else { format!("\"{id}\"") };
+            problems.push(parsed.problem_at(&needle).with_message(message).with_help(help));
         }
     }
 }
@@ -132,11 +135,16 @@ struct NameProblem {
     help: String,
 }
 
-fn check_entity_name(kind: &str, id: &str, schema_source: &dyn SchemaSource) -> Option<NameProblem> {
+fn check_entity_name(
+    kind: EntityKind,
+    literal: &str,
+    id: &str,
+    schema_source: &dyn SchemaSource,
+) -> Option<NameProblem> {
     let problem = |message: String, help: &str| Some(NameProblem { message, help: help.to_owned() });
-    let unknown = |help: String| Some(NameProblem { message: format!("there is no {kind}::\"{id}\""), help });
+    let unknown = |help: String| Some(NameProblem { message: format!("there is no {literal}"), help });
     match kind {
-        "Aws::Action" => {
+        EntityKind::AwsAction => {
             if AccessLevel::parse(id).is_some() || schema_source.access_level(id).is_some() {
                 return None;
             }
@@ -149,6 +157,7 @@ fn check_entity_name(kind: &str, id: &str, schema_source: &dyn SchemaSource) -> 
             {
                 return None;
             }
+            // IAM expands `s3:Get*`; Cedar compares entities, so such an entity would match no action.
             if name.contains(['*', '?']) && name != "*" {
                 return unknown(format!(
                     "wildcards inside a name are not expanded: list the actions; {levels}"
@@ -161,7 +170,7 @@ fn check_entity_name(kind: &str, id: &str, schema_source: &dyn SchemaSource) -> 
                 }
             }
         }
-        "Action" if !matches!(id, "connect" | "reveal") => unknown(if id.contains(':') {
+        EntityKind::Action if !matches!(id, "connect" | "reveal") => unknown(if id.contains(':') {
             format!("AWS actions are Aws::Action::\"{id}\"")
         } else if MCP_METHODS.contains(&id) {
             format!("MCP methods are Mcp::Action::\"{id}\"")
@@ -169,21 +178,21 @@ fn check_entity_name(kind: &str, id: &str, schema_source: &dyn SchemaSource) -> 
             "there are Action::\"connect\" and Action::\"reveal\"; AWS actions are Aws::Action, MCP methods Mcp::Action"
                 .to_owned()
         }),
-        "Mcp::Action" if !MCP_METHODS.contains(&id) => {
+        EntityKind::McpAction if !MCP_METHODS.contains(&id) => {
             unknown(format!("the methods are {}", MCP_METHODS.join(", ")))
         }
-        "Aws::Resource" if id != "*" && split_arn(id).is_none() => {
+        EntityKind::AwsResource if id != "*" && split_arn(id).is_none() => {
             problem(format!("\"{id}\" is not an ARN"), "write the whole ARN, or \"*\"")
         }
-        "Aws::Resource" if id != "*" && id.contains(['*', '?']) => problem(
+        EntityKind::AwsResource if id != "*" && id.contains(['*', '?']) => problem(
             format!("\"{id}\" has a wildcard, which Cedar takes literally"),
             "for the objects of a bucket write `resource in Aws::Resource::\"arn:aws:s3:::bucket\"`, else \
              `when { resource.arn like \"...*\" }`",
         ),
-        "Aws::Account" if !is_account_id(id) => {
+        EntityKind::AwsAccount if !is_account_id(id) => {
             problem(format!("\"{id}\" is not an account"), "write its twelve digits")
         }
-        "Mcp::Tool" if !id.contains('/') => {
+        EntityKind::McpTool if !id.contains('/') => {
             problem(format!("\"{id}\" names no server"), "write \"<server>/<tool>\"")
         }
         _ => None,

@@ -50,6 +50,7 @@ fn parse_file<'a>(file: &'a PolicyFile, problems: &mut Vec<PolicyProblem>) -> Ve
             return Vec::new();
         }
     };
+    // A template is no policy until something links it, and nothing here does: it would be silently without effect.
     for template in set.templates() {
         let offset = file.text.find(&template.to_cedar()).unwrap_or(0);
         problems.push(

@@ -3,6 +3,7 @@
 use super::{ParsedPolicy, PolicyProperties, parsing::problem_from_diagnostic};
 use crate::{
     attribute_usage::AttributeUsage,
+    entity_literals::EntityKind,
     load_error::PolicyProblem,
     required_attributes::RequestMembers,
     schema::{MCP_METHODS, SchemaScope, generate_schema},
@@ -27,6 +28,7 @@ pub(super) fn validate_policies(
     problems: &mut Vec<PolicyProblem>,
 ) {
     let mut scoped = (SchemaScope::default(), Vec::new());
+    // MCP's methods are few, so a policy on any action is validated against all of them.
     let mut open = (SchemaScope { mcp_methods: all_mcp_methods(), ..SchemaScope::default() }, Vec::new());
     let mut own = Vec::new();
     for entry in checked {
@@ -64,9 +66,9 @@ fn all_mcp_methods() -> BTreeSet<String> {
 fn collect_named_actions(scope: &mut SchemaScope, parsed: &ParsedPolicy<'_>, usage: &AttributeUsage) {
     for literal in parsed.policy.entity_literals() {
         let id = literal.id().unescaped();
-        match literal.type_name().to_string().as_str() {
-            "Aws::Action" if AccessLevel::parse(id).is_some() => {}
-            "Aws::Action" => match id.strip_suffix(":*") {
+        match EntityKind::from_type_name(&literal.type_name().to_string()) {
+            Some(EntityKind::AwsAction) if AccessLevel::parse(id).is_some() => {}
+            Some(EntityKind::AwsAction) => match id.strip_suffix(":*") {
                 Some(service) => {
                     scope.aws_services.insert(service.to_owned());
                 }
@@ -74,7 +76,7 @@ fn collect_named_actions(scope: &mut SchemaScope, parsed: &ParsedPolicy<'_>, usa
                     scope.aws_actions.insert(id.to_owned());
                 }
             },
-            "Mcp::Action" => {
+            Some(EntityKind::McpAction) => {
                 scope.mcp_methods.insert(id.to_owned());
             }
             _ => {}
