@@ -76,6 +76,22 @@ pub struct RequiredPermission {
     pub resource: Resource,
 }
 
+/// The name, after the service prefix, of the action that stands for every operation that the catalog does not know:
+/// `dynamodb:*unknown*`. No IAM action is called so: an action name has no asterisk outside of a pattern.
+pub const UNKNOWN_OPERATION_ACTION: &str = "*unknown*";
+
+/// Whether an action stands for the operations of its service that the catalog does not know.
+pub fn is_unknown_operation_action(action: &str) -> bool {
+    action.rsplit_once(':').is_some_and(|(_service, name)| name == UNKNOWN_OPERATION_ACTION)
+}
+
+impl RequiredPermission {
+    /// Whether the permission is for an operation that the catalog does not know.
+    pub fn is_unknown_operation(&self) -> bool {
+        is_unknown_operation_action(&self.action)
+    }
+}
+
 /// What makes an operation risky beyond its access level.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationTraits {

@@ -3,7 +3,7 @@
 //! Deterministic, from the decoded operation, the tags of its resources and whether the caller did it before: no text that the
 //! caller wrote has any weight. docs/approvals.md has the same table for people; a test holds the two together.
 
-use crate::{AccessLevel, Operation, Resource, ResourceTags};
+use crate::{AccessLevel, Operation, RequiredPermission, Resource, ResourceTags};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -102,7 +102,7 @@ pub fn assess_risk(operation: &Operation, around: RiskContext<'_>) -> RiskAssess
     add(operation.traits.returns_credentials, CREDENTIALS_FACTOR);
     add(operation.traits.indirect, INDIRECT_FACTOR);
     add(
-        operation.required_permissions.iter().any(|demand| demand.action.ends_with(":*unknown*")),
+        operation.required_permissions.iter().any(RequiredPermission::is_unknown_operation),
         UNKNOWN_ACTION_FACTOR,
     );
     let changes = level > AccessLevel::Read;
@@ -144,7 +144,7 @@ fn count_distinct_resources(operation: &Operation) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FrontEndKind, OperationTraits, RequiredPermission};
+    use crate::{FrontEndKind, OperationTraits};
     use proptest::prelude::*;
 
     fn sample_operation(level: AccessLevel, resource: Resource, traits: OperationTraits) -> Operation {
