@@ -1,5 +1,8 @@
-//! JSON read so that every reader agrees: UTF-8, no member twice at any depth, numbers in range, bounded nesting and size, nothing after
-//! the value. Both doors read what callers send with this.
+//! A JSON reader that accepts only text on which every other reader agrees: UTF-8, no duplicate member at any depth, numbers in
+//! range, bounded nesting and size, nothing after the value. Both front ends read the bodies of callers with it.
+//!
+//! RFC 8259 section 4 leaves duplicate names to the reader: some take the first, some the last. If the gateway took one and the
+//! upstream the other, the operation that is executed would not be the one that was decided.
 
 use crate::limits::{MAX_BODY_VALUES, MAX_NESTING_DEPTH};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -7,31 +10,34 @@ use serde_json::{Map, Number, Value};
 use std::cell::Cell;
 use std::fmt;
 
-/// Why a text is not taken. Where a text is carried, it says where it went wrong, never what was read.
+/// Why a text is not accepted. The text of an error says where it went wrong, and quotes nothing that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StrictJsonError {
     InvalidUtf8,
-    /// A member is given twice in one object.
+    /// An object has two members with one name.
     DuplicateMember(String),
-    /// It nests deeper than [`DEPTH`].
+    /// It nests deeper than [`MAX_NESTING_DEPTH`].
     TooDeep(String),
-    /// It holds more than [`VALUES`] values.
+    /// It has more than [`MAX_BODY_VALUES`] values.
     TooManyValues,
     Syntax(String),
-    /// Something follows the value.
+    /// There is more text after the value.
     TrailingData(String),
 }
 
-/// Reads one value in one pass.
+/// Parses one value in one pass.
 pub fn parse_strict_json(bytes: &[u8]) -> Result<Value, StrictJsonError> {
-    // Checked once as a whole, so that no text in it has to be.
+    // Checked once as a whole, so that no string in it has to be checked again.
     let text = std::str::from_utf8(bytes).map_err(|_error| StrictJsonError::InvalidUtf8)?;
     let mut reader = serde_json::Deserializer::from_str(text);
-    let fault = Cell::new(StrictJsonError::Syntax as fn(String) -> StrictJsonError);
-    let value =
-        StrictValueVisitor { depth: 0, remaining_values: &Cell::new(MAX_BODY_VALUES), error_kind: &fault }
-            .deserialize(&mut reader)
-            .map_err(|error| fault.get()(error.to_string()))?;
+    let error_kind = Cell::new(StrictJsonError::Syntax as fn(String) -> StrictJsonError);
+    let value = StrictValueVisitor {
+        depth: 0,
+        remaining_values: &Cell::new(MAX_BODY_VALUES),
+        error_kind: &error_kind,
+    }
+    .deserialize(&mut reader)
+    .map_err(|error| error_kind.get()(error.to_string()))?;
     reader.end().map_err(|error| StrictJsonError::TrailingData(error.to_string()))?;
     Ok(value)
 }
@@ -39,9 +45,9 @@ pub fn parse_strict_json(bytes: &[u8]) -> Result<Value, StrictJsonError> {
 #[derive(Clone, Copy)]
 struct StrictValueVisitor<'f> {
     depth: usize,
-    /// How many values may yet come.
+    /// How many more values are accepted.
     remaining_values: &'f Cell<usize>,
-    /// What kind of error one of ours is.
+    /// The kind of the error that this visitor raised: serde carries only its text.
     error_kind: &'f Cell<fn(String) -> StrictJsonError>,
 }
 
@@ -59,11 +65,11 @@ impl<'de> DeserializeSeed<'de> for StrictValueVisitor<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
-        let Some(left) = self.remaining_values.get().checked_sub(1) else {
+        let Some(remaining) = self.remaining_values.get().checked_sub(1) else {
             self.error_kind.set(|_| StrictJsonError::TooManyValues);
             return Err(D::Error::custom("too many values"));
         };
-        self.remaining_values.set(left);
+        self.remaining_values.set(remaining);
         reader.deserialize_any(self)
     }
 }
@@ -123,5 +129,91 @@ impl<'de> Visitor<'de> for StrictValueVisitor<'_> {
             }
         }
         Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_member_given_twice_is_an_error_at_any_depth_and_however_it_is_escaped() {
+        for text in [
+            r#"{"a": 1, "a": 1}"#,
+            r#"{"a": 1, "\u0061": 2}"#,
+            r#"[{"b": {"a": 1, "c": [], "a": 2}}]"#,
+            r#"{"": 1, "": 2}"#,
+        ] {
+            let error = parse_strict_json(text.as_bytes()).unwrap_err();
+            assert!(matches!(error, StrictJsonError::DuplicateMember(_)), "{text}: {error:?}");
+        }
+        let nested = parse_strict_json(br#"{"a": {"a": {"a": 1}}, "A": 2}"#).unwrap();
+        assert_eq!(nested, json!({"a": {"a": {"a": 1}}, "A": 2}));
+    }
+
+    #[test]
+    fn nesting_is_accepted_up_to_the_limit() {
+        let nested = |depth: usize, open: &str, close: &str| open.repeat(depth) + "1" + &close.repeat(depth);
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+            assert!(parse_strict_json(nested(MAX_NESTING_DEPTH, open, close).as_bytes()).is_ok());
+            let error = parse_strict_json(nested(MAX_NESTING_DEPTH + 1, open, close).as_bytes()).unwrap_err();
+            assert!(matches!(error, StrictJsonError::TooDeep(_)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_accepted_up_to_the_limit() {
+        // The list itself is a value.
+        let list = |values: usize| format!("[{}]", vec!["0"; values - 1].join(","));
+        assert!(parse_strict_json(list(MAX_BODY_VALUES).as_bytes()).is_ok());
+        assert_eq!(
+            parse_strict_json(list(MAX_BODY_VALUES + 1).as_bytes()),
+            Err(StrictJsonError::TooManyValues)
+        );
+    }
+
+    #[test]
+    fn text_on_which_readers_disagree_is_an_error() {
+        assert_eq!(parse_strict_json(b"\"\xff\""), Err(StrictJsonError::InvalidUtf8));
+        for text in ["1 2", "{} x", "[]]", "null\u{feff}"] {
+            let error = parse_strict_json(text.as_bytes()).unwrap_err();
+            assert!(matches!(error, StrictJsonError::TrailingData(_)), "{text}: {error:?}");
+        }
+        for text in [
+            "",
+            " ",
+            "{",
+            "[1,]",
+            "{'a': 1}",
+            "1e999",
+            "NaN",
+            "01",
+            r#""\ud800""#,
+            "\u{feff}{}",
+            "\"\n\"",
+            "// x\n1",
+        ] {
+            let error = parse_strict_json(text.as_bytes()).unwrap_err();
+            assert!(matches!(error, StrictJsonError::Syntax(_)), "{text}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_quotes_nothing_that_was_read() {
+        for text in [r#"{"hunter2": 1, "hunter2": 2}"#, r#"{"a": hunter2}"#, r#""a" "hunter2""#] {
+            let error = parse_strict_json(text.as_bytes()).unwrap_err();
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_accepted_text_is_read_as_serde_json_reads_it(text in r#"[\[\]{}:, "a1.e\\-]{0,24}"#) {
+            if let Ok(value) = parse_strict_json(text.as_bytes()) {
+                prop_assert_eq!(value, serde_json::from_str::<Value>(&text).unwrap());
+            }
+        }
     }
 }
