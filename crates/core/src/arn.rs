@@ -30,7 +30,13 @@ impl<'a> Arn<'a> {
     }
 }
 
-/// The ARN of a log group without the `:*` that means its streams.
+/// Whether a text is the id of an AWS account: twelve digits (AWS Account Management Reference Guide, "View AWS account
+/// identifiers").
+pub fn is_account_id(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// A log group without the `:*` that means what is in it.
 fn log_group_name(resource: &str) -> &str {
     resource.strip_suffix(":*").unwrap_or(resource)
 }

@@ -27,7 +27,7 @@ pub mod secret;
 mod strict_json;
 pub mod timestamps;
 
-pub use arn::{Arn, arn_matches, arn_may_match};
+pub use arn::{Arn, arn_matches, arn_may_match, is_account_id};
 pub use caller::{Caller, CallerKind};
 pub use credential_scope::CredentialScope;
 pub use decision::{Decision, ResourceTags, TimeoutAction, Verdict};
@@ -38,7 +38,10 @@ pub use ids::{ExchangeId, SessionId};
 pub use invisible_characters::{escape_invisible, is_invisible};
 pub use json_pointers::remove_json_pointers;
 pub use lock::lock_ignoring_poison;
-pub use operation::{AccessLevel, FrontEndKind, Operation, OperationTraits, RequiredPermission, Resource};
+pub use operation::{
+    AccessLevel, FrontEndKind, Operation, OperationTraits, RequiredPermission, Resource,
+    UNKNOWN_OPERATION_ACTION, is_unknown_operation_action,
+};
 pub use origin::{Origin, OriginError, is_loopback_host};
 pub use refusal::{Refusal, RefusalReason};
 pub use request_tags::collect_request_tags;

@@ -78,6 +78,22 @@ pub struct RequiredPermission {
     pub resource: Resource,
 }
 
+/// The name, after the service prefix, of the action that stands for every operation that the catalog does not know:
+/// `dynamodb:*unknown*`. No IAM action is called so: an action name has no asterisk outside of a pattern.
+pub const UNKNOWN_OPERATION_ACTION: &str = "*unknown*";
+
+/// Whether an action stands for the operations of its service that the catalog does not know.
+pub fn is_unknown_operation_action(action: &str) -> bool {
+    action.rsplit_once(':').is_some_and(|(_service, name)| name == UNKNOWN_OPERATION_ACTION)
+}
+
+impl RequiredPermission {
+    /// Whether the permission is for an operation that the catalog does not know.
+    pub fn is_unknown_operation(&self) -> bool {
+        is_unknown_operation_action(&self.action)
+    }
+}
+
 /// Properties of an operation that make it risky beyond its access level, declared in alphabetical order as
 /// [`RequiredPermission`] is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,16 +136,6 @@ pub struct Operation {
     /// Lower-case hex SHA-256 of the body, if the caller's signature covers the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_sha256: Option<String>,
-}
-
-/// The end of the action of an operation that no action is known for: `<service>:*unknown*`.
-const UNKNOWN_ACTION_SUFFIX: &str = ":*unknown*";
-
-impl RequiredPermission {
-    /// Whether no IAM action is known for the operation: it, or its service, is newer than the catalog.
-    pub fn is_unknown_action(&self) -> bool {
-        self.action.ends_with(UNKNOWN_ACTION_SUFFIX)
-    }
 }
 
 impl Operation {

@@ -91,7 +91,7 @@ pub fn assess_risk(operation: &Operation, context: RiskContext<'_>) -> RiskAsses
     add(operation.traits.returns_credentials, CREDENTIALS_FACTOR);
     add(operation.traits.indirect, INDIRECT_FACTOR);
     add(
-        operation.required_permissions.iter().any(RequiredPermission::is_unknown_action),
+        operation.required_permissions.iter().any(RequiredPermission::is_unknown_operation),
         UNKNOWN_ACTION_FACTOR,
     );
     let changes = level > AccessLevel::Read;

@@ -165,7 +165,12 @@ fn explain_query(
         tags: question.tags.split(',').filter_map(tag).collect(),
         risk: None,
     };
-    Some(asked.explain(set, inner.schema_source).map(|explanation| explanation.to_string()))
+    Some(
+        asked
+            .explain(set, inner.schema_source)
+            .map(|explanation| explanation.to_string())
+            .map_err(|error| error.to_string()),
+    )
 }
 
 /// The `*.cedar` files of the directory in name order. One that cannot be read says so.

@@ -1,7 +1,7 @@
 //! `[aws]`: the roles that callers may use.
 
 use super::ConfigProblem;
-use durward_core::Arn;
+use durward_core::{Arn, is_account_id};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -144,9 +144,6 @@ impl AwsConnectionConfig {
 
 fn is_role_arn(text: &str) -> bool {
     Arn::parse(text).is_some_and(|arn| {
-        arn.service == "iam"
-            && arn.account.len() == 12
-            && arn.account.bytes().all(|byte| byte.is_ascii_digit())
-            && arn.resource.starts_with("role/")
+        arn.service == "iam" && is_account_id(arn.account) && arn.resource.starts_with("role/")
     })
 }

@@ -22,7 +22,7 @@ mod wafv2;
 
 use super::permission_templates::{PermissionContext, permission_on_any, permissions_by_templates};
 use durward_catalog::ServiceModel;
-use durward_core::{AccessLevel, OperationTraits, Refusal, RequiredPermission};
+use durward_core::{AccessLevel, OperationTraits, Refusal, RequiredPermission, UNKNOWN_OPERATION_ACTION};
 
 /// Demands of an operation that a service file treats; `None` leaves it to the templates.
 type PermissionOverride = fn(&PermissionContext<'_>) -> Result<Option<Vec<RequiredPermission>>, Refusal>;
@@ -90,7 +90,10 @@ pub(super) fn required_permissions(
 
 /// What an operation demands of which nothing is known: its own action, denied unless a policy names it, at the strictest level.
 pub(super) fn unknown_permission(service: &ServiceModel) -> RequiredPermission {
-    permission_on_any(&format!("{}:*unknown*", service.iam_prefix), AccessLevel::PermissionsManagement)
+    permission_on_any(
+        &format!("{}:{UNKNOWN_OPERATION_ACTION}", service.iam_prefix),
+        AccessLevel::PermissionsManagement,
+    )
 }
 
 /// An operation of which nothing is known may do anything.

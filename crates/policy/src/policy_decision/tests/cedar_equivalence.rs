@@ -1,13 +1,16 @@
-//! The index against Cedar itself: on random policies and questions, deciding by single candidates must come out as the full
-//! set does, with the hierarchy spelt out and every attribute present.
+//! The index against Cedar itself: for random policies and queries, our decision from single candidates must be the decision of
+//! Cedar's authorizer on the full set, with the whole entity hierarchy and every attribute.
 
 use super::*;
-use crate::{attribute_usage::CombinedAttributes, cedar_context::build_cedar_context};
-use cedar_policy::{
-    Authorizer, Decision as CedarDecision, Entities, Entity, EntityId, EntityTypeName, EntityUid,
-    PolicySet as CedarSet, Request, Response, RestrictedExpression,
+use crate::{
+    cedar_context::build_cedar_context,
+    required_attributes::{CombinedAttributes, RequiredAttributes},
 };
-use durward_core::{FrontEndKind, Resource};
+use cedar_policy::{
+    Authorizer, Decision as CedarDecision, Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid,
+    PolicySet as CedarPolicySet, Request, Response, RestrictedExpression,
+};
+use durward_core::{FrontEndKind, RequiredPermission};
 use proptest::prelude::*;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap as Map, HashSet},
@@ -120,21 +123,22 @@ fn arbitrary_policies() -> impl Strategy<Value = String> {
         0..CONDITION_CLAUSES.len(),
     );
     prop::collection::vec(one, 1..9).prop_map(|all| {
-        let lines = all.into_iter().map(|(forbids, approval, principal, action, resource, condition)| {
+        let lines = all.into_iter().map(|(is_forbid, approval, principal, action, resource, condition)| {
             let line = format!(
                 "{} ({}, {}, {}) {};",
-                if forbids { "forbid" } else { "permit" },
+                if is_forbid { "forbid" } else { "permit" },
                 PRINCIPAL_CLAUSES[principal],
                 ACTION_CLAUSES[action],
                 RESOURCE_CLAUSES[resource],
                 CONDITION_CLAUSES[condition],
             );
-            let asking = format!("@approval(\"g\") {line}");
-            // People are not asked about everything: connecting and revealing are no operations.
-            let asks = forbids
+            let with_approval = format!("@approval(\"g\") {line}");
+            // Approval applies to operations only, so the loader refuses some of these.
+            let takes_approval = is_forbid
                 && approval == 0
-                && policy_loader::load_unvalidated(&[test_policy_file(&asking)], &TestSchemaSource).is_ok();
-            if asks { asking } else { line }
+                && policy_loader::load_unvalidated(&[test_policy_file(&with_approval)], &TestSchemaSource)
+                    .is_ok();
+            if takes_approval { with_approval } else { line }
         });
         lines.collect::<Vec<_>>().join("\n")
     })
@@ -161,7 +165,7 @@ fn test_operations() -> Vec<Operation> {
     ]
 }
 
-/// The tags of every resource that is asked about.
+/// The tags of every resource of the test operations.
 fn test_resource_tags() -> &'static ResourceTags {
     static RESOURCE_TAGS: LazyLock<ResourceTags> = LazyLock::new(|| {
         let pairs = |pairs: &[(&str, &str)]| {
@@ -189,8 +193,8 @@ fn entity_uid(kind: &str, id: &str) -> EntityUid {
     EntityUid::from_type_name_and_id(EntityTypeName::from_str(kind).expect("a type name"), EntityId::new(id))
 }
 
-/// The entities of a question with the hierarchy as documented, nothing flattened.
-fn entity_hierarchy(caller: &Caller, ask: &PolicyQuery<'_>) -> (EntityUid, EntityUid, EntityUid, Entities) {
+/// The entities of a query with the hierarchy as it is documented, not flattened.
+fn entity_hierarchy(caller: &Caller, query: &PolicyQuery<'_>) -> (EntityUid, EntityUid, EntityUid, Entities) {
     let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
     let principal = entity_uid("Caller", &caller.id());
     let mut all = vec![
@@ -216,32 +220,30 @@ fn entity_hierarchy(caller: &Caller, ask: &PolicyQuery<'_>) -> (EntityUid, Entit
             HashSet::from([entity_uid("Connection", "demo")]),
         ),
     ];
-    let (action, resource) = match ask {
+    let (action, resource) = match query {
         PolicyQuery::Connect { connection } => {
             (entity_uid("Action", "connect"), entity_uid("Connection", connection))
         }
         PolicyQuery::Reveal { data_class } => {
             (entity_uid("Action", "reveal"), entity_uid("DataClass", data_class))
         }
-        PolicyQuery::Permission { operation, permission: demand }
-            if operation.front_end == FrontEndKind::Mcp =>
-        {
-            let Resource::McpTool { server, name } = &demand.resource else {
-                unreachable!("only tools are asked for")
+        PolicyQuery::Permission { operation, permission } if operation.front_end == FrontEndKind::Mcp => {
+            let Resource::McpTool { server, name } = &permission.resource else {
+                unreachable!("only tools are queried")
             };
             let tool = entity_uid("Mcp::Tool", &format!("{server}/{name}"));
             all.push(Entity::new_no_attrs(tool.clone(), HashSet::from([entity_uid("Mcp::Server", server)])));
-            (entity_uid("Mcp::Action", &demand.action), tool)
+            (entity_uid("Mcp::Action", &permission.action), tool)
         }
-        PolicyQuery::Permission { permission: demand, .. } => {
-            let action = entity_uid("Aws::Action", &demand.action);
-            let service = demand.action.split(':').next().unwrap_or_default();
+        PolicyQuery::Permission { permission, .. } => {
+            let action = entity_uid("Aws::Action", &permission.action);
+            let service = permission.action.split(':').next().unwrap_or_default();
             let groups = [
-                entity_uid("Aws::Action", demand.access_level.as_str()),
+                entity_uid("Aws::Action", permission.access_level.as_str()),
                 entity_uid("Aws::Action", &format!("{service}:*")),
             ];
             all.push(Entity::new_no_attrs(action.clone(), HashSet::from(groups)));
-            let arn = demand.resource.to_text();
+            let arn = permission.resource.to_text();
             let account = if arn.contains("999999999999") { "999999999999" } else { "123456789012" };
             let mut parents = HashSet::from([entity_uid("Aws::Account", account)]);
             let mut attributes = Map::from([("arn".to_owned(), text(&arn))]);
@@ -269,10 +271,10 @@ fn names_resource_exactly(policy: &cedar_policy::Policy, arn: &str) -> bool {
     policy.to_string().contains(&format!("Aws::Resource::\"{arn}\""))
 }
 
-/// What an operation that names no single resource may be about, of the resources in forbids.
-fn implicit_permissions(full: &CedarSet, ask: &PolicyQuery<'_>) -> Vec<RequiredPermission> {
-    let PolicyQuery::Permission { permission: demand, .. } = ask else { return Vec::new() };
-    let among = match (demand.resource.to_text().as_str(), demand.action.as_str()) {
+/// The implicit targets of the test operations that name no single resource, written by hand.
+fn implicit_permissions(full: &CedarPolicySet, query: &PolicyQuery<'_>) -> Vec<RequiredPermission> {
+    let PolicyQuery::Permission { permission, .. } = query else { return Vec::new() };
+    let targets = match (permission.resource.to_text().as_str(), permission.action.as_str()) {
         ("arn:aws:s3:::b/*", _) => &["arn:aws:s3:::b/k"][..],
         ("*", "s3:DeleteObject") => &["arn:aws:s3:::b", "arn:aws:s3:::b/k"][..],
         _ => &[],
@@ -280,23 +282,26 @@ fn implicit_permissions(full: &CedarSet, ask: &PolicyQuery<'_>) -> Vec<RequiredP
     let forbidden = |arn: &str| {
         full.policies().any(|policy| policy.effect() == Effect::Forbid && names_resource_exactly(policy, arn))
     };
-    let one =
-        |arn: &&str| RequiredPermission { resource: Resource::Arn((*arn).to_owned()), ..(*demand).clone() };
-    among.iter().filter(|arn| forbidden(arn)).map(one).collect()
+    let on_target = |arn: &&str| RequiredPermission {
+        resource: Resource::Arn((*arn).to_owned()),
+        ..(*permission).clone()
+    };
+    targets.iter().filter(|arn| forbidden(arn)).map(on_target).collect()
 }
 
-/// What Cedar says of one question.
+/// Cedar's own response to one query.
 fn authorize_with_cedar(
     set: &PolicySet,
-    policies: &CedarSet,
+    policies: &CedarPolicySet,
     caller: &Caller,
-    ask: &PolicyQuery<'_>,
+    query: &PolicyQuery<'_>,
 ) -> Response {
-    let (principal, action, resource, entities) = entity_hierarchy(caller, ask);
+    let (principal, action, resource, entities) = entity_hierarchy(caller, query);
     let everything = [RequiredAttributes::all()];
-    let mut wanted = CombinedAttributes::new(&everything);
-    wanted.include_attributes(0);
-    let context = build_cedar_context(&set.entity_types, ask, &tagged_context(), &wanted).expect("a context");
+    let mut required = CombinedAttributes::new(&everything);
+    required.include(0);
+    let context =
+        build_cedar_context(&set.entity_types, query, &tagged_context(), &required).expect("a context");
     let request = Request::new(principal, action, resource, context.into(), None).expect("a request");
     Authorizer::new().is_authorized(&request, policies, &entities)
 }
@@ -304,9 +309,9 @@ fn authorize_with_cedar(
 /// The verdict and the determining or failing policies by Cedar's own evaluation of the whole set.
 fn decide_with_cedar(
     set: &PolicySet,
-    full: &CedarSet,
+    full: &CedarPolicySet,
     caller: &Caller,
-    ask: &PolicyQuery<'_>,
+    query: &PolicyQuery<'_>,
 ) -> (Verdict, BTreeSet<String>) {
     let names = |response: &Response| -> BTreeSet<String> {
         response.diagnostics().reason().map(ToString::to_string).collect()
@@ -325,65 +330,64 @@ fn decide_with_cedar(
             })
             .collect()
     };
-    let response = authorize_with_cedar(set, full, caller, ask);
+    let response = authorize_with_cedar(set, full, caller, query);
     let mut forbidding: BTreeSet<String> = names(&response).into_iter().filter(forbids).collect();
     let mut failed = failing(&response);
-    if let PolicyQuery::Permission { operation, .. } = ask {
-        for demand in &implicit_permissions(full, ask) {
-            let arn = demand.resource.to_text();
+    if let PolicyQuery::Permission { operation, .. } = query {
+        for permission in &implicit_permissions(full, query) {
+            let arn = permission.resource.to_text();
             let naming = full.policies().filter(|policy| {
                 policy.effect() == Effect::Forbid
                     && (names_resource_exactly(policy, &arn)
                         || (arn == "arn:aws:s3:::b/k" && names_resource_exactly(policy, "arn:aws:s3:::b")))
             });
-            let naming = CedarSet::from_policies(naming.cloned()).expect("ids differ");
+            let naming = CedarPolicySet::from_policies(naming.cloned()).expect("ids differ");
             let response = authorize_with_cedar(
                 set,
                 &naming,
                 caller,
-                &PolicyQuery::Permission { operation, permission: demand },
+                &PolicyQuery::Permission { operation, permission },
             );
             forbidding.extend(names(&response));
             failed.extend(failing(&response));
         }
     }
-    // What cannot be evaluated for one of the resources counts, although it holds for another.
+    // A forbid that fails for one of the resources has failed, although it is satisfied for another.
     forbidding.retain(|id| !failed.contains(id));
-    let forbids = forbidding;
-    let finally: BTreeSet<String> =
-        forbids.iter().filter(|id| set.approval_rule(id).is_none()).cloned().collect();
-    if !finally.is_empty() {
-        return (Verdict::Deny, finally);
+    let final_forbids: BTreeSet<String> =
+        forbidding.iter().filter(|id| set.approval_rule(id).is_none()).cloned().collect();
+    if !final_forbids.is_empty() {
+        return (Verdict::Deny, final_forbids);
     }
     if !failed.is_empty() {
         return (Verdict::Deny, failed);
     }
-    let mut lifted = full.clone();
-    for id in &forbids {
-        lifted.remove_static(cedar_policy::PolicyId::new(id)).expect("it is in the set");
+    let mut without_forbids = full.clone();
+    for id in &forbidding {
+        without_forbids.remove_static(cedar_policy::PolicyId::new(id)).expect("it is in the set");
     }
-    let response = authorize_with_cedar(set, &lifted, caller, ask);
-    match (response.decision(), forbids.is_empty()) {
+    let response = authorize_with_cedar(set, &without_forbids, caller, query);
+    match (response.decision(), forbidding.is_empty()) {
         (CedarDecision::Deny, _) => (Verdict::Deny, BTreeSet::new()),
         (CedarDecision::Allow, true) => (Verdict::Allow, names(&response)),
-        (CedarDecision::Allow, false) => (Verdict::RequireApproval, forbids),
+        (CedarDecision::Allow, false) => (Verdict::RequireApproval, forbidding),
     }
 }
 
-/// How the set and Cedar itself decide each question of each caller, where they differ.
+/// Every query of every caller on which the set and Cedar itself differ.
 fn find_differences(text: &str) -> Vec<String> {
     let checked = policy_loader::load_unvalidated(&[test_policy_file(text)], &TestSchemaSource)
         .expect("every generated policy passes our own checks");
-    let full =
-        CedarSet::from_policies(checked.iter().map(|checked| checked.policy.clone())).expect("ids differ");
+    let full = CedarPolicySet::from_policies(checked.iter().map(|checked| checked.policy.clone()))
+        .expect("ids differ");
     let set = PolicySet::compile("v".to_owned(), checked, &TestSchemaSource);
     let operations = test_operations();
-    let mut asks = vec![
+    let mut queries = vec![
         PolicyQuery::Connect { connection: "demo" },
         PolicyQuery::Connect { connection: "*" },
         PolicyQuery::Reveal { data_class: "email" },
     ];
-    asks.extend(operations.iter().map(|operation| PolicyQuery::Permission {
+    queries.extend(operations.iter().map(|operation| PolicyQuery::Permission {
         operation,
         permission: &operation.required_permissions[0],
     }));
@@ -394,13 +398,16 @@ fn find_differences(text: &str) -> Vec<String> {
         test_caller("zoe", &[]),
         test_caller("bob", &["b", "demo", "files", "g2"]),
     ] {
-        for ask in &asks {
-            let decision =
-                set.decide(&AuthorizationRequest { caller: &caller, query: *ask, context: tagged_context() });
+        for query in &queries {
+            let decision = set.decide(&AuthorizationRequest {
+                caller: &caller,
+                query: *query,
+                context: tagged_context(),
+            });
             let ours = (decision.verdict, decision.policies.into_iter().collect::<BTreeSet<_>>());
-            let theirs = decide_with_cedar(&set, &full, &caller, ask);
+            let theirs = decide_with_cedar(&set, &full, &caller, query);
             if ours != theirs {
-                found.push(format!("{} asks {}: {ours:?}, Cedar {theirs:?}", caller.id(), ask.title()));
+                found.push(format!("{} on {}: {ours:?}, Cedar {theirs:?}", caller.id(), query.title()));
             }
         }
     }
@@ -408,7 +415,7 @@ fn find_differences(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn each_clause_alone_is_decided_as_by_cedar() {
+fn each_single_clause_is_decided_as_by_cedar() {
     let mut texts = Vec::new();
     for effect in ["permit", "permit (principal, action, resource); forbid"] {
         let rule = |principal: &str, action: &str, resource: &str, condition: &str| {
@@ -428,7 +435,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_index_decides_as_the_full_set(text in arbitrary_policies()) {
+    fn the_index_decides_as_cedar_on_the_full_set(text in arbitrary_policies()) {
         prop_assert_eq!(find_differences(&text), Vec::<String>::new());
     }
 }
