@@ -30,7 +30,7 @@ use axum::{
 use bytes::Bytes;
 use durward_approval::{Approvals, Clock};
 use durward_core::Secret;
-use durward_identity::{ProviderConfig, ProviderConfigError, ProviderHttpClient, Revocations, TokenVerifier};
+use durward_identity::{ProviderConfig, ProviderConfigError, Revocations, TokenVerifier};
 use durward_notification::ChannelStatusReader;
 use durward_policy::{PolicyStore, SchemaSource};
 use durward_store::Store;
@@ -145,7 +145,7 @@ pub struct ConsoleDependencies {
     pub channels: ChannelStatusReader,
     pub policies: Arc<PolicyStore>,
     pub schema_source: &'static dyn SchemaSource,
-    pub discovery_client: Arc<dyn ProviderHttpClient>,
+    pub discovery_client: Arc<dyn durward_core::HttpClient>,
     pub token_client: Arc<dyn HttpClient>,
     /// None: no upstream is AWS.
     pub aws_identity: Option<Arc<dyn AwsIdentity>>,

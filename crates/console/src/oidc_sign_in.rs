@@ -8,10 +8,9 @@ use crate::{ConsoleState, SignInProvider, users};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use durward_approval::Approver;
-use durward_identity::ProviderHttpClient;
 use durward_identity::relying_party::{
-    self, AuthorizationResponse, AuthorizationResponseError, DiscoveryDocument, TokenResponse,
-    constant_time_eq, encode_form, encode_form_value, random_text,
+    self, AuthorizationResponse, AuthorizationResponseError, DiscoveryDocument, TokenResponse, encode_form,
+    encode_form_value, random_text,
 };
 use http::{HeaderValue, Method, Request, header};
 use serde::{Deserialize, Serialize};
@@ -49,7 +48,7 @@ pub enum SignInError {
 /// One provider with what it says of itself.
 pub struct OidcClient {
     pub settings: SignInProvider,
-    discovery_client: Arc<dyn ProviderHttpClient>,
+    discovery_client: Arc<dyn durward_core::HttpClient>,
     cached_discovery: Mutex<Option<(OffsetDateTime, Arc<DiscoveryDocument>)>>,
 }
 
@@ -67,7 +66,7 @@ struct SignInAttempt {
 }
 
 impl OidcClient {
-    pub fn new(options: SignInProvider, fetch: Arc<dyn ProviderHttpClient>) -> Self {
+    pub fn new(options: SignInProvider, fetch: Arc<dyn durward_core::HttpClient>) -> Self {
         Self { settings: options, discovery_client: fetch, cached_discovery: Mutex::new(None) }
     }
 
@@ -85,7 +84,8 @@ impl OidcClient {
         let read =
             DiscoveryDocument::fetch_document(&self.settings.provider.issuer, self.discovery_client.as_ref())
                 .await;
-        let discovery = read.map_err(|why| {
+        let discovery = read.map_err(|error| {
+            let why = error.to_string();
             tracing::warn!(
                 provider = self.name(),
                 why,
@@ -277,13 +277,13 @@ async fn verify_id_token(
     if verified.caller.provider != client.name() {
         return Err(wrong("it is from another provider than the one chosen"));
     }
-    if !relying_party::id_token_nonce(token).is_some_and(|given| constant_time_eq(&given, nonce)) {
+    if !verified.has_nonce(nonce) {
         return Err(wrong("it was not issued for this sign-in (nonce)"));
     }
-    if !users::is_issued_to_client(token, &client.settings.client_id) {
+    if !verified.is_issued_to_client(&client.settings.client_id) {
         return Err(wrong("it was issued to another client (azp)"));
     }
-    users::person_from_token(&verified.caller, token).map_err(|why| wrong(&why))
+    users::person_from_token(&verified).map_err(|why| wrong(&why))
 }
 
 #[cfg(test)]

@@ -7,13 +7,11 @@ use crate::{
     logins::{ConsoleCookie, SignedInUser},
 };
 use axum::{body::Body, extract::FromRequestParts};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use durward_approval::{ApprovalRequest, Approver};
-use durward_core::{Caller, CallerKind, RefusalReason};
-use durward_identity::TokenError;
+use durward_core::{CallerKind, RefusalReason};
+use durward_identity::{TokenError, VerifiedToken};
 use durward_store::StoreError;
 use http::{HeaderMap, Method, Response, StatusCode, header, request::Parts};
-use serde::{Deserialize, de::DeserializeOwned};
 use std::sync::Arc;
 
 /// A person whose browser is signed in. As an argument of a page it sends everybody else to the sign-in page.
@@ -76,34 +74,20 @@ const NOT_A_USER_TOKEN: &str = "the token is not one by which people vote here: 
 
 /// Whether a verified token is one that lets a person in: an ID token of one of our own clients, or a token for an audience
 /// that exists for this. What the doors take lets nobody in, for agents hold such tokens, also those of people.
-fn check_user_token(people: Option<&ApiTokenProvider>, verified: &str) -> Result<(), &'static str> {
-    #[derive(Deserialize)]
-    struct AudienceClaim {
-        aud: OneOrMany,
-    }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
-    }
+fn check_user_token(people: Option<&ApiTokenProvider>, verified: &VerifiedToken) -> Result<(), &'static str> {
     let people = people.ok_or(NOT_A_USER_TOKEN)?;
-    let audience = match decode_claims(verified).ok_or(NOT_A_USER_TOKEN)? {
-        AudienceClaim { aud: OneOrMany::One(one) } => vec![one],
-        AudienceClaim { aud: OneOrMany::Many(many) } => many,
-    };
-    if audience.iter().any(|one| people.front_end_audiences.contains(one)) {
+    if people.front_end_audiences.iter().any(|one| verified.is_for_audience(one)) {
         return Err(
             "the token is also for a front end (aud), so an agent may hold it: get one for the console alone",
         );
     }
-    if audience.iter().any(|one| people.audiences.contains(one)) {
+    if people.audiences.iter().any(|one| verified.is_for_audience(one)) {
         return Ok(());
     }
     if people
         .client_ids
         .iter()
-        .any(|client| audience.contains(client) && is_issued_to_client(verified, client))
+        .any(|client| verified.is_for_audience(client) && verified.is_issued_to_client(client))
     {
         return Ok(());
     }
@@ -140,8 +124,8 @@ pub async fn authenticate_bearer(
     })?;
     let people =
         inner.settings.api_token_providers.iter().find(|one| one.provider.name == verified.caller.provider);
-    check_user_token(people, token).map_err(|why| AuthenticationError::TokenRefused(why.to_owned()))?;
-    let person = person_from_token(&verified.caller, token).map_err(AuthenticationError::NotAdmitted)?;
+    check_user_token(people, &verified).map_err(|why| AuthenticationError::TokenRefused(why.to_owned()))?;
+    let person = person_from_token(&verified).map_err(AuthenticationError::NotAdmitted)?;
     if !is_admitted(inner, &person.groups) {
         return Err(AuthenticationError::NotAdmitted(
             "you are in no group that may use the console ([console] allowed_groups)".to_owned(),
@@ -169,58 +153,27 @@ pub fn may_revoke_sessions(inner: &ConsoleState, person: &Approver) -> bool {
 }
 
 /// The person that a verified token speaks for.
-pub fn person_from_token(caller: &Caller, token: &str) -> Result<Approver, String> {
-    #[derive(Default, Deserialize)]
-    struct NameClaims {
-        name: Option<String>,
-        preferred_username: Option<String>,
-        email: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct IssuedAtClaim {
-        iat: i64,
-    }
+pub fn person_from_token(verified: &VerifiedToken) -> Result<Approver, String> {
+    let caller = &verified.caller;
     if caller.kind != CallerKind::Human {
         return Err("this is a workload's token, and only people use the console".to_owned());
     }
     if !caller.act.is_empty() {
         return Err("this token is an agent's that acts for you, and only you yourself may vote".to_owned());
     }
-    let issued = decode_claims::<IssuedAtClaim>(token)
-        .and_then(|issued| time::OffsetDateTime::from_unix_timestamp(issued.iat).ok());
-    let names: NameClaims = decode_claims(token).unwrap_or_default();
-    let name = [names.name, names.preferred_username, names.email]
+    let name = ["name", "preferred_username", "email"]
         .into_iter()
-        .flatten()
+        .filter_map(|claim| verified.text_claim(claim))
         .find(|name| !name.trim().is_empty())
-        .unwrap_or_else(|| caller.subject.clone());
+        .unwrap_or(&caller.subject);
     Ok(Approver {
         id: caller.id(),
         name: name.chars().take(100).collect(),
         subject: caller.subject.clone(),
         groups: caller.groups.clone(),
         // Without a time of issue the groups are as old as can be: anything newer that is known outweighs them.
-        groups_as_of: issued.unwrap_or(time::OffsetDateTime::UNIX_EPOCH),
+        groups_as_of: verified.issued_at.unwrap_or(time::OffsetDateTime::UNIX_EPOCH),
     })
-}
-
-/// Whether a verified token with the client's audience is one that the client itself got for a person: providers also issue
-/// access tokens for the same audience to workloads, and those name another client or their own type.
-pub fn is_issued_to_client(verified: &str, client: &str) -> bool {
-    let part = |index| -> Option<serde_json::Value> {
-        let text = verified.trim().split('.').nth(index)?;
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
-    };
-    let (Some(header), Some(claims)) = (part(0), part(1)) else { return false };
-    let access = header["typ"].as_str().is_some_and(|typ| typ.to_ascii_lowercase().ends_with("at+jwt"));
-    let parties = ["azp", "client_id", "appid"].iter().filter_map(|name| claims.get(name));
-    !access && parties.into_iter().all(|party| party == client)
-}
-
-/// Claims of a token that has been verified already; this looks at nothing but the payload.
-pub fn decode_claims<T: DeserializeOwned>(verified: &str) -> Option<T> {
-    let payload = verified.trim().split('.').nth(1)?;
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
 }
 
 /// Why this person cannot answer this ask, as far as a page can tell; the approval room decides when they do.

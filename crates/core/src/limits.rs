@@ -65,3 +65,27 @@ pub const MAX_JOURNAL_SEGMENT_BYTES: u64 = 64 << 20;
 pub const MAX_JOURNAL_QUEUE_BYTES: usize = 8 << 20;
 /// How long a record without a waiter (an outcome, for example) may be lost by a crash: until then it is in memory only.
 pub const JOURNAL_SYNC_DELAY: Duration = Duration::from_millis(50);
+// === identity ===
+
+/// How far the clock of an identity provider may differ from ours. A token is accepted this long after its `exp`, and this
+/// long before its `nbf` and `iat`. RFC 7519 section 4.1.4 permits "usually no more than a few minutes".
+pub const CLOCK_LEEWAY: Duration = Duration::from_mins(1);
+/// How long a provider's signing keys are used after the last successful fetch. It outlives an outage of the provider. It is
+/// bounded because an attacker who cuts the connection to the provider could otherwise keep a withdrawn key in use.
+pub const MAX_STALE_KEY_SET_AGE: Duration = Duration::from_hours(24);
+/// How often the revocation list is read from the store: a revocation on one replica holds on the others after this long.
+pub const REVOCATION_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How old the revocation list may be. Beyond this the gateway refuses every request, because it cannot know who is revoked.
+pub const MAX_REVOCATION_STALENESS: Duration = Duration::from_secs(5);
+/// How long the revocation of a session is kept. No gateway credential lives longer than a day; the rest is for auditors.
+pub const REVOCATION_RETENTION: Duration = Duration::from_hours(90 * 24);
+
+// === credential ===
+
+/// How long a session policy permits anything (its `aws:CurrentTime` condition). STS issues credentials for 900 seconds at
+/// least (STS API Reference, AssumeRole, `DurationSeconds`), so this is what makes a stolen one useless sooner.
+pub const SESSION_POLICY_LIFETIME: Duration = Duration::from_mins(1);
+/// How long STS may take for one call.
+pub const STS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Issued credentials that are cached at once.
+pub const MAX_CACHED_CREDENTIALS: usize = 4_096;

@@ -8,8 +8,8 @@ use durward_console::{
     ApiTokenProvider, AwsIdentity, AwsIdentityState, CliClient, ConnectionSummary, Console,
     ConsoleDependencies, ConsoleSettings, SignInProvider,
 };
-use durward_core::CallerKind;
-use durward_credential::{GatewayIdentity, HttpClient as _};
+use durward_core::{CallerKind, HttpClient as _, HttpLimits};
+use durward_credential::GatewayIdentity;
 use durward_gateway::body::BoxBody;
 use durward_gateway::gateway_services::GatewayServices;
 use durward_gateway::listener::HttpService;
@@ -33,6 +33,10 @@ pub struct ConsoleServer {
     pub listener: TcpListener,
 }
 
+/// For one call of a token endpoint.
+const TOKEN_ENDPOINT_LIMITS: HttpLimits =
+    HttpLimits { timeout: Duration::from_secs(10), max_response_bytes: 1 << 20 };
+
 /// The way out to token endpoints.
 struct TokenEndpointClient(OutboundHttpClient);
 
@@ -41,7 +45,9 @@ impl durward_console::HttpClient for TokenEndpointClient {
         &self,
         request: Request<bytes::Bytes>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<bytes::Bytes>, String>> + Send + '_>> {
-        self.0.send(request)
+        Box::pin(async move {
+            self.0.send(request, TOKEN_ENDPOINT_LIMITS).await.map_err(|error| error.to_string())
+        })
     }
 }
 

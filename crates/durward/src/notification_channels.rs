@@ -3,8 +3,7 @@
 use crate::config::{Config, Diagnostics};
 use crate::serve::parse_origin;
 use durward_approval::{Approvals, Store, system_clock};
-use durward_core::Secret;
-use durward_credential::HttpClient as _;
+use durward_core::{HttpClient as _, HttpLimits, Secret};
 use durward_gateway::outbound_http_client::OutboundHttpClient;
 use durward_gateway::upstream_client::UpstreamClient;
 use durward_notification::{ChannelError, MailServer, NotificationChannel, NotificationEvent, Notifier};
@@ -12,6 +11,11 @@ use http::{Request, Response};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// For one call of a webhook.
+const WEBHOOK_LIMITS: HttpLimits =
+    HttpLimits { timeout: Duration::from_secs(10), max_response_bytes: 1 << 20 };
 
 /// The way out to webhooks.
 struct WebhookClient(OutboundHttpClient);
@@ -21,7 +25,7 @@ impl durward_notification::HttpClient for WebhookClient {
         &self,
         request: Request<bytes::Bytes>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<bytes::Bytes>, String>> + Send + '_>> {
-        self.0.send(request)
+        Box::pin(async move { self.0.send(request, WEBHOOK_LIMITS).await.map_err(|error| error.to_string()) })
     }
 }
 

@@ -8,7 +8,9 @@ use crate::preflight::{self, OpenedConfiguration};
 use crate::revocation_journal;
 use durward_approval::FirstSeen;
 use durward_catalog::Catalog;
-use durward_credential::{ConnectionConfig, ConnectionScope, CredentialIssuer, GatewayIdentity, StsEndpoint};
+use durward_credential::{
+    ConnectionConfig, ConnectionScope, CredentialIssuer, GatewayIdentity, StsEndpoint, StsEndpointError,
+};
 use durward_gateway::aws_frontend::AwsFrontEnd;
 use durward_gateway::gateway_services::GatewayServices;
 use durward_gateway::listener::{self, FrontEndService};
@@ -321,10 +323,10 @@ fn sts_endpoint(emulator: Option<UpstreamOrigin>) -> StsEndpoint {
             let endpoint = Catalog::embedded().resolve_endpoint("sts", region);
             format!(
                 "https://{}",
-                endpoint.ok_or_else(|| format!("no STS endpoint is known in region `{region}`"))?.host
+                endpoint.ok_or_else(|| StsEndpointError::UnknownRegion(region.to_owned()))?.host
             )
         };
-        format!("{url}/").parse().map_err(|_error| format!("`{url}` is not a URL"))
+        format!("{url}/").parse().map_err(|_error| StsEndpointError::InvalidUrl(url))
     })
 }
 

@@ -15,7 +15,7 @@ use durward_core::{
     RequiredPermission, Resource, Secret, SessionId,
 };
 use durward_fake_aws::oidc_issuer::FakeOidcIssuer;
-use durward_identity::{FetchedDocument, ProviderConfig, ProviderHttpClient, Revocations};
+use durward_identity::{ProviderConfig, Revocations};
 use durward_notification::{ChannelStatusReader, NotificationChannel};
 use durward_policy::PolicyStore;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -73,19 +73,13 @@ impl HttpClient for DirectHttpClient {
     }
 }
 
-impl ProviderHttpClient for DirectHttpClient {
-    fn get<'a>(
-        &'a self,
-        url: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<FetchedDocument, String>> + Send + 'a>> {
-        Box::pin(async move {
-            let response = send_http(Request::get(url).body(Bytes::new()).unwrap()).await?;
-            Ok(FetchedDocument {
-                status: response.status().as_u16(),
-                cache_control: None,
-                body: response.into_body(),
-            })
-        })
+impl durward_core::HttpClient for DirectHttpClient {
+    fn send(
+        &self,
+        request: Request<Bytes>,
+        _limits: durward_core::HttpLimits,
+    ) -> durward_core::HttpFuture<'_> {
+        Box::pin(async move { send_http(request).await.map_err(durward_core::HttpClientError::Failed) })
     }
 }
 

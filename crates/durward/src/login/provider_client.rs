@@ -6,19 +6,21 @@
 use crate::admin_api::RemoteError;
 use crate::journal_commands::terminal_text::escape_for_terminal;
 use bytes::Bytes;
-use durward_core::Secret;
-use durward_credential::HttpClient as _;
+use durward_core::{HttpClient as _, HttpLimits, Secret};
 use durward_gateway::outbound_http_client::OutboundHttpClient;
 use durward_gateway::upstream_client::UpstreamClient;
-use durward_identity::relying_party::{
-    DiscoveryDocument, TokenResponse, constant_time_eq, encode_form, id_token_nonce as given,
-};
+use durward_identity::relying_party::{DiscoveryDocument, TokenResponse, encode_form};
 use durward_identity::{ProviderConfig, TokenVerifier};
 use http::{Request, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 use time::OffsetDateTime;
+
+/// For one call of the provider.
+const PROVIDER_LIMITS: HttpLimits =
+    HttpLimits { timeout: Duration::from_secs(10), max_response_bytes: 1 << 20 };
 
 /// How people sign in, as the console says it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -61,11 +63,11 @@ impl ProviderClient {
         };
         let discovery = DiscoveryDocument::fetch_document(&way.issuer, &to(vec![issuer.clone()])?)
             .await
-            .map_err(|why| {
+            .map_err(|error| {
                 RemoteError::Unreachable(format!(
                     "the identity provider {} cannot be used now: {}",
                     escape_for_terminal(&way.name),
-                    escape_for_terminal(&why)
+                    escape_for_terminal(&error.to_string())
                 ))
             })?;
         let mut origins = vec![issuer];
@@ -131,7 +133,7 @@ impl ProviderClient {
             .map_err(|_error| {
                 RemoteError::Rejected(format!("{} is not a URL", escape_for_terminal(endpoint)))
             })?;
-        let response = self.http_client.send(request).await.map_err(|why| {
+        let response = self.http_client.send(request, PROVIDER_LIMITS).await.map_err(|why| {
             RemoteError::Unreachable(format!(
                 "the identity provider {} cannot be reached: {why}",
                 escape_for_terminal(&self.registration.name)
@@ -185,7 +187,7 @@ impl ProviderClient {
             .verify(&token, OffsetDateTime::now_utc())
             .await
             .map_err(|error| wrong(error.to_string()))?;
-        if nonce.is_some_and(|nonce| !given(&token).is_some_and(|given| constant_time_eq(&given, nonce))) {
+        if nonce.is_some_and(|nonce| !verified.has_nonce(nonce)) {
             return Err(wrong("it was not issued for this sign-in (nonce)".to_owned()));
         }
         Ok(SignInTokens {
