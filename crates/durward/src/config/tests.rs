@@ -176,7 +176,7 @@ fn channel_errors_name_key_and_fix() {
         ),
         (
             webhook.replace("https", "http"),
-            ":18: [[notify.webhook]] url: `http://robot.example.com/x`: what is asked would travel in the clear",
+            ":18: [[notify.webhook]] url: `http://robot.example.com/x`: the request would travel unencrypted",
         ),
         (
             format!("{webhook}events = [\"ask.open\"]\n"),
