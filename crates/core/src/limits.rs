@@ -54,17 +54,6 @@ pub const MAX_FORM_NAME_PARTS: usize = 100_000;
 /// Attributes of one XML element. The grantee of S3 has two.
 pub const MAX_XML_ATTRIBUTES: usize = 16;
 
-// === journal ===
-
-/// Largest text of one journal record. The largest request body that is read whole is [`MAX_BODY_BYTES`], and JSON may escape it.
-/// The format knows no larger record (FORMAT.md), so raising this is a new version of the format.
-pub const MAX_RECORD_BYTES: usize = 32 << 20;
-/// A journal segment that would grow larger is ended. A start reads the last segment, so this bounds how long a start takes.
-pub const MAX_JOURNAL_SEGMENT_BYTES: u64 = 64 << 20;
-/// Memory of the records that wait to be written. Then requests wait for the disk, too.
-pub const MAX_JOURNAL_QUEUE_BYTES: usize = 8 << 20;
-/// How long a record without a waiter (an outcome, for example) may be lost by a crash: until then it is in memory only.
-pub const JOURNAL_SYNC_DELAY: Duration = Duration::from_millis(50);
 // === identity ===
 
 /// How far the clock of an identity provider may differ from ours. A token is accepted this long after its `exp`, and this
@@ -89,3 +78,48 @@ pub const SESSION_POLICY_LIFETIME: Duration = Duration::from_mins(1);
 pub const STS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Issued credentials that are cached at once.
 pub const MAX_CACHED_CREDENTIALS: usize = 4_096;
+
+// === journal ===
+
+/// Largest text of one journal record. The largest request body that is read whole is [`MAX_BODY_BYTES`], and JSON may escape it.
+/// The format knows no larger record (FORMAT.md), so raising this is a new version of the format.
+pub const MAX_RECORD_BYTES: usize = 32 << 20;
+/// A journal segment that would grow larger is ended. A start reads the last segment, so this bounds how long a start takes.
+pub const MAX_JOURNAL_SEGMENT_BYTES: u64 = 64 << 20;
+/// Memory of the records that wait to be written. Then requests wait for the disk, too.
+pub const MAX_JOURNAL_QUEUE_BYTES: usize = 8 << 20;
+/// How long a record without a waiter (an outcome, for example) may be lost by a crash: until then it is in memory only.
+pub const JOURNAL_SYNC_DELAY: Duration = Duration::from_millis(50);
+
+// === approval ===
+
+/// Pending approval requests of one caller. People read each; an agent in a loop must not bury the rest.
+pub const MAX_PENDING_REQUESTS_PER_CALLER: usize = 20;
+/// Pending approval requests of all callers of one gateway together.
+pub const MAX_PENDING_REQUESTS: usize = 1_000;
+/// How long a grant waits for its use. Callers that were sent away retry within this time.
+pub const GRANT_TTL: Duration = Duration::from_mins(10);
+/// The longest time-bound grant that one vote may create: a working day.
+pub const MAX_TIME_BOUND_GRANT: Duration = Duration::from_hours(8);
+/// How long a denial applies to repeats of the same operation. Without it an agent could ask until somebody gives in
+/// ("MFA fatigue": MITRE ATT&CK T1621, Multi-Factor Authentication Request Generation).
+pub const DENIAL_TTL: Duration = Duration::from_mins(1);
+/// How long people may vote on a request that `@on_timeout("queue")` keeps after its deadline.
+pub const QUEUED_REQUEST_TTL: Duration = Duration::from_hours(24);
+/// How long closed approval requests stay in the store for the console. The journal keeps their events.
+pub const CLOSED_REQUEST_RETENTION: Duration = Duration::from_hours(90 * 24);
+/// How long it is remembered that a caller was allowed certain actions, which lowers the risk of a repeat.
+pub const FIRST_SEEN_RETENTION: Duration = Duration::from_hours(365 * 24);
+/// Largest approval request as JSON, in bytes: nobody reads more, and a thousand of them fit on a small disk.
+pub const MAX_APPROVAL_REQUEST_BYTES: usize = 256 << 10;
+/// Bytes of the reason of a vote, and of the reason that policies give.
+pub const MAX_VOTE_REASON_BYTES: usize = 4 << 10;
+
+// === notification ===
+
+/// Messages that a channel for people gets in a minute; the last of them sums up the rest. Break-glass is not limited.
+pub const MAX_MESSAGES_PER_MINUTE: usize = 10;
+/// Messages that a webhook for programs gets in a minute; the last of them sums up the rest.
+pub const MAX_WEBHOOKS_PER_MINUTE: usize = 60;
+/// How long a message is tried, and how long the end of an approval request is news.
+pub const NOTIFICATION_TTL: Duration = Duration::from_hours(24);

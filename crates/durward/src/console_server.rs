@@ -8,7 +8,7 @@ use durward_console::{
     ApiTokenProvider, AwsIdentity, AwsIdentityState, CliClient, ConnectionSummary, Console,
     ConsoleDependencies, ConsoleSettings, SignInProvider,
 };
-use durward_core::{CallerKind, HttpClient as _, HttpLimits};
+use durward_core::CallerKind;
 use durward_credential::GatewayIdentity;
 use durward_gateway::body::BoxBody;
 use durward_gateway::gateway_services::GatewayServices;
@@ -31,24 +31,6 @@ use tokio::net::TcpListener;
 pub struct ConsoleServer {
     console: Console,
     pub listener: TcpListener,
-}
-
-/// For one call of a token endpoint.
-const TOKEN_ENDPOINT_LIMITS: HttpLimits =
-    HttpLimits { timeout: Duration::from_secs(10), max_response_bytes: 1 << 20 };
-
-/// The way out to token endpoints.
-struct TokenEndpointClient(OutboundHttpClient);
-
-impl durward_console::HttpClient for TokenEndpointClient {
-    fn send(
-        &self,
-        request: Request<bytes::Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<bytes::Bytes>, String>> + Send + '_>> {
-        Box::pin(async move {
-            self.0.send(request, TOKEN_ENDPOINT_LIMITS).await.map_err(|error| error.to_string())
-        })
-    }
 }
 
 /// How long a page waits for the gateway's own identity to be looked for.
@@ -163,8 +145,7 @@ pub fn open_console(
         channels,
         policies: rooms.policies.clone(),
         schema_source: Catalog::embedded(),
-        discovery_client: Arc::new(OutboundHttpClient(rooms.upstream_client.clone())),
-        token_client: Arc::new(TokenEndpointClient(OutboundHttpClient(rooms.upstream_client.clone()))),
+        http_client: Arc::new(OutboundHttpClient(rooms.upstream_client.clone())),
         aws_identity: identity.map(|identity| Arc::new(GatewayAwsIdentity(identity)) as Arc<dyn AwsIdentity>),
         clock: system_clock(),
     };

@@ -111,8 +111,8 @@ async fn revoke_sessions(revoke: &RevokeArgs) -> Result<u8, String> {
             .map(|caller| format!(" of {}", escape_for_terminal(caller)))
             .unwrap_or_default();
         writeln!(out, "revoked session {}{of}", format_scalar(&done["session"]))?;
-        let by = format_scalar(&done["revoked"]["by"]);
-        writeln!(out, "by {by}: {}", format_scalar(&done["revoked"]["reason"]))
+        let by = format_scalar(&done["revocation"]["by"]);
+        writeln!(out, "by {by}: {}", format_scalar(&done["revocation"]["reason"]))
     })?;
     Ok(exit_code_if_known(done["known"] == true, "session"))
 }

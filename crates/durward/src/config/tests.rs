@@ -146,7 +146,10 @@ fn channel_errors_name_key_and_fix() {
     assert!(
         config.notify.slack[0].url_file.is_absolute() && config.notify.webhook[0].secret_file.is_absolute()
     );
-    assert_eq!(config.notify.webhook[0].events, ["ask.opened", "ask.closed", "ask.break_glass"]);
+    assert_eq!(
+        config.notify.webhook[0].events,
+        ["approval_request.opened", "approval_request.closed", "approval_request.break_glass"]
+    );
     for (more, wanted) in [
         (
             format!("{slack}{}", email.replace("mail\"", "chat\"")),
@@ -173,7 +176,7 @@ fn channel_errors_name_key_and_fix() {
         ),
         (
             webhook.replace("https", "http"),
-            ":18: [[notify.webhook]] url: `http://robot.example.com/x`: what is asked would travel in the clear",
+            ":18: [[notify.webhook]] url: `http://robot.example.com/x`: the request would travel unencrypted",
         ),
         (
             format!("{webhook}events = [\"ask.open\"]\n"),
