@@ -40,7 +40,7 @@ pub use state::ReceivedRequest;
 
 const MAX_BODY_BYTES: usize = 32 << 20;
 /// How long a client may take for a request head, and stay idle.
-const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// The one account: it owns every resource.
 pub const ACCOUNT_ID: &str = "123456789012";
 /// The gateway's own identity here.

@@ -4,6 +4,7 @@ use durward_aws::sigv4::{SigningKey, sha256_hex};
 use durward_core::Secret;
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -61,9 +62,9 @@ impl TestClient {
         sign_request(&params, &Method::POST, "/", "", &mut headers, &hash).unwrap();
         let mut text = "POST / HTTP/1.1\r\nconnection: close\r\n".to_owned();
         for (name, value) in &headers {
-            text += &format!("{name}: {}\r\n", value.to_str().unwrap());
+            write!(text, "{name}: {}\r\n", value.to_str().unwrap()).unwrap();
         }
-        text += &format!("content-length: {}\r\n\r\n{body}", body.len());
+        write!(text, "content-length: {}\r\n\r\n{body}", body.len()).unwrap();
         let mut stream = TcpStream::connect(aws.address).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut response = String::new();
