@@ -7,7 +7,7 @@ use crate::session_policy::policy_allows;
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use durward_aws::sigv4::inbound::{self, PayloadMode, SignedRequestHead};
-use durward_aws::sigv4::{SigningKey, encode_hex, percent_decode, sha256_hex};
+use durward_aws::sigv4::{SigningKey, percent_decode, sha256_hex};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -486,7 +486,7 @@ fn random_hex(bytes: usize) -> String {
     if rand::fill(&mut random).is_err() {
         random.clear();
     }
-    encode_hex(&random)
+    durward_core::encode_hex(&random)
 }
 
 fn plain_response(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {

@@ -3,7 +3,7 @@
 
 use super::operation_routing::RouteChoice;
 use super::request_text::unknown_operation;
-use durward_catalog::OperationModel as Model;
+use durward_catalog::OperationModel;
 use durward_core::{AccessLevel, Refusal};
 use std::collections::BTreeSet;
 
@@ -46,14 +46,14 @@ pub(super) fn refuse_ambiguous_route(found: &[RouteChoice]) -> Refusal {
 }
 
 fn operation_name(choice: &RouteChoice) -> &str {
-    choice.operation_model().map_or("", |op| op.name.as_str())
+    choice.operation_model().map_or("", |operation| operation.name.as_str())
 }
 
 fn iam_actions(choice: &RouteChoice) -> BTreeSet<String> {
     choice
         .operation_model()
         .into_iter()
-        .flat_map(|op| &op.required_actions)
+        .flat_map(|operation| &operation.required_actions)
         .map(|needed| needed.action.clone())
         .collect()
 }
@@ -62,8 +62,10 @@ fn iam_actions(choice: &RouteChoice) -> BTreeSet<String> {
 fn strictness(choice: &RouteChoice) -> (AccessLevel, usize, bool) {
     let level = choice
         .operation_model()
-        .and_then(|op| op.required_actions.iter().map(|needed| needed.access_level).max());
-    let resources = |op: &Model| op.required_actions.iter().map(|needed| needed.resources.len()).sum();
+        .and_then(|operation| operation.required_actions.iter().map(|needed| needed.access_level).max());
+    let resources = |operation: &OperationModel| {
+        operation.required_actions.iter().map(|needed| needed.resources.len()).sum()
+    };
     (
         level.unwrap_or(AccessLevel::List),
         choice.operation_model().map_or(0, resources),

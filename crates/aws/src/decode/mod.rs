@@ -20,7 +20,7 @@ mod shape_conversion;
 pub use operation_routing::{BodyUse, Route, UNKNOWN_OPERATION_INDEX, route_among_services};
 pub(crate) use parse_xml::parse_xml_document as xml_tree;
 
-use durward_catalog::{AwsProtocol, Catalog, OperationModel as Model, ServiceModel};
+use durward_catalog::{AwsProtocol, Catalog, OperationModel, ServiceModel};
 use durward_core::{FrontEndKind, Operation, Refusal, RefusalReason, limits, remove_json_pointers};
 use operation_routing::RouteChoice;
 use request_text::{malformed_request, parse_content_encodings};
@@ -69,7 +69,7 @@ pub struct DecodedRequest {
 
 impl DecodedRequest {
     /// The catalog's entry of the operation; `None` when it is newer than the catalog.
-    pub fn operation_model(&self) -> Option<&Model> {
+    pub fn operation_model(&self) -> Option<&OperationModel> {
         self.service.operations.get(self.operation_index)
     }
 }
@@ -132,10 +132,10 @@ pub fn decode_request(
     catalog: &Catalog,
     scope: &RequestScope<'_>,
     head: &RequestHead<'_>,
-    recognised: &Route,
+    route: &Route,
     body: Option<&[u8]>,
 ) -> Result<DecodedRequest, Refusal> {
-    decode_in_partition(catalog.partition_of_region(scope.region), scope, head, recognised, body)
+    decode_in_partition(catalog.partition_of_region(scope.region), scope, head, route, body)
 }
 
 /// [`decode`] for callers that know the partition (`aws`, `aws-cn`) themselves.
@@ -143,10 +143,10 @@ pub fn decode_in_partition(
     partition: &str,
     scope: &RequestScope<'_>,
     head: &RequestHead<'_>,
-    recognised: &Route,
+    route: &Route,
     body: Option<&[u8]>,
 ) -> Result<DecodedRequest, Refusal> {
-    let body = match (recognised.body_use(), body) {
+    let body = match (route.body_use(), body) {
         (BodyUse::Whole, None) => {
             return Err(Refusal::new(
                 RefusalReason::Internal,
@@ -159,44 +159,42 @@ pub fn decode_in_partition(
         }
         (BodyUse::None | BodyUse::Streamed, _) => Cow::Borrowed(&[][..]),
     };
-    let protocol = recognised.protocol();
-    let (service, op_index, read) = match protocol {
-        AwsProtocol::Query | AwsProtocol::Ec2 => {
-            query_protocol::decode_form_request(head, recognised, &body)?
-        }
+    let protocol = route.protocol();
+    let (service, operation_index, read) = match protocol {
+        AwsProtocol::Query | AwsProtocol::Ec2 => query_protocol::decode_form_request(head, route, &body)?,
         _ => {
-            if let Some(name) = recognised.unknown_operation() {
+            if let Some(name) = route.unknown_operation() {
                 let read = DecodedParameters::for_unknown_operation(
                     name.to_owned(),
                     parse_body_object(protocol, &body)?,
                 );
-                (Arc::clone(recognised.service()), UNKNOWN_OPERATION_INDEX, read)
+                (Arc::clone(route.service()), UNKNOWN_OPERATION_INDEX, read)
             } else {
-                decode_best_choice(head, recognised, &body)?
+                decode_best_choice(head, route, &body)?
             }
         }
     };
-    let (name, demands, traits) = if let Some(name) = read.unknown_operation {
+    let (name, permissions, traits) = if let Some(name) = read.unknown_operation {
         (name, vec![overrides::unknown_permission(&service)], overrides::UNKNOWN_OPERATION_TRAITS)
     } else {
-        let op = get_operation_model(&service, op_index)?;
+        let operation = get_operation_model(&service, operation_index)?;
         let known = remove_json_pointers(&read.parameters, &read.uninspected);
         let context = permission_templates::PermissionContext {
             partition,
             scope,
             service: &service,
-            operation_model: op,
+            operation_model: operation,
             parameters: &known,
         };
-        let demands = overrides::required_permissions(&context)?;
-        let traits = overrides::request_traits(&context, &demands);
-        (op.name.clone(), demands, traits)
+        let permissions = overrides::required_permissions(&context)?;
+        let traits = overrides::request_traits(&context, &permissions);
+        (operation.name.clone(), permissions, traits)
     };
     let operation = Operation {
         front_end: FrontEndKind::Aws,
         service: service.iam_prefix.clone(),
         name,
-        required_permissions: demands,
+        required_permissions: permissions,
         sensitive_pointers: read.sensitive,
         region: Some(scope.region.to_owned()),
         account: Some(scope.account.to_owned()),
@@ -205,49 +203,51 @@ pub fn decode_in_partition(
         body_sha256: None,
         parameters: Value::Object(read.parameters),
     };
-    Ok(DecodedRequest { operation, service, operation_index: op_index, protocol })
+    Ok(DecodedRequest { operation, service, operation_index, protocol })
 }
 
 /// The one choice, or of several the first that knows every parameter, else the first that can be read. Where they need
 /// different actions, exactly one must know every parameter and find all it requires.
 fn decode_best_choice(
     head: &RequestHead<'_>,
-    recognised: &Route,
+    route: &Route,
     body: &[u8],
 ) -> Result<(Arc<ServiceModel>, usize, DecodedParameters), Refusal> {
-    let tied = recognised.choices();
-    if let [only] = tied.candidates.as_slice() {
+    let ambiguous = route.choices();
+    if let [only] = ambiguous.candidates.as_slice() {
         return Ok((
             Arc::clone(&only.service),
             only.operation_index,
-            decode_choice(head, recognised, only, body)?,
+            decode_choice(head, route, only, body)?,
         ));
     }
     let mut clean = Vec::new();
     let mut readable = None;
     let mut refusal = None;
-    for choice in &tied.candidates {
-        match decode_choice(head, recognised, choice, body) {
-            Ok(read) if fits_parameters(choice, &read, tied.needs_parameters) => clean.push((choice, read)),
+    for choice in &ambiguous.candidates {
+        match decode_choice(head, route, choice, body) {
+            Ok(read) if fits_parameters(choice, &read, ambiguous.needs_parameters) => {
+                clean.push((choice, read))
+            }
             Ok(read) if readable.is_none() => readable = Some((choice, read)),
             Ok(_) => {}
             Err(error) => refusal = refusal.or(Some(error)),
         }
     }
-    if tied.needs_parameters && clean.len() != 1 {
-        return Err(ambiguous_routes::refuse_ambiguous_route(&tied.candidates));
+    if ambiguous.needs_parameters && clean.len() != 1 {
+        return Err(ambiguous_routes::refuse_ambiguous_route(&ambiguous.candidates));
     }
     match clean.into_iter().next().or(readable) {
         Some((choice, read)) => Ok((Arc::clone(&choice.service), choice.operation_index, read)),
         None => Err(refusal.unwrap_or_else(|| {
-            Refusal::new(RefusalReason::Internal, "the gateway recognised no operation in this request")
+            Refusal::new(RefusalReason::Internal, "the gateway route no operation in this request")
         })),
     }
 }
 
 /// Whether the operation knows every parameter; with `whole`, also whether it has all that it requires.
 fn fits_parameters(choice: &RouteChoice, read: &DecodedParameters, whole: bool) -> bool {
-    let input = choice.operation_model().and_then(|op| op.input_shape);
+    let input = choice.operation_model().and_then(|operation| operation.input_shape);
     let members = input.map_or(&[][..], |input| choice.service.structure_members(input));
     read.parameters.keys().all(|key| members.iter().any(|member| member.name == *key))
         && (!whole
@@ -256,21 +256,21 @@ fn fits_parameters(choice: &RouteChoice, read: &DecodedParameters, whole: bool) 
 
 fn decode_choice(
     head: &RequestHead<'_>,
-    recognised: &Route,
+    route: &Route,
     choice: &RouteChoice,
     body: &[u8],
 ) -> Result<DecodedParameters, Refusal> {
     let service = &choice.service;
-    let op = get_operation_model(service, choice.operation_index)?;
-    match recognised.protocol() {
+    let operation = get_operation_model(service, choice.operation_index)?;
+    match route.protocol() {
         protocol @ (AwsProtocol::Json10 | AwsProtocol::Json11 | AwsProtocol::RpcV2Cbor) => {
             shape_conversion::convert_input_object(
                 service,
-                op.input_shape,
+                operation.input_shape,
                 parse_body_object(protocol, body)?,
             )
         }
-        _ => http_binding::bind_parameters(service, op, head, recognised, &choice.labels, body),
+        _ => http_binding::bind_parameters(service, operation, head, route, &choice.labels, body),
     }
 }
 
@@ -283,8 +283,8 @@ fn parse_body_object(protocol: AwsProtocol, body: &[u8]) -> Result<Map<String, V
     }
 }
 
-fn get_operation_model(service: &ServiceModel, op_index: usize) -> Result<&Model, Refusal> {
-    service.operations.get(op_index).ok_or_else(|| {
+fn get_operation_model(service: &ServiceModel, operation_index: usize) -> Result<&OperationModel, Refusal> {
+    service.operations.get(operation_index).ok_or_else(|| {
         Refusal::new(RefusalReason::Internal, "the gateway's catalog does not hold this operation")
     })
 }

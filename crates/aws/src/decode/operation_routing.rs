@@ -8,7 +8,7 @@ use super::request_text::{
 };
 use super::shape_conversion::wire_name;
 use super::{RequestHead, RequestScope, rest_routing};
-use durward_catalog::{AwsProtocol, MemberLocation, OperationModel as Model, ServiceModel, ShapeKind};
+use durward_catalog::{AwsProtocol, MemberLocation, OperationModel, ServiceModel, ShapeKind};
 use durward_core::Refusal;
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ pub(super) struct RouteChoice {
 }
 
 impl RouteChoice {
-    pub(super) fn operation_model(&self) -> Option<&Model> {
+    pub(super) fn operation_model(&self) -> Option<&OperationModel> {
         self.service.operations.get(self.operation_index)
     }
 }
@@ -79,7 +79,7 @@ impl Route {
     }
 
     /// The operation, where the head names it.
-    pub fn operation_model(&self) -> Option<&Model> {
+    pub fn operation_model(&self) -> Option<&OperationModel> {
         self.choices.candidates.first()?.operation_model()
     }
 
@@ -225,8 +225,8 @@ fn route_by_name(
     let found: Vec<RouteChoice> = named
         .iter()
         .filter_map(|service| {
-            let op_index = service.operation_index(name)?;
-            Some(RouteChoice { service: Arc::clone(service), operation_index: op_index, labels: Vec::new() })
+            let operation_index = service.operation_index(name)?;
+            Some(RouteChoice { service: Arc::clone(service), operation_index, labels: Vec::new() })
         })
         .collect();
     if let (true, Some(service)) = (found.is_empty(), named.first()) {
@@ -304,17 +304,17 @@ fn route_unnamed_request(
     }
     let mut choices = rest_routing::route_by_template(&rest, scope, head)?;
     let first = choices.candidates.first().ok_or_else(|| unknown_operation("no operation matches"))?;
-    let (service, op) = (Arc::clone(&first.service), first.operation_index);
+    let (service, operation) = (Arc::clone(&first.service), first.operation_index);
     let protocol = if service.protocols.contains(&AwsProtocol::RestXml) {
         AwsProtocol::RestXml
     } else {
         AwsProtocol::RestJson
     };
     let body_of = |service: &ServiceModel, at: usize| match service.operations.get(at) {
-        Some(op) => rest_body_use(service, op, head, protocol, media),
+        Some(operation) => rest_body_use(service, operation, head, protocol, media),
         None => Ok(BodyUse::Whole),
     };
-    let body = body_of(&service, op)?;
+    let body = body_of(&service, operation)?;
     choices
         .candidates
         .retain(|choice| body_of(&choice.service, choice.operation_index).is_ok_and(|other| other == body));
@@ -336,12 +336,12 @@ fn form_body_use(head: &RequestHead<'_>, is_form: bool) -> Result<BodyUse, Refus
 /// What the body of a rest operation is, and whether its media type fits.
 fn rest_body_use(
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     head: &RequestHead<'_>,
     protocol: AwsProtocol,
     media: Option<&str>,
 ) -> Result<BodyUse, Refusal> {
-    let input = op.input_shape.and_then(|input| service.shape(input)).map(|shape| &shape.kind);
+    let input = operation.input_shape.and_then(|input| service.shape(input)).map(|shape| &shape.kind);
     let Some(ShapeKind::Structure { members, payload, .. }) = input else {
         return Ok(if announces_body(head.headers) { BodyUse::Whole } else { BodyUse::None });
     };
@@ -370,7 +370,7 @@ fn rest_body_use(
     if !fits && announces_body(head.headers) {
         return Err(malformed_request(format!(
             "the body of {} is declared as `{}`, which is not what the service reads",
-            op.name,
+            operation.name,
             quote_for_message(media.unwrap_or_default())
         )));
     }

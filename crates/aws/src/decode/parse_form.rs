@@ -51,7 +51,7 @@ pub(super) fn take_parameter(
 /// The pairs as a tree.
 pub(super) fn build_form_tree<'a>(pairs: &'a [ParameterPair<'_>]) -> Result<FormNode<'a>, Refusal> {
     let mut root = FormNode::default();
-    let mut left = limits::MAX_FORM_NAME_PARTS;
+    let mut remaining = limits::MAX_FORM_NAME_PARTS;
     for (key, value) in pairs {
         let mut node = &mut root;
         for (depth, part) in key.split('.').enumerate() {
@@ -61,7 +61,7 @@ pub(super) fn build_form_tree<'a>(pairs: &'a [ParameterPair<'_>]) -> Result<Form
                     quote_for_message(key)
                 )));
             }
-            left = left
+            remaining = remaining
                 .checked_sub(1)
                 .ok_or_else(|| too_many_values("parts of names", limits::MAX_FORM_NAME_PARTS))?;
             node = node.parts.entry(part).or_default();

@@ -52,18 +52,18 @@ pub(crate) fn parse_xml_document(bytes: &[u8]) -> Result<XmlElement, Refusal> {
     let mut open: Vec<XmlElement> = Vec::new();
     let mut root: Option<XmlElement> = None;
     let mut first = true;
-    let mut left = limits::MAX_BODY_VALUES;
+    let mut remaining = limits::MAX_BODY_VALUES;
     loop {
         let event = reader
             .read_event()
             .map_err(|error| malformed_request("the body is not valid xml").with_detail(error))?;
         match event {
             Event::Start(start) => {
-                let element = start_element(&start, open.len(), root.is_some(), &mut left)?;
+                let element = start_element(&start, open.len(), root.is_some(), &mut remaining)?;
                 open.push(element);
             }
             Event::Empty(start) => {
-                let element = start_element(&start, open.len(), root.is_some(), &mut left)?;
+                let element = start_element(&start, open.len(), root.is_some(), &mut remaining)?;
                 close_element(element, &mut open, &mut root);
             }
             Event::End(_) => {
@@ -143,9 +143,10 @@ fn start_element(
     start: &BytesStart<'_>,
     depth: usize,
     after_root: bool,
-    left: &mut usize,
+    remaining: &mut usize,
 ) -> Result<XmlElement, Refusal> {
-    *left = left.checked_sub(1).ok_or_else(|| too_many_values("elements", limits::MAX_BODY_VALUES))?;
+    *remaining =
+        remaining.checked_sub(1).ok_or_else(|| too_many_values("elements", limits::MAX_BODY_VALUES))?;
     if depth >= limits::MAX_NESTING_DEPTH {
         return Err(malformed_request("the xml is nested too deeply"));
     }

@@ -2,7 +2,7 @@
 //! catalog's templates cannot be filled the demand is on any resource, never on none.
 
 use super::RequestScope;
-use durward_catalog::{ArnTemplate, OperationModel as Model, RequiredAction, ServiceModel};
+use durward_catalog::{ArnTemplate, OperationModel, RequiredAction, ServiceModel};
 use durward_core::{AccessLevel, Arn, RequiredPermission, Resource};
 use serde_json::{Map, Value};
 
@@ -14,7 +14,7 @@ pub(super) struct PermissionContext<'a> {
     pub partition: &'a str,
     pub scope: &'a RequestScope<'a>,
     pub service: &'a ServiceModel,
-    pub operation_model: &'a Model,
+    pub operation_model: &'a OperationModel,
     /// Those that the model knows.
     pub parameters: &'a Map<String, Value>,
 }
@@ -49,12 +49,11 @@ impl PermissionContext<'_> {
         }
     }
 
-    /// The catalog's action uses that apply to these parameters.
+    /// The catalog's action required_actions that apply to these parameters.
     pub(super) fn applicable_actions(&self) -> impl Iterator<Item = &RequiredAction> {
-        self.operation_model
-            .required_actions
-            .iter()
-            .filter(|use_| use_.required_if_member.as_deref().is_none_or(|member| self.has_parameter(member)))
+        self.operation_model.required_actions.iter().filter(|required_action| {
+            required_action.required_if_member.as_deref().is_none_or(|member| self.has_parameter(member))
+        })
     }
 
     /// The catalog's access level for an action of this operation, or the given one.
@@ -62,8 +61,8 @@ impl PermissionContext<'_> {
         self.operation_model
             .required_actions
             .iter()
-            .find(|use_| use_.action == action)
-            .map_or(otherwise, |use_| use_.access_level)
+            .find(|required_action| required_action.action == action)
+            .map_or(otherwise, |required_action| required_action.access_level)
     }
 }
 
@@ -78,17 +77,17 @@ pub(super) fn permission_on_any(action: &str, access_level: AccessLevel) -> Requ
 }
 
 /// Adds a demand once.
-pub(super) fn push_unique(demands: &mut Vec<RequiredPermission>, demand: RequiredPermission) {
-    if !demands.contains(&demand) {
-        demands.push(demand);
+pub(super) fn push_unique(permissions: &mut Vec<RequiredPermission>, permission: RequiredPermission) {
+    if !permissions.contains(&permission) {
+        permissions.push(permission);
     }
 }
 
 /// The demands by the catalog's templates alone.
 pub(super) fn permissions_by_templates(context: &PermissionContext<'_>) -> Vec<RequiredPermission> {
     let mut out = Vec::new();
-    for use_ in context.applicable_actions() {
-        push_template_permissions(context, use_, &mut out);
+    for required_action in context.applicable_actions() {
+        push_template_permissions(context, required_action, &mut out);
     }
     out
 }
@@ -97,15 +96,16 @@ pub(super) fn permissions_by_templates(context: &PermissionContext<'_>) -> Vec<R
 /// its open parts are `*`.
 pub(super) fn push_template_permissions(
     context: &PermissionContext<'_>,
-    use_: &RequiredAction,
+    required_action: &RequiredAction,
     out: &mut Vec<RequiredPermission>,
 ) {
     let mut arns: Vec<String> = Vec::new();
     let mut complete = true;
     for open in [UnfilledPlaceholder::Skip, UnfilledPlaceholder::Wildcard] {
-        for template in &use_.resources {
+        for template in &required_action.resources {
             // Items without the member that makes the action needed do not need it.
-            let needless = template.arn_member.is_some() && template.arn_member == use_.required_if_member;
+            let needless =
+                template.arn_member.is_some() && template.arn_member == required_action.required_if_member;
             complete &= fill_template(context, template, open, &mut arns) || needless;
         }
         if !arns.is_empty() {
@@ -113,13 +113,16 @@ pub(super) fn push_template_permissions(
         }
     }
     if arns.is_empty() || !complete || arns.len() > MAX_ARNS_PER_ACTION {
-        push_unique(out, permission_on_any(&use_.action, use_.access_level));
+        push_unique(out, permission_on_any(&required_action.action, required_action.access_level));
     }
     if arns.len() <= MAX_ARNS_PER_ACTION {
         let mut seen = std::collections::HashSet::new();
         for arn in arns {
             if seen.insert(arn.clone()) {
-                push_unique(out, permission_on_arn(&use_.action, use_.access_level, arn));
+                push_unique(
+                    out,
+                    permission_on_arn(&required_action.action, required_action.access_level, arn),
+                );
             }
         }
     }

@@ -14,16 +14,16 @@ pub(super) struct EncodedError {
 
 /// Code and message in the wire's protocol. The texts are escaped for it.
 pub(super) fn encode_error(
-    wire: &ErrorEncoding,
+    encoding: &ErrorEncoding,
     code: &str,
     message: &str,
     request_id: &str,
     status: StatusCode,
 ) -> EncodedError {
     let mut headers = vec![("x-amzn-requestid", request_id.to_owned())];
-    let (content_type, body) = match wire.effective_protocol() {
+    let (content_type, body) = match encoding.effective_protocol() {
         protocol @ (AwsProtocol::Json10 | AwsProtocol::Json11) => {
-            if wire.service.as_ref().is_some_and(|service| service.is_query_compatible) {
+            if encoding.service.as_ref().is_some_and(|service| service.is_query_compatible) {
                 let short = code.strip_suffix("Exception").unwrap_or(code);
                 let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
                 headers.push(("x-amzn-query-error", format!("{short};{fault}")));
@@ -38,7 +38,7 @@ pub(super) fn encode_error(
         }
         AwsProtocol::RpcV2Cbor => {
             headers.push(("smithy-protocol", "rpc-v2-cbor".to_owned()));
-            if wire.service.as_ref().is_some_and(|service| service.is_query_compatible) {
+            if encoding.service.as_ref().is_some_and(|service| service.is_query_compatible) {
                 let short = code.strip_suffix("Exception").unwrap_or(code);
                 let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
                 headers.push(("x-amzn-query-error", format!("{short};{fault}")));
@@ -55,7 +55,7 @@ pub(super) fn encode_error(
             )
             .into_bytes(),
         ),
-        AwsProtocol::RestXml if wire.is_s3 => {
+        AwsProtocol::RestXml if encoding.is_s3 => {
             headers.push(("x-amz-request-id", request_id.to_owned()));
             headers.push(("x-amz-id-2", request_id.to_owned()));
             let id = escape_xml(request_id);
@@ -70,11 +70,11 @@ pub(super) fn encode_error(
             )
         }
         AwsProtocol::Query | AwsProtocol::RestXml => {
-            let namespace = wire
+            let namespace = encoding
                 .service
                 .as_ref()
                 .and_then(|service| service.xml_namespace.as_deref())
-                .or(wire.is_sts_sign_in.then_some("https://sts.amazonaws.com/doc/2011-06-15/"))
+                .or(encoding.is_sts_sign_in.then_some("https://sts.amazonaws.com/doc/2011-06-15/"))
                 .map(|uri| format!(" xmlns=\"{}\"", escape_xml(uri)))
                 .unwrap_or_default();
             let fault = if status.is_server_error() { "Receiver" } else { "Sender" };

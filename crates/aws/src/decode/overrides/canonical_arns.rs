@@ -13,10 +13,10 @@ pub(super) fn has_arn_rewrite(id: &str) -> bool {
 }
 
 /// Puts them where they belong.
-pub(super) fn canonicalize_arns(context: &PermissionContext<'_>, demands: &mut [RequiredPermission]) {
+pub(super) fn canonicalize_arns(context: &PermissionContext<'_>, permissions: &mut [RequiredPermission]) {
     let Some((_, place)) = ARN_REWRITES.iter().find(|(id, _)| *id == context.service.id) else { return };
-    for demand in demands {
-        if let Resource::Arn(arn) = &mut demand.resource
+    for permission in permissions {
+        if let Resource::Arn(arn) = &mut permission.resource
             && let Some(right) = place(arn)
         {
             *arn = right;

@@ -36,13 +36,13 @@ pub(super) fn has_copy_sources(id: &str) -> bool {
 /// Adds what the demands do not name yet.
 pub(super) fn push_copy_source_permissions(
     context: &PermissionContext<'_>,
-    demands: &mut Vec<RequiredPermission>,
+    permissions: &mut Vec<RequiredPermission>,
 ) {
     for (service, member, prefix, kind) in COPY_SOURCES {
         if service == context.service.id
             && let Some(value) = context.text_parameter(member)
         {
-            require_resource(context, demands, context.resolve_arn(prefix, kind, value));
+            require_resource(context, permissions, context.resolve_arn(prefix, kind, value));
         }
     }
     if context.service.id == "redshift"
@@ -59,7 +59,7 @@ pub(super) fn push_copy_source_permissions(
         };
         require_resource(
             context,
-            demands,
+            permissions,
             context.build_arn("redshift", &format!("snapshot:{}/{snapshot}", cluster.unwrap_or("*"))),
         );
     }
@@ -67,18 +67,26 @@ pub(super) fn push_copy_source_permissions(
     let change_set = context.service.id == "cloudformation"
         && context.text_parameter("ChangeSetName").is_some_and(|name| name.starts_with("arn:"));
     if change_set {
-        for use_ in context.applicable_actions() {
-            push_unique(demands, permission_on_any(&use_.action, use_.access_level));
+        for required_action in context.applicable_actions() {
+            push_unique(
+                permissions,
+                permission_on_any(&required_action.action, required_action.access_level),
+            );
         }
     }
 }
 
-fn require_resource(context: &PermissionContext<'_>, demands: &mut Vec<RequiredPermission>, arn: String) {
-    if demands.iter().any(|demand| demand.resource.to_text() == arn) {
+fn require_resource(context: &PermissionContext<'_>, permissions: &mut Vec<RequiredPermission>, arn: String) {
+    if permissions.iter().any(|permission| permission.resource.to_text() == arn) {
         return;
     }
     let own = |action: &str| action.split(':').next() == Some(context.service.iam_prefix.as_str());
-    if let Some(use_) = context.applicable_actions().find(|use_| own(&use_.action)) {
-        push_unique(demands, permission_on_arn(&use_.action, use_.access_level, arn));
+    if let Some(required_action) =
+        context.applicable_actions().find(|required_action| own(&required_action.action))
+    {
+        push_unique(
+            permissions,
+            permission_on_arn(&required_action.action, required_action.access_level, arn),
+        );
     }
 }

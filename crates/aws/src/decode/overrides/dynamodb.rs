@@ -49,11 +49,18 @@ pub(super) fn required_permissions(
             // Every other operation on one table; what names no table goes by the templates.
             let Some(table) = context.text_parameter("TableName") else { return Ok(None) };
             let arn = table_arn(context, table, None);
-            for use_ in context.applicable_actions() {
-                if use_.action.starts_with("dynamodb:") {
-                    push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
+            for required_action in context.applicable_actions() {
+                if required_action.action.starts_with("dynamodb:") {
+                    push_unique(
+                        &mut out,
+                        permission_on_arn(&required_action.action, required_action.access_level, arn.clone()),
+                    );
                 } else {
-                    super::super::permission_templates::push_template_permissions(context, use_, &mut out);
+                    super::super::permission_templates::push_template_permissions(
+                        context,
+                        required_action,
+                        &mut out,
+                    );
                 }
             }
             if out.is_empty() {

@@ -155,12 +155,13 @@ pub(super) fn required_permissions(
     let mut out = Vec::new();
     let all: Vec<&RequiredAction> = context.applicable_actions().collect();
     let mut actions = HashSet::new();
-    for use_ in &all {
-        if !is_resource_level_action(use_) {
-            push_template_permissions(context, use_, &mut out);
-        } else if actions.insert(&use_.action) {
-            let same =
-                |other: &&&RequiredAction| is_resource_level_action(other) && other.action == use_.action;
+    for required_action in &all {
+        if !is_resource_level_action(required_action) {
+            push_template_permissions(context, required_action, &mut out);
+        } else if actions.insert(&required_action.action) {
+            let same = |other: &&&RequiredAction| {
+                is_resource_level_action(other) && other.action == required_action.action
+            };
             named.push_permissions(&all.iter().filter(same).copied().collect::<Vec<_>>(), &mut out);
         }
     }
@@ -184,8 +185,8 @@ pub(super) fn required_permissions(
 }
 
 /// Whether it is an action of EC2 that is allowed on single resources.
-fn is_resource_level_action(use_: &RequiredAction) -> bool {
-    use_.action.starts_with("ec2:") && !use_.resources.is_empty()
+fn is_resource_level_action(required_action: &RequiredAction) -> bool {
+    required_action.action.starts_with("ec2:") && !required_action.resources.is_empty()
 }
 
 /// What a member holds.
@@ -277,18 +278,18 @@ impl<'a> NamedResources<'a> {
         }
     }
 
-    /// The demands of one action, which may be in several uses of it.
-    fn push_permissions(&self, uses: &[&RequiredAction], out: &mut Vec<RequiredPermission>) {
-        let Some(RequiredAction { action, access_level, .. }) = uses.first() else { return };
+    /// The demands of one action, which may be in several required_actions of it.
+    fn push_permissions(&self, required_actions: &[&RequiredAction], out: &mut Vec<RequiredPermission>) {
+        let Some(RequiredAction { action, access_level, .. }) = required_actions.first() else { return };
         let mut by_model = Vec::new();
-        for use_ in uses {
-            push_template_permissions(self.context, use_, &mut by_model);
+        for required_action in required_actions {
+            push_template_permissions(self.context, required_action, &mut by_model);
         }
         let placed = |text: &&str| by_model.iter().any(|one| is_on_resource(one, text));
         let mut open = self.is_named_by_name || !self.unplaced_ids.iter().all(placed);
         if self.is_named_by_id {
             by_model.retain(|one| self.unplaced_ids.iter().any(|text| is_on_resource(one, text)));
-            open |= by_model.is_empty() && !self.cover_any_of(uses);
+            open |= by_model.is_empty() && !self.cover_any_of(required_actions);
         }
         let known: HashSet<String> = by_model.iter().map(|one| one.resource.to_text()).collect();
         let arns = self.arns.iter().filter(|arn| !known.contains(*arn));
@@ -300,8 +301,8 @@ impl<'a> NamedResources<'a> {
     }
 
     /// Whether one of the ARNs is what the action is on. Where it is also on what it makes, none needs to be.
-    fn cover_any_of(&self, uses: &[&RequiredAction]) -> bool {
-        uses.iter().flat_map(|use_| &use_.resources).any(|template| {
+    fn cover_any_of(&self, required_actions: &[&RequiredAction]) -> bool {
+        required_actions.iter().flat_map(|required_action| &required_action.resources).any(|template| {
             let makes = template.placeholder_members.is_empty() && template.arn_member.is_none();
             let kind = arn_resource_type(&template.template);
             makes || kind == "*" || self.arns.iter().any(|arn| arn_resource_type(arn) == kind)
@@ -316,8 +317,8 @@ fn arn_resource_type(arn: &str) -> &str {
 }
 
 /// Whether a demand is on the resource of this id.
-fn is_on_resource(demand: &RequiredPermission, id: &str) -> bool {
-    let Resource::Arn(arn) = &demand.resource else { return false };
+fn is_on_resource(permission: &RequiredPermission, id: &str) -> bool {
+    let Resource::Arn(arn) = &permission.resource else { return false };
     arn.strip_suffix(id).is_some_and(|start| start.ends_with('/'))
 }
 

@@ -31,14 +31,14 @@ pub(super) fn required_permissions(
     if !context.operation_model.name.contains("Rule") || bus == "default" {
         return Ok(None);
     }
-    let mut demands = permissions_by_templates(context);
+    let mut permissions = permissions_by_templates(context);
     let on_default = context.build_arn("events", &format!("rule/{rule}"));
-    for demand in &mut demands {
-        if let Resource::Arn(arn) = &mut demand.resource
+    for permission in &mut permissions {
+        if let Resource::Arn(arn) = &mut permission.resource
             && *arn == on_default
         {
             *arn = context.build_arn("events", &format!("rule/{bus}/{rule}"));
         }
     }
-    Ok(Some(demands))
+    Ok(Some(permissions))
 }

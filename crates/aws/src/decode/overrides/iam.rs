@@ -19,7 +19,7 @@ pub(super) fn required_permissions(
     context: &PermissionContext<'_>,
 ) -> Result<Option<Vec<RequiredPermission>>, Refusal> {
     let Some((_, member, kind)) =
-        CREATE_OPERATIONS.iter().find(|(op, _, _)| *op == context.operation_model.name)
+        CREATE_OPERATIONS.iter().find(|(operation, _, _)| *operation == context.operation_model.name)
     else {
         return Ok(None);
     };
@@ -27,15 +27,18 @@ pub(super) fn required_permissions(
     let path = context.text_parameter("Path").unwrap_or("/");
     let arn = format!("arn:{}:iam::{}:{kind}{path}{name}", context.partition, context.scope.account);
     let mut out = Vec::new();
-    for use_ in context.applicable_actions() {
-        let about_it = use_
+    for required_action in context.applicable_actions() {
+        let about_it = required_action
             .action
             .strip_prefix("iam:")
             .is_some_and(|action| action == context.operation_model.name || action.starts_with("Tag"));
         if about_it {
-            push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
+            push_unique(
+                &mut out,
+                permission_on_arn(&required_action.action, required_action.access_level, arn.clone()),
+            );
         } else {
-            push_template_permissions(context, use_, &mut out);
+            push_template_permissions(context, required_action, &mut out);
         }
     }
     Ok(Some(out))

@@ -1,4 +1,4 @@
-//! KMS: a key is named by id, alias or the ARN of either; re-encryption uses two.
+//! KMS: a key is named by id, alias or the ARN of either; re-encryption required_actions two.
 
 use super::super::permission_templates::{
     PermissionContext, permission_on_any, permission_on_arn, push_template_permissions, push_unique,
@@ -31,13 +31,16 @@ pub(super) fn required_permissions(
     if arns.is_empty() {
         return Ok(None);
     }
-    for use_ in context.applicable_actions() {
-        if use_.action.starts_with("kms:") {
+    for required_action in context.applicable_actions() {
+        if required_action.action.starts_with("kms:") {
             for arn in &arns {
-                push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
+                push_unique(
+                    &mut out,
+                    permission_on_arn(&required_action.action, required_action.access_level, arn.clone()),
+                );
             }
         } else {
-            push_template_permissions(context, use_, &mut out);
+            push_template_permissions(context, required_action, &mut out);
         }
     }
     Ok(Some(out))

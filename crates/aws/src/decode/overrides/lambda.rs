@@ -16,13 +16,16 @@ pub(super) fn required_permissions(
     {
         return Ok(Some(vec![permission_on_arn("lambda:InvokeFunction", AccessLevel::Write, arn)]));
     }
-    for use_ in context.applicable_actions() {
-        let on_function = use_.action.starts_with("lambda:")
-            && use_.resources.iter().any(|template| template.template.contains(":function:"));
+    for required_action in context.applicable_actions() {
+        let on_function = required_action.action.starts_with("lambda:")
+            && required_action.resources.iter().any(|template| template.template.contains(":function:"));
         if on_function {
-            push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
+            push_unique(
+                &mut out,
+                permission_on_arn(&required_action.action, required_action.access_level, arn.clone()),
+            );
         } else {
-            push_template_permissions(context, use_, &mut out);
+            push_template_permissions(context, required_action, &mut out);
         }
     }
     if context.operation_model.name == "UpdateEventSourceMapping" {

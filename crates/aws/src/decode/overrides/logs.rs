@@ -29,9 +29,9 @@ pub(super) fn required_permissions(
     let stream =
         context.parameters.get("logStreamName").and_then(Value::as_str).filter(|name| !name.is_empty());
     let mut out = Vec::new();
-    for use_ in context.applicable_actions() {
-        if !use_.action.starts_with("logs:") {
-            push_template_permissions(context, use_, &mut out);
+    for required_action in context.applicable_actions() {
+        if !required_action.action.starts_with("logs:") {
+            push_template_permissions(context, required_action, &mut out);
             continue;
         }
         for group in &groups {
@@ -43,7 +43,10 @@ pub(super) fn required_permissions(
                 }
                 _ => format!("{base}:*"),
             };
-            push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn));
+            push_unique(
+                &mut out,
+                permission_on_arn(&required_action.action, required_action.access_level, arn),
+            );
         }
     }
     let by_text = |text: &str| text.to_ascii_uppercase().contains("SOURCE");

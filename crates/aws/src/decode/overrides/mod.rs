@@ -55,11 +55,11 @@ pub(super) fn has_override(id: &str) -> bool {
 /// The traits of the request: the operation's, and those that only some parameters give it.
 pub(super) fn request_traits(
     context: &PermissionContext<'_>,
-    demands: &[RequiredPermission],
+    permissions: &[RequiredPermission],
 ) -> OperationTraits {
     let mut traits = context.operation_model.traits;
-    traits.escalates |= demands.iter().any(|demand| {
-        demand.access_level == AccessLevel::PermissionsManagement || demand.action == "iam:PassRole"
+    traits.escalates |= permissions.iter().any(|permission| {
+        permission.access_level == AccessLevel::PermissionsManagement || permission.action == "iam:PassRole"
     });
     // The instance runs its user data when it starts next.
     let user_data = context.service.id == "ec2"
@@ -79,13 +79,13 @@ pub(super) fn required_permissions(
         Some(special) => special(context)?,
         None => None,
     };
-    let mut demands = treated.unwrap_or_else(|| permissions_by_templates(context));
-    canonical_arns::canonicalize_arns(context, &mut demands);
-    copy_sources::push_copy_source_permissions(context, &mut demands);
-    if demands.is_empty() {
-        demands.push(unknown_permission(context.service));
+    let mut permissions = treated.unwrap_or_else(|| permissions_by_templates(context));
+    canonical_arns::canonicalize_arns(context, &mut permissions);
+    copy_sources::push_copy_source_permissions(context, &mut permissions);
+    if permissions.is_empty() {
+        permissions.push(unknown_permission(context.service));
     }
-    Ok(demands)
+    Ok(permissions)
 }
 
 /// What an operation demands of which nothing is known: its own action, denied unless a policy names it, at the strictest level.

@@ -88,13 +88,15 @@ pub(super) fn required_permissions(
     let Some(bucket) = context.text_parameter("Bucket") else { return Ok(None) };
     if name == "DeleteObjects" {
         push_delete_permissions(context, bucket, &mut out)?;
-    } else if let Some((_, action, level)) = BUCKET_ACTIONS.iter().find(|(op, _, _)| *op == name) {
+    } else if let Some((_, action, level)) =
+        BUCKET_ACTIONS.iter().find(|(operation, _, _)| *operation == name)
+    {
         push_unique(&mut out, permission_on_arn(action, *level, bucket_arn(context, bucket)));
         if name == "CreateBucket" {
             push_create_bucket_permissions(context, bucket, &mut out);
         }
     } else if let (Some((_, plain, version, level)), Some(key)) =
-        (OBJECT_ACTIONS.iter().find(|(op, _, _, _)| *op == name), context.text_parameter("Key"))
+        (OBJECT_ACTIONS.iter().find(|(operation, _, _, _)| *operation == name), context.text_parameter("Key"))
     {
         let arn = object_arn(context, bucket, key);
         let action = if context.text_parameter("VersionId").is_some() { version } else { plain };

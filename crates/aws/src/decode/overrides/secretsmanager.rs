@@ -33,11 +33,14 @@ pub(super) fn required_permissions(
     let name = if context.operation_model.name == "CreateSecret" { "Name" } else { "SecretId" };
     let Some(id) = context.text_parameter(name) else { return Ok(None) };
     let arn = secret_arn(context, id);
-    for use_ in context.applicable_actions() {
-        if use_.action.starts_with("secretsmanager:") {
-            push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
+    for required_action in context.applicable_actions() {
+        if required_action.action.starts_with("secretsmanager:") {
+            push_unique(
+                &mut out,
+                permission_on_arn(&required_action.action, required_action.access_level, arn.clone()),
+            );
         } else {
-            push_template_permissions(context, use_, &mut out);
+            push_template_permissions(context, required_action, &mut out);
         }
     }
     Ok(Some(out))

@@ -28,19 +28,27 @@ pub(super) fn required_permissions(
         "Unsubscribe" | "GetSubscriptionAttributes" | "SetSubscriptionAttributes" => {
             let Some(subscription) = context.text_parameter("SubscriptionArn") else { return Ok(None) };
             let topic = subscription.rsplit_once(':').map_or(subscription, |(topic, _)| topic);
-            for use_ in context.applicable_actions() {
+            for required_action in context.applicable_actions() {
                 push_unique(
                     &mut out,
-                    permission_on_arn(&use_.action, use_.access_level, context.resolve_arn("sns", "", topic)),
+                    permission_on_arn(
+                        &required_action.action,
+                        required_action.access_level,
+                        context.resolve_arn("sns", "", topic),
+                    ),
                 );
             }
         }
         "CreateTopic" => {
             let Some(name) = context.text_parameter("Name") else { return Ok(None) };
-            for use_ in context.applicable_actions() {
+            for required_action in context.applicable_actions() {
                 push_unique(
                     &mut out,
-                    permission_on_arn(&use_.action, use_.access_level, context.build_arn("sns", name)),
+                    permission_on_arn(
+                        &required_action.action,
+                        required_action.access_level,
+                        context.build_arn("sns", name),
+                    ),
                 );
             }
         }

@@ -18,11 +18,14 @@ pub(super) fn required_permissions(
         return Ok(None);
     };
     let mut out = Vec::new();
-    for use_ in context.applicable_actions() {
-        if use_.action.starts_with("sqs:") {
-            push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
+    for required_action in context.applicable_actions() {
+        if required_action.action.starts_with("sqs:") {
+            push_unique(
+                &mut out,
+                permission_on_arn(&required_action.action, required_action.access_level, arn.clone()),
+            );
         } else {
-            push_template_permissions(context, use_, &mut out);
+            push_template_permissions(context, required_action, &mut out);
         }
     }
     Ok(Some(out))

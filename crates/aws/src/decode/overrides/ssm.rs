@@ -37,13 +37,16 @@ pub(super) fn required_permissions(
         _ => return Ok(None),
     };
     let mut out = Vec::new();
-    for use_ in context.applicable_actions() {
-        if use_.action.starts_with("ssm:") {
+    for required_action in context.applicable_actions() {
+        if required_action.action.starts_with("ssm:") {
             for arn in &arns {
-                push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
+                push_unique(
+                    &mut out,
+                    permission_on_arn(&required_action.action, required_action.access_level, arn.clone()),
+                );
             }
         } else {
-            push_template_permissions(context, use_, &mut out);
+            push_template_permissions(context, required_action, &mut out);
         }
     }
     Ok(Some(out))
@@ -108,8 +111,10 @@ fn command_permissions(context: &PermissionContext<'_>) -> Result<Vec<RequiredPe
     if context.has_parameter("Targets") || out.is_empty() {
         push_any_instance(context, action, level, &mut out);
     }
-    for use_ in context.applicable_actions().filter(|use_| use_.action != action) {
-        push_template_permissions(context, use_, &mut out);
+    for required_action in
+        context.applicable_actions().filter(|required_action| required_action.action != action)
+    {
+        push_template_permissions(context, required_action, &mut out);
     }
     Ok(out)
 }
@@ -137,7 +142,9 @@ fn push_any_instance(
 /// A document that is run on instances again and again.
 fn association_permissions(context: &PermissionContext<'_>) -> Vec<RequiredPermission> {
     let mut out = permissions_by_templates(context);
-    let Some(first) = context.applicable_actions().find(|use_| use_.action.starts_with("ssm:")) else {
+    let Some(first) =
+        context.applicable_actions().find(|required_action| required_action.action.starts_with("ssm:"))
+    else {
         return out;
     };
     let entries = context.list_parameter("Entries").iter();

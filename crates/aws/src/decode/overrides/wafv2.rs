@@ -12,11 +12,11 @@ pub(super) fn required_permissions(
         Some("CLOUDFRONT") => (":CLOUDFRONT/", ":global/"),
         _ => return Ok(None),
     };
-    let mut demands = permissions_by_templates(context);
-    for demand in &mut demands {
-        if let Resource::Arn(arn) = &mut demand.resource {
+    let mut permissions = permissions_by_templates(context);
+    for permission in &mut permissions {
+        if let Resource::Arn(arn) = &mut permission.resource {
             *arn = arn.replacen(asked, scope, 1);
         }
     }
-    Ok(Some(demands))
+    Ok(Some(permissions))
 }
