@@ -1,19 +1,11 @@
 //! Operations that the wire does not tell apart. What needs the same IAM actions is decided as one of them, what needs more as
 //! the one that needs all; otherwise the body must fit exactly one, or the request is refused.
 
-use super::operation_routing::RouteChoice;
-use super::request_text::unknown_operation;
+use super::route_choice::{AmbiguousRoute, RouteChoice};
+use crate::refusals::unknown_operation;
 use durward_catalog::OperationModel;
 use durward_core::{AccessLevel, Refusal};
 use std::collections::BTreeSet;
-
-/// What a head may ask for, the first choice first.
-#[derive(Debug, Clone, Default)]
-pub(super) struct AmbiguousRoute {
-    pub candidates: Vec<RouteChoice>,
-    /// They need different actions, so only the body can say which it is.
-    pub needs_parameters: bool,
-}
 
 /// Orders operations that the head does not tell apart.
 pub(super) fn resolve_ambiguity(mut found: Vec<RouteChoice>) -> AmbiguousRoute {

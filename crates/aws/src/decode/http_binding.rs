@@ -1,11 +1,15 @@
 //! Binding of a rest request's labels, query, headers and payload to members. Whatever is given twice, in two places or
 //! under a name that resembles a member's is refused; what the model does not know is kept.
 
-use super::operation_routing::Route;
-use super::request_text::{get_single_header, malformed_request, parse_query_pairs, quote_for_message};
+use super::operation_routing::{BodyUse, Route};
+use super::request::{DecodedParameters, RequestHead};
+use super::request_text::{get_single_header, parse_query_pairs};
 use super::rest_routing::{is_search_form, starts_with_ignore_case};
 use super::shape_conversion::{self, insert_once, parse_scalar, refuse_lookalike, wire_name};
-use super::{DecodedParameters, RequestHead, parse_form, parse_json, parse_xml};
+use super::{parse_json, xml_conversion};
+use crate::form::parse_form_body;
+use crate::refusals::{malformed_request, quote_for_message};
+use crate::xml::parse_xml_document;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use durward_catalog::{
     AwsProtocol, MemberLocation, OperationModel, ServiceModel, ShapeId, ShapeKind, ShapeMember,
@@ -45,7 +49,7 @@ pub(super) fn bind_parameters(
     let form = is_search_form(service, operation, head);
     if form {
         // The one rest operation that SDKs send as a form: the body is the query.
-        let form = parse_form::parse_form_body(body)?.into_iter();
+        let form = parse_form_body(body)?.into_iter();
         query.extend(form.map(|(key, value)| (key.into_owned(), value.into_owned())));
     }
     let hoisted = take_hoisted_headers(service, &mut query)?;
@@ -53,7 +57,7 @@ pub(super) fn bind_parameters(
     bind_headers(service, members, head, &hoisted, out)?;
     if form {
         // Read with the query.
-    } else if route.body_use() == super::BodyUse::Streamed {
+    } else if route.body_use() == BodyUse::Streamed {
         read.uninspected.push("body".to_owned());
     } else {
         let bound = bind_body(service, operation, members, payload.as_deref(), route.protocol(), body)?;
@@ -324,7 +328,7 @@ fn bind_body(
         return Ok(out);
     }
     if protocol == AwsProtocol::RestXml {
-        return parse_xml::convert_xml_structure(service, members, parse_xml::parse_xml_document(body)?);
+        return xml_conversion::convert_xml_structure(service, members, parse_xml_document(body)?);
     }
     shape_conversion::convert_structure(service, members, parse_json::parse_json_object(body)?)
 }
@@ -343,7 +347,7 @@ fn convert_payload(
             Err(_) => return Err(malformed_request("the body is not valid utf-8")),
         },
         _ if protocol == AwsProtocol::RestXml => {
-            let root = parse_xml::parse_xml_document(body)?;
+            let root = parse_xml_document(body)?;
             let expected = wire_name(member);
             if root.name != expected {
                 return Err(malformed_request(format!(
@@ -351,7 +355,7 @@ fn convert_payload(
                     quote_for_message(&root.name)
                 )));
             }
-            parse_xml::convert_xml_element(service, member.shape, root)?
+            xml_conversion::convert_xml_element(service, member.shape, root)?
         }
         _ => shape_conversion::convert_by_shape(service, member.shape, parse_json::parse_json_value(body)?)?,
     })

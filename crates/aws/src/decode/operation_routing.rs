@@ -1,13 +1,13 @@
 //! Which operation a head asks for. The service comes from the verified scope; target, content type, path and query must
 //! agree with it. Exactly one operation is found, or the request is refused.
 
-use super::ambiguous_routes::{AmbiguousRoute, resolve_ambiguity};
-use super::request_text::{
-    announces_body, get_single_header, malformed_request, parse_media_type, parse_query_pairs,
-    quote_for_message, unknown_operation,
-};
+use super::ambiguous_routes::resolve_ambiguity;
+use super::request::{RequestHead, RequestScope};
+use super::request_text::{announces_body, get_single_header, parse_media_type, parse_query_pairs};
+use super::rest_routing;
+use super::route_choice::{AmbiguousRoute, RouteChoice};
 use super::shape_conversion::wire_name;
-use super::{RequestHead, RequestScope, rest_routing};
+use crate::refusals::{malformed_request, quote_for_message, unknown_operation};
 use durward_catalog::{AwsProtocol, MemberLocation, OperationModel, ServiceModel, ShapeKind};
 use durward_core::Refusal;
 use std::sync::Arc;
@@ -31,21 +31,6 @@ pub enum BodyUse {
     Whole,
     /// It is a payload that streams through; the decision can come before it.
     Streamed,
-}
-
-/// One operation that a head may ask for.
-#[derive(Debug, Clone)]
-pub(super) struct RouteChoice {
-    pub service: Arc<ServiceModel>,
-    pub operation_index: usize,
-    /// Path labels of the rest protocols by member name, decoded.
-    pub labels: Vec<(String, String)>,
-}
-
-impl RouteChoice {
-    pub(super) fn operation_model(&self) -> Option<&OperationModel> {
-        self.service.operations.get(self.operation_index)
-    }
 }
 
 /// What the head of a request says. Of the query protocol only the service; the operation is in the body.
@@ -114,7 +99,7 @@ impl Route {
 }
 
 /// [`recognise`](super::recognise) among services that the caller chose.
-pub fn route_among_services(
+pub(super) fn route_among_services(
     services: &[Arc<ServiceModel>],
     scope: &RequestScope<'_>,
     head: &RequestHead<'_>,

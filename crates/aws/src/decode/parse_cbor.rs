@@ -1,7 +1,7 @@
 //! CBOR (RFC 8949, the part Smithy RPC v2 uses) to a value. Blobs become base64 text and timestamps their seconds; a key
 //! given twice, other tags, undefined and bytes after the end are refused.
 
-use super::request_text::{malformed_request, too_many_values};
+use crate::refusals::{malformed_request, too_many_values};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use durward_core::{Refusal, limits};
 use minicbor::data::{Tag, Type};

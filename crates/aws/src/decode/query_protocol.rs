@@ -2,12 +2,14 @@
 //! service the one with that operation and that `Version`.
 
 use super::ambiguous_routes::{refuse_ambiguous_route, resolve_ambiguity};
-use super::operation_routing::{Route, RouteChoice, UNKNOWN_OPERATION_INDEX, is_operation_name};
-use super::parse_form::{FormDecoder, build_form_tree, parse_form_body, take_parameter, untyped_parameters};
-use super::request_text::{
-    ParameterPair, malformed_request, parse_query_pairs, quote_for_message, unknown_operation,
-};
-use super::{DecodedParameters, RequestHead, shape_conversion};
+use super::form_conversion::{FormDecoder, build_form_tree, take_parameter, untyped_parameters};
+use super::operation_routing::{Route, UNKNOWN_OPERATION_INDEX, is_operation_name};
+use super::request::{DecodedParameters, RequestHead};
+use super::request_text::parse_query_pairs;
+use super::route_choice::RouteChoice;
+use super::shape_conversion;
+use crate::form::{ParameterPair, parse_form_body};
+use crate::refusals::{malformed_request, quote_for_message, unknown_operation};
 use durward_catalog::{AwsProtocol, ServiceModel};
 use durward_core::Refusal;
 use serde_json::{Map, Value};

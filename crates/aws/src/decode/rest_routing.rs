@@ -1,13 +1,14 @@
 //! Routing of the rest protocols by method, path template and query literals. S3 is routed more strictly than the others:
 //! a query key that is not the operation's own refuses the request.
 
-use super::ambiguous_routes::{AmbiguousRoute, resolve_ambiguity};
-use super::operation_routing::RouteChoice;
-use super::request_text::{
-    decode_percent, malformed_request, parse_query_pairs, quote_for_message, unknown_operation,
-};
+use super::ambiguous_routes::resolve_ambiguity;
+use super::bucket_name::is_bucket_name;
+use super::request::{RequestHead, RequestScope};
+use super::request_text::parse_query_pairs;
+use super::route_choice::{AmbiguousRoute, RouteChoice};
 use super::shape_conversion::wire_name;
-use super::{RequestHead, RequestScope};
+use crate::form::{PlusSign, decode_escapes};
+use crate::refusals::{malformed_request, quote_for_message, unknown_operation};
 use durward_catalog::{MemberLocation, OperationModel, ServiceModel};
 use durward_core::Refusal;
 use std::borrow::Cow;
@@ -353,7 +354,7 @@ fn decode_labels(
                     // S3 has read it as a space and as a plus.
                     return Err(malformed_request("the object key holds a bare `+`; send %2B or %20"));
                 }
-                decode_percent(raw, false)?
+                decode_escapes(raw, PlusSign::Literal).map(Cow::into_owned)?
             }
             _ => {
                 let greedy = operation.path_template.contains(&format!("{{{label}+}}"));
@@ -368,15 +369,9 @@ fn decode_labels(
 /// A bucket name as it must stand in a path, or the ARN that the listener made of an access point's host.
 fn parse_bucket_label(raw: &str) -> Result<String, Refusal> {
     if raw.starts_with("arn:") {
-        return decode_percent(raw, false);
+        return decode_escapes(raw, PlusSign::Literal).map(Cow::into_owned);
     }
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if raw.len() < 3
-        || raw.len() > 255
-        || !raw.bytes().all(legal)
-        || raw.starts_with('.')
-        || raw.contains("..")
-    {
+    if !is_bucket_name(raw) {
         return Err(malformed_request(format!("`{}` is not the name of a bucket", quote_for_message(raw))));
     }
     Ok(raw.to_owned())
@@ -384,7 +379,7 @@ fn parse_bucket_label(raw: &str) -> Result<String, Refusal> {
 
 /// A label of another service than S3. An encoded slash may only be part of an ARN, which services take as one label.
 fn decode_plain_label(raw: &str, greedy: bool) -> Result<String, Refusal> {
-    let value = decode_percent(raw, false)?;
+    let value = decode_escapes(raw, PlusSign::Literal).map(Cow::into_owned)?;
     let slashes_decoded = value.matches('/').count() > raw.matches('/').count();
     let dots = value.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."));
     let empty = value.contains("//") && !value.starts_with("arn:");

@@ -1,6 +1,7 @@
 //! Error bodies and their headers in each wire protocol.
 
 use super::ErrorEncoding;
+use crate::xml::escape_xml;
 use bytes::Bytes;
 use durward_catalog::AwsProtocol;
 use http::StatusCode;
@@ -106,21 +107,4 @@ fn encode_cbor_error(code: &str, message: &str) -> Vec<u8> {
         .and_then(|encoder| encoder.str(message));
     // Writing to a Vec cannot fail; an empty map is still an error answer by its status.
     if written.is_err() { vec![0xa0] } else { out }
-}
-
-/// Text for XML: markup escaped, characters that XML 1.0 cannot hold replaced.
-fn escape_xml(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' | '\t' => out.push(c),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('?'),
-            c => out.push(c),
-        }
-    }
-    out
 }

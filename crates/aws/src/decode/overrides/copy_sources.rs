@@ -1,12 +1,10 @@
-//! What a request copies, restores or runs, and no template of the catalog names: a snapshot, a source, a change set; and what it
-//! names in two ways, which may be two things.
+//! Resources that a request copies, restores or runs and that no template of the catalog names: a snapshot, a source, a
+//! change set. Without them a caller could restore a copy of a table that it may not read.
 
-use super::super::permission_templates::{
-    PermissionContext, permission_on_any, permission_on_arn, push_unique,
-};
+use super::super::permission_templates::{PermissionContext, permission_on_any, permission_on_arn};
 use durward_core::RequiredPermission;
 
-/// Service, member, service in the ARN, and what stands before the name there.
+/// Service, input member, and the service and resource prefix of the ARN.
 const COPY_SOURCES: [(&str, &str, &str, &str); 19] = [
     ("docdb", "SnapshotIdentifier", "rds", "cluster-snapshot:"),
     ("docdb", "SourceDBClusterIdentifier", "rds", "cluster:"),
@@ -33,7 +31,12 @@ pub(super) fn has_copy_sources(id: &str) -> bool {
     COPY_SOURCES.iter().any(|(known, ..)| *known == id) || matches!(id, "redshift" | "cloudformation")
 }
 
-/// Adds what the demands do not name yet.
+#[cfg(test)]
+pub(super) fn service_ids() -> impl Iterator<Item = &'static str> {
+    COPY_SOURCES.iter().map(|(id, ..)| *id).chain(["redshift", "cloudformation"])
+}
+
+/// Adds the permissions on copy sources.
 pub(super) fn push_copy_source_permissions(
     context: &PermissionContext<'_>,
     permissions: &mut Vec<RequiredPermission>,
@@ -48,7 +51,7 @@ pub(super) fn push_copy_source_permissions(
     if context.service.id == "redshift"
         && let Some(snapshot) = context.text_parameter("SnapshotIdentifier")
     {
-        // Which cluster's it is may be left out.
+        // A request may leave out the cluster of the snapshot.
         let cluster = context
             .text_parameter("SnapshotClusterIdentifier")
             .or(context.text_parameter("ClusterIdentifier"));
@@ -63,15 +66,13 @@ pub(super) fn push_copy_source_permissions(
             context.build_arn("redshift", &format!("snapshot:{}/{snapshot}", cluster.unwrap_or("*"))),
         );
     }
-    // Beside a change set's ARN nobody looks at the name of the stack.
-    let change_set = context.service.id == "cloudformation"
+    // The stack's name goes with the name of a change set (CloudFormation API Reference, ExecuteChangeSet, `StackName`). Beside
+    // the ARN of a change set it decides nothing, so the stack that changes may be another one.
+    let is_change_set_arn = context.service.id == "cloudformation"
         && context.text_parameter("ChangeSetName").is_some_and(|name| name.starts_with("arn:"));
-    if change_set {
+    if is_change_set_arn {
         for required_action in context.applicable_actions() {
-            push_unique(
-                permissions,
-                permission_on_any(&required_action.action, required_action.access_level),
-            );
+            permissions.push(permission_on_any(&required_action.action, required_action.access_level));
         }
     }
 }
@@ -80,13 +81,10 @@ fn require_resource(context: &PermissionContext<'_>, permissions: &mut Vec<Requi
     if permissions.iter().any(|permission| permission.resource.to_text() == arn) {
         return;
     }
-    let own = |action: &str| action.split(':').next() == Some(context.service.iam_prefix.as_str());
+    let is_own = |action: &str| action.split(':').next() == Some(context.service.iam_prefix.as_str());
     if let Some(required_action) =
-        context.applicable_actions().find(|required_action| own(&required_action.action))
+        context.applicable_actions().find(|required_action| is_own(&required_action.action))
     {
-        push_unique(
-            permissions,
-            permission_on_arn(&required_action.action, required_action.access_level, arn),
-        );
+        permissions.push(permission_on_arn(&required_action.action, required_action.access_level, arn));
     }
 }
