@@ -50,3 +50,9 @@ pub const MAX_BODY_VALUES: usize = 500_000;
 pub const MAX_FORM_NAME_PARTS: usize = 100_000;
 /// Attributes of one XML element. S3's grantee has two.
 pub const MAX_XML_ATTRIBUTES: usize = 16;
+
+// --- durward-aws ---
+
+/// Permissions that one request may require. S3's DeleteObjects needs most: two actions on each of 1,000 keys (S3 API Reference,
+/// DeleteObjects). Policy decides each, so without a limit one body of 16 MiB could name hundreds of thousands.
+pub const MAX_REQUIRED_PERMISSIONS: usize = 4_000;

@@ -68,7 +68,7 @@ impl Resource {
 }
 
 /// One (action, resource) pair that policy must allow. An operation is allowed when each of its demands is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequiredPermission {
     pub access_level: AccessLevel,
     /// The action as IAM spells it (`s3:DeleteObject`), or an MCP method (`tools/call`).

@@ -1,5 +1,5 @@
-//! JSON read so that every reader agrees: UTF-8, no member twice at any depth, numbers in range, bounded nesting and size, nothing after
-//! the value. Both doors read what callers send with this.
+//! JSON read so that every reader agrees: UTF-8, no member twice at any depth, numbers in range, bounded nesting and size,
+//! nothing after the value. Both front ends read the bodies of callers with it.
 
 use crate::limits::{MAX_BODY_VALUES, MAX_NESTING_DEPTH};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -7,18 +7,21 @@ use serde_json::{Map, Number, Value};
 use std::cell::Cell;
 use std::fmt;
 
-/// Why a text is not taken. Where a text is carried, it says where it went wrong, never what was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a body is refused. The texts say where the fault is, never what was read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StrictJsonError {
+    #[error("the body is not UTF-8")]
     InvalidUtf8,
-    /// A member is given twice in one object.
+    /// One object has two members of one name.
+    #[error("a member is given twice in one object ({0})")]
     DuplicateMember(String),
-    /// It nests deeper than [`DEPTH`].
+    #[error("the body nests deeper than {MAX_NESTING_DEPTH} levels ({0})")]
     TooDeep(String),
-    /// It holds more than [`VALUES`] values.
+    #[error("the body holds more than {MAX_BODY_VALUES} values")]
     TooManyValues,
+    #[error("the body is not JSON: {0}")]
     Syntax(String),
-    /// Something follows the value.
+    #[error("something follows the JSON value ({0})")]
     TrailingData(String),
 }
 
@@ -27,28 +30,38 @@ pub fn parse_strict_json(bytes: &[u8]) -> Result<Value, StrictJsonError> {
     // Checked once as a whole, so that no text in it has to be.
     let text = std::str::from_utf8(bytes).map_err(|_error| StrictJsonError::InvalidUtf8)?;
     let mut reader = serde_json::Deserializer::from_str(text);
-    let fault = Cell::new(StrictJsonError::Syntax as fn(String) -> StrictJsonError);
+    let fault = Cell::new(None);
     let value =
         StrictValueVisitor { depth: 0, remaining_values: &Cell::new(MAX_BODY_VALUES), error_kind: &fault }
             .deserialize(&mut reader)
-            .map_err(|error| fault.get()(error.to_string()))?;
-    reader.end().map_err(|error| StrictJsonError::TrailingData(error.to_string()))?;
+            .map_err(|error| match fault.get() {
+                Some(kind) => kind(position(&error)),
+                None => StrictJsonError::Syntax(error.to_string()),
+            })?;
+    reader.end().map_err(|error| StrictJsonError::TrailingData(position(&error)))?;
     Ok(value)
 }
+
+fn position(error: &serde_json::Error) -> String {
+    format!("line {} column {}", error.line(), error.column())
+}
+
+/// Makes an error out of the position of the fault.
+type ErrorKind = fn(String) -> StrictJsonError;
 
 #[derive(Clone, Copy)]
 struct StrictValueVisitor<'f> {
     depth: usize,
     /// How many values may yet come.
     remaining_values: &'f Cell<usize>,
-    /// What kind of error one of ours is.
-    error_kind: &'f Cell<fn(String) -> StrictJsonError>,
+    /// The kind of an error that this visitor raised; `None` where the parser did.
+    error_kind: &'f Cell<Option<ErrorKind>>,
 }
 
 impl StrictValueVisitor<'_> {
     fn enter_container<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth >= MAX_NESTING_DEPTH {
-            self.error_kind.set(StrictJsonError::TooDeep);
+            self.error_kind.set(Some(StrictJsonError::TooDeep));
             return Err(E::custom("nested too deeply"));
         }
         Ok(Self { depth: self.depth + 1, ..self })
@@ -60,7 +73,7 @@ impl<'de> DeserializeSeed<'de> for StrictValueVisitor<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
         let Some(left) = self.remaining_values.get().checked_sub(1) else {
-            self.error_kind.set(|_| StrictJsonError::TooManyValues);
+            self.error_kind.set(Some(|_position| StrictJsonError::TooManyValues));
             return Err(D::Error::custom("too many values"));
         };
         self.remaining_values.set(left);
@@ -118,10 +131,55 @@ impl<'de> Visitor<'de> for StrictValueVisitor<'_> {
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(inner)?;
             if map.insert(name, value).is_some() {
-                self.error_kind.set(StrictJsonError::DuplicateMember);
+                self.error_kind.set(Some(StrictJsonError::DuplicateMember));
                 return Err(A::Error::custom("a key is given twice"));
             }
         }
         Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn refuses_what_two_readers_could_read_differently() {
+        let deep = format!("{}{}", "[".repeat(MAX_NESTING_DEPTH + 1), "]".repeat(MAX_NESTING_DEPTH + 1));
+        for (bad, message) in [
+            (r#"{"a":1,"a":2}"#, "twice"),
+            (r#"{"x":[{"a":1,"\u0061":2}]}"#, "twice"),
+            ("{} {}", "follows"),
+            ("{}x", "follows"),
+            (r#"{"a":1e999}"#, "not JSON"),
+            (r#"{"a":"\ud800"}"#, "not JSON"),
+            ("\u{feff}{}", "not JSON"),
+            ("{'a':1}", "not JSON"),
+            (r#"{"a":NaN}"#, "not JSON"),
+            (deep.as_str(), "nests deeper"),
+        ] {
+            let error = parse_strict_json(bad.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(message), "{bad}: {error}");
+        }
+        assert_eq!(parse_strict_json(b"{\"a\":\"\xff\"}"), Err(StrictJsonError::InvalidUtf8));
+        let near = format!("{}{}", "[".repeat(MAX_NESTING_DEPTH), "]".repeat(MAX_NESTING_DEPTH));
+        assert!(parse_strict_json(near.as_bytes()).is_ok());
+        let many = format!("[{}0]", "0,".repeat(MAX_BODY_VALUES));
+        assert_eq!(parse_strict_json(many.as_bytes()), Err(StrictJsonError::TooManyValues));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let _outcome = parse_strict_json(&bytes);
+        }
+
+        #[test]
+        fn agrees_with_serde_json_on_what_it_accepts(text in "[\\[\\]{}\",:a1 e.\\-]{0,40}") {
+            if let Ok(value) = parse_strict_json(text.as_bytes()) {
+                prop_assert_eq!(value, serde_json::from_str::<Value>(&text).unwrap());
+            }
+        }
     }
 }

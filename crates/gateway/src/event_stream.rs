@@ -115,7 +115,7 @@ impl MaskedEventStream {
         let mut outcome = self.outcome.take()?;
         self.count_frame(frame);
         outcome.complete_stream(std::mem::take(&mut self.masked_counts), error_code);
-        let sha256 = durward_aws::sigv4::encode_hex(self.body_hash.clone().finish().as_ref());
+        let sha256 = durward_core::encode_hex(self.body_hash.clone().finish().as_ref());
         let record = outcome.into_record(self.bytes_sent, Some(sha256), failure);
         let rooms = self.masker.services.clone();
         Some(Box::pin(async move {

@@ -487,7 +487,7 @@ async fn record_intent<D: FrontEnd>(
         front_end: D::KIND,
         connection: identity.connection.clone(),
         operation: Operation::clone(known.operation.as_ref().unwrap_or(&permitted.decoded.operation)),
-        digest: durward_aws::sigv4::encode_hex(&permitted.digest),
+        digest: durward_core::encode_hex(&permitted.digest),
         decision: permitted.decision.clone(),
         source_address: exchange.source.ip(),
         user_agent: exchange.user_agent.clone(),
@@ -590,7 +590,7 @@ async fn record_outcome(
     };
     match body {
         UpstreamBody::Buffered { bytes, .. } => {
-            let sha256 = Some(durward_aws::sigv4::encode_hex(digest(&SHA256, &bytes).as_ref()));
+            let sha256 = Some(durward_core::encode_hex(digest(&SHA256, &bytes).as_ref()));
             let record = outcome.into_record(bytes.len() as u64, sha256, None);
             rooms.journal.append(record).await.map_err(|error| {
                 Refusal::new(

@@ -46,7 +46,7 @@ pub(super) struct ApprovalElicitation {
 impl ApprovalElicitation {
     /// The arguments are those that people see.
     pub fn matches_operation(&self, operation: &Operation) -> bool {
-        self.digest_hex == durward_aws::sigv4::encode_hex(&operation_digest(operation))
+        self.digest_hex == durward_core::encode_hex(&operation_digest(operation))
     }
 }
 
@@ -173,7 +173,7 @@ fn seal_state(
     let claims = GatewayCredentialClaims {
         session,
         caller: Caller { groups: Vec::new(), ..caller.clone() },
-        connection: format!("{}{ask}/{}", state_prefix(server), durward_aws::sigv4::encode_hex(digest)),
+        connection: format!("{}{ask}/{}", state_prefix(server), durward_core::encode_hex(digest)),
         issued_at: now,
         expires_at: now + STATE_LIFETIME,
     };

@@ -102,7 +102,7 @@ pub(super) fn derive_session_id(verified: &VerifiedToken, server: &str) -> Optio
     // Version 8 of RFC 9562: a UUID of one's own making.
     bytes[6] = (bytes[6] & 0x0f) | 0x80;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    durward_aws::sigv4::encode_hex(&bytes).parse().ok()
+    durward_core::encode_hex(&bytes).parse().ok()
 }
 
 /// Derived sessions whose beginning is in the journal. What falls out is recorded once more, which changes nothing.

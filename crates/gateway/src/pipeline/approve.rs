@@ -337,7 +337,7 @@ async fn create_approval_request<D: FrontEnd>(
         front_end: D::KIND,
         connection: identity.connection.clone(),
         operation: Operation::clone(&asked.recorded_operation),
-        digest: durward_aws::sigv4::encode_hex(&asked.digest),
+        digest: durward_core::encode_hex(&asked.digest),
         decision: asked.decision.clone(),
         source_address: exchange.source.ip(),
     };

@@ -189,7 +189,7 @@ async fn record_coalesced<D: FrontEnd>(
         front_end: D::KIND,
         connection: identity.connection.clone(),
         operation: Operation::clone(&asked.recorded_operation),
-        digest: durward_aws::sigv4::encode_hex(&asked.digest),
+        digest: durward_core::encode_hex(&asked.digest),
         decision: asked.decision.clone(),
         source_address: exchange.source.ip(),
         user_agent: exchange.user_agent.clone(),
