@@ -21,10 +21,10 @@ const ZSTD_LEVEL: i32 = 19;
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     #[error(
-        "the catalog index does not begin with the magic bytes of this version; regenerate it with `cargo xtask catalog`"
+        "the catalog index does not begin with the magic bytes of this version; regenerate it with `cargo xtask generate catalog`"
     )]
     BadMagic,
-    #[error("the catalog index ends before its {0}; regenerate it with `cargo xtask catalog`")]
+    #[error("the catalog index ends before its {0}; regenerate it with `cargo xtask generate catalog`")]
     Truncated(&'static str),
     #[error("a frame of the catalog index does not unpack: {0}")]
     Decompress(#[from] std::io::Error),

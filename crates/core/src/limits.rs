@@ -123,3 +123,8 @@ pub const MAX_MESSAGES_PER_MINUTE: usize = 10;
 pub const MAX_WEBHOOKS_PER_MINUTE: usize = 60;
 /// How long a message is tried, and how long the end of an approval request is news.
 pub const NOTIFICATION_TTL: Duration = Duration::from_hours(24);
+// --- durward-aws ---
+
+/// Permissions that one request may require. S3's DeleteObjects needs most: two actions on each of 1,000 keys (S3 API Reference,
+/// DeleteObjects). Policy decides each, so without a limit one body of 16 MiB could name hundreds of thousands.
+pub const MAX_REQUIRED_PERMISSIONS: usize = 4_000;

@@ -70,7 +70,7 @@ impl Resource {
 /// One (action, resource) pair that policy must allow. An operation is allowed if all of its required permissions are.
 ///
 /// The fields are declared in alphabetical order: see [`Operation::canonical_json`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequiredPermission {
     pub access_level: AccessLevel,
     /// The action as IAM spells it (`s3:DeleteObject`), or an MCP method (`tools/call`).

@@ -10,51 +10,61 @@ use serde_json::{Map, Number, Value};
 use std::cell::Cell;
 use std::fmt;
 
-/// Why a text is not accepted. The text of an error says where it went wrong, and quotes nothing that was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a body is refused. The texts say where the fault is, never what was read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StrictJsonError {
+    #[error("the body is not UTF-8")]
     InvalidUtf8,
-    /// An object has two members with one name.
+    /// One object has two members of one name.
+    #[error("a member is given twice in one object ({0})")]
     DuplicateMember(String),
-    /// It nests deeper than [`MAX_NESTING_DEPTH`].
+    #[error("the body nests deeper than {MAX_NESTING_DEPTH} levels ({0})")]
     TooDeep(String),
-    /// It has more than [`MAX_BODY_VALUES`] values.
+    #[error("the body holds more than {MAX_BODY_VALUES} values")]
     TooManyValues,
+    #[error("the body is not JSON: {0}")]
     Syntax(String),
-    /// There is more text after the value.
+    #[error("something follows the JSON value ({0})")]
     TrailingData(String),
 }
 
-/// Parses one value in one pass.
+/// Reads one value in one pass.
 pub fn parse_strict_json(bytes: &[u8]) -> Result<Value, StrictJsonError> {
-    // Checked once as a whole, so that no string in it has to be checked again.
+    // Checked once as a whole, so that no text in it has to be.
     let text = std::str::from_utf8(bytes).map_err(|_error| StrictJsonError::InvalidUtf8)?;
     let mut reader = serde_json::Deserializer::from_str(text);
-    let error_kind = Cell::new(StrictJsonError::Syntax as fn(String) -> StrictJsonError);
-    let value = StrictValueVisitor {
-        depth: 0,
-        remaining_values: &Cell::new(MAX_BODY_VALUES),
-        error_kind: &error_kind,
-    }
-    .deserialize(&mut reader)
-    .map_err(|error| error_kind.get()(error.to_string()))?;
-    reader.end().map_err(|error| StrictJsonError::TrailingData(error.to_string()))?;
+    let fault = Cell::new(None);
+    let value =
+        StrictValueVisitor { depth: 0, remaining_values: &Cell::new(MAX_BODY_VALUES), error_kind: &fault }
+            .deserialize(&mut reader)
+            .map_err(|error| match fault.get() {
+                Some(kind) => kind(position(&error)),
+                None => StrictJsonError::Syntax(error.to_string()),
+            })?;
+    reader.end().map_err(|error| StrictJsonError::TrailingData(position(&error)))?;
     Ok(value)
 }
+
+fn position(error: &serde_json::Error) -> String {
+    format!("line {} column {}", error.line(), error.column())
+}
+
+/// Makes an error out of the position of the fault.
+type ErrorKind = fn(String) -> StrictJsonError;
 
 #[derive(Clone, Copy)]
 struct StrictValueVisitor<'f> {
     depth: usize,
-    /// How many more values are accepted.
+    /// How many values may yet come.
     remaining_values: &'f Cell<usize>,
-    /// The kind of the error that this visitor raised: serde carries only its text.
-    error_kind: &'f Cell<fn(String) -> StrictJsonError>,
+    /// The kind of an error that this visitor raised; `None` where the parser did.
+    error_kind: &'f Cell<Option<ErrorKind>>,
 }
 
 impl StrictValueVisitor<'_> {
     fn enter_container<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth >= MAX_NESTING_DEPTH {
-            self.error_kind.set(StrictJsonError::TooDeep);
+            self.error_kind.set(Some(StrictJsonError::TooDeep));
             return Err(E::custom("nested too deeply"));
         }
         Ok(Self { depth: self.depth + 1, ..self })
@@ -65,11 +75,11 @@ impl<'de> DeserializeSeed<'de> for StrictValueVisitor<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
-        let Some(remaining) = self.remaining_values.get().checked_sub(1) else {
-            self.error_kind.set(|_| StrictJsonError::TooManyValues);
+        let Some(left) = self.remaining_values.get().checked_sub(1) else {
+            self.error_kind.set(Some(|_position| StrictJsonError::TooManyValues));
             return Err(D::Error::custom("too many values"));
         };
-        self.remaining_values.set(remaining);
+        self.remaining_values.set(left);
         reader.deserialize_any(self)
     }
 }
@@ -124,7 +134,7 @@ impl<'de> Visitor<'de> for StrictValueVisitor<'_> {
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(inner)?;
             if map.insert(name, value).is_some() {
-                self.error_kind.set(StrictJsonError::DuplicateMember);
+                self.error_kind.set(Some(StrictJsonError::DuplicateMember));
                 return Err(A::Error::custom("a key is given twice"));
             }
         }

@@ -1,10 +1,9 @@
 //! Forms of the query and ec2 protocols (`Tags.member.1.Key=a`) to parameters by shape. A name given twice, a list written
 //! in two ways and text that also has parts are refused.
 
-use super::request_text::{
-    ParameterPair, malformed_request, parse_pairs, quote_for_message, too_many_values,
-};
 use super::shape_conversion::{insert_once, parse_scalar, refuse_lookalike, wire_name};
+use crate::form::ParameterPair;
+use crate::refusals::{malformed_request, quote_for_message, too_many_values};
 use durward_catalog::{MemberLocation, ServiceModel, ShapeId, ShapeKind, ShapeMember};
 use durward_core::{Refusal, limits};
 use serde_json::{Map, Value};
@@ -15,13 +14,6 @@ use std::collections::BTreeMap;
 pub(super) struct FormNode<'a> {
     text: Option<&'a str>,
     parts: BTreeMap<&'a str, FormNode<'a>>,
-}
-
-/// A form body as pairs.
-pub(super) fn parse_form_body(bytes: &[u8]) -> Result<Vec<ParameterPair<'_>>, Refusal> {
-    let text =
-        std::str::from_utf8(bytes).map_err(|_| malformed_request("the form body is not valid utf-8"))?;
-    parse_pairs(text, true)
 }
 
 /// Takes the one value of `name` out of the pairs.
@@ -51,7 +43,7 @@ pub(super) fn take_parameter(
 /// The pairs as a tree.
 pub(super) fn build_form_tree<'a>(pairs: &'a [ParameterPair<'_>]) -> Result<FormNode<'a>, Refusal> {
     let mut root = FormNode::default();
-    let mut left = limits::MAX_FORM_NAME_PARTS;
+    let mut remaining = limits::MAX_FORM_NAME_PARTS;
     for (key, value) in pairs {
         let mut node = &mut root;
         for (depth, part) in key.split('.').enumerate() {
@@ -61,7 +53,7 @@ pub(super) fn build_form_tree<'a>(pairs: &'a [ParameterPair<'_>]) -> Result<Form
                     quote_for_message(key)
                 )));
             }
-            left = left
+            remaining = remaining
                 .checked_sub(1)
                 .ok_or_else(|| too_many_values("parts of names", limits::MAX_FORM_NAME_PARTS))?;
             node = node.parts.entry(part).or_default();
@@ -261,6 +253,7 @@ fn untyped_value(node: FormNode<'_>) -> Result<Value, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::form::parse_form_body;
     use proptest::prelude::*;
 
     #[test]
