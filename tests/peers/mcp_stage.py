@@ -88,7 +88,7 @@ data_dir = "{self.directory}/data"
 
 [listen]
 mcp = "127.0.0.1:{port}"
-mcp_origins = ["https://app.example.com"]
+mcp_allowed_origins = ["https://app.example.com"]
 {self.listening}
 [policy]
 dir = "{self.policies}"

@@ -238,7 +238,7 @@ class Stage:
         (self.directory / "tls.key").write_bytes(key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ))
-        return '[listen.tls]\ncertificate = "tls.pem"\nkey = "tls.key"\n'
+        return '[listen.tls]\ncertificate_file = "tls.pem"\nkey_file = "tls.key"\n'
 
     def configuration(self):
         return f"""\
@@ -246,7 +246,7 @@ data_dir = "{self.directory}/data"
 
 [listen]
 aws = "127.0.0.1:{self.gateway_port}"
-aws_names = ["{GATEWAY_NAME}"]
+aws_hostnames = ["{GATEWAY_NAME}"]
 {self.tls_configuration() if self.tls else ""}
 [policy]
 dir = "{self.policies}"
@@ -259,7 +259,7 @@ groups_claim = "groups"
 kind = "workload"
 
 [aws]
-upstream = "http://127.0.0.1:{self.recorder_port}"
+emulator_url = "http://127.0.0.1:{self.recorder_port}"
 
 [[aws.connection]]
 name = "suite"

@@ -121,7 +121,7 @@ fn configure(
         &format!(
             "data_dir = \"data\"\n[listen]\naws = \"{address}\"\n{console}[policy]\ndir = \"policies\"\n\
              [[identity.oidc]]\nname = \"bench\"\nissuer = \"{issuer}\"\naudience = [\"{AUDIENCE}\"]\nconsole_audience = [\"{OF_PEOPLE}\"]\n\
-             [aws]\nupstream = \"http://{origin}\"\n\
+             [aws]\nemulator_url = \"http://{origin}\"\n\
              [[aws.connection]]\nname = \"bench\"\nrole_arn = \"arn:aws:iam::123456789012:role/bench\"\nscope = \"operation\"\n"
         ),
     )?;

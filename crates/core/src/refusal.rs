@@ -48,6 +48,33 @@ pub enum RefusalReason {
     Internal,
 }
 
+impl RefusalReason {
+    /// The word that the journal and the logs use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MissingAuthentication => "missing_authentication",
+            Self::InvalidToken => "invalid_token",
+            Self::ExpiredToken => "expired_token",
+            Self::SignatureMismatch => "signature_mismatch",
+            Self::ClockSkew => "clock_skew",
+            Self::RequestExpired => "request_expired",
+            Self::Replay => "replay",
+            Self::AccessDenied => "access_denied",
+            Self::ApprovalRequired => "approval_required",
+            Self::PolicyChanged => "policy_changed",
+            Self::TagsUnavailable => "tags_unavailable",
+            Self::ClientDisconnected => "client_disconnected",
+            Self::Malformed => "malformed",
+            Self::BodyMismatch => "body_mismatch",
+            Self::TooLarge => "too_large",
+            Self::UnknownOperation => "unknown_operation",
+            Self::Busy => "busy",
+            Self::Upstream => "upstream",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// The only way to caller text. `message` must not reveal what the caller may not know; `detail` is for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

@@ -14,6 +14,18 @@ pub struct RiskAssessment {
     pub reasons: Vec<String>,
 }
 
+impl RiskAssessment {
+    /// The score as a word: `low`, `medium`, `high` or `severe`.
+    pub fn level(&self) -> &'static str {
+        match self.score {
+            0..=24 => "low",
+            25..=49 => "medium",
+            50..=74 => "high",
+            _ => "severe",
+        }
+    }
+}
+
 /// More resources than this in one operation are many.
 const MANY_RESOURCES_THRESHOLD: usize = 10;
 

@@ -78,8 +78,8 @@ async fn journal_events(journal: &Journal, ask: &PendingEvents) -> Result<(), St
     for (index, event) in (ask.first_index..).zip(&ask.events) {
         let record = JournalRecord::ApprovalRequestChanged {
             approval_request: ask.approval_request.to_string(),
-            event_index: Some(index),
-            change: event.kind.clone(),
+            event_index: index,
+            change: event.kind.as_str().to_owned(),
             by: event.by.clone(),
             note: event.note.clone(),
             at: event.at,
@@ -207,14 +207,16 @@ mod tests {
                 ..
             } = entry.unwrap().decode_record().unwrap()
             {
-                *found.entry((ask, event.unwrap(), what)).or_default() += 1;
+                *found.entry((ask, event, what)).or_default() += 1;
             }
         }
         found
     }
 
     fn expected_events(ask: &ApprovalRequest) -> impl Iterator<Item = ((String, u32, String), usize)> + '_ {
-        (0..).zip(&ask.history).map(|(index, event)| ((ask.id.to_string(), index, event.kind.clone()), 1))
+        (0..)
+            .zip(&ask.history)
+            .map(|(index, event)| ((ask.id.to_string(), index, event.kind.as_str().to_owned()), 1))
     }
 
     #[tokio::test]
@@ -227,7 +229,7 @@ mod tests {
         let stage = stage.restart_after_kill().await;
         stage.journal_pending(journal.path()).await;
         stage.journal_pending(journal.path()).await;
-        assert_eq!(ask.history.len(), 3, "asked, approve, granted");
+        assert_eq!(ask.history.len(), 3, "requested, approve_once, granted");
         assert_eq!(count_journaled_events(journal.path()), expected_events(&ask).collect());
     }
 

@@ -266,7 +266,7 @@ mod tests {
             ("127.0.0.1:0", "", Some("http://127.0.0.1:")),
             ("0.0.0.0:0", "", None),
             ("[::]:0", "", None),
-            ("0.0.0.0:0", "[console]\nurl = \"https://gw.example\"", Some("https://gw.example")),
+            ("0.0.0.0:0", "[console]\npublic_url = \"https://gw.example\"", Some("https://gw.example")),
         ] {
             let text =
                 format!("[listen]\nconsole = \"{listen}\"\n{url}\n[policy]\ndir = \"p\"\n[identity]\n");

@@ -3,31 +3,11 @@
 use crate::config::{Config, Diagnostics};
 use crate::serve::parse_origin;
 use durward_approval::{Approvals, Store, system_clock};
-use durward_core::{HttpClient as _, HttpLimits, Secret};
+use durward_core::Secret;
 use durward_gateway::outbound_http_client::OutboundHttpClient;
 use durward_gateway::upstream_client::UpstreamClient;
 use durward_notification::{ChannelError, MailServer, NotificationChannel, NotificationEvent, Notifier};
-use http::{Request, Response};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// For one call of a webhook.
-const WEBHOOK_LIMITS: HttpLimits =
-    HttpLimits { timeout: Duration::from_secs(10), max_response_bytes: 1 << 20 };
-
-/// The way out to webhooks.
-struct WebhookClient(OutboundHttpClient);
-
-impl durward_notification::HttpClient for WebhookClient {
-    fn send(
-        &self,
-        request: Request<bytes::Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<bytes::Bytes>, String>> + Send + '_>> {
-        Box::pin(async move { self.0.send(request, WEBHOOK_LIMITS).await.map_err(|error| error.to_string()) })
-    }
-}
 
 /// The channels that are configured, in the order slack, email, webhook, without those that something is wrong with.
 pub fn open_channels(config: &Config, findings: &mut Diagnostics) -> Vec<NotificationChannel> {
@@ -76,8 +56,8 @@ pub fn build_notifier(
     channels: Vec<NotificationChannel>,
 ) -> Result<Notifier, String> {
     let trusted = channels.iter().filter_map(NotificationChannel::origin);
-    let trusted = trusted.map(|url| parse_origin(&url)).collect::<Result<_, _>>()?;
-    let outward = Arc::new(WebhookClient(OutboundHttpClient(Arc::new(UpstreamClient::new(trusted)?))));
+    let trusted = trusted.map(|origin| parse_origin(&origin.url())).collect::<Result<_, _>>()?;
+    let outward = Arc::new(OutboundHttpClient(Arc::new(UpstreamClient::new(trusted)?)));
     // With channels there is an address: the configuration is checked for it.
     let console =
         config.console.as_ref().and_then(|console| console.public_url.as_deref()).unwrap_or_default();

@@ -70,7 +70,7 @@ fn open_configuration(config: &Config, findings: &mut Diagnostics) -> Option<Ope
     let policies =
         findings.value_or_problem("policy.dir", policies.map_err(|error| format_policy_error(&error)));
     let emulator = config.aws.emulator_url.as_deref();
-    let emulator = emulator.and_then(|url| findings.value_or_problem("aws.upstream", parse_origin(url)));
+    let emulator = emulator.and_then(|url| findings.value_or_problem("aws.emulator_url", parse_origin(url)));
     let mut trusted: Vec<UpstreamOrigin> = emulator.iter().cloned().collect();
     for (index, provider) in config.identity.oidc.iter().enumerate() {
         trusted.extend(
@@ -87,19 +87,19 @@ fn open_configuration(config: &Config, findings: &mut Diagnostics) -> Option<Ope
         let Some((emulator, file)) = emulator.as_ref().zip(config.aws.emulator_ca_file.as_ref()) else {
             return Some(transport);
         };
-        let authorities = findings.value_or_problem("aws.upstream_ca", load_certificates(file))?;
+        let authorities = findings.value_or_problem("aws.emulator_ca_file", load_certificates(file))?;
         let trusting = transport.trust_only_authorities(emulator.clone(), authorities);
         findings.value_or_problem(
-            "aws.upstream_ca",
+            "aws.emulator_ca_file",
             trusting.map_err(|error| format!("{}: {error}", file.display())),
         )
     });
     let tls = config.listen.tls.as_ref().and_then(|tls| {
-        findings.warn_if_exposed("listen.tls.key", &tls.key_file);
-        let chain =
-            findings.value_or_problem("listen.tls.certificate", load_certificates(&tls.certificate_file));
+        findings.warn_if_exposed("listen.tls.key_file", &tls.key_file);
+        let chain = findings
+            .value_or_problem("listen.tls.certificate_file", load_certificates(&tls.certificate_file));
         // Without its certificate nothing can be said of the key but whether it is one.
-        findings.value_or_problem("listen.tls.key", load_tls_acceptor(chain?, &tls.key_file))
+        findings.value_or_problem("listen.tls.key_file", load_tls_acceptor(chain?, &tls.key_file))
     });
     let sign_in = console_server::open_sign_in_providers(config, findings);
     let channels = notification_channels::open_channels(config, findings);
@@ -127,7 +127,7 @@ fn postgres_server(postgres: &PostgresConfig, findings: &mut Diagnostics) -> Dat
     let password = postgres.password_file.as_ref();
     let password = password.and_then(|file| findings.load_secret("state.postgres.password_file", file));
     if let Some(ca) = &postgres.ca_file {
-        findings.value_or_problem("state.postgres.ca", load_certificates(ca));
+        findings.value_or_problem("state.postgres.ca_file", load_certificates(ca));
     }
     let PostgresConfig { host, port, database, user, ca_file: ca, .. } = postgres;
     let (host, database, user) = (host.clone(), database.clone(), user.clone());

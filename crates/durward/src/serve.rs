@@ -68,6 +68,18 @@ pub async fn start_gateway(
     start_preflighted(config, ready, identity).await
 }
 
+/// Starts a gateway from the text of a `durward.toml`. Relative paths in it are relative to `base_dir`.
+///
+/// Begin here to run a gateway inside a test or another program. Give port 0 to the addresses of `[listen]` and read the
+/// real ones from [`RunningGateway`].
+pub async fn start_gateway_from_text(
+    text: &str,
+    base_dir: &Path,
+    identity: Option<GatewayIdentity>,
+) -> Result<RunningGateway, String> {
+    start_gateway(config::parse_config(text, base_dir)?, identity).await
+}
+
 async fn start_preflighted(
     config: Config,
     ready: OpenedConfiguration,

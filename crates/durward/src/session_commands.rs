@@ -3,8 +3,8 @@
 //! The first three need no running gateway. A revocation is that of the person who is signed in. Exit codes: 0 done, 1 refused
 //! or not found, 2 usage, or no journal.
 
-use crate::JournalDirArgs;
 use crate::admin_api::{AdminApiArgs, AdminApiClient, format_scalar, print_result};
+use crate::command_line::JournalDirArgs;
 use crate::journal_commands::{self, terminal_text::escape_for_terminal};
 use crate::terminal_output::{PipeSafeStdout, print_error};
 use clap::{Args, Subcommand};
@@ -83,7 +83,7 @@ pub fn run_session_command(command: SessionCommand) -> Result<u8, String> {
             let wait = |gap: Duration| std::thread::sleep(gap.div_f64(speed).min(pause));
             journal.run_with_journal(|dir| journal_commands::replay_session(dir, &session, wait, &mut out))
         }
-        SessionCommand::Revoke(revoke) => crate::block_on(self::revoke_sessions(&revoke)),
+        SessionCommand::Revoke(revoke) => crate::command_line::block_on(self::revoke_sessions(&revoke)),
     }
 }
 

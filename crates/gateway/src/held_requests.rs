@@ -4,7 +4,7 @@
 use durward_core::{Caller, Operation, RequiredPermission, Resource, limits};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// What the allocator takes for each piece beside what was asked for.
@@ -43,7 +43,7 @@ impl HeldRequests {
     fn admit_weight(&self, caller: &Caller, weight: usize) -> Option<HeldRequestPermit<'_>> {
         let permit = self.free_kib.try_acquire_many(u32::try_from(weight).ok()?).ok()?;
         let caller = caller.id();
-        let mut taken = self.kib_by_caller.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = durward_core::lock_ignoring_poison(&self.kib_by_caller);
         let theirs = taken.get(&caller).copied().unwrap_or_default() + weight;
         if theirs > limits::MAX_HELD_KIB_PER_CALLER {
             return None;
@@ -74,7 +74,7 @@ pub(crate) struct HeldRequestPermit<'h> {
 
 impl Drop for HeldRequestPermit<'_> {
     fn drop(&mut self) {
-        let mut taken = self.held_requests.kib_by_caller.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = durward_core::lock_ignoring_poison(&self.held_requests.kib_by_caller);
         if let Some(theirs) = taken.get_mut(&self.caller_id) {
             *theirs = theirs.saturating_sub(self.weight_kib);
             if *theirs == 0 {

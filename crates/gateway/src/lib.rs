@@ -1,22 +1,41 @@
-//! The line of DESIGN section 2, its listeners, its doors and the upstream transport.
+//! The request pipeline, its listeners, the AWS and MCP front ends that are plugged into it, and the upstream client.
 //!
-//! Start reading at [`line`]: it is the way of every request, step by step.
+//! Begin with [`pipeline`]: it is the way of every request, step by step. Types stand at the bottom (`exchange`, `outcome`), the
+//! steps above them, the front ends on top; no file imports upwards. What reaches an upstream was decided and recorded first, and
+//! the types of the pipeline hold that.
 
+mod approval_links;
+mod aws_client;
 pub mod aws_frontend;
 pub mod body;
+mod client_connection;
 mod client_socket;
+mod connect_policy;
+mod connections;
 mod event_stream;
-pub mod gateway_services;
-pub mod held_requests;
+pub mod exchange;
+pub mod front_end;
+mod held_requests;
 pub mod http1_framing;
 mod keep_alive;
 pub mod listener;
 pub mod mcp_frontend;
+mod operation_digest;
 pub mod outbound_http_client;
+mod outcome;
 pub mod pipeline;
+mod recorded_stream;
 mod replay_guard;
 pub mod resource_tags;
 mod response_masker;
+mod risk_assessor;
+mod signing_key_cache;
 mod strict_http_stream;
 pub mod upstream_client;
-mod upstream_response;
+pub mod upstream_response;
+
+pub use approval_links::ApprovalLinks;
+pub use aws_client::AwsClient;
+pub use connections::Connections;
+pub use response_masker::ResponseMasker;
+pub use risk_assessor::RiskAssessor;

@@ -4,7 +4,6 @@
 
 use crate::body::{BoxBody, full_body};
 use crate::client_socket::{ClientSocket, DETECTS_DISCONNECT};
-use crate::gateway_services::GatewayServices;
 use crate::http1_framing::FramingViolation;
 use crate::keep_alive::InterimResponses;
 use crate::strict_http_stream::{FramingRefusal, StrictHttpStream};
@@ -29,12 +28,6 @@ pub trait HttpService: Send + Sync + 'static {
         source: SocketAddr,
         request: Request<Incoming>,
     ) -> impl Future<Output = Response<BoxBody>> + Send;
-}
-
-/// A door with the rooms behind it.
-pub struct FrontEndService<D> {
-    pub front_end: Arc<D>,
-    pub services: Arc<GatewayServices>,
 }
 
 /// Serves a door until `stop` turns true.

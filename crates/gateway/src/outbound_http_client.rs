@@ -1,9 +1,9 @@
 //! The gateway's own HTTP calls, to identity providers, STS, metadata services, token endpoints and webhooks, sent with the
 //! upstream client: its address checks and its TLS verification apply to them too.
 
-use crate::upstream_client::{UpstreamClient, UpstreamOrigin};
+use crate::upstream_client::UpstreamClient;
 use bytes::Bytes;
-use durward_core::{HttpClient, HttpClientError, HttpFuture, HttpLimits};
+use durward_core::{HttpClient, HttpClientError, HttpFuture, HttpLimits, Origin};
 use http::{HeaderValue, Request, Response, header};
 use std::sync::Arc;
 
@@ -21,8 +21,7 @@ impl OutboundHttpClient {
         let invalid = |reason: &str| {
             HttpClientError::InvalidRequest(url.host().unwrap_or_default().to_owned(), reason.to_owned())
         };
-        let origin =
-            UpstreamOrigin::from_url(&url).ok_or_else(|| invalid("its URL is neither http nor https"))?;
+        let origin = Origin::from_uri(&url).ok_or_else(|| invalid("its URL is neither http nor https"))?;
         let host = origin.authority();
         let target = url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         *request.uri_mut() = target.parse().map_err(|_error| invalid("its URL has no usable path"))?;

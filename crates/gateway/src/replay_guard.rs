@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Entries kept; 8 bytes each, and as much again for the table.
 const MAX_SEEN_SIGNATURES: usize = 4_000_000;
@@ -64,7 +64,7 @@ impl ReplayGuard {
     ) -> ReplayCheck {
         let fingerprint = self.fingerprint_hasher.hash_one((signature, invocation, attempt));
         let minute = dated.div_euclid(60);
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = durward_core::lock_ignoring_poison(&self.table);
         let expired = now.div_euclid(60) - self.validity_minutes;
         while let Some(entry) = table.by_minute.first_entry() {
             if *entry.key() >= expired {

@@ -3,24 +3,22 @@
 //! Promise: a tag that cannot be read is not "no tag"; the operation is refused. What AWS said is used for a short while, and
 //! forgotten at once when a call that may change it passes through. Reading is done with a credential cut to that one read.
 
-use crate::gateway_services::GatewayServices;
-use crate::pipeline::{Exchange, Identity};
-use crate::upstream_client::UpstreamOrigin;
+use crate::aws_client::{AwsClient, AwsSendError, UnsignedAwsRequest};
+use crate::body::{full_body, read_limited_body};
+use crate::exchange::{Exchange, Identity};
 use bytes::Bytes;
-use durward_aws::sigv4::outbound::{SigningParams, sign_request};
-use durward_aws::sigv4::{SigningKey, inbound::format_timestamp, sha256_hex};
+use durward_aws::sigv4::sha256_hex;
 use durward_aws::tags::{TagLookup, TagPage, UnsignedRequest, find_tag_lookup, taggable_resource};
 use durward_catalog::Catalog;
 use durward_core::{
     AccessLevel, Arn, FrontEndKind, Operation, OperationTraits, Refusal, RefusalReason, RequiredPermission,
-    Resource, ResourceTags, arn_matches, arn_may_match,
+    Resource, ResourceTags, arn_matches, arn_may_match, lock_ignoring_poison,
 };
-use durward_credential::{ConnectionConfig, CredentialRequest};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use durward_credential::{ConnectionConfig, IssuedCredential};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use time::OffsetDateTime;
 use tokio::sync::OnceCell;
 
 /// How long what AWS said is used: so long may a tag that was changed past this gateway be old.
@@ -49,8 +47,6 @@ pub struct TagReaderOptions {
     pub labels: Vec<ResourceLabel>,
     /// Ask AWS; otherwise the labels are all the tags there are.
     pub reads_from_aws: bool,
-    /// Every service is here.
-    pub emulator: Option<UpstreamOrigin>,
     /// The roles that read tags, by the connection they read for; without one, the connection's own.
     pub reader_connections: HashMap<String, ConnectionConfig>,
 }
@@ -66,8 +62,8 @@ struct CachedTags {
 }
 
 /// Reads tags.
-#[derive(Debug)]
 pub struct TagReader {
+    aws_client: Arc<AwsClient>,
     options: TagReaderOptions,
     cache: Mutex<HashMap<TagCacheKey, Arc<CachedTags>>>,
 }
@@ -82,14 +78,13 @@ pub enum TagFreshness {
 }
 
 impl TagReader {
-    pub fn new(options: TagReaderOptions) -> Self {
-        Self { options, cache: Mutex::default() }
+    pub fn new(aws_client: Arc<AwsClient>, options: TagReaderOptions) -> Self {
+        Self { aws_client, options, cache: Mutex::default() }
     }
 
     /// The tags of these resources of an operation.
     pub async fn read_tags(
         &self,
-        rooms: &GatewayServices,
         exchange: &Exchange,
         identity: &Identity,
         operation: &Operation,
@@ -115,7 +110,7 @@ impl TagReader {
             }
             let mut tags = TagMap::new();
             if self.options.reads_from_aws {
-                let reading = TagReadContext { services: rooms, exchange, identity, operation, reader: self };
+                let reading = TagReadContext { exchange, identity, operation, reader: self };
                 tags = self.read_live_tags(&reading, whole, freshness).await?;
             }
             // What the operator says of the whole and of the part counts, whatever AWS says.
@@ -134,7 +129,8 @@ impl TagReader {
     }
 
     /// Refuses if one of these actions is on resources that the request could have named and does not.
-    pub fn refuse_unnamed_resources(&self, catalog: &Catalog, actions: &[&str]) -> Result<(), Refusal> {
+    pub fn refuse_unnamed_resources(&self, actions: &[&str]) -> Result<(), Refusal> {
+        let catalog = self.aws_client.catalog();
         match actions.iter().find(|action| catalog.may_have_resources(action)) {
             Some(action) => {
                 Err(unreadable_tags("the request does not name its resource by ARN or id", action))
@@ -167,7 +163,7 @@ impl TagReader {
     }
 
     fn lock_cache(&self) -> std::sync::MutexGuard<'_, HashMap<TagCacheKey, Arc<CachedTags>>> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+        lock_ignoring_poison(&self.cache)
     }
 
     fn get_or_create_entry(&self, key: &TagCacheKey, freshness: TagFreshness) -> Arc<CachedTags> {
@@ -196,7 +192,7 @@ impl TagReader {
     }
 
     /// Forgets what an operation may change, now and when it is over.
-    pub fn begin_tag_change(&self, operation: &Operation) -> Option<TagChangeGuard<'_>> {
+    pub fn begin_invalidation(&self, operation: &Operation) -> Option<TagInvalidation<'_>> {
         if !self.options.reads_from_aws || !may_change_tags(operation) {
             return None;
         }
@@ -206,7 +202,7 @@ impl TagReader {
             }
             _ => None,
         };
-        let passing = TagChangeGuard {
+        let passing = TagInvalidation {
             reader: self,
             resource_arns: operation.required_permissions.iter().map(whole).collect(),
         };
@@ -233,13 +229,13 @@ fn may_change_tags(operation: &Operation) -> bool {
 }
 
 /// An operation under way that may change tags.
-pub struct TagChangeGuard<'a> {
+pub struct TagInvalidation<'a> {
     reader: &'a TagReader,
     /// None: it does not say of which resources.
     resource_arns: Option<Vec<String>>,
 }
 
-impl TagChangeGuard<'_> {
+impl TagInvalidation<'_> {
     fn invalidate_cache(&self) {
         let mut cache = self.reader.lock_cache();
         match &self.resource_arns {
@@ -249,7 +245,7 @@ impl TagChangeGuard<'_> {
     }
 }
 
-impl Drop for TagChangeGuard<'_> {
+impl Drop for TagInvalidation<'_> {
     fn drop(&mut self) {
         self.invalidate_cache();
     }
@@ -270,7 +266,6 @@ impl From<Refusal> for TagReadError {
 
 /// For whom tags are read.
 struct TagReadContext<'a> {
-    services: &'a GatewayServices,
     exchange: &'a Exchange,
     identity: &'a Identity,
     operation: &'a Operation,
@@ -283,7 +278,7 @@ impl TagReadContext<'_> {
             Some(Arn { region, .. }) if !region.is_empty() => region,
             _ => self.operation.region.as_deref().unwrap_or("us-east-1"),
         };
-        let call = find_tag_lookup(self.services.catalog, arn, region).ok_or_else(|| {
+        let call = find_tag_lookup(self.reader.aws_client.catalog(), arn, region).ok_or_else(|| {
             unreadable_tags("this version knows no call that tells them; give the resource a label", arn)
         })?;
         let mut region = region.to_owned();
@@ -316,77 +311,58 @@ impl TagReadContext<'_> {
     async fn send_tag_request(
         &self,
         arn: &str,
-        call: &TagLookup,
-        wire: &UnsignedRequest,
+        lookup: &TagLookup,
+        request: &UnsignedRequest,
         region: &str,
     ) -> Result<http::Response<Bytes>, Refusal> {
         let failed = |why: &str| unreadable_tags(why, arn);
-        let (origin, region, service) =
-            self.resolve_endpoint(call, region).ok_or_else(|| failed("no endpoint is known"))?;
-        let credential = self.issue_read_credential(call, arn).await?;
+        let unwritable = || failed("the request cannot be written");
+        let aws_client = &self.reader.aws_client;
+        let endpoint = aws_client
+            .resolve_endpoint(&lookup.service.id, &lookup.service.signing_name, region)
+            .ok_or_else(|| failed("no endpoint is known"))?;
+        let credential = self.issue_read_credential(lookup, arn).await?;
         let mut headers = HeaderMap::new();
-        let value = |text: &str| {
-            HeaderValue::from_str(text).map_err(|_error| failed("the request cannot be written"))
-        };
-        headers.insert(header::HOST, value(&origin.authority())?);
-        for (name, text) in &wire.headers {
-            headers.insert(HeaderName::from_static(name), value(text)?);
+        for (name, text) in &request.headers {
+            let value = HeaderValue::from_str(text).map_err(|_error| unwritable())?;
+            headers.insert(HeaderName::from_static(name), value);
         }
-        let at = OffsetDateTime::now_utc();
-        let date = format_timestamp(at);
-        let day = date.get(..8).unwrap_or_default();
-        let key = SigningKey::derive(credential.secret_access_key.expose(), day, &region, &service);
-        let signer = SigningParams {
-            access_key_id: &credential.access_key_id,
-            session_token: Some(&credential.session_token),
-            signing_key: &key,
-            region: &region,
-            service: &service,
-            signing_time: at,
+        let unsigned = UnsignedAwsRequest {
+            method: request.method.parse().map_err(|_error| unwritable())?,
+            path: request.path.clone(),
+            query: request.query.clone(),
+            headers,
+            payload_hash: sha256_hex(request.body.as_bytes()),
+            body: full_body(request.body.clone()),
         };
-        let method = wire.method.parse().map_err(|_error| failed("the request cannot be written"))?;
-        sign_request(
-            &signer,
-            &method,
-            &wire.path,
-            &wire.query,
-            &mut headers,
-            &sha256_hex(wire.body.as_bytes()),
-        )
-        .map_err(|_error| failed("the request cannot be signed"))?;
-        let target =
-            if wire.query.is_empty() { wire.path.clone() } else { format!("{}?{}", wire.path, wire.query) };
-        let mut request = Request::new(Bytes::from(wire.body.clone()));
-        *request.method_mut() = method;
-        *request.uri_mut() = target.parse().map_err(|_error| failed("the request cannot be written"))?;
-        *request.headers_mut() = headers;
-        tokio::time::timeout(
-            TAG_READ_TIMEOUT,
-            self.services.upstream_client.send_buffered(&origin, request, MAX_TAG_RESPONSE_BYTES),
-        )
-        .await
-        .map_err(|_elapsed| failed("AWS did not answer in time"))?
-        .map_err(|error| failed("AWS could not be reached").with_detail(error))
+        let exchange = async {
+            let response =
+                aws_client.send(&endpoint, &credential, unsigned).await.map_err(|error| match error {
+                    AwsSendError::Unwritable(why) => unwritable().with_detail(why),
+                    AwsSendError::Upstream(error) => failed("AWS could not be reached").with_detail(error),
+                })?;
+            let (head, body) = response.into_parts();
+            let body = read_limited_body(body, MAX_TAG_RESPONSE_BYTES, "response")
+                .await
+                .map_err(|refusal| failed("AWS's response could not be read").with_detail(refusal))?;
+            Ok(http::Response::from_parts(head, body))
+        };
+        tokio::time::timeout(TAG_READ_TIMEOUT, exchange)
+            .await
+            .unwrap_or_else(|_elapsed| Err(failed("AWS did not respond in time")))
     }
 
-    fn resolve_endpoint(&self, call: &TagLookup, region: &str) -> Option<(UpstreamOrigin, String, String)> {
-        if let Some(emulator) = &self.reader.options.emulator {
-            return Some((emulator.clone(), region.to_owned(), call.service.signing_name.clone()));
-        }
-        let endpoint = self.services.catalog.resolve_endpoint(&call.service.id, region)?;
-        Some((UpstreamOrigin::https(&endpoint.host), endpoint.signing_region, endpoint.signing_name))
-    }
-
+    /// A credential for this one read, recorded like any other.
     async fn issue_read_credential(
         &self,
-        call: &TagLookup,
+        lookup: &TagLookup,
         arn: &str,
-    ) -> Result<Arc<durward_credential::IssuedCredential>, Refusal> {
+    ) -> Result<Arc<IssuedCredential>, Refusal> {
         let operation = Operation {
             front_end: FrontEndKind::Aws,
-            service: call.service.iam_prefix.clone(),
-            name: call.operation_model().map(|operation| operation.name.clone()).unwrap_or_default(),
-            required_permissions: call.required_permissions.clone(),
+            service: lookup.service.iam_prefix.clone(),
+            name: lookup.operation_model().map(|operation| operation.name.clone()).unwrap_or_default(),
+            required_permissions: lookup.required_permissions.clone(),
             parameters: serde_json::Value::Object(serde_json::Map::new()),
             sensitive_pointers: Vec::new(),
             region: self.operation.region.clone(),
@@ -395,19 +371,13 @@ impl TagReadContext<'_> {
             uninspected_parts: Vec::new(),
             body_sha256: None,
         };
+        let aws_client = &self.reader.aws_client;
         let connection = match self.reader.options.reader_connections.get(&self.identity.connection) {
             Some(reader) => reader,
-            None => self.services.find_connection(&self.identity.connection)?,
+            None => aws_client.connections().find(&self.identity.connection)?,
         };
-        let ask = CredentialRequest {
-            connection,
-            caller: &self.identity.caller,
-            session: self.identity.session,
-            exchange: self.exchange.id,
-            operation: &operation,
-        };
-        self.services.credential_issuer.issue_credential(&ask).await.map_err(|error| {
-            unreadable_tags("no credential to read them could be obtained", arn).with_detail(error)
+        aws_client.issue(self.exchange, self.identity, connection, &operation).await.map_err(|refusal| {
+            unreadable_tags("no credential to read them could be obtained", arn).with_detail(refusal)
         })
     }
 }
@@ -420,7 +390,7 @@ fn redirected_region(answer: &http::Response<Bytes>) -> Option<String> {
 
 fn unreadable_tags(why: &str, arn: &str) -> Refusal {
     Refusal::new(
-        RefusalReason::AccessDenied,
+        RefusalReason::TagsUnavailable,
         format!("a policy reads the tags of {arn}, and they cannot be read: {why}"),
     )
 }

@@ -16,8 +16,8 @@ pub use public_address::is_public_address;
 use crate::body::{BoxBody, full_body};
 use bytes::Bytes;
 use connector::{ConnectedStream, Connector};
-use durward_core::Refusal;
-use http::{Request, Response, Uri};
+use durward_core::{Origin, Refusal};
+use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use http1_pool::{ConnectionLease, Http1Pool, LeasedBody};
@@ -32,40 +32,6 @@ use tokio::time::timeout;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a request that was not sent is tried on another connection.
 const MAX_SEND_ATTEMPTS: usize = 3;
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct UpstreamOrigin {
-    pub uses_tls: bool,
-    pub host: String,
-    pub port: u16,
-}
-
-impl UpstreamOrigin {
-    pub fn https(host: &str) -> Self {
-        Self { uses_tls: true, host: host.to_owned(), port: 443 }
-    }
-
-    /// From an absolute `http` or `https` URL.
-    pub fn from_url(url: &Uri) -> Option<Self> {
-        let tls = match url.scheme_str()? {
-            "https" => true,
-            "http" => false,
-            _ => return None,
-        };
-        let host = url.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Some(Self { uses_tls: tls, host, port: url.port_u16().unwrap_or(if tls { 443 } else { 80 }) })
-    }
-
-    /// The `Host` header: the port only where it is not the scheme's own.
-    pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == if self.uses_tls { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
-    }
-
-    pub fn url(&self) -> String {
-        format!("{}://{}", if self.uses_tls { "https" } else { "http" }, self.authority())
-    }
-}
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum UpstreamError {
@@ -98,7 +64,7 @@ enum OpenConnection {
 
 impl UpstreamClient {
     /// `trusted` are the origins that the operator configured: they may be loopback or private.
-    pub fn new(trusted: Vec<UpstreamOrigin>) -> Result<Self, String> {
+    pub fn new(trusted: Vec<Origin>) -> Result<Self, String> {
         Ok(Self {
             connector: Connector::new(trusted)?,
             http1_pool: Http1Pool::default(),
@@ -109,7 +75,7 @@ impl UpstreamClient {
     /// The certificate of `origin` must come from one of `authorities`, and not from one that the platform knows.
     pub fn trust_only_authorities(
         mut self,
-        origin: UpstreamOrigin,
+        origin: Origin,
         authorities: Vec<CertificateDer<'static>>,
     ) -> Result<Self, String> {
         self.connector.trust_only_authorities(origin, authorities)?;
@@ -119,7 +85,7 @@ impl UpstreamClient {
     /// Sends one request; its URI must be in origin form and its `host` header set.
     pub async fn send(
         &self,
-        origin: &UpstreamOrigin,
+        origin: &Origin,
         request: Request<BoxBody>,
     ) -> Result<Response<BoxBody>, UpstreamError> {
         let mut sender = match self.http1_pool.take_idle(origin).await {
@@ -160,7 +126,7 @@ impl UpstreamClient {
 
     async fn send_http2(
         &self,
-        origin: &UpstreamOrigin,
+        origin: &Origin,
         mut place: StreamPermit,
         request: Request<BoxBody>,
     ) -> Result<Response<BoxBody>, UpstreamError> {
@@ -181,7 +147,7 @@ impl UpstreamClient {
     }
 
     /// A place on a shared connection, or a connection of the request's own.
-    async fn open_connection(&self, origin: &UpstreamOrigin) -> Result<OpenConnection, UpstreamError> {
+    async fn open_connection(&self, origin: &Origin) -> Result<OpenConnection, UpstreamError> {
         if !origin.uses_tls {
             return self.connect(origin).await;
         }
@@ -216,7 +182,7 @@ impl UpstreamClient {
         dialled
     }
 
-    async fn connect(&self, origin: &UpstreamOrigin) -> Result<OpenConnection, UpstreamError> {
+    async fn connect(&self, origin: &Origin) -> Result<OpenConnection, UpstreamError> {
         match self.connector.connect(origin).await? {
             ConnectedStream::Plain(stream) => http1_handshake(stream, origin).await,
             ConnectedStream::Tls(stream) => {
@@ -232,7 +198,7 @@ impl UpstreamClient {
     /// A request with a small whole body and answer, for STS, OIDC and the like.
     pub async fn send_buffered(
         &self,
-        origin: &UpstreamOrigin,
+        origin: &Origin,
         request: Request<Bytes>,
         limit: usize,
     ) -> Result<Response<Bytes>, UpstreamError> {
@@ -253,7 +219,7 @@ fn send_error(error: &hyper::Error) -> UpstreamError {
     }
 }
 
-async fn http1_handshake<S>(stream: S, origin: &UpstreamOrigin) -> Result<OpenConnection, UpstreamError>
+async fn http1_handshake<S>(stream: S, origin: &Origin) -> Result<OpenConnection, UpstreamError>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {

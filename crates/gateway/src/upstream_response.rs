@@ -1,22 +1,17 @@
-//! What an upstream answered, and the stream that does not end before its outcome is recorded.
+//! What an upstream responded, as its front end has read it and before it is masked.
 
-use crate::body::{BoxBody, BoxError};
-use crate::event_stream::UpstreamEvents;
-use crate::gateway_services::GatewayServices;
-use crate::pipeline::PendingOutcome;
+use crate::body::BoxBody;
 use bytes::Bytes;
 use durward_catalog::{AwsProtocol, ServiceModel, ShapeId};
+use durward_core::Refusal;
 use durward_masking::{BodyFormat, MaskingPlan};
 use http::response::Parts;
 use http::{HeaderValue, header};
-use http_body_util::BodyExt;
-use hyper::body::Frame;
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-/// Where the models mark sensitive fields of an answer.
+/// Where the models mark sensitive fields of a response.
 pub struct OwnedMaskingPlan {
     pub service: Arc<ServiceModel>,
     pub output_shape: Option<ShapeId>,
@@ -29,6 +24,7 @@ impl OwnedMaskingPlan {
     }
 }
 
+/// The body of a response.
 pub enum UpstreamBody {
     /// Read whole, to be masked.
     Buffered { bytes: Bytes, content: BodyFormat },
@@ -44,10 +40,35 @@ impl UpstreamBody {
     }
 }
 
+/// What an upstream's stream of events brings.
+pub enum UpstreamEvent {
+    /// A JSON text to be masked and passed on.
+    Message(Bytes),
+    /// The response proper, a JSON text too. Nothing follows it.
+    Final { text: Bytes, error_code: Option<String> },
+    /// A comment that keeps the connection alive.
+    KeepAlive,
+    /// Nothing more comes, for this reason.
+    Failed(Refusal),
+}
+
+/// A stream of events as a front end reads it. It is not polled again after its last event.
+pub trait UpstreamEvents: Send {
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<UpstreamEvent>;
+    /// What the caller gets in place of a response that is withheld.
+    fn refusal_event(&self, refusal: &Refusal) -> Bytes;
+}
+
+/// The data classes that a response shows values of, because its caller may see them. It travels in the response's extensions;
+/// there is none where nothing was revealed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RevealedClasses(pub BTreeSet<String>);
+
+/// A response on its way to the caller.
 pub struct UpstreamResponse {
     pub head: Parts,
     pub body: UpstreamBody,
-    /// For the head of any answer, and for a body that was read whole.
+    /// For the head of any response, and for a body that was read whole.
     pub masking_plan: Option<OwnedMaskingPlan>,
     pub error_code: Option<String>,
     pub request_bytes: u64,
@@ -73,105 +94,6 @@ impl UpstreamResponse {
         self.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(changed.len()));
         if let UpstreamBody::Buffered { bytes, .. } = &mut self.body {
             *bytes = changed;
-        }
-    }
-}
-
-type OutcomeRecording = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
-
-struct RecordedStream {
-    body: BoxBody,
-    services: Arc<GatewayServices>,
-    outcome: Option<PendingOutcome>,
-    bytes_sent: u64,
-    outcome_recording: Option<OutcomeRecording>,
-    /// The last piece of a body of known length, which would end the answer.
-    final_frame: Option<Frame<Bytes>>,
-    is_ended: bool,
-}
-
-/// `body` passed on; its end is held back until the outcome is in the journal. A client that goes away is recorded too.
-pub fn record_outcome_at_end(body: BoxBody, rooms: Arc<GatewayServices>, outcome: PendingOutcome) -> BoxBody {
-    let stream = RecordedStream {
-        body,
-        services: rooms,
-        outcome: Some(outcome),
-        bytes_sent: 0,
-        outcome_recording: None,
-        final_frame: None,
-        is_ended: false,
-    };
-    stream.boxed_unsync()
-}
-
-impl RecordedStream {
-    fn start_recording(&mut self, failure: Option<String>) -> Option<OutcomeRecording> {
-        let record = self.outcome.take()?.into_record(self.bytes_sent, None, failure);
-        let rooms = self.services.clone();
-        Some(Box::pin(
-            async move { rooms.journal.append(record).await.map(|_position| ()).map_err(Into::into) },
-        ))
-    }
-}
-
-impl http_body::Body for RecordedStream {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        if this.is_ended {
-            return Poll::Ready(None);
-        }
-        if this.outcome_recording.is_none() {
-            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
-                Some(Ok(frame)) => {
-                    this.bytes_sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-                    if !this.body.is_end_stream() {
-                        return Poll::Ready(Some(Ok(frame)));
-                    }
-                    this.final_frame = Some(frame);
-                    this.outcome_recording = this.start_recording(None);
-                }
-                Some(Err(error)) => {
-                    // The outcome is recorded when this stream is dropped, which hyper does on an error.
-                    return Poll::Ready(Some(Err(error)));
-                }
-                None => this.outcome_recording = this.start_recording(None),
-            }
-        }
-        if let Some(recording) = &mut this.outcome_recording {
-            let recorded = ready!(recording.as_mut().poll(context));
-            this.outcome_recording = None;
-            this.is_ended = true;
-            if let Err(error) = recorded {
-                return Poll::Ready(Some(Err(error)));
-            }
-        }
-        Poll::Ready(this.final_frame.take().map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.is_ended
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        let held = self.final_frame.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
-        if held > 0 { hyper::body::SizeHint::with_exact(held) } else { self.body.size_hint() }
-    }
-}
-
-impl Drop for RecordedStream {
-    fn drop(&mut self) {
-        if let Some(recording) = self.start_recording(Some("the answer was not read to its end".to_owned())) {
-            tokio::spawn(async move {
-                if let Err(error) = recording.await {
-                    tracing::error!(%error, "the journal cannot record an outcome");
-                }
-            });
         }
     }
 }

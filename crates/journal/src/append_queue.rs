@@ -1,13 +1,14 @@
-//! What lies between the tasks that append and the thread that writes.
+//! The queue between the tasks that append and the thread that writes.
 //!
-//! Records wait in one growing buffer, each with room for its frame head, so that a batch is one write(2) without copying.
-//! The queue is bounded in bytes: who finds it full waits, in order. Lock order: there is one lock, never held over I/O.
+//! Records wait in one growing buffer, each with space for its frame head, so that a batch is one write(2) without copying. The
+//! queue is bounded in bytes: a task that finds it full waits, in order. There is one lock, and it is never held during I/O.
 
 use crate::{
     error::JournalError,
     reader::RecordPosition,
     segment_format::{self, FRAME_HEAD_BYTES, Sha256Hash},
 };
+use durward_core::lock_ignoring_poison;
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -17,24 +18,24 @@ use tokio::sync::{Semaphore, oneshot};
 pub(crate) type DurableSender = oneshot::Sender<Result<RecordPosition, JournalError>>;
 pub(crate) type FlushSender = oneshot::Sender<Result<(), JournalError>>;
 
-/// Memory that a batch's buffers keep after a burst.
+/// The memory that the buffers of a batch keep after a burst.
 const MAX_RETAINED_BUFFER_BYTES: usize = 4 << 20;
 
-/// Frames to be written together.
+/// Frames that are written together.
 #[derive(Default)]
 pub(crate) struct WriteBatch {
-    /// Frames, one after the other; their heads are filled by the writer, who knows the chain.
+    /// The frames, one after the other. The writer, which knows the chain, fills their heads.
     pub bytes: Vec<u8>,
     pub frames: Vec<PendingFrame>,
-    /// What the batch took from the queue's room.
+    /// The capacity of the queue that the batch takes.
     pub reserved_bytes: usize,
 }
 
 pub(crate) struct PendingFrame {
-    /// Head and record.
+    /// The bytes of head and record.
     pub length: usize,
     pub leaf_hash: Sha256Hash,
-    /// Who waits until it is durable.
+    /// Notifies the task that waits until the frame is durable, if one does.
     pub durable_sender: Option<DurableSender>,
 }
 
@@ -43,25 +44,31 @@ impl WriteBatch {
         self.frames.is_empty()
     }
 
-    fn push(&mut self, record: &[u8], leaf: Sha256Hash, charge: usize, waiter: Option<DurableSender>) {
+    fn push(
+        &mut self,
+        record: &[u8],
+        leaf: Sha256Hash,
+        reserved_bytes: usize,
+        durable_sender: Option<DurableSender>,
+    ) {
         self.bytes.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
         self.bytes.extend_from_slice(record);
         self.frames.push(PendingFrame {
             length: FRAME_HEAD_BYTES + record.len(),
             leaf_hash: leaf,
-            durable_sender: waiter,
+            durable_sender,
         });
-        self.reserved_bytes += charge;
+        self.reserved_bytes += reserved_bytes;
     }
 
-    /// Puts `later` behind, and leaves it empty.
+    /// Moves the frames of `later` behind those of this batch.
     pub fn append(&mut self, later: &mut Self) {
         self.bytes.append(&mut later.bytes);
         self.frames.append(&mut later.frames);
         self.reserved_bytes += std::mem::take(&mut later.reserved_bytes);
     }
 
-    /// Drops the frames somebody waits for, telling them why, and keeps the others.
+    /// Drops the frames that have a waiter, and sends each waiter the error. Keeps the others.
     pub fn refuse_waiters(&mut self, error: &JournalError) {
         let mut kept = Self::default();
         let mut rest = self.bytes.as_slice();
@@ -88,26 +95,26 @@ impl WriteBatch {
     }
 }
 
-/// Tells somebody who may have stopped waiting.
-pub(crate) fn send_result<T>(waiter: oneshot::Sender<T>, what: T) {
-    // A task that was cancelled does not want the answer; its record stands all the same.
-    drop(waiter.send(what));
+/// Sends a result to a task that may have stopped waiting.
+pub(crate) fn send_result<T>(sender: oneshot::Sender<T>, result: T) {
+    // A task that was cancelled needs no result. Its record is written nevertheless.
+    drop(sender.send(result));
 }
 
-/// Whether records are taken.
+/// Whether the queue takes records.
 enum QueueState {
     Open,
-    /// The disk is full: each append is tried, and nobody is told it succeeded before it did.
+    /// The disk is full: each append waits until its record is written or refused.
     DiskFull,
-    /// Never again.
+    /// The queue takes no more records.
     Closed(JournalError),
 }
 
-/// What the writer does while the lock is free.
+/// What the writer thread does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WriterState {
     Working,
-    /// Asleep, and it wakes by itself in time for records that nobody waits for.
+    /// Asleep. It wakes by itself in time for records without a waiter.
     TimedSleep,
     /// Asleep until it is woken.
     Asleep,
@@ -115,7 +122,7 @@ enum WriterState {
 
 struct QueueInner {
     batch: WriteBatch,
-    /// Frames of the batch that somebody waits for.
+    /// How many frames of the batch have a waiter.
     waiting_frames: usize,
     flush_senders: Vec<FlushSender>,
     is_closing: bool,
@@ -125,11 +132,11 @@ struct QueueInner {
 
 impl QueueInner {
     /// Whether the batch must be written now.
-    fn is_urgent(&self, most: usize) -> bool {
+    fn is_urgent(&self, max_reserved_bytes: usize) -> bool {
         self.waiting_frames > 0
             || !self.flush_senders.is_empty()
             || self.is_closing
-            || self.batch.reserved_bytes > most
+            || self.batch.reserved_bytes > max_reserved_bytes
     }
 }
 
@@ -138,19 +145,19 @@ pub(crate) struct AppendQueue {
     writer_wakeup: Condvar,
     free_capacity: Semaphore,
     capacity: usize,
-    /// How long a record that nobody waits for may lie here.
+    /// How long a record without a waiter may stay here.
     sync_delay: Duration,
 }
 
-/// What the writer found.
+/// The requests that the writer got together with a batch.
 pub(crate) struct DrainResult {
     pub flush_senders: Vec<FlushSender>,
     pub is_closing: bool,
 }
 
 impl AppendQueue {
-    pub fn new(capacity: usize, delay: Duration) -> Self {
-        // tokio's semaphore is acquired in u32 steps.
+    pub fn new(capacity: usize, sync_delay: Duration) -> Self {
+        // A tokio semaphore is acquired in steps of u32.
         let capacity = capacity.clamp(1, u32::MAX as usize >> 4);
         Self {
             inner: Mutex::new(QueueInner {
@@ -164,18 +171,21 @@ impl AppendQueue {
             writer_wakeup: Condvar::new(),
             free_capacity: Semaphore::new(capacity),
             capacity,
-            sync_delay: delay,
+            sync_delay,
         }
     }
 
-    /// Puts a record behind all others, once there is room. `waiter` is answered when the record is durable, which begins with
-    /// the next [`Queue::press`].
+    /// Appends a record when there is free capacity. `waiter` gets its result when the record is durable; the writer begins with
+    /// it at the next [`AppendQueue::wake_writer`].
     pub async fn push(&self, record: &[u8], waiter: Option<DurableSender>) -> Result<(), JournalError> {
         let leaf = segment_format::leaf_hash(record);
         // A record larger than the whole queue takes all of it.
-        let charge = (FRAME_HEAD_BYTES + record.len()).min(self.capacity);
-        let permit =
-            self.free_capacity.acquire_many(charge as u32).await.map_err(|_closed| self.close_error())?;
+        let reserved_bytes = (FRAME_HEAD_BYTES + record.len()).min(self.capacity);
+        let permit = self
+            .free_capacity
+            .acquire_many(reserved_bytes as u32)
+            .await
+            .map_err(|_closed| self.close_error())?;
         let (confirmed, wake) = {
             let mut inner = self.lock_inner();
             if inner.is_closing {
@@ -192,8 +202,8 @@ impl AppendQueue {
             };
             permit.forget();
             inner.waiting_frames += usize::from(waiter.is_some());
-            inner.batch.push(record, leaf, charge, waiter);
-            // Waking a thread costs more than all else here: only for a reason, and not when it is awake.
+            inner.batch.push(record, leaf, reserved_bytes, waiter);
+            // Waking a thread is the most expensive step here, so a sleeping writer is woken only if it must write now.
             let wake = match inner.writer_state {
                 WriterState::Working => false,
                 WriterState::TimedSleep => inner.batch.reserved_bytes > self.capacity / 2,
@@ -216,7 +226,7 @@ impl AppendQueue {
         }
     }
 
-    /// Has the writer begin with what somebody waits for, if it has not begun.
+    /// Wakes the writer if a record has a waiter and the writer is asleep.
     pub fn wake_writer(&self) {
         let wake = {
             let mut inner = self.lock_inner();
@@ -231,30 +241,30 @@ impl AppendQueue {
         }
     }
 
-    /// Asks that all that was pushed so far be made durable.
-    pub fn flush(&self, flusher: FlushSender) {
+    /// Requests that every record pushed so far becomes durable. `sender` gets the result.
+    pub fn flush(&self, sender: FlushSender) {
         let mut inner = self.lock_inner();
         if let QueueState::Closed(error) = &inner.state {
             let error = error.clone();
             drop(inner);
-            send_result(flusher, Err(error));
+            send_result(sender, Err(error));
             return;
         }
-        inner.flush_senders.push(flusher);
+        inner.flush_senders.push(sender);
         drop(inner);
         self.writer_wakeup.notify_one();
     }
 
-    /// Takes no more records; the writer finishes what is there.
+    /// Takes no more records. The writer finishes those that are in the queue.
     pub fn close(&self) {
         self.lock_inner().is_closing = true;
         self.writer_wakeup.notify_one();
     }
 
-    /// Waits until there is something to write, and swaps it for the empty `batch`. Comes back empty-handed at `until`.
+    /// Waits until there is something to write, and swaps it for the empty `batch`. Returns without frames at `until`.
     pub fn drain_batch(&self, batch: &mut WriteBatch, until: Option<Instant>) -> DrainResult {
         let mut inner = self.lock_inner();
-        // When records that nobody waits for must be written: whatever is here came after the last call.
+        // When records without a waiter must be written. They all came after the last call.
         let mut due = Instant::now() + self.sync_delay;
         loop {
             if inner.is_urgent(self.capacity / 2) {
@@ -282,22 +292,22 @@ impl AppendQueue {
         DrainResult { flush_senders: std::mem::take(&mut inner.flush_senders), is_closing: inner.is_closing }
     }
 
-    /// Gives back the room of a batch that is done with.
-    pub fn release_capacity(&self, charge: usize) {
-        self.free_capacity.add_permits(charge);
+    /// Gives back the capacity of a batch that is finished.
+    pub fn release_capacity(&self, reserved_bytes: usize) {
+        self.free_capacity.add_permits(reserved_bytes);
     }
 
-    /// The disk is full, or no longer.
-    pub fn set_disk_full(&self, full: bool) {
+    /// Sets whether the disk is full.
+    pub fn set_disk_full(&self, is_full: bool) {
         let mut inner = self.lock_inner();
         if !matches!(inner.state, QueueState::Closed(_)) {
-            inner.state = if full { QueueState::DiskFull } else { QueueState::Open };
+            inner.state = if is_full { QueueState::DiskFull } else { QueueState::Open };
         }
     }
 
-    /// Refuses everything from now on, and whoever waits.
+    /// Refuses every record from now on, and every task that waits.
     pub fn close_with_error(&self, error: &JournalError) {
-        let (mut batch, flushers) = {
+        let (mut batch, flush_senders) = {
             let mut inner = self.lock_inner();
             if matches!(inner.state, QueueState::Closed(_)) {
                 return;
@@ -307,12 +317,12 @@ impl AppendQueue {
         };
         self.free_capacity.close();
         batch.refuse_waiters(error);
-        for flusher in flushers {
-            send_result(flusher, Err(error.clone()));
+        for sender in flush_senders {
+            send_result(sender, Err(error.clone()));
         }
     }
 
-    /// Why nobody answers any more.
+    /// Why the queue is closed.
     pub fn close_error(&self) -> JournalError {
         match &self.lock_inner().state {
             QueueState::Closed(error) => error.clone(),
@@ -321,7 +331,6 @@ impl AppendQueue {
     }
 
     fn lock_inner(&self) -> MutexGuard<'_, QueueInner> {
-        // Nothing that runs under the lock panics halfway through a change.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock_ignoring_poison(&self.inner)
     }
 }

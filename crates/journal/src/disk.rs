@@ -1,6 +1,6 @@
 //! The file system as the writer sees it.
 //!
-//! The writer names no other way to change a file, so a test that stands in for [`Disk`] sees every write and sync.
+//! The writer changes files in no other way, so a test that implements [`SegmentDisk`] sees every write and every sync.
 
 use std::{
     fs::{File, OpenOptions},
@@ -9,27 +9,27 @@ use std::{
     path::Path,
 };
 
-/// Where segments are made.
+/// The directory operations that the writer needs.
 pub(crate) trait SegmentDisk: Send {
-    /// Makes an empty segment that must not exist.
+    /// Creates an empty segment. It is an error if the file exists.
     fn create_segment(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
     /// Opens an existing segment to append to it.
     fn open_segment(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>>;
     fn remove_segment(&mut self, path: &Path) -> io::Result<()>;
-    /// Makes the names in `dir` durable.
+    /// Makes the names in `dir` durable: a file's name is not on disk before its directory is synced (fsync(2)).
     fn sync_directory(&mut self, dir: &Path) -> io::Result<()>;
 }
 
 /// A segment opened for appending.
 pub(crate) trait SegmentFile: Send {
-    /// Appends some of `bytes` and says how many, as write(2) does.
+    /// Appends some of `bytes` and returns how many, as write(2) does.
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
-    /// Makes what was appended durable: fdatasync(2).
+    /// Makes all appended bytes durable: fdatasync(2).
     fn sync(&mut self) -> io::Result<()>;
     fn truncate(&mut self, length: u64) -> io::Result<()>;
 }
 
-/// The real one.
+/// The file system of this machine.
 pub(crate) struct LocalDisk;
 
 impl SegmentDisk for LocalDisk {

@@ -1,40 +1,40 @@
-//! What can go wrong: appending ([`JournalError`]) and reading ([`Broken`]).
+//! The errors of appending ([`JournalError`]) and of reading ([`JournalCorruption`]).
 //!
-//! Errors are cheap to clone because one failed write answers everyone who waited for it.
+//! They are cheap to clone: one failed write is reported to every task that waits for it.
 
 use durward_core::{Refusal, RefusalReason};
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
-/// Why a record was not taken. Whoever gets one must not go on as if it had been.
+/// Why a record was not appended. A caller that gets one must not go on as if it had been: no record, no request.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum JournalError {
     /// Another process appends to this directory.
     #[error("{} is locked by another process: stop the other gateway, or give this one a data_dir of its own", dir.display())]
     Locked { dir: PathBuf },
-    /// What is on disk cannot be continued.
+    /// The journal on disk is corrupt, so nothing can be appended to it.
     #[error(
         "the journal cannot be continued: {0}; run `durward journal verify`, then move the journal aside or restore it"
     )]
     Corrupt(Box<JournalCorruption>),
-    /// No space. Later appends try again.
-    #[error("no space for the journal in {}: free some, requests are refused until then ({source})", file.display())]
+    /// The disk is full. Later appends try again.
+    #[error("no space for the journal in {}: free some; requests are refused until then ({source})", file.display())]
     DiskFull { file: PathBuf, source: Arc<io::Error> },
     /// The disk failed; nothing more is appended until the gateway is started again.
-    #[error("cannot {doing} {}: {source}; the journal takes no more records until the gateway is restarted", file.display())]
-    DiskFailed { doing: &'static str, file: PathBuf, source: Arc<io::Error> },
-    /// The record is larger than [`crate::MAX_RECORD`].
-    #[error("a record of {bytes} bytes is larger than the {limit} the journal takes", limit = crate::MAX_RECORD_BYTES)]
+    #[error("cannot {action} {}: {source}; the journal takes no more records until the gateway is restarted", file.display())]
+    DiskFailed { action: &'static str, file: PathBuf, source: Arc<io::Error> },
+    /// The record is larger than [`crate::MAX_RECORD_BYTES`].
+    #[error("a record of {bytes} bytes is larger than the {limit} that the journal takes", limit = crate::MAX_RECORD_BYTES)]
     RecordTooLarge { bytes: usize },
     /// The record has no JSON text.
-    #[error("a record cannot be written as JSON: {what}")]
-    NotSerializable { what: Arc<str> },
+    #[error("a record cannot be written as JSON: {reason}")]
+    NotSerializable { reason: Arc<str> },
     /// The journal was closed.
     #[error("the journal is closed")]
     Closed,
 }
 
 impl JournalError {
-    /// What a caller may read.
+    /// The refusal of the request that could not be recorded.
     pub fn refusal(&self) -> Refusal {
         let refusal = match self {
             Self::RecordTooLarge { .. } => Refusal::new(
@@ -48,24 +48,24 @@ impl JournalError {
         refusal.with_detail(self)
     }
 
-    pub(crate) fn disk_failed(doing: &'static str, file: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self::DiskFailed { doing, file: file.into(), source: Arc::new(source) }
+    pub(crate) fn disk_failed(action: &'static str, file: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::DiskFailed { action, file: file.into(), source: Arc::new(source) }
     }
 }
 
-/// The first place where the journal is not what was written.
+/// The first position at which the journal is not as it was written.
 #[derive(Debug, Clone)]
 pub struct JournalCorruption {
-    /// The segment's file.
+    /// The file of the segment.
     pub file: PathBuf,
-    /// Where in the file the frame or header begins.
+    /// The byte at which the frame or the header begins.
     pub offset: u64,
     /// The number of the record that should be there. The first record of a journal is number 1.
     pub record_number: u64,
     pub kind: CorruptionKind,
-    /// The time in the record, where it can still be read. It is not proved.
+    /// The time in the record, if it can still be read. It is not proved.
     pub record_time: Option<String>,
-    /// The time of the last record that is as it was written.
+    /// The time of the last record that is proved.
     pub last_good_time: Option<String>,
 }
 
@@ -84,7 +84,7 @@ impl fmt::Display for JournalCorruption {
 
 impl std::error::Error for JournalCorruption {}
 
-/// What is wrong.
+/// The kind of corruption.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CorruptionKind {
     #[error("the file cannot be read ({0})")]
@@ -103,7 +103,7 @@ pub enum CorruptionKind {
         "the segment does not follow the one before it: records or segments were removed, reordered or replaced"
     )]
     Spliced,
-    #[error("the segment ends inside a header or record though another one follows")]
+    #[error("the segment ends inside a header or a record, although another segment follows")]
     Truncated,
     #[error("the frame's length was altered or damaged")]
     DamagedLength,

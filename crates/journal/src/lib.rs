@@ -1,8 +1,13 @@
-//! The append-only, hash-linked record of what was asked, decided and answered.
+//! The append-only, hash-linked record of every request, decision and outcome.
 //!
-//! [`Journal`] appends with group commit: what `record_durable` acknowledged survives `kill -9` and a power cut.
-//! [`read`] and [`verify`] go over the files without the gateway and never show a record whose place in the chain
-//! they did not prove. The bytes on disk are described in `FORMAT.md`.
+//! - [`Journal`] appends with group commit. A record that [`Journal::append_durable`] acknowledged survives `kill -9` and a
+//!   power cut.
+//! - [`read_journal`] and [`verify_journal`] read the files, also while a gateway appends. They never return a record whose
+//!   place in the chain they did not prove.
+//! - [`history`] puts the records together to sessions, exchanges and their outcomes.
+//!
+//! Begin with [`JournalRecord`], which is what is recorded. `FORMAT.md` describes the bytes on disk. The values of a
+//! record are masked before they come here: nothing in this crate looks into them.
 
 mod append_queue;
 mod disk;
@@ -17,7 +22,7 @@ mod testing;
 mod writer;
 
 pub use error::{CorruptionKind, JournalCorruption, JournalError};
-pub use journal::{Journal, JournalOptions, RecoveredTail};
+pub use journal::{Journal, JournalOptions};
 pub use reader::{
     JournalEntry, JournalReader, RecordPosition, UnfinishedTail, VerifiedJournal, journal_exists,
     read_journal, verify_journal,

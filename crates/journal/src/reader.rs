@@ -1,7 +1,7 @@
 //! Reading and verifying, with or without a gateway that appends at the same time.
 //!
-//! The [`Reader`] proves each record's place in the chain before it shows it, stops at the first that it cannot prove, and
-//! takes an unfinished frame at the very end for what it is: a write in progress or one that was cut off.
+//! The [`JournalReader`] proves each record's place in the chain before it returns the record, and stops at the first that it
+//! cannot prove. An unfinished frame at the very end is no corruption: it is a write in progress, or one that a crash cut off.
 
 use crate::{
     error::{CorruptionKind, JournalCorruption},
@@ -10,6 +10,7 @@ use crate::{
         self, FRAME_HEAD_BYTES, FRAME_LENGTH_BYTES, HashChain, HeaderError, SEGMENT_HEADER_BYTES, Sha256Hash,
     },
 };
+use durward_core::encode_hex;
 use std::{
     fs::File,
     io::{self, BufReader, Read as _},
@@ -18,22 +19,22 @@ use std::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// Where a record is.
+/// The position of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordPosition {
-    /// The record's number; the first of a journal is 1.
+    /// The number of the record. The first record of a journal is number 1.
     pub record_number: u64,
-    /// The number in the segment's file name.
+    /// The number of the segment, as in its file name.
     pub segment_number: u32,
-    /// Where its frame begins in that file.
+    /// The byte of that file at which its frame begins.
     pub offset: u64,
 }
 
-/// A record as it was read, in its place.
+/// A record as it was read, with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalEntry {
     pub position: RecordPosition,
-    /// The JSON text, byte for byte.
+    /// The JSON text, byte for byte as it was written.
     pub json_text: Vec<u8>,
 }
 
@@ -48,7 +49,7 @@ impl JournalEntry {
         OffsetDateTime::parse(self.record_time()?, &Rfc3339).ok()
     }
 
-    /// The record itself; an error if a newer version wrote it.
+    /// Decodes the record. It is an error if a newer version wrote a type or a value that this one does not know.
     pub fn decode_record(&self) -> Result<JournalRecord, serde_json::Error> {
         serde_json::from_slice(&self.json_text)
     }
@@ -58,13 +59,13 @@ impl JournalEntry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfinishedTail {
     pub file: PathBuf,
-    /// Where it begins.
+    /// The byte at which it begins.
     pub offset: u64,
-    /// How many bytes of it there are.
+    /// How many bytes of it are in the file.
     pub bytes: u64,
 }
 
-/// What [`verify`] found in a journal that is as it was written.
+/// The result of [`verify_journal`] for a journal that is as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedJournal {
     pub segment_count: u32,
@@ -73,8 +74,8 @@ pub struct VerifiedJournal {
     pub first_record_time: Option<String>,
     /// Time of the last record.
     pub last_record_time: Option<String>,
-    /// The chain's head: the last link, in lower-case hex. It stands for every record up to here; keep it elsewhere
-    /// to notice that records were cut off at the end.
+    /// The head of the chain: the last link, in lower-case hex. It stands for every record up to here. Whoever keeps it elsewhere
+    /// can detect later that records were cut off at the end.
     pub head_link: String,
     pub tail: Option<UnfinishedTail>,
 }
@@ -84,7 +85,7 @@ pub fn read_journal(dir: &Path) -> JournalReader {
     match list_segment_numbers(dir) {
         Ok(numbers) => JournalReader::new(dir, numbers, None),
         Err(error) => {
-            let broken = JournalCorruption {
+            let corruption = JournalCorruption {
                 file: dir.to_owned(),
                 offset: 0,
                 record_number: 1,
@@ -92,30 +93,30 @@ pub fn read_journal(dir: &Path) -> JournalReader {
                 record_time: None,
                 last_good_time: None,
             };
-            JournalReader::new(dir, Vec::new(), Some(broken))
+            JournalReader::new(dir, Vec::new(), Some(corruption))
         }
     }
 }
 
-/// Whether there is a journal in `dir` at all. One of which every segment was removed is none.
+/// Whether there is a journal in `dir`. A journal whose segments were all removed is none.
 pub fn journal_exists(dir: &Path) -> io::Result<bool> {
     list_segment_numbers(dir).map(|numbers| !numbers.is_empty())
 }
 
-/// Checks every byte of the journal in `dir`, or names the first place where it is not what was written.
+/// Checks every byte of the journal in `dir`, or returns the first position at which it is not as it was written.
 pub fn verify_journal(dir: &Path) -> Result<VerifiedJournal, JournalCorruption> {
     let mut reader = read_journal(dir);
-    let mut first = None;
+    let mut first_record_time = None;
     let mut text = Vec::new();
     while reader.read_next(&mut text)?.is_some() {
-        if first.is_none() {
-            first.clone_from(&reader.last_good_time);
+        if first_record_time.is_none() {
+            first_record_time.clone_from(&reader.last_good_time);
         }
     }
     Ok(VerifiedJournal {
         segment_count: reader.opened_count,
         record_count: reader.chain.record_count,
-        first_record_time: first,
+        first_record_time,
         last_record_time: reader.last_good_time,
         head_link: encode_hex(&reader.chain.link),
         tail: reader.tail,
@@ -126,7 +127,7 @@ pub fn verify_journal(dir: &Path) -> Result<VerifiedJournal, JournalCorruption> 
 #[derive(Debug)]
 pub struct JournalReader {
     dir: PathBuf,
-    /// The segments not opened yet, in order.
+    /// The segments that are not opened yet, in order.
     unopened_segments: std::vec::IntoIter<u32>,
     failure: Option<JournalCorruption>,
     current_segment: Option<SegmentReader>,
@@ -152,7 +153,7 @@ impl JournalReader {
         }
     }
 
-    /// The unfinished frame at the end, once the reader has come there.
+    /// The unfinished frame at the end, if there is one and the reader has reached it.
     pub fn tail(&self) -> Option<&UnfinishedTail> {
         self.tail.as_ref()
     }
@@ -165,14 +166,17 @@ impl JournalReader {
         let result = self.next_position(text);
         match result {
             Ok(Some(_)) => {
-                // A time is 27 characters: the memory of the one before is used again.
-                let last = self.last_good_time.get_or_insert_default();
-                last.clear();
-                last.push_str(record_time(text).unwrap_or_default());
+                // The allocation is reused: a time always has 27 characters.
+                let last_good_time = self.last_good_time.get_or_insert_default();
+                last_good_time.clear();
+                last_good_time.push_str(record_time(text).unwrap_or_default());
             }
             Ok(None) | Err(_) => self.is_done = true,
         }
-        result.map_err(|broken| JournalCorruption { last_good_time: self.last_good_time.clone(), ..broken })
+        result.map_err(|corruption| JournalCorruption {
+            last_good_time: self.last_good_time.clone(),
+            ..corruption
+        })
     }
 
     fn next_position(&mut self, text: &mut Vec<u8>) -> Result<Option<RecordPosition>, JournalCorruption> {
@@ -234,9 +238,9 @@ pub(crate) struct SegmentReader {
 }
 
 pub(crate) enum SegmentOpening {
-    /// The segment and the chain it continues.
+    /// The segment, and the chain that it continues.
     Segment(SegmentReader, HashChain),
-    /// The last segment, cut off within its header.
+    /// The last segment, which ends within its header.
     Tail(UnfinishedTail),
 }
 
@@ -247,7 +251,8 @@ pub(crate) enum ReadStep {
 }
 
 impl SegmentReader {
-    /// Opens segment `number`. Only the `last` one may be unfinished. Without `expected` its header is believed.
+    /// Opens segment `number`. Only the last segment may be unfinished. If `expected` is `None`, the chain in its header is
+    /// trusted.
     pub fn open(
         dir: &Path,
         number: u32,
@@ -261,12 +266,12 @@ impl SegmentReader {
         let length = file.metadata().map_err(unreadable)?.len();
         let mut file = BufReader::with_capacity(256 << 10, file);
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
-        let cut = length < SEGMENT_HEADER_BYTES as u64;
-        if !cut {
+        let is_cut_off = length < SEGMENT_HEADER_BYTES as u64;
+        if !is_cut_off {
             file.read_exact(&mut bytes).map_err(unreadable)?;
         }
-        // A header of zeros is one whose data never reached the disk though the file's size did.
-        if cut
+        // A header of zeros never reached the disk: the file's size was written before its data.
+        if is_cut_off
             || (bytes == [0; SEGMENT_HEADER_BYTES]
                 && last
                 && remaining_bytes_are_zero(&mut file).map_err(unreadable)?)
@@ -276,16 +281,16 @@ impl SegmentReader {
             }
             return Err(corruption_at(&path, 0, at, CorruptionKind::Truncated));
         }
-        let (held, chain) = segment_format::decode_header(&bytes).map_err(|fault| {
-            let what = match fault {
+        let (header_number, chain) = segment_format::decode_header(&bytes).map_err(|error| {
+            let kind = match error {
                 HeaderError::Magic => CorruptionKind::NotASegment,
                 HeaderError::Checksum => CorruptionKind::DamagedHeader,
                 HeaderError::Version(version) => CorruptionKind::UnknownVersion(version),
             };
-            corruption_at(&path, 0, at, what)
+            corruption_at(&path, 0, at, kind)
         })?;
-        if held != number {
-            return Err(corruption_at(&path, 0, at, CorruptionKind::RenumberedSegment(held)));
+        if header_number != number {
+            return Err(corruption_at(&path, 0, at, CorruptionKind::RenumberedSegment(header_number)));
         }
         if expected.is_some_and(|expected| expected != chain) {
             return Err(corruption_at(&path, 0, at, CorruptionKind::Spliced));
@@ -314,24 +319,26 @@ impl SegmentReader {
             return self.unreadable_error(*chain, left, error);
         }
         let Some(size) = segment_format::decode_frame_length(length) else {
-            // Zeros to the end: the file's size reached the disk before its data did.
-            if self.is_last
-                && length == [0; FRAME_LENGTH_BYTES]
-                && remaining_bytes_are_zero(&mut self.file).unwrap_or(false)
-            {
-                return self.unfinished_tail(*chain, left);
+            // Zeros to the end never reached the disk: the file's size was written before its data.
+            if self.is_last && length == [0; FRAME_LENGTH_BYTES] {
+                match remaining_bytes_are_zero(&mut self.file) {
+                    Ok(true) => return self.unfinished_tail(*chain, left),
+                    Ok(false) => {}
+                    // A disk that cannot be read is not evidence of tampering.
+                    Err(error) => return self.unreadable_error(*chain, left, error),
+                }
             }
             return Err(corruption_at(&self.path, self.offset, *chain, CorruptionKind::DamagedLength));
         };
-        let whole = (FRAME_HEAD_BYTES + size) as u64;
-        if left < whole {
+        let frame_bytes = (FRAME_HEAD_BYTES + size) as u64;
+        if left < frame_bytes {
             return self.unfinished_tail(*chain, left);
         }
-        let mut check = [0; 4];
+        let mut checksum = [0; 4];
         let mut link: Sha256Hash = [0; 32];
         text.clear();
         text.resize(size, 0);
-        for part in [&mut check[..], &mut link[..], &mut text[..]] {
+        for part in [&mut checksum[..], &mut link[..], &mut text[..]] {
             if let Err(error) = self.file.read_exact(part) {
                 return self.unreadable_error(*chain, left, error);
             }
@@ -339,16 +346,16 @@ impl SegmentReader {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&link);
         hasher.update(text);
-        let damage = |what| JournalCorruption {
+        let corruption = |kind| JournalCorruption {
             record_time: record_time(text).map(str::to_owned),
-            ..corruption_at(&self.path, self.offset, *chain, what)
+            ..corruption_at(&self.path, self.offset, *chain, kind)
         };
-        if hasher.finalize() != u32::from_le_bytes(check) {
-            return Err(damage(CorruptionKind::ChecksumMismatch));
+        if hasher.finalize() != u32::from_le_bytes(checksum) {
+            return Err(corruption(CorruptionKind::ChecksumMismatch));
         }
         let next = chain.with_leaf(&segment_format::leaf_hash(text));
         if next.link != link {
-            return Err(damage(CorruptionKind::BrokenLink));
+            return Err(corruption(CorruptionKind::BrokenLink));
         }
         *chain = next;
         let position = RecordPosition {
@@ -356,11 +363,11 @@ impl SegmentReader {
             segment_number: self.number,
             offset: self.offset,
         };
-        self.offset += whole;
+        self.offset += frame_bytes;
         Ok(ReadStep::Record(position))
     }
 
-    /// Where the next frame begins.
+    /// The byte at which the next frame begins.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -382,7 +389,7 @@ impl SegmentReader {
         left: u64,
         error: io::Error,
     ) -> Result<ReadStep, JournalCorruption> {
-        // The writer takes an unfinished batch back when the disk is full: the file may be shorter now than it was.
+        // The writer truncates a partial batch when the disk is full: the file may be shorter now than when it was opened.
         if error.kind() == io::ErrorKind::UnexpectedEof {
             return self.unfinished_tail(chain, left);
         }
@@ -402,12 +409,12 @@ pub(crate) fn list_segment_numbers(dir: &Path) -> io::Result<Vec<u32>> {
     Ok(numbers)
 }
 
-fn corruption_at(file: &Path, offset: u64, chain: HashChain, what: CorruptionKind) -> JournalCorruption {
+fn corruption_at(file: &Path, offset: u64, chain: HashChain, kind: CorruptionKind) -> JournalCorruption {
     JournalCorruption {
         file: file.to_owned(),
         offset,
         record_number: chain.record_count.saturating_add(1),
-        kind: what,
+        kind,
         record_time: None,
         last_good_time: None,
     }
@@ -424,15 +431,6 @@ fn remaining_bytes_are_zero(file: &mut BufReader<File>) -> io::Result<bool> {
             return Ok(false);
         }
     }
-}
-
-fn encode_hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        // Writing to a String cannot fail.
-        let _infallible = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The records themselves and their JSON text.
+//! The records and their JSON text.
 //!
-//! One JSON object per record: `time` first, then `type`, then the fields of the variant. Optional fields that are
-//! empty are left out. Whoever builds a record has masked it already: nothing here looks into values.
+//! A record is one JSON object: `time` first, then `type`, then the fields of the variant. Empty optional fields are left out.
+//! The values of a record are masked before it is built: nothing here looks into them.
 
 use crate::{JournalError, segment_format::MAX_RECORD_BYTES};
 use durward_core::{
@@ -16,11 +16,11 @@ use time::{
 /// RFC 3339 in UTC with microseconds, always 27 characters.
 const TIMESTAMP_FORMAT: StaticFormatDescription =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
-/// What every record's text begins with; the 27 characters of the time follow.
+/// The beginning of every record's text. The 27 characters of the time follow.
 const RECORD_PREFIX: &[u8] = b"{\"time\":\"";
 const TIMESTAMP_LENGTH: usize = 27;
 
-/// One thing that happened.
+/// One event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum JournalRecord {
@@ -33,10 +33,10 @@ pub enum JournalRecord {
         #[serde(with = "rfc3339_micros")]
         expires: OffsetDateTime,
     },
-    /// A caller did not get in.
+    /// A caller was refused at sign-in.
     SignInRefused {
         front_end: FrontEndKind,
-        /// Present once the token was verified, that is when policy refused.
+        /// Present if the token was verified, that is if policy refused the sign-in.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caller: Option<Caller>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,7 @@ pub enum JournalRecord {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user_agent: Option<String>,
     },
-    /// What is about to be sent upstream; durable before it is.
+    /// A request that is about to be sent upstream. The record is durable before the request is sent.
     Intent {
         exchange: ExchangeId,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,44 +58,43 @@ pub enum JournalRecord {
         caller: Option<Caller>,
         front_end: FrontEndKind,
         connection: String,
-        /// Masked by whoever records it.
+        /// Masked before it is recorded.
         operation: Operation,
-        /// Lower-case hex of the digest that decision and send are bound to.
+        /// Lower-case hex of the digest that binds the decision to the request that is sent.
         digest: String,
         decision: Decision,
         source_address: IpAddr,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user_agent: Option<String>,
-        /// The approval that lifted what forbade it.
+        /// The grant that overrode the policies that required an approval.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         grant: Option<ConsumedGrant>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caused_by: Option<Cause>,
     },
-    /// An exchange that waits for people.
+    /// An exchange waits for people.
     ApprovalRequested {
         exchange: ExchangeId,
-        /// The id of the ask; attempts of the same operation share one.
+        /// The id of the approval request. Attempts of the same operation share one.
         approval_request: String,
         session: SessionId,
         caller: Caller,
         front_end: FrontEndKind,
         connection: String,
-        /// Masked by whoever records it.
+        /// Masked before it is recorded.
         operation: Operation,
-        /// Lower-case hex of the digest that approval and send are bound to.
+        /// Lower-case hex of the digest that binds the grant to the request that is sent.
         digest: String,
         decision: Decision,
         source_address: IpAddr,
     },
-    /// What happened to an ask: a vote, a time-out, a use.
+    /// An event of an approval request: a vote, a time-out, the use of its grant.
     ApprovalRequestChanged {
         approval_request: String,
-        /// The index of this event in the history of the ask. After a crash an event may be recorded again: with the same ask
-        /// and the same index.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        event_index: Option<u32>,
-        /// `approved`, `denied`, `timed_out` and so on.
+        /// The index of this event in the history of the approval request, from 0. After a crash an event may be recorded again:
+        /// with the same approval request and the same index.
+        event_index: u32,
+        /// The kind of event, as `durward-approval` names it.
         change: String,
         /// The person, as provider and subject.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,7 +104,8 @@ pub enum JournalRecord {
         #[serde(with = "rfc3339_micros")]
         at: OffsetDateTime,
     },
-    /// A session, or every session of a caller that began until then, is good no more. One of the two is there.
+    /// A session, or every session of a caller that had begun until `at`, was revoked. Exactly one of `session` and `caller` is
+    /// present.
     SessionRevoked {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session: Option<SessionId>,
@@ -118,18 +118,18 @@ pub enum JournalRecord {
         #[serde(with = "rfc3339_micros")]
         at: OffsetDateTime,
     },
-    /// The credential that was lent to an exchange.
+    /// A credential was issued for an exchange. The secret is never recorded.
     CredentialIssued {
         exchange: ExchangeId,
         access_key_id: String,
         scope: CredentialScope,
-        /// Lower-case hex SHA-256 of the session policy; absent when the role was lent whole.
+        /// Lower-case hex SHA-256 of the session policy. Absent if the credential has all permissions of the role.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session_policy_sha256: Option<String>,
         #[serde(with = "rfc3339_micros")]
         expires: OffsetDateTime,
     },
-    /// How an exchange ended that had gone upstream.
+    /// The end of an exchange that has an intent.
     Outcome {
         exchange: ExchangeId,
         status: u16,
@@ -144,23 +144,23 @@ pub enum JournalRecord {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         upstream_request_id: Option<String>,
         duration_us: u64,
-        /// Why the exchange broke off, if it did.
+        /// Why the exchange failed, if it did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<String>,
     },
-    /// An exchange that never went upstream: it got the answer of another attempt, which an approval had let pass once.
+    /// An exchange that was not sent upstream: it got the response of another attempt, which consumed the grant for both.
     Coalesced {
         exchange: ExchangeId,
         approval_request: String,
-        /// The exchange that used the approval; its outcome is the answer's.
+        /// The exchange that consumed the grant. Its outcome is that of the response.
         executed_by: ExchangeId,
         session: SessionId,
         caller: Caller,
         front_end: FrontEndKind,
         connection: String,
-        /// Masked by whoever records it.
+        /// Masked before it is recorded.
         operation: Operation,
-        /// Lower-case hex of the digest that both exchanges share.
+        /// Lower-case hex of the digest that both exchanges have.
         digest: String,
         decision: Decision,
         source_address: IpAddr,
@@ -170,7 +170,7 @@ pub enum JournalRecord {
         response_bytes: u64,
         duration_us: u64,
     },
-    /// An exchange that never went upstream.
+    /// An exchange that was refused before anything was sent upstream.
     Refused {
         exchange: ExchangeId,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -190,26 +190,25 @@ pub enum JournalRecord {
     },
 }
 
-/// The approval that an exchange used.
+/// The grant that an exchange consumed or, if it is time-bound, used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsumedGrant {
     pub approval_request: String,
-    /// The people who gave it.
+    /// The people whose votes created it.
     pub approvers: Vec<String>,
-    /// It holds for a time, and not for this exchange alone.
+    /// It lasts until a time, and permits more than this exchange.
     pub time_bound: bool,
-    /// One person went past the quorum; somebody must review it.
-    #[serde(default)]
+    /// One person used break-glass in place of the quorum. It must be reviewed afterwards.
     pub break_glass: bool,
 }
 
-/// What an exchange was caused by.
+/// The cause of an exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// The MCP exchange within which an AWS call was made.
+    /// The MCP exchange during which an AWS call was made.
     Exchange(ExchangeId),
-    /// A `traceparent` that the caller sent; its word, not proof.
+    /// The `traceparent` header that the caller sent. It is a claim, not a proof.
     Trace(String),
 }
 
@@ -220,20 +219,21 @@ pub struct MaskedCount {
     pub count: u64,
 }
 
-/// The text of `record` as it is stored, stamped with `now`.
+/// The text of `record` as it is stored, with the time `now`.
 pub(crate) fn encode_record(record: &JournalRecord, now: OffsetDateTime) -> Result<Vec<u8>, JournalError> {
     let mut text = Vec::with_capacity(1024);
     text.extend_from_slice(RECORD_PREFIX);
-    let unwritable =
-        |error: &dyn std::fmt::Display| JournalError::NotSerializable { what: Arc::from(error.to_string()) };
+    let unwritable = |error: &dyn std::fmt::Display| JournalError::NotSerializable {
+        reason: Arc::from(error.to_string()),
+    };
     now.to_offset(UtcOffset::UTC)
         .format_into(&mut text, TIMESTAMP_FORMAT)
         .map_err(|error| unwritable(&error))?;
     text.push(b'"');
-    let joint = text.len();
+    let record_start = text.len();
     serde_json::to_writer(&mut text, record).map_err(|error| unwritable(&error))?;
     // The variant is an object that holds at least `type`: its opening brace becomes the comma after `time`.
-    if let Some(brace) = text.get_mut(joint) {
+    if let Some(brace) = text.get_mut(record_start) {
         *brace = b',';
     }
     if text.len() > MAX_RECORD_BYTES {
@@ -242,15 +242,15 @@ pub(crate) fn encode_record(record: &JournalRecord, now: OffsetDateTime) -> Resu
     Ok(text)
 }
 
-/// The time at the beginning of a stored text, also of one that is damaged further on.
+/// The time at the beginning of a stored text, even if the rest of the text is corrupt.
 pub(crate) fn record_time(text: &[u8]) -> Option<&str> {
-    let stamp = text.strip_prefix(RECORD_PREFIX)?.get(..TIMESTAMP_LENGTH)?;
-    let stamp = std::str::from_utf8(stamp).ok()?;
-    OffsetDateTime::parse(stamp, &time::format_description::well_known::Rfc3339).ok()?;
-    Some(stamp)
+    let timestamp = text.strip_prefix(RECORD_PREFIX)?.get(..TIMESTAMP_LENGTH)?;
+    let timestamp = std::str::from_utf8(timestamp).ok()?;
+    OffsetDateTime::parse(timestamp, &time::format_description::well_known::Rfc3339).ok()?;
+    Some(timestamp)
 }
 
-/// Times inside records, and in what is made from them.
+/// The times inside records, and inside the history that is put together from them.
 pub(crate) mod rfc3339_micros {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _, ser::Error as _};
     use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
@@ -267,7 +267,7 @@ pub(crate) mod rfc3339_micros {
         OffsetDateTime::parse(&text, &Rfc3339).map_err(D::Error::custom)
     }
 
-    /// As [`serialize`], for a time that may be absent. Only what is made from records has those.
+    /// As [`serialize`], for a time that may be absent. No record has one; the history has.
     #[expect(clippy::ref_option, reason = "serde's `serialize_with` passes a reference to the field")]
     pub(crate) fn serialize_option<S: Serializer>(
         at: &Option<OffsetDateTime>,
@@ -312,17 +312,16 @@ mod tests {
 
     #[test]
     fn refuses_a_record_over_the_limit() {
-        let JournalRecord::Refused {
-            exchange, session, caller, front_end: door, reason, source_address, ..
-        } = testing::sample_refusal("x")
+        let JournalRecord::Refused { exchange, session, caller, front_end, reason, source_address, .. } =
+            testing::sample_refusal("x")
         else {
-            panic!("testing::refused makes a Refused");
+            panic!("sample_refusal makes a Refused");
         };
         let record = JournalRecord::Refused {
             exchange,
             session,
             caller,
-            front_end: door,
+            front_end,
             connection: None,
             operation: None,
             decision: None,

@@ -1,50 +1,49 @@
-//! The bytes on disk: segment headers, frames and the chain. `FORMAT.md` says the same in words.
+//! The bytes on disk: segment headers, frames and the chain. `FORMAT.md` describes the same in words.
 //!
 //! Nothing here does I/O, and nothing here trusts what it decodes.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-/// Largest text of one record. The largest request body the gateway reads whole is 16 MiB, and JSON may escape it.
-pub const MAX_RECORD_BYTES: usize = 32 << 20;
+pub use durward_core::limits::MAX_RECORD_BYTES;
 
 pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"DURWJRNL";
 pub(crate) const FORMAT_VERSION: u32 = 1;
 /// Bytes of a segment header.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 60;
-/// Bytes of a frame before its record.
+/// Bytes of a frame in front of its record.
 pub(crate) const FRAME_HEAD_BYTES: usize = 44;
-/// Bytes of a frame that tell its length.
+/// Bytes of a frame that hold its length and the checksum of the length.
 pub(crate) const FRAME_LENGTH_BYTES: usize = 8;
 
-/// A link of the chain.
+/// A leaf or a link of the chain.
 pub(crate) type Sha256Hash = [u8; 32];
 
-/// The last link before the first record of all.
+/// The link before the first record of a journal.
 pub(crate) const GENESIS_LINK: Sha256Hash = [0; 32];
 
-/// How far the chain has come.
+/// The state of the chain after a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HashChain {
     pub link: Sha256Hash,
-    /// Records so far; the next one has this number plus one.
+    /// How many records the chain has. It is the number of the last one.
     pub record_count: u64,
 }
 
 impl HashChain {
     pub const START: Self = Self { link: GENESIS_LINK, record_count: 0 };
 
-    /// The chain with one more record.
+    /// The chain after one more record.
     pub fn with_leaf(self, leaf: &Sha256Hash) -> Self {
         Self { link: link_hash(&self.link, leaf), record_count: self.record_count.saturating_add(1) }
     }
 }
 
-/// RFC 6962 section 2.1: the hash of a leaf.
+/// The leaf hash of RFC 6962 section 2.1.
 pub(crate) fn leaf_hash(record: &[u8]) -> Sha256Hash {
     sha256_of_parts(&[&[0x00], record])
 }
 
-/// The prefix 0x02 keeps links apart from the leaves (0x00) and nodes (0x01) of a tree.
+/// The prefix 0x02 separates links from the leaves (0x00) and the nodes (0x01) of RFC 6962: no record can be passed off as a link.
 fn link_hash(previous: &Sha256Hash, leaf: &Sha256Hash) -> Sha256Hash {
     sha256_of_parts(&[&[0x02], previous, leaf])
 }
@@ -72,7 +71,7 @@ pub(crate) fn encode_header(number: u32, chain: &HashChain) -> [u8; SEGMENT_HEAD
     out
 }
 
-/// What is wrong with a header.
+/// Why a header cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HeaderError {
     Magic,
@@ -80,7 +79,7 @@ pub(crate) enum HeaderError {
     Version(u32),
 }
 
-/// The segment number and the chain it continues.
+/// The number of the segment, and the chain that it continues.
 pub(crate) fn decode_header(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Result<(u32, HashChain), HeaderError> {
     if bytes[..8] != SEGMENT_MAGIC {
         return Err(HeaderError::Magic);
@@ -105,9 +104,9 @@ fn read_u32_le(bytes: &[u8; SEGMENT_HEADER_BYTES], at: usize) -> u32 {
     u32::from_le_bytes(word)
 }
 
-/// Fills the head of a frame whose record is in place already.
+/// Fills the head of a frame whose record is in its place already.
 pub(crate) fn seal_frame(frame: &mut [u8], link: &Sha256Hash) {
-    // Frames are made by `Batch::push`, which refuses records over MAX_RECORD: the length fits.
+    // The length fits: `encode_record` refuses records over MAX_RECORD_BYTES.
     let length = ((frame.len() - FRAME_HEAD_BYTES) as u32).to_le_bytes();
     frame[..4].copy_from_slice(&length);
     frame[4..8].copy_from_slice(&crc32fast::hash(&length).to_le_bytes());
@@ -116,7 +115,7 @@ pub(crate) fn seal_frame(frame: &mut [u8], link: &Sha256Hash) {
     frame[8..12].copy_from_slice(&check.to_le_bytes());
 }
 
-/// The record's length; nothing if these bytes were not written as a length.
+/// The length of the record, or `None` if the checksum does not match or the length is out of range.
 pub(crate) fn decode_frame_length(bytes: [u8; FRAME_LENGTH_BYTES]) -> Option<usize> {
     let [a, b, c, d, check @ ..] = bytes;
     let length = [a, b, c, d];
@@ -132,7 +131,7 @@ pub(crate) fn segment_file_name(number: u32) -> String {
     format!("{number:08}.journal")
 }
 
-/// The number in a segment's file name; nothing for any other file.
+/// The number in the file name of a segment, or `None` for any other file.
 pub(crate) fn parse_segment_number(name: &str) -> Option<u32> {
     let digits = name.strip_suffix(".journal")?;
     let number = digits.parse().ok()?;
@@ -154,15 +153,15 @@ mod tests {
     }
 
     #[test]
-    fn a_header_reads_back_and_every_flipped_byte_is_noticed() {
+    fn a_header_reads_back_and_every_flipped_byte_is_an_error() {
         let chain = HashChain { link: [7; 32], record_count: 41 };
         let bytes = encode_header(3, &chain);
         assert_eq!(decode_header(&bytes), Ok((3, chain)));
         for at in 0..SEGMENT_HEADER_BYTES {
             for mask in [0x01, 0x80, 0xff] {
-                let mut bent = bytes;
-                bent[at] ^= mask;
-                assert!(decode_header(&bent).is_err(), "byte {at}");
+                let mut flipped = bytes;
+                flipped[at] ^= mask;
+                assert!(decode_header(&flipped).is_err(), "byte {at}");
             }
         }
     }
@@ -176,16 +175,16 @@ mod tests {
         assert_eq!(decode_frame_length(length), Some(5));
         for at in 0..FRAME_LENGTH_BYTES {
             for mask in 1..=255 {
-                let mut bent = length;
-                bent[at] ^= mask;
-                assert_eq!(decode_frame_length(bent), None, "byte {at} mask {mask}");
+                let mut flipped = length;
+                flipped[at] ^= mask;
+                assert_eq!(decode_frame_length(flipped), None, "byte {at} mask {mask}");
             }
         }
         assert_eq!(decode_frame_length([0; FRAME_LENGTH_BYTES]), None);
     }
 
     #[test]
-    fn only_segment_names_are_segments() {
+    fn only_canonical_names_are_segments() {
         assert_eq!(parse_segment_number("00000012.journal"), Some(12));
         for name in [
             "12.journal",

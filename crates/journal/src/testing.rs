@@ -99,7 +99,7 @@ pub(crate) fn sample_outcome(mark: u64) -> JournalRecord {
     }
 }
 
-/// The mark that [`outcome`] put into a record.
+/// The mark that [`sample_outcome`] put into a record.
 pub(crate) fn outcome_mark(record: &JournalRecord) -> u64 {
     match record {
         JournalRecord::Outcome { request_bytes, .. } => *request_bytes,
@@ -190,7 +190,7 @@ pub(crate) fn sample_records() -> Vec<JournalRecord> {
         },
         JournalRecord::ApprovalRequestChanged {
             approval_request: "a1".to_owned(),
-            event_index: Some(2),
+            event_index: 2,
             change: "denied".to_owned(),
             by: Some("corp/ann".to_owned()),
             note: Some("not today".to_owned()),
@@ -215,7 +215,7 @@ pub(crate) fn test_options() -> JournalOptions {
     JournalOptions { sync_delay: Duration::from_hours(1), ..JournalOptions::default() }
 }
 
-/// The marks of all outcomes in `dir`, in order.
+/// The marks of all outcomes in `dir`, in their order.
 pub(crate) fn outcome_marks(dir: &Path) -> Vec<u64> {
     crate::read_journal(dir).map(|entry| outcome_mark(&entry.unwrap().decode_record().unwrap())).collect()
 }
@@ -224,18 +224,18 @@ pub(crate) fn outcome_marks(dir: &Path) -> Vec<u64> {
 pub(crate) struct TestDiskPlan {
     pub append_count: u64,
     pub sync_count: u64,
-    /// Bytes until the disk is full.
+    /// The bytes until the disk is full.
     pub free_bytes: Option<usize>,
     pub append_error: Option<io::ErrorKind>,
     pub sync_error: Option<io::ErrorKind>,
     pub truncate_error: Option<io::ErrorKind>,
-    /// A sync waits while this is set.
+    /// A sync blocks while this is set.
     pub hold_syncs: bool,
-    /// Syncs that wait.
+    /// How many syncs block.
     held_sync_count: u64,
 }
 
-/// A disk on which a test has its hand.
+/// A disk whose failures a test plans.
 #[derive(Clone, Default)]
 pub(crate) struct TestDisk(Arc<(Mutex<TestDiskPlan>, Condvar)>);
 
@@ -248,20 +248,19 @@ impl TestDisk {
         self.0.0.lock().unwrap()
     }
 
-    /// Syncs and appends so far.
+    /// How many syncs and appends there were.
     pub fn sync_and_append_counts(&self) -> (u64, u64) {
         let plan = self.plan();
         (plan.sync_count, plan.append_count)
     }
 
-    /// Waits until a sync waits, while the test's other tasks go on.
+    /// Waits until a sync blocks, while the other tasks of the test continue. Panics if none does within ten seconds.
     pub async fn wait_for_held_sync(&self) {
         let disk = self.clone();
         let held = tokio::task::spawn_blocking(move || {
-            let mut plan = disk.plan();
-            while plan.held_sync_count == 0 {
-                plan = disk.0.1.wait(plan).unwrap();
-            }
+            let is_none_held = |plan: &mut TestDiskPlan| plan.held_sync_count == 0;
+            let wait = disk.0.1.wait_timeout_while(disk.plan(), Duration::from_secs(10), is_none_held);
+            assert!(!wait.unwrap().1.timed_out(), "no sync came within ten seconds");
         });
         held.await.unwrap();
     }

@@ -1,7 +1,8 @@
-//! The one thread that writes: one write(2) per batch, one fdatasync(2) for all who wait.
+//! The one thread that writes: one write(2) for each batch, one fdatasync(2) for all tasks that wait.
 //!
-//! Nobody is answered before the sync that covers their record returned. A full disk takes the batch back and tries again with
-//! the next append; any other failure ends the journal for good, because after a failed fsync nobody knows what the disk holds.
+//! No task gets its result before the sync that covers its record has returned. If the disk is full, the batch is truncated and
+//! the next append tries again. Any other failure closes the journal. After a failed fsync the kernel marks the dirty pages
+//! clean, so that a second fsync would succeed without the data (fsync(2), EIO; PostgreSQL wiki, "Fsync Errors").
 
 use crate::{
     append_queue::{AppendQueue, FlushSender, WriteBatch, send_result},
@@ -17,19 +18,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long records that nobody waits for may wait for space before they are tried again without a new append.
+/// How long records without a waiter wait for space before they are written again without a new append.
 const DISK_FULL_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The segment that is being appended to.
+/// The segment that the writer appends to.
 pub(crate) struct OpenSegment {
     pub file: Box<dyn SegmentFile>,
     pub path: PathBuf,
     pub segment_number: u32,
-    /// Where the next frame goes: the end of the last whole one.
+    /// Where the next frame begins: the end of the last whole frame.
     pub write_offset: u64,
-    /// Up to where it is known to be on disk.
+    /// The byte up to which the file is known to be on disk.
     pub synced_offset: u64,
-    /// There may be half a batch behind `offset`.
+    /// A part of a batch may be in the file after `write_offset`.
     pub has_partial_write: bool,
 }
 
@@ -42,14 +43,14 @@ pub(crate) struct JournalWriter {
     pub chain: HashChain,
 }
 
-/// Why a step failed.
+/// Why a write failed.
 enum WriteFailure {
-    /// No space: it may come back.
+    /// The disk is full. There may be space again later.
     DiskFull(JournalError),
     Fatal(JournalError),
 }
 
-/// Ends the queue however the thread ends, so that nobody waits for a thread that is gone.
+/// Closes the queue however the thread ends, so that no task waits for a thread that is gone.
 struct CloseQueueOnDrop(Arc<AppendQueue>);
 
 impl Drop for CloseQueueOnDrop {
@@ -63,43 +64,43 @@ impl JournalWriter {
     pub fn run(mut self) -> Result<(), JournalError> {
         let _ending = CloseQueueOnDrop(Arc::clone(&self.queue));
         let mut batch = WriteBatch::default();
-        // Records nobody waits for that found the disk full.
+        // Records without a waiter that found the disk full.
         let mut kept = WriteBatch::default();
         loop {
             let retry = (!kept.is_empty()).then(|| Instant::now() + DISK_FULL_RETRY_INTERVAL);
-            let taken = self.queue.drain_batch(&mut batch, retry);
+            let drained = self.queue.drain_batch(&mut batch, retry);
             if !kept.is_empty() {
                 kept.append(&mut batch);
                 std::mem::swap(&mut kept, &mut batch);
             }
-            let (charge, tried) = (batch.reserved_bytes, !batch.is_empty());
+            let (reserved_bytes, has_frames) = (batch.reserved_bytes, !batch.is_empty());
             let result = self
                 .write_batch(&mut batch)
                 .and_then(|start| self.sync_segment().map(|()| start).map_err(WriteFailure::Fatal));
             let end = match result {
                 Ok(start) => {
-                    if tried {
+                    if has_frames {
                         self.queue.set_disk_full(false);
                     }
-                    acknowledge_batch(&mut batch, taken.flush_senders, start);
+                    acknowledge_batch(&mut batch, drained.flush_senders, start);
                     None
                 }
                 Err(WriteFailure::DiskFull(error)) => {
                     self.queue.set_disk_full(true);
                     batch.refuse_waiters(&error);
-                    refuse_flushes(taken.flush_senders, &error);
+                    refuse_flushes(drained.flush_senders, &error);
                     std::mem::swap(&mut kept, &mut batch);
-                    // What was written before the disk was full is not held up by what was not.
+                    // Records that were written before the disk was full must not wait for those that were not.
                     match self.sync_segment() {
-                        Ok(()) => taken.is_closing.then_some(error),
+                        Ok(()) => drained.is_closing.then_some(error),
                         Err(error) => Some(error),
                     }
                 }
                 Err(WriteFailure::Fatal(error)) => {
-                    // Before anybody hears of it: who was refused must find the journal refusing.
+                    // The queue closes first: a task that is refused must not find a journal that still takes records.
                     self.queue.close_with_error(&error);
                     batch.refuse_waiters(&error);
-                    refuse_flushes(taken.flush_senders, &error);
+                    refuse_flushes(drained.flush_senders, &error);
                     Some(error)
                 }
             };
@@ -108,14 +109,14 @@ impl JournalWriter {
                 return Err(error);
             }
             batch.clear();
-            self.queue.release_capacity(charge);
-            if taken.is_closing {
+            self.queue.release_capacity(reserved_bytes);
+            if drained.is_closing {
                 return Ok(());
             }
         }
     }
 
-    /// Writes the batch behind the last good frame; where it starts.
+    /// Writes the batch after the last whole frame, and returns the position of its first record.
     fn write_batch(&mut self, batch: &mut WriteBatch) -> Result<RecordPosition, WriteFailure> {
         if self.open_segment.has_partial_write {
             self.truncate_partial_write()?;
@@ -142,14 +143,14 @@ impl JournalWriter {
         }
         if let Err(error) = append_all(&mut *self.open_segment.file, &batch.bytes) {
             self.open_segment.has_partial_write = true;
-            let trouble = classify_io_error("write to", &self.open_segment.path, error);
-            // Half a batch is taken back at once if that works, else before the next write or at the next start.
-            if matches!(trouble, WriteFailure::Fatal(_)) {
+            let failure = classify_io_error("write to", &self.open_segment.path, error);
+            // A partial batch is truncated now or, if that fails, before the next write or at the next start.
+            if matches!(failure, WriteFailure::Fatal(_)) {
                 drop(self.open_segment.file.truncate(self.open_segment.write_offset));
             } else if let Err(WriteFailure::Fatal(error)) = self.truncate_partial_write() {
                 return Err(WriteFailure::Fatal(error));
             }
-            return Err(trouble);
+            return Err(failure);
         }
         self.open_segment.write_offset += length;
         self.chain = chain;
@@ -170,8 +171,8 @@ impl JournalWriter {
             return Ok(());
         }
         if let Err(error) = self.open_segment.file.sync() {
-            // What was not synced was acknowledged to nobody. Taken away, it cannot be read back from the page cache at the
-            // next start and taken for durable. If this fails too, the chain still shows what is there.
+            // Frames that are not synced were not acknowledged. They are truncated, so that the next start cannot read them from
+            // the page cache and take them for durable. If this fails too, they are a valid continuation of the chain.
             drop(self.open_segment.file.truncate(self.open_segment.synced_offset));
             return Err(JournalError::disk_failed("sync", &self.open_segment.path, error));
         }
@@ -179,9 +180,9 @@ impl JournalWriter {
         Ok(())
     }
 
-    /// Goes on in a new segment.
+    /// Continues in a new segment.
     fn rotate_segment(&mut self) -> Result<(), WriteFailure> {
-        // The next sync is of the new file: this one must be whole first.
+        // The next sync is of the new file, so this one is synced before.
         self.sync_segment().map_err(WriteFailure::Fatal)?;
         self.open_segment =
             create_segment(&mut *self.disk, &self.dir, self.open_segment.segment_number + 1, &self.chain)?;
@@ -189,7 +190,7 @@ impl JournalWriter {
     }
 }
 
-/// Makes segment `number`; its header and its name are durable when this returns.
+/// Creates segment `number`. Its header and its name are durable when this returns.
 fn create_segment(
     disk: &mut dyn SegmentDisk,
     dir: &Path,
@@ -199,7 +200,7 @@ fn create_segment(
     let path = dir.join(segment_format::segment_file_name(number));
     let mut file = disk.create_segment(&path).map_err(|error| classify_io_error("create", &path, error))?;
     if let Err(error) = append_all(&mut *file, &segment_format::encode_header(number, chain)) {
-        // Without this the next attempt would find the name taken. If it fails, that attempt says so.
+        // Otherwise the next attempt would find the name in use. If this fails, that attempt returns the error.
         drop(disk.remove_segment(&path));
         return Err(classify_io_error("write to", &path, error));
     }
@@ -216,7 +217,7 @@ fn create_segment(
     })
 }
 
-/// The first segment of a journal, or one that takes the place of a header that was cut off.
+/// Creates the first segment of a journal, or the replacement of one whose header was cut off.
 pub(crate) fn create_initial_segment(
     disk: &mut dyn SegmentDisk,
     dir: &Path,
@@ -239,16 +240,16 @@ fn append_all(file: &mut dyn SegmentFile, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn classify_io_error(doing: &'static str, path: &Path, error: io::Error) -> WriteFailure {
+fn classify_io_error(action: &'static str, path: &Path, error: io::Error) -> WriteFailure {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             WriteFailure::DiskFull(JournalError::DiskFull { file: path.to_owned(), source: Arc::new(error) })
         }
-        _ => WriteFailure::Fatal(JournalError::disk_failed(doing, path, error)),
+        _ => WriteFailure::Fatal(JournalError::disk_failed(action, path, error)),
     }
 }
 
-fn acknowledge_batch(batch: &mut WriteBatch, flushers: Vec<FlushSender>, mut position: RecordPosition) {
+fn acknowledge_batch(batch: &mut WriteBatch, flush_senders: Vec<FlushSender>, mut position: RecordPosition) {
     for frame in batch.frames.drain(..) {
         if let Some(waiter) = frame.durable_sender {
             send_result(waiter, Ok(position));
@@ -256,13 +257,13 @@ fn acknowledge_batch(batch: &mut WriteBatch, flushers: Vec<FlushSender>, mut pos
         position.record_number += 1;
         position.offset += frame.length as u64;
     }
-    for flusher in flushers {
-        send_result(flusher, Ok(()));
+    for sender in flush_senders {
+        send_result(sender, Ok(()));
     }
 }
 
-fn refuse_flushes(flushers: Vec<FlushSender>, error: &JournalError) {
-    for flusher in flushers {
-        send_result(flusher, Err(error.clone()));
+fn refuse_flushes(flush_senders: Vec<FlushSender>, error: &JournalError) {
+    for sender in flush_senders {
+        send_result(sender, Err(error.clone()));
     }
 }

@@ -80,7 +80,7 @@ before(async () => {
   consoles = {
     one: await open("one", cli),
     several: await open("several", cli + partner),
-    oncall: await open("oncall", `${cli}[console]\ngroups = ["oncall"]\n`),
+    oncall: await open("oncall", `${cli}[console]\nallowed_groups = ["oncall"]\n`),
     none: await open("none", `${corp}console_audience = ["people"]\n`),
   };
   browser = await launch();

@@ -119,7 +119,7 @@ audience = ["durward"]
 console_client_id = "durward-console"
 console_scopes = ["profile", "groups"]
 [aws]
-upstream = "http://127.0.0.1:${aws}"
+emulator_url = "http://127.0.0.1:${aws}"
 [[aws.connection]]
 name = "prod"
 role_arn = "arn:aws:iam::123456789012:role/agents"

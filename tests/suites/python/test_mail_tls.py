@@ -66,7 +66,7 @@ username = "durward"
 password_file = "mail.password"
 """
         channels = "".join(channel.format(server[:5].strip(":"), server) for server in servers)
-        return super().configuration() + f'[console]\nurl = "http://127.0.0.1:{self.console_port}"\n' + channels
+        return super().configuration() + f'[console]\npublic_url = "http://127.0.0.1:{self.console_port}"\n' + channels
 
     def close(self):
         super().close()

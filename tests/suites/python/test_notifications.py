@@ -139,7 +139,7 @@ class TellingStage(AskingStage):
         (self.directory / "mail.password").write_text(PASSWORD + "\n")
         return super().configuration() + f"""
 [console]
-url = "http://127.0.0.1:{self.console_port}"
+public_url = "http://127.0.0.1:{self.console_port}"
 [[notify.slack]]
 name = "chat"
 url_file = "chat.url"

@@ -180,7 +180,7 @@ def serve(stage, name, host, ca):
     text = stage.config.read_text().replace(f'data_dir = "{stage.directory}/data"', f'data_dir = "{stage.directory}/{name}"')
     text = re.sub(r'"127\.0\.0\.1:\d+"\n', '"127.0.0.1:0"\n', text).replace('host = "127.0.0.1"', f'host = "{host}"')
     config, log = stage.directory / f"{name}.toml", stage.directory / f"{name}.log"
-    config.write_text(text.replace("[state.postgres]\n", f'[state.postgres]\nca = "{ca}"\n' if ca else "[state.postgres]\n"))
+    config.write_text(text.replace("[state.postgres]\n", f'[state.postgres]\nca_file = "{ca}"\n' if ca else "[state.postgres]\n"))
     with log.open("wb") as out:
         command = [os.environ["DURWARD_BIN"], "serve", "--config", config]
         env = clean_environment(AWS_REGION=REGION, **stage.base)

@@ -14,7 +14,7 @@ use axum::{
 };
 use bytes::Bytes;
 use durward_approval::{
-    ApprovalRequest, ApprovalRequestFilter, ApprovalState, Approver, VoteChoice, VoteError,
+    ApprovalRequest, ApprovalRequestFilter, ApprovalState, Approver, UpsertUserError, VoteChoice, VoteError,
 };
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -197,8 +197,10 @@ pub async fn cast_vote(
     };
     // The approval crate checks membership by the provider's latest statement, now and when the grant is consumed. A browser's
     // sign-in stores that statement; a token brings it with each vote.
-    if let Err(error) = state.approvals.upsert_user(&person).await {
-        return internal_error_response(&error);
+    match state.approvals.upsert_user(&person).await {
+        Ok(()) => {}
+        Err(UpsertUserError::Store(error)) => return internal_error_response(&error),
+        Err(error) => return error_response(StatusCode::BAD_REQUEST, "too_long", &error.to_string()),
     }
     match state.approvals.cast_vote(request.id, &person, choice).await {
         Ok(request) => json_response(StatusCode::OK, &ApprovalRequestDocument::new(&request, &person)),

@@ -1,7 +1,7 @@
 //! Time-bound grants: every user sees the active ones, approvers may revoke them, and a revoked grant lets nothing pass.
 
 use super::test_console::{TestBrowser, TestConsole, TestResponse, new_approval_request};
-use durward_approval::{ApprovalRequest, ApprovalState, NewApprovalRequest};
+use durward_approval::{ApprovalEventKind, ApprovalRequest, ApprovalState, NewApprovalRequest};
 use http::{Method, StatusCode};
 use std::time::Duration;
 
@@ -127,7 +127,10 @@ async fn an_approver_revokes_a_time_bound_grant_and_nothing_more_passes() {
     assert_eq!(revoked.status, StatusCode::SEE_OTHER, "{}", revoked.body);
     assert!(!consumes_grant(&console, &approval_request).await);
     let now = console.approvals.get(approval_request.id).await.unwrap().unwrap();
-    assert_eq!((now.state, now.history.last().unwrap().kind.as_str()), (ApprovalState::Denied, "withdrawn"));
+    assert_eq!(
+        (now.state, now.history.last().unwrap().kind),
+        (ApprovalState::Denied, ApprovalEventKind::Withdrawn)
+    );
     let page = bob.get(revoked.location()).await.body;
     for wanted in [
         "The grant is revoked.",

@@ -25,7 +25,7 @@ async fn agent_text_is_displayed_escaped() {
     assert!(ask.details.operation.parameters["Key"].as_str().unwrap().ends_with(HOSTILE_KEY));
 
     // The API says it as JSON, which no browser takes for a page.
-    let request = Request::get(format!("/api/v1/asks/{}", ask.id))
+    let request = Request::get(format!("/api/v1/approval-requests/{}", ask.id))
         .header("authorization", format!("Bearer {}", stage.approver_token("ann", &["oncall"])))
         .body(Bytes::new())
         .unwrap();
@@ -53,7 +53,7 @@ async fn uninspected_parts_are_shown_to_the_approver() {
     let ask = stage.wait_for_request().await;
     assert_eq!(ask.details.operation.uninspected_parts, ["body"]);
     assert!(ask.risk.reasons.iter().any(|reason| reason.contains("not inspected")), "{:?}", ask.risk);
-    let request = Request::get(format!("/api/v1/asks/{}", ask.id))
+    let request = Request::get(format!("/api/v1/approval-requests/{}", ask.id))
         .header("authorization", format!("Bearer {}", stage.approver_token("ann", &["oncall"])))
         .body(Bytes::new())
         .unwrap();

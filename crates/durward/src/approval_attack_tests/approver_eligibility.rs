@@ -58,14 +58,14 @@ async fn only_eligible_approvers_may_vote() {
         ("no token", String::new(), (401, "token_refused")),
     ] {
         for answer in [
-            json!({"answer": "approve_once"}),
-            json!({"answer": "break_glass", "reason": "fire"}),
-            json!({"answer": "approve_window", "until": in_an_hour}),
+            json!({"vote": "approve_once"}),
+            json!({"vote": "break_glass", "reason": "fire"}),
+            json!({"vote": "approve_time_bound", "until": in_an_hour}),
         ] {
             let (status, said) = stage.cast_vote(ask.id, &token, &answer).await;
             assert_eq!(status, wanted.0, "{what}: {said}");
             // Nobody breaks glass here, whoever they are.
-            if answer["answer"] != "break_glass" {
+            if answer["vote"] != "break_glass" {
                 assert_eq!(said["error"], wanted.1, "{what}: {said}");
             }
         }
@@ -89,7 +89,7 @@ async fn a_vote_stops_counting_when_the_approver_leaves_the_group() {
         .cast_vote(
             ask.id,
             &stage.user_issuer.issue_token_with_claims(&left),
-            &json!({"answer": "approve_once"}),
+            &json!({"vote": "approve_once"}),
         )
         .await;
     let answer = stage.send_request(&agent, &put_object("report")).await;
@@ -102,7 +102,7 @@ async fn a_vote_stops_counting_when_the_approver_leaves_the_group() {
         .cast_vote(
             fresh.id,
             &stage.user_issuer.issue_token_with_claims(&left),
-            &json!({"answer": "approve_once"}),
+            &json!({"vote": "approve_once"}),
         )
         .await;
     assert_eq!((status, &said["error"]), (403, &json!("not_an_approver")));
@@ -123,13 +123,13 @@ async fn no_request_but_the_vote_endpoint_casts_a_vote() {
     let id = ask.id;
     let token = stage.approver_token("ann", &["oncall"]);
     let addresses = [
-        format!("/asks/{id}"),
-        format!("/asks/{id}/answer?answer=approve_once"),
-        format!("/api/v1/asks/{id}"),
-        format!("/api/v1/asks/{id}/answer"),
-        format!("/api/v1/asks/{id}/answer?answer=approve_once"),
-        format!("/api/v1/asks/{id}/approve"),
-        format!("/api/v1/asks/{id}?answer=approve_once&_method=POST"),
+        format!("/approvals/{id}"),
+        format!("/approvals/{id}/votes?vote=approve_once"),
+        format!("/api/v1/approval-requests/{id}"),
+        format!("/api/v1/approval-requests/{id}/votes"),
+        format!("/api/v1/approval-requests/{id}/votes?vote=approve_once"),
+        format!("/api/v1/approval-requests/{id}/approve"),
+        format!("/api/v1/approval-requests/{id}?vote=approve_once&_method=POST"),
     ];
     for address in &addresses {
         for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::PATCH]
@@ -139,7 +139,7 @@ async fn no_request_but_the_vote_endpoint_casts_a_vote() {
                 .uri(address)
                 .header("authorization", format!("Bearer {token}"))
                 .header("x-http-method-override", "POST")
-                .body(Bytes::from_static(b"{\"answer\":\"approve_once\"}"))
+                .body(Bytes::from_static(b"{\"vote\":\"approve_once\"}"))
                 .unwrap();
             let answer = stage.call_console(request).await;
             assert!(!answer.text.contains("\"approved\""), "{method} {address}: {}", answer.text);

@@ -54,7 +54,7 @@ async fn an_approval_of_one_request_lets_no_other_pass() {
         let token = stage.approver_token("ann", &["oncall"]);
         let pending = stage.wait_for_request().await;
         let (status, said) =
-            stage.cast_vote(pending.id, &token, &json!({"answer": "deny", "reason": "B"})).await;
+            stage.cast_vote(pending.id, &token, &json!({"vote": "deny", "reason": "B"})).await;
         assert_eq!(status, 200, "{said}");
     }
     for (what, other) in [
@@ -97,7 +97,7 @@ async fn the_json_body_is_bound_too() {
         let pending = stage.wait_for_request().await;
         assert_ne!(pending.details.digest, ask.details.digest, "{what}");
         let token = stage.approver_token("ann", &["oncall"]);
-        stage.cast_vote(pending.id, &token, &json!({"answer": "deny", "reason": "B"})).await;
+        stage.cast_vote(pending.id, &token, &json!({"vote": "deny", "reason": "B"})).await;
     }
     let twice = TestRequest {
         body: r#"{"SecretId":"db","RecoveryWindowInDays":30,"SecretId":"x"}"#,
@@ -160,7 +160,7 @@ async fn another_caller_connection_or_principal_gets_nothing() {
         let pending = stage.wait_for_request().await;
         assert_ne!(pending.id, ask.id, "{what}");
         let token = stage.approver_token("ann", &["oncall"]);
-        stage.cast_vote(pending.id, &token, &json!({"answer": "deny", "reason": "B"})).await;
+        stage.cast_vote(pending.id, &token, &json!({"vote": "deny", "reason": "B"})).await;
     }
     assert_eq!(
         (stage.upstream_call_count(), stage.get_request(ask.id).await.state),
@@ -186,7 +186,7 @@ async fn a_consumed_grant_cannot_be_reused() {
     let third = stage.wait_for_request().await;
     assert_ne!(third.id, ask.id);
     let token = stage.approver_token("bea", &["oncall"]);
-    let (status, said) = stage.cast_vote(ask.id, &token, &json!({"answer": "approve_once"})).await;
+    let (status, said) = stage.cast_vote(ask.id, &token, &json!({"vote": "approve_once"})).await;
     assert_eq!((status, &said["error"]), (409, &json!("not_pending")), "nor does an answer revive it");
     assert!(stage.send_request(&agent, &put_object("report")).await.is_pending());
     assert_eq!(stage.upstream_call_count(), 1);

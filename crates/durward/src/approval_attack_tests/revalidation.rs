@@ -198,7 +198,7 @@ async fn a_timeout_is_not_an_approval() {
     })
     .await;
     let token = stage.approver_token("ann", &["oncall"]);
-    let (status, said) = stage.cast_vote(ask.id, &token, &json!({"answer": "approve_once"})).await;
+    let (status, said) = stage.cast_vote(ask.id, &token, &json!({"vote": "approve_once"})).await;
     assert_eq!((status, &said["error"]), (409, &json!("not_pending")), "too late is too late");
     assert_eq!(stage.send_request(&agent, &put_object("report")).await.status, 403);
     assert_eq!(stage.upstream_call_count(), 0);

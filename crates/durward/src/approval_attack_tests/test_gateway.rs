@@ -119,7 +119,7 @@ audience = ["durward"]
 console_audience = ["durward-people"]
 kind = "human"
 [aws]
-upstream = "{}"
+emulator_url = "{}"
 [[aws.connection]]
 name = "prod"
 role_arn = "arn:aws:iam::123456789012:role/agents"
@@ -298,7 +298,7 @@ role_arn = "arn:aws:iam::123456789012:role/others"
 
     /// A person's answer through the admin API.
     pub async fn cast_vote(&self, ask: ApprovalRequestId, token: &str, answer: &Value) -> (u16, Value) {
-        let request = Request::post(format!("/api/v1/asks/{ask}/answer"))
+        let request = Request::post(format!("/api/v1/approval-requests/{ask}/votes"))
             .header("authorization", format!("Bearer {token}"))
             .header("content-type", "application/json")
             .body(Bytes::from(answer.to_string()))
@@ -309,7 +309,7 @@ role_arn = "arn:aws:iam::123456789012:role/others"
 
     pub async fn approve_request(&self, ask: ApprovalRequestId, subject: &str) {
         let token = self.approver_token(subject, &["oncall"]);
-        let (status, said) = self.cast_vote(ask, &token, &json!({"answer": "approve_once"})).await;
+        let (status, said) = self.cast_vote(ask, &token, &json!({"vote": "approve_once"})).await;
         assert_eq!(status, 200, "{said}");
     }
 

@@ -80,8 +80,8 @@ impl AwsConfig {
         let over_tls = self.emulator_url.as_deref().is_some_and(|url| url.starts_with("https://"));
         if self.emulator_ca_file.is_some() && !over_tls {
             problems.push(ConfigProblem::new(
-                "aws.upstream_ca",
-                "only an https `upstream` has a certificate to check: write upstream = \"https://...\" or leave this out",
+                "aws.emulator_ca_file",
+                "only an https `emulator_url` has a certificate to check: write emulator_url = \"https://...\" or remove this key",
             ));
         }
         for (index, connection) in self.connection.iter().enumerate() {
@@ -113,7 +113,7 @@ impl AwsConfig {
 impl AwsConnectionConfig {
     fn check(&self, wrong: &mut impl FnMut(&'static str, String)) {
         let roles =
-            [("role_arn", Some(&self.role_arn)), ("tags_role_arn", self.tag_reader_role_arn.as_ref())];
+            [("role_arn", Some(&self.role_arn)), ("tag_reader_role_arn", self.tag_reader_role_arn.as_ref())];
         for (key, role_arn) in roles {
             if let Some(role_arn) = role_arn.filter(|role_arn| !is_role_arn(role_arn)) {
                 wrong(
@@ -129,7 +129,7 @@ impl AwsConnectionConfig {
             && account(reader) != account(&self.role_arn)
         {
             wrong(
-                "tags_role_arn",
+                "tag_reader_role_arn",
                 format!(
                     "`{reader}` is of another account than role_arn: it would find none of its resources"
                 ),

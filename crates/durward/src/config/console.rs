@@ -31,19 +31,19 @@ pub fn check_console(config: &Config, problems: &mut Vec<ConfigProblem>) {
         let bare = serve::parse_origin(url).is_ok_and(|known| known.url().eq_ignore_ascii_case(url));
         if !bare {
             problems.push(ConfigProblem::new(
-                "console.url",
+                "console.public_url",
                 format!("`{url}` is not the console's address: write scheme, host and port only, as https://durward.example.com"),
             ));
         } else if url.starts_with("http://") && !crate::console_server::is_loopback_url(url) {
             problems.push(ConfigProblem::new(
-                "console.url",
+                "console.public_url",
                 format!("`{url}`: sign-ins would travel in the clear: write https:// and set [listen] tls, or put a proxy with TLS before it"),
             ));
         }
     } else if !address.ip().is_loopback() {
         problems.push(ConfigProblem::new(
             "listen.console",
-            format!("`{address}` is not loopback: say by which address people reach it, as [console] url = \"https://durward.example.com\""),
+            format!("`{address}` is not loopback: say by which address people reach it, as [console] public_url = \"https://durward.example.com\""),
         ));
     }
 }

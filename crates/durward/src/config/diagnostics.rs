@@ -166,14 +166,14 @@ mod tests {
         let source = ConfigSource {
             path: "durward.toml".into(),
             text: "identity.oidc = [\n  { name = \"one\" },\n  { name = \"two\",\n    issuer = \"x\" },\n]\n\
-                   listen.tls = { key = \"k\" }\n# url_file\n[[notify.slack]]\nurl_file = \"u\"\n[[notify.slack]]\n"
+                   listen.tls = { key_file = \"k\" }\n# url_file\n[[notify.slack]]\nurl_file = \"u\"\n[[notify.slack]]\n"
                 .to_owned(),
         };
         for (place, told) in [
             ("identity.oidc.1.issuer", "durward.toml:4: [[identity.oidc]] issuer: wrong"),
             ("identity.oidc.0.issuer", "durward.toml:2: [[identity.oidc]] issuer: wrong"),
             ("identity.oidc.0", "durward.toml:2: [[identity.oidc]]: wrong"),
-            ("listen.tls.key", "durward.toml:6: [listen.tls] key: wrong"),
+            ("listen.tls.key_file", "durward.toml:6: [listen.tls] key_file: wrong"),
             ("notify.slack.0.url_file", "durward.toml:9: [[notify.slack]] url_file: wrong"),
             ("notify.slack.1.url_file", "durward.toml:10: [[notify.slack]] url_file: wrong"),
             ("data_dir", "durward.toml:1: data_dir: wrong"),

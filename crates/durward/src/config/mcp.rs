@@ -38,13 +38,13 @@ pub fn check_mcp(config: &Config, problems: &mut Vec<ConfigProblem>) {
     if let Some(url) = &config.listen.mcp_public_url
         && let Err(why) = check_endpoint_url(url)
     {
-        problems.push(ConfigProblem::new("listen.mcp_url", why));
+        problems.push(ConfigProblem::new("listen.mcp_public_url", why));
     }
     for origin in &config.listen.mcp_allowed_origins {
         let bare = serve::parse_origin(origin).is_ok_and(|known| known.url().eq_ignore_ascii_case(origin));
         if !bare {
             problems.push(ConfigProblem::new(
-                "listen.mcp_origins",
+                "listen.mcp_allowed_origins",
                 format!("`{origin}` is not an origin: write scheme, host and port only, as https://app.example.com"),
             ));
         }

@@ -15,9 +15,7 @@ pub use approval::ApprovalConfig;
 pub use aws::{AwsConfig, AwsConnectionConfig, ConnectionScopeConfig, LabelConfig, TagSource};
 pub use console::ConsoleConfig;
 pub use diagnostics::{ConfigProblem, ConfigSource, Diagnostics};
-#[cfg(test)]
-pub use identity::ProviderCallerKind;
-pub use identity::{IdentityConfig, OidcProviderConfig};
+pub use identity::{IdentityConfig, OidcProviderConfig, ProviderCallerKind};
 pub use mcp::{McpConfig, McpServerConfig};
 pub use notify::NotifyConfig;
 pub use state::{PostgresConfig, StateConfig};
@@ -117,14 +115,29 @@ pub fn read_config(path: &Path) -> Result<(Config, ConfigSource, Vec<ConfigProbl
     let text = std::fs::read_to_string(path).map_err(|error| {
         format!("{shown}: cannot be read: {error}\n  hint: name the file with --config or DURWARD_CONFIG")
     })?;
-    let mut config: Config =
-        toml::from_str(&text).map_err(|error| format!("{shown}: {}", error.to_string().trim_end()))?;
     let base = path.parent().unwrap_or_else(|| Path::new("."));
+    let config = resolve_config(&text, base).map_err(|error| format!("{shown}: {error}"))?;
+    let problems = check_config(&config);
+    Ok((config, ConfigSource { path: path.to_owned(), text }, problems))
+}
+
+/// Reads a configuration from its text and checks it. Relative paths are relative to `base`.
+pub fn parse_config(text: &str, base: &Path) -> Result<Config, String> {
+    let config = resolve_config(text, base)?;
+    let problems = check_config(&config);
+    if problems.is_empty() {
+        return Ok(config);
+    }
+    Err(ConfigSource { path: PathBuf::new(), text: text.to_owned() }.format_problems(&problems))
+}
+
+/// Parses the text and resolves its paths.
+fn resolve_config(text: &str, base: &Path) -> Result<Config, String> {
+    let mut config: Config = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
     config.policy.dir = base.join(&config.policy.dir);
     config.data_dir = Some(match config.data_dir.take() {
         Some(dir) => base.join(dir),
-        None => default_data_dir()
-            .ok_or_else(|| format!("{shown}: `data_dir` is not set and there is no HOME to put it in"))?,
+        None => default_data_dir().ok_or("`data_dir` is not set and there is no HOME to put it in")?,
     });
     if let Some(tls) = &mut config.listen.tls {
         tls.certificate_file = base.join(&tls.certificate_file);
@@ -134,8 +147,7 @@ pub fn read_config(path: &Path) -> Result<(Config, ConfigSource, Vec<ConfigProbl
     config.identity.resolve_paths(base);
     config.notify.resolve_paths(base);
     config.state.resolve_paths(base);
-    let problems = check_config(&config);
-    Ok((config, ConfigSource { path: path.to_owned(), text }, problems))
+    Ok(config)
 }
 
 fn check_config(config: &Config) -> Vec<ConfigProblem> {

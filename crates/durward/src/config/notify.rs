@@ -94,7 +94,7 @@ pub fn check_notify(config: &Config, problems: &mut Vec<ConfigProblem>) {
     if config.console.as_ref().is_none_or(|console| console.public_url.is_none()) {
         problems.push(ConfigProblem::new(
             "notify",
-            "the messages link to the console and must know its address: add [console] url = \"https://durward.example.com\"",
+            "the messages link to the console and must know its address: add [console] public_url = \"https://durward.example.com\"",
         ));
     }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

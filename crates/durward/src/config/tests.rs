@@ -33,13 +33,13 @@ fn paths_are_relative_to_the_file() {
 #[test]
 fn an_authority_is_for_an_upstream_over_tls() {
     let with = |more: &str| {
-        load_text(&VALID_CONFIG.replace("[aws]\n", &format!("[aws]\nupstream_ca = \"ca.pem\"\n{more}")))
+        load_text(&VALID_CONFIG.replace("[aws]\n", &format!("[aws]\nemulator_ca_file = \"ca.pem\"\n{more}")))
     };
-    let config = with("upstream = \"https://aws.test\"\n").unwrap();
+    let config = with("emulator_url = \"https://aws.test\"\n").unwrap();
     assert!(config.aws.emulator_ca_file.is_some_and(|file| file.is_absolute() && file.ends_with("ca.pem")));
-    for more in ["", "upstream = \"http://aws.test\"\n"] {
+    for more in ["", "emulator_url = \"http://aws.test\"\n"] {
         let error = with(more).unwrap_err();
-        assert!(error.contains("durward.toml:10: [aws] upstream_ca"), "{error}");
+        assert!(error.contains("durward.toml:10: [aws] emulator_ca_file"), "{error}");
     }
 }
 
@@ -66,7 +66,8 @@ fn the_console_needs_a_way_to_sign_in_and_an_address_that_is_safe() {
     };
     let client = "console_client_id = \"console\"\nconsole_client_secret_file = \"secret\"";
     let config =
-        with(client, "[console]\nurl = \"https://durward.example.com\"\ngroups = [\"sre\"]\n").unwrap();
+        with(client, "[console]\npublic_url = \"https://durward.example.com\"\nallowed_groups = [\"sre\"]\n")
+            .unwrap();
     let secret = config.identity.oidc[0].console_client_secret_file.as_ref().unwrap();
     assert!(secret.is_absolute() && config.console.is_some());
     for oidc in ["cli_client_id = \"cli\"", "console_audience = [\"people\"]"] {
@@ -93,14 +94,18 @@ fn the_console_needs_a_way_to_sign_in_and_an_address_that_is_safe() {
             ":9: [[identity.oidc]] console_audience: `durward` is an audience of the doors",
         ),
         ("console_client_secret_file = \"secret\"", "", "add console_client_id"),
-        (client, "[console]\nurl = \"http://durward.example.com\"\n", ":17: [console] url: `http://durward"),
-        (client, "[console]\nurl = \"https://durward.example.com/x\"\n", "scheme, host and port only"),
+        (
+            client,
+            "[console]\npublic_url = \"http://durward.example.com\"\n",
+            ":17: [console] public_url: `http://durward",
+        ),
+        (client, "[console]\npublic_url = \"https://durward.example.com/x\"\n", "scheme, host and port only"),
         (client, "[listen]\nconsole = \"0.0.0.0:8600\"\n", "is not loopback"),
     ] {
         let error = with(oidc, more).unwrap_err();
         assert!(error.contains(wanted), "{wanted}: {error}");
     }
-    with(client, "[console]\nurl = \"http://127.0.0.1:8600\"\n").unwrap();
+    with(client, "[console]\npublic_url = \"http://127.0.0.1:8600\"\n").unwrap();
 }
 
 #[test]
@@ -116,10 +121,10 @@ fn an_mcp_server_is_enough_and_its_errors_name_line_and_fix() {
         (format!("{good}{good}"), ":13: [[mcp.server]] name: `files` is the name of two"),
         (format!("{good}{}", good.replace("files", "-x")), ":13: [[mcp.server]] name: `-x`"),
         (
-            format!("[listen]\nmcp_origins = [\"https://app.example.com/\"]\n{good}"),
-            ":10: [listen] mcp_origins",
+            format!("[listen]\nmcp_allowed_origins = [\"https://app.example.com/\"]\n{good}"),
+            ":10: [listen] mcp_allowed_origins",
         ),
-        (format!("[listen]\nmcp_url = \"gw.example.com\"\n{good}"), ":10: [listen] mcp_url"),
+        (format!("[listen]\nmcp_public_url = \"gw.example.com\"\n{good}"), ":10: [listen] mcp_public_url"),
         (good.replace("url", "command"), "line 11"),
     ] {
         let error = with(&more).unwrap_err();
@@ -132,7 +137,7 @@ fn an_mcp_server_is_enough_and_its_errors_name_line_and_fix() {
 #[test]
 fn channel_errors_name_key_and_fix() {
     let people = VALID_CONFIG.replace("[aws]\n", "console_client_id = \"console\"\n[aws]\n");
-    let console = "[console]\nurl = \"https://durward.example.com\"\n";
+    let console = "[console]\npublic_url = \"https://durward.example.com\"\n";
     let slack = "[[notify.slack]]\nname = \"chat\"\nurl_file = \"slack.url\"\n";
     let email = "[[notify.email]]\nname = \"mail\"\nserver = \"smtp://mail.example.com\"\nfrom = \"d@example.com\"\nto = [\"a@example.com\"]\n";
     let webhook = "[[notify.webhook]]\nname = \"robot\"\nurl = \"https://robot.example.com/x\"\nsecret_file = \"secret\"\n";
@@ -181,7 +186,7 @@ fn channel_errors_name_key_and_fix() {
     }
     let error = load_text(&format!("{people}[console]\n{slack}")).unwrap_err();
     assert!(
-        error.contains(" notify: the messages link to the console") && error.contains("[console] url"),
+        error.contains(" notify: the messages link to the console") && error.contains("[console] public_url"),
         "{error}"
     );
 }
@@ -238,7 +243,7 @@ fn two_listeners_cannot_share_an_address() {
         let people = VALID_CONFIG.replace("[aws]\n", "cli_client_id = \"cli\"\n[aws]\n");
         load_text(&format!("[listen]\n{listen}{people}{more}").replace("data_dir = \"data\"\n", ""))
     };
-    let console = "[console]\nurl = \"https://durward.example.com\"\n";
+    let console = "[console]\npublic_url = \"https://durward.example.com\"\n";
     for (listen, more, wanted) in [
         (
             "aws = \"127.0.0.1:1\"\nmcp = \"127.0.0.1:1\"\n",

@@ -180,7 +180,7 @@ value = "true"
 weight = 20
 
 [aws]
-upstream = "{upstream}"          # the stand-in AWS
+emulator_url = "{upstream}"      # the stand-in AWS
 tags = "labels"                              # it has no tags: the labels are all there are
 
 [[aws.connection]]

@@ -155,7 +155,7 @@ async fn a_retry_is_held_and_the_elicitation_response_decides_nothing() {
     let back = payment_call(&json!({ "requestState": state, "inputResponses": accepted }));
     let held = send_stateless_call(&stage, &token, "files", &back);
     let approving = async {
-        while stage.read_journal().await.matches("\"asked\"").count() < 3 {
+        while stage.read_journal().await.matches("\"approval_requested\"").count() < 3 {
             tokio::task::yield_now().await;
         }
         assert!(stage.mcp_server.received_requests().is_empty(), "nobody approved it");

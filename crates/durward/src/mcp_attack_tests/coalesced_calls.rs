@@ -25,7 +25,7 @@ async fn one_grant_executes_one_of_two_equal_calls() {
         stage.send_request(stage.build_request(&token, &headers, message.to_string())).await.text()
     };
     let approving = async {
-        while stage.read_journal().await.matches("\"asked\"").count() < 2 {
+        while stage.read_journal().await.matches("\"approval_requested\"").count() < 2 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         // As another replica would.

@@ -167,7 +167,7 @@ async fn a_revocation_ends_a_held_request_and_keeps_the_approval_request() {
     let message = tool_call("pay", json!({ "amount": 1 }));
     let held = async { stage.send_request(stage.build_request(&token, &[], message.to_string())).await };
     let revoking = async {
-        while !stage.read_journal().await.contains("\"asked\"") {
+        while !stage.read_journal().await.contains("\"approval_requested\"") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         revoke_from_another_replica(&stage, RevocationTarget::Session(last_session(&stage).await)).await;

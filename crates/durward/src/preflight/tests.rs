@@ -8,7 +8,7 @@ use tempfile::TempDir;
 const VALID_CONFIG: &str = r#"[policy]
 dir = "policies"
 [console]
-url = "https://durward.example.com"
+public_url = "https://durward.example.com"
 [[identity.oidc]]
 name = "corp"
 issuer = "https://login.example.com"
@@ -121,20 +121,25 @@ fn reports_errors_inside_files_without_revealing_secrets() {
 
 #[test]
 fn names_addresses_certificates_and_directories_that_cannot_be_used() {
-    let listen = "[listen]\ntls = { certificate = \"cert.pem\", key = \"key.pem\" }\n";
-    let emulator =
-        |url: &str| format!("[aws]\nupstream = \"{url}\"\nupstream_ca = \"ca.pem\"\n[[aws.connection]]");
+    let listen = "[listen]\ntls = { certificate_file = \"cert.pem\", key_file = \"key.pem\" }\n";
+    let emulator = |url: &str| {
+        format!("[aws]\nemulator_url = \"{url}\"\nemulator_ca_file = \"ca.pem\"\n[[aws.connection]]")
+    };
     for (from, to, wanted) in [
         (
             "[policy]",
             format!("{listen}[policy]"),
-            ":2: [listen.tls] certificate: DIR/cert.pem: cannot be read",
+            ":2: [listen.tls] certificate_file: DIR/cert.pem: cannot be read",
         ),
-        ("[[aws.connection]]", emulator("https://a b"), ":12: [aws] upstream: `https://a b` is not a URL"),
+        (
+            "[[aws.connection]]",
+            emulator("https://a b"),
+            ":12: [aws] emulator_url: `https://a b` is not a URL",
+        ),
         (
             "[[aws.connection]]",
             emulator("https://aws.test"),
-            ":13: [aws] upstream_ca: DIR/ca.pem: cannot be read",
+            ":13: [aws] emulator_ca_file: DIR/ca.pem: cannot be read",
         ),
         (
             "[policy]",

@@ -1,7 +1,7 @@
 //! The JavaScript SDK sends SQS requests straight to the `QueueUrl` it was given. The URLs in answers are therefore
 //! pointed at this gateway; SQS itself reads only the account and queue name of the URLs that come back.
 
-use super::OperationTarget;
+use super::aws_request::OperationTarget;
 use crate::upstream_response::{UpstreamBody, UpstreamResponse};
 use durward_masking::BodyFormat;
 use serde_json::Value;

@@ -3,17 +3,19 @@
 
 use super::AwsRefusalContext;
 use crate::body::{BoxBody, full_body, read_limited_body};
-use crate::gateway_services::GatewayServices;
+use crate::connect_policy::decide_connect;
+use crate::connections::Connections;
 use durward_aws::sigv4::percent_decode;
 use durward_core::{
     Caller, Decision, ExchangeId, FrontEndKind, Refusal, RefusalReason, SessionId, Verdict, limits,
 };
-use durward_identity::{GatewayCredential, GatewayCredentialClaims};
-use durward_journal::JournalRecord;
-use durward_policy::{AuthorizationRequest, PolicyQuery, RequestContext};
+use durward_identity::{GatewayCredential, GatewayCredentialClaims, SealKeys, TokenVerifier};
+use durward_journal::{Journal, JournalRecord};
+use durward_policy::PolicyStore;
 use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The path of the container-credentials endpoint; no bucket name begins with a dot.
@@ -48,156 +50,167 @@ pub(super) fn match_gateway_endpoint(request: &Request<Incoming>) -> Option<Gate
         .then_some(GatewayEndpoint::Sts)
 }
 
-pub(super) async fn serve_endpoint(
-    rooms: &GatewayServices,
-    source: SocketAddr,
-    request: Request<Incoming>,
-    kind: GatewayEndpoint,
-) -> Response<BoxBody> {
-    let id = ExchangeId::new();
-    let shape = AwsRefusalContext::for_sts();
-    let user_agent =
-        request.headers().get("user-agent").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let mut seen = AwsSignInAttempt {
-        source_address: source,
-        user_agent,
-        caller: None,
-        connection: None,
-        decision: None,
-    };
-    let outcome = match kind {
-        GatewayEndpoint::Health => return Response::new(full_body("ok\n")),
-        GatewayEndpoint::Sts => assume_role_with_web_identity(rooms, request, &mut seen, id).await,
-        GatewayEndpoint::ContainerCredentials => serve_container_credentials(rooms, request, &mut seen).await,
-    };
-    let refusal = match outcome {
-        Ok(response) => return response,
-        Err(refusal) => refusal,
-    };
-    tracing::info!(exchange = %id, reason = ?refusal.reason, detail = %refusal.detail, "sign-in refused: {}", refusal.message);
-    let record = JournalRecord::SignInRefused {
-        front_end: FrontEndKind::Aws,
-        caller: seen.caller,
-        connection: seen.connection,
-        decision: seen.decision,
-        reason: refusal.reason,
-        message: refusal.to_string(),
-        source_address: source.ip(),
-        user_agent: seen.user_agent,
-    };
-    if let Err(error) = rooms.journal.append(record).await {
-        tracing::error!(%error, "the journal cannot record a refused sign-in");
-    }
-    if kind == GatewayEndpoint::Sts {
-        return shape.refusal_response(&refusal, id);
-    }
-    let status = match refusal.reason {
-        RefusalReason::AccessDenied => StatusCode::FORBIDDEN,
-        RefusalReason::Malformed | RefusalReason::TooLarge => StatusCode::BAD_REQUEST,
-        RefusalReason::Internal
-        | RefusalReason::Upstream
-        | RefusalReason::Busy
-        | RefusalReason::PolicyChanged => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::UNAUTHORIZED,
-    };
-    let body = serde_json::json!({ "code": format!("{:?}", refusal.reason), "message": refusal.message });
-    no_store_response(status, "application/json", body.to_string())
+/// Signs callers in: verifies their identity, asks policy for `connect`, and issues gateway credentials.
+pub struct SignIn {
+    token_verifier: Arc<TokenVerifier>,
+    policies: Arc<PolicyStore>,
+    seal_keys: Arc<SealKeys>,
+    connections: Arc<Connections>,
+    journal: Arc<Journal>,
 }
 
-/// What is known of a sign-in, for its record.
-struct AwsSignInAttempt {
-    source_address: SocketAddr,
-    user_agent: Option<String>,
-    caller: Option<Caller>,
-    connection: Option<String>,
-    decision: Option<Decision>,
-}
+impl SignIn {
+    pub fn new(
+        token_verifier: Arc<TokenVerifier>,
+        policies: Arc<PolicyStore>,
+        seal_keys: Arc<SealKeys>,
+        connections: Arc<Connections>,
+        journal: Arc<Journal>,
+    ) -> Self {
+        Self { token_verifier, policies, seal_keys, connections, journal }
+    }
 
-async fn assume_role_with_web_identity(
-    rooms: &GatewayServices,
-    request: Request<Incoming>,
-    seen: &mut AwsSignInAttempt,
-    id: ExchangeId,
-) -> Result<Response<BoxBody>, Refusal> {
-    let body = read_limited_body(
-        request.into_body(),
-        2 * limits::MAX_WEB_IDENTITY_TOKEN_CHARS + 16_384,
-        "request body",
-    )
-    .await?;
-    let form = StsForm::parse(&body)?;
-    match form.get("Action") {
-        Some("AssumeRoleWithWebIdentity") => {}
-        Some(_) => {
-            return Err(Refusal::new(
-                RefusalReason::MissingAuthentication,
-                "the request is not signed; sign in with AssumeRoleWithWebIdentity at this endpoint",
-            ));
+    pub(super) async fn serve_endpoint(
+        &self,
+        source: SocketAddr,
+        request: Request<Incoming>,
+        endpoint: GatewayEndpoint,
+    ) -> Response<BoxBody> {
+        let id = ExchangeId::new();
+        let user_agent =
+            request.headers().get("user-agent").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let mut attempt = SignInAttempt {
+            source_address: source,
+            user_agent,
+            caller: None,
+            connection: None,
+            decision: None,
+        };
+        let outcome = match endpoint {
+            GatewayEndpoint::Health => return Response::new(full_body("ok\n")),
+            GatewayEndpoint::Sts => self.assume_role_with_web_identity(request, &mut attempt, id).await,
+            GatewayEndpoint::ContainerCredentials => {
+                self.serve_container_credentials(request, &mut attempt).await
+            }
+        };
+        let refusal = match outcome {
+            Ok(response) => return response,
+            Err(refusal) => refusal,
+        };
+        tracing::info!(exchange = %id, reason = refusal.reason.as_str(), detail = %refusal.detail, "sign-in refused: {}", refusal.message);
+        let record = JournalRecord::SignInRefused {
+            front_end: FrontEndKind::Aws,
+            caller: attempt.caller,
+            connection: attempt.connection,
+            decision: attempt.decision,
+            reason: refusal.reason,
+            message: refusal.to_string(),
+            source_address: source.ip(),
+            user_agent: attempt.user_agent,
+        };
+        if let Err(error) = self.journal.append(record).await {
+            tracing::error!(%error, "the journal cannot record a refused sign-in");
         }
-        None => return Err(Refusal::new(RefusalReason::Malformed, "form parameter `Action` is missing")),
-    }
-    if form.get("Version") != Some("2011-06-15") {
-        return Err(Refusal::new(RefusalReason::Malformed, "form parameter `Version` is not 2011-06-15"));
-    }
-    let needed = |name: &str| {
-        form.get(name).ok_or_else(|| {
-            Refusal::new(RefusalReason::Malformed, format!("form parameter `{name}` is missing"))
-        })
-    };
-    for name in ["Policy", "PolicyArns.member.1.arn", "ProviderId"] {
-        if form.get(name).is_some() {
-            return Err(Refusal::new(
-                RefusalReason::Malformed,
-                format!("form parameter `{name}` is not supported by this gateway"),
-            ));
+        if endpoint == GatewayEndpoint::Sts {
+            return AwsRefusalContext::for_sts().write_refusal(&refusal, id);
         }
+        let status = match refusal.reason {
+            RefusalReason::AccessDenied => StatusCode::FORBIDDEN,
+            RefusalReason::Malformed | RefusalReason::TooLarge => StatusCode::BAD_REQUEST,
+            RefusalReason::Internal
+            | RefusalReason::Upstream
+            | RefusalReason::Busy
+            | RefusalReason::PolicyChanged => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::UNAUTHORIZED,
+        };
+        let body = serde_json::json!({ "code": refusal.reason.as_str(), "message": refusal.message });
+        no_store_response(status, "application/json", body.to_string())
     }
-    let (role_arn, token, name) =
-        (needed("RoleArn")?, needed("WebIdentityToken")?, needed("RoleSessionName")?);
-    let lifetime = match form.get("DurationSeconds").map(str::parse::<i64>) {
-        None => DEFAULT_CREDENTIAL_LIFETIME,
-        Some(Ok(seconds @ 900..=43_200)) => Duration::seconds(seconds),
-        Some(_) => {
-            return Err(Refusal::new(
-                RefusalReason::Malformed,
-                "form parameter `DurationSeconds` must be 900 to 43200",
-            ));
+
+    async fn assume_role_with_web_identity(
+        &self,
+        request: Request<Incoming>,
+        attempt: &mut SignInAttempt,
+        id: ExchangeId,
+    ) -> Result<Response<BoxBody>, Refusal> {
+        let body = read_limited_body(
+            request.into_body(),
+            2 * limits::MAX_WEB_IDENTITY_TOKEN_CHARS + 16_384,
+            "request body",
+        )
+        .await?;
+        let form = StsForm::parse(&body)?;
+        match form.get("Action") {
+            Some("AssumeRoleWithWebIdentity") => {}
+            Some(_) => {
+                return Err(Refusal::new(
+                    RefusalReason::MissingAuthentication,
+                    "the request is not signed; sign in with AssumeRoleWithWebIdentity at this endpoint",
+                ));
+            }
+            None => return Err(Refusal::new(RefusalReason::Malformed, "form parameter `Action` is missing")),
         }
-    };
-    let connection = rooms.connection_for_role(role_arn).map(|connection| connection.name.clone());
-    let (credential, caller) = sign_in_caller(rooms, seen, connection, token.trim(), lifetime).await?;
-    let expires = format_rfc3339(credential.expires_at)?;
-    let text = format!(
-        "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleWithWebIdentityResult>\
+        if form.get("Version") != Some("2011-06-15") {
+            return Err(Refusal::new(RefusalReason::Malformed, "form parameter `Version` is not 2011-06-15"));
+        }
+        let required = |name: &str| {
+            form.get(name).ok_or_else(|| {
+                Refusal::new(RefusalReason::Malformed, format!("form parameter `{name}` is missing"))
+            })
+        };
+        for name in ["Policy", "PolicyArns.member.1.arn", "ProviderId"] {
+            if form.get(name).is_some() {
+                return Err(Refusal::new(
+                    RefusalReason::Malformed,
+                    format!("form parameter `{name}` is not supported by this gateway"),
+                ));
+            }
+        }
+        let (role_arn, token, name) =
+            (required("RoleArn")?, required("WebIdentityToken")?, required("RoleSessionName")?);
+        let lifetime = match form.get("DurationSeconds").map(str::parse::<i64>) {
+            None => DEFAULT_CREDENTIAL_LIFETIME,
+            Some(Ok(seconds @ 900..=43_200)) => Duration::seconds(seconds),
+            Some(_) => {
+                return Err(Refusal::new(
+                    RefusalReason::Malformed,
+                    "form parameter `DurationSeconds` must be 900 to 43200",
+                ));
+            }
+        };
+        let connection = self.connections.for_role(role_arn).map(|connection| connection.name.clone());
+        let (credential, caller) = self.sign_in_caller(attempt, connection, token.trim(), lifetime).await?;
+        let expires = format_rfc3339(credential.expires_at)?;
+        let text = format!(
+            "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleWithWebIdentityResult>\
          <SubjectFromWebIdentityToken>{}</SubjectFromWebIdentityToken><Provider>{}</Provider>\
          <AssumedRoleUser><Arn>{}/{}</Arn><AssumedRoleId>{}:{}</AssumedRoleId></AssumedRoleUser>\
          <Credentials><AccessKeyId>{}</AccessKeyId><SecretAccessKey>{}</SecretAccessKey><SessionToken>{}</SessionToken><Expiration>{expires}</Expiration></Credentials>\
          </AssumeRoleWithWebIdentityResult><ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></AssumeRoleWithWebIdentityResponse>",
-        escape_xml(&caller.subject),
-        escape_xml(&caller.issuer),
-        escape_xml(&role_arn.replacen(":iam:", ":sts:", 1).replacen(":role/", ":assumed-role/", 1)),
-        escape_xml(name),
-        credential.access_key_id,
-        escape_xml(name),
-        credential.access_key_id,
-        credential.secret_access_key.expose(),
-        credential.session_token.expose(),
-    );
-    Ok(no_store_response(StatusCode::OK, "text/xml", text))
-}
-
-async fn serve_container_credentials(
-    rooms: &GatewayServices,
-    request: Request<Incoming>,
-    seen: &mut AwsSignInAttempt,
-) -> Result<Response<BoxBody>, Refusal> {
-    if request.method() != Method::GET {
-        return Err(Refusal::new(RefusalReason::Malformed, "credentials are fetched with GET"));
+            escape_xml(&caller.subject),
+            escape_xml(&caller.issuer),
+            escape_xml(&role_arn.replacen(":iam:", ":sts:", 1).replacen(":role/", ":assumed-role/", 1)),
+            escape_xml(name),
+            credential.access_key_id,
+            escape_xml(name),
+            credential.access_key_id,
+            credential.secret_access_key.expose(),
+            credential.session_token.expose(),
+        );
+        Ok(no_store_response(StatusCode::OK, "text/xml", text))
     }
-    let name = request.uri().path().strip_prefix(CONTAINER_CREDENTIALS_PATH).unwrap_or_default();
-    let connection =
-        rooms.connections.iter().find(|connection| connection.name == name).map(|found| found.name.clone());
-    let token = request
+
+    async fn serve_container_credentials(
+        &self,
+        request: Request<Incoming>,
+        attempt: &mut SignInAttempt,
+    ) -> Result<Response<BoxBody>, Refusal> {
+        if request.method() != Method::GET {
+            return Err(Refusal::new(RefusalReason::Malformed, "credentials are fetched with GET"));
+        }
+        let name = request.uri().path().strip_prefix(CONTAINER_CREDENTIALS_PATH).unwrap_or_default();
+        let connection = self.connections.named(name).map(|found| found.name.clone());
+        let token = request
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
@@ -207,77 +220,73 @@ async fn serve_container_credentials(
                 "the Authorization header must hold the OIDC token (AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE)",
             )
         })?;
-    let token = token.strip_prefix("Bearer ").unwrap_or(token).trim().to_owned();
-    let (credential, _caller) =
-        sign_in_caller(rooms, seen, connection, &token, DEFAULT_CREDENTIAL_LIFETIME).await?;
-    let body = serde_json::json!({
-        "AccessKeyId": credential.access_key_id,
-        "SecretAccessKey": credential.secret_access_key.expose(),
-        "Token": credential.session_token.expose(),
-        "Expiration": format_rfc3339(credential.expires_at)?,
-    });
-    Ok(no_store_response(StatusCode::OK, "application/json", body.to_string()))
+        let token = token.strip_prefix("Bearer ").unwrap_or(token).trim().to_owned();
+        let (credential, _caller) =
+            self.sign_in_caller(attempt, connection, &token, DEFAULT_CREDENTIAL_LIFETIME).await?;
+        let body = serde_json::json!({
+            "AccessKeyId": credential.access_key_id,
+            "SecretAccessKey": credential.secret_access_key.expose(),
+            "Token": credential.session_token.expose(),
+            "Expiration": format_rfc3339(credential.expires_at)?,
+        });
+        Ok(no_store_response(StatusCode::OK, "application/json", body.to_string()))
+    }
+
+    /// Verifies the token, asks policy for `connect`, records the session, issues the credential: in this order.
+    async fn sign_in_caller(
+        &self,
+        attempt: &mut SignInAttempt,
+        connection: Option<String>,
+        token: &str,
+        lifetime: Duration,
+    ) -> Result<(GatewayCredential, Caller), Refusal> {
+        let now = OffsetDateTime::now_utc();
+        let verified = self.token_verifier.verify(token, now).await.map_err(|error| error.refusal())?;
+        let caller = verified.caller;
+        attempt.caller = Some(caller.clone());
+        attempt.connection.clone_from(&connection);
+        // An unknown connection and a forbidden one look the same to the caller.
+        let refused = || {
+            Refusal::new(
+                RefusalReason::AccessDenied,
+                format!("{} may not use this role, or it does not exist", caller.id()),
+            )
+        };
+        let connection = connection.ok_or_else(refused)?;
+        let decision = decide_connect(&self.policies, &caller, &connection, attempt.source_address.ip(), now);
+        attempt.decision = Some(decision.clone());
+        if decision.verdict != Verdict::Allow {
+            return Err(refused().with_detail(&decision.reason));
+        }
+        let session = SessionId::new();
+        let claims = GatewayCredentialClaims {
+            session,
+            caller: caller.clone(),
+            connection: connection.clone(),
+            issued_at: now,
+            expires_at: now + lifetime,
+        };
+        let credential =
+            self.seal_keys.issue(&claims).map_err(durward_identity::GatewayCredentialError::refusal)?;
+        let record = JournalRecord::SessionOpened {
+            session,
+            caller: caller.clone(),
+            connection,
+            source_address: attempt.source_address.ip(),
+            expires: credential.expires_at,
+        };
+        self.journal.append_durable(record).await.map_err(|error| error.refusal())?;
+        Ok((credential, caller))
+    }
 }
 
-/// Verifies the token, asks policy for `connect`, records the session, issues the credential: in this order.
-async fn sign_in_caller(
-    rooms: &GatewayServices,
-    seen: &mut AwsSignInAttempt,
+/// What is known of a sign-in, for its record.
+struct SignInAttempt {
+    source_address: SocketAddr,
+    user_agent: Option<String>,
+    caller: Option<Caller>,
     connection: Option<String>,
-    token: &str,
-    lifetime: Duration,
-) -> Result<(GatewayCredential, Caller), Refusal> {
-    let now = OffsetDateTime::now_utc();
-    let verified = rooms.token_verifier.verify(token, now).await.map_err(|error| error.refusal())?;
-    let caller = verified.caller;
-    seen.caller = Some(caller.clone());
-    seen.connection.clone_from(&connection);
-    // An unknown connection and a forbidden one look the same to the caller.
-    let refused = || {
-        Refusal::new(
-            RefusalReason::AccessDenied,
-            format!("{} may not use this role, or it does not exist", caller.id()),
-        )
-    };
-    let connection = connection.ok_or_else(refused)?;
-    let facts = RequestContext {
-        connection: Some(&connection),
-        source_ip: seen.source_address.ip(),
-        now,
-        tags: None,
-        risk: None,
-    };
-    let question = AuthorizationRequest {
-        caller: &caller,
-        query: PolicyQuery::Connect { connection: &connection },
-        context: facts,
-    };
-    let decision = rooms.policies.current().decide(&question);
-    seen.decision = Some(decision.clone());
-    if decision.verdict != Verdict::Allow {
-        return Err(refused().with_detail(&decision.reason));
-    }
-    let session = SessionId::new();
-    let claims = GatewayCredentialClaims {
-        session,
-        caller: caller.clone(),
-        connection: connection.clone(),
-        issued_at: now,
-        expires_at: now + lifetime,
-    };
-    let credential =
-        rooms.seal_keys.issue(&claims).map_err(durward_identity::GatewayCredentialError::refusal)?;
-    let record = JournalRecord::SessionOpened {
-        session,
-        caller: caller.clone(),
-        connection,
-        source_address: seen.source_address.ip(),
-        expires: credential.expires_at,
-    };
-    rooms.journal.append_durable(record).await.map_err(|error| {
-        Refusal::new(RefusalReason::Internal, "the journal cannot record this session").with_detail(error)
-    })?;
-    Ok((credential, caller))
+    decision: Option<Decision>,
 }
 
 /// An `application/x-www-form-urlencoded` body in which every name occurs once.

@@ -3,7 +3,7 @@
 //! The last piece is held back until the whole body has proved right, so an upstream never sees a complete body that
 //! the caller did not sign: on any mismatch the upstream request breaks off unfinished.
 
-use super::{AwsRequestBody, InboundAwsRequest};
+use super::aws_request::{AwsRequest, AwsRequestBody};
 use crate::body::{BoxBody, BoxError, full_body};
 use aws_lc_rs::digest::{Context as Hash, SHA256};
 use bytes::Bytes;
@@ -38,7 +38,7 @@ struct VerifiedUpload {
 
 /// The body to send, and its text in our canonical request; `headers` are adjusted to it.
 pub(super) fn build_upload_body(
-    wire: InboundAwsRequest,
+    wire: AwsRequest,
     headers: &mut HeaderMap,
 ) -> Result<(BoxBody, String), Refusal> {
     let body = match &wire.body {

@@ -5,13 +5,12 @@
 //! session: its id is derived from both.
 
 use super::McpServer;
-use crate::gateway_services::GatewayServices;
 use aws_lc_rs::digest::{Context, SHA256};
 use durward_core::{Caller, SessionId};
-use durward_identity::{GatewayCredentialClaims, VerifiedToken};
+use durward_identity::{GatewayCredentialClaims, SealKeys, VerifiedToken};
 use http::HeaderValue;
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use time::{Duration, OffsetDateTime};
 
 /// A session ends a day after it was opened; the client then opens another.
@@ -32,7 +31,7 @@ pub(super) struct McpSession {
 
 /// The id for the client of a session; `None` if what `server` calls it is not an id.
 pub(super) fn seal_session_id(
-    rooms: &GatewayServices,
+    keys: &SealKeys,
     caller: &Caller,
     server: &McpServer,
     McpSession { id: session, upstream_id: upstream, supports_url_elicitation: opens_urls }: &McpSession,
@@ -48,20 +47,20 @@ pub(super) fn seal_session_id(
         issued_at: now,
         expires_at: now + SESSION_LIFETIME,
     };
-    let sealed = rooms.seal_keys.issue(&claims).ok()?;
+    let sealed = keys.issue(&claims).ok()?;
     HeaderValue::from_str(&format!("{}.{}", sealed.access_key_id, sealed.session_token.expose())).ok()
 }
 
 /// Opens an id for the caller and the server it was made for.
 pub(super) fn open_session_id(
-    rooms: &GatewayServices,
+    keys: &SealKeys,
     caller: &Caller,
     server: &McpServer,
     presented: &HeaderValue,
     now: OffsetDateTime,
 ) -> Option<McpSession> {
     let (key, token) = presented.to_str().ok()?.split_once('.')?;
-    let claims = rooms.seal_keys.open(key, token, now).ok()?.claims;
+    let claims = keys.open(key, token, now).ok()?.claims;
     is_same_caller(&claims.caller, caller).then_some(())?;
     let session = |opens_urls| {
         let upstream = claims.connection.strip_prefix(&session_prefix(server, opens_urls))?;
@@ -102,7 +101,7 @@ pub(super) fn derive_session_id(verified: &VerifiedToken, server: &str) -> Optio
     // Version 8 of RFC 9562: a UUID of one's own making.
     bytes[6] = (bytes[6] & 0x0f) | 0x80;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    durward_aws::sigv4::encode_hex(&bytes).parse().ok()
+    durward_core::encode_hex(&bytes).parse().ok()
 }
 
 /// Derived sessions whose beginning is in the journal. What falls out is recorded once more, which changes nothing.
@@ -111,11 +110,11 @@ pub(super) struct RecordedSessions(Mutex<(HashSet<SessionId>, VecDeque<SessionId
 
 impl RecordedSessions {
     pub fn contains(&self, session: SessionId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.contains(&session)
+        durward_core::lock_ignoring_poison(&self.0).0.contains(&session)
     }
 
     pub fn insert(&self, session: SessionId) {
-        let (known, order) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, order) = &mut *durward_core::lock_ignoring_poison(&self.0);
         if known.insert(session) {
             order.push_back(session);
         }

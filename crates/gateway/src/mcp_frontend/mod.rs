@@ -1,41 +1,47 @@
-//! The MCP door: the line's steps for clients of Streamable HTTP servers, each server at `/mcp/<server>`.
+//! The MCP front end: Streamable HTTP as MCP clients speak it, each server at `/mcp/<server>`. It never decides.
 //!
-//! The caller shows its identity token with every request; a session id is an address, never an identity. The token ends
-//! here: nothing of the caller's head but MCP's own headers, written anew, reaches a server. A session of a legacy server is
-//! ended with DELETE by whoever may open one. Streams for what a server says unasked (GET) are refused as the specification
-//! allows, and so is what a server asks of a client: no policy could decide that yet. What this gateway itself asks of a client
-//! is only that its person look at an ask ([`told`]).
+//! The caller shows its identity token with every request; a session id is an address, never an identity. The token ends here:
+//! nothing of the caller's head but MCP's own headers, written anew, reaches a server. A session of a legacy server is ended with
+//! DELETE by whoever may open one. Streams for messages that a server sends unasked (GET) are refused as the specification allows,
+//! and so are a server's requests to the client: no policy could decide them yet. The only thing that the gateway itself asks of a
+//! client is that its person look at an approval request ([`approval_notice`]).
 
-mod authenticate;
-mod client_notification;
-mod decode;
-mod forward;
+mod approval_notice;
+mod client_facing_url;
+mod mcp_request;
 mod mcp_session;
+mod message_parsing;
+mod operation_mapping;
 mod progress_stream;
 mod refusal;
 mod resource_metadata;
+mod token_verification;
 mod unbound_parameters;
+mod upstream_exchange;
 
+pub use mcp_request::McpRequest;
+pub use refusal::McpRefusalContext;
+
+use crate::approval_links::ApprovalLinks;
 use crate::body::{BoxBody, full_body};
-use crate::gateway_services::GatewayServices;
-use crate::held_requests::object_memory_bytes;
-use crate::listener::{FrontEndService, HttpService};
-use crate::pipeline::{Credentialed, Exchange, FrontEnd, FrontEndRequest, Identity, handle_request};
-use crate::upstream_client::UpstreamOrigin;
+use crate::exchange::{Exchange, Identity};
+use crate::front_end::{FrontEnd, ProtocolRefusal, ReadOperation};
+use crate::listener::HttpService;
+use crate::pipeline::{Forwardable, Pipeline};
+use crate::upstream_client::UpstreamClient;
 use crate::upstream_response::UpstreamResponse;
-use aws_lc_rs::digest::{Context, SHA256};
-use bytes::Bytes;
-use client_notification::ApprovalElicitation;
+use client_facing_url::ClientFacingUrl;
 use durward_approval::ApprovalRequest;
-use durward_core::{Operation, Refusal};
-use durward_mcp::{ClientMessage, ValidatedHeaders};
+use durward_core::{ExchangeId, FrontEndKind, Origin, Refusal};
+use durward_identity::{Revocations, SealKeys, TokenVerifier};
+use durward_journal::Journal;
+use durward_policy::PolicyStore;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use mcp_request::McpRequestStage;
 use mcp_session::RecordedSessions;
 use progress_stream::HoldNotifier;
-use refusal::{McpRefusal, McpRefusalContext};
-use serde_json::Map;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -43,51 +49,91 @@ use std::sync::Arc;
 pub const HEALTH_PATH: &str = "/.durward/health";
 /// Before the name of a server: where clients reach it.
 const SERVER_PATH_PREFIX: &str = "/mcp/";
+/// Longest name of a server.
+const MAX_SERVER_NAME_BYTES: usize = 64;
 
 /// A configured MCP server.
 #[derive(Debug, Clone)]
 pub struct McpServer {
     pub name: String,
-    pub origin: UpstreamOrigin,
+    pub origin: Origin,
     /// Path and query of its endpoint.
     pub path_and_query: String,
 }
 
-/// What the door must know of the world around it.
+/// What clients know the MCP front end by, and where it leads.
 #[derive(Debug, Clone, Default)]
 pub struct McpFrontEndOptions {
     pub servers: Vec<McpServer>,
-    /// Who issues tokens that are accepted: told to clients that come without one.
+    /// The issuers whose tokens are accepted: told to clients that come without one.
     pub token_issuers: Vec<String>,
-    /// Origins of web pages that may talk to this door.
+    /// Origins of web pages that may talk to this front end.
     pub allowed_origins: Vec<String>,
-    /// The URL clients know the door by, where that is not its `Host`: behind a proxy.
+    /// The URL that clients know the front end by, where that is not its `Host`: behind a proxy.
     pub public_url: Option<String>,
     pub uses_tls: bool,
 }
 
+/// What the MCP front end works with.
+pub struct McpFrontEndServices {
+    pub token_verifier: Arc<TokenVerifier>,
+    pub policies: Arc<PolicyStore>,
+    pub seal_keys: Arc<SealKeys>,
+    pub revocations: Revocations,
+    pub journal: Arc<Journal>,
+    pub upstream_client: Arc<UpstreamClient>,
+    pub approval_links: ApprovalLinks,
+}
+
+/// Speaks MCP.
 pub struct McpFrontEnd {
     servers: Vec<Arc<McpServer>>,
     token_issuers: Vec<String>,
     allowed_origins: Vec<String>,
-    public_url: Option<String>,
-    uses_tls: bool,
+    client_facing_url: ClientFacingUrl,
+    token_verifier: Arc<TokenVerifier>,
+    policies: Arc<PolicyStore>,
+    seal_keys: Arc<SealKeys>,
+    revocations: Revocations,
+    journal: Arc<Journal>,
+    upstream_client: Arc<UpstreamClient>,
+    approval_links: ApprovalLinks,
     recorded_sessions: RecordedSessions,
 }
 
 impl McpFrontEnd {
-    pub fn new(options: McpFrontEndOptions) -> Self {
+    pub fn new(options: McpFrontEndOptions, services: McpFrontEndServices) -> Self {
+        let McpFrontEndServices {
+            token_verifier,
+            policies,
+            seal_keys,
+            revocations,
+            journal,
+            upstream_client,
+            approval_links,
+        } = services;
         Self {
             servers: options.servers.into_iter().map(Arc::new).collect(),
             token_issuers: options.token_issuers,
             allowed_origins: options.allowed_origins,
-            public_url: options.public_url.map(|url| url.trim_end_matches('/').to_owned()),
-            uses_tls: options.uses_tls,
+            client_facing_url: ClientFacingUrl::new(options.public_url, options.uses_tls),
+            token_verifier,
+            policies,
+            seal_keys,
+            revocations,
+            journal,
+            upstream_client,
+            approval_links,
             recorded_sessions: RecordedSessions::default(),
         }
     }
 
-    /// Whether a request comes from a web page that may not talk to this door: the way of DNS rebinding.
+    fn find_server(&self, name: &str) -> Option<&Arc<McpServer>> {
+        self.servers.iter().find(|server| server.name == name)
+    }
+
+    /// Whether a request comes from a web page that may not talk to this front end: DNS rebinding makes a browser send one
+    /// (MCP specification, "Transports", security warning).
     fn has_foreign_origin(&self, headers: &HeaderMap) -> bool {
         headers.get_all(header::ORIGIN).iter().any(|origin| {
             !self
@@ -96,25 +142,17 @@ impl McpFrontEnd {
                 .any(|allowed| origin.as_bytes().eq_ignore_ascii_case(allowed.as_bytes()))
         })
     }
-
-    /// The URL of this door as the client knows it.
-    fn public_url(&self, host: Option<&str>) -> String {
-        let plain = |host: &&str| {
-            host.bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']'))
-        };
-        self.public_url.clone().unwrap_or_else(|| {
-            let scheme = if self.uses_tls { "https" } else { "http" };
-            format!("{scheme}://{}", host.filter(plain).unwrap_or("localhost"))
-        })
-    }
 }
 
-impl HttpService for FrontEndService<McpFrontEnd> {
-    /// Health and metadata here; what is posted to a server goes down the line.
-    async fn serve_request(&self, source: SocketAddr, request: Request<Incoming>) -> Response<BoxBody> {
-        let door = &self.front_end;
-        if door.has_foreign_origin(request.headers()) {
+/// What answers at the MCP address: health and metadata here, what is posted to a server through the pipeline.
+pub struct McpService {
+    pub pipeline: Arc<Pipeline<McpFrontEnd>>,
+}
+
+impl HttpService for McpService {
+    async fn serve_request(&self, source: SocketAddr, mut request: Request<Incoming>) -> Response<BoxBody> {
+        let front_end = &self.pipeline.front_end;
+        if front_end.has_foreign_origin(request.headers()) {
             return plain_response(StatusCode::FORBIDDEN, "pages of this origin may not use this gateway");
         }
         let uri = request.uri();
@@ -126,7 +164,7 @@ impl HttpService for FrontEndService<McpFrontEnd> {
             return Response::new(full_body("ok\n"));
         }
         if let Some(server) = resource_metadata::server_from_path(path).filter(|name| is_server_name(name)) {
-            return resource_metadata::metadata_response(door, &request, server);
+            return resource_metadata::metadata_response(front_end, &request, server);
         }
         if !path.strip_prefix(SERVER_PATH_PREFIX).is_some_and(is_server_name) {
             return plain_response(StatusCode::NOT_FOUND, "servers are at /mcp/<server>");
@@ -136,16 +174,90 @@ impl HttpService for FrontEndService<McpFrontEnd> {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, DELETE"));
             return response;
         }
-        let (waiting, notes) = HoldNotifier::new();
-        let mut request = request;
-        request.extensions_mut().insert(waiting);
-        let (door, rooms) = (door.clone(), self.services.clone());
-        // Boxed: the future of the whole line is some 20 KiB.
-        progress_stream::respond_with_progress(
-            Box::pin(async move { handle_request(&door, &rooms, source, request).await }),
-            notes,
-        )
-        .await
+        let (notifier, notices) = HoldNotifier::new();
+        request.extensions_mut().insert(notifier);
+        let pipeline = self.pipeline.clone();
+        // Boxed: the future of the whole pipeline is some 20 KiB.
+        let pending = Box::pin(async move { pipeline.handle_request(source, request).await });
+        progress_stream::respond_with_progress(pending, notices).await
+    }
+}
+
+impl FrontEnd for McpFrontEnd {
+    const KIND: FrontEndKind = FrontEndKind::Mcp;
+    const NEEDS_AWS_CREDENTIAL: bool = false;
+    type Request = McpRequest;
+
+    fn refusal_context(&self, head: &Parts) -> McpRefusalContext {
+        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let server = head.uri.path().strip_prefix(SERVER_PATH_PREFIX).unwrap_or_default();
+        McpRefusalContext::new(resource_metadata::metadata_url(
+            &self.client_facing_url.for_host(host),
+            server,
+        ))
+    }
+
+    async fn verify_caller(
+        &self,
+        exchange: &Exchange,
+        request: Request<Incoming>,
+        refusal_context: McpRefusalContext,
+    ) -> Result<(Identity, McpRequest), ProtocolRefusal<McpRefusalContext>> {
+        Ok(self.verify_bearer_token(exchange, request, refusal_context).await?)
+    }
+
+    async fn read_operation(
+        &self,
+        exchange: &Exchange,
+        identity: Identity,
+        request: McpRequest,
+    ) -> Result<ReadOperation<McpRequest>, ProtocolRefusal<McpRefusalContext>> {
+        let McpRequest { mut refusal_context, hold_notifier, stage } = request;
+        let McpRequestStage::Unread(unread) = stage else {
+            return Err(
+                Refusal::new(durward_core::RefusalReason::Internal, "the message was read before").into()
+            );
+        };
+        let (identity, mut parsed) = match self.parse_message(exchange, identity, *unread).await {
+            Ok(parsed) => parsed,
+            Err(refusal) => return Err(refusal.with_context(refusal_context)),
+        };
+        refusal_context.request_id = parsed.request_id().cloned();
+        match operation_mapping::map_operation(&self.seal_keys, exchange, &identity, &mut parsed) {
+            Ok(operation) => {
+                let stage = McpRequestStage::Parsed(Box::new(parsed));
+                let request = McpRequest { refusal_context, hold_notifier, stage };
+                Ok(ReadOperation { identity, operation, request })
+            }
+            Err(refusal) => Err(refusal.with_context(refusal_context)),
+        }
+    }
+
+    fn approval_notice(
+        &self,
+        exchange: &Exchange,
+        identity: &Identity,
+        request: &McpRequest,
+        approval_request: &ApprovalRequest,
+    ) -> Option<ProtocolRefusal<McpRefusalContext>> {
+        self.notify_of_approval(exchange, identity, request, approval_request)
+    }
+
+    async fn send_upstream(
+        &self,
+        exchange: &Exchange,
+        forwardable: Forwardable<McpRequest>,
+    ) -> Result<UpstreamResponse, Refusal> {
+        self.exchange_with_server(exchange, forwardable).await
+    }
+
+    fn write_refusal(
+        &self,
+        exchange: ExchangeId,
+        refusal: &Refusal,
+        context: &McpRefusalContext,
+    ) -> Response<BoxBody> {
+        context.write_refusal(refusal, exchange)
     }
 }
 
@@ -156,192 +268,17 @@ fn plain_response(status: StatusCode, why: &str) -> Response<BoxBody> {
     response
 }
 
-/// Whether a server can be called so: a name that reads the same in a path, a policy and a file.
+/// Whether a text may name a server: it reads the same in a path, a policy and a file.
 pub fn is_server_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    name.len() <= 64
+    name.len() <= MAX_SERVER_NAME_BYTES
         && name.bytes().all(plain)
         && name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
-}
-
-/// A request whose caller is known, with what was found in it; a problem waits until the caller is on record.
-pub struct InboundMcpRequest {
-    /// Who asked, from where and when, for the list of tools and the words of a refusal.
-    exchange: Exchange,
-    identity: Identity,
-    parsed_request: Result<ParsedMcpRequest, McpRefusal>,
-    /// Where it is noted that the request waits for people.
-    hold_notifier: Option<HoldNotifier>,
-}
-
-/// What is asked of a server.
-pub(super) enum McpAction {
-    Message(ClientMessage),
-    /// To end the session (DELETE).
-    EndSession,
-}
-
-/// A request that keeps to the protocol, and where it goes.
-pub(super) struct ParsedMcpRequest {
-    action: McpAction,
-    validated_headers: ValidatedHeaders,
-    /// The bytes that are sent: those that came, but for an `initialize` and for what comes back from a question of ours.
-    body: Bytes,
-    server: Arc<McpServer>,
-    /// The id that the server knows the session by.
-    upstream_session_id: Option<HeaderValue>,
-    /// The client can send its person to a URL.
-    supports_url_elicitation: bool,
-    /// The question of ours that it comes back from.
-    approval_elicitation: Option<ApprovalElicitation>,
-}
-
-impl FrontEndRequest for InboundMcpRequest {
-    fn fingerprint(&self) -> [u8; 32] {
-        let mut hash = Context::new(&SHA256);
-        let mut part = |bytes: &[u8]| {
-            hash.update(&(bytes.len() as u64).to_be_bytes());
-            hash.update(bytes);
-        };
-        if let Ok(found) = &self.parsed_request {
-            part(found.http_method().as_str().as_bytes());
-            part(found.server.origin.url().as_bytes());
-            part(found.server.path_and_query.as_bytes());
-            part(found.upstream_session_id.as_ref().map(HeaderValue::as_bytes).unwrap_or_default());
-            for (name, value) in &found.validated_headers.headers {
-                part(name.as_str().as_bytes());
-                part(value.as_bytes());
-            }
-            part(&found.body);
-        }
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(hash.finish().as_ref());
-        bytes
-    }
-
-    /// What is sent is in the body, and what is asked is in the operation: of the message only what names it is needed further.
-    fn compact(&mut self) {
-        if let Ok(ParsedMcpRequest { action: McpAction::Message(message), .. }) = &mut self.parsed_request {
-            match message {
-                ClientMessage::Request(request) => request.discard_params(),
-                ClientMessage::Notification(notification) => notification.params = Map::new(),
-                ClientMessage::Response { .. } => {}
-            }
-        }
-    }
-
-    fn held_bytes(&self) -> usize {
-        let Ok(found) = &self.parsed_request else { return 0 };
-        let message = match &found.action {
-            McpAction::Message(ClientMessage::Request(request)) => object_memory_bytes(&request.params),
-            McpAction::Message(ClientMessage::Notification(notification)) => {
-                object_memory_bytes(&notification.params)
-            }
-            McpAction::Message(ClientMessage::Response { .. }) | McpAction::EndSession => 0,
-        };
-        found.body.len() + message
-    }
-}
-
-impl FrontEnd for McpFrontEnd {
-    type Request = InboundMcpRequest;
-    type RefusalContext = McpRefusalContext;
-    const KIND: durward_core::FrontEndKind = durward_core::FrontEndKind::Mcp;
-
-    fn refusal_context(&self, head: &Parts) -> McpRefusalContext {
-        let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let server = head.uri.path().strip_prefix(SERVER_PATH_PREFIX).unwrap_or_default();
-        McpRefusalContext::new(resource_metadata::metadata_url(&self.public_url(host), server))
-    }
-
-    async fn authenticate(
-        &self,
-        rooms: &GatewayServices,
-        exchange: &Exchange,
-        request: Request<Incoming>,
-    ) -> Result<(Identity, InboundMcpRequest), Refusal> {
-        authenticate::authenticate_request(self, rooms, exchange, request).await
-    }
-
-    async fn decode(
-        &self,
-        rooms: &GatewayServices,
-        _identity: &Identity,
-        wire: InboundMcpRequest,
-        shape: &mut McpRefusalContext,
-    ) -> Result<(Operation, InboundMcpRequest), Refusal> {
-        decode::decode_request(&rooms.seal_keys, wire, shape)
-    }
-
-    fn approval_requested(
-        &self,
-        rooms: &GatewayServices,
-        exchange: &Exchange,
-        wire: &InboundMcpRequest,
-        ask: &ApprovalRequest,
-        shape: &mut McpRefusalContext,
-    ) -> Option<Refusal> {
-        let (told, refusal) = client_notification::notify_client(rooms, exchange, wire, ask)?;
-        shape.approval_notice = Some(Box::new(told));
-        Some(refusal)
-    }
-
-    /// A client that named its session begins another when it hears that there is none of this name.
-    fn session_revoked(&self, wire: &InboundMcpRequest, shape: &mut McpRefusalContext) {
-        if let Ok(found) = &wire.parsed_request {
-            shape.request_id = found.request_id().cloned();
-            if found.upstream_session_id.is_some() {
-                shape.error_override = Some(Box::new(refusal::ErrorOverride {
-                    status: StatusCode::NOT_FOUND,
-                    code: durward_mcp::error_codes::SESSION_NOT_FOUND,
-                    data: None,
-                }));
-            }
-        }
-    }
-
-    async fn forward(
-        &self,
-        rooms: &GatewayServices,
-        lent: Credentialed<InboundMcpRequest>,
-    ) -> Result<UpstreamResponse, Refusal> {
-        forward::forward_request(rooms, lent.into_forwardable()?).await
-    }
-
-    fn refusal_response(
-        &self,
-        exchange: &Exchange,
-        refusal: &Refusal,
-        shape: &McpRefusalContext,
-    ) -> Response<BoxBody> {
-        shape.refusal_response(refusal, exchange.id)
-    }
-
-    fn needs_aws_credential(&self) -> bool {
-        false
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_public_url_is_the_configured_one_or_the_requested_host() {
-        let door = McpFrontEnd::new(McpFrontEndOptions::default());
-        assert_eq!(door.public_url(Some("gw.example:8620")), "http://gw.example:8620");
-        assert_eq!(door.public_url(Some("[::1]:8620")), "http://[::1]:8620");
-        for odd in [None, Some("x\", scope=\"all"), Some("a/b"), Some("a@b")] {
-            assert_eq!(door.public_url(odd), "http://localhost", "{odd:?}");
-        }
-        let url = Some("https://mcp.gw.example/".to_owned());
-        let door = McpFrontEnd::new(McpFrontEndOptions {
-            public_url: url,
-            uses_tls: true,
-            ..McpFrontEndOptions::default()
-        });
-        assert_eq!(door.public_url(Some("10.0.0.1")), "https://mcp.gw.example");
-    }
 
     #[test]
     fn server_names_need_no_escaping_anywhere() {

@@ -3,8 +3,8 @@
 //! What is wrong with a message or its sender has the HTTP status that MCP gives it. A request that was understood is
 //! answered with 200, also when policy denies it: SDKs read a JSON-RPC error there and nowhere else for sure.
 
-use super::client_notification::ApprovalNotice;
 use crate::body::{BoxBody, full_body};
+use crate::front_end::ProtocolRefusal;
 use durward_core::{ExchangeId, Refusal, RefusalReason};
 use durward_mcp::{JsonRpcError, RequestId, encode_error_response, error_codes};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -31,6 +31,14 @@ impl McpRefusal {
         Self { refusal, request_id: id.cloned(), error_override: None }
     }
 
+    /// The same for the pipeline, written in the context of its request.
+    pub fn with_context(self, mut context: McpRefusalContext) -> ProtocolRefusal<McpRefusalContext> {
+        let Self { refusal, request_id, error_override } = self;
+        context.request_id = request_id.or(context.request_id);
+        context.error_override = error_override;
+        ProtocolRefusal::new(refusal, context)
+    }
+
     pub fn with_status(mut self, status: StatusCode, code: i64) -> Self {
         self.error_override = Some(Box::new(ErrorOverride { status, code, data: None }));
         self
@@ -49,6 +57,15 @@ impl From<JsonRpcError> for McpRefusal {
     }
 }
 
+/// What a client gets in place of a response while approval is pending, in the words of its revision.
+#[derive(Clone)]
+pub(super) enum ApprovalNotice {
+    /// An elicitation, as the result.
+    Elicitation(Value),
+    /// An error with the approval page in it.
+    Error(ErrorOverride),
+}
+
 /// What a refusal of one request must look like.
 #[derive(Clone)]
 pub struct McpRefusalContext {
@@ -56,7 +73,7 @@ pub struct McpRefusalContext {
     metadata_url: String,
     pub(super) request_id: Option<RequestId>,
     pub(super) error_override: Option<Box<ErrorOverride>>,
-    /// What the client hears instead, when it is refused for now because people are asked.
+    /// What the client gets instead where it is refused only until people have decided.
     pub(super) approval_notice: Option<Box<ApprovalNotice>>,
 }
 
@@ -65,12 +82,14 @@ impl McpRefusalContext {
         Self { metadata_url: metadata, request_id: None, error_override: None, approval_notice: None }
     }
 
-    pub(super) fn refusal_response(&self, refusal: &Refusal, exchange: ExchangeId) -> Response<BoxBody> {
+    pub(super) fn write_refusal(&self, refusal: &Refusal, exchange: ExchangeId) -> Response<BoxBody> {
         let (status, own) = status_and_code(refusal.reason, self.request_id.is_some());
         // Not in place of another refusal: that the journal cannot record this one, say.
-        let told =
-            self.approval_notice.as_deref().filter(|_told| refusal.reason == RefusalReason::AccessDenied);
-        let problem = match told {
+        let notice = self
+            .approval_notice
+            .as_deref()
+            .filter(|_notice| refusal.reason == RefusalReason::ApprovalRequired);
+        let problem = match notice {
             Some(ApprovalNotice::Elicitation(question)) => return self.elicitation_response(question),
             Some(ApprovalNotice::Error(problem)) => Some(problem),
             None => self.error_override.as_deref(),

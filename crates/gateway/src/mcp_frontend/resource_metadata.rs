@@ -20,7 +20,7 @@ pub(super) fn metadata_url(door: &str, server: &str) -> String {
 
 /// The metadata of any well-formed name: whether a server exists is told to those who may use it.
 pub(super) fn metadata_response(
-    door: &McpFrontEnd,
+    front_end: &McpFrontEnd,
     request: &Request<Incoming>,
     server: &str,
 ) -> Response<BoxBody> {
@@ -31,8 +31,8 @@ pub(super) fn metadata_response(
     }
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let metadata = serde_json::json!({
-        "resource": format!("{}{SERVER_PATH_PREFIX}{server}", door.public_url(host)),
-        "authorization_servers": door.token_issuers,
+        "resource": format!("{}{SERVER_PATH_PREFIX}{server}", front_end.client_facing_url.for_host(host)),
+        "authorization_servers": front_end.token_issuers,
         "bearer_methods_supported": ["header"],
     });
     let mut response = Response::new(full_body(metadata.to_string()));

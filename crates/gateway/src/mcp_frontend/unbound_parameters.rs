@@ -73,7 +73,7 @@ fn is_client_metadata(name: &str, value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::decode::{server_operation, tool_call_operation};
+    use super::super::operation_mapping::{server_operation, tool_call_operation};
     use super::*;
     use serde_json::json;
 

@@ -3,8 +3,9 @@
 //! Addresses are checked after resolution and the checked address is the one dialled, so a name that resolves to a
 //! metadata service, loopback or link-local address is refused whatever the name says.
 
+use super::UpstreamError;
 use super::public_address::is_public_address;
-use super::{UpstreamError, UpstreamOrigin};
+use durward_core::Origin;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::collections::HashMap;
@@ -30,15 +31,15 @@ pub(super) enum ConnectedStream {
 pub(super) struct Connector {
     platform_tls: TlsConnector,
     /// Origins whose certificates come from authorities of their own.
-    private_tls: HashMap<UpstreamOrigin, TlsConnector>,
+    private_tls: HashMap<Origin, TlsConnector>,
     /// Configured by the operator: may be loopback or private.
-    trusted_origins: Vec<UpstreamOrigin>,
+    trusted_origins: Vec<Origin>,
     /// [`DIAL_TIME`], but in tests.
     pub connect_timeout: Duration,
 }
 
 impl Connector {
-    pub fn new(trusted: Vec<UpstreamOrigin>) -> Result<Self, String> {
+    pub fn new(trusted: Vec<Origin>) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier =
             rustls_platform_verifier::Verifier::new(provider.clone()).map_err(|error| error.to_string())?;
@@ -59,7 +60,7 @@ impl Connector {
     /// The certificate of `origin` must come from one of these authorities, and not from one that the platform knows.
     pub fn trust_only_authorities(
         &mut self,
-        origin: UpstreamOrigin,
+        origin: Origin,
         authorities: Vec<CertificateDer<'static>>,
     ) -> Result<(), String> {
         let mut roots = RootCertStore::empty();
@@ -76,14 +77,14 @@ impl Connector {
         Ok(())
     }
 
-    pub async fn connect(&self, origin: &UpstreamOrigin) -> Result<ConnectedStream, UpstreamError> {
+    pub async fn connect(&self, origin: &Origin) -> Result<ConnectedStream, UpstreamError> {
         timeout(self.connect_timeout, self.connect_untimed(origin)).await.unwrap_or_else(|_elapsed| {
             let why = format!("no connection within {} seconds", self.connect_timeout.as_secs());
             Err(UpstreamError::Connect(origin.authority(), why))
         })
     }
 
-    async fn connect_untimed(&self, origin: &UpstreamOrigin) -> Result<ConnectedStream, UpstreamError> {
+    async fn connect_untimed(&self, origin: &Origin) -> Result<ConnectedStream, UpstreamError> {
         let named = || origin.authority();
         let refused =
             |error: &dyn std::fmt::Display| UpstreamError::Connect(origin.authority(), error.to_string());

@@ -1,13 +1,13 @@
 //! Idle HTTP/1.1 connections, each used by one request at a time and given back when its answer has been read to the end.
 
-use super::UpstreamOrigin;
 use crate::body::{BoxBody, BoxError};
 use bytes::Bytes;
+use durward_core::Origin;
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -20,12 +20,12 @@ struct IdleConnection {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Http1Pool(Arc<Mutex<HashMap<UpstreamOrigin, Vec<IdleConnection>>>>);
+pub(super) struct Http1Pool(Arc<Mutex<HashMap<Origin, Vec<IdleConnection>>>>);
 
 impl Http1Pool {
-    pub async fn take_idle(&self, origin: &UpstreamOrigin) -> Option<SendRequest<BoxBody>> {
+    pub async fn take_idle(&self, origin: &Origin) -> Option<SendRequest<BoxBody>> {
         loop {
-            let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(origin)?.pop()?;
+            let idle = durward_core::lock_ignoring_poison(&self.0).get_mut(origin)?.pop()?;
             let mut sender = idle.sender;
             if idle.idle_since.elapsed() < super::IDLE_TIMEOUT
                 && !sender.is_closed()
@@ -41,13 +41,13 @@ impl Http1Pool {
 pub(super) struct ConnectionLease {
     pub sender: Option<SendRequest<BoxBody>>,
     pub pool: Http1Pool,
-    pub origin: UpstreamOrigin,
+    pub origin: Origin,
 }
 
 impl ConnectionLease {
     pub fn return_to_pool(&mut self) {
         if let Some(sender) = self.sender.take().filter(|sender| !sender.is_closed()) {
-            let mut pool = self.pool.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pool = durward_core::lock_ignoring_poison(&self.pool.0);
             let idle = pool.entry(self.origin.clone()).or_default();
             if idle.len() < MAX_IDLE_PER_ORIGIN {
                 idle.push(IdleConnection { sender, idle_since: Instant::now() });

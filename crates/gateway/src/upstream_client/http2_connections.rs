@@ -3,9 +3,10 @@
 //! An answer that nobody reads holds back its own stream and no other: the window of a connection has room for the
 //! windows of all its streams. A request is sent again only when hyper hands it back, which is when none of it was sent.
 
-use super::{IDLE_TIMEOUT, UpstreamError, UpstreamOrigin, send_error};
+use super::{IDLE_TIMEOUT, UpstreamError, send_error};
 use crate::body::{BoxBody, BoxError};
 use bytes::Bytes;
+use durward_core::Origin;
 use durward_core::Refusal;
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri, Version, header};
@@ -17,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -35,7 +36,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// The connections to every origin, and what is known of the protocol each one speaks.
 #[derive(Default)]
-pub(super) struct Http2Connections(Mutex<HashMap<UpstreamOrigin, Http2Peer>>);
+pub(super) struct Http2Connections(Mutex<HashMap<Origin, Http2Peer>>);
 
 struct Http2Peer {
     connections: Vec<Http2Connection>,
@@ -108,8 +109,8 @@ impl Http2Connection {
 }
 
 impl Http2Connections {
-    fn with_peer<T>(&self, origin: &UpstreamOrigin, work: impl FnOnce(&mut Http2Peer) -> T) -> T {
-        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn with_peer<T>(&self, origin: &Origin, work: impl FnOnce(&mut Http2Peer) -> T) -> T {
+        let mut peers = durward_core::lock_ignoring_poison(&self.0);
         match peers.get_mut(origin) {
             Some(peer) => work(peer),
             None => work(peers.entry(origin.clone()).or_default()),
@@ -117,7 +118,7 @@ impl Http2Connections {
     }
 
     /// A place on a connection that has room.
-    pub fn reserve_stream(&self, origin: &UpstreamOrigin) -> Option<StreamPermit> {
+    pub fn reserve_stream(&self, origin: &Origin) -> Option<StreamPermit> {
         self.with_peer(origin, |peer| {
             peer.connections.retain(Http2Connection::is_usable);
             let limit = peer.max_streams.load(Ordering::Relaxed);
@@ -129,20 +130,16 @@ impl Http2Connections {
     }
 
     /// What to hold while dialling, unless the origin is known to speak HTTP/1.1.
-    pub fn connect_lock(&self, origin: &UpstreamOrigin) -> Option<ConnectLock> {
+    pub fn connect_lock(&self, origin: &Origin) -> Option<ConnectLock> {
         self.with_peer(origin, |peer| (!peer.is_http1).then(|| peer.connect_lock.clone()))
     }
 
-    pub fn mark_http1(&self, origin: &UpstreamOrigin) {
+    pub fn mark_http1(&self, origin: &Origin) {
         self.with_peer(origin, |peer| peer.is_http1 = true);
     }
 
     /// Opens HTTP/2 on a fresh connection and takes the first place on it.
-    pub async fn http2_handshake<S>(
-        &self,
-        origin: &UpstreamOrigin,
-        stream: S,
-    ) -> Result<StreamPermit, UpstreamError>
+    pub async fn http2_handshake<S>(&self, origin: &Origin, stream: S) -> Result<StreamPermit, UpstreamError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -199,7 +196,7 @@ pub(super) enum SendResult {
 
 impl OutgoingRequest {
     /// From origin form and `host` to `:scheme`, `:authority` and `:path`. hyper drops the headers that HTTP/2 forbids.
-    pub fn new(origin: &UpstreamOrigin, request: Request<BoxBody>) -> Result<Self, UpstreamError> {
+    pub fn new(origin: &Origin, request: Request<BoxBody>) -> Result<Self, UpstreamError> {
         let invalid =
             |what: &str| UpstreamError::Interrupted(format!("the request's {what} cannot be written"));
         let (mut head, body) = request.into_parts();

@@ -19,7 +19,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// An origin over TLS, in process.
 struct TestUpstream {
-    origin: UpstreamOrigin,
+    origin: Origin,
     authority: CertificateDer<'static>,
     state: Arc<TestUpstreamState>,
 }
@@ -74,7 +74,7 @@ impl TestUpstream {
                 });
             }
         });
-        let origin = UpstreamOrigin { uses_tls: true, host: "localhost".to_owned(), port };
+        let origin = Origin { uses_tls: true, host: "localhost".to_owned(), port };
         Self { origin, authority: made.cert.der().clone(), state: seen }
     }
 
@@ -386,7 +386,7 @@ async fn the_certificate_must_come_from_the_configured_authority() {
 async fn an_untrusted_name_that_resolves_to_loopback_is_refused_and_a_trusted_one_is_connected() {
     let server = TestUpstream::start(&["h2"], 1, 1).await;
     for tls in [true, false] {
-        let origin = UpstreamOrigin { uses_tls: tls, ..server.origin.clone() };
+        let origin = Origin { uses_tls: tls, ..server.origin.clone() };
         let strict = UpstreamClient::new(Vec::new()).unwrap();
         assert!(matches!(strict.connect(&origin).await, Err(UpstreamError::ForbiddenAddress(_))));
     }
@@ -409,7 +409,7 @@ async fn requests_to_an_unresponsive_origin_fail_together_and_not_one_after_anot
     // The system completes connections to it; nobody ever speaks TLS on them.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let origin = UpstreamOrigin { uses_tls: true, host: "localhost".to_owned(), port };
+    let origin = Origin { uses_tls: true, host: "localhost".to_owned(), port };
     let mut transport = UpstreamClient::new(vec![origin.clone()]).unwrap();
     transport.connector.connect_timeout = Duration::from_millis(500);
     let transport = Arc::new(transport);

@@ -1,4 +1,4 @@
-//! Appending, recovering and failing.
+//! Appending, recovery and failures.
 
 use super::*;
 use crate::{
@@ -23,7 +23,7 @@ fn file_size(path: &Path) -> u64 {
 async fn continues_the_chain_after_opening_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut heads = Vec::new();
-    // One of each kind, and another.
+    // One of each type, and one more.
     let records = testing::sample_records().len() as u64 + 1;
     for round in 0..3 {
         let journal = Journal::open(dir.path(), test_options()).unwrap();
@@ -43,7 +43,7 @@ async fn continues_the_chain_after_opening_again() {
 }
 
 #[tokio::test]
-async fn says_where_a_durable_record_is() {
+async fn a_durable_append_returns_the_position_of_its_record() {
     let dir = tempfile::tempdir().unwrap();
     let journal =
         Journal::open(dir.path(), JournalOptions { max_segment_bytes: 1000, ..test_options() }).unwrap();
@@ -57,7 +57,7 @@ async fn says_where_a_durable_record_is() {
 }
 
 #[tokio::test]
-async fn those_who_wait_together_share_one_sync() {
+async fn tasks_that_wait_together_share_one_sync() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
     let journal = Arc::new(disk.open_journal(dir.path(), test_options()));
@@ -72,12 +72,12 @@ async fn those_who_wait_together_share_one_sync() {
         })
     };
     let first = append(0);
-    // Once for it to append, once for it to press for a sync.
+    // The first yield lets it append, the second lets it wake the writer.
     tokio::task::yield_now().await;
     tokio::task::yield_now().await;
     disk.wait_for_held_sync().await;
     let others: Vec<_> = (1..=200).map(append).collect();
-    // On this single thread a task that has begun has come to where it waits.
+    // On this single thread a task that has begun runs until it waits for its result.
     while begun.load(Ordering::Relaxed) < 201 {
         tokio::task::yield_now().await;
     }
@@ -92,7 +92,7 @@ async fn those_who_wait_together_share_one_sync() {
 }
 
 #[tokio::test]
-async fn a_record_nobody_waits_for_is_not_synced_alone_but_with_the_next() {
+async fn a_record_without_a_waiter_is_synced_with_the_next_durable_record() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
     let journal = disk.open_journal(dir.path(), test_options());
@@ -110,7 +110,7 @@ async fn a_record_nobody_waits_for_is_not_synced_alone_but_with_the_next() {
 }
 
 #[tokio::test]
-async fn a_record_nobody_waits_for_is_synced_after_the_delay() {
+async fn a_record_without_a_waiter_is_synced_after_the_delay() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
     let journal = disk
@@ -122,7 +122,7 @@ async fn a_record_nobody_waits_for_is_synced_after_the_delay() {
 }
 
 #[tokio::test]
-async fn closing_and_dropping_leave_nothing_behind() {
+async fn closing_and_dropping_write_every_accepted_record() {
     let dir = tempfile::tempdir().unwrap();
     for mark in 0..4 {
         let journal = Journal::open(dir.path(), test_options()).unwrap();
@@ -146,7 +146,7 @@ async fn a_full_queue_makes_the_next_append_wait() {
     let all = tokio::spawn({
         let journal = Arc::clone(&journal);
         async move {
-            // One that is synced holds the writer up, the others fill the queue.
+            // The sync of the first one blocks the writer, and the others fill the queue.
             let first = tokio::spawn({
                 let journal = Arc::clone(&journal);
                 async move { journal.append_durable(sample_outcome(0)).await }
@@ -169,7 +169,7 @@ async fn a_full_queue_makes_the_next_append_wait() {
 }
 
 #[tokio::test]
-async fn a_record_larger_than_the_queue_passes() {
+async fn a_record_larger_than_the_queue_is_appended() {
     let dir = tempfile::tempdir().unwrap();
     let journal =
         Journal::open(dir.path(), JournalOptions { max_queue_bytes: 64, ..test_options() }).unwrap();
@@ -178,7 +178,7 @@ async fn a_record_larger_than_the_queue_passes() {
 }
 
 #[tokio::test]
-async fn a_cancelled_append_is_recorded_all_the_same() {
+async fn a_cancelled_append_is_recorded_nevertheless() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
     let journal = Arc::new(disk.open_journal(dir.path(), test_options()));
@@ -196,7 +196,7 @@ async fn a_cancelled_append_is_recorded_all_the_same() {
 }
 
 #[tokio::test]
-async fn rotates_and_goes_on_in_the_last_segment() {
+async fn rotates_segments_and_continues_the_last_one() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..3 {
         let journal =
@@ -214,7 +214,7 @@ async fn rotates_and_goes_on_in_the_last_segment() {
 }
 
 #[tokio::test]
-async fn only_the_owner_may_read() {
+async fn only_the_owner_can_read_the_files() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("state").join("journal");
     let journal = Journal::open(&dir, test_options()).unwrap();
@@ -307,7 +307,7 @@ async fn recovers_a_last_segment_that_was_cut_off_in_its_header() {
 }
 
 #[tokio::test]
-async fn recovers_zeros_where_data_never_reached_the_disk() {
+async fn recovers_zeros_in_place_of_data_that_never_reached_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let options = write_journal(dir.path(), 1).await;
     let file = dir.path().join(segment_file_name(1));
@@ -320,7 +320,7 @@ async fn recovers_zeros_where_data_never_reached_the_disk() {
 }
 
 #[tokio::test]
-async fn does_not_continue_a_damaged_segment() {
+async fn does_not_continue_a_corrupt_segment() {
     let dir = tempfile::tempdir().unwrap();
     let options = write_journal(dir.path(), 2).await;
     let file = dir.path().join(segment_file_name(1));
@@ -329,9 +329,9 @@ async fn does_not_continue_a_damaged_segment() {
     bytes[end - 3] ^= 1;
     std::fs::write(&file, &bytes).unwrap();
     match Journal::open(dir.path(), options) {
-        Err(JournalError::Corrupt(broken)) => {
-            assert!(matches!(broken.kind, CorruptionKind::ChecksumMismatch));
-            assert_eq!((broken.record_number, &broken.file), (2, &file));
+        Err(JournalError::Corrupt(corruption)) => {
+            assert!(matches!(corruption.kind, CorruptionKind::ChecksumMismatch));
+            assert_eq!((corruption.record_number, &corruption.file), (2, &file));
         }
         other => panic!("{other:?}"),
     }
@@ -350,11 +350,11 @@ async fn a_full_disk_refuses_and_resumes_when_there_is_space() {
         let error = journal.append_durable(sample_outcome(1000)).await.unwrap_err();
         assert!(matches!(error, JournalError::DiskFull { .. }), "{error}");
         assert_eq!(error.refusal().reason, durward_core::RefusalReason::Internal);
-        // Now that it is known to be full, an append that would not wait is refused too.
+        // The disk is known to be full now: an append without a waiter is refused too.
         disk.plan().free_bytes = Some(space);
         let error = journal.append(sample_outcome(1001)).await.unwrap_err();
         assert!(matches!(error, JournalError::DiskFull { .. }), "{error}");
-        assert_eq!(file_size(&dir.path().join(segment_file_name(1))), end, "half a batch was taken back");
+        assert_eq!(file_size(&dir.path().join(segment_file_name(1))), end, "the partial batch was truncated");
         assert_eq!(outcome_marks(dir.path()), [0]);
     }
     disk.plan().free_bytes = None;
@@ -365,7 +365,7 @@ async fn a_full_disk_refuses_and_resumes_when_there_is_space() {
 }
 
 #[tokio::test]
-async fn what_was_accepted_before_the_disk_was_full_is_written_after() {
+async fn records_accepted_before_the_disk_was_full_are_written_later() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
     let journal = Arc::new(disk.open_journal(dir.path(), test_options()));
@@ -377,7 +377,7 @@ async fn what_was_accepted_before_the_disk_was_full_is_written_after() {
     tokio::task::yield_now().await;
     disk.wait_for_held_sync().await;
     disk.plan().free_bytes = Some(700);
-    // These lie in the queue while the disk fills up: two that nobody waits for, around one that somebody does.
+    // These are in the queue when the disk becomes full: one with a waiter between two without.
     journal.append(sample_outcome(1)).await.unwrap();
     let waiting = tokio::spawn({
         let journal = Arc::clone(&journal);
@@ -394,7 +394,7 @@ async fn what_was_accepted_before_the_disk_was_full_is_written_after() {
 }
 
 #[tokio::test]
-async fn half_a_batch_that_cannot_be_taken_back_is_before_the_next_write() {
+async fn a_partial_batch_that_could_not_be_truncated_is_truncated_before_the_next_write() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
     let journal = disk.open_journal(dir.path(), test_options());
@@ -414,7 +414,7 @@ async fn half_a_batch_that_cannot_be_taken_back_is_before_the_next_write() {
 }
 
 #[tokio::test]
-async fn a_disk_that_is_full_when_a_segment_begins_leaves_no_trace() {
+async fn a_disk_that_is_full_at_a_rotation_leaves_no_partial_segment() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
     let journal = disk.open_journal(dir.path(), JournalOptions { max_segment_bytes: 500, ..test_options() });
@@ -432,14 +432,14 @@ async fn a_disk_that_is_full_when_a_segment_begins_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn after_a_failed_sync_nothing_is_taken_any_more() {
+async fn after_a_failed_sync_the_journal_takes_no_more_records() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
     let journal = disk.open_journal(dir.path(), test_options());
     journal.append_durable(sample_outcome(0)).await.unwrap();
     disk.plan().sync_error = Some(ErrorKind::Other);
     let error = journal.append_durable(sample_outcome(1)).await.unwrap_err();
-    assert!(matches!(error, JournalError::DiskFailed { doing: "sync", .. }), "{error}");
+    assert!(matches!(error, JournalError::DiskFailed { action: "sync", .. }), "{error}");
     let before = disk.sync_and_append_counts();
     disk.plan().sync_error = None;
     for _ in 0..3 {
@@ -450,21 +450,20 @@ async fn after_a_failed_sync_nothing_is_taken_any_more() {
         assert!(matches!(journal.append(sample_outcome(3)).await, Err(JournalError::DiskFailed { .. })));
         assert!(matches!(journal.flush().await, Err(JournalError::DiskFailed { .. })));
     }
-    assert_eq!(disk.sync_and_append_counts(), before, "the file was not tried again");
+    assert_eq!(disk.sync_and_append_counts(), before, "the file was not written or synced again");
     assert!(matches!(journal.close(), Err(JournalError::DiskFailed { .. })));
     let journal = Journal::open(dir.path(), test_options()).unwrap();
     journal.append_durable(sample_outcome(4)).await.unwrap();
-    assert_eq!(outcome_marks(dir.path()), [0, 4], "what was refused is not there");
+    assert_eq!(outcome_marks(dir.path()), [0, 4], "the refused record is not in the journal");
 }
 
 #[tokio::test]
-async fn a_failed_write_ends_the_journal_for_all_who_wait() {
+async fn a_failed_write_is_reported_to_every_task_that_waits() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
     let journal =
         Arc::new(disk.open_journal(dir.path(), JournalOptions { max_queue_bytes: 1000, ..test_options() }));
     disk.plan().hold_syncs = true;
-    disk.plan().append_error = None;
     let tasks: Vec<_> = (0..20)
         .map(|mark| {
             let journal = Arc::clone(&journal);
@@ -480,7 +479,7 @@ async fn a_failed_write_ends_the_journal_for_all_who_wait() {
         match task.await.unwrap() {
             Ok(_) => written += 1,
             Err(error) => {
-                assert!(matches!(error, JournalError::DiskFailed { doing: "write to", .. }), "{error}");
+                assert!(matches!(error, JournalError::DiskFailed { action: "write to", .. }), "{error}");
             }
         }
     }

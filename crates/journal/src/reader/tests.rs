@@ -1,4 +1,4 @@
-//! Whatever is done to the files, reading finds it and never panics.
+//! Every change of the files is found, and no content of the files makes the reader panic.
 
 use super::*;
 use crate::{
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use std::{collections::BTreeMap, fs};
 use tempfile::TempDir;
 
-/// A journal's files by name.
+/// The files of a journal by name.
 type JournalFiles = BTreeMap<String, Vec<u8>>;
 
 /// A journal of `count` records in segments of a few records each, whose marks begin at `from`.
@@ -43,7 +43,7 @@ fn write_to_temp_dir(files: &JournalFiles) -> TempDir {
     dir
 }
 
-/// What `verify` says, after checking that `read` says the same.
+/// The result of `verify_journal`, after checking that `read_journal` finds the same.
 fn verify_files(files: &JournalFiles) -> Result<VerifiedJournal, JournalCorruption> {
     let dir = write_to_temp_dir(files);
     let verified = verify_journal(dir.path());
@@ -54,18 +54,18 @@ fn verify_files(files: &JournalFiles) -> Result<VerifiedJournal, JournalCorrupti
             assert_eq!(verified.record_count, good);
             assert!(last.is_none_or(Result::is_ok));
         }
-        (Err(broken), Some(Err(other))) => {
+        (Err(corruption), Some(Err(other))) => {
             assert_eq!(
-                (broken.record_number, broken.offset, good + 1),
-                (other.record_number, other.offset, broken.record_number)
+                (corruption.record_number, corruption.offset, good + 1),
+                (other.record_number, other.offset, corruption.record_number)
             );
         }
-        (Err(broken), _) => panic!("read did not find: {broken}"),
+        (Err(corruption), _) => panic!("read_journal did not find: {corruption}"),
     }
     verified
 }
 
-/// Where the frames of a segment are.
+/// The byte ranges of the frames of a segment.
 fn frame_ranges(segment: &[u8]) -> Vec<std::ops::Range<usize>> {
     let mut out = Vec::new();
     let mut at = SEGMENT_HEADER_BYTES;
@@ -94,25 +94,25 @@ fn one_flipped_byte_anywhere_is_found_and_named() {
     for (name, bytes) in &files {
         let ranges = frame_ranges(bytes);
         for at in 0..bytes.len() {
-            let mut bent = files.clone();
-            // Each place gets another change; over the journal all 255 occur.
-            bent.get_mut(name).unwrap()[at] ^= (at % 255 + 1) as u8;
-            let broken = verify_files(&bent).unwrap_err();
-            assert!(broken.file.ends_with(name), "byte {at} of {name}: {broken}");
+            let mut changed = files.clone();
+            // Each byte is changed in another way. Over the whole journal all 255 changes occur.
+            changed.get_mut(name).unwrap()[at] ^= (at % 255 + 1) as u8;
+            let corruption = verify_files(&changed).unwrap_err();
+            assert!(corruption.file.ends_with(name), "byte {at} of {name}: {corruption}");
             let hit = ranges.iter().position(|range| range.contains(&at));
             let (offset, record) = match hit {
                 None => (0, record_before + 1),
                 Some(index) => (ranges[index].start as u64, record_before + index as u64 + 1),
             };
             assert_eq!(
-                (broken.offset, broken.record_number),
+                (corruption.offset, corruption.record_number),
                 (offset, record),
-                "byte {at} of {name}: {broken}"
+                "byte {at} of {name}: {corruption}"
             );
             if let (Some(index), true) = (hit, at % 100 == 0)
                 && at > ranges[index].start + FRAME_HEAD_BYTES + 40
             {
-                assert!(broken.record_time.is_some(), "the time stands before byte {at}");
+                assert!(corruption.record_time.is_some(), "the time stands before byte {at}");
             }
         }
         record_before += ranges.len() as u64;
@@ -124,34 +124,38 @@ fn a_removed_segment_is_found() {
     let files = build_journal(0, 10);
     let count = files.len() as u32;
     for number in 1..count {
-        let mut bent = files.clone();
-        bent.remove(&segment_file_name(number));
-        let broken = verify_files(&bent).unwrap_err();
-        assert!(matches!(broken.kind, CorruptionKind::MissingSegment), "{broken}");
-        assert!(broken.file.ends_with(segment_file_name(number)));
+        let mut changed = files.clone();
+        changed.remove(&segment_file_name(number));
+        let corruption = verify_files(&changed).unwrap_err();
+        assert!(matches!(corruption.kind, CorruptionKind::MissingSegment), "{corruption}");
+        assert!(corruption.file.ends_with(segment_file_name(number)));
     }
 }
 
 #[test]
 fn renumbered_segments_are_found() {
     let files = build_journal(0, 10);
-    let mut bent = files.clone();
-    bent.insert(segment_file_name(2), files[&segment_file_name(3)].clone());
-    bent.insert(segment_file_name(3), files[&segment_file_name(2)].clone());
-    let broken = verify_files(&bent).unwrap_err();
-    assert!(matches!(broken.kind, CorruptionKind::RenumberedSegment(3)), "{broken}");
+    let mut changed = files.clone();
+    changed.insert(segment_file_name(2), files[&segment_file_name(3)].clone());
+    changed.insert(segment_file_name(3), files[&segment_file_name(2)].clone());
+    let corruption = verify_files(&changed).unwrap_err();
+    assert!(matches!(corruption.kind, CorruptionKind::RenumberedSegment(3)), "{corruption}");
 }
 
 #[test]
 fn a_segment_of_another_journal_is_found() {
     let (files, other) = (build_journal(0, 10), build_journal(0, 10));
     for number in 1..=files.len() as u32 {
-        let mut bent = files.clone();
-        bent.insert(segment_file_name(number), other[&segment_file_name(number)].clone());
-        let result = verify_files(&bent);
+        let mut changed = files.clone();
+        changed.insert(segment_file_name(number), other[&segment_file_name(number)].clone());
+        let result = verify_files(&changed);
         match number {
-            // The other journal's first segment is a whole beginning; the next one does not follow it.
-            1 => assert!(result.unwrap_err().file.ends_with(segment_file_name(2))),
+            // The first segment of the other journal is a valid beginning. Segment 2 does not follow it.
+            1 => {
+                let corruption = result.unwrap_err();
+                assert!(matches!(corruption.kind, CorruptionKind::Spliced), "{corruption}");
+                assert!(corruption.file.ends_with(segment_file_name(2)));
+            }
             _ => assert!(matches!(result.unwrap_err().kind, CorruptionKind::Spliced)),
         }
     }
@@ -187,9 +191,9 @@ fn removed_reordered_repeated_and_foreign_records_are_found() {
             spliced.extend_from_slice(&bytes[range.end..]);
             variants.push(spliced);
             for variant in variants {
-                let mut bent = files.clone();
-                bent.insert(name.clone(), variant);
-                verify_files(&bent).unwrap_err();
+                let mut changed = files.clone();
+                changed.insert(name.clone(), variant);
+                verify_files(&changed).unwrap_err();
             }
         }
     }
@@ -200,17 +204,17 @@ fn a_changed_record_with_a_fresh_checksum_and_link_is_found() {
     let files = build_journal(0, 4);
     let bytes = &files[&segment_file_name(1)];
     let range = frame_ranges(bytes)[0].clone();
-    let mut bent = bytes.clone();
-    let frame = &mut bent[range];
+    let mut changed = bytes.clone();
+    let frame = &mut changed[range];
     let end = frame.len();
     frame[end - 2] ^= 1;
     let next = HashChain::START.with_leaf(&leaf_hash(&frame[FRAME_HEAD_BYTES..]));
     seal_frame(frame, &next.link);
     let mut files = files;
-    files.insert(segment_file_name(1), bent);
-    let broken = verify_files(&files).unwrap_err();
-    assert_eq!(broken.record_number, 2, "the record after it no longer follows");
-    assert!(matches!(broken.kind, CorruptionKind::BrokenLink));
+    files.insert(segment_file_name(1), changed);
+    let corruption = verify_files(&files).unwrap_err();
+    assert_eq!(corruption.record_number, 2, "the record after it no longer follows it");
+    assert!(matches!(corruption.kind, CorruptionKind::BrokenLink));
 }
 
 #[test]
@@ -218,12 +222,12 @@ fn a_segment_that_ends_early_is_found_when_another_follows() {
     let files = build_journal(0, 10);
     let bytes = &files[&segment_file_name(1)];
     for cut in 0..bytes.len() {
-        let mut bent = files.clone();
-        bent.get_mut(&segment_file_name(1)).unwrap().truncate(cut);
-        let broken = verify_files(&bent).unwrap_err();
+        let mut changed = files.clone();
+        changed.get_mut(&segment_file_name(1)).unwrap().truncate(cut);
+        let corruption = verify_files(&changed).unwrap_err();
         assert!(
-            matches!(broken.kind, CorruptionKind::Truncated | CorruptionKind::Spliced),
-            "cut at {cut}: {broken}"
+            matches!(corruption.kind, CorruptionKind::Truncated | CorruptionKind::Spliced),
+            "cut at {cut}: {corruption}"
         );
     }
 }
@@ -239,7 +243,7 @@ fn an_unknown_version_is_named() {
 }
 
 #[test]
-fn other_files_are_left_alone() {
+fn other_files_are_ignored() {
     let mut files = build_journal(0, 3);
     files.insert("notes.txt".to_owned(), b"hello".to_vec());
     files.insert("1.journal".to_owned(), b"hello".to_vec());
@@ -284,7 +288,7 @@ async fn reads_while_the_gateway_appends() {
     assert_eq!(outcome_marks(dir.path()).len(), 2000);
 }
 
-/// A frame that is all right as far as its checksums go.
+/// A frame with valid checksums.
 fn sealed_frame(record: &[u8], link: Sha256Hash) -> Vec<u8> {
     let mut frame = vec![0; FRAME_HEAD_BYTES];
     frame.extend_from_slice(record);
@@ -292,9 +296,11 @@ fn sealed_frame(record: &[u8], link: Sha256Hash) -> Vec<u8> {
     frame
 }
 
-/// Time is optional, but where it is it is a stamp.
-fn assert_timestamp_length(time: Option<&str>) {
-    assert!(time.is_none_or(|time| time.len() == 27));
+/// The time may be absent. If it is present, it has the form in which records are written.
+fn assert_timestamp_form(time: Option<&str>) {
+    const FORM: &[u8] = b"dddd-dd-ddTdd:dd:dd.ddddddZ";
+    let digits = |byte: u8| if byte.is_ascii_digit() { b'd' } else { byte };
+    assert!(time.is_none_or(|time| time.bytes().map(digits).eq(FORM.iter().copied())), "{time:?}");
 }
 
 fn read_everything(files: &JournalFiles) {
@@ -303,9 +309,9 @@ fn read_everything(files: &JournalFiles) {
         match entry {
             Ok(entry) => {
                 drop(entry.decode_record());
-                assert_timestamp_length(entry.record_time());
+                assert_timestamp_form(entry.record_time());
             }
-            Err(broken) => drop(broken.to_string()),
+            Err(corruption) => drop(corruption.to_string()),
         }
     }
     let verified = verify_journal(dir.path());
@@ -344,7 +350,7 @@ proptest! {
     }
 
     #[test]
-    fn a_journal_with_changes_is_never_taken_for_another(
+    fn a_changed_journal_shows_only_records_that_were_written(
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
         cut in proptest::option::of(any::<proptest::sample::Index>()),
     ) {
@@ -352,10 +358,10 @@ proptest! {
         static INTACT_JOURNAL: LazyLock<JournalFiles> = LazyLock::new(|| build_journal(0, 6));
         let whole = write_to_temp_dir(&INTACT_JOURNAL);
         let texts: Vec<_> = read_journal(whole.path()).map(|entry| entry.unwrap().json_text).collect();
-        let mut bent = INTACT_JOURNAL.clone();
+        let mut changed = INTACT_JOURNAL.clone();
         for (index, byte) in changes {
-            let mut at = index.index(bent.values().map(Vec::len).sum());
-            for bytes in bent.values_mut() {
+            let mut at = index.index(changed.values().map(Vec::len).sum());
+            for bytes in changed.values_mut() {
                 if at < bytes.len() {
                     bytes[at] = byte;
                     break;
@@ -363,17 +369,17 @@ proptest! {
                 at -= bytes.len();
             }
         }
-        if let (Some(cut), Some(mut last)) = (cut, bent.last_entry()) {
+        if let (Some(cut), Some(mut last)) = (cut, changed.last_entry()) {
             let at = cut.index(last.get().len());
             last.get_mut().truncate(at);
         }
-        read_everything(&bent);
-        let dir = write_to_temp_dir(&bent);
-        // Whatever was shown is a true beginning of what was written.
-        let shown: Vec<_> = read_journal(dir.path()).map_while(Result::ok).map(|entry| entry.json_text).collect();
-        prop_assert!(texts.starts_with(&shown));
+        read_everything(&changed);
+        let dir = write_to_temp_dir(&changed);
+        // The records that were read are a prefix of those that were written.
+        let read: Vec<_> = read_journal(dir.path()).map_while(Result::ok).map(|entry| entry.json_text).collect();
+        prop_assert!(texts.starts_with(&read));
         if verify_journal(dir.path()).is_ok_and(|verified| verified.tail.is_none() && verified.record_count == 6) {
-            prop_assert_eq!(&bent, &*INTACT_JOURNAL);
+            prop_assert_eq!(&changed, &*INTACT_JOURNAL);
         }
     }
 }

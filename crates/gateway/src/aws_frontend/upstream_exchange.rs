@@ -1,116 +1,67 @@
-//! Toward AWS: the endpoint from our own tables, the headers that may travel, a fresh signature, the answer read.
+//! Toward AWS: the endpoint from our own tables, the headers that may travel, a fresh signature, and the response read.
 
-use super::{AwsFrontEnd, AwsRequestBody, InboundAwsRequest, OperationTarget, queue_url, upload_body};
+use super::aws_request::{AwsRequest, AwsRequestBody, OperationTarget};
+use super::{AwsFrontEnd, queue_url, upload_body};
+use crate::aws_client::{AwsSendError, UnsignedAwsRequest};
 use crate::body::{BoxBody, read_limited_body};
-use crate::gateway_services::GatewayServices;
-use crate::pipeline::ForwardableRequest;
-use crate::upstream_client::{UpstreamError, UpstreamOrigin};
+use crate::pipeline::Forwardable;
 use crate::upstream_response::{OwnedMaskingPlan, UpstreamBody, UpstreamResponse};
 use durward_aws::sigv4::inbound::SignatureLocation;
-use durward_aws::sigv4::outbound::{SigningParams, sign_request};
 use durward_catalog::{AwsProtocol, ShapeKind};
 use durward_core::{Refusal, RefusalReason, limits};
 use durward_masking::BodyFormat;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use time::OffsetDateTime;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
-pub(super) async fn forward_request(
-    door: &AwsFrontEnd,
-    rooms: &GatewayServices,
-    forwardable: ForwardableRequest<InboundAwsRequest>,
-) -> Result<UpstreamResponse, Refusal> {
-    let internal = |what: &str| Refusal::new(RefusalReason::Internal, what.to_owned());
-    let ForwardableRequest { request: wire, credential, .. } = forwardable;
-    let credential = credential.ok_or_else(|| internal("no credential was lent for this operation"))?;
-    let target = wire.operation_target.clone().ok_or_else(|| internal("the operation has no target"))?;
-    let (origin, region, service) = resolve_endpoint(door, rooms, &wire, &target)?;
-    let path = match &wire.bucket {
-        Some(bucket) => format!("/{bucket}{}", wire.path),
-        None => wire.path.clone(),
-    };
-    let query = forwarded_query(&wire);
-    let method = wire.method.clone();
-    let gateway = format!(
-        "{}://{}",
-        if door.uses_tls { "https" } else { "http" },
-        header_text(&wire.headers, "host").unwrap_or_default()
-    );
-    let mut headers = forwarded_headers(&wire.headers);
-    headers.insert(
-        header::HOST,
-        HeaderValue::from_str(&origin.authority())
-            .map_err(|_error| internal("the upstream's name is not a header value"))?,
-    );
-    let request_bytes = match &wire.body {
-        AwsRequestBody::Buffered(bytes) => bytes.len() as u64,
-        AwsRequestBody::Unread(_) => {
-            header_text(&wire.headers, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0)
-        }
-    };
-    let (body, payload_hash) = upload_body::build_upload_body(wire, &mut headers)?;
-    let at = OffsetDateTime::now_utc();
-    let date = durward_aws::sigv4::inbound::format_timestamp(at);
-    let day = date.get(..8).unwrap_or_default();
-    let key = door.signing_keys.get_or_derive(
-        &credential.access_key_id,
-        &credential.secret_access_key,
-        day,
-        &region,
-        &service,
-    );
-    let signer = SigningParams {
-        access_key_id: &credential.access_key_id,
-        session_token: Some(&credential.session_token),
-        signing_key: &key,
-        region: &region,
-        service: &service,
-        signing_time: at,
-    };
-    sign_request(&signer, &method, &path, &query, &mut headers, &payload_hash).map_err(|error| {
-        internal("the request could not be signed, so it was not sent").with_detail(error)
-    })?;
-    let target_text = if query.is_empty() { path } else { format!("{path}?{query}") };
-    let uri: Uri = target_text.parse().map_err(|_error| internal("the request target cannot be written"))?;
-    let mut request = Request::new(body);
-    *request.method_mut() = method.clone();
-    *request.uri_mut() = uri;
-    *request.headers_mut() = headers;
-    let response = rooms.upstream_client.send(&origin, request).await.map_err(|error| match error {
-        UpstreamError::RequestBody(refusal) => refusal,
-        error => {
-            Refusal::new(RefusalReason::Upstream, "AWS could not be reached, or broke off before it answered")
-                .with_detail(error)
-        }
-    })?;
-    let mut answer = read_response(&target, &method, response).await?;
-    answer.request_bytes = request_bytes;
-    queue_url::rewrite_queue_urls(&gateway, &target, &mut answer);
-    Ok(answer)
-}
-
-fn resolve_endpoint(
-    door: &AwsFrontEnd,
-    rooms: &GatewayServices,
-    wire: &InboundAwsRequest,
-    target: &OperationTarget,
-) -> Result<(UpstreamOrigin, String, String), Refusal> {
-    let (region, service) = (wire.claimed_signature.region.clone(), wire.claimed_signature.service.clone());
-    if let Some(emulator) = &door.emulator {
-        return Ok((emulator.clone(), region, service));
+impl AwsFrontEnd {
+    pub(super) async fn exchange_with_aws(
+        &self,
+        forwardable: Forwardable<AwsRequest>,
+    ) -> Result<UpstreamResponse, Refusal> {
+        let internal = |what: &str| Refusal::new(RefusalReason::Internal, what.to_owned());
+        let (request, credential) = forwardable.into_request();
+        let credential = credential.ok_or_else(|| internal("no credential was issued for this operation"))?;
+        let target =
+            request.operation_target.clone().ok_or_else(|| internal("the operation has no target"))?;
+        let (region, signing_name) = (&request.claimed_signature.region, &request.claimed_signature.service);
+        let endpoint =
+            self.aws_client.resolve_endpoint(&target.service.id, signing_name, region).ok_or_else(|| {
+                Refusal::new(
+                    RefusalReason::UnknownOperation,
+                    format!("no endpoint of `{}` is known in region `{region}`", target.service.id),
+                )
+            })?;
+        // A bucket in the host name becomes the first segment of the path: one form upstream, whatever the client uses.
+        let path = match &request.bucket {
+            Some(bucket) => format!("/{bucket}{}", request.path),
+            None => request.path.clone(),
+        };
+        let query = forwarded_query(&request);
+        let method = request.method.clone();
+        let scheme = if self.options.uses_tls { "https" } else { "http" };
+        let gateway_url = format!("{scheme}://{}", header_text(&request.headers, "host").unwrap_or_default());
+        let mut headers = forwarded_headers(&request.headers);
+        let request_bytes = match &request.body {
+            AwsRequestBody::Buffered(bytes) => bytes.len() as u64,
+            AwsRequestBody::Unread(_) => header_text(&request.headers, "content-length")
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
+        };
+        let (body, payload_hash) = upload_body::build_upload_body(request, &mut headers)?;
+        let unsigned =
+            UnsignedAwsRequest { method: method.clone(), path, query, headers, body, payload_hash };
+        let response =
+            self.aws_client.send(&endpoint, &credential, unsigned).await.map_err(AwsSendError::refusal)?;
+        let mut response = read_response(&target, &method, response).await?;
+        response.request_bytes = request_bytes;
+        queue_url::rewrite_queue_urls(&gateway_url, &target, &mut response);
+        Ok(response)
     }
-    let endpoint = rooms.catalog.resolve_endpoint(&target.service.id, &region).ok_or_else(|| {
-        Refusal::new(
-            RefusalReason::UnknownOperation,
-            format!("no endpoint of `{}` is known in region `{region}`", target.service.id),
-        )
-    })?;
-    Ok((UpstreamOrigin::https(&endpoint.host), endpoint.signing_region, endpoint.signing_name))
 }
 
 /// The query without the caller's own presigned credential.
-fn forwarded_query(wire: &InboundAwsRequest) -> String {
-    if wire.claimed_signature.location == SignatureLocation::Header {
-        return wire.query.clone();
+fn forwarded_query(request: &AwsRequest) -> String {
+    if request.claimed_signature.location == SignatureLocation::Header {
+        return request.query.clone();
     }
     const PRESIGN_PARAMETERS: [&str; 8] = [
         "x-amz-algorithm",
@@ -122,7 +73,7 @@ fn forwarded_query(wire: &InboundAwsRequest) -> String {
         "x-amz-security-token",
         "x-amz-content-sha256",
     ];
-    let kept: Vec<&str> = wire
+    let kept: Vec<&str> = request
         .query
         .split('&')
         .filter(|pair| {
@@ -173,7 +124,7 @@ fn forwarded_headers(inbound: &HeaderMap) -> HeaderMap {
             headers.append(name.clone(), value.clone());
         }
     }
-    // Answers are masked: they must come readable.
+    // Responses are masked, so they must come uncompressed.
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers
 }
@@ -203,7 +154,7 @@ async fn read_response(
     let body = if streams {
         UpstreamBody::Stream(body)
     } else {
-        let bytes = read_limited_body(body, limits::MAX_MASKED_RESPONSE_BYTES, "answer")
+        let bytes = read_limited_body(body, limits::MAX_MASKED_RESPONSE_BYTES, "response")
             .await
             .map_err(|refusal| Refusal { reason: RefusalReason::Upstream, ..refusal })?;
         if !bytes.is_empty()
@@ -211,7 +162,7 @@ async fn read_response(
         {
             return Err(Refusal::new(
                 RefusalReason::Upstream,
-                "the answer is compressed and cannot be inspected, so it is withheld",
+                "the response is compressed and cannot be inspected, so it is withheld",
             ));
         }
         let content = detect_body_format(&head.headers, target.protocol, head.status);

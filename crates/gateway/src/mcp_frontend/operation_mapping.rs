@@ -1,8 +1,9 @@
 //! From a message to an operation: every method is one, and a call is one on its tool, with its arguments.
 
-use super::refusal::{McpRefusal, McpRefusalContext};
-use super::{InboundMcpRequest, McpAction, ParsedMcpRequest, client_notification, unbound_parameters};
-use crate::pipeline::{Exchange, Identity};
+use super::mcp_request::{McpAction, ParsedMcpRequest};
+use super::refusal::McpRefusal;
+use super::{approval_notice, unbound_parameters};
+use crate::exchange::{Exchange, Identity};
 use durward_core::{
     AccessLevel, FrontEndKind, Operation, OperationTraits, Refusal, RefusalReason, RequiredPermission,
     Resource,
@@ -12,45 +13,24 @@ use durward_mcp::{ClientMessage, ProtocolEra, error_codes};
 use http::StatusCode;
 use serde_json::{Map, Value};
 
-pub(super) fn decode_request(
+/// The operation that a request asks for.
+pub(super) fn map_operation(
     keys: &SealKeys,
-    wire: InboundMcpRequest,
-    shape: &mut McpRefusalContext,
-) -> Result<(Operation, InboundMcpRequest), Refusal> {
-    let InboundMcpRequest { exchange, identity, parsed_request: found, hold_notifier: waiting } = wire;
-    let mut found = match found {
-        Ok(found) => found,
-        Err(McpRefusal { refusal, request_id: id, error_override: problem }) => {
-            shape.request_id = id;
-            shape.error_override = problem;
-            return Err(refusal);
-        }
-    };
-    shape.request_id = found.request_id().cloned();
-    resume_elicitation(keys, &exchange, &identity, &mut found).map_err(|stopped| {
-        shape.error_override = stopped.error_override;
-        stopped.refusal
-    })?;
-    let server = &found.server.name;
-    let message = match &found.action {
+    exchange: &Exchange,
+    identity: &Identity,
+    parsed: &mut ParsedMcpRequest,
+) -> Result<Operation, McpRefusal> {
+    resume_elicitation(keys, exchange, identity, parsed)?;
+    let server = &parsed.server.name;
+    let message = match &parsed.action {
         McpAction::Message(message) => message,
-        McpAction::EndSession => {
-            let operation = end_session_operation(server);
-            return Ok((
-                operation,
-                InboundMcpRequest { exchange, identity, parsed_request: Ok(found), hold_notifier: waiting },
-            ));
-        }
+        McpAction::EndSession => return Ok(end_session_operation(server)),
     };
     let operation = match message {
         ClientMessage::Request(request) if request.method == "tools/call" => {
-            let (tool, arguments) = request.tool_call().map_err(|error| {
-                let stopped = McpRefusal::from(error);
-                shape.error_override = stopped.error_override;
-                stopped.refusal
-            })?;
+            let (tool, arguments) = request.tool_call()?;
             let mut operation = tool_call_operation(server, tool, arguments);
-            // Answers to what a server asked in a call before, and the like: the server's own business, shown as unseen.
+            // Input that a server required in an earlier call, and the like: the server's own business, shown as uninspected.
             let rest = request
                 .params
                 .iter()
@@ -66,41 +46,36 @@ pub(super) fn decode_request(
         // Never reached: a response is refused before. Decided as what no policy can name, all the same.
         ClientMessage::Response { .. } => server_operation(server, "response", &Map::new()),
     };
-    if found.approval_elicitation.as_ref().is_some_and(|question| !question.matches_operation(&operation)) {
-        let stopped =
-            invalid_request_state("`requestState` was given for another call: send this one without it");
-        shape.error_override = stopped.error_override;
-        return Err(stopped.refusal);
+    if parsed.approval_elicitation.as_ref().is_some_and(|it| !it.matches_operation(&operation)) {
+        return Err(invalid_request_state(
+            "`requestState` was given for another call: send this one without it",
+        ));
     }
-    Ok((
-        operation,
-        InboundMcpRequest { exchange, identity, parsed_request: Ok(found), hold_notifier: waiting },
-    ))
+    Ok(operation)
 }
 
-/// A request that comes back from a question of ours becomes the one that was asked about. What its client answered is looked at
-/// by nobody: people answer, not clients.
+/// A request that comes back from an elicitation of the gateway's becomes the one that approval was requested for. What its client
+/// answered is not read: people vote, not clients.
 fn resume_elicitation(
     keys: &SealKeys,
     exchange: &Exchange,
     identity: &Identity,
-    found: &mut ParsedMcpRequest,
+    parsed: &mut ParsedMcpRequest,
 ) -> Result<(), McpRefusal> {
-    let McpAction::Message(ClientMessage::Request(request)) = &mut found.action else { return Ok(()) };
-    if found.validated_headers.era != ProtocolEra::Modern || !request.may_require_input() {
+    let McpAction::Message(ClientMessage::Request(request)) = &mut parsed.action else { return Ok(()) };
+    if parsed.validated_headers.era != ProtocolEra::Modern || !request.may_require_input() {
         return Ok(());
     }
-    let Some(state) = request.request_state().filter(|state| client_notification::is_gateway_state(state))
-    else {
+    let Some(state) = request.request_state().filter(|state| approval_notice::is_gateway_state(state)) else {
         return Ok(());
     };
     let question =
-        client_notification::open_state(keys, &identity.caller, &found.server.name, state, exchange.time);
-    found.approval_elicitation = Some(question.ok_or_else(|| {
+        approval_notice::open_state(keys, &identity.caller, &parsed.server.name, state, exchange.time);
+    parsed.approval_elicitation = Some(question.ok_or_else(|| {
         invalid_request_state("`requestState` was not given to this caller at this server, or has expired: send the call without it")
     })?);
     request.remove_input_responses();
-    found.body = request.to_bytes().into();
+    parsed.body = request.to_bytes().into();
     Ok(())
 }
 

@@ -1,6 +1,7 @@
-//! What was acknowledged survives `kill -9` at any moment.
+//! Acknowledged records survive `kill -9` at any time.
 //!
-//! The test starts itself as a child that appends and prints each acknowledged mark, kills it in the middle, and looks.
+//! The test starts itself as a child that appends and prints each acknowledged mark, kills it, and reads the journal. The page
+//! cache survives the child: power cuts are the subject of the unit tests over `TestDisk`.
 
 use durward_core::ExchangeId;
 use durward_journal::{Journal, JournalOptions, JournalRecord, read_journal, verify_journal};
@@ -40,7 +41,7 @@ async fn child_that_appends_until_it_is_killed() {
     let Some(dir) = std::env::var_os(JOURNAL_DIR_VAR) else { return };
     let journal =
         Arc::new(Journal::open(Path::new(&dir), small_segment_options()).expect("the journal opens"));
-    // Each round has marks of its own, so that a lost record cannot hide behind an older one.
+    // Each round has marks of its own, so that an older record cannot hide a lost one.
     let first: u64 = std::env::var(FIRST_MARK_VAR).expect("set by the parent").parse().expect("a number");
     let tasks: Vec<_> = (0..8)
         .map(|lane| {
@@ -78,7 +79,7 @@ fn acknowledged_records_survive_kill_9() {
             .expect("the child starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut seen = 0;
-        // The libtest harness prints lines of its own, also before ours on the same line.
+        // The test harness prints text of its own, also in front of ours on the same line.
         let mut take = |line: String| {
             if let Some((_, mark)) = line.split_once("acknowledged ")
                 && let Ok(mark) = mark.parse::<u64>()
@@ -94,7 +95,7 @@ fn acknowledged_records_survive_kill_9() {
             }
         }
         child.kill().expect("SIGKILL");
-        // The last line may be cut off: a number's beginning is not that number.
+        // The last line may be cut off, and a prefix of a number is another number.
         let rest: Vec<String> = lines.map_while(Result::ok).collect();
         for line in rest.into_iter().rev().skip(1) {
             take(line);

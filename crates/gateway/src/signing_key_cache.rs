@@ -3,7 +3,7 @@
 use durward_aws::sigv4::SigningKey;
 use durward_core::Secret;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Keys kept; one credential needs one a day for each region and service it is used for.
 const MAX_CACHED_KEYS: usize = 4096;
@@ -22,7 +22,7 @@ impl SigningKeyCache {
         service: &str,
     ) -> SigningKey {
         let name = [access_key_id, date, region, service].join("/");
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = durward_core::lock_ignoring_poison(&self.0);
         if let Some((of, key)) = kept.get(&name)
             && of.expose() == secret.expose()
         {

@@ -6,7 +6,7 @@
 //! finds an entry is not executed.
 
 use crate::body::{BoxBody, BoxError, full_body};
-use crate::response_masker::RevealedClasses;
+use crate::upstream_response::RevealedClasses;
 use bytes::Bytes;
 use durward_approval::ApprovalRequestId;
 use durward_core::{ExchangeId, SessionId, limits};
@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 use hyper::body::Frame;
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::sync::watch;
@@ -304,7 +304,7 @@ impl Drop for RunningExecution {
 }
 
 fn lock_table(table: &Mutex<CacheTable>) -> MutexGuard<'_, CacheTable> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
+    durward_core::lock_ignoring_poison(table)
 }
 
 #[cfg(test)]

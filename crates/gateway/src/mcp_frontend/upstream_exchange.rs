@@ -1,12 +1,12 @@
 //! Toward the server: the headers that may travel, the bytes that were decided, the answer read as JSON or event by event.
 
+use super::mcp_request::{McpAction, McpRequest, McpRequestStage, ParsedMcpRequest};
 use super::refusal::{json_rpc_code, refusal_message};
-use super::{InboundMcpRequest, McpAction, ParsedMcpRequest, decode, mcp_session};
+use super::{McpFrontEnd, mcp_session, operation_mapping};
 use crate::body::{BoxBody, full_body, read_limited_body};
-use crate::event_stream::{UpstreamEvent, UpstreamEvents};
-use crate::gateway_services::GatewayServices;
-use crate::pipeline::{Exchange, ForwardableRequest, Identity, request_context};
-use crate::upstream_response::{UpstreamBody, UpstreamResponse};
+use crate::exchange::{Exchange, Identity, policy_context};
+use crate::pipeline::Forwardable;
+use crate::upstream_response::{UpstreamBody, UpstreamEvent, UpstreamEvents, UpstreamResponse};
 use bytes::Bytes;
 use durward_core::{ExchangeId, Refusal, RefusalReason, limits};
 use durward_masking::BodyFormat;
@@ -25,46 +25,81 @@ use std::task::{Context, Poll, ready};
 const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT_EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
-pub(super) async fn forward_request(
-    rooms: &GatewayServices,
-    forwardable: ForwardableRequest<InboundMcpRequest>,
-) -> Result<UpstreamResponse, Refusal> {
-    let InboundMcpRequest { exchange, identity, parsed_request: found, hold_notifier: waiting } =
-        forwardable.request;
-    if let Some(waiting) = waiting {
-        waiting.clear_notice();
-    }
-    let found = found.map_err(|stopped| stopped.refusal)?;
-    let request_bytes = found.body.len() as u64;
-    let request = build_request(&found)?;
-    let response = rooms.upstream_client.send(&found.server.origin, request).await.map_err(|error| {
-        upstream_failure("the MCP server could not be reached, or broke off before it answered")
+impl McpFrontEnd {
+    pub(super) async fn exchange_with_server(
+        &self,
+        exchange: &Exchange,
+        forwardable: Forwardable<McpRequest>,
+    ) -> Result<UpstreamResponse, Refusal> {
+        let identity = forwardable.identity().clone();
+        let (McpRequest { hold_notifier, stage, .. }, _credential) = forwardable.into_request();
+        if let Some(notifier) = hold_notifier {
+            notifier.clear_notice();
+        }
+        let McpRequestStage::Parsed(parsed) = stage else {
+            return Err(Refusal::new(RefusalReason::Internal, "the message to be sent was never read"));
+        };
+        let request_bytes = parsed.body.len() as u64;
+        let request = build_request(&parsed)?;
+        let response = self.upstream_client.send(&parsed.server.origin, request).await.map_err(|error| {
+            upstream_failure(
+                "the MCP server could not be reached, or closed the connection before it responded",
+            )
             .with_detail(error)
-    })?;
-    let reader = CallerMessageReader { policies: rooms.policies.clone(), exchange, identity };
-    let mut answer = match &found.action {
-        McpAction::Message(ClientMessage::Request(asked)) => {
-            let expected =
-                ExpectedResponse { id: asked.id.clone(), is_tools_list: asked.method == "tools/list" };
-            let handle = client_session_id(rooms, &reader, &found, response.headers())?;
-            let mut answer = read_response(reader, &found, expected, response).await?;
-            if let Some(handle) = handle
-                && answer.head.status.is_success()
-            {
-                answer.head.headers.insert(SESSION_ID_HEADER, handle);
+        })?;
+        let reader =
+            CallerMessageReader { policies: self.policies.clone(), exchange: exchange.clone(), identity };
+        let mut response = match &parsed.action {
+            McpAction::Message(ClientMessage::Request(message)) => {
+                let expected = ExpectedResponse {
+                    id: message.id.clone(),
+                    is_tools_list: message.method == "tools/list",
+                };
+                let session_id = self.client_session_id(&reader, &parsed, response.headers())?;
+                let mut response = read_response(reader, &parsed, expected, response).await?;
+                if let Some(session_id) = session_id
+                    && response.head.status.is_success()
+                {
+                    response.head.headers.insert(SESSION_ID_HEADER, session_id);
+                }
+                response
             }
-            answer
-        }
-        McpAction::Message(ClientMessage::Notification(_) | ClientMessage::Response { .. }) => {
-            acknowledge_action(&found, &response, StatusCode::ACCEPTED, "take the notification")?
-        }
-        McpAction::EndSession if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
-            json_response(StatusCode::METHOD_NOT_ALLOWED, Vec::new(), None)
-        }
-        McpAction::EndSession => acknowledge_action(&found, &response, StatusCode::OK, "end the session")?,
-    };
-    answer.request_bytes = request_bytes;
-    Ok(answer)
+            McpAction::Message(ClientMessage::Notification(_) | ClientMessage::Response { .. }) => {
+                acknowledge_action(&parsed, &response, StatusCode::ACCEPTED, "accept the notification")?
+            }
+            McpAction::EndSession if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
+                json_response(StatusCode::METHOD_NOT_ALLOWED, Vec::new(), None)
+            }
+            McpAction::EndSession => {
+                acknowledge_action(&parsed, &response, StatusCode::OK, "end the session")?
+            }
+        };
+        response.request_bytes = request_bytes;
+        Ok(response)
+    }
+
+    /// The session id for the client, where the server opened a session.
+    fn client_session_id(
+        &self,
+        reader: &CallerMessageReader,
+        parsed: &ParsedMcpRequest,
+        headers: &HeaderMap,
+    ) -> Result<Option<HeaderValue>, Refusal> {
+        let Some(upstream) =
+            headers.get(SESSION_ID_HEADER).filter(|_id| parsed.initialize_request().is_some())
+        else {
+            return Ok(None);
+        };
+        let session = mcp_session::McpSession {
+            id: reader.identity.session,
+            upstream_id: upstream.clone(),
+            supports_url_elicitation: parsed.supports_url_elicitation,
+        };
+        let caller = &reader.identity.caller;
+        mcp_session::seal_session_id(&self.seal_keys, caller, &parsed.server, &session, reader.exchange.time)
+            .map(Some)
+            .ok_or_else(|| upstream_failure("the MCP server returned an invalid session id"))
+    }
 }
 
 fn upstream_failure(why: impl Into<String>) -> Refusal {
@@ -86,34 +121,12 @@ fn build_request(found: &ParsedMcpRequest) -> Result<Request<BoxBody>, Refusal> 
         headers.insert(header::CONTENT_TYPE, APPLICATION_JSON);
     }
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-    // Answers are masked: they must come readable.
+    // Responses are masked, so they must come uncompressed.
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some(session) = &found.upstream_session_id {
         headers.insert(SESSION_ID_HEADER, session.clone());
     }
     Ok(request)
-}
-
-/// The session id for the client, where the server opened a session.
-fn client_session_id(
-    rooms: &GatewayServices,
-    reader: &CallerMessageReader,
-    found: &ParsedMcpRequest,
-    headers: &HeaderMap,
-) -> Result<Option<HeaderValue>, Refusal> {
-    let Some(upstream) = headers.get(SESSION_ID_HEADER).filter(|_id| found.initialize_request().is_some())
-    else {
-        return Ok(None);
-    };
-    let Identity { caller, session, .. } = &reader.identity;
-    let session = mcp_session::McpSession {
-        id: *session,
-        upstream_id: upstream.clone(),
-        supports_url_elicitation: found.supports_url_elicitation,
-    };
-    mcp_session::seal_session_id(rooms, caller, &found.server, &session, reader.exchange.time)
-        .map(Some)
-        .ok_or_else(|| upstream_failure("the MCP server gave a session id that is none"))
 }
 
 /// The answer to what has none but that it was done.
@@ -194,15 +207,15 @@ async fn read_response(
     let said = |what: &str| upstream_failure(format!("the MCP server {what} (HTTP {})", status.as_u16()));
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            return Err(said("wants a credential that this gateway does not have for it"));
+            return Err(said("requires a credential that this gateway does not have for it"));
         }
         _ if status.is_redirection() => {
-            return Err(said("points elsewhere, where this gateway does not follow"));
+            return Err(said("redirected, and redirects are not followed"));
         }
         _ => {}
     }
     if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        return Err(said("encoded its answer, which cannot be inspected, so it is withheld"));
+        return Err(said("encoded its response, which cannot be inspected, so it is withheld"));
     }
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -216,9 +229,9 @@ async fn read_response(
         return Ok(build_response(StatusCode::OK, UpstreamBody::Events(Box::new(events)), None));
     }
     if kind != "application/json" {
-        return Err(said("answered with something else than a JSON-RPC message"));
+        return Err(said("returned something else than a JSON-RPC message"));
     }
-    let bytes = read_limited_body(body, limits::MAX_MASKED_RESPONSE_BYTES, "answer")
+    let bytes = read_limited_body(body, limits::MAX_MASKED_RESPONSE_BYTES, "response")
         .await
         .map_err(|refusal| Refusal { reason: RefusalReason::Upstream, ..refusal })?;
     let refused = !status.is_success();
@@ -252,7 +265,7 @@ fn response_error_code(response: &durward_mcp::ServerResponse) -> Option<String>
 struct CallerMessageReader {
     policies: Arc<PolicyStore>,
     exchange: Exchange,
-    identity: Identity,
+    identity: Arc<Identity>,
 }
 
 impl CallerMessageReader {
@@ -264,9 +277,9 @@ impl CallerMessageReader {
     ) -> Result<ServerMessage, &'static str> {
         // One policy set for one list.
         let policies = self.policies.current();
-        let facts = request_context(&self.exchange, &self.identity);
+        let facts = policy_context(&self.exchange, &self.identity);
         let mut may_call = |tool: &str| {
-            let call = decode::tool_call_operation(&self.identity.connection, tool, Map::new());
+            let call = operation_mapping::tool_call_operation(&self.identity.connection, tool, Map::new());
             policies.may_be_allowed(&self.identity.caller, &call, facts)
         };
         read_answer(text, expected, lenient, &mut may_call)
@@ -302,10 +315,11 @@ impl UpstreamEvents for ServerEventStream {
                 }
                 Some(Err(error)) => {
                     return Poll::Ready(UpstreamEvent::Failed(
-                        upstream_failure("the MCP server broke off its answer").with_detail(error),
+                        upstream_failure("the MCP server closed the connection before its response ended")
+                            .with_detail(error),
                     ));
                 }
-                None => return broken("the MCP server ended its stream without an answer"),
+                None => return broken("the MCP server ended its stream without a response"),
             }
         }
     }
@@ -339,7 +353,7 @@ impl ServerEventStream {
                     _ => "something",
                 };
                 UpstreamEvent::Failed(upstream_failure(format!(
-                    "the MCP server asked the client for `{asked}` in the middle of its answer, which this gateway does not pass on"
+                    "the MCP server asked the client for `{asked}` in the middle of its response, which this gateway does not pass on"
                 )))
             }
             Err(why) => {

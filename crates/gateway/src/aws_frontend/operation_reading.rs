@@ -1,0 +1,49 @@
+//! From a verified AWS request to the operation that it asks for.
+
+use super::aws_request::{AwsRequest, AwsRequestBody, OperationTarget};
+use super::{AwsFrontEnd, nested_presigned_url};
+use crate::exchange::Identity;
+use durward_aws::decode::{self, BodyUse, RequestScope};
+use durward_aws::sigv4::inbound::PayloadMode;
+use durward_aws::sigv4::sha256_hex;
+use durward_core::{Operation, Refusal};
+
+impl AwsFrontEnd {
+    /// Routes the request to its operation, reads the body where the operation is in it, and decodes both.
+    pub(super) async fn decode_aws_operation(
+        &self,
+        identity: &Identity,
+        request: &mut AwsRequest,
+    ) -> Result<Operation, Refusal> {
+        let catalog = self.aws_client.catalog();
+        let connection = self.aws_client.connections().find(&identity.connection)?;
+        let account = connection.role_arn.split(':').nth(4).unwrap_or_default().to_owned();
+        let signature = &request.claimed_signature;
+        let (service, region) = (signature.service.clone(), signature.region.clone());
+        let scope = RequestScope { service: &service, region: &region, account: &account };
+        let route = decode::route_operation(catalog, &scope, &request.request_head())?;
+        request.refusal_context.set_service(route.service(), route.protocol());
+        if route.body_use() != BodyUse::Streamed {
+            request.read_body().await?;
+        }
+        let body = match &request.body {
+            AwsRequestBody::Buffered(bytes) => Some(bytes.clone()),
+            AwsRequestBody::Unread(_) => None,
+        };
+        let decoded =
+            decode::decode_request(catalog, &scope, &request.request_head(), &route, body.as_deref())?;
+        let mut operation = decoded.operation;
+        nested_presigned_url::refuse_presigned_url(&operation.parameters)?;
+        operation.body_sha256 = match (&body, &request.claimed_signature.payload_mode) {
+            (_, PayloadMode::Sha256(hash)) => Some(hash.clone()),
+            (Some(bytes), _) => Some(sha256_hex(bytes)),
+            (None, _) => None,
+        };
+        request.operation_target = Some(OperationTarget {
+            service: decoded.service,
+            operation_index: decoded.operation_index,
+            protocol: decoded.protocol,
+        });
+        Ok(operation)
+    }
+}

@@ -1,0 +1,125 @@
+//! The adapter between one wire protocol and the pipeline.
+//!
+//! A front end speaks its protocol and nothing else: it verifies who sent a request, reads which operation it asks for, sends it
+//! upstream and writes refusals. It never decides. Its methods have other names than the pipeline's steps, which call them.
+
+use crate::body::BoxBody;
+use crate::exchange::{Exchange, Identity, RetryKey};
+use crate::pipeline::Forwardable;
+use crate::upstream_response::UpstreamResponse;
+use durward_approval::ApprovalRequest;
+use durward_core::{ExchangeId, FrontEndKind, Operation, Refusal};
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use std::future::Future;
+
+/// One protocol, plugged into the pipeline.
+pub trait FrontEnd: Send + Sync + 'static {
+    const KIND: FrontEndKind;
+    /// Whether requests go upstream with an AWS credential of the gateway's.
+    const NEEDS_AWS_CREDENTIAL: bool;
+    type Request: FrontEndRequest;
+
+    /// What a refusal needs if nothing more is learnt about the request than its head.
+    fn refusal_context(&self, head: &Parts) -> RefusalContextOf<Self>;
+
+    /// The client's key for the attempts of one call.
+    fn retry_key(&self, _head: &Parts) -> RetryKey {
+        RetryKey::None
+    }
+
+    /// Verifies the proof of identity that the request carries, and nothing else.
+    fn verify_caller(
+        &self,
+        exchange: &Exchange,
+        request: Request<Incoming>,
+        refusal_context: RefusalContextOf<Self>,
+    ) -> impl Future<Output = Result<(Identity, Self::Request), ProtocolRefusal<RefusalContextOf<Self>>>> + Send;
+
+    /// Reads the operation that the request asks for. A request that opens a session gets an identity with that session.
+    fn read_operation(
+        &self,
+        exchange: &Exchange,
+        identity: Identity,
+        request: Self::Request,
+    ) -> impl Future<Output = Result<ReadOperation<Self::Request>, ProtocolRefusal<RefusalContextOf<Self>>>> + Send;
+
+    /// Called when approval has been requested, before the request is held. `Some` refuses the request at once, in the
+    /// protocol's own words for "a person must look at this"; the approval request stays.
+    fn approval_notice(
+        &self,
+        _exchange: &Exchange,
+        _identity: &Identity,
+        _request: &Self::Request,
+        _approval_request: &ApprovalRequest,
+    ) -> Option<ProtocolRefusal<RefusalContextOf<Self>>> {
+        None
+    }
+
+    /// Sends what was decided, and reads the head of the response.
+    fn send_upstream(
+        &self,
+        exchange: &Exchange,
+        forwardable: Forwardable<Self::Request>,
+    ) -> impl Future<Output = Result<UpstreamResponse, Refusal>> + Send;
+
+    /// A refusal in the client's protocol.
+    fn write_refusal(
+        &self,
+        exchange: ExchangeId,
+        refusal: &Refusal,
+        context: &RefusalContextOf<Self>,
+    ) -> Response<BoxBody>;
+}
+
+/// A request in its protocol's form, between authenticate and forward.
+pub trait FrontEndRequest: Send + Sync + 'static {
+    /// What a refusal of this request needs to be written: its encoding, its id.
+    type RefusalContext: Clone + Send + Sync + 'static;
+
+    fn refusal_context(&self) -> Self::RefusalContext;
+
+    /// The context for a session that was revoked, where the protocol has a word of its own for that.
+    fn revoked_session_context(&self) -> Self::RefusalContext {
+        self.refusal_context()
+    }
+
+    /// A digest of everything that will be sent. Taken when the operation is decided and again when it is sent.
+    fn fingerprint(&self) -> [u8; 32];
+
+    /// Gives back memory beyond what is needed to send it: it may be held for an hour, as one of thousands.
+    fn compact(&mut self) {}
+
+    /// The memory that it takes, in bytes: at least what the caller sent, for what decodes to little may be long.
+    fn held_bytes(&self) -> usize;
+}
+
+/// The refusal context of a front end.
+pub type RefusalContextOf<F> = <<F as FrontEnd>::Request as FrontEndRequest>::RefusalContext;
+
+/// A request whose operation was read.
+pub struct ReadOperation<R> {
+    pub identity: Identity,
+    pub operation: Operation,
+    pub request: R,
+}
+
+/// A refusal with what its protocol needs to write it.
+pub struct ProtocolRefusal<C> {
+    pub refusal: Refusal,
+    /// `None`: what the head of the request told is all there is.
+    pub context: Option<C>,
+}
+
+impl<C> ProtocolRefusal<C> {
+    pub fn new(refusal: Refusal, context: C) -> Self {
+        Self { refusal, context: Some(context) }
+    }
+}
+
+impl<C> From<Refusal> for ProtocolRefusal<C> {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, context: None }
+    }
+}

@@ -1,0 +1,95 @@
+//! What approval works with: the ledger of approval requests, the policies that say what must be given, and the requests on hold.
+
+use super::hold::RequestHolder;
+use super::idempotency_cache::IdempotencyCache;
+use crate::approval_links::ApprovalLinks;
+use crate::response_masker::ResponseMasker;
+use durward_approval::{ApprovalRequirement, Approvals};
+use durward_core::{Decision, Refusal, RefusalReason};
+use durward_identity::Revocations;
+use durward_journal::Journal;
+use durward_policy::PolicyStore;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What approval is made of.
+pub struct ApproverOptions {
+    pub approvals: Arc<Approvals>,
+    pub policies: Arc<PolicyStore>,
+    pub journal: Arc<Journal>,
+    pub revocations: Revocations,
+    pub response_masker: Arc<ResponseMasker>,
+    pub links: ApprovalLinks,
+    /// How long a caller is held open; also the time that approvers have where policy names none.
+    pub hold_timeout: Duration,
+}
+
+/// Parks requests until people have decided, and consumes the grants that they give.
+pub struct Approver {
+    pub(super) approvals: Arc<Approvals>,
+    pub(super) policies: Arc<PolicyStore>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) response_masker: Arc<ResponseMasker>,
+    pub(super) executions: IdempotencyCache,
+    pub(super) holder: RequestHolder,
+    pub(super) links: ApprovalLinks,
+}
+
+impl Approver {
+    pub fn new(options: ApproverOptions) -> Self {
+        let ApproverOptions {
+            approvals,
+            policies,
+            journal,
+            revocations,
+            response_masker,
+            links,
+            hold_timeout,
+        } = options;
+        Self {
+            approvals,
+            policies,
+            journal,
+            response_masker,
+            executions: IdempotencyCache::default(),
+            holder: RequestHolder::new(revocations, hold_timeout),
+            links,
+        }
+    }
+
+    /// Memory that is free for held requests, in KiB.
+    pub fn available_held_kib(&self) -> usize {
+        self.holder.available_kib()
+    }
+
+    /// What must be given so that each forbid that requires approval is overridden.
+    pub(super) fn requirements(&self, decision: &Decision) -> Result<Vec<ApprovalRequirement>, Refusal> {
+        let policies = self.policies.current();
+        // A reload came between the decision and here: what it requires now is not what was decided on.
+        let changed = || {
+            Refusal::new(
+                RefusalReason::PolicyChanged,
+                "the policies changed while this was decided; send it again",
+            )
+        };
+        if decision.policy_set != policies.version() {
+            return Err(changed());
+        }
+        let requirement = |policy: &String| {
+            let rule = policies.approval_rule(policy).ok_or_else(changed)?;
+            Ok(ApprovalRequirement {
+                policy: policy.clone(),
+                group: rule.group.clone(),
+                quorum: rule.quorum,
+                timeout: rule.timeout.unwrap_or(self.holder.hold_timeout()),
+                on_timeout: rule.on_timeout,
+            })
+        };
+        decision.policies.iter().map(requirement).collect()
+    }
+}
+
+pub(super) fn approvals_unavailable(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(RefusalReason::Internal, "approvals cannot be read or written, so this was not sent")
+        .with_detail(error)
+}

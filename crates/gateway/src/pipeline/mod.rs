@@ -1,0 +1,254 @@
+//! The pipeline (docs/design.md, section "The pipeline"). `Pipeline::handle_request`, `decide` and `execute` read like the list:
+//!
+//! ```text
+//! accept -> authenticate -> decode -> authorize -> (approve) -> record intent -> issue credential
+//!        -> forward -> mask -> record outcome -> respond
+//! ```
+//!
+//! Each step stands in a file of its own name, takes the proof that the step before it made, and makes its own:
+//! `Received -> Authenticated -> Decoded -> Authorized -> Recorded -> Credentialed -> Forwarded`. The fields of a proof are
+//! private to its step, so an operation that was not decided, or whose intent is not durable, cannot be forwarded: the
+//! [`Credentialed`] that it would need does not exist. No step goes back; a step may stop the request with a [`Stopped`].
+
+mod approve;
+mod approver;
+mod authenticate;
+mod authorize;
+mod coalesce;
+mod consume;
+mod decode;
+mod execution;
+mod forward;
+mod forwardable;
+mod hold;
+mod idempotency_cache;
+mod issue_credential;
+mod mask;
+mod record_intent;
+mod record_outcome;
+mod refuse;
+mod stopped;
+
+pub use approver::{Approver, ApproverOptions};
+pub use authenticate::Authenticated;
+pub use authorize::{Authorized, Authorizer};
+pub use decode::Decoded;
+pub use forward::Forwarded;
+pub use forwardable::Forwardable;
+pub use issue_credential::Credentialed;
+pub use record_intent::Recorded;
+
+use crate::aws_client::AwsClient;
+use crate::body::BoxBody;
+use crate::client_connection::ClientConnection;
+use crate::exchange::{Exchange, RetryKey};
+use crate::front_end::{FrontEnd, RefusalContextOf};
+use crate::response_masker::ResponseMasker;
+use authorize::{ApprovalRequired, Authorization};
+use consume::ApprovalOutcome;
+use durward_core::{ExchangeId, Refusal, RefusalReason};
+use durward_identity::Revocations;
+use durward_journal::Journal;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use stopped::Stopped;
+use time::OffsetDateTime;
+
+/// What the steps work with. Both front ends share one set.
+#[derive(Clone)]
+pub struct PipelineServices {
+    pub revocations: Revocations,
+    pub authorizer: Arc<Authorizer>,
+    pub approver: Arc<Approver>,
+    pub aws_client: Arc<AwsClient>,
+    pub response_masker: Arc<ResponseMasker>,
+    pub journal: Arc<Journal>,
+}
+
+/// The pipeline with one front end plugged into it.
+pub struct Pipeline<F> {
+    pub(crate) front_end: F,
+    services: PipelineServices,
+}
+
+/// A request as accepted.
+pub(crate) struct Received(Request<Incoming>);
+
+/// What a step gives when it lets the request go on.
+type StepResult<T, F> = Result<T, Box<Stopped<RefusalContextOf<F>>>>;
+
+impl<F: FrontEnd> Pipeline<F> {
+    pub fn new(front_end: F, services: PipelineServices) -> Arc<Self> {
+        Arc::new(Self { front_end, services })
+    }
+
+    /// Takes one request through the pipeline and responds, whatever happens.
+    pub async fn handle_request(
+        self: &Arc<Self>,
+        source: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Response<BoxBody> {
+        let (exchange, received, refusal_context) = self.accept(source, request);
+        let result = match Box::pin(self.decide(&exchange, received, refusal_context.clone())).await {
+            Ok(Authorization::Authorized(authorized)) => Box::pin(self.execute(&exchange, *authorized)).await,
+            Ok(Authorization::ApprovalRequired(required)) => {
+                return self.respond_after_approval(exchange, required, refusal_context).await;
+            }
+            Err(stopped) => Err(stopped),
+        };
+        self.respond(&exchange, result, &refusal_context).await
+    }
+
+    /// accept: the exchange begins. The HTTP limits were enforced before (`listener.rs`, `strict_http_stream.rs`).
+    fn accept(
+        &self,
+        source: SocketAddr,
+        request: Request<Incoming>,
+    ) -> (Exchange, Received, RefusalContextOf<F>) {
+        let (head, body) = request.into_parts();
+        let exchange = Exchange {
+            id: ExchangeId::new(),
+            source,
+            time: OffsetDateTime::now_utc(),
+            started_at: Instant::now(),
+            user_agent: head
+                .headers
+                .get("user-agent")
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned),
+            retry_key: self.front_end.retry_key(&head),
+            client: head.extensions.get().cloned().map(ClientConnection::new).unwrap_or_default(),
+        };
+        let refusal_context = self.front_end.refusal_context(&head);
+        (exchange, Received(Request::from_parts(head, body)), refusal_context)
+    }
+
+    /// authenticate -> decode -> authorize.
+    async fn decide(
+        &self,
+        exchange: &Exchange,
+        received: Received,
+        refusal_context: RefusalContextOf<F>,
+    ) -> StepResult<Authorization<F::Request>, F> {
+        let Self { front_end, services } = self;
+        let authenticated = authenticate::authenticate(
+            front_end,
+            &services.revocations,
+            &services.aws_client,
+            exchange,
+            received,
+            refusal_context,
+        )
+        .await?;
+        let decoded = decode::decode(
+            front_end,
+            &services.response_masker,
+            &services.revocations,
+            exchange,
+            authenticated,
+        )
+        .await?;
+        services.authorizer.authorize(exchange, decoded).await
+    }
+
+    /// (approve): goes on once people have decided. Where the protocol lets clients try again, the rest runs in a task of its
+    /// own: from the moment that a grant is consumed the execution belongs to nobody's connection, so that a client whose
+    /// connection broke finds the response when it tries again. While the request is held, the task ends with its client.
+    async fn respond_after_approval(
+        self: &Arc<Self>,
+        mut exchange: Exchange,
+        required: Box<ApprovalRequired<F::Request>>,
+        refusal_context: RefusalContextOf<F>,
+    ) -> Response<BoxBody> {
+        if exchange.retry_key == RetryKey::None {
+            let result = Box::pin(self.approve_and_execute(&exchange, required)).await;
+            return self.respond(&exchange, result, &refusal_context).await;
+        }
+        let id = exchange.id;
+        let (client, _handler_guard): (ClientConnection, _) = exchange.client.detached();
+        exchange.client = client;
+        let (pipeline, context) = (self.clone(), refusal_context.clone());
+        let rest = tokio::spawn(async move {
+            let result = pipeline.approve_and_execute(&exchange, required).await;
+            pipeline.respond(&exchange, result, &context).await
+        });
+        match rest.await {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::error!(exchange = %id, %error, "the task of an approved request failed");
+                let failed = Refusal::new(
+                    RefusalReason::Internal,
+                    "the gateway failed; the operation may have been executed",
+                );
+                self.front_end.write_refusal(id, &failed, &refusal_context)
+            }
+        }
+    }
+
+    async fn approve_and_execute(
+        &self,
+        exchange: &Exchange,
+        required: Box<ApprovalRequired<F::Request>>,
+    ) -> StepResult<Response<BoxBody>, F> {
+        let Self { front_end, services } = self;
+        match services.approver.approve(front_end, &services.authorizer, exchange, required).await? {
+            ApprovalOutcome::Authorized(authorized) => Box::pin(self.execute(exchange, *authorized)).await,
+            ApprovalOutcome::ExecutedElsewhere(required, execution) => {
+                services.approver.coalesce::<F>(exchange, &required, &execution).await
+            }
+        }
+    }
+
+    /// record intent -> issue credential -> forward -> mask -> record outcome. Attempts that share a consumed grant get what
+    /// comes of it.
+    async fn execute(
+        &self,
+        exchange: &Exchange,
+        mut authorized: Authorized<F::Request>,
+    ) -> StepResult<Response<BoxBody>, F> {
+        let execution = authorized.take_execution();
+        let result = self.execute_once(exchange, authorized).await;
+        match execution {
+            Some(execution) => execution.share(result).await,
+            None => result,
+        }
+    }
+
+    async fn execute_once(
+        &self,
+        exchange: &Exchange,
+        authorized: Authorized<F::Request>,
+    ) -> StepResult<Response<BoxBody>, F> {
+        let Self { front_end, services } = self;
+        // Cached tags that this operation may change are forgotten now and when it is over.
+        let _invalidation = services.authorizer.tag_invalidation(authorized.operation());
+        let recorded =
+            record_intent::record_intent::<F>(&services.journal, &services.authorizer, exchange, authorized)
+                .await?;
+        let credentialed =
+            issue_credential::issue_credential::<F>(&services.aws_client, exchange, recorded).await?;
+        let forwarded = forward::forward(front_end, exchange, credentialed).await?;
+        let masked = mask::mask(&services.response_masker, exchange, forwarded)?;
+        record_outcome::record_outcome(&services.response_masker, &services.revocations, exchange, masked)
+            .await
+    }
+
+    /// respond: the response, or a refusal in the client's protocol that is on record.
+    async fn respond(
+        &self,
+        exchange: &Exchange,
+        result: StepResult<Response<BoxBody>, F>,
+        refusal_context: &RefusalContextOf<F>,
+    ) -> Response<BoxBody> {
+        match result {
+            Ok(response) => response,
+            Err(stopped) => {
+                refuse::refuse(&self.front_end, &self.services.journal, exchange, *stopped, refusal_context)
+                    .await
+            }
+        }
+    }
+}

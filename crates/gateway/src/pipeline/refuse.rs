@@ -1,0 +1,63 @@
+//! A request that was stopped: it is recorded, then refused in the caller's protocol.
+
+use super::stopped::{Progress, Stopped};
+use crate::body::BoxBody;
+use crate::exchange::Exchange;
+use crate::front_end::{FrontEnd, RefusalContextOf};
+use durward_core::{Refusal, RefusalReason};
+use durward_journal::{Journal, JournalRecord};
+use http::Response;
+use std::sync::Arc;
+
+/// Records that the request was refused, or how the exchange ended, and writes the refusal.
+pub(super) async fn refuse<F: FrontEnd>(
+    front_end: &F,
+    journal: &Journal,
+    exchange: &Exchange,
+    stopped: Stopped<RefusalContextOf<F>>,
+    head_context: &RefusalContextOf<F>,
+) -> Response<BoxBody> {
+    let Stopped { refusal, refusal_context, progress } = stopped;
+    log_refusal(exchange, &refusal);
+    let context = refusal_context.as_ref().unwrap_or(head_context);
+    let response = front_end.write_refusal(exchange.id, &refusal, context);
+    let recorded = match progress {
+        Progress::AfterIntent(pending) => pending.fail(response.status(), &refusal).await,
+        Progress::OutcomeLost => Ok(()),
+        Progress::BeforeIntent { identity, operation, decision } => {
+            let record = JournalRecord::Refused {
+                exchange: exchange.id,
+                session: identity.as_ref().map(|identity| identity.session),
+                caller: identity.as_ref().map(|identity| identity.caller.clone()),
+                front_end: F::KIND,
+                connection: identity.as_ref().map(|identity| identity.connection.clone()),
+                operation: operation.map(Arc::unwrap_or_clone),
+                decision: decision.map(|decision| *decision),
+                reason: refusal.reason,
+                message: refusal.to_string(),
+                source_address: exchange.source.ip(),
+            };
+            journal.append(record).await
+        }
+    };
+    match recorded {
+        Ok(()) => response,
+        Err(error) => {
+            tracing::error!(exchange = %exchange.id, %error, "the journal cannot record a refusal");
+            // A refusal widens nothing; but say the true state of the gateway instead of the policy's words.
+            let failed = Refusal::new(RefusalReason::Internal, "the journal cannot record this request");
+            front_end.write_refusal(exchange.id, &failed, context)
+        }
+    }
+}
+
+/// Refusals because of the gateway itself are errors for its operator; refusals by policy are not.
+fn log_refusal(exchange: &Exchange, refusal: &Refusal) {
+    let (id, reason, detail) = (exchange.id, refusal.reason.as_str(), &refusal.detail);
+    match refusal.reason {
+        RefusalReason::Internal => {
+            tracing::error!(exchange = %id, reason, %detail, "refused: {}", refusal.message);
+        }
+        _ => tracing::info!(exchange = %id, reason, %detail, "refused: {}", refusal.message),
+    }
+}
