@@ -24,7 +24,7 @@ pub struct Vote {
 
 impl Vote {
     /// Whether it counts toward the quorum of `group`.
-    pub(crate) fn counts_for(&self, group: &str) -> bool {
+    pub fn counts_for(&self, group: &str) -> bool {
         self.is_approval && self.counted_groups.iter().any(|counted| counted == group)
     }
 }

@@ -134,6 +134,34 @@ pub(crate) fn withdraw_grant(older: &mut ApprovalRequest, denied: &ApprovalReque
     older.grant_until = None;
 }
 
+/// Who may vote, for surfaces that show it in advance. [`apply_vote`] decides by the same rules.
+impl ApprovalRequest {
+    /// Why this person cannot approve, if they cannot. The state of the request plays no part.
+    pub fn approval_refusal(&self, by: &Approver) -> Option<VoteError> {
+        check_may_approve(self, by).err()
+    }
+
+    /// Whether the person is in a group whose members vote on the request.
+    pub fn has_approver(&self, person: &Approver) -> bool {
+        entitling_groups(self, person).is_ok()
+    }
+
+    /// Whether the request is the person's own, or that of an agent that acts for them.
+    pub fn is_own_request_of(&self, person: &Approver) -> bool {
+        refuse_own_request(&self.details.caller, person).is_err()
+    }
+}
+
+/// The groups for which an approval of this person counts.
+fn check_may_approve(request: &ApprovalRequest, by: &Approver) -> Result<Vec<String>, VoteError> {
+    let groups = entitling_groups(request, by)?;
+    refuse_own_request(&request.details.caller, by)?;
+    if request.votes.iter().any(|vote| vote.is_approval && is_same_person(&vote.by, by)) {
+        return Err(VoteError::AlreadyApproved);
+    }
+    Ok(groups)
+}
+
 fn apply_approval(
     request: &mut ApprovalRequest,
     by: &Approver,
@@ -141,11 +169,7 @@ fn apply_approval(
     limits: &ApprovalLimits,
     now: i64,
 ) -> Result<(), VoteError> {
-    let groups = entitling_groups(request, by)?;
-    refuse_own_request(&request.details.caller, by)?;
-    if request.votes.iter().any(|vote| vote.is_approval && is_same_person(&vote.by, by)) {
-        return Err(VoteError::AlreadyApproved);
-    }
+    let groups = check_may_approve(request, by)?;
     request.votes.push(Vote {
         is_approval: true,
         time_bound_until: time_bound_until.map(from_unix_millis),

@@ -1,6 +1,6 @@
 //! Approval requests in lists: one line each, on the approvals page and below a request.
 
-use crate::{display_text::DisplayText, eligibility, time_view::TimeView};
+use crate::{display_text::DisplayText, time_view::TimeView};
 use durward_approval::{ApprovalRequest, ApprovalRequestId, ApprovalState, Approver};
 use time::OffsetDateTime;
 
@@ -96,7 +96,7 @@ impl ApprovalRequestListItem {
             missing_votes: missing
                 .map(|(group, count)| MissingVotesView { group: DisplayText::new(group), count })
                 .collect(),
-            may_vote: is_pending && eligibility::vote_refusal(request, viewer).is_none(),
+            may_vote: is_pending && request.approval_refusal(viewer).is_none(),
             has_uninspected_parts: !request.details.operation.uninspected_parts.is_empty(),
             attempts: request.attempts,
             is_break_glass: request.break_glass,

@@ -74,7 +74,7 @@ pub struct RequirementView {
 
 impl RequirementView {
     fn new(requirement: &ApprovalRequirement, request: &ApprovalRequest, viewer: &Approver) -> Self {
-        let counts = |vote: &&Vote| vote.is_approval && vote.counted_groups.contains(&requirement.group);
+        let counts = |vote: &&Vote| vote.counts_for(&requirement.group);
         Self {
             policy: DisplayText::new(&requirement.policy),
             group: DisplayText::new(&requirement.group),
@@ -109,7 +109,7 @@ impl VoteView {
 pub struct HistoryEventView {
     pub at: String,
     pub rfc3339: String,
-    pub event: DisplayText,
+    pub event: &'static str,
     pub by: DisplayText,
     /// For a vote: the voter's name and the groups for which the vote counted.
     pub voter: DisplayText,
@@ -268,16 +268,22 @@ impl ApprovalRequestView {
 }
 
 /// An event of the history in words.
-fn event_label(kind: ApprovalEventKind, is_time_bound: bool) -> DisplayText {
+fn event_label(kind: ApprovalEventKind, is_time_bound: bool) -> &'static str {
     match kind {
-        ApprovalEventKind::ApproveOnce => DisplayText::new("approved once"),
-        ApprovalEventKind::ApproveTimeBound => DisplayText::new("approved for a limited time"),
-        ApprovalEventKind::Granted if is_time_bound => DisplayText::new("time-bound grant created"),
-        ApprovalEventKind::Deny => DisplayText::new("denied"),
-        ApprovalEventKind::Withdrawn if is_time_bound => DisplayText::new("time-bound grant revoked"),
-        ApprovalEventKind::Withdrawn => DisplayText::new("approval withdrawn"),
-        ApprovalEventKind::BreakGlass => DisplayText::new("break-glass used"),
-        other => DisplayText::new(other.as_str().replace('_', " ")),
+        ApprovalEventKind::Requested => "requested",
+        ApprovalEventKind::ApproveOnce => "approved once",
+        ApprovalEventKind::ApproveTimeBound => "approved for a limited time",
+        ApprovalEventKind::Deny => "denied",
+        ApprovalEventKind::BreakGlass => "break-glass used",
+        ApprovalEventKind::Granted if is_time_bound => "time-bound grant created",
+        ApprovalEventKind::Granted => "granted",
+        ApprovalEventKind::Withdrawn if is_time_bound => "time-bound grant revoked",
+        ApprovalEventKind::Withdrawn => "approval withdrawn",
+        ApprovalEventKind::Consumed => "consumed",
+        ApprovalEventKind::TimedOut => "timed out",
+        ApprovalEventKind::Expired => "expired",
+        ApprovalEventKind::Superseded => "superseded",
+        ApprovalEventKind::Corrupt => "corrupt",
     }
 }
 

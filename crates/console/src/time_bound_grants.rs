@@ -3,7 +3,6 @@
 use crate::{
     approval_request_list::{account_and_region, resource_names, split_at_most},
     display_text::DisplayText,
-    eligibility,
     time_view::TimeView,
 };
 use durward_approval::{
@@ -96,7 +95,7 @@ impl TimeBoundGrantView {
             until: TimeView::new(grant.until, now),
             use_count: request.uses,
             granted_by: DisplayText::new(approvers.join(", ")),
-            may_revoke: eligibility::is_approver(request, viewer),
+            may_revoke: request.has_approver(viewer),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::responses::{BearerUser, error_response, internal_error_response, json_response};
 use crate::{
     approval_request_list::state_label,
-    eligibility,
+    eligibility::approval_refusal_text,
     service::{self, vote_error_status},
     state::ConsoleState,
     time_bound_grants::list_active_grants,
@@ -54,7 +54,7 @@ struct VoterPermission {
 impl<'a> ApprovalRequestDocument<'a> {
     fn new(request: &'a ApprovalRequest, person: &Approver) -> Self {
         let refusal = match request.state {
-            ApprovalState::Pending => eligibility::vote_refusal(request, person),
+            ApprovalState::Pending => approval_refusal_text(request, person),
             state => Some(format!("It is {}.", state_label(state))),
         };
         let missing = request.missing_approvals().into_iter();
@@ -199,10 +199,8 @@ pub async fn cast_vote(
     // sign-in stores that statement; a token brings it with each vote.
     match state.approvals.upsert_user(&person).await {
         Ok(()) => {}
-        Err(error @ UpsertUserError::TooLong { .. }) => {
-            return error_response(StatusCode::BAD_REQUEST, "too_long", &error.to_string());
-        }
         Err(UpsertUserError::Store(error)) => return internal_error_response(&error),
+        Err(error) => return error_response(StatusCode::BAD_REQUEST, "too_long", &error.to_string()),
     }
     match state.approvals.cast_vote(request.id, &person, choice).await {
         Ok(request) => json_response(StatusCode::OK, &ApprovalRequestDocument::new(&request, &person)),

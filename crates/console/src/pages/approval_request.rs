@@ -4,7 +4,7 @@ use super::BrowserUser;
 use crate::{
     approval_request_view::{ApprovalRequestView, VotingOptions},
     display_text::DisplayText,
-    eligibility,
+    eligibility::approval_refusal_text,
     html::{PageFrame, error_page, internal_error_page, redirect_see_other, render_page},
     logins::SignedInUser,
     request_guard,
@@ -88,9 +88,9 @@ pub async fn show_approval_request(
 
 /// What the viewer may do now. Everything here is checked again when the vote is cast.
 fn voting_options(state: &ConsoleState, viewer: &Approver, request: &ApprovalRequest) -> VotingOptions {
-    let refusal = eligibility::vote_refusal(request, viewer);
+    let refusal = approval_refusal_text(request, viewer);
     let is_pending = request.state == ApprovalState::Pending;
-    let is_approver = eligibility::is_approver(request, viewer);
+    let is_approver = request.has_approver(viewer);
     let may_use_break_glass =
         state.settings.break_glass_group.as_ref().is_some_and(|group| viewer.groups.contains(group));
     let max_minutes = state.settings.max_grant_duration.as_secs() / 60;
@@ -98,7 +98,7 @@ fn voting_options(state: &ConsoleState, viewer: &Approver, request: &ApprovalReq
         may_approve: is_pending && refusal.is_none(),
         may_deny: is_pending && is_approver,
         may_withdraw: request.state == ApprovalState::Approved && is_approver,
-        may_break_glass: is_pending && may_use_break_glass && !eligibility::is_own_request(request, viewer),
+        may_break_glass: is_pending && may_use_break_glass && !request.is_own_request_of(viewer),
         grant_durations: GRANT_DURATIONS_MINUTES
             .into_iter()
             .filter(|minutes| *minutes <= max_minutes)

@@ -110,7 +110,7 @@ async fn a_person_in_no_approver_group_cannot_vote() {
     let mut carol = console.sign_in_person("carol", "finance").await;
     let page = carol.get(&format!("/approvals/{}", approval_request.id)).await.body;
     assert!(
-        page.contains("Members of oncall vote on this request") && !page.contains("Approve once"),
+        page.contains("Only members of oncall vote on this request") && !page.contains("Approve once"),
         "{page}"
     );
     for form in ["vote=approve_once", "vote=deny&reason=no", "vote=break_glass&reason=x"] {
