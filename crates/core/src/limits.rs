@@ -54,6 +54,18 @@ pub const MAX_FORM_NAME_PARTS: usize = 100_000;
 /// Attributes of one XML element. The grantee of S3 has two.
 pub const MAX_XML_ATTRIBUTES: usize = 16;
 
+// === journal ===
+
+/// Largest text of one journal record. The largest request body that is read whole is [`MAX_BODY_BYTES`], and JSON may escape it.
+/// The format knows no larger record (FORMAT.md), so raising this is a new version of the format.
+pub const MAX_RECORD_BYTES: usize = 32 << 20;
+/// A journal segment that would grow larger is ended. A start reads the last segment, so this bounds how long a start takes.
+pub const MAX_JOURNAL_SEGMENT_BYTES: u64 = 64 << 20;
+/// Memory of the records that wait to be written. Then requests wait for the disk, too.
+pub const MAX_JOURNAL_QUEUE_BYTES: usize = 8 << 20;
+/// How long a record without a waiter (an outcome, for example) may be lost by a crash: until then it is in memory only.
+pub const JOURNAL_SYNC_DELAY: Duration = Duration::from_millis(50);
+
 // === identity ===
 
 /// How far the clock of an identity provider may differ from ours. A token is accepted this long after its `exp`, and this
