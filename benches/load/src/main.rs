@@ -125,7 +125,7 @@ async fn measure(options: &Options) -> Result<(), String> {
     if outcome.is_ok() {
         print!("{}", table.render(options.rounds));
     }
-    outcome.map_err(|error| format!("{error}\n{}", stage.last_words()))
+    outcome.map_err(|error| format!("{error}\n{}", stage.log_tail()))
 }
 
 async fn rounds(stage: &Stage, options: &Options, table: &mut Table) -> Result<(), String> {

@@ -357,7 +357,7 @@ fn alternative_names(name: &str) -> Vec<String> {
     names
 }
 
-/// What one action demands: a use for each resource type that is always checked, one for each optional type that the
+/// The permissions that one action requires: one for each resource type that is always checked, one for each optional type that the
 /// request names, or one whose optional types are alternatives.
 fn action_uses(
     action: &IamAction,

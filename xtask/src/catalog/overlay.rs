@@ -1,6 +1,7 @@
-//! The reviewed overlay (crates/catalog/data/overlay.toml): what the packages do not say, with its sources as comments.
+//! The reviewed overlay (crates/catalog/data/overlay.toml): corrections and additions to the packages, with their sources as
+//! comments.
 //!
-//! Every action and operation it names must exist, so it cannot rot silently when a package is raised.
+//! Every action and operation that it names must exist, or generation fails: an entry cannot go stale unnoticed.
 
 use super::catalog_error::CatalogError;
 use super::iam_actions::AuthorizationReference;
