@@ -145,7 +145,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn refuses_what_two_readers_could_read_differently() {
+    fn refuses_bodies_that_two_readers_could_read_differently() {
         let deep = format!("{}{}", "[".repeat(MAX_NESTING_DEPTH + 1), "]".repeat(MAX_NESTING_DEPTH + 1));
         for (bad, message) in [
             (r#"{"a":1,"a":2}"#, "twice"),
