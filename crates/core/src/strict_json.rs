@@ -157,12 +157,20 @@ mod tests {
             ("\u{feff}{}", "not JSON"),
             ("{'a':1}", "not JSON"),
             (r#"{"a":NaN}"#, "not JSON"),
+            (r#"{"a":01}"#, "not JSON"),
+            ("{\"a\":\"\n\"}", "not JSON"),
+            ("{\"a\":1,}", "not JSON"),
+            ("", "not JSON"),
+            ("{}\0", "follows"),
+            (r#"[{"x":[{"y":1,"y":1}]}]"#, "twice"),
             (deep.as_str(), "nests deeper"),
         ] {
             let error = parse_strict_json(bad.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(message), "{bad}: {error}");
         }
         assert_eq!(parse_strict_json(b"{\"a\":\"\xff\"}"), Err(StrictJsonError::InvalidUtf8));
+        let error = parse_strict_json(&b"[".repeat(1_000_000)).unwrap_err();
+        assert!(matches!(error, StrictJsonError::TooDeep(_)), "{error}");
         let near = format!("{}{}", "[".repeat(MAX_NESTING_DEPTH), "]".repeat(MAX_NESTING_DEPTH));
         assert!(parse_strict_json(near.as_bytes()).is_ok());
         let many = format!("[{}0]", "0,".repeat(MAX_BODY_VALUES));
@@ -173,6 +181,12 @@ mod tests {
         #[test]
         fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
             let _outcome = parse_strict_json(&bytes);
+        }
+
+        #[test]
+        fn reads_what_serde_writes(texts in proptest::collection::btree_map(".*", ".*", 0..5), number: i64) {
+            let value = serde_json::json!({ "texts": texts, "list": [number, null, true, 0.5] });
+            prop_assert_eq!(parse_strict_json(value.to_string().as_bytes()), Ok(value));
         }
 
         #[test]
