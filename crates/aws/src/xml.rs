@@ -210,7 +210,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn refuses_what_readers_disagree_about() {
+    fn refuses_constructs_that_readers_disagree_about() {
         for bad in [
             "<!DOCTYPE a><a/>",
             "<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>",

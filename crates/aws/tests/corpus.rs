@@ -1,6 +1,6 @@
-//! Every operation of every service as SDKs serialise it: recognised as itself with the parameters it was given, or refused;
-//! never read as another. The corpus is made by `tests/corpus/generate.py` (botocore) and `generate.mjs` (JavaScript).
-#![expect(clippy::print_stdout, reason = "the table of what was found is what the run is for")]
+//! Every operation of every service as SDKs serialise it: decoded as itself with its parameters, or refused, never decoded as
+//! another. `tests/corpus/generate.py` (botocore) and `generate.mjs` (JavaScript) make the corpus.
+#![expect(clippy::print_stdout, reason = "the run is for its table of results")]
 
 #[path = "corpus/oracle.rs"]
 mod oracle;
@@ -43,7 +43,7 @@ const SDK_ADDED_PARAMETERS: [(&str, &str); 24] = [
     ("s3", "ContentLength"),
     ("s3", "EncodingType"),
     ("s3control", "x-amz-checksum-crc32"),
-    // SigV2, which the models still name for it and the gateway does not take: the signature is in the form.
+    // The models of these services still name SigV2, which the gateway does not accept. Its signature is in the form.
     ("sdb", "AWSAccessKeyId"),
     ("sdb", "Signature"),
     ("sdb", "SignatureMethod"),
@@ -56,7 +56,7 @@ const SDK_ADDED_PARAMETERS: [(&str, &str); 24] = [
 
 #[test]
 #[ignore = "needs the corpus: cargo xtask test --only corpus"]
-fn reads_every_request_of_botocore_as_what_it_is() {
+fn decodes_every_request_of_botocore_as_itself() {
     let tally = tally_corpus(&read_corpus("corpus.jsonl"));
     tally.print();
     assert!(tally.misread.is_empty(), "{} requests are misread", tally.misread.len());
@@ -79,7 +79,7 @@ fn reads_every_request_of_botocore_as_what_it_is() {
 
 #[test]
 #[ignore = "needs the corpus: cargo xtask test --only corpus"]
-fn reads_every_request_of_the_javascript_sdk_as_what_it_is() {
+fn decodes_every_request_of_the_javascript_sdk_as_itself() {
     let tally = tally_corpus(&read_corpus("corpus-js.jsonl"));
     tally.print();
     assert!(tally.misread.is_empty(), "{} requests are misread", tally.misread.len());
@@ -99,15 +99,14 @@ fn count_catalog_operations() -> usize {
     Catalog::embedded().service_entries().iter().map(|entry| entry.operation_count as usize).sum()
 }
 
-/// What became of the corpus.
+/// The results of a corpus.
 #[derive(Default)]
 struct CorpusTally {
     services: BTreeSet<String>,
     operations: BTreeSet<String>,
     requests: usize,
-    route: usize,
-    /// Requests read as the operation of another service that the wire does not tell apart and that needs the same IAM actions
-    /// or more.
+    exact: usize,
+    /// Requests decoded as a look-alike operation of another service that needs the same IAM actions or more.
     ambiguous: BTreeMap<String, usize>,
     refused: BTreeMap<String, Vec<String>>,
     misread: Vec<String>,
@@ -115,7 +114,7 @@ struct CorpusTally {
     /// Operations with an action that supports resource-level permissions.
     resource_level: BTreeSet<String>,
     with_arn: BTreeSet<String>,
-    /// Operations of which no demand is on any resource, where its action supports more.
+    /// Operations that require no permission on any resource although all their actions have resource-level permissions.
     with_arns_only: BTreeSet<String>,
 }
 
@@ -124,7 +123,7 @@ impl CorpusTally {
         self.services.extend(other.services);
         self.operations.extend(other.operations);
         self.requests += other.requests;
-        self.route += other.route;
+        self.exact += other.exact;
         self.misread.extend(other.misread);
         self.resource_level.extend(other.resource_level);
         self.with_arn.extend(other.with_arn);
@@ -150,8 +149,8 @@ impl CorpusTally {
         println!("| services | {} | |", self.services.len());
         println!("| operations | {} | |", self.operations.len());
         println!("| requests | {} | |", self.requests);
-        let read = self.route + ambiguous;
-        println!("| route | {read} | {:.2} % |", percent(read, self.requests));
+        let read = self.exact + ambiguous;
+        println!("| decoded | {read} | {:.2} % |", percent(read, self.requests));
         println!(
             "| of these one of several with the same wire and action | {ambiguous} | {:.2} % |",
             percent(ambiguous, self.requests)
@@ -272,11 +271,8 @@ fn tally_request(
         return;
     }
     let streamed = decoded.operation.uninspected_parts.iter().any(|part| part == "body");
-    let added: Vec<&str> = SDK_ADDED_PARAMETERS
-        .iter()
-        .filter(|(of, _)| *of == "*" || *of == service)
-        .map(|(_, added)| *added)
-        .collect();
+    let added: Vec<&str> =
+        SDK_ADDED_PARAMETERS.iter().filter(|(of, _)| *of == service).map(|(_, added)| *added).collect();
     if let Some(difference) =
         oracle::find_difference(&case["meant"], &decoded.operation.parameters, streamed, exact, &added)
         && !twin
@@ -286,11 +282,11 @@ fn tally_request(
         return;
     }
     if decoded.operation.required_permissions.is_empty() {
-        tally.misread.push(format!("{label} permissions nothing"));
+        tally.misread.push(format!("{label} requires no permission"));
         return;
     }
     if exact {
-        tally.route += modes;
+        tally.exact += modes;
     } else {
         *tally.ambiguous.entry(format!("{service} as {}", decoded.service.id)).or_default() += modes;
     }
@@ -299,7 +295,7 @@ fn tally_request(
     }
 }
 
-/// Which operations with resource-level permissions name their resources.
+/// Counts the operations with resource-level permissions whose resources are known.
 fn count_arns(
     tally: &mut CorpusTally,
     id: &str,
@@ -317,7 +313,7 @@ fn count_arns(
         return;
     }
     tally.resource_level.insert(id.to_owned());
-    let mut about = decoded
+    let mut relevant = decoded
         .operation
         .required_permissions
         .iter()
@@ -329,9 +325,9 @@ fn count_arns(
         .filter_map(|arn| wildcard_arn(&arn.template))
         .collect();
     let concrete = |resource: &Resource| matches!(resource, Resource::Arn(arn) if !open.contains(arn));
-    if full && about.clone().any(|permission| concrete(&permission.resource)) {
+    if full && relevant.clone().any(|permission| concrete(&permission.resource)) {
         tally.with_arn.insert(id.to_owned());
-        if about.all(|permission| {
+        if relevant.all(|permission| {
             concrete(&permission.resource) || !supports.contains(permission.action.as_str())
         }) {
             tally.with_arns_only.insert(id.to_owned());
@@ -339,7 +335,7 @@ fn count_arns(
     }
 }
 
-/// The ARN of a template of which the request fills nothing; `None` for one that has nothing to fill.
+/// The ARN of a template when the request fills no placeholder; `None` for a template without any.
 fn wildcard_arn(template: &str) -> Option<String> {
     let known = [("${Partition}", "aws"), ("${Region}", "us-east-1"), ("${Account}", SCOPE_ACCOUNT)];
     let known = known.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
@@ -356,7 +352,7 @@ fn iam_action_names(model: &OperationModel) -> BTreeSet<&str> {
     model.required_actions.iter().map(|needed| needed.action.as_str()).collect()
 }
 
-/// One request through the decoder, as the gateway gives it: virtual-host buckets split off, `aws-chunked` framing taken off.
+/// Decodes one request as the gateway does: without the bucket in the host and the `aws-chunked` framing.
 fn decode_corpus_request(catalog: &Catalog, request: &Value) -> Result<DecodedRequest, Refusal> {
     let field = |name: &str| request[name].as_str().unwrap_or_default();
     let mut headers = HeaderMap::new();

@@ -10,7 +10,9 @@ use crate::url_origin::origin_of_url;
 use durward_approval::{Approvals, FirstSeen, Store};
 use durward_catalog::Catalog;
 use durward_core::Origin;
-use durward_credential::{ConnectionConfig, ConnectionScope, CredentialIssuer, GatewayIdentity, StsEndpoint, StsEndpointError};
+use durward_credential::{
+    ConnectionConfig, ConnectionScope, CredentialIssuer, GatewayIdentity, StsEndpoint, StsEndpointError,
+};
 use durward_gateway::aws_frontend::{AwsFrontEnd, AwsFrontEndOptions, AwsService, SignIn};
 use durward_gateway::mcp_frontend::{McpFrontEnd, McpFrontEndOptions, McpFrontEndServices, McpService};
 use durward_gateway::outbound_http_client::OutboundHttpClient;

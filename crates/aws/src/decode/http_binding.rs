@@ -1,5 +1,7 @@
-//! Binding of a rest request's labels, query, headers and payload to members. Whatever is given twice, in two places or
-//! under a name that resembles a member's is refused; what the model does not know is kept.
+//! Binds the labels, query, headers and payload of a REST request to the members of its input (Smithy, "HTTP bindings").
+//!
+//! Promise: a member given twice, in two places or under a name that resembles it is refused. A value that the model does not
+//! know is kept.
 
 use super::operation_routing::{BodyUse, Route};
 use super::request::{DecodedParameters, RequestHead};
@@ -17,7 +19,7 @@ use durward_catalog::{
 use durward_core::Refusal;
 use serde_json::{Map, Value};
 
-/// Parameters of a rest request.
+/// The parameters of a REST request.
 pub(super) fn bind_parameters(
     service: &ServiceModel,
     operation: &OperationModel,
@@ -32,8 +34,8 @@ pub(super) fn bind_parameters(
         Some(ShapeKind::Structure { members, payload, .. }) => (members, payload),
         _ => (&empty.0, &empty.1),
     };
-    let mut read = DecodedParameters::default();
-    let out = &mut read.parameters;
+    let mut decoded = DecodedParameters::default();
+    let out = &mut decoded.parameters;
     for (name, value) in labels {
         let value = match members
             .iter()
@@ -46,32 +48,32 @@ pub(super) fn bind_parameters(
         insert_once(out, name, value)?;
     }
     let mut query = parse_query_pairs(head.query)?;
-    let form = is_search_form(service, operation, head);
-    if form {
-        // The one rest operation that SDKs send as a form: the body is the query.
+    let is_form = is_search_form(service, operation, head);
+    if is_form {
+        // The body of this form takes the place of the query.
         let form = parse_form_body(body)?.into_iter();
         query.extend(form.map(|(key, value)| (key.into_owned(), value.into_owned())));
     }
     let hoisted = take_hoisted_headers(service, &mut query)?;
     bind_query(service, operation, members, query, out)?;
     bind_headers(service, members, head, &hoisted, out)?;
-    if form {
-        // Read with the query.
+    if is_form {
+        // Bound with the query above.
     } else if route.body_use() == BodyUse::Streamed {
-        read.uninspected.push("body".to_owned());
+        decoded.uninspected.push("body".to_owned());
     } else {
         let bound = bind_body(service, operation, members, payload.as_deref(), route.protocol(), body)?;
         for (name, value) in bound {
             insert_once(out, &name, value)?;
         }
     }
-    let marked = shape_conversion::mark_parameters(service, operation.input_shape, &read.parameters);
-    read.sensitive = marked.sensitive;
-    read.uninspected.extend(marked.unknown);
-    Ok(read)
+    let marked = shape_conversion::mark_parameters(service, operation.input_shape, &decoded.parameters);
+    decoded.sensitive = marked.sensitive;
+    decoded.uninspected.extend(marked.unknown);
+    Ok(decoded)
 }
 
-/// Takes `x-amz-` query keys out of an S3 query: presigned URLs carry headers there.
+/// Removes the `x-amz-` keys from an S3 query. Presigned URLs carry headers there, and S3 honours them.
 fn take_hoisted_headers(
     service: &ServiceModel,
     query: &mut Vec<(String, String)>,
@@ -108,7 +110,7 @@ fn bind_query(
     });
     let mut literals_seen = Vec::new();
     for (key, value) in query {
-        // The operation's name, which the JavaScript SDK adds; the router has held it to the operation.
+        // The JavaScript SDK adds the name of the operation; routing has checked it.
         if service.id == "s3" && key == "x-id" {
             continue;
         }
@@ -150,7 +152,7 @@ fn bind_query(
     Ok(())
 }
 
-/// A query key that a map member collects.
+/// Adds a query key to the map member that collects all other keys.
 fn insert_into_map(
     service: &ServiceModel,
     member: &ShapeMember,
@@ -183,7 +185,7 @@ fn convert_item(service: &ServiceModel, item: ShapeId, value: String) -> Result<
     }
 }
 
-/// Headers of the transport and the signature, which no operation reads.
+/// Headers of the transport and the signature, which are not parameters.
 const TRANSPORT_HEADERS: [&str; 11] = [
     "x-amz-date",
     "x-amz-content-sha256",
@@ -205,7 +207,7 @@ fn bind_headers(
     hoisted: &[(String, String)],
     out: &mut Map<String, Value>,
 ) -> Result<(), Refusal> {
-    let mut bound: Vec<&str> = Vec::new();
+    let mut bound_keys: Vec<&str> = Vec::new();
     for member in members.iter().filter(|member| member.location == MemberLocation::Header) {
         let wire = wire_name(member);
         let lower = wire.to_ascii_lowercase();
@@ -226,7 +228,7 @@ fn bind_headers(
             }
             (Some(text), None) => text,
             (None, Some((key, value))) => {
-                bound.push(key);
+                bound_keys.push(key);
                 value.clone()
             }
             (None, None) => continue,
@@ -237,7 +239,7 @@ fn bind_headers(
                     .map(|part| convert_item(service, *item, part.trim().to_owned()))
                     .collect::<Result<_, _>>()?,
             ),
-            // JSON in a header travels as base64 (`jsonvalue`): kept as sent.
+            // JSON in a header is base64 (botocore, `jsonvalue`); it is kept as sent.
             Some(ShapeKind::Structure { .. } | ShapeKind::Map { .. }) | None => Value::String(text),
             Some(kind) => parse_scalar(kind, text)?,
         };
@@ -255,7 +257,7 @@ fn bind_headers(
         }
         for (key, value) in hoisted {
             if let Some(rest) = key.strip_prefix(&prefix) {
-                bound.push(key);
+                bound_keys.push(key);
                 insert_once(&mut map, rest, Value::String(value.clone()))?;
             }
         }
@@ -276,7 +278,7 @@ fn bind_headers(
             insert_once(out, name, Value::String(value.to_owned()))?;
         }
     }
-    for (key, value) in hoisted.iter().filter(|(key, _)| !bound.contains(&key.as_str())) {
+    for (key, value) in hoisted.iter().filter(|(key, _)| !bound_keys.contains(&key.as_str())) {
         if key != "x-amz-user-agent" {
             insert_once(out, key, Value::String(value.clone()))?;
         }
@@ -284,7 +286,7 @@ fn bind_headers(
     Ok(())
 }
 
-/// All values of a list header, joined by commas.
+/// All values of a list header, joined by commas (RFC 9110 section 5.3).
 fn join_header_values(head: &RequestHead<'_>, name: &str) -> Result<Option<String>, Refusal> {
     let mut out: Option<String> = None;
     for value in head.headers.get_all(name) {
@@ -318,8 +320,8 @@ fn bind_body(
     }
     if !members.iter().any(|member| member.location == MemberLocation::Body) {
         // Some clients send an empty object with operations that have no body.
-        let hollow = body.is_empty() || (protocol == AwsProtocol::RestJson && body == b"{}");
-        if !hollow {
+        let is_empty = body.is_empty() || (protocol == AwsProtocol::RestJson && body == b"{}");
+        if !is_empty {
             return Err(malformed_request(format!("{} takes no body; send none", operation.name)));
         }
         return Ok(out);

@@ -1,5 +1,5 @@
-//! CBOR (RFC 8949, the part Smithy RPC v2 uses) to a value. Blobs become base64 text and timestamps their seconds; a key
-//! given twice, other tags, undefined and bytes after the end are refused.
+//! CBOR bodies (RFC 8949, as far as Smithy RPC v2 uses it). Blobs become base64 text and timestamps their seconds. A key given
+//! twice, other tags, undefined values and bytes after the end are refused.
 
 use crate::refusals::{malformed_request, too_many_values};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -25,7 +25,7 @@ pub(super) fn parse_cbor_object(bytes: &[u8]) -> Result<Map<String, Value>, Refu
     }
 }
 
-/// `left`: how many values may yet come.
+/// `remaining`: the number of values that may still follow.
 fn decode_item(decoder: &mut Decoder<'_>, depth: usize, remaining: &mut usize) -> Result<Value, Error> {
     *remaining = remaining.saturating_sub(1);
     if *remaining == 0 {
@@ -75,20 +75,20 @@ fn decode_item(decoder: &mut Decoder<'_>, depth: usize, remaining: &mut usize) -
             Value::Object(out)
         }
         Type::Tag => {
-            // 1 is epoch seconds; Smithy RPC v2 knows no other tag that a request needs.
+            // Tag 1 is epoch seconds, the only tag of Smithy RPC v2.
             if decoder.tag()? != Tag::new(1) {
                 return Err(Error::message("a tag other than 1"));
             }
             match decode_item(decoder, depth + 1, remaining)? {
                 number @ Value::Number(_) => number,
-                _ => return Err(Error::message("a timestamp that is no number")),
+                _ => return Err(Error::message("a timestamp that is not a number")),
             }
         }
         other => return Err(Error::type_mismatch(other)),
     })
 }
 
-/// Whether another item follows; reads the break of an indefinite length.
+/// Whether another item follows. Consumes the break that ends an indefinite length.
 fn has_next_item(decoder: &mut Decoder<'_>, remaining: &mut Option<u64>) -> Result<bool, Error> {
     match remaining {
         Some(0) => Ok(false),
@@ -115,7 +115,7 @@ fn decode_text(decoder: &mut Decoder<'_>) -> Result<String, Error> {
     decoder.str().map(str::to_owned)
 }
 
-/// A half-precision number (RFC 8949 appendix D); the decoder has no reader for it.
+/// A half-precision number (RFC 8949 appendix D), which minicbor reads only with a feature that pulls in another crate.
 fn decode_half_float(decoder: &mut Decoder<'_>) -> Result<f64, Error> {
     let at = decoder.position();
     let Some([_, high, low]) = decoder.input().get(at..).and_then(<[u8]>::first_chunk::<3>) else {
@@ -133,7 +133,7 @@ fn decode_half_float(decoder: &mut Decoder<'_>) -> Result<f64, Error> {
     Ok(if bits & 0x8000 == 0 { value } else { -value })
 }
 
-/// Infinities and NaN are no JSON numbers: they stay as text.
+/// JSON has no infinities and no NaN (RFC 8259 section 6): they become text.
 fn float_to_json(value: f64) -> Value {
     Number::from_f64(value).map_or_else(|| Value::String(value.to_string()), Value::Number)
 }

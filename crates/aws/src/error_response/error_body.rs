@@ -1,4 +1,5 @@
-//! Error bodies and their headers in each wire protocol.
+//! Error bodies and their headers in each protocol (Smithy, "AWS JSON 1.0 protocol" and its siblings, "Operation error
+//! serialization").
 
 use super::ErrorEncoding;
 use crate::xml::escape_xml;
@@ -13,7 +14,7 @@ pub(super) struct EncodedError {
     pub headers: Vec<(&'static str, String)>,
 }
 
-/// Code and message in the wire's protocol. The texts are escaped for it.
+/// Encodes a code and a message, escaped for the protocol.
 pub(super) fn encode_error(
     encoding: &ErrorEncoding,
     code: &str,
@@ -24,11 +25,7 @@ pub(super) fn encode_error(
     let mut headers = vec![("x-amzn-requestid", request_id.to_owned())];
     let (content_type, body) = match encoding.effective_protocol() {
         protocol @ (AwsProtocol::Json10 | AwsProtocol::Json11) => {
-            if encoding.service.as_ref().is_some_and(|service| service.is_query_compatible) {
-                let short = code.strip_suffix("Exception").unwrap_or(code);
-                let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
-                headers.push(("x-amzn-query-error", format!("{short};{fault}")));
-            }
+            headers.extend(query_error_header(encoding, code, status));
             let body = json!({"__type": format!("com.amazon.coral.service#{code}"), "message": message, "Message": message});
             let one = protocol == AwsProtocol::Json10;
             (if one { "application/x-amz-json-1.0" } else { "application/x-amz-json-1.1" }, body.to_string().into_bytes())
@@ -39,11 +36,7 @@ pub(super) fn encode_error(
         }
         AwsProtocol::RpcV2Cbor => {
             headers.push(("smithy-protocol", "rpc-v2-cbor".to_owned()));
-            if encoding.service.as_ref().is_some_and(|service| service.is_query_compatible) {
-                let short = code.strip_suffix("Exception").unwrap_or(code);
-                let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
-                headers.push(("x-amzn-query-error", format!("{short};{fault}")));
-            }
+            headers.extend(query_error_header(encoding, code, status));
             ("application/cbor", encode_cbor_error(code, message))
         }
         AwsProtocol::Ec2 => (
@@ -78,7 +71,7 @@ pub(super) fn encode_error(
                 .or(encoding.is_sts_sign_in.then_some("https://sts.amazonaws.com/doc/2011-06-15/"))
                 .map(|uri| format!(" xmlns=\"{}\"", escape_xml(uri)))
                 .unwrap_or_default();
-            let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
+            let fault = fault(status);
             (
                 "text/xml",
                 format!(
@@ -94,6 +87,23 @@ pub(super) fn encode_error(
     EncodedError { body: Bytes::from(body), content_type, headers }
 }
 
+/// Whose fault an error is, in the words of the query protocol.
+fn fault(status: StatusCode) -> &'static str {
+    if status.is_server_error() { "Receiver" } else { "Sender" }
+}
+
+/// Services that once used the query protocol tell SDKs the old code in a header (Smithy, "awsQueryCompatible trait"), because
+/// callers match on it.
+fn query_error_header(
+    encoding: &ErrorEncoding,
+    code: &str,
+    status: StatusCode,
+) -> Option<(&'static str, String)> {
+    let is_query_compatible = encoding.service.as_ref().is_some_and(|service| service.is_query_compatible);
+    let short = code.strip_suffix("Exception").unwrap_or(code);
+    is_query_compatible.then(|| ("x-amzn-query-error", format!("{short};{}", fault(status))))
+}
+
 const XML_DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
 fn encode_cbor_error(code: &str, message: &str) -> Vec<u8> {
@@ -102,9 +112,10 @@ fn encode_cbor_error(code: &str, message: &str) -> Vec<u8> {
     let written = encoder
         .map(2)
         .and_then(|encoder| encoder.str("__type"))
+        // SDKs drop the namespace (Smithy, "Smithy RPC v2 CBOR protocol").
         .and_then(|encoder| encoder.str(&format!("com.amazonaws.durward#{code}")))
         .and_then(|encoder| encoder.str("message"))
         .and_then(|encoder| encoder.str(message));
-    // Writing to a Vec cannot fail; an empty map is still an error answer by its status.
+    // Writing to a Vec cannot fail; with an empty map the response would still be an error by its status.
     if written.is_err() { vec![0xa0] } else { out }
 }
