@@ -109,8 +109,11 @@ pub async fn run_approval_command(command: &ApprovalCommand) -> Result<u8, Comma
 }
 
 async fn list_requests(args: &AdminApiArgs, states: &str, caller: Option<&str>) -> Result<u8, CommandError> {
-    let path = format!("/approval-requests?state={}", encode_query_value(states));
-    let response = AdminApiClient::new(args)?.get(&with_caller(path, caller)).await?;
+    let mut path = format!("/approval-requests?state={}", encode_query_value(states));
+    if let Some(caller) = caller {
+        path = format!("{path}&caller={}", encode_query_value(caller));
+    }
+    let response = AdminApiClient::new(args)?.get(&path).await?;
     print_result(args.json, &response, |out| {
         write_request_list(list_items(&response["approval_requests"]), out)
     })
@@ -146,13 +149,20 @@ fn write_request_list(requests: &[Value], out: &mut dyn Write) -> std::io::Resul
 
 /// Lists the grants under which operations now pass without an approval request.
 async fn list_time_bound_grants(args: &AdminApiArgs, caller: Option<&str>) -> Result<u8, CommandError> {
-    let path = "/approval-requests?state=approved&limit=1000".to_owned();
-    let mut response = AdminApiClient::new(args)?.get(&with_caller(path, caller)).await?;
-    if let Some(requests) = response["approval_requests"].as_array_mut() {
-        requests.retain(|request| request["time_bound"] == true);
-    }
+    let path = match caller {
+        Some(caller) => format!("/time-bound-grants?caller={}", encode_query_value(caller)),
+        None => "/time-bound-grants".to_owned(),
+    };
+    let response = AdminApiClient::new(args)?.get(&path).await?;
     print_result(args.json, &response, |out| {
-        write_grant_list(list_items(&response["approval_requests"]), out)
+        write_grant_list(list_items(&response["time_bound_grants"]), out)?;
+        if response["may_be_incomplete"] == true {
+            writeln!(
+                out,
+                "there are more approved requests than the gateway lists: name a caller with --caller"
+            )?;
+        }
+        Ok(())
     })
 }
 
@@ -179,13 +189,6 @@ fn write_grant_list(requests: &[Value], out: &mut dyn Write) -> std::io::Result<
         })
         .collect();
     write_list(["REQUEST", "VALID UNTIL", "USES"], &entries, out)
-}
-
-fn with_caller(path: String, caller: Option<&str>) -> String {
-    match caller {
-        Some(caller) => format!("{path}&caller={}", encode_query_value(caller)),
-        None => path,
-    }
 }
 
 async fn cast_vote(args: &AdminApiArgs, id: &str, vote: &Value) -> Result<u8, CommandError> {

@@ -213,10 +213,3 @@ async fn an_object_read_to_its_end_is_recorded_so() {
         .collect();
     assert_eq!(outcomes, [(15, None), (0, None)]);
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_demo_shows_what_it_promises() {
-    let dir = crate::demo::create_demo_directory().unwrap();
-    assert_eq!(crate::demo::run_demo(&dir, true).await, Ok(0));
-    assert!(!dir.exists());
-}

@@ -39,7 +39,7 @@ pub enum DemoError {
     #[error("{}: too many old demos are there: remove durward-demo-*", .0.display())]
     TooManyDirectories(PathBuf),
     #[error("the {part} cannot start: {error}")]
-    Fake { part: &'static str, error: String },
+    Fake { part: &'static str, error: io::Error },
     #[error("no address is free for the demo: {0}")]
     NoFreeAddress(io::Error),
     #[error("the {0} is not listening")]

@@ -3,7 +3,7 @@
 use crate::request_text::parse_request_text;
 use durward_mcp::sse::{SseDecoder, SseEvent, encode_event};
 use durward_mcp::{
-    ClientMessage, ExpectedResponse, JsonRpcError, RequestId, ServerMessage, read_answer, validate_headers,
+    ClientMessage, ExpectedResponse, JsonRpcError, RequestId, ServerMessage, parse_server_message, validate_headers,
 };
 use http::HeaderMap;
 use serde_json::Value;
@@ -89,7 +89,7 @@ fn read_tool_call(message: &ClientMessage) -> Result<(), JsonRpcError> {
 
 fn read_server_message(body: &[u8], lenient: bool) -> bool {
     let expected = ExpectedResponse { id: RequestId::Number(1), is_tools_list: true };
-    let message = read_answer(body, &expected, lenient, &mut |name| name == CALLABLE_TOOL);
+    let message = parse_server_message(body, &expected, lenient, &mut |name| name == CALLABLE_TOOL);
     let Ok(ServerMessage::Response(response)) = message else { return message.is_ok() };
     let passed_on: Value =
         serde_json::from_str(&response.text).expect("a response that is passed on is JSON");

@@ -47,7 +47,7 @@ pub(super) struct DemoEnvironment {
 impl DemoEnvironment {
     pub async fn start(dir: &Path) -> Result<Self, DemoError> {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let fake_failed = |part| move |error: String| DemoError::Fake { part, error };
+        let fake_failed = |part| move |error| DemoError::Fake { part, error };
         let aws = FakeAws::start(loopback).await.map_err(fake_failed("fake AWS"))?;
         let issuer = FakeOidcIssuer::start(loopback).await.map_err(fake_failed("fake issuer"))?;
         aws.put_object("demo-data", "reports/q3.csv", "region,revenue\neu,42\n");

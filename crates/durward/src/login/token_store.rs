@@ -83,8 +83,9 @@ pub enum TokenStoreError {
 }
 
 impl TokenStoreError {
-    fn io(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Self {
-        move |error| Self::Io { path: path.to_owned(), action, error }
+    fn io(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |error| Self::Io { path: path.clone(), action, error }
     }
 }
 
