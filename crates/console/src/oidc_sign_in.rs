@@ -38,6 +38,9 @@ pub enum SignInError {
     ProviderUnavailable(OidcClientError),
     #[error("the identity provider's ID token is not accepted: {0}")]
     InvalidIdToken(#[from] IdTokenError),
+    /// The name, the subject or the groups are too long to be stored.
+    #[error("what the identity provider says about you is not accepted: {0}")]
+    TooLong(UpsertUserError),
     #[error("you are signed in to the identity provider, but not in a group that may use this console")]
     NotAdmitted,
     #[error("your sign-ins were revoked while you signed in: start again")]
@@ -73,17 +76,19 @@ impl From<OidcClientError> for SignInError {
     }
 }
 
-impl From<UpsertUserError> for SignInError {
-    fn from(error: UpsertUserError) -> Self {
-        tracing::error!(%error, "sign-in: the groups were not stored");
-        Self::Internal
-    }
-}
-
 impl From<StoreError> for SignInError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "sign-in: the store failed");
         Self::Internal
+    }
+}
+
+impl From<UpsertUserError> for SignInError {
+    fn from(error: UpsertUserError) -> Self {
+        match error {
+            UpsertUserError::Store(error) => error.into(),
+            too_long => Self::TooLong(too_long),
+        }
     }
 }
 

@@ -199,10 +199,8 @@ pub async fn cast_vote(
     // sign-in stores that statement; a token brings it with each vote.
     match state.approvals.upsert_user(&person).await {
         Ok(()) => {}
-        Err(error @ UpsertUserError::TooLong { .. }) => {
-            return error_response(StatusCode::BAD_REQUEST, "too_long", &error.to_string());
-        }
         Err(UpsertUserError::Store(error)) => return internal_error_response(&error),
+        Err(error) => return error_response(StatusCode::BAD_REQUEST, "too_long", &error.to_string()),
     }
     match state.approvals.cast_vote(request.id, &person, choice).await {
         Ok(request) => json_response(StatusCode::OK, &ApprovalRequestDocument::new(&request, &person)),

@@ -120,7 +120,7 @@ pub async fn handle_callback(
 fn sign_in_failed_page(state: &ConsoleState, error: &SignInError) -> Response<Body> {
     tracing::info!(%error, "a sign-in to the console failed");
     let status = match error {
-        SignInError::NotAdmitted => StatusCode::FORBIDDEN,
+        SignInError::NotAdmitted | SignInError::TooLong(_) => StatusCode::FORBIDDEN,
         SignInError::ProviderUnavailable(_) => StatusCode::BAD_GATEWAY,
         SignInError::TooManyLogins | SignInError::Internal => StatusCode::SERVICE_UNAVAILABLE,
         SignInError::UnknownProvider => StatusCode::NOT_FOUND,

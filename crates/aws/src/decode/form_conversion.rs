@@ -1,46 +1,38 @@
-//! Forms of the query and ec2 protocols (`Tags.member.1.Key=a`) to parameters by shape. A name given twice, a list written
-//! in two ways and text that also has parts are refused.
+//! Converts forms of the query and EC2 protocols (`Tags.member.1.Key=a`) to parameters by their shapes (Smithy, "AWS query
+//! protocol", "EC2 query protocol"). A name given twice, a list written in two ways and text that also has parts are refused.
 
-use super::request_text::{
-    ParameterPair, malformed_request, parse_pairs, quote_for_message, too_many_values,
-};
 use super::shape_conversion::{insert_once, parse_scalar, refuse_lookalike, wire_name};
+use crate::form::ParameterPair;
+use crate::refusals::{malformed_request, quote_for_message, too_many_values};
 use durward_catalog::{MemberLocation, ServiceModel, ShapeId, ShapeKind, ShapeMember};
 use durward_core::{Refusal, limits};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// One dotted level of a form.
+/// One level of dotted names.
 #[derive(Debug, Default)]
 pub(super) struct FormNode<'a> {
     text: Option<&'a str>,
     parts: BTreeMap<&'a str, FormNode<'a>>,
 }
 
-/// A form body as pairs.
-pub(super) fn parse_form_body(bytes: &[u8]) -> Result<Vec<ParameterPair<'_>>, Refusal> {
-    let text =
-        std::str::from_utf8(bytes).map_err(|_| malformed_request("the form body is not valid utf-8"))?;
-    parse_pairs(text, true)
-}
-
-/// Takes the one value of `name` out of the pairs.
+/// Removes the single value of `name` from the pairs.
 pub(super) fn take_parameter(
     pairs: &mut Vec<ParameterPair<'_>>,
     name: &str,
 ) -> Result<Option<String>, Refusal> {
     let mut found = None;
-    let mut twice = false;
-    let mut lookalike = false;
+    let mut is_repeated = false;
+    let mut has_lookalike = false;
     pairs.retain_mut(|(key, value)| {
         if key == name {
-            twice |= found.replace(std::mem::take(value).into_owned()).is_some();
+            is_repeated |= found.replace(std::mem::take(value).into_owned()).is_some();
             return false;
         }
-        lookalike |= key.eq_ignore_ascii_case(name);
+        has_lookalike |= key.eq_ignore_ascii_case(name);
         true
     });
-    if twice || lookalike {
+    if is_repeated || has_lookalike {
         return Err(malformed_request(format!(
             "the parameter `{name}` is given twice or in another spelling"
         )));
@@ -48,10 +40,10 @@ pub(super) fn take_parameter(
     Ok(found)
 }
 
-/// The pairs as a tree.
+/// The pairs as a tree of their dotted names.
 pub(super) fn build_form_tree<'a>(pairs: &'a [ParameterPair<'_>]) -> Result<FormNode<'a>, Refusal> {
     let mut root = FormNode::default();
-    let mut left = limits::MAX_FORM_NAME_PARTS;
+    let mut remaining = limits::MAX_FORM_NAME_PARTS;
     for (key, value) in pairs {
         let mut node = &mut root;
         for (depth, part) in key.split('.').enumerate() {
@@ -61,7 +53,7 @@ pub(super) fn build_form_tree<'a>(pairs: &'a [ParameterPair<'_>]) -> Result<Form
                     quote_for_message(key)
                 )));
             }
-            left = left
+            remaining = remaining
                 .checked_sub(1)
                 .ok_or_else(|| too_many_values("parts of names", limits::MAX_FORM_NAME_PARTS))?;
             node = node.parts.entry(part).or_default();
@@ -76,7 +68,7 @@ pub(super) fn build_form_tree<'a>(pairs: &'a [ParameterPair<'_>]) -> Result<Form
     Ok(root)
 }
 
-/// Reads forms of one service.
+/// Decodes the forms of one service.
 pub(super) struct FormDecoder<'a> {
     pub service: &'a ServiceModel,
     pub is_ec2: bool,
@@ -107,7 +99,7 @@ impl FormDecoder<'_> {
         Ok(out)
     }
 
-    /// Whether `key` is the name of a member in a form.
+    /// Whether `key` is the name of a member in forms.
     fn matches_form_name(&self, member: &ShapeMember, key: &str) -> bool {
         if self.is_ec2 {
             return match (&member.ec2_name, &member.wire_name) {
@@ -116,7 +108,7 @@ impl FormDecoder<'_> {
                 (None, None) => member.name == key,
             };
         }
-        // A flattened list is written under the name of its items.
+        // A flattened list goes by the name of its items.
         if let Some(ShapeKind::List { item_name: Some(item), is_flattened: flattened, .. }) =
             self.service.shape(member.shape).map(|shape| &shape.kind)
             && (*flattened || member.is_flattened)
@@ -149,7 +141,7 @@ impl FormDecoder<'_> {
         }
     }
 
-    /// `.1`, `.member.1` or `.<item>.1`: services take several spellings, but only one at a time may be used.
+    /// `.1`, `.member.1` or `.<item>.1`: services accept several spellings, but a list must use only one.
     fn decode_list(
         &self,
         member: ShapeId,
@@ -214,7 +206,7 @@ fn matches_capitalized(name: &str, key: &str) -> bool {
     own == first.to_ascii_uppercase() && name.get(first.len_utf8()..) == key.get(own.len_utf8()..)
 }
 
-/// The parts of a list in the order of their numbers. `Name=` is how an empty list is sent.
+/// The items of a list in the order of their numbers. SDKs send an empty list as `Name=`.
 fn sort_numbered_items(node: FormNode<'_>) -> Result<Vec<FormNode<'_>>, Refusal> {
     let FormNode { text, parts } = node;
     if text.is_some_and(|text| !text.is_empty() || !parts.is_empty()) {
@@ -225,7 +217,7 @@ fn sort_numbered_items(node: FormNode<'_>) -> Result<Vec<FormNode<'_>>, Refusal>
         let number = key
             .parse::<u32>()
             .ok()
-            // As numbers are written: no sign, no leading zero.
+            // No sign and no leading zero: `1` and `01` would be two items of one number.
             .filter(|_| !key.starts_with(['+', '0']) || key == "0")
             .ok_or_else(|| {
                 malformed_request(format!("`{}` is not the number of a list item", quote_for_message(key)))
@@ -236,7 +228,7 @@ fn sort_numbered_items(node: FormNode<'_>) -> Result<Vec<FormNode<'_>>, Refusal>
     Ok(out.into_iter().map(|(_, item)| item).collect())
 }
 
-/// The parameters of an operation that no model knows.
+/// The parameters of an operation that the catalog does not have.
 pub(super) fn untyped_parameters(node: FormNode<'_>) -> Result<Map<String, Value>, Refusal> {
     match untyped_value(node)? {
         Value::Object(map) => Ok(map),
@@ -244,7 +236,7 @@ pub(super) fn untyped_parameters(node: FormNode<'_>) -> Result<Map<String, Value
     }
 }
 
-/// A parameter the model does not know.
+/// The value of a parameter that the model does not know.
 fn untyped_value(node: FormNode<'_>) -> Result<Value, Refusal> {
     match (node.text, node.parts.is_empty()) {
         (Some(text), true) => Ok(Value::String(text.to_owned())),
@@ -261,6 +253,7 @@ fn untyped_value(node: FormNode<'_>) -> Result<Value, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::form::parse_form_body;
     use proptest::prelude::*;
 
     #[test]
