@@ -7,10 +7,11 @@
 
 mod checksum;
 
-use crate::sigv4::{EMPTY_SHA256, Signature, SigningKey, encode_hex, sha256_hex};
+use crate::sigv4::{EMPTY_SHA256, Signature, SigningKey, sha256_hex};
 use aws_lc_rs::digest;
 use bytes::{Buf, Bytes};
 use checksum::TrailerChecksum;
+use durward_core::encode_hex;
 use std::fmt::Write as _;
 
 /// Longest chunk head or trailer line, in bytes.

@@ -96,13 +96,13 @@ impl ErrorEncoding {
 /// The error a caller gets.
 pub fn build_error_response(
     refusal: &Refusal,
-    wire: &ErrorEncoding,
+    encoding: &ErrorEncoding,
     request_id: &str,
     head_request: bool,
 ) -> Response<Bytes> {
-    let code = error_code(refusal.reason, wire);
-    let status = error_status(refusal.reason, wire);
-    let written = error_body::encode_error(wire, code, &refusal.message, request_id, status);
+    let code = error_code(refusal.reason, encoding);
+    let status = error_status(refusal.reason, encoding);
+    let written = error_body::encode_error(encoding, code, &refusal.message, request_id, status);
     let mut response = Response::new(if head_request { Bytes::new() } else { written.body });
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -127,9 +127,9 @@ fn set_header(headers: &mut HeaderMap, name: &'static str, text: &str) {
 }
 
 /// The code SDKs know for a reason (facts: AWS "Common errors", S3 "Error responses", and the models).
-fn error_code(reason: RefusalReason, wire: &ErrorEncoding) -> &'static str {
-    let ec2 = wire.effective_protocol() == AwsProtocol::Ec2;
-    let short = wire.uses_short_codes();
+fn error_code(reason: RefusalReason, encoding: &ErrorEncoding) -> &'static str {
+    let ec2 = encoding.effective_protocol() == AwsProtocol::Ec2;
+    let short = encoding.uses_short_codes();
     match reason {
         // To AWS's clients all of these are one typed error, which none of them repeats by itself.
         RefusalReason::AccessDenied
@@ -140,46 +140,46 @@ fn error_code(reason: RefusalReason, wire: &ErrorEncoding) -> &'static str {
             (false, true) => "AccessDenied",
             (false, false) => "AccessDeniedException",
         },
-        RefusalReason::MissingAuthentication if wire.is_s3 => "AccessDenied",
+        RefusalReason::MissingAuthentication if encoding.is_s3 => "AccessDenied",
         RefusalReason::MissingAuthentication if short => "MissingAuthenticationToken",
         RefusalReason::MissingAuthentication => "MissingAuthenticationTokenException",
-        RefusalReason::InvalidToken if wire.is_s3 => "InvalidAccessKeyId",
-        RefusalReason::InvalidToken if wire.is_sts_sign_in => "InvalidIdentityToken",
+        RefusalReason::InvalidToken if encoding.is_s3 => "InvalidAccessKeyId",
+        RefusalReason::InvalidToken if encoding.is_sts_sign_in => "InvalidIdentityToken",
         RefusalReason::InvalidToken if ec2 => "AuthFailure",
         RefusalReason::InvalidToken if short => "InvalidClientTokenId",
         RefusalReason::InvalidToken => "UnrecognizedClientException",
-        RefusalReason::ExpiredToken if wire.is_sts_sign_in => "ExpiredTokenException",
+        RefusalReason::ExpiredToken if encoding.is_sts_sign_in => "ExpiredTokenException",
         RefusalReason::ExpiredToken if ec2 => "RequestExpired",
         RefusalReason::ExpiredToken if short => "ExpiredToken",
         RefusalReason::ExpiredToken => "ExpiredTokenException",
         RefusalReason::SignatureMismatch if short => "SignatureDoesNotMatch",
         RefusalReason::SignatureMismatch => "InvalidSignatureException",
-        RefusalReason::ClockSkew if wire.is_s3 => "RequestTimeTooSkewed",
+        RefusalReason::ClockSkew if encoding.is_s3 => "RequestTimeTooSkewed",
         RefusalReason::ClockSkew if short => "SignatureDoesNotMatch",
         RefusalReason::ClockSkew => "InvalidSignatureException",
-        RefusalReason::RequestExpired if wire.is_s3 => "AccessDenied",
+        RefusalReason::RequestExpired if encoding.is_s3 => "AccessDenied",
         RefusalReason::RequestExpired if short => "RequestExpired",
         RefusalReason::RequestExpired => "InvalidSignatureException",
         RefusalReason::Replay if short => "AccessDenied",
         RefusalReason::Replay => "AccessDeniedException",
-        RefusalReason::Malformed if wire.is_s3 => "InvalidRequest",
+        RefusalReason::Malformed if encoding.is_s3 => "InvalidRequest",
         RefusalReason::Malformed if short => "ValidationError",
         RefusalReason::Malformed => "ValidationException",
-        RefusalReason::BodyMismatch if wire.is_s3 => "XAmzContentSHA256Mismatch",
+        RefusalReason::BodyMismatch if encoding.is_s3 => "XAmzContentSHA256Mismatch",
         RefusalReason::BodyMismatch if short => "SignatureDoesNotMatch",
         RefusalReason::BodyMismatch => "InvalidSignatureException",
-        RefusalReason::TooLarge if wire.is_s3 => "EntityTooLarge",
+        RefusalReason::TooLarge if encoding.is_s3 => "EntityTooLarge",
         RefusalReason::TooLarge if short => "ValidationError",
         RefusalReason::TooLarge => "RequestEntityTooLargeException",
-        RefusalReason::UnknownOperation if wire.is_s3 => "NotImplemented",
+        RefusalReason::UnknownOperation if encoding.is_s3 => "NotImplemented",
         RefusalReason::UnknownOperation if short => "InvalidAction",
         RefusalReason::UnknownOperation => "UnknownOperationException",
-        RefusalReason::Busy if wire.is_s3 => "SlowDown",
+        RefusalReason::Busy if encoding.is_s3 => "SlowDown",
         RefusalReason::Busy if ec2 => "RequestLimitExceeded",
         RefusalReason::Busy if short => "Throttling",
         RefusalReason::Busy => "ThrottlingException",
         // The one that SDKs repeat, and that says whose fault it is: the identity provider's keys could not be had.
-        RefusalReason::Upstream if wire.is_sts_sign_in => "IDPCommunicationError",
+        RefusalReason::Upstream if encoding.is_sts_sign_in => "IDPCommunicationError",
         // Every SDK repeats these: the next attempt meets a policy set that stands still.
         RefusalReason::Upstream | RefusalReason::PolicyChanged if short => "ServiceUnavailable",
         RefusalReason::Upstream | RefusalReason::PolicyChanged => "ServiceUnavailableException",
@@ -189,25 +189,27 @@ fn error_code(reason: RefusalReason, wire: &ErrorEncoding) -> &'static str {
 }
 
 /// The status. What a caller did is 400 or 403, which no SDK repeats.
-fn error_status(reason: RefusalReason, wire: &ErrorEncoding) -> StatusCode {
-    let json = matches!(wire.effective_protocol(), AwsProtocol::Json10 | AwsProtocol::Json11);
+fn error_status(reason: RefusalReason, encoding: &ErrorEncoding) -> StatusCode {
+    let json = matches!(encoding.effective_protocol(), AwsProtocol::Json10 | AwsProtocol::Json11);
     match reason {
         RefusalReason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        RefusalReason::Upstream if wire.is_sts_sign_in => StatusCode::BAD_REQUEST,
+        RefusalReason::Upstream if encoding.is_sts_sign_in => StatusCode::BAD_REQUEST,
         RefusalReason::Upstream => StatusCode::BAD_GATEWAY,
         RefusalReason::PolicyChanged => StatusCode::SERVICE_UNAVAILABLE,
-        RefusalReason::Busy if wire.is_s3 || wire.effective_protocol() == AwsProtocol::Ec2 => {
+        RefusalReason::Busy if encoding.is_s3 || encoding.effective_protocol() == AwsProtocol::Ec2 => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        RefusalReason::Busy if json || wire.uses_short_codes() => StatusCode::BAD_REQUEST,
+        RefusalReason::Busy if json || encoding.uses_short_codes() => StatusCode::BAD_REQUEST,
         RefusalReason::Busy => StatusCode::TOO_MANY_REQUESTS,
         RefusalReason::Malformed
         | RefusalReason::TooLarge
         | RefusalReason::BodyMismatch
         | RefusalReason::UnknownOperation => StatusCode::BAD_REQUEST,
         // json services answer 400 for everything; STS sign-in errors are 400 as well.
-        RefusalReason::InvalidToken if wire.is_s3 => StatusCode::FORBIDDEN,
-        RefusalReason::ExpiredToken | RefusalReason::InvalidToken if wire.is_sts_sign_in || wire.is_s3 => {
+        RefusalReason::InvalidToken if encoding.is_s3 => StatusCode::FORBIDDEN,
+        RefusalReason::ExpiredToken | RefusalReason::InvalidToken
+            if encoding.is_sts_sign_in || encoding.is_s3 =>
+        {
             StatusCode::BAD_REQUEST
         }
         _ if json => StatusCode::BAD_REQUEST,

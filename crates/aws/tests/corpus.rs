@@ -8,7 +8,7 @@ mod oracle;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use durward_aws::chunked::{ChunkEvent, ChunkedDecoder};
 use durward_aws::decode::{DecodedRequest, RequestHead, RequestScope, decode_request, route_operation};
-use durward_catalog::{Catalog, OperationModel as Model};
+use durward_catalog::{Catalog, OperationModel};
 use durward_core::{Refusal, Resource};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
@@ -105,7 +105,7 @@ struct CorpusTally {
     services: BTreeSet<String>,
     operations: BTreeSet<String>,
     requests: usize,
-    recognised: usize,
+    route: usize,
     /// Requests read as the operation of another service that the wire does not tell apart and that needs the same IAM actions
     /// or more.
     ambiguous: BTreeMap<String, usize>,
@@ -124,7 +124,7 @@ impl CorpusTally {
         self.services.extend(other.services);
         self.operations.extend(other.operations);
         self.requests += other.requests;
-        self.recognised += other.recognised;
+        self.route += other.route;
         self.misread.extend(other.misread);
         self.resource_level.extend(other.resource_level);
         self.with_arn.extend(other.with_arn);
@@ -145,16 +145,16 @@ impl CorpusTally {
     fn print(&self) {
         let percent = |part: usize, whole: usize| 100.0 * part as f64 / whole.max(1) as f64;
         let refused: usize = self.refused.values().map(Vec::len).sum();
-        let tied: usize = self.ambiguous.values().sum();
+        let ambiguous: usize = self.ambiguous.values().sum();
         println!("\n| corpus | count | share |\n|---|---:|---:|");
         println!("| services | {} | |", self.services.len());
         println!("| operations | {} | |", self.operations.len());
         println!("| requests | {} | |", self.requests);
-        let read = self.recognised + tied;
-        println!("| recognised | {read} | {:.2} % |", percent(read, self.requests));
+        let read = self.route + ambiguous;
+        println!("| route | {read} | {:.2} % |", percent(read, self.requests));
         println!(
-            "| of these one of several with the same wire and action | {tied} | {:.2} % |",
-            percent(tied, self.requests)
+            "| of these one of several with the same wire and action | {ambiguous} | {:.2} % |",
+            percent(ambiguous, self.requests)
         );
         println!("| refused | {refused} | {:.2} % |", percent(refused, self.requests));
         println!("| misread | {} | |", self.misread.len());
@@ -180,7 +180,7 @@ impl CorpusTally {
             println!("refused {}: {why}: {}", ids.len(), ids[..ids.len().min(3)].join(", "));
         }
         for (which, count) in &self.ambiguous {
-            println!("tied {count}: {which}");
+            println!("ambiguous {count}: {which}");
         }
         for wrong in &self.misread {
             println!("MISREAD {wrong}");
@@ -286,11 +286,11 @@ fn tally_request(
         return;
     }
     if decoded.operation.required_permissions.is_empty() {
-        tally.misread.push(format!("{label} demands nothing"));
+        tally.misread.push(format!("{label} permissions nothing"));
         return;
     }
     if exact {
-        tally.recognised += modes;
+        tally.route += modes;
     } else {
         *tally.ambiguous.entry(format!("{service} as {}", decoded.service.id)).or_default() += modes;
     }
@@ -300,7 +300,13 @@ fn tally_request(
 }
 
 /// Which operations with resource-level permissions name their resources.
-fn count_arns(tally: &mut CorpusTally, id: &str, wanted: &Model, decoded: &DecodedRequest, full: bool) {
+fn count_arns(
+    tally: &mut CorpusTally,
+    id: &str,
+    wanted: &OperationModel,
+    decoded: &DecodedRequest,
+    full: bool,
+) {
     let supports: BTreeSet<&str> = wanted
         .required_actions
         .iter()
@@ -311,8 +317,11 @@ fn count_arns(tally: &mut CorpusTally, id: &str, wanted: &Model, decoded: &Decod
         return;
     }
     tally.resource_level.insert(id.to_owned());
-    let mut about =
-        decoded.operation.required_permissions.iter().filter(|demand| demand.action != "iam:PassRole");
+    let mut about = decoded
+        .operation
+        .required_permissions
+        .iter()
+        .filter(|permission| permission.action != "iam:PassRole");
     let open: BTreeSet<String> = wanted
         .required_actions
         .iter()
@@ -320,9 +329,11 @@ fn count_arns(tally: &mut CorpusTally, id: &str, wanted: &Model, decoded: &Decod
         .filter_map(|arn| wildcard_arn(&arn.template))
         .collect();
     let concrete = |resource: &Resource| matches!(resource, Resource::Arn(arn) if !open.contains(arn));
-    if full && about.clone().any(|demand| concrete(&demand.resource)) {
+    if full && about.clone().any(|permission| concrete(&permission.resource)) {
         tally.with_arn.insert(id.to_owned());
-        if about.all(|demand| concrete(&demand.resource) || !supports.contains(demand.action.as_str())) {
+        if about.all(|permission| {
+            concrete(&permission.resource) || !supports.contains(permission.action.as_str())
+        }) {
             tally.with_arns_only.insert(id.to_owned());
         }
     }
@@ -341,7 +352,7 @@ fn wildcard_arn(template: &str) -> Option<String> {
     (!out.is_empty()).then(|| out + rest)
 }
 
-fn iam_action_names(model: &Model) -> BTreeSet<&str> {
+fn iam_action_names(model: &OperationModel) -> BTreeSet<&str> {
     model.required_actions.iter().map(|needed| needed.action.as_str()).collect()
 }
 
@@ -362,9 +373,9 @@ fn decode_corpus_request(catalog: &Catalog, request: &Value) -> Result<DecodedRe
         bucket_host: request["bucket"].as_str(),
     };
     let scope = RequestScope { service: field("signing"), region: "us-east-1", account: SCOPE_ACCOUNT };
-    let recognised = route_operation(catalog, &scope, &head)?;
-    let body = recognised.needs_body().then(|| decode_body(&headers, field("body")));
-    decode_request(catalog, &scope, &head, &recognised, body.as_deref())
+    let route = route_operation(catalog, &scope, &head)?;
+    let body = route.needs_body().then(|| decode_body(&headers, field("body")));
+    decode_request(catalog, &scope, &head, &route, body.as_deref())
 }
 
 fn decode_body(headers: &HeaderMap, base64: &str) -> Vec<u8> {

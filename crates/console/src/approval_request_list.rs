@@ -16,14 +16,8 @@ pub struct RiskView {
 
 impl RiskView {
     pub fn from_approval_request(request: &ApprovalRequest) -> Self {
-        let level = match request.risk.score {
-            0..=24 => "low",
-            25..=49 => "medium",
-            50..=74 => "high",
-            _ => "severe",
-        };
         let reasons = request.risk.reasons.iter().map(DisplayText::new).collect();
-        Self { score: request.risk.score, level, reasons }
+        Self { score: request.risk.score, level: request.risk.level(), reasons }
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn role_session_name(session: SessionId) -> String {
 /// The caller's subject in the characters of a source identity.
 pub(crate) fn source_identity(caller: &Caller) -> String {
     // STS reserves the prefix `aws:`, which cannot occur: the set has no colon. A single character is too short and gets a hash.
+    // The hash covers the issuer, because two providers may have users of one name.
     fit_to_charset(
         &caller.subject,
         SESSION_NAME_CHARS,

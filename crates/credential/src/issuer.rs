@@ -26,7 +26,7 @@ use durward_core::{
 use http::Uri;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -116,8 +116,9 @@ pub type StsEndpoint = Arc<dyn Fn(&str) -> Result<Uri, StsEndpointError> + Send 
 #[derive(Default)]
 struct CredentialCache {
     by_key: HashMap<CredentialCacheKey, Arc<IssuedCredential>>,
-    /// Counts the calls of [`CredentialIssuer::forget_session`].
-    forget_count: u64,
+    /// The sessions of the calls in flight, each with the mark that their session was forgotten. A call that ended or was dropped
+    /// leaves a dead reference.
+    calls: Vec<(SessionId, Weak<AtomicBool>)>,
 }
 
 /// Issues credentials.
@@ -132,6 +133,22 @@ pub struct CredentialIssuer {
 }
 
 impl CredentialCache {
+    fn start_call(&mut self, session: SessionId) -> Arc<AtomicBool> {
+        self.calls.retain(|(_session, call)| call.strong_count() > 0);
+        let is_forgotten = Arc::default();
+        self.calls.push((session, Arc::downgrade(&is_forgotten)));
+        is_forgotten
+    }
+
+    fn forget_session(&mut self, session: SessionId) {
+        self.by_key.retain(|_key, issued| issued.session != session);
+        for (_session, call) in self.calls.iter().filter(|(of, _call)| *of == session) {
+            if let Some(is_forgotten) = call.upgrade() {
+                is_forgotten.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Both scans of the entries are cheap beside the call to STS that precedes each insertion.
     fn insert(&mut self, key: CredentialCacheKey, issued: Arc<IssuedCredential>, now: OffsetDateTime) {
         self.by_key.retain(|_key, cached| now < cached.usable_until);
@@ -187,9 +204,7 @@ impl CredentialIssuer {
 
     /// Removes the credentials of a session that ended or was revoked.
     pub fn forget_session(&self, session: SessionId) {
-        let mut cache = lock_ignoring_poison(&self.cache);
-        cache.by_key.retain(|_key, issued| issued.session != session);
-        cache.forget_count += 1;
+        lock_ignoring_poison(&self.cache).forget_session(session);
     }
 
     fn find_cached(&self, key: &CredentialCacheKey) -> Option<Arc<IssuedCredential>> {
@@ -202,7 +217,7 @@ impl CredentialIssuer {
         request: &CredentialRequest<'_>,
         key: CredentialCacheKey,
     ) -> Result<Arc<IssuedCredential>, IssueError> {
-        let forget_count = lock_ignoring_poison(&self.cache).forget_count;
+        let is_forgotten = lock_ignoring_poison(&self.cache).start_call(request.session);
         if let Some(cached) = self.find_cached(&key) {
             return Ok(cached);
         }
@@ -212,8 +227,8 @@ impl CredentialIssuer {
             return Err(IssueError::ExpiresTooSoon);
         }
         let mut cache = lock_ignoring_poison(&self.cache);
-        // A session that was forgotten during the call must not come back. To miss the cache once is harmless.
-        if cache.forget_count == forget_count {
+        // The credential of a session that was forgotten during the call must not stay in memory.
+        if !is_forgotten.load(Ordering::Relaxed) {
             cache.insert(key, issued.clone(), now);
         }
         Ok(issued)

@@ -91,6 +91,7 @@ fn group_by_resources(operation: &Operation) -> Result<PolicyStatements<'_>, Ses
     }
     let mut statements = PolicyStatements::new();
     for (action, mut patterns) in by_action {
+        // `*` covers all others, and every character counts.
         if patterns.contains("*") {
             patterns = BTreeSet::from(["*".to_owned()]);
         }

@@ -33,6 +33,7 @@ impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
                 FlightRole::Leader(sender) => {
                     let guard = FlightGuard { single_flight: self, key };
                     let outcome = work().await;
+                    // Before the outcome is sent: a task that comes later must start a new flight and not get an old outcome.
                     drop(guard);
                     // Unlike `send`, this does not fail if no task waits any more.
                     sender.send_replace(Some(outcome.clone()));

@@ -40,6 +40,8 @@ impl AssumeRoleRequest<'_> {
         };
         put("RoleArn", self.role_arn);
         put("RoleSessionName", &self.role_session_name);
+        // The trust policy of the role must permit `sts:SetSourceIdentity` and `sts:TagSession` (IAM User Guide, "Monitor and control
+        // actions taken with assumed roles"). A source identity cannot be changed by the session that has it.
         put("SourceIdentity", &self.source_identity);
         put("DurationSeconds", &self.duration_seconds.to_string());
         if let Some(external_id) = self.external_id {
@@ -92,6 +94,7 @@ fn error_from_response(status: StatusCode, body: &[u8], secrets: &[&str]) -> Iss
         | "TooManyRequestsException"
         | "RequestThrottled" => IssueError::Throttled { code, message },
         _ if status == StatusCode::TOO_MANY_REQUESTS => IssueError::Throttled { code, message },
+        // Not `Refused`: a failure of STS may be retried.
         _ if status.is_server_error() => IssueError::Unavailable(format!("{code}: {message}")),
         _ => IssueError::Refused { code, message },
     }

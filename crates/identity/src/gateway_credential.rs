@@ -158,6 +158,8 @@ impl SealKeys {
     ) -> Result<GatewayCredential, GatewayCredentialError> {
         let key = self.keys.first().ok_or(GatewayCredentialError::SealFailed)?;
         let access_key_id = generate_access_key_id()?;
+        // If two random nonces were ever equal, GCM-SIV would reveal only whether the claims are equal too (RFC 8452 section 1);
+        // plain GCM would lose the key that authenticates all tokens.
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).map_err(|_| GatewayCredentialError::SealFailed)?;
         let session_token = key.seal_claims(claims, &access_key_id, nonce)?;
@@ -186,6 +188,7 @@ impl SealKeys {
         let cached = self.opened_credentials.get(&digest);
         let is_new = cached.is_none();
         let opened = cached.map_or_else(|| self.open_uncached(access_key_id, session_token), Ok)?;
+        // At every use: the cache keeps entries past their expiry.
         if now >= opened.claims.expires_at {
             self.opened_credentials.remove(&digest);
             return Err(GatewayCredentialError::Expired);
@@ -325,6 +328,7 @@ fn generate_access_key_id() -> Result<String, GatewayCredentialError> {
     const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let mut random = [0; ACCESS_KEY_ID_CHARS - ACCESS_KEY_ID_PREFIX.len()];
     rand::fill(&mut random).map_err(|_| GatewayCredentialError::SealFailed)?;
+    // 256 is a multiple of 32, so that all letters are equally likely.
     let letters =
         random.iter().filter_map(|byte| BASE32.get(usize::from(byte & 31)).copied().map(char::from));
     Ok(ACCESS_KEY_ID_PREFIX.chars().chain(letters).collect())

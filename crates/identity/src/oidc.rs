@@ -170,6 +170,7 @@ impl TokenVerifier {
 
     /// Verifies a token and identifies its caller. `now` also ages the cached keys.
     pub async fn verify(&self, token: &str, now: OffsetDateTime) -> Result<VerifiedToken, TokenError> {
+        // A token file ends with a line feed, which the AWS SDKs send as part of `WebIdentityToken`.
         let token = token.trim();
         if token.is_empty() {
             return Err(TokenError::Invalid("it is empty"));
@@ -185,6 +186,7 @@ impl TokenVerifier {
             .iter()
             .find(|provider| provider.config.issuer == issuer)
             .ok_or_else(|| TokenError::UnknownIssuer(quote_for_log(issuer)))?;
+        // RFC 8725 section 3.1: the verifier decides which algorithms are permitted, not the token.
         if !provider.config.algorithms.contains(&jws.algorithm) {
             return Err(TokenError::Invalid(
                 "its signature algorithm (alg) is not accepted for this provider",

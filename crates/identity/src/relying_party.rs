@@ -42,6 +42,7 @@ impl DiscoveryDocument {
         http_client: &dyn HttpClient,
     ) -> Result<Self, ProviderDocumentError> {
         let discovery: Self = fetch_discovery(issuer, http_client).await?;
+        // The token endpoint gets the client secret and the code: a plain URL would send both in the clear.
         for (member, url) in discovery.named_endpoints() {
             check_named_url(member, url, issuer)?;
         }
@@ -319,7 +320,9 @@ mod tests {
     }
 
     /// Responds with one document, or with one failure, to every request.
-    struct OneDocumentClient(Result<(u16, String), HttpClientError>);
+    struct OneDocumentClient(TestResponse);
+
+    type TestResponse = Result<(u16, String), HttpClientError>;
 
     impl HttpClient for OneDocumentClient {
         fn send(&self, request: Request<Bytes>, limits: HttpLimits) -> HttpFuture<'_> {
@@ -356,7 +359,7 @@ mod tests {
         let is_unusable: Matches = |error| matches!(error, ProviderDocumentError::UnusableUrl { .. });
         let is_malformed: Matches = |error| matches!(error, ProviderDocumentError::Malformed { .. });
         let is_http: Matches = |error| matches!(error, ProviderDocumentError::Http { .. });
-        let cases: Vec<(&str, Result<(u16, String), HttpClientError>, Matches)> = vec![
+        let cases: Vec<(&str, TestResponse, Matches)> = vec![
             ("another issuer", Ok((200, document("issuer", "https://idp.example/"))), |error| {
                 matches!(error, ProviderDocumentError::OtherIssuer { .. })
             }),

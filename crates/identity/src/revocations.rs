@@ -121,7 +121,7 @@ impl RevocationSnapshot {
                 self.by_session.insert(*id, revocation);
             }
             RevocationTarget::Caller(caller) => {
-                self.by_caller.entry(caller.clone()).or_default().push(revocation)
+                self.by_caller.entry(caller.clone()).or_default().push(revocation);
             }
         }
         Ok(())
@@ -244,6 +244,7 @@ impl Revocations {
         caller: &Caller,
         began_at: OffsetDateTime,
     ) -> Refusal {
+        // Before the first check, so that no change between the two is missed.
         let mut changed = self.0.change_counter.subscribe();
         loop {
             if let Some(found) = self.find_revocation(session, &caller.id(), began_at) {
@@ -332,6 +333,7 @@ impl Revocations {
         };
         let mut write = self.0.store.begin_write().await?;
         write.insert_revocation(&row).await?;
+        // In the same transaction: a person who is revoked must not stay signed in to the console.
         if let Some(caller) = &row.caller {
             write.delete_logins_of_user(caller).await?;
         }

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 const MAX_SECTION_CHARS: usize = 2_800;
 /// Characters at which a list begins a new line.
 const MAX_LIST_LINE_CHARS: usize = 1_200;
-/// Characters of one text of others after it is escaped. Escaping makes it up to six times longer.
-const MAX_SPAN_CHARS: usize = 300;
+/// Characters of one text of others after it is escaped. Escaping makes it up to six times longer. With this the longest message
+/// fits into a Mattermost post too (16,383 characters).
+const MAX_SPAN_CHARS: usize = 240;
 /// Characters of one headline in a batch after it is escaped.
 const MAX_HEADLINE_SPAN_CHARS: usize = 600;
 

@@ -1,19 +1,11 @@
 //! Operations that the wire does not tell apart. What needs the same IAM actions is decided as one of them, what needs more as
 //! the one that needs all; otherwise the body must fit exactly one, or the request is refused.
 
-use super::operation_routing::RouteChoice;
-use super::request_text::unknown_operation;
-use durward_catalog::OperationModel as Model;
+use super::route_choice::{AmbiguousRoute, RouteChoice};
+use crate::refusals::unknown_operation;
+use durward_catalog::OperationModel;
 use durward_core::{AccessLevel, Refusal};
 use std::collections::BTreeSet;
-
-/// What a head may ask for, the first choice first.
-#[derive(Debug, Clone, Default)]
-pub(super) struct AmbiguousRoute {
-    pub candidates: Vec<RouteChoice>,
-    /// They need different actions, so only the body can say which it is.
-    pub needs_parameters: bool,
-}
 
 /// Orders operations that the head does not tell apart.
 pub(super) fn resolve_ambiguity(mut found: Vec<RouteChoice>) -> AmbiguousRoute {
@@ -46,14 +38,14 @@ pub(super) fn refuse_ambiguous_route(found: &[RouteChoice]) -> Refusal {
 }
 
 fn operation_name(choice: &RouteChoice) -> &str {
-    choice.operation_model().map_or("", |op| op.name.as_str())
+    choice.operation_model().map_or("", |operation| operation.name.as_str())
 }
 
 fn iam_actions(choice: &RouteChoice) -> BTreeSet<String> {
     choice
         .operation_model()
         .into_iter()
-        .flat_map(|op| &op.required_actions)
+        .flat_map(|operation| &operation.required_actions)
         .map(|needed| needed.action.clone())
         .collect()
 }
@@ -62,8 +54,10 @@ fn iam_actions(choice: &RouteChoice) -> BTreeSet<String> {
 fn strictness(choice: &RouteChoice) -> (AccessLevel, usize, bool) {
     let level = choice
         .operation_model()
-        .and_then(|op| op.required_actions.iter().map(|needed| needed.access_level).max());
-    let resources = |op: &Model| op.required_actions.iter().map(|needed| needed.resources.len()).sum();
+        .and_then(|operation| operation.required_actions.iter().map(|needed| needed.access_level).max());
+    let resources = |operation: &OperationModel| {
+        operation.required_actions.iter().map(|needed| needed.resources.len()).sum()
+    };
     (
         level.unwrap_or(AccessLevel::List),
         choice.operation_model().map_or(0, resources),

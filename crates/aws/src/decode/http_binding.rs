@@ -1,14 +1,18 @@
 //! Binding of a rest request's labels, query, headers and payload to members. Whatever is given twice, in two places or
 //! under a name that resembles a member's is refused; what the model does not know is kept.
 
-use super::operation_routing::Route;
-use super::request_text::{get_single_header, malformed_request, parse_query_pairs, quote_for_message};
+use super::operation_routing::{BodyUse, Route};
+use super::request::{DecodedParameters, RequestHead};
+use super::request_text::{get_single_header, parse_query_pairs};
 use super::rest_routing::{is_search_form, starts_with_ignore_case};
 use super::shape_conversion::{self, insert_once, parse_scalar, refuse_lookalike, wire_name};
-use super::{DecodedParameters, RequestHead, parse_form, parse_json, parse_xml};
+use super::{parse_json, xml_conversion};
+use crate::form::parse_form_body;
+use crate::refusals::{malformed_request, quote_for_message};
+use crate::xml::parse_xml_document;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use durward_catalog::{
-    AwsProtocol, MemberLocation, OperationModel as Model, ServiceModel, ShapeId, ShapeKind, ShapeMember,
+    AwsProtocol, MemberLocation, OperationModel, ServiceModel, ShapeId, ShapeKind, ShapeMember,
 };
 use durward_core::Refusal;
 use serde_json::{Map, Value};
@@ -16,13 +20,13 @@ use serde_json::{Map, Value};
 /// Parameters of a rest request.
 pub(super) fn bind_parameters(
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     head: &RequestHead<'_>,
-    recognised: &Route,
+    route: &Route,
     labels: &[(String, String)],
     body: &[u8],
 ) -> Result<DecodedParameters, Refusal> {
-    let input = op.input_shape.and_then(|input| service.shape(input)).map(|shape| &shape.kind);
+    let input = operation.input_shape.and_then(|input| service.shape(input)).map(|shape| &shape.kind);
     let empty = (Vec::new(), None);
     let (members, payload) = match input {
         Some(ShapeKind::Structure { members, payload, .. }) => (members, payload),
@@ -42,26 +46,26 @@ pub(super) fn bind_parameters(
         insert_once(out, name, value)?;
     }
     let mut query = parse_query_pairs(head.query)?;
-    let form = is_search_form(service, op, head);
+    let form = is_search_form(service, operation, head);
     if form {
         // The one rest operation that SDKs send as a form: the body is the query.
-        let form = parse_form::parse_form_body(body)?.into_iter();
+        let form = parse_form_body(body)?.into_iter();
         query.extend(form.map(|(key, value)| (key.into_owned(), value.into_owned())));
     }
     let hoisted = take_hoisted_headers(service, &mut query)?;
-    bind_query(service, op, members, query, out)?;
+    bind_query(service, operation, members, query, out)?;
     bind_headers(service, members, head, &hoisted, out)?;
     if form {
         // Read with the query.
-    } else if recognised.body_use() == super::BodyUse::Streamed {
+    } else if route.body_use() == BodyUse::Streamed {
         read.uninspected.push("body".to_owned());
     } else {
-        let bound = bind_body(service, op, members, payload.as_deref(), recognised.protocol(), body)?;
+        let bound = bind_body(service, operation, members, payload.as_deref(), route.protocol(), body)?;
         for (name, value) in bound {
             insert_once(out, &name, value)?;
         }
     }
-    let marked = shape_conversion::mark_parameters(service, op.input_shape, &read.parameters);
+    let marked = shape_conversion::mark_parameters(service, operation.input_shape, &read.parameters);
     read.sensitive = marked.sensitive;
     read.uninspected.extend(marked.unknown);
     Ok(read)
@@ -93,7 +97,7 @@ fn take_hoisted_headers(
 
 fn bind_query(
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     members: &[ShapeMember],
     query: Vec<(String, String)>,
     out: &mut Map<String, Value>,
@@ -111,7 +115,7 @@ fn bind_query(
         let member = members
             .iter()
             .find(|member| member.location == MemberLocation::Query && wire_name(member) == key);
-        if op.query_literals.iter().any(|(literal, _)| *literal == key) && member.is_none() {
+        if operation.query_literals.iter().any(|(literal, _)| *literal == key) && member.is_none() {
             if literals_seen.contains(&key) {
                 return Err(malformed_request(format!(
                     "the query key `{}` is given twice",
@@ -299,7 +303,7 @@ fn join_header_values(head: &RequestHead<'_>, name: &str) -> Result<Option<Strin
 
 fn bind_body(
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     members: &[ShapeMember],
     payload: Option<&str>,
     protocol: AwsProtocol,
@@ -316,7 +320,7 @@ fn bind_body(
         // Some clients send an empty object with operations that have no body.
         let hollow = body.is_empty() || (protocol == AwsProtocol::RestJson && body == b"{}");
         if !hollow {
-            return Err(malformed_request(format!("{} takes no body; send none", op.name)));
+            return Err(malformed_request(format!("{} takes no body; send none", operation.name)));
         }
         return Ok(out);
     }
@@ -324,7 +328,7 @@ fn bind_body(
         return Ok(out);
     }
     if protocol == AwsProtocol::RestXml {
-        return parse_xml::convert_xml_structure(service, members, parse_xml::parse_xml_document(body)?);
+        return xml_conversion::convert_xml_structure(service, members, parse_xml_document(body)?);
     }
     shape_conversion::convert_structure(service, members, parse_json::parse_json_object(body)?)
 }
@@ -343,7 +347,7 @@ fn convert_payload(
             Err(_) => return Err(malformed_request("the body is not valid utf-8")),
         },
         _ if protocol == AwsProtocol::RestXml => {
-            let root = parse_xml::parse_xml_document(body)?;
+            let root = parse_xml_document(body)?;
             let expected = wire_name(member);
             if root.name != expected {
                 return Err(malformed_request(format!(
@@ -351,7 +355,7 @@ fn convert_payload(
                     quote_for_message(&root.name)
                 )));
             }
-            parse_xml::convert_xml_element(service, member.shape, root)?
+            xml_conversion::convert_xml_element(service, member.shape, root)?
         }
         _ => shape_conversion::convert_by_shape(service, member.shape, parse_json::parse_json_value(body)?)?,
     })

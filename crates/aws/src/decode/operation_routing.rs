@@ -1,14 +1,14 @@
 //! Which operation a head asks for. The service comes from the verified scope; target, content type, path and query must
 //! agree with it. Exactly one operation is found, or the request is refused.
 
-use super::ambiguous_routes::{AmbiguousRoute, resolve_ambiguity};
-use super::request_text::{
-    announces_body, get_single_header, malformed_request, parse_media_type, parse_query_pairs,
-    quote_for_message, unknown_operation,
-};
+use super::ambiguous_routes::resolve_ambiguity;
+use super::request::{RequestHead, RequestScope};
+use super::request_text::{announces_body, get_single_header, parse_media_type, parse_query_pairs};
+use super::rest_routing;
+use super::route_choice::{AmbiguousRoute, RouteChoice};
 use super::shape_conversion::wire_name;
-use super::{RequestHead, RequestScope, rest_routing};
-use durward_catalog::{AwsProtocol, MemberLocation, OperationModel as Model, ServiceModel, ShapeKind};
+use crate::refusals::{malformed_request, quote_for_message, unknown_operation};
+use durward_catalog::{AwsProtocol, MemberLocation, OperationModel, ServiceModel, ShapeKind};
 use durward_core::Refusal;
 use std::sync::Arc;
 
@@ -31,21 +31,6 @@ pub enum BodyUse {
     Whole,
     /// It is a payload that streams through; the decision can come before it.
     Streamed,
-}
-
-/// One operation that a head may ask for.
-#[derive(Debug, Clone)]
-pub(super) struct RouteChoice {
-    pub service: Arc<ServiceModel>,
-    pub operation_index: usize,
-    /// Path labels of the rest protocols by member name, decoded.
-    pub labels: Vec<(String, String)>,
-}
-
-impl RouteChoice {
-    pub(super) fn operation_model(&self) -> Option<&Model> {
-        self.service.operations.get(self.operation_index)
-    }
 }
 
 /// What the head of a request says. Of the query protocol only the service; the operation is in the body.
@@ -79,7 +64,7 @@ impl Route {
     }
 
     /// The operation, where the head names it.
-    pub fn operation_model(&self) -> Option<&Model> {
+    pub fn operation_model(&self) -> Option<&OperationModel> {
         self.choices.candidates.first()?.operation_model()
     }
 
@@ -114,7 +99,7 @@ impl Route {
 }
 
 /// [`recognise`](super::recognise) among services that the caller chose.
-pub fn route_among_services(
+pub(super) fn route_among_services(
     services: &[Arc<ServiceModel>],
     scope: &RequestScope<'_>,
     head: &RequestHead<'_>,
@@ -225,8 +210,8 @@ fn route_by_name(
     let found: Vec<RouteChoice> = named
         .iter()
         .filter_map(|service| {
-            let op_index = service.operation_index(name)?;
-            Some(RouteChoice { service: Arc::clone(service), operation_index: op_index, labels: Vec::new() })
+            let operation_index = service.operation_index(name)?;
+            Some(RouteChoice { service: Arc::clone(service), operation_index, labels: Vec::new() })
         })
         .collect();
     if let (true, Some(service)) = (found.is_empty(), named.first()) {
@@ -304,17 +289,17 @@ fn route_unnamed_request(
     }
     let mut choices = rest_routing::route_by_template(&rest, scope, head)?;
     let first = choices.candidates.first().ok_or_else(|| unknown_operation("no operation matches"))?;
-    let (service, op) = (Arc::clone(&first.service), first.operation_index);
+    let (service, operation) = (Arc::clone(&first.service), first.operation_index);
     let protocol = if service.protocols.contains(&AwsProtocol::RestXml) {
         AwsProtocol::RestXml
     } else {
         AwsProtocol::RestJson
     };
     let body_of = |service: &ServiceModel, at: usize| match service.operations.get(at) {
-        Some(op) => rest_body_use(service, op, head, protocol, media),
+        Some(operation) => rest_body_use(service, operation, head, protocol, media),
         None => Ok(BodyUse::Whole),
     };
-    let body = body_of(&service, op)?;
+    let body = body_of(&service, operation)?;
     choices
         .candidates
         .retain(|choice| body_of(&choice.service, choice.operation_index).is_ok_and(|other| other == body));
@@ -336,12 +321,12 @@ fn form_body_use(head: &RequestHead<'_>, is_form: bool) -> Result<BodyUse, Refus
 /// What the body of a rest operation is, and whether its media type fits.
 fn rest_body_use(
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     head: &RequestHead<'_>,
     protocol: AwsProtocol,
     media: Option<&str>,
 ) -> Result<BodyUse, Refusal> {
-    let input = op.input_shape.and_then(|input| service.shape(input)).map(|shape| &shape.kind);
+    let input = operation.input_shape.and_then(|input| service.shape(input)).map(|shape| &shape.kind);
     let Some(ShapeKind::Structure { members, payload, .. }) = input else {
         return Ok(if announces_body(head.headers) { BodyUse::Whole } else { BodyUse::None });
     };
@@ -370,7 +355,7 @@ fn rest_body_use(
     if !fits && announces_body(head.headers) {
         return Err(malformed_request(format!(
             "the body of {} is declared as `{}`, which is not what the service reads",
-            op.name,
+            operation.name,
             quote_for_message(media.unwrap_or_default())
         )));
     }

@@ -1,7 +1,7 @@
 //! CBOR (RFC 8949, the part Smithy RPC v2 uses) to a value. Blobs become base64 text and timestamps their seconds; a key
 //! given twice, other tags, undefined and bytes after the end are refused.
 
-use super::request_text::{malformed_request, too_many_values};
+use crate::refusals::{malformed_request, too_many_values};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use durward_core::{Refusal, limits};
 use minicbor::data::{Tag, Type};
@@ -11,8 +11,8 @@ use serde_json::{Map, Number, Value};
 /// Reads a body that is one CBOR map.
 pub(super) fn parse_cbor_object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
     let mut decoder = Decoder::new(bytes);
-    let mut left = limits::MAX_BODY_VALUES;
-    let value = decode_item(&mut decoder, 0, &mut left).map_err(|error| match left {
+    let mut remaining = limits::MAX_BODY_VALUES;
+    let value = decode_item(&mut decoder, 0, &mut remaining).map_err(|error| match remaining {
         0 => too_many_values("values", limits::MAX_BODY_VALUES),
         _ => malformed_request("the body is not valid cbor of rpc-v2").with_detail(error),
     })?;
@@ -26,9 +26,9 @@ pub(super) fn parse_cbor_object(bytes: &[u8]) -> Result<Map<String, Value>, Refu
 }
 
 /// `left`: how many values may yet come.
-fn decode_item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Result<Value, Error> {
-    *left = left.saturating_sub(1);
-    if *left == 0 {
+fn decode_item(decoder: &mut Decoder<'_>, depth: usize, remaining: &mut usize) -> Result<Value, Error> {
+    *remaining = remaining.saturating_sub(1);
+    if *remaining == 0 {
         return Err(Error::message("too many values"));
     }
     if depth > limits::MAX_NESTING_DEPTH {
@@ -58,7 +58,7 @@ fn decode_item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Res
             let mut out = Vec::new();
             let mut items = decoder.array()?;
             while has_next_item(decoder, &mut items)? {
-                out.push(decode_item(decoder, depth + 1, left)?);
+                out.push(decode_item(decoder, depth + 1, remaining)?);
             }
             Value::Array(out)
         }
@@ -67,7 +67,7 @@ fn decode_item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Res
             let mut members = decoder.map()?;
             while has_next_item(decoder, &mut members)? {
                 let key = decode_text(decoder)?;
-                let value = decode_item(decoder, depth + 1, left)?;
+                let value = decode_item(decoder, depth + 1, remaining)?;
                 if out.insert(key, value).is_some() {
                     return Err(Error::message("a key is given twice"));
                 }
@@ -79,7 +79,7 @@ fn decode_item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Res
             if decoder.tag()? != Tag::new(1) {
                 return Err(Error::message("a tag other than 1"));
             }
-            match decode_item(decoder, depth + 1, left)? {
+            match decode_item(decoder, depth + 1, remaining)? {
                 number @ Value::Number(_) => number,
                 _ => return Err(Error::message("a timestamp that is no number")),
             }
@@ -89,8 +89,8 @@ fn decode_item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Res
 }
 
 /// Whether another item follows; reads the break of an indefinite length.
-fn has_next_item(decoder: &mut Decoder<'_>, left: &mut Option<u64>) -> Result<bool, Error> {
-    match left {
+fn has_next_item(decoder: &mut Decoder<'_>, remaining: &mut Option<u64>) -> Result<bool, Error> {
+    match remaining {
         Some(0) => Ok(false),
         Some(count) => {
             *count -= 1;

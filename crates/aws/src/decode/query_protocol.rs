@@ -2,12 +2,14 @@
 //! service the one with that operation and that `Version`.
 
 use super::ambiguous_routes::{refuse_ambiguous_route, resolve_ambiguity};
-use super::operation_routing::{Route, RouteChoice, UNKNOWN_OPERATION_INDEX, is_operation_name};
-use super::parse_form::{FormDecoder, build_form_tree, parse_form_body, take_parameter, untyped_parameters};
-use super::request_text::{
-    ParameterPair, malformed_request, parse_query_pairs, quote_for_message, unknown_operation,
-};
-use super::{DecodedParameters, RequestHead, shape_conversion};
+use super::form_conversion::{FormDecoder, build_form_tree, take_parameter, untyped_parameters};
+use super::operation_routing::{Route, UNKNOWN_OPERATION_INDEX, is_operation_name};
+use super::request::{DecodedParameters, RequestHead};
+use super::request_text::parse_query_pairs;
+use super::route_choice::RouteChoice;
+use super::shape_conversion;
+use crate::form::{ParameterPair, parse_form_body};
+use crate::refusals::{malformed_request, quote_for_message, unknown_operation};
 use durward_catalog::{AwsProtocol, ServiceModel};
 use durward_core::Refusal;
 use serde_json::{Map, Value};
@@ -16,7 +18,7 @@ use std::sync::Arc;
 /// Service, operation and parameters of a form.
 pub(super) fn decode_form_request(
     head: &RequestHead<'_>,
-    recognised: &Route,
+    route: &Route,
     body: &[u8],
 ) -> Result<(Arc<ServiceModel>, usize, DecodedParameters), Refusal> {
     let in_query = parse_query_pairs(head.query)?;
@@ -30,17 +32,13 @@ pub(super) fn decode_form_request(
     let version = take_parameter(&mut pairs, "Version")?
         .ok_or_else(|| malformed_request("the request has no Version"))?;
     let mut found = Vec::new();
-    for service in recognised.form_services().iter().filter(|service| service.api_version == version) {
-        if let Some(op_index) = service.operation_index(&action) {
-            found.push(RouteChoice {
-                service: Arc::clone(service),
-                operation_index: op_index,
-                labels: Vec::new(),
-            });
+    for service in route.form_services().iter().filter(|service| service.api_version == version) {
+        if let Some(operation_index) = service.operation_index(&action) {
+            found.push(RouteChoice { service: Arc::clone(service), operation_index, labels: Vec::new() });
         }
     }
     if found.is_empty() {
-        let service = find_service_of_unknown_operation(recognised, &action, &version)?;
+        let service = find_service_of_unknown_operation(route, &action, &version)?;
         let parameters = untyped_parameters(build_form_tree(&pairs)?)?;
         return Ok((
             service,
@@ -48,15 +46,15 @@ pub(super) fn decode_form_request(
             DecodedParameters::for_unknown_operation(action, parameters),
         ));
     }
-    let tied = resolve_ambiguity(found);
-    if tied.needs_parameters {
-        return Err(refuse_ambiguous_route(&tied.candidates));
+    let ambiguous = resolve_ambiguity(found);
+    if ambiguous.needs_parameters {
+        return Err(refuse_ambiguous_route(&ambiguous.candidates));
     }
     let RouteChoice { service, operation_index: at, .. } =
-        tied.candidates.into_iter().next().ok_or_else(|| unknown_operation("no operation matches"))?;
+        ambiguous.candidates.into_iter().next().ok_or_else(|| unknown_operation("no operation matches"))?;
     let node = build_form_tree(&pairs)?;
-    let input = service.operations.get(at).and_then(|op| op.input_shape);
-    let reader = FormDecoder { service: &service, is_ec2: recognised.protocol() == AwsProtocol::Ec2 };
+    let input = service.operations.get(at).and_then(|operation| operation.input_shape);
+    let reader = FormDecoder { service: &service, is_ec2: route.protocol() == AwsProtocol::Ec2 };
     let members = input.map_or(&[][..], |input| service.structure_members(input));
     let parameters: Map<String, Value> = reader.decode_structure(members, node)?;
     let marked = shape_conversion::mark_parameters(&service, input, &parameters);
@@ -71,11 +69,11 @@ pub(super) fn decode_form_request(
 
 /// The service of an operation that is newer than the catalog: the one with that version, of several the one named like the scope.
 fn find_service_of_unknown_operation(
-    recognised: &Route,
+    route: &Route,
     action: &str,
     version: &str,
 ) -> Result<Arc<ServiceModel>, Refusal> {
-    let mut of_version = recognised.form_services().iter().filter(|service| service.api_version == version);
+    let mut of_version = route.form_services().iter().filter(|service| service.api_version == version);
     let first = of_version.next();
     let own = of_version.chain(first).find(|service| service.id == service.signing_name).or(first);
     match own {
@@ -84,7 +82,7 @@ fn find_service_of_unknown_operation(
             "the operation `{}` (version `{}`) of {} is not in the catalog",
             quote_for_message(action),
             quote_for_message(version),
-            recognised.service().id
+            route.service().id
         ))),
     }
 }

@@ -1,14 +1,15 @@
 //! Routing of the rest protocols by method, path template and query literals. S3 is routed more strictly than the others:
 //! a query key that is not the operation's own refuses the request.
 
-use super::ambiguous_routes::{AmbiguousRoute, resolve_ambiguity};
-use super::operation_routing::RouteChoice;
-use super::request_text::{
-    decode_percent, malformed_request, parse_query_pairs, quote_for_message, unknown_operation,
-};
+use super::ambiguous_routes::resolve_ambiguity;
+use super::bucket_name::is_bucket_name;
+use super::request::{RequestHead, RequestScope};
+use super::request_text::parse_query_pairs;
+use super::route_choice::{AmbiguousRoute, RouteChoice};
 use super::shape_conversion::wire_name;
-use super::{RequestHead, RequestScope};
-use durward_catalog::{MemberLocation, OperationModel as Model, ServiceModel};
+use crate::form::{PlusSign, decode_escapes};
+use crate::refusals::{malformed_request, quote_for_message, unknown_operation};
+use durward_catalog::{MemberLocation, OperationModel, ServiceModel};
 use durward_core::Refusal;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -55,32 +56,33 @@ pub(super) fn route_by_template(
             }
             continue;
         }
-        for (op_index, op) in service.operations.iter().enumerate() {
-            if !method_fits(service, op, head) {
+        for (operation_index, operation) in service.operations.iter().enumerate() {
+            if !method_fits(service, operation, head) {
                 continue;
             }
-            let form = is_search_form(service, op, head);
-            if !form && !op.query_literals.iter().all(|literal| has_query_literal(&query, literal)) {
+            let form = is_search_form(service, operation, head);
+            if !form && !operation.query_literals.iter().all(|literal| has_query_literal(&query, literal)) {
                 continue;
             }
-            let Some(literal_segments) = match_path_template(&op.path_template, &path, |_, _| {}) else {
+            let Some(literal_segments) = match_path_template(&operation.path_template, &path, |_, _| {})
+            else {
                 continue;
             };
-            if is_s3 && !fits_s3_request(scope, service, op, &query) {
+            if is_s3 && !fits_s3_request(scope, service, operation, &query) {
                 continue;
             }
-            let (required, missing) = count_required_members(service, op, head, &query);
+            let (required, missing) = count_required_members(service, operation, head, &query);
             if is_s3 && missing > 0 {
                 continue;
             }
             let fit = RouteFit {
                 has_required_members: missing == 0,
                 literal_segments,
-                query_literals: op.query_literals.len(),
+                query_literals: operation.query_literals.len(),
                 required_member_count: required,
-                matches_trailing_slash: op.path_template.ends_with('/') == path.ends_with('/'),
+                matches_trailing_slash: operation.path_template.ends_with('/') == path.ends_with('/'),
             };
-            candidates.push(RouteCandidate { service: Arc::clone(service), operation_index: op_index, fit });
+            candidates.push(RouteCandidate { service: Arc::clone(service), operation_index, fit });
         }
     }
     select_best_fit(services, head, &path, &query, candidates)
@@ -103,10 +105,10 @@ fn select_best_fit(
     let fitting = candidates.iter().filter(|candidate| candidate.fit == best);
     let found = fitting
         .filter_map(|candidate| {
-            let op = candidate.service.operations.get(candidate.operation_index)?;
+            let operation = candidate.service.operations.get(candidate.operation_index)?;
             let mut raw = Vec::new();
-            match_path_template(&op.path_template, path, |label, value| raw.push((label, value)))?;
-            let choice = decode_labels(&candidate.service, op, &raw).map(|labels| RouteChoice {
+            match_path_template(&operation.path_template, path, |label, value| raw.push((label, value)))?;
+            let choice = decode_labels(&candidate.service, operation, &raw).map(|labels| RouteChoice {
                 service: Arc::clone(&candidate.service),
                 operation_index: candidate.operation_index,
                 labels,
@@ -114,27 +116,27 @@ fn select_best_fit(
             Some(choice)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let tied = resolve_ambiguity(found);
-    let first = tied.candidates.first().ok_or_else(|| unknown_operation("no operation matches"))?;
-    let op = first.operation_model().ok_or_else(|| unknown_operation("no operation matches"))?;
-    refuse_other_selectors(services, op, &first.service, head, path, query)?;
+    let ambiguous = resolve_ambiguity(found);
+    let first = ambiguous.candidates.first().ok_or_else(|| unknown_operation("no operation matches"))?;
+    let operation = first.operation_model().ok_or_else(|| unknown_operation("no operation matches"))?;
+    refuse_other_selectors(services, operation, &first.service, head, path, query)?;
     if let Some((_, named)) = query.iter().find(|(key, _)| key == "x-id")
         && first.service.id == "s3"
-        && *named != op.name
+        && *named != operation.name
     {
         return Err(unknown_operation(format!(
             "the query names the operation `{}` and the request is {}",
             quote_for_message(named),
-            op.name
+            operation.name
         )));
     }
-    Ok(tied)
+    Ok(ambiguous)
 }
 
 /// A query key that selects another operation on this method and path must be a member of the chosen one.
 fn refuse_other_selectors(
     services: &[Arc<ServiceModel>],
-    op: &Model,
+    operation: &OperationModel,
     service: &ServiceModel,
     head: &RequestHead<'_>,
     path: &str,
@@ -143,9 +145,9 @@ fn refuse_other_selectors(
     if query.is_empty() {
         return Ok(());
     }
-    let members = op.input_shape.map_or(&[][..], |input| service.structure_members(input));
+    let members = operation.input_shape.map_or(&[][..], |input| service.structure_members(input));
     for (key, _) in query {
-        let own = op.query_literals.iter().any(|(literal, _)| literal == key)
+        let own = operation.query_literals.iter().any(|(literal, _)| literal == key)
             || members
                 .iter()
                 .any(|member| member.location == MemberLocation::Query && wire_name(member) == key);
@@ -161,7 +163,7 @@ fn refuse_other_selectors(
             return Err(unknown_operation(format!(
                 "the query key `{}` selects another operation than {}; send one of them",
                 quote_for_message(key),
-                op.name
+                operation.name
             )));
         }
     }
@@ -180,13 +182,17 @@ fn path_with_bucket<'a>(head: &RequestHead<'a>) -> Result<Cow<'a, str>, Refusal>
     })
 }
 
-fn method_fits(service: &ServiceModel, op: &Model, head: &RequestHead<'_>) -> bool {
-    op.http_method == head.method.as_str() || is_search_form(service, op, head)
+fn method_fits(service: &ServiceModel, operation: &OperationModel, head: &RequestHead<'_>) -> bool {
+    operation.http_method == head.method.as_str() || is_search_form(service, operation, head)
 }
 
 /// The one search that SDKs send as a form by POST, so that it may be long (botocore, `change_get_to_post`).
-pub(super) fn is_search_form(service: &ServiceModel, op: &Model, head: &RequestHead<'_>) -> bool {
-    service.id == "cloudsearchdomain" && op.name == "Search" && head.method == http::Method::POST
+pub(super) fn is_search_form(
+    service: &ServiceModel,
+    operation: &OperationModel,
+    head: &RequestHead<'_>,
+) -> bool {
+    service.id == "cloudsearchdomain" && operation.name == "Search" && head.method == http::Method::POST
 }
 
 fn has_s3control_host(head: &RequestHead<'_>) -> bool {
@@ -196,18 +202,18 @@ fn has_s3control_host(head: &RequestHead<'_>) -> bool {
 
 /// s3control's operations without an account (CreateBucket) are also objects of a bucket named like the version.
 fn refuse_control_without_account(control: &ServiceModel, head: &RequestHead<'_>) -> Result<(), Refusal> {
-    let claimed = control.operations.iter().find(|op| {
-        let members = op.input_shape.map_or(&[][..], |input| control.structure_members(input));
+    let claimed = control.operations.iter().find(|operation| {
+        let members = operation.input_shape.map_or(&[][..], |input| control.structure_members(input));
         let account =
             members.iter().any(|member| member.is_required && wire_name(member) == "x-amz-account-id");
         !account
-            && op.http_method == head.method.as_str()
-            && match_path_template(&op.path_template, head.path, |_, _| {}).is_some()
+            && operation.http_method == head.method.as_str()
+            && match_path_template(&operation.path_template, head.path, |_, _| {}).is_some()
     });
     match claimed {
-        Some(op) => Err(unknown_operation(format!(
+        Some(operation) => Err(unknown_operation(format!(
             "the request could be s3control:{} or an object of the bucket v20180820",
-            op.name
+            operation.name
         ))),
         None => Ok(()),
     }
@@ -273,10 +279,10 @@ fn has_query_literal(query: &[(String, String)], literal: &(String, Option<Strin
 fn fits_s3_request(
     scope: &RequestScope<'_>,
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     query: &[(String, String)],
 ) -> bool {
-    let fits_scope = match op.name.as_str() {
+    let fits_scope = match operation.name.as_str() {
         "WriteGetObjectResponse" => scope.service == "s3-object-lambda",
         "ListDirectoryBuckets" => scope.service == "s3express",
         "ListBuckets" => scope.service != "s3express",
@@ -286,11 +292,11 @@ fn fits_s3_request(
         }
         _ => true,
     };
-    let members = op.input_shape.map_or(&[][..], |input| service.structure_members(input));
+    let members = operation.input_shape.map_or(&[][..], |input| service.structure_members(input));
     fits_scope
         && query.iter().all(|(key, _)| {
             starts_with_ignore_case(key, "x-")
-                || op.query_literals.iter().any(|(literal, _)| literal == key)
+                || operation.query_literals.iter().any(|(literal, _)| literal == key)
                 || members
                     .iter()
                     .any(|member| member.location == MemberLocation::Query && wire_name(member) == key)
@@ -305,11 +311,11 @@ pub(super) fn starts_with_ignore_case(text: &str, prefix: &str) -> bool {
 /// Required query and header members: how many there are, and how many are missing.
 fn count_required_members(
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     head: &RequestHead<'_>,
     query: &[(String, String)],
 ) -> (usize, usize) {
-    let members = op.input_shape.map_or(&[][..], |input| service.structure_members(input));
+    let members = operation.input_shape.map_or(&[][..], |input| service.structure_members(input));
     let mut required = 0;
     let mut missing = 0;
     for member in members.iter().filter(|member| member.is_required) {
@@ -331,10 +337,10 @@ fn count_required_members(
 /// Decoded labels by member name. Elsewhere than in S3 keys, what a service could read as another path is refused.
 fn decode_labels(
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     labels: &[(&str, &str)],
 ) -> Result<Vec<(String, String)>, Refusal> {
-    let members = op.input_shape.map_or(&[][..], |input| service.structure_members(input));
+    let members = operation.input_shape.map_or(&[][..], |input| service.structure_members(input));
     let mut out = Vec::with_capacity(labels.len());
     for (label, raw) in labels {
         let member = members
@@ -348,10 +354,10 @@ fn decode_labels(
                     // S3 has read it as a space and as a plus.
                     return Err(malformed_request("the object key holds a bare `+`; send %2B or %20"));
                 }
-                decode_percent(raw, false)?
+                decode_escapes(raw, PlusSign::Literal).map(Cow::into_owned)?
             }
             _ => {
-                let greedy = op.path_template.contains(&format!("{{{label}+}}"));
+                let greedy = operation.path_template.contains(&format!("{{{label}+}}"));
                 decode_plain_label(raw, greedy)?
             }
         };
@@ -363,15 +369,9 @@ fn decode_labels(
 /// A bucket name as it must stand in a path, or the ARN that the listener made of an access point's host.
 fn parse_bucket_label(raw: &str) -> Result<String, Refusal> {
     if raw.starts_with("arn:") {
-        return decode_percent(raw, false);
+        return decode_escapes(raw, PlusSign::Literal).map(Cow::into_owned);
     }
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if raw.len() < 3
-        || raw.len() > 255
-        || !raw.bytes().all(legal)
-        || raw.starts_with('.')
-        || raw.contains("..")
-    {
+    if !is_bucket_name(raw) {
         return Err(malformed_request(format!("`{}` is not the name of a bucket", quote_for_message(raw))));
     }
     Ok(raw.to_owned())
@@ -379,7 +379,7 @@ fn parse_bucket_label(raw: &str) -> Result<String, Refusal> {
 
 /// A label of another service than S3. An encoded slash may only be part of an ARN, which services take as one label.
 fn decode_plain_label(raw: &str, greedy: bool) -> Result<String, Refusal> {
-    let value = decode_percent(raw, false)?;
+    let value = decode_escapes(raw, PlusSign::Literal).map(Cow::into_owned)?;
     let slashes_decoded = value.matches('/').count() > raw.matches('/').count();
     let dots = value.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."));
     let empty = value.contains("//") && !value.starts_with("arn:");

@@ -1,8 +1,9 @@
 //! Values of the wire to parameters by model names. What the model does not know is kept under its wire name, unless that
 //! name could be taken for a member: then the request is refused, so that no reader can be led to another value.
 
-use super::DecodedParameters;
-use super::request_text::{malformed_request, quote_for_message};
+use super::json_pointer::push_pointer_token;
+use super::request::DecodedParameters;
+use crate::refusals::{malformed_request, quote_for_message};
 use durward_catalog::{MemberLocation, ServiceModel, ShapeId, ShapeKind, ShapeMember};
 use durward_core::Refusal;
 use serde_json::{Map, Number, Value};
@@ -256,27 +257,4 @@ fn may_hold_sensitive(service: &ServiceModel, shape: ShapeId) -> bool {
                 ShapeKind::Structure { .. } | ShapeKind::List { .. } | ShapeKind::Map { .. }
             )
     })
-}
-
-/// The JSON Pointer to a top-level name.
-pub(super) fn json_pointer(name: &str) -> String {
-    let mut path = String::with_capacity(name.len() + 1);
-    push_pointer_token(&mut path, name);
-    path
-}
-
-/// Appends one reference token (RFC 6901).
-fn push_pointer_token(path: &mut String, token: &str) {
-    path.push('/');
-    if !token.contains(['~', '/']) {
-        path.push_str(token);
-        return;
-    }
-    for c in token.chars() {
-        match c {
-            '~' => path.push_str("~0"),
-            '/' => path.push_str("~1"),
-            other => path.push(other),
-        }
-    }
 }

@@ -84,9 +84,9 @@ impl TestRequest {
             headers: &self.headers,
             bucket_host: self.bucket_host,
         };
-        let recognised = route_operation(catalog, &scope, &head)?;
-        let body = recognised.needs_body().then_some(self.body.as_slice());
-        decode_request(catalog, &scope, &head, &recognised, body)
+        let route = route_operation(catalog, &scope, &head)?;
+        let body = route.needs_body().then_some(self.body.as_slice());
+        decode_request(catalog, &scope, &head, &route, body)
     }
 
     #[track_caller]
@@ -113,7 +113,7 @@ fn permission_texts(operation: &Operation) -> Vec<String> {
     operation
         .required_permissions
         .iter()
-        .map(|demand| format!("{} {}", demand.action, demand.resource.to_text()))
+        .map(|permission| format!("{} {}", permission.action, permission.resource.to_text()))
         .collect()
 }
 
@@ -219,11 +219,11 @@ fn reads_one_request_of_each_service() {
             "cloudwatch:DeleteAlarms arn:aws:cloudwatch:eu-west-1:111122223333:alarm:a",
         ),
     ];
-    for (request, name, demand) in cases {
+    for (request, name, permission) in cases {
         let read = request.expect_decoded();
         assert_eq!(read.name, name);
         assert!(
-            permission_texts(&read).contains(&demand.to_owned()),
+            permission_texts(&read).contains(&permission.to_owned()),
             "{name}: {:?}",
             permission_texts(&read)
         );
@@ -677,15 +677,15 @@ fn launching_instances_requires_the_role_and_the_tags() {
          &IamInstanceProfile.Name=p&TagSpecification.1.Tag.1.Key=k&TagSpecification.1.ResourceType=instance",
     )
     .expect_decoded();
-    let demands = permission_texts(&read);
+    let permissions = permission_texts(&read);
     for expected in [
         "ec2:RunInstances arn:aws:ec2:eu-west-1::image/ami-01234567",
         "ec2:RunInstances arn:aws:ec2:eu-west-1:111122223333:instance/*",
         "iam:PassRole *",
     ] {
-        assert!(demands.iter().any(|demand| demand == expected), "{expected}: {demands:?}");
+        assert!(permissions.iter().any(|permission| permission == expected), "{expected}: {permissions:?}");
     }
-    assert!(demands.iter().any(|demand| demand.starts_with("ec2:CreateTags")), "{demands:?}");
+    assert!(permissions.iter().any(|permission| permission.starts_with("ec2:CreateTags")), "{permissions:?}");
 }
 
 proptest! {

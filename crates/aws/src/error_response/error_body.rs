@@ -1,6 +1,7 @@
 //! Error bodies and their headers in each wire protocol.
 
 use super::ErrorEncoding;
+use crate::xml::escape_xml;
 use bytes::Bytes;
 use durward_catalog::AwsProtocol;
 use http::StatusCode;
@@ -14,16 +15,16 @@ pub(super) struct EncodedError {
 
 /// Code and message in the wire's protocol. The texts are escaped for it.
 pub(super) fn encode_error(
-    wire: &ErrorEncoding,
+    encoding: &ErrorEncoding,
     code: &str,
     message: &str,
     request_id: &str,
     status: StatusCode,
 ) -> EncodedError {
     let mut headers = vec![("x-amzn-requestid", request_id.to_owned())];
-    let (content_type, body) = match wire.effective_protocol() {
+    let (content_type, body) = match encoding.effective_protocol() {
         protocol @ (AwsProtocol::Json10 | AwsProtocol::Json11) => {
-            if wire.service.as_ref().is_some_and(|service| service.is_query_compatible) {
+            if encoding.service.as_ref().is_some_and(|service| service.is_query_compatible) {
                 let short = code.strip_suffix("Exception").unwrap_or(code);
                 let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
                 headers.push(("x-amzn-query-error", format!("{short};{fault}")));
@@ -38,7 +39,7 @@ pub(super) fn encode_error(
         }
         AwsProtocol::RpcV2Cbor => {
             headers.push(("smithy-protocol", "rpc-v2-cbor".to_owned()));
-            if wire.service.as_ref().is_some_and(|service| service.is_query_compatible) {
+            if encoding.service.as_ref().is_some_and(|service| service.is_query_compatible) {
                 let short = code.strip_suffix("Exception").unwrap_or(code);
                 let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
                 headers.push(("x-amzn-query-error", format!("{short};{fault}")));
@@ -55,7 +56,7 @@ pub(super) fn encode_error(
             )
             .into_bytes(),
         ),
-        AwsProtocol::RestXml if wire.is_s3 => {
+        AwsProtocol::RestXml if encoding.is_s3 => {
             headers.push(("x-amz-request-id", request_id.to_owned()));
             headers.push(("x-amz-id-2", request_id.to_owned()));
             let id = escape_xml(request_id);
@@ -70,11 +71,11 @@ pub(super) fn encode_error(
             )
         }
         AwsProtocol::Query | AwsProtocol::RestXml => {
-            let namespace = wire
+            let namespace = encoding
                 .service
                 .as_ref()
                 .and_then(|service| service.xml_namespace.as_deref())
-                .or(wire.is_sts_sign_in.then_some("https://sts.amazonaws.com/doc/2011-06-15/"))
+                .or(encoding.is_sts_sign_in.then_some("https://sts.amazonaws.com/doc/2011-06-15/"))
                 .map(|uri| format!(" xmlns=\"{}\"", escape_xml(uri)))
                 .unwrap_or_default();
             let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
@@ -106,21 +107,4 @@ fn encode_cbor_error(code: &str, message: &str) -> Vec<u8> {
         .and_then(|encoder| encoder.str(message));
     // Writing to a Vec cannot fail; an empty map is still an error answer by its status.
     if written.is_err() { vec![0xa0] } else { out }
-}
-
-/// Text for XML: markup escaped, characters that XML 1.0 cannot hold replaced.
-fn escape_xml(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' | '\t' => out.push(c),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('?'),
-            c => out.push(c),
-        }
-    }
-    out
 }

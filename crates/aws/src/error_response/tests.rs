@@ -54,13 +54,13 @@ fn what_the_caller_or_policy_did_is_never_retried() {
             ) {
                 continue;
             }
-            for wire in [
+            for encoding in [
                 error_encoding(protocol),
                 ErrorEncoding { is_s3: protocol == AwsProtocol::RestXml, ..error_encoding(protocol) },
             ] {
-                let answer = build_error_response(&Refusal::new(reason, "m"), &wire, "r", false);
-                assert!(matches!(answer.status().as_u16(), 400 | 403), "{protocol:?} {reason:?}");
-                let code = error_code(reason, &wire);
+                let response = build_error_response(&Refusal::new(reason, "m"), &encoding, "r", false);
+                assert!(matches!(response.status().as_u16(), 400 | 403), "{protocol:?} {reason:?}");
+                let code = error_code(reason, &encoding);
                 assert!(!throttling.iter().any(|part| code.contains(part)), "{code}");
             }
         }
@@ -95,18 +95,18 @@ fn denials_have_the_shape_of_each_protocol() {
     let cbor = build_error_response(&denied, &error_encoding(AwsProtocol::RpcV2Cbor), "r1", false);
     assert_eq!(cbor.headers()["smithy-protocol"], "rpc-v2-cbor");
     assert_eq!(cbor.status(), 403);
-    for answer in [&json, &rest, &query, &ec2, &s3, &cbor] {
-        assert_eq!(answer.headers()["x-durward-exchange"], "r1");
+    for response in [&json, &rest, &query, &ec2, &s3, &cbor] {
+        assert_eq!(response.headers()["x-durward-exchange"], "r1");
     }
 }
 
 #[test]
 fn a_response_to_head_has_no_body_and_names_the_reason() {
-    let wire = ErrorEncoding { is_s3: true, ..error_encoding(AwsProtocol::RestXml) };
+    let encoding = ErrorEncoding { is_s3: true, ..error_encoding(AwsProtocol::RestXml) };
     let refusal = Refusal::new(RefusalReason::AccessDenied, "no\r\nx: y");
-    let answer = build_error_response(&refusal, &wire, "r1", true);
-    assert!(answer.body().is_empty());
-    assert_eq!(answer.headers()["x-durward-reason"], "no??x: y");
+    let response = build_error_response(&refusal, &encoding, "r1", true);
+    assert!(response.body().is_empty());
+    assert_eq!(response.headers()["x-durward-reason"], "no??x: y");
 }
 
 #[test]

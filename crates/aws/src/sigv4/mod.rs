@@ -8,6 +8,7 @@ pub mod inbound;
 pub mod outbound;
 
 use aws_lc_rs::{constant_time, digest, hmac};
+use durward_core::encode_hex;
 use std::fmt;
 
 pub use canonical_request::{PathCanonicalization, percent_decode, percent_encode};
@@ -88,18 +89,6 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SigningKey(…)")
     }
-}
-
-/// Lower-case hex of `bytes`.
-pub fn encode_hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(DIGITS[usize::from(byte >> 4)]);
-        text.push(DIGITS[usize::from(byte & 15)]);
-    }
-    text
 }
 
 /// Lower-case hex SHA-256 of `bytes`.

@@ -175,7 +175,7 @@ impl TagLookup {
             .iter()
             .find(|member| super::tag_response::holds_tags(&member.name))?;
         let protocol = service.protocols.iter().copied().find(|known| *known != AwsProtocol::RpcV2Cbor)?;
-        let demands: Vec<RequiredPermission> = model
+        let permissions: Vec<RequiredPermission> = model
             .required_actions
             .iter()
             .filter(|needed| needed.required_if_member.is_none())
@@ -189,11 +189,11 @@ impl TagLookup {
                 },
             })
             .collect();
-        (!demands.is_empty()).then_some(Self {
+        (!permissions.is_empty()).then_some(Self {
             service,
             operation_index: index,
             protocol,
-            required_permissions: demands,
+            required_permissions: permissions,
             parameters,
         })
     }

@@ -1,7 +1,7 @@
 //! What a service answers when it is asked for the tags of a resource.
 
 use super::TagLookup;
-use crate::decode::xml_tree;
+use crate::xml::parse_xml_document;
 use durward_catalog::AwsProtocol;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -72,9 +72,11 @@ fn parse_json_error(body: &[u8]) -> (String, String) {
 }
 
 fn parse_xml_error(body: &[u8]) -> (String, String) {
-    let Ok(root) = xml_tree(body) else { return (String::new(), String::new()) };
+    let Ok(root) = parse_xml_document(body) else { return (String::new(), String::new()) };
     let text = |name| {
-        root.find_descendant(name, MAX_TAG_DEPTH).map(|found| found.text().to_owned()).unwrap_or_default()
+        root.find_descendant(name, MAX_TAG_DEPTH)
+            .map(|found| found.trimmed_text().to_owned())
+            .unwrap_or_default()
     };
     (text("Code"), text("Message"))
 }
@@ -153,7 +155,8 @@ fn collect_json_tags(
 }
 
 fn parse_xml_tags(body: &[u8]) -> Result<TagPage, TagLookupError> {
-    let root = xml_tree(body).map_err(|_refusal| TagLookupError::UnexpectedResponse("it is not XML"))?;
+    let root =
+        parse_xml_document(body).map_err(|_refusal| TagLookupError::UnexpectedResponse("it is not XML"))?;
     if !(root.name.ends_with("Response") || matches!(root.name.as_str(), "Tagging" | "Tags")) {
         return Err(TagLookupError::UnexpectedResponse("its root element is not that of an answer"));
     }
@@ -163,11 +166,12 @@ fn parse_xml_tags(body: &[u8]) -> Result<TagPage, TagLookupError> {
         if matches!(element.name.as_str(), "Tag" | "tag" | "member" | "item")
             && let Some(key) = child(["Key", "key"])
         {
-            let value = child(["Value", "value"]).map(|value| value.text().to_owned()).unwrap_or_default();
-            page.tags.insert(key.text().to_owned(), value);
+            let value =
+                child(["Value", "value"]).map(|value| value.trimmed_text().to_owned()).unwrap_or_default();
+            page.tags.insert(key.trimmed_text().to_owned(), value);
         }
     });
     let next = PAGE_TOKEN_OUTPUTS.iter().find_map(|name| root.find_descendant(name, 3));
-    page.next_token = next.map(|next| next.text().to_owned()).filter(|next| !next.is_empty());
+    page.next_token = next.map(|next| next.trimmed_text().to_owned()).filter(|next| !next.is_empty());
     Ok(page)
 }

@@ -417,7 +417,7 @@ pub fn new_approval_request() -> NewApprovalRequest {
         }],
         risk,
         tags: durward_core::ResourceTags::new(),
-        reason: "s3:DeleteBucket needs an approval by policy `no-deletion`".to_owned(),
+        reason: "s3:DeleteBucket needs an approval required by policy `no-deletion`".to_owned(),
         policy_set: "0123456789abcdef".to_owned(),
         source_address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
         user_agent: Some("Boto3/1.40".to_owned()),

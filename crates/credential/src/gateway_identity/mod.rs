@@ -139,6 +139,7 @@ impl GatewayIdentity {
         }
         self.single_flight
             .run((), || async {
+                // Another flight may have ended between the check above and this one.
                 if let Some(credential) = self.cached_credential() {
                     return Ok(credential);
                 }

@@ -51,6 +51,7 @@ impl CredentialProviderChain {
         env: impl Env,
     ) -> Self {
         let mut web_identity = AssumeRoleWithWebIdentityCredentialProvider::new();
+        // AWS recommends the regional endpoints of STS (IAM User Guide, "Manage AWS STS in an AWS Region").
         if env.var("AWS_REGION").is_some_and(|region| !region.is_empty()) {
             web_identity = web_identity.with_regional_sts_endpoint();
         }

@@ -51,6 +51,7 @@ impl CredentialCacheKey {
         inputs.push_text(&source_identity(caller));
         inputs.push_text(&session.to_string());
         if *scope == ConnectionScope::Operation {
+            // A set: the session policy does not depend on their order.
             let permissions: BTreeSet<String> =
                 operation.required_permissions.iter().map(encode_required_permission).collect();
             inputs.push_list(permissions.iter().map(String::as_str));

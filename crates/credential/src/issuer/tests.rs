@@ -255,9 +255,14 @@ async fn a_session_that_is_forgotten_during_the_call_is_not_cached() {
         tokio::task::yield_now().await;
     }
     assert!(!call.is_finished());
+    issuer.forget_session(SessionId::new());
     issuer.forget_session(request.session);
     call.await.unwrap().unwrap();
     assert!(lock_ignoring_poison(&issuer.cache).by_key.is_empty());
+    // The next call of the session is cached, and the ended call is no longer listed.
+    issuer.issue_credential(&request.as_request()).await.unwrap();
+    let cache = lock_ignoring_poison(&issuer.cache);
+    assert_eq!((cache.by_key.len(), cache.calls.len()), (1, 1));
 }
 
 #[tokio::test]

@@ -83,6 +83,7 @@ fn create_key_file(path: &Path) -> Result<(), KeyFileError> {
     match written {
         // Another process that shares this directory was first; its key is used.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // The directory too: otherwise a crash could lose the name of the file, and with it every issued credential (fsync(2)).
         written => written.and_then(|()| File::open(directory)?.sync_all()).map_err(failed),
     }
 }

@@ -190,5 +190,6 @@ fn plain_string(claim: Option<&Value>, max_bytes: usize) -> Option<&str> {
 }
 
 fn is_plain_text(text: &str, max_bytes: usize) -> bool {
+    // Control characters would forge lines of logs and of terminals (CWE-117).
     !text.is_empty() && text.len() <= max_bytes && !text.contains(char::is_control)
 }

@@ -163,23 +163,24 @@ async fn chooses_the_provider_by_the_exact_issuer_and_uses_only_its_keys() {
 
 #[test]
 fn refuses_a_configuration_that_could_confuse_issuers_or_leak_requests_for_keys() {
-    let wrong: Vec<(&str, FixtureChange<ProviderConfig>)> = vec![
-        ("no name", |config| config.name.clear()),
-        ("a name that could forge a caller id", |config| config.name = "corp/agent".to_owned()),
-        ("plain http", |config| config.issuer = "http://login.example.com".to_owned()),
-        ("a query", |config| config.issuer = "https://login.example.com?x=1".to_owned()),
-        ("a fragment", |config| config.issuer = "https://login.example.com#x".to_owned()),
-        ("no url", |config| config.issuer = "corp".to_owned()),
-        ("no audience", |config| config.audience.clear()),
-        ("an empty audience", |config| config.audience.push(String::new())),
-        ("no groups claim", |config| config.groups_claim.clear()),
-        ("no algorithm", |config| config.algorithms.clear()),
-        ("an empty client id", |config| config.authorized_parties.push(String::new())),
+    let wrong: Vec<(&str, &str, FixtureChange<ProviderConfig>)> = vec![
+        ("no name", "name", |config| config.name.clear()),
+        ("a name that could forge a caller id", "name", |config| config.name = "corp/agent".to_owned()),
+        ("plain http", "issuer", |config| config.issuer = "http://login.example.com".to_owned()),
+        ("a query", "issuer", |config| config.issuer = "https://login.example.com?x=1".to_owned()),
+        ("a fragment", "issuer", |config| config.issuer = "https://login.example.com#x".to_owned()),
+        ("no url", "issuer", |config| config.issuer = "corp".to_owned()),
+        ("no audience", "audience", |config| config.audience.clear()),
+        ("an empty audience", "audience", |config| config.audience.push(String::new())),
+        ("no groups claim", "groups_claim", |config| config.groups_claim.clear()),
+        ("no algorithm", "algorithms", |config| config.algorithms.clear()),
+        ("an empty client", "authorized_parties", |config| config.authorized_parties.push(String::new())),
     ];
-    for (what, change) in wrong {
+    for (case, key, change) in wrong {
         let mut config = provider_config();
         change(&mut config);
-        assert!(TokenVerifier::new(vec![config], TestProvider::start().http_client()).is_err(), "{what}");
+        let error = TokenVerifier::new(vec![config], TestProvider::start().http_client()).expect_err(case);
+        assert_eq!(error.key, key, "{case}: {error}");
     }
     let again = |name: &str, issuer: &str| ProviderConfig::new(name, issuer, vec!["durward".to_owned()]);
     for (second, key) in

@@ -136,6 +136,7 @@ impl JwkSet {
             .peekable();
         let is_known = wanted.kid.is_some() && candidates.peek().is_some();
         let mut suitable = candidates.filter(|key| key.parsed_keys.contains_key(&wanted.algorithm));
+        // Of several keys that fit, none is tried: a key set with two keys of one id is a fault of the provider.
         match (suitable.next(), suitable.next()) {
             (Some(key), None) => KeyMatch::One(key.clone()),
             (Some(_), Some(_)) => KeyMatch::Ambiguous,

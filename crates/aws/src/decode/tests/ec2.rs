@@ -9,7 +9,10 @@ const PROD_GROUP: &str = "sg-0fedcba9876543210";
 fn ec2_resources(action: &str, parameters: &str) -> Vec<String> {
     let read =
         form_request("ec2", &format!("Action={action}&Version=2016-11-15&{parameters}")).expect_decoded();
-    permission_texts(&read).into_iter().map(|demand| demand.replace(&format!("ec2:{action} "), "")).collect()
+    permission_texts(&read)
+        .into_iter()
+        .map(|permission| permission.replace(&format!("ec2:{action} "), ""))
+        .collect()
 }
 
 fn ec2_arn(resource: &str) -> String {
@@ -18,8 +21,8 @@ fn ec2_arn(resource: &str) -> String {
 
 #[track_caller]
 fn assert_any_resource(action: &str, parameters: &str) {
-    let demands = ec2_resources(action, parameters);
-    assert!(demands.iter().any(|demand| demand == "*"), "{action} {parameters}: {demands:?}");
+    let permissions = ec2_resources(action, parameters);
+    assert!(permissions.iter().any(|permission| permission == "*"), "{action} {parameters}: {permissions:?}");
 }
 
 #[track_caller]

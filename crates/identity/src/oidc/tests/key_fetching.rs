@@ -180,10 +180,10 @@ async fn refuses_discovery_and_sets_that_are_not_the_providers() {
         ("not JSON", |web| web.body_override = Some("<html>".to_owned())),
         ("no set", |web| web.body_override = Some("{}".to_owned())),
         ("a huge set", |web| {
-            web.body_override = Some(json!({"keys": web.keys}).to_string() + &" ".repeat(600 << 10))
+            web.body_override = Some(json!({"keys": web.keys}).to_string() + &" ".repeat(600 << 10));
         }),
         ("a set of too many keys", |web| {
-            web.body_override = Some(json!({"keys": vec![json!({}); 201]}).to_string())
+            web.body_override = Some(json!({"keys": vec![json!({}); 201]}).to_string());
         }),
     ];
     for (what, change) in wrong {

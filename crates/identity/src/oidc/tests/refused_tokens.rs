@@ -50,7 +50,7 @@ async fn a_public_key_is_never_an_hmac_secret_and_symmetric_keys_are_refused() {
     let rsa = idp.find_signer("rsa").jwk.clone();
     let secret = b"a secret that the key set happens to publish".as_slice();
     idp.update_state(|web| {
-        web.keys.push(json!({"kty": "oct", "kid": "shared", "k": encode_base64url(secret)}))
+        web.keys.push(json!({"kty": "oct", "kid": "shared", "k": encode_base64url(secret)}));
     });
     let n = rsa["n"].as_str().expect("n");
     for (kid, secret) in [("rsa", n.as_bytes()), ("rsa", rsa.to_string().as_bytes()), ("shared", secret)] {

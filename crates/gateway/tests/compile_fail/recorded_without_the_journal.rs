@@ -1,0 +1,9 @@
+//! A `Recorded` exists only once its intent is durable.
+
+use durward_gateway::pipeline::{Authorized, Recorded};
+
+fn skip_record_intent<R>(authorized: Authorized<R>) -> Recorded<R> {
+    Recorded { bound: authorized.into_bound(), pending_outcome: todo!() }
+}
+
+fn main() {}
