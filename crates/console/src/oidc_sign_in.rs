@@ -76,13 +76,6 @@ impl From<OidcClientError> for SignInError {
     }
 }
 
-impl From<UpsertUserError> for SignInError {
-    fn from(error: UpsertUserError) -> Self {
-        tracing::error!(%error, "sign-in: the groups were not stored");
-        Self::Internal
-    }
-}
-
 impl From<StoreError> for SignInError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "sign-in: the store failed");

@@ -91,18 +91,6 @@ pub const STS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Issued credentials that are cached at once.
 pub const MAX_CACHED_CREDENTIALS: usize = 4_096;
 
-// === journal ===
-
-/// Largest text of one journal record. The largest request body that is read whole is [`MAX_BODY_BYTES`], and JSON may escape it.
-/// The format knows no larger record (FORMAT.md), so raising this is a new version of the format.
-pub const MAX_RECORD_BYTES: usize = 32 << 20;
-/// A journal segment that would grow larger is ended. A start reads the last segment, so this bounds how long a start takes.
-pub const MAX_JOURNAL_SEGMENT_BYTES: u64 = 64 << 20;
-/// Memory of the records that wait to be written. Then requests wait for the disk, too.
-pub const MAX_JOURNAL_QUEUE_BYTES: usize = 8 << 20;
-/// How long a record without a waiter (an outcome, for example) may be lost by a crash: until then it is in memory only.
-pub const JOURNAL_SYNC_DELAY: Duration = Duration::from_millis(50);
-
 // === approval ===
 
 /// Pending approval requests of one caller. People read each; an agent in a loop must not bury the rest.
