@@ -1,18 +1,18 @@
-//! Requests of one wire protocol for the decoder: the head is right for some operation, so that the fuzzer's bytes reach the
-//! readers of bodies, labels, queries and headers.
+//! Requests of one wire protocol for the decoder. The head fits some operation, so that the fuzzer's bytes reach the readers of
+//! bodies, labels, queries and headers.
 
-use durward_aws::decode::{Head, Scope, decode, recognise};
-use durward_catalog::{Catalog, Operation, Protocol, Service};
-use durward_core::{Operation as Decided, Resource};
+use durward_aws::decode::{RequestHead, RequestScope, decode_request, route_operation};
+use durward_catalog::{AwsProtocol, Catalog, OperationModel, ServiceModel};
+use durward_core::{Operation, Resource};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use std::sync::{Arc, OnceLock};
 
-/// Which operation, and what the fuzzer puts into labels, query, a header and the body.
+/// The operation, and the fuzzer's labels, query, header and body.
 pub type Input<'a> = (u16, u16, Vec<&'a str>, &'a str, (u8, &'a [u8]), &'a [u8]);
 
-/// The services that speak the protocol. Few of the many, so that the fuzzer comes back to each; unpacked once.
-fn services(protocol: Protocol) -> &'static [Arc<Service>] {
-    static SERVICES: OnceLock<Vec<Arc<Service>>> = OnceLock::new();
+/// Some services of the protocol: few, so that the fuzzer returns to each. Unpacked once.
+fn services(protocol: AwsProtocol) -> &'static [Arc<ServiceModel>] {
+    static SERVICES: OnceLock<Vec<Arc<ServiceModel>>> = OnceLock::new();
     SERVICES.get_or_init(|| {
         const IDS: [&str; 24] = [
             "apigateway",
@@ -45,8 +45,8 @@ fn services(protocol: Protocol) -> &'static [Arc<Service>] {
     })
 }
 
-/// Decodes one request; what it must hold is asserted.
-pub fn run(protocol: Protocol, input: Input<'_>) {
+/// Decodes one request and checks the operation.
+pub fn run(protocol: AwsProtocol, input: Input<'_>) {
     const NAMES: [&str; 8] = [
         "x-amz-copy-source",
         "x-amz-meta-a",
@@ -74,11 +74,11 @@ pub fn run(protocol: Protocol, input: Input<'_>) {
     let mut post = Method::POST;
     let (mut path, mut query, mut body) = ("/".to_owned(), query.to_owned(), body.to_vec());
     match protocol {
-        Protocol::Json10 | Protocol::Json11 => {
+        AwsProtocol::Json10 | AwsProtocol::Json11 => {
             set("x-amz-target", &format!("{prefix}.{name}"));
             set(
                 "content-type",
-                if protocol == Protocol::Json10 {
+                if protocol == AwsProtocol::Json10 {
                     "application/x-amz-json-1.0"
                 } else {
                     "application/x-amz-json-1.1"
@@ -86,29 +86,29 @@ pub fn run(protocol: Protocol, input: Input<'_>) {
             );
             query.clear();
         }
-        Protocol::RpcV2Cbor => {
+        AwsProtocol::RpcV2Cbor => {
             set("smithy-protocol", "rpc-v2-cbor");
             set("content-type", "application/cbor");
             path = format!("/service/{prefix}/operation/{name}");
             query.clear();
         }
-        Protocol::Query | Protocol::Ec2 => {
+        AwsProtocol::Query | AwsProtocol::Ec2 => {
             set("content-type", "application/x-www-form-urlencoded");
             body = [format!("Action={name}&Version={}&", service.api_version).into_bytes(), body].concat();
             query.clear();
         }
-        Protocol::RestJson | Protocol::RestXml => {
+        AwsProtocol::RestJson | AwsProtocol::RestXml => {
             set(
                 "content-type",
-                if protocol == Protocol::RestJson { "application/json" } else { "application/xml" },
+                if protocol == AwsProtocol::RestJson { "application/json" } else { "application/xml" },
             );
             if service.id == "s3control" {
                 set("x-amz-account-id", "123456789012");
             }
-            post = Method::from_bytes(operation.method.as_bytes()).expect("a method");
+            post = Method::from_bytes(operation.http_method.as_bytes()).expect("a method");
             path = filled(operation, &labels);
             let literals: Vec<String> = operation
-                .query
+                .query_literals
                 .iter()
                 .map(|(key, value)| value.as_ref().map_or(key.clone(), |value| format!("{key}={value}")))
                 .collect();
@@ -119,20 +119,20 @@ pub fn run(protocol: Protocol, input: Input<'_>) {
                 .join("&");
         }
     }
-    let scope = Scope { service: &service.signing_name, region: "us-east-1", account: "123456789012" };
-    let head = Head { method: &post, path: &path, query: &query, headers: &headers, bucket_host: None };
-    let Ok(recognised) = recognise(Catalog::embedded(), &scope, &head) else { return };
-    let whole = recognised.needs_body().then_some(body.as_slice());
-    if let Ok(decoded) = decode(Catalog::embedded(), &scope, &head, &recognised, whole) {
+    let scope = RequestScope { service: &service.signing_name, region: "us-east-1", account: "123456789012" };
+    let head = RequestHead { method: &post, path: &path, query: &query, headers: &headers, bucket_host: None };
+    let Ok(route) = route_operation(Catalog::embedded(), &scope, &head) else { return };
+    let whole = route.needs_body().then_some(body.as_slice());
+    if let Ok(decoded) = decode_request(Catalog::embedded(), &scope, &head, &route, whole) {
         check(&decoded.operation);
     }
 }
 
 /// The path of an operation with the fuzzer's text for its labels.
-fn filled(operation: &Operation, labels: &[&str]) -> String {
+fn filled(operation: &OperationModel, labels: &[&str]) -> String {
     let mut labels = labels.iter().copied().chain(std::iter::repeat("label"));
     let mut out = String::new();
-    let mut rest = operation.path.as_str();
+    let mut rest = operation.path_template.as_str();
     while let Some((before, after)) = rest.split_once('{') {
         out.push_str(before);
         out.push_str(labels.next().unwrap_or("label"));
@@ -141,18 +141,18 @@ fn filled(operation: &Operation, labels: &[&str]) -> String {
     out + rest
 }
 
-fn check(operation: &Decided) {
-    assert!(!operation.demands.is_empty(), "an operation without a demand would be allowed by no policy");
-    for demand in &operation.demands {
-        assert!(demand.action.contains(':'), "{}", demand.action);
-        assert!(!matches!(&demand.resource, Resource::Arn(arn) if arn.is_empty()), "{}", demand.action);
+fn check(operation: &Operation) {
+    assert!(!operation.required_permissions.is_empty(), "an operation without a required permission would need no policy");
+    for permission in &operation.required_permissions {
+        assert!(permission.action.contains(':'), "{}", permission.action);
+        assert!(!matches!(&permission.resource, Resource::Arn(arn) if arn.is_empty()), "{}", permission.action);
     }
-    for pointer in &operation.sensitive {
+    for pointer in &operation.sensitive_pointers {
         assert!(
             operation.parameters.pointer(pointer).is_some(),
             "{pointer} points at nothing, so nothing would be masked"
         );
     }
-    // The record and the digest are made of it.
-    assert!(!operation.canonical().is_empty());
+    // The journal record and the digest are made from it.
+    assert!(!operation.canonical_json().is_empty());
 }

@@ -2,15 +2,15 @@
 #![no_main]
 
 use bytes::Bytes;
-use durward_aws::chunked::{Decoder, Piece};
+use durward_aws::chunked::{ChunkEvent, ChunkedDecoder};
 use libfuzzer_sys::fuzz_target;
 
-fn data(body: &[u8], step: usize) -> Option<Vec<u8>> {
-    let mut decoder = Decoder::new(4096, Vec::new(), None);
+fn decode_in_steps(body: &[u8], step: usize) -> Option<Vec<u8>> {
+    let mut decoder = ChunkedDecoder::new(4096, Vec::new(), None);
     let mut out = Vec::new();
     for part in body.chunks(step) {
-        for piece in decoder.push(Bytes::copy_from_slice(part)).ok()? {
-            if let Piece::Data(bytes) = piece {
+        for event in decoder.push(Bytes::copy_from_slice(part)).ok()? {
+            if let ChunkEvent::Data(bytes) = event {
                 out.extend_from_slice(&bytes);
             }
         }
@@ -21,5 +21,5 @@ fn data(body: &[u8], step: usize) -> Option<Vec<u8>> {
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (step, body) = input;
-    assert_eq!(data(body, usize::from(step) + 1), data(body, body.len().max(1)));
+    assert_eq!(decode_in_steps(body, usize::from(step) + 1), decode_in_steps(body, body.len().max(1)));
 });

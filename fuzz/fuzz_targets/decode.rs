@@ -1,7 +1,7 @@
 //! The operation decoder: any head and body is one operation or a refusal.
 #![no_main]
 
-use durward_aws::decode::{Head, Scope, decode, recognise};
+use durward_aws::decode::{RequestHead, RequestScope, decode_request, route_operation};
 use durward_catalog::Catalog;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use libfuzzer_sys::fuzz_target;
@@ -21,11 +21,11 @@ fuzz_target!(|input: (u8, u8, &str, &str, Vec<(u8, &[u8])>, &[u8])| {
             headers.append(HeaderName::from_static(NAMES[usize::from(name) % NAMES.len()]), value);
         }
     }
-    let scope = Scope { service: SERVICES[usize::from(service) % SERVICES.len()], region: "us-east-1", account: "123456789012" };
-    let head = Head { method: &method, path, query, headers: &headers, bucket_host: None };
-    if let Ok(recognised) = recognise(Catalog::embedded(), &scope, &head)
-        && let Ok(decoded) = decode(Catalog::embedded(), &scope, &head, &recognised, Some(body))
+    let scope = RequestScope { service: SERVICES[usize::from(service) % SERVICES.len()], region: "us-east-1", account: "123456789012" };
+    let head = RequestHead { method: &method, path, query, headers: &headers, bucket_host: None };
+    if let Ok(route) = route_operation(Catalog::embedded(), &scope, &head)
+        && let Ok(decoded) = decode_request(Catalog::embedded(), &scope, &head, &route, Some(body))
     {
-        assert!(!decoded.operation.demands.is_empty(), "an operation without a demand would be allowed by no policy");
+        assert!(!decoded.operation.required_permissions.is_empty(), "an operation without a required permission would need no policy");
     }
 });

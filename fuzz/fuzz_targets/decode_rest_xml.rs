@@ -4,7 +4,7 @@
 #[path = "../one_protocol.rs"]
 mod one_protocol;
 
-use durward_catalog::Protocol;
+use durward_catalog::AwsProtocol;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: one_protocol::Input<'_>| one_protocol::run(Protocol::RestXml, input));
+fuzz_target!(|input: one_protocol::Input<'_>| one_protocol::run(AwsProtocol::RestXml, input));

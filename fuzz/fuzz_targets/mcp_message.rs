@@ -1,8 +1,10 @@
-//! MCP messages: any body is one message or an error, and what passes is read the same by a reader that takes no heed of
-//! case; any answer of a server lists no tool that may not be called.
+//! MCP messages: any body is one message or an error, and readers that ignore case read the same message; no response of a server
+//! lists a tool that the caller may not call.
 #![no_main]
 
-use durward_mcp::{Error, Expected, Id, Incoming, Message, classify, read_answer};
+use durward_mcp::{
+    ClientMessage, ExpectedResponse, JsonRpcError, RequestId, ServerMessage, parse_server_message, validate_headers,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -14,11 +16,11 @@ fn distinct(value: &Value) -> bool {
     members.keys().all(|name| seen.insert(name.to_uppercase().to_lowercase()))
 }
 
-fn call(message: &Message) -> Result<(), Error> {
-    if let Message::Request(request) = message
+fn check_tool_call(message: &ClientMessage) -> Result<(), JsonRpcError> {
+    if let ClientMessage::Request(request) = message
         && request.method == "tools/call"
     {
-        let (name, arguments) = request.tool()?;
+        let (name, arguments) = request.tool_call()?;
         assert!(!name.is_empty() && distinct(&Value::Object(arguments)));
     }
     Ok(())
@@ -33,22 +35,22 @@ fuzz_target!(|input: (&[u8], Vec<(u8, &[u8])>, bool)| {
             headers.append(HeaderName::from_static(NAMES[usize::from(name) % NAMES.len()]), value);
         }
     }
-    if let Ok(message) = Message::read(body) {
-        let value: Value = serde_json::from_slice(body).expect("what was read is JSON");
+    if let Ok(message) = ClientMessage::parse(body) {
+        let value: Value = serde_json::from_slice(body).expect("a parsed message is JSON");
         assert!(value.is_object() && distinct(&value));
-        let _either = call(&message);
-        if let Ok(names) = classify(&headers, &message)
-            && let (Some(method), Message::Request(request)) = (names.headers.get("mcp-method"), &message)
+        let _either = check_tool_call(&message);
+        if let Ok(validated) = validate_headers(&headers, &message)
+            && let (Some(method), ClientMessage::Request(request)) = (validated.headers.get("mcp-method"), &message)
         {
             assert_eq!(method.as_bytes(), request.method.as_bytes());
         }
     }
-    let expected = Expected { id: Id::Number(1), lists_tools: true };
-    if let Ok(Incoming::Response(response)) = read_answer(body, &expected, lenient, &mut |name| name == "a") {
-        let answer: Value = serde_json::from_str(&response.text).expect("what is passed on is JSON");
-        assert!(distinct(&answer) && distinct(&answer["result"]));
-        assert_eq!(answer["id"], 1);
-        if let Some(tools) = answer["result"]["tools"].as_array() {
+    let expected = ExpectedResponse { id: RequestId::Number(1), is_tools_list: true };
+    if let Ok(ServerMessage::Response(response)) = parse_server_message(body, &expected, lenient, &mut |name| name == "a") {
+        let response: Value = serde_json::from_str(&response.text).expect("the response is JSON");
+        assert!(distinct(&response) && distinct(&response["result"]));
+        assert_eq!(response["id"], 1);
+        if let Some(tools) = response["result"]["tools"].as_array() {
             assert!(tools.iter().all(|tool| tool["name"] == "a"));
         }
     }

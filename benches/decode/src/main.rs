@@ -6,7 +6,7 @@
 //! services in use. The process ends with 1 when one is missed.
 #![expect(clippy::print_stdout, reason = "a command line tool for developers")]
 
-use durward_aws::decode::{Head, Scope, decode, recognise};
+use durward_aws::decode::{RequestHead, RequestScope, decode_request, route_operation};
 use durward_catalog::Catalog;
 use http::{HeaderMap, HeaderValue, Method};
 use std::hint::black_box;
@@ -73,17 +73,17 @@ impl Call {
     }
 
     fn read(&self, catalog: &Catalog) {
-        let scope = Scope { service: self.service, region: "eu-west-1", account: "111122223333" };
-        let head = Head {
+        let scope = RequestScope { service: self.service, region: "eu-west-1", account: "111122223333" };
+        let head = RequestHead {
             method: &self.method,
             path: self.path,
             query: self.query,
             headers: &self.headers,
             bucket_host: None,
         };
-        let recognised = recognise(catalog, &scope, &head).expect("the bench's requests are recognised");
-        let body = recognised.needs_body().then_some(self.body.as_slice());
-        black_box(decode(catalog, &scope, &head, &recognised, body).expect("the bench's requests are read"));
+        let route = route_operation(catalog, &scope, &head).expect("the bench's requests are route");
+        let body = route.needs_body().then_some(self.body.as_slice());
+        black_box(decode_request(catalog, &scope, &head, &route, body).expect("the bench's requests are read"));
     }
 
     fn median(&self, catalog: &Catalog, calls: u32) -> Duration {
