@@ -96,8 +96,8 @@ fn open_configuration(config: &Config, findings: &mut Diagnostics) -> Option<Ope
     });
     let tls = config.listen.tls.as_ref().and_then(|tls| {
         findings.warn_if_exposed("listen.tls.key_file", &tls.key_file);
-        let chain =
-            findings.value_or_problem("listen.tls.certificate_file", load_certificates(&tls.certificate_file));
+        let chain = findings
+            .value_or_problem("listen.tls.certificate_file", load_certificates(&tls.certificate_file));
         // Without its certificate nothing can be said of the key but whether it is one.
         findings.value_or_problem("listen.tls.key_file", load_tls_acceptor(chain?, &tls.key_file))
     });

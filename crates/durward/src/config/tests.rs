@@ -66,7 +66,8 @@ fn the_console_needs_a_way_to_sign_in_and_an_address_that_is_safe() {
     };
     let client = "console_client_id = \"console\"\nconsole_client_secret_file = \"secret\"";
     let config =
-        with(client, "[console]\npublic_url = \"https://durward.example.com\"\nallowed_groups = [\"sre\"]\n").unwrap();
+        with(client, "[console]\npublic_url = \"https://durward.example.com\"\nallowed_groups = [\"sre\"]\n")
+            .unwrap();
     let secret = config.identity.oidc[0].console_client_secret_file.as_ref().unwrap();
     assert!(secret.is_absolute() && config.console.is_some());
     for oidc in ["cli_client_id = \"cli\"", "console_audience = [\"people\"]"] {
@@ -93,7 +94,11 @@ fn the_console_needs_a_way_to_sign_in_and_an_address_that_is_safe() {
             ":9: [[identity.oidc]] console_audience: `durward` is an audience of the doors",
         ),
         ("console_client_secret_file = \"secret\"", "", "add console_client_id"),
-        (client, "[console]\npublic_url = \"http://durward.example.com\"\n", ":17: [console] public_url: `http://durward"),
+        (
+            client,
+            "[console]\npublic_url = \"http://durward.example.com\"\n",
+            ":17: [console] public_url: `http://durward",
+        ),
         (client, "[console]\npublic_url = \"https://durward.example.com/x\"\n", "scheme, host and port only"),
         (client, "[listen]\nconsole = \"0.0.0.0:8600\"\n", "is not loopback"),
     ] {

@@ -122,15 +122,20 @@ fn reports_errors_inside_files_without_revealing_secrets() {
 #[test]
 fn names_addresses_certificates_and_directories_that_cannot_be_used() {
     let listen = "[listen]\ntls = { certificate_file = \"cert.pem\", key_file = \"key.pem\" }\n";
-    let emulator =
-        |url: &str| format!("[aws]\nemulator_url = \"{url}\"\nemulator_ca_file = \"ca.pem\"\n[[aws.connection]]");
+    let emulator = |url: &str| {
+        format!("[aws]\nemulator_url = \"{url}\"\nemulator_ca_file = \"ca.pem\"\n[[aws.connection]]")
+    };
     for (from, to, wanted) in [
         (
             "[policy]",
             format!("{listen}[policy]"),
             ":2: [listen.tls] certificate_file: DIR/cert.pem: cannot be read",
         ),
-        ("[[aws.connection]]", emulator("https://a b"), ":12: [aws] emulator_url: `https://a b` is not a URL"),
+        (
+            "[[aws.connection]]",
+            emulator("https://a b"),
+            ":12: [aws] emulator_url: `https://a b` is not a URL",
+        ),
         (
             "[[aws.connection]]",
             emulator("https://aws.test"),
