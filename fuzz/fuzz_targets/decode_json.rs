@@ -1,10 +1,4 @@
-//! The decoder on requests of the json protocol.
+//! The operation decoder on requests of the AWS JSON protocol.
 #![no_main]
 
-#[path = "../one_protocol.rs"]
-mod one_protocol;
-
-use durward_catalog::Protocol;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|input: one_protocol::Input<'_>| one_protocol::run(Protocol::Json11, input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| durward_fuzz_targets::run_target("decode_json", input));

@@ -1,10 +1,4 @@
-//! The decoder on requests of the rest-xml protocol.
+//! The operation decoder on requests of the REST XML protocol.
 #![no_main]
 
-#[path = "../one_protocol.rs"]
-mod one_protocol;
-
-use durward_catalog::Protocol;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|input: one_protocol::Input<'_>| one_protocol::run(Protocol::RestXml, input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| durward_fuzz_targets::run_target("decode_rest_xml", input));

@@ -1,22 +1,4 @@
-//! The header and query forms of an inbound signature: any text is read or refused, never a panic.
+//! The parser of inbound signatures.
 #![no_main]
 
-use durward_aws::sigv4::inbound::{Head, read};
-use http::{HeaderMap, HeaderValue, Method};
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|input: (&str, &str, &str, &[u8], &[u8])| {
-    let (path, query, date, authorization, payload) = input;
-    let mut headers = HeaderMap::new();
-    headers.insert("host", HeaderValue::from_static("gw.example"));
-    for (name, value) in [("x-amz-date", date.as_bytes()), ("authorization", authorization), ("x-amz-content-sha256", payload)] {
-        if let Ok(value) = HeaderValue::from_bytes(value) {
-            headers.append(name, value);
-        }
-    }
-    let head = Head { method: &Method::GET, path, query, headers: &headers };
-    if let Ok(claimed) = read(&head) {
-        let key = durward_aws::sigv4::SigningKey::derive("secret", &claimed.date, &claimed.region, &claimed.service);
-        assert!(claimed.check(&head, "UNSIGNED-PAYLOAD", &key).is_err(), "a signature nobody made was accepted");
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| durward_fuzz_targets::run_target("sigv4", input));

@@ -1,10 +1,11 @@
-//! `cargo xtask catalog`: generates crates/catalog/data/catalog.bin and manifest.json from pinned public packages.
+//! `cargo xtask generate catalog`: crates/catalog/data/catalog.bin and manifest.json from pinned public packages.
 //!
-//! The result depends on the pinned packages, the overlay and this code only, byte for byte; `--check` regenerates it and
-//! compares. The packages are kept in `$CARGO_TARGET_DIR/xtask-catalog` and checked against their hashes before each use.
+//! The result depends on the pinned packages, the overlay and this code only, byte for byte. The packages are kept in
+//! `$CARGO_TARGET_DIR/xtask-catalog` and checked against their hashes before each use.
 
 mod arn_members;
 mod catalog_difference;
+mod catalog_error;
 mod endpoint_ruleset;
 mod endpoints;
 mod iam_actions;
@@ -15,48 +16,40 @@ mod overlay;
 mod service_model;
 mod source_packages;
 
+use crate::generated_file::GeneratedFile;
+use crate::repository::Repository;
+pub use catalog_error::CatalogError;
 use durward_catalog::index_format::{self, ActionOperations, CatalogIndex, PrefixActions};
 use durward_catalog::{AwsProtocol, ServiceModel};
 use serde_json::{Value, json};
 use source_packages::SourcePackages;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
-/// Generates the index; with `check`, only compares it to the committed one.
-pub fn generate_or_check(check: bool) -> Result<(), String> {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/catalog/data");
-    let overlay_text = read_text(&data.join("overlay.toml"))?;
+/// The index and its manifest. Prints the operations without an IAM action, and how the index differs from the committed
+/// one.
+pub fn generate_catalog(repository: &Repository) -> Result<Vec<GeneratedFile>, CatalogError> {
+    let data = repository.root.join("crates/catalog/data");
+    let overlay_path = data.join("overlay.toml");
+    let overlay_text =
+        std::fs::read_to_string(&overlay_path).map_err(CatalogError::on_file("read", overlay_path))?;
     let overlay = overlay::Overlay::parse(&overlay_text)?;
-    let sources = SourcePackages::fetch()?;
-    let (bytes, manifest, services) = generate_index(&sources, &overlay, &overlay_text)?;
-    if let Ok(old) = std::fs::read(data.join("catalog.bin")) {
-        catalog_difference::print_difference(old, &services);
+    let sources = SourcePackages::fetch(&repository.target_directory)?;
+    let (index, manifest, services) = generate_index(&sources, &overlay, &overlay_text)?;
+    match std::fs::read(data.join("catalog.bin")) {
+        Ok(committed) => catalog_difference::print_difference(committed, &services),
+        Err(error) => println!("there is no committed index to compare with: {error}"),
     }
-    let files: [(PathBuf, &[u8]); 2] =
-        [(data.join("catalog.bin"), &bytes), (data.join("manifest.json"), manifest.as_bytes())];
-    for (path, new) in files {
-        if !check {
-            std::fs::write(&path, new)
-                .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-        } else if std::fs::read(&path).ok().as_deref() != Some(new) {
-            return Err(format!(
-                "{} is not what its sources give; run `cargo xtask catalog` and commit the result",
-                path.display()
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn read_text(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    Ok(vec![
+        GeneratedFile { path: data.join("catalog.bin"), content: index },
+        GeneratedFile { path: data.join("manifest.json"), content: manifest.into_bytes() },
+    ])
 }
 
 fn generate_index(
     sources: &SourcePackages,
     overlay: &overlay::Overlay,
     overlay_text: &str,
-) -> Result<(Vec<u8>, String, Vec<ServiceModel>), String> {
+) -> Result<(Vec<u8>, String, Vec<ServiceModel>), CatalogError> {
     let authorization = iam_actions::AuthorizationReference::load(sources, overlay)?;
     overlay.check_actions(&authorization)?;
     let mut services = Vec::new();
@@ -78,8 +71,7 @@ fn generate_index(
         iam_actions: &actions,
         action_operations: &users,
         endpoints: &endpoints,
-    })
-    .map_err(|error| error.to_string())?;
+    })?;
     let manifest = build_manifest(&services, &actions, &bytes, overlay_text);
     print_unmapped_operations(&services);
     Ok((bytes, manifest, services))

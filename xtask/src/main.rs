@@ -1,36 +1,121 @@
-//! Development tasks: `cargo xtask test` runs every suite, `cargo xtask bench` measures the gateway beside its peers,
-//! `cargo xtask catalog` generates the compiled index of AWS.
+//! The development tasks of Durward, as subcommands of `cargo xtask`.
 //!
-//! A task prints what it does to standard output, its errors to standard error, and exits non-zero if anything failed.
+//! A task prints its progress and its results to standard output and its error to standard error. It exits non-zero if
+//! anything failed. Build products stay in `CARGO_TARGET_DIR`, installed programs in `DURWARD_SUITES`; nothing else is
+//! written, but for `generate`, which writes the generated files of the repository.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool for developers")]
 
 mod bench;
 mod catalog;
+mod check;
+mod docs;
+mod fuzz;
+mod generate;
+mod generated_file;
+mod installation;
+mod programs;
+mod repository;
+mod step_runner;
+mod structure;
 mod suites;
+mod summary_line;
 mod test;
+mod xtask_error;
 
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-const USAGE: &str =
-    "usage: cargo xtask test [--only unit|corpus|postgres|console|keycloak|python|js|go|java|rust]...
-       cargo xtask bench [--only peers|held] [--rounds N] [--held N] [--profile dist|release]
-       cargo xtask catalog [--check]";
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Development tasks of Durward")]
+struct CommandLine {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Check format, lock files, lints, dependencies and rustdoc, and that fuzz/ and benches/ compile
+    Check,
+    /// Run the checks and every test suite, and print one total
+    Test(test::TestOptions),
+    /// Run the fuzz targets (needs the nightly toolchain)
+    Fuzz(fuzz::FuzzOptions),
+    /// Measure the gateway beside its peers, and with ten thousand requests that wait for approval
+    Bench(bench::BenchOptions),
+    /// Write the generated files of the repository, or check that they are up to date
+    Generate(generate::GenerateOptions),
+    /// Build the API documentation, private items included; warnings are errors
+    Docs,
+    /// Measure how readable the source is: import circles, names, comments, share of tests
+    Structure {
+        /// A checkout or a crate; by default this repository
+        directory: Option<PathBuf>,
+    },
+}
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let outcome = match words.as_slice() {
-        ["test", options @ ..] => test::run_tests(options),
-        ["bench", options @ ..] => bench::run_benchmarks(options),
-        ["catalog"] => catalog::generate_or_check(false),
-        ["catalog", "--check"] => catalog::generate_or_check(true),
-        _ => Err(USAGE.to_owned()),
+    let outcome = match CommandLine::parse().task {
+        Task::Check => check::run_checks(),
+        Task::Test(options) => test::run_tests(&options),
+        Task::Fuzz(options) => fuzz::run_fuzz_targets(&options),
+        Task::Bench(options) => bench::run_benchmarks(&options),
+        Task::Generate(options) => generate::run_generators(&options),
+        Task::Docs => docs::build_docs(),
+        Task::Structure { directory } => structure::measure_and_print(directory),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("xtask: {message}");
+        Err(error) => {
+            eprintln!("xtask: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn accepts_the_documented_command_lines_and_no_others() {
+        let parses = |words: &str| {
+            CommandLine::try_parse_from(["cargo xtask"].into_iter().chain(words.split_whitespace())).is_ok()
+        };
+        for words in [
+            "check",
+            "test",
+            "test --only go --only unit",
+            "fuzz --smoke",
+            "fuzz sigv4",
+            "bench --only held --held 500 --profile release",
+            "bench --rounds 2",
+            "generate",
+            "generate --check catalog",
+            "docs",
+            "structure",
+            "structure crates/aws",
+        ] {
+            assert!(parses(words), "{words}");
+        }
+        for words in [
+            "",
+            "test --only cobol",
+            "test --only",
+            "test --fast",
+            "bench --rounds 0",
+            "bench --rounds many",
+            "bench --only nothing",
+            "bench --profile dev",
+            "generate novel",
+        ] {
+            assert!(!parses(words), "{words}");
         }
     }
 }

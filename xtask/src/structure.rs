@@ -11,10 +11,12 @@ mod circles;
 mod definitions;
 mod source_files;
 
+use crate::repository::Repository;
+use crate::xtask_error::XtaskError;
 use definitions::Definitions;
 use source_files::{CrateSource, SourceFile};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// The figures of one crate.
 struct CrateFigures {
@@ -29,11 +31,15 @@ struct CrateFigures {
     names: Vec<String>,
 }
 
-/// Measures the source below `directory` and prints the tables.
-pub fn run(directory: &Path) -> Result<(), String> {
-    let crates = source_files::find_crates(directory)?;
+/// Measures the source below `directory`, by default this repository, and prints the tables.
+pub fn measure_and_print(directory: Option<PathBuf>) -> Result<(), XtaskError> {
+    let directory = match directory {
+        Some(directory) => directory,
+        None => Repository::locate()?.root,
+    };
+    let crates = source_files::find_crates(&directory)?;
     if crates.is_empty() {
-        return Err(format!("{} holds no crate", directory.display()));
+        return Err(XtaskError::NoCrate(directory));
     }
     let figures: Vec<CrateFigures> = crates.iter().map(measure_crate).collect();
     print_crates(&figures);

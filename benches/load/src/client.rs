@@ -1,7 +1,7 @@
 //! The load generator: closed loop, one request in flight on each keep-alive connection.
 //!
-//! It writes ready-made bytes and reads only what it must of an answer (status, length, bytes), so that it costs much
-//! less than anything it measures. Every answer must be 200 and of the expected length, or the run fails.
+//! It writes ready-made bytes and reads only what it must of a response (status, length, bytes), so that it costs much
+//! less than anything it measures. Every response must be 200 and of the expected length, or the run fails.
 
 use memchr::memmem;
 use std::net::SocketAddr;
@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// No answer of any path takes this long.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// No response of any path takes this long.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
 pub struct Slice {
@@ -52,7 +52,7 @@ pub async fn send_all(
     address: SocketAddr,
     connections: usize,
     requests: &[Vec<u8>],
-    answer_bytes: usize,
+    response_bytes: usize,
 ) -> Result<Slice, String> {
     // The tasks outlive this borrow in the eyes of the compiler: one clone before the clock starts.
     let requests: Arc<[Vec<u8>]> = requests.into();
@@ -74,9 +74,9 @@ pub async fn send_all(
             let mut buffer = vec![0; 256 << 10];
             while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let sent = Instant::now();
-                timeout(PATIENCE, exchange(&mut stream, request, &mut buffer, answer_bytes))
+                timeout(RESPONSE_TIMEOUT, exchange(&mut stream, request, &mut buffer, response_bytes))
                     .await
-                    .map_err(|_elapsed| "no answer within 20 seconds".to_owned())??;
+                    .map_err(|_elapsed| "no response within 20 seconds".to_owned())??;
                 latencies.push(sent.elapsed().as_secs_f64() * 1e6);
             }
             Ok::<_, String>(latencies)
@@ -104,10 +104,10 @@ async fn exchange(
         let free = buffer
             .get_mut(filled..)
             .filter(|free| !free.is_empty())
-            .ok_or("an answer's head is too large")?;
+            .ok_or("a response's head is too large")?;
         let read = stream.read(free).await.map_err(broken)?;
         if read == 0 {
-            return Err("the connection was closed before an answer".to_owned());
+            return Err("the connection was closed before a response".to_owned());
         }
         filled += read;
         if let Some(end) = memmem::find(seen(buffer, filled), b"\r\n\r\n") {
@@ -120,12 +120,12 @@ async fn exchange(
         let text = String::from_utf8_lossy(seen(buffer, filled.min(1500))).into_owned();
         return Err(format!("expected 200 with {expected} bytes, got:\n{text}"));
     }
-    let mut left = (body_at + expected).checked_sub(filled).ok_or("an answer is longer than it says")?;
+    let mut left = (body_at + expected).checked_sub(filled).ok_or("a response is longer than it says")?;
     while left > 0 {
         let most = left.min(buffer.len());
         let read = stream.read(buffer.get_mut(..most).unwrap_or_default()).await.map_err(broken)?;
         if read == 0 {
-            return Err("the connection was closed inside an answer".to_owned());
+            return Err("the connection was closed inside a response".to_owned());
         }
         left -= read;
     }

@@ -1,10 +1,10 @@
-//! The gateway as a deployment would have it, with its origin and its issuer: policies with forbids, a role lent for one
+//! The gateway as a deployment would have it, with its origin and its issuer: policies with forbids, a role assumed for each
 //! operation, a durable journal.
 
 use crate::process::{Process, free_address, pinned, tail, write};
 use crate::requests::Credential;
 use durward_core::Secret;
-use durward_fake_aws::issuer::Issuer;
+use durward_fake_aws::oidc_issuer::FakeOidcIssuer;
 use serde_json::Value;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,10 +15,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What a token says it is for; also the audience that the gateway takes.
+/// The audience of agents' tokens.
 const AUDIENCE: &str = "durward";
-/// The same of the tokens of people; no door takes them.
-const OF_PEOPLE: &str = "durward-people";
+/// The audience of approvers' tokens, which the AWS front end refuses.
+const CONSOLE_AUDIENCE: &str = "durward-people";
 
 /// Where to find the gateway, and how to run it.
 pub struct Setting<'a> {
@@ -27,7 +27,7 @@ pub struct Setting<'a> {
     /// The core that it runs on; this program and the origin run where they were started.
     pub core: Option<usize>,
     pub policies: &'a str,
-    /// Whether people can answer asks.
+    /// Whether people can vote on approval requests.
     pub console: bool,
 }
 
@@ -35,10 +35,10 @@ pub struct Gateway {
     pub process: Rc<Process>,
     pub address: SocketAddr,
     pub console: SocketAddr,
-    issuer: Issuer,
+    issuer: FakeOidcIssuer,
 }
 
-/// Starts this program's other half.
+/// Starts this program again as the origin.
 pub async fn origin(scratch: &Path) -> Result<(Process, SocketAddr), String> {
     fs::create_dir_all(scratch).map_err(|error| format!("cannot make {}: {error}", scratch.display()))?;
     let address = free_address()?;
@@ -50,7 +50,7 @@ pub async fn origin(scratch: &Path) -> Result<(Process, SocketAddr), String> {
 
 impl Gateway {
     pub async fn start(setting: &Setting<'_>, origin: SocketAddr) -> Result<Self, String> {
-        let issuer = Issuer::start((Ipv4Addr::LOCALHOST, 0).into())
+        let issuer = FakeOidcIssuer::start((Ipv4Addr::LOCALHOST, 0).into())
             .await
             .map_err(|error| format!("the issuer did not start: {error}"))?;
         let (address, console) = (free_address()?, free_address()?);
@@ -71,23 +71,23 @@ impl Gateway {
     }
 
     pub fn token(&self, subject: &str, groups: &[&str]) -> String {
-        self.issuer.issue(subject, groups, AUDIENCE, Duration::from_hours(12))
+        self.issuer.issue_token(subject, groups, AUDIENCE, Duration::from_hours(12))
     }
 
-    /// The token with which a person uses the admin API.
-    pub fn token_of_person(&self, subject: &str, groups: &[&str]) -> String {
-        self.issuer.issue(subject, groups, OF_PEOPLE, Duration::from_hours(12))
+    /// The token with which an approver uses the admin API.
+    pub fn approver_token(&self, subject: &str, groups: &[&str]) -> String {
+        self.issuer.issue_token(subject, groups, CONSOLE_AUDIENCE, Duration::from_hours(12))
     }
 
-    /// What an agent of this name gets to sign with.
+    /// The credential that an agent of this name signs with.
     pub async fn sign_in(&self, subject: &str) -> Result<Credential, String> {
         sign_in(self.address, &self.token(subject, &["agents"]))
             .await
-            .map_err(|error| format!("{error}\n{}", self.last_words()))
+            .map_err(|error| format!("{error}\n{}", self.log_tail()))
     }
 
     /// For the error message when a run fails.
-    pub fn last_words(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let log = &self.process.log;
         format!("the gateway's log ({}) ends:\n{}", log.display(), tail(log))
     }
@@ -120,7 +120,7 @@ fn configure(
         &config,
         &format!(
             "data_dir = \"data\"\n[listen]\naws = \"{address}\"\n{console}[policy]\ndir = \"policies\"\n\
-             [[identity.oidc]]\nname = \"bench\"\nissuer = \"{issuer}\"\naudience = [\"{AUDIENCE}\"]\nconsole_audience = [\"{OF_PEOPLE}\"]\n\
+             [[identity.oidc]]\nname = \"bench\"\nissuer = \"{issuer}\"\naudience = [\"{AUDIENCE}\"]\nconsole_audience = [\"{CONSOLE_AUDIENCE}\"]\n\
              [aws]\nemulator_url = \"http://{origin}\"\n\
              [[aws.connection]]\nname = \"bench\"\nrole_arn = \"arn:aws:iam::123456789012:role/bench\"\nscope = \"operation\"\n"
         ),
@@ -137,10 +137,10 @@ async fn sign_in(gateway: SocketAddr, token: &str) -> Result<Credential, String>
          connection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.map_err(broken)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.map_err(broken)?;
-    let refused = || format!("the gateway did not sign us in: {answer}");
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(refused)?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.map_err(broken)?;
+    let refused = || format!("the gateway did not sign us in: {response}");
+    let (head, body) = response.split_once("\r\n\r\n").ok_or_else(refused)?;
     let body: Value = serde_json::from_str(body).map_err(|_error| refused())?;
     let field = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(refused);
     if !head.starts_with("HTTP/1.1 200") {

@@ -1,4 +1,4 @@
-//! Ten thousand requests that wait for people: what they cost in memory, and what they do to the traffic beside them.
+//! Ten thousand requests that wait for approval: their memory, and their effect on other traffic.
 //!
 //! Every tenth is an operation of its own, the others repeat it, as many callers as their caps ask for. The traffic beside
 //! them is GetItem on 16 connections, before, while they wait, while they are all denied, and after.
@@ -19,15 +19,15 @@ use tokio::task::JoinSet;
 
 /// Requests for the same operation.
 const ATTEMPTS: usize = 10;
-/// Asks that a caller may have waiting (crates/approval).
-const ASKS_PER_CALLER: usize = 20;
+/// Pending approval requests that a caller may have (crates/approval).
+const APPROVAL_REQUESTS_PER_CALLER: usize = 20;
 const CONNECTIONS: usize = 16;
 /// Requests that are signed at once; signing is not measured.
 const BATCH: usize = 4_000;
-/// Longer than the rhythm of the signs of life.
+/// Longer than the interval between interim responses.
 const ROW: Duration = Duration::from_secs(12);
-/// How long it may take until all wait, or all are answered.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long it may take until all wait, or all have a response.
+const PHASE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Denials on their way at once.
 const DENIERS: usize = 8;
 
@@ -49,8 +49,8 @@ struct Row {
 struct Bench {
     gateway: Gateway,
     agent: Credential,
-    /// Of the person who denies.
-    person: String,
+    /// The token of the approver who denies.
+    approver: String,
 }
 
 pub async fn measure(options: &Options) -> Result<(), String> {
@@ -63,10 +63,10 @@ pub async fn measure(options: &Options) -> Result<(), String> {
         console: true,
     };
     let gateway = Gateway::start(&setting, origin).await?;
-    let (agent, person) = (gateway.sign_in("bench").await?, gateway.token_of_person("on-call", &["oncall"]));
-    let bench = Bench { gateway, agent, person };
+    let (agent, approver) = (gateway.sign_in("bench").await?, gateway.approver_token("on-call", &["oncall"]));
+    let bench = Bench { gateway, agent, approver };
     let text =
-        bench.rows(options).await.map_err(|error| format!("{error}\n{}", bench.gateway.last_words()))?;
+        bench.rows(options).await.map_err(|error| format!("{error}\n{}", bench.gateway.log_tail()))?;
     print!("{text}");
     Ok(())
 }
@@ -79,7 +79,7 @@ impl Bench {
         self.slice(&mut traffic).await?;
         let before = self.row("nothing held", &mut traffic).await?;
         let requests = self.requests(&host, count).await?;
-        let asks = count.div_ceil(ATTEMPTS);
+        let operations = count.div_ceil(ATTEMPTS);
 
         let began = Instant::now();
         let holder = Holder::start(self.gateway.address, requests, "; denied by ");
@@ -94,25 +94,25 @@ impl Bench {
         let continues = holder.counts.continues.load(Ordering::Relaxed) - continues;
 
         let held = self.row(&format!("{count} held"), &mut traffic).await?;
-        if holder.counts.answered.load(Ordering::Relaxed) > 0 || holder.is_finished() {
+        if holder.counts.completed.load(Ordering::Relaxed) > 0 || holder.is_finished() {
             return Err(holder
                 .finish()
                 .err()
-                .unwrap_or_else(|| "held requests were answered too early".into()));
+                .unwrap_or_else(|| "held requests were completed too early".into()));
         }
         let began = Instant::now();
-        let (answering, denied) = tokio::join!(self.row_while(&holder, &mut traffic), self.deny_all(asks));
+        let (denying, denied) = tokio::join!(self.row_while(&holder, &mut traffic), self.deny_all(operations));
         let denied = denied?.duration_since(began);
-        let answering = answering?;
-        let answered = holder.finish()?.duration_since(began);
-        let after = self.row("all answered", &mut traffic).await?;
+        let denying = denying?;
+        let completed = holder.finish()?.duration_since(began);
+        let after = self.row("all denied", &mut traffic).await?;
 
         let per_held = (full - before.resident_mib) * 1024.0 / count as f64;
         let mut text = format!(
-            "{count} held requests: {asks} operations (DeleteItem) of {} callers, {ATTEMPTS} requests each.\n\
-             The traffic beside them: GetItem (300 B, answer 1 KiB), {CONNECTIONS} connections. RSS is the gateway's.\n\n\
+            "{count} held requests: {operations} operations (DeleteItem) of {} callers, {ATTEMPTS} requests each.\n\
+             The other traffic: GetItem (300 B, response 1 KiB), {CONNECTIONS} connections. RSS is the gateway's.\n\n\
              \x20 {:<16} {:>9} {:>9} {:>9} {:>9} {:>9}\n",
-            asks.div_ceil(ASKS_PER_CALLER),
+            operations.div_ceil(APPROVAL_REQUESTS_PER_CALLER),
             "",
             "RSS MiB",
             "p50 us",
@@ -120,7 +120,7 @@ impl Bench {
             "p99.9 us",
             "rps"
         );
-        for row in [&before, &held, &answering, &after] {
+        for row in [&before, &held, &denying, &after] {
             let Row { title, resident_mib, slice } = row;
             let [p50, p99, p999] = [500, 990, 999].map(|permille| slice.permille(permille));
             writeln!(
@@ -135,14 +135,14 @@ impl Bench {
         write!(
             text,
             "\nAll waited {:.1} s after the first was sent (RSS then {full:.1} MiB); holding alone took {:.1} % of a core, with {:.0} \
-             signs of life a second.\nAll were answered {:.2} s after the first denial; the last of {asks} denials was given at {:.2} s.\n\n\
+             interim responses a second.\nAll had a response {:.2} s after the first denial; the last of {operations} denials was given at {:.2} s.\n\n\
              Goals\n\
              \x20 H1 memory of 10,000 held requests   {total:>7.1} MiB ({per_held:.1} KiB each; must 320, aim 200): {}\n\
              \x20 H2 p99 of the traffic beside them   {slower:>7.2} x   (must 1.50, aim 1.10): {}\n",
             opened.as_secs_f64(),
             100.0 * alone,
             continues as f64 / ROW.as_secs_f64(),
-            answered.as_secs_f64(),
+            completed.as_secs_f64(),
             denied.as_secs_f64(),
             met(total <= 320.0),
             met(slower <= 1.5),
@@ -159,14 +159,14 @@ impl Bench {
         while requests.len() < count {
             let credential = self.gateway.sign_in(&format!("agent-{caller}")).await?;
             let mut corpus = Corpus::new(&credential, host.to_owned());
-            for _ in 0..ASKS_PER_CALLER {
+            for _ in 0..APPROVAL_REQUESTS_PER_CALLER {
                 let attempts = ATTEMPTS.min(count - requests.len());
                 requests.extend(corpus.sign_delete(item, attempts)?);
                 item += 1;
             }
             caller += 1;
         }
-        // Repeats far apart: the first of each makes the ask, the others join it.
+        // Repeats are far apart: the first of each opens the approval request, the others join it.
         let mut order: Vec<_> = requests.into_iter().enumerate().collect();
         order.sort_by_key(|(index, _)| index % ATTEMPTS);
         Ok(order.into_iter().map(|(_, request)| request).collect())
@@ -174,7 +174,7 @@ impl Bench {
 
     async fn slice(&self, traffic: &mut Corpus<'_>) -> Result<Slice, String> {
         let requests = traffic.sign(Load::GetItem, BATCH)?;
-        client::send_all(self.gateway.address, CONNECTIONS, &requests, Load::GetItem.answer_bytes()).await
+        client::send_all(self.gateway.address, CONNECTIONS, &requests, Load::GetItem.response_bytes()).await
     }
 
     async fn row(&self, title: &str, traffic: &mut Corpus<'_>) -> Result<Row, String> {
@@ -185,63 +185,66 @@ impl Bench {
         Ok(Row { title: title.to_owned(), resident_mib: self.gateway.process.resident_mib()?, slice })
     }
 
-    /// Traffic until all held requests are answered.
+    /// Traffic until all held requests have a response.
     async fn row_while(&self, holder: &Holder, traffic: &mut Corpus<'_>) -> Result<Row, String> {
         let began = Instant::now();
         let mut slice = Slice::default();
         let mut resident_mib = 0_f64;
         while !holder.is_finished() {
-            if began.elapsed() > PATIENCE {
-                return Err("not all held requests were answered in time".to_owned());
+            if began.elapsed() > PHASE_TIMEOUT {
+                return Err("not all held requests got a response in time".to_owned());
             }
             slice = slice.and(self.slice(traffic).await?);
             resident_mib = resident_mib.max(self.gateway.process.resident_mib()?);
         }
-        Ok(Row { title: "being answered".to_owned(), resident_mib, slice })
+        Ok(Row { title: "being denied".to_owned(), resident_mib, slice })
     }
 
     async fn until_all_wait(&self, holder: &Holder, count: usize) -> Result<(), String> {
         let began = Instant::now();
         loop {
-            let attempts: u64 = self.pending().await?.iter().filter_map(|ask| ask["attempts"].as_u64()).sum();
+            let attempts: u64 = self.pending().await?.iter().filter_map(|request| request["attempts"].as_u64()).sum();
             if usize::try_from(attempts).is_ok_and(|attempts| attempts >= count) {
                 return Ok(());
             }
-            if holder.is_finished() || began.elapsed() > PATIENCE {
+            if holder.is_finished() || began.elapsed() > PHASE_TIMEOUT {
                 let sent = holder.counts.sent.load(Ordering::Relaxed);
-                return Err(format!("{attempts} of {count} requests wait for people, {sent} were sent"));
+                return Err(format!("{attempts} of {count} requests wait for approval, {sent} were sent"));
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }
 
     async fn pending(&self) -> Result<Vec<Value>, String> {
-        let asks = call(self.gateway.console, &self.person, "GET", "/api/v1/asks?limit=1000", "").await?;
-        asks["asks"].as_array().cloned().ok_or_else(|| "the console lists no asks".to_owned())
+        let listed = call(self.gateway.console, &self.approver, "GET", "/api/v1/approval-requests?limit=1000", "").await?;
+        listed["approval_requests"]
+            .as_array()
+            .cloned()
+            .ok_or_else(|| "the console lists no approval requests".to_owned())
     }
 
-    /// Denies every ask; gives when the last denial was taken.
+    /// Denies every approval request; returns the time of the last denial.
     async fn deny_all(&self, count: usize) -> Result<Instant, String> {
-        let asks = self.pending().await?;
+        let requests = self.pending().await?;
         let mut ids: Vec<String> =
-            asks.iter().filter_map(|ask| Some(ask["id"].as_str()?.to_owned())).collect();
+            requests.iter().filter_map(|request| Some(request["id"].as_str()?.to_owned())).collect();
         if ids.len() != count {
-            return Err(format!("{} asks wait for people, not {count}", ids.len()));
+            return Err(format!("{} approval requests are pending, not {count}", ids.len()));
         }
         let mut tasks = JoinSet::new();
         let share = ids.len().div_ceil(DENIERS);
         while !ids.is_empty() {
             let mine = ids.split_off(ids.len().saturating_sub(share));
-            let (console, person) = (self.gateway.console, self.person.clone());
+            let (console, approver) = (self.gateway.console, self.approver.clone());
             tasks.spawn(async move {
                 for id in mine {
-                    let path = format!("/api/v1/asks/{id}/answer");
+                    let path = format!("/api/v1/approval-requests/{id}/votes");
                     call(
                         console,
-                        &person,
+                        &approver,
                         "POST",
                         &path,
-                        r#"{"answer":"deny","reason":"the bench says no"}"#,
+                        r#"{"vote":"deny","reason":"the bench says no"}"#,
                     )
                     .await?;
                 }
@@ -275,10 +278,10 @@ async fn call(
         body.len()
     );
     stream.write_all(request.as_bytes()).await.map_err(broken)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.map_err(broken)?;
-    let refused = || format!("{method} {path} at the console: {answer}");
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(refused)?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.map_err(broken)?;
+    let refused = || format!("{method} {path} at the console: {response}");
+    let (head, body) = response.split_once("\r\n\r\n").ok_or_else(refused)?;
     if !head.starts_with("HTTP/1.1 200") {
         return Err(refused());
     }

@@ -1,5 +1,5 @@
 //! Clients whose requests wait for people: each on a connection of its own, on a thread of their own, so that reading
-//! their answers does not delay the traffic that is measured.
+//! their responses does not delay the traffic that is measured.
 
 use memchr::memmem;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 64;
 #[derive(Default)]
 pub struct Counts {
     pub sent: AtomicUsize,
-    pub answered: AtomicUsize,
+    pub completed: AtomicUsize,
     /// Signs of life.
     pub continues: AtomicUsize,
 }
@@ -31,7 +31,7 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Sends each request; every answer must hold `expected`.
+    /// Sends each request; every response must hold `expected`.
     pub fn start(address: SocketAddr, requests: Vec<Vec<u8>>, expected: &'static str) -> Self {
         let counts = Arc::new(Counts::default());
         let shared = counts.clone();
@@ -45,12 +45,12 @@ impl Holder {
         Self { counts, thread }
     }
 
-    /// True when all are answered, or one failed.
+    /// True when all have a response, or one failed.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// When the last answer came.
+    /// When the last response came.
     pub fn finish(self) -> Result<Instant, String> {
         self.thread.join().map_err(|_panic| "the thread of the held requests panicked".to_owned())?
     }
@@ -86,7 +86,7 @@ async fn hold_all(
     Ok(Instant::now())
 }
 
-/// Reads signs of life, then the answer.
+/// Reads interim responses, then the final one.
 async fn hold(mut stream: TcpStream, expected: &str, counts: &Counts) -> Result<(), String> {
     let mut arrived = Vec::new();
     loop {
@@ -98,9 +98,9 @@ async fn hold(mut stream: TcpStream, expected: &str, counts: &Counts) -> Result<
             arrived.drain(..CONTINUE.len());
             counts.continues.fetch_add(1, Ordering::Relaxed);
         }
-        // Nothing of an answer is longer than what one of these refusals takes.
+        // No part of a response is longer than what one of these refusals takes.
         if memmem::find(&arrived, expected.as_bytes()).is_some() {
-            counts.answered.fetch_add(1, Ordering::Relaxed);
+            counts.completed.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
         if arrived.len() > 16 << 10 || is_whole(&arrived) {
@@ -109,7 +109,7 @@ async fn hold(mut stream: TcpStream, expected: &str, counts: &Counts) -> Result<
     }
 }
 
-/// Whether an answer with its JSON body has arrived.
-fn is_whole(answer: &[u8]) -> bool {
-    memmem::find(answer, b"\r\n\r\n").is_some() && answer.ends_with(b"}")
+/// Whether a response with its JSON body has arrived.
+fn is_whole(response: &[u8]) -> bool {
+    memmem::find(response, b"\r\n\r\n").is_some() && response.ends_with(b"}")
 }

@@ -1,7 +1,7 @@
 //! The measuring half of `cargo xtask bench`, which builds it and passes it the programs to measure.
 //!
 //! The same pre-signed requests go direct to an origin and through each proxy in turn, round after round; the table holds
-//! medians over the rounds. `held` measures the gateway alone, with many requests that wait for people. The origin is a second
+//! medians over the rounds. `held` measures the gateway alone, with many requests that wait for approval. The origin is a second
 //! process of this program: `origin PORT` serves.
 
 mod client;
@@ -125,7 +125,7 @@ async fn measure(options: &Options) -> Result<(), String> {
     if outcome.is_ok() {
         print!("{}", table.render(options.rounds));
     }
-    outcome.map_err(|error| format!("{error}\n{}", stage.last_words()))
+    outcome.map_err(|error| format!("{error}\n{}", stage.log_tail()))
 }
 
 async fn rounds(stage: &Stage, options: &Options, table: &mut Table) -> Result<(), String> {
@@ -159,7 +159,7 @@ async fn one(peer: &Peer, scenario: &Scenario, requests: &[Vec<u8>]) -> Result<S
         peer.address(scenario.load),
         scenario.connections,
         requests,
-        scenario.load.answer_bytes(),
+        scenario.load.response_bytes(),
     )
     .await?;
     let cpu =

@@ -1,4 +1,4 @@
-//! The origin: answers AssumeRole, GetItem and the two S3 objects at once, and checks nothing.
+//! The origin: responds to AssumeRole, GetItem and the two S3 objects at once, and checks nothing.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
@@ -12,14 +12,14 @@ use std::sync::Arc;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::net::TcpListener;
 
-/// Bytes of the GetItem answer.
+/// Bytes of the GetItem response.
 pub const ITEM: usize = 1 << 10;
 /// Bytes of the small object.
 pub const SMALL: usize = 1 << 10;
 /// Bytes of the large object.
 pub const LARGE: usize = 10 << 20;
 
-struct Answers {
+struct Responses {
     item: Bytes,
     small: Bytes,
     large: Bytes,
@@ -29,7 +29,7 @@ pub async fn serve(port: u16) -> Result<(), String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .await
         .map_err(|error| format!("the origin cannot listen on {port}: {error}"))?;
-    let answers = Arc::new(Answers {
+    let responses = Arc::new(Responses {
         item: item(),
         small: Bytes::from(vec![b's'; SMALL]),
         large: Bytes::from(vec![b'l'; LARGE]),
@@ -38,11 +38,11 @@ pub async fn serve(port: u16) -> Result<(), String> {
         let (stream, _source) =
             listener.accept().await.map_err(|error| format!("the origin cannot accept: {error}"))?;
         stream.set_nodelay(true).map_err(|error| format!("the origin cannot set TCP_NODELAY: {error}"))?;
-        let answers = answers.clone();
+        let responses = responses.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let answers = answers.clone();
-                async move { answers.answer(request).await }
+                let responses = responses.clone();
+                async move { responses.respond(request).await }
             });
             // A connection that its client closes is no news here.
             drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
@@ -50,8 +50,8 @@ pub async fn serve(port: u16) -> Result<(), String> {
     }
 }
 
-impl Answers {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+impl Responses {
+    async fn respond(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
         let (head, body) = request.into_parts();
         body.collect().await?;
         if head.method == Method::GET {
@@ -80,7 +80,7 @@ fn respond(body: Bytes, kind: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-/// A GetItem answer of exactly [`ITEM`] bytes, in fields like an application's.
+/// A GetItem response of exactly [`ITEM`] bytes, in fields like an application's.
 fn item() -> Bytes {
     let mut text =
         String::from(r#"{"Item":{"order":{"S":"2026-000017"},"total":{"N":"118.40"},"paid":{"BOOL":true}"#);

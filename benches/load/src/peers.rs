@@ -90,8 +90,8 @@ impl Stage {
     }
 
     /// For the error message when a run fails.
-    pub fn last_words(&self) -> String {
-        self.gateway.last_words()
+    pub fn log_tail(&self) -> String {
+        self.gateway.log_tail()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each carries an `amz-sdk-invocation-id` of its own, under the signature: the gateway refuses a signature it has seen.
 
 use crate::origin;
-use durward_aws::sigv4::outbound::{Signer, sign};
+use durward_aws::sigv4::outbound::{SigningParams, sign_request};
 use durward_aws::sigv4::{EMPTY_SHA256, SigningKey, sha256_hex};
 use durward_core::Secret;
 use http::{HeaderMap, HeaderValue, Method};
@@ -32,7 +32,7 @@ pub enum Load {
 }
 
 impl Load {
-    pub fn answer_bytes(self) -> usize {
+    pub fn response_bytes(self) -> usize {
         match self {
             Self::GetItem => origin::ITEM,
             Self::SmallObject => origin::SMALL,
@@ -103,18 +103,18 @@ impl<'a> Corpus<'a> {
         let at = OffsetDateTime::now_utc();
         let day = at.format(format_description!("[year][month][day]")).map_err(|error| error.to_string())?;
         let key = SigningKey::derive(&self.credential.secret_access_key, &day, REGION, service);
-        let signer = Signer {
+        let signer = SigningParams {
             access_key_id: &self.credential.access_key_id,
             session_token: Some(&self.credential.session_token),
-            key: &key,
+            signing_key: &key,
             region: REGION,
             service,
-            at,
+            signing_time: at,
         };
         (0..count).map(|_| self.one(call, &signer)).collect()
     }
 
-    fn one(&mut self, call: &Call, signer: &Signer<'_>) -> Result<Vec<u8>, String> {
+    fn one(&mut self, call: &Call, signer: &SigningParams<'_>) -> Result<Vec<u8>, String> {
         self.signed += 1;
         let invocation = format!("6f1c2d3e-0000-4000-8000-{:012x}", self.signed);
         let mut headers = HeaderMap::new();
@@ -137,7 +137,7 @@ impl<'a> Corpus<'a> {
         }
         let Call { method, path, body, .. } = call;
         let hash = if body.is_empty() { EMPTY_SHA256.to_owned() } else { sha256_hex(body.as_bytes()) };
-        sign(signer, method, path, "", &mut headers, &hash).map_err(|error| error.to_string())?;
+        sign_request(signer, method, path, "", &mut headers, &hash).map_err(|error| error.to_string())?;
         let mut bytes = format!("{method} {path} HTTP/1.1\r\n").into_bytes();
         for (name, value) in &headers {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {

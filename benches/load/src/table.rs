@@ -30,7 +30,7 @@ impl Scenario {
 
     pub fn title(&self) -> String {
         let load = match self.load {
-            Load::GetItem => "DynamoDB GetItem (300 B, answer 1 KiB)",
+            Load::GetItem => "DynamoDB GetItem (300 B, response 1 KiB)",
             Load::SmallObject => "S3 GetObject, 1 KiB",
             Load::LargeObject => "S3 GetObject, 10 MiB",
         };
@@ -139,7 +139,7 @@ impl Table {
             let base = direct.filter(|_| *path != "direct");
             let added =
                 |figure: fn(&Sample) -> f64| shown(base.map(|base| figure(&sample) - figure(&base)), 0);
-            let throughput = sample.rps * scenario.load.answer_bytes() as f64 / f64::from(1 << 20);
+            let throughput = sample.rps * scenario.load.response_bytes() as f64 / f64::from(1 << 20);
             lines.push(format!(
                 "  {path:<14} {:>9.0} {throughput:>9.1} {:>8} {:>8} {:>9.0} {:>9.0} {:>9} {:>9} {:>7} {:>7}",
                 sample.rps,

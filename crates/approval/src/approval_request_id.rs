@@ -1,10 +1,10 @@
-//! The id of an ask: a UUID version 7 (RFC 9562 section 5.7), so that asks sort by time.
+//! The id of an approval request: a UUID version 7 (RFC 9562 section 5.7), so that ids sort by time of creation.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use uuid::Uuid;
 
-/// Names one ask, in links, refusals and the journal. Knowing it permits nothing.
+/// Names one approval request in links, refusals and the journal. It is no secret: knowing it permits nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ApprovalRequestId(#[serde(with = "uuid::serde::simple")] Uuid);

@@ -1,34 +1,13 @@
-//! The time as approvals count it: it follows the clock, and never goes back.
+//! The time as approvals count it: it follows the clock of the machine and never goes back.
 //!
-//! A grant ends at a time. If the clock could be set back, the grant would last longer; so a step back counts as no
-//! time passing, and the latest time seen is kept in the store for the next start.
+//! A grant ends at a time, so setting the clock back would make it last longer. A step back therefore counts as no time
+//! at all, and the latest time is stored for the next start.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-use time::OffsetDateTime;
+use durward_core::lock_ignoring_poison;
+use durward_core::timestamps::{Clock, to_unix_millis};
+use std::{sync::Mutex, time::Duration};
 
-/// Tells the time. Tests move it.
-pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
-
-/// The machine's clock.
-pub fn system_clock() -> Clock {
-    Arc::new(OffsetDateTime::now_utc)
-}
-
-/// Milliseconds since 1970, as the store counts.
-pub(crate) fn to_unix_millis(time: OffsetDateTime) -> i64 {
-    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
-}
-
-/// The reverse of [`millis`]; times beyond the calendar are its end.
-pub(crate) fn from_unix_millis(millis: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)
-        .unwrap_or(time::macros::datetime!(9999-12-31 23:59:59 UTC))
-}
-
-/// `now` and `length`, in milliseconds.
+/// `length` after `now`, in milliseconds.
 pub(crate) fn add_duration(now: i64, length: Duration) -> i64 {
     now.saturating_add(i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
 }
@@ -39,14 +18,14 @@ struct ClockReading {
     counted_millis: i64,
 }
 
-/// See the head of this file.
+/// A clock that never goes back.
 pub(crate) struct MonotonicClock {
     clock: Clock,
     last_reading: Mutex<ClockReading>,
 }
 
 impl MonotonicClock {
-    /// Starts no earlier than `latest`, which an earlier run saw.
+    /// Starts no earlier than `latest`, the latest time of an earlier run.
     pub(crate) fn new(clock: Clock, latest: i64) -> Self {
         let now = to_unix_millis(clock());
         Self {
@@ -56,59 +35,61 @@ impl MonotonicClock {
     }
 
     fn advance(&self, then: impl FnOnce(&mut ClockReading)) -> i64 {
-        let mut seen = self.last_reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let clock = to_unix_millis((self.clock)());
-        seen.counted_millis =
-            seen.counted_millis.saturating_add(clock.saturating_sub(seen.clock_millis).max(0));
-        seen.clock_millis = clock;
-        then(&mut seen);
-        seen.counted_millis
+        let mut reading = lock_ignoring_poison(&self.last_reading);
+        let clock_millis = to_unix_millis((self.clock)());
+        let passed = clock_millis.saturating_sub(reading.clock_millis).max(0);
+        reading.counted_millis = reading.counted_millis.saturating_add(passed);
+        reading.clock_millis = clock_millis;
+        then(&mut reading);
+        reading.counted_millis
     }
 
     pub(crate) fn now(&self) -> i64 {
-        self.advance(|_seen| ())
+        self.advance(|_reading| ())
     }
 
-    /// Another process saw a later time.
+    /// Moves forward to `latest` if that is later: another process counted further.
     pub(crate) fn raise_to(&self, latest: i64) -> i64 {
-        self.advance(|seen| seen.counted_millis = seen.counted_millis.max(latest))
+        self.advance(|reading| reading.counted_millis = reading.counted_millis.max(latest))
     }
 
     /// How far the counted time is ahead of the clock, after the clock was set back.
     pub(crate) fn millis_ahead(&self) -> i64 {
         let mut ahead = 0;
-        self.advance(|seen| ahead = seen.counted_millis.saturating_sub(seen.clock_millis));
+        self.advance(|reading| ahead = reading.counted_millis.saturating_sub(reading.clock_millis));
         ahead
     }
 
-    /// Believes the clock again. Only right while nothing is open that could last longer by it.
+    /// Follows the clock of the machine again. Only allowed while no request or grant is open: one could last longer by it.
     pub(crate) fn reset_to_clock(&self) -> i64 {
-        self.advance(|seen| seen.counted_millis = seen.clock_millis)
+        self.advance(|reading| reading.counted_millis = reading.clock_millis)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use durward_core::timestamps::from_unix_millis;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicI64, Ordering};
 
     #[test]
     fn a_clock_set_back_neither_turns_time_back_nor_stops_it() {
-        let hand = Arc::new(AtomicI64::new(1_000));
+        let millis = Arc::new(AtomicI64::new(1_000));
         let clock: Clock = {
-            let hand = Arc::clone(&hand);
-            Arc::new(move || from_unix_millis(hand.load(Ordering::SeqCst)))
+            let millis = Arc::clone(&millis);
+            Arc::new(move || from_unix_millis(millis.load(Ordering::SeqCst)))
         };
-        let time = MonotonicClock::new(clock, 500);
-        assert_eq!(time.now(), 1_000);
-        hand.store(5_000, Ordering::SeqCst);
-        assert_eq!(time.now(), 5_000);
-        hand.store(2_000, Ordering::SeqCst);
-        assert_eq!(time.now(), 5_000, "a step back is no time");
-        hand.store(2_300, Ordering::SeqCst);
-        assert_eq!(time.now(), 5_300, "and time goes on from there");
-        assert_eq!(time.millis_ahead(), 3_000);
-        assert_eq!(time.raise_to(9_000), 9_000);
-        assert_eq!(time.reset_to_clock(), 2_300);
+        let monotonic = MonotonicClock::new(clock, 500);
+        assert_eq!(monotonic.now(), 1_000);
+        millis.store(5_000, Ordering::SeqCst);
+        assert_eq!(monotonic.now(), 5_000);
+        millis.store(2_000, Ordering::SeqCst);
+        assert_eq!(monotonic.now(), 5_000, "a step back counts as no time");
+        millis.store(2_300, Ordering::SeqCst);
+        assert_eq!(monotonic.now(), 5_300, "and time goes on from there");
+        assert_eq!(monotonic.millis_ahead(), 3_000);
+        assert_eq!(monotonic.raise_to(9_000), 9_000);
+        assert_eq!(monotonic.reset_to_clock(), 2_300);
     }
 }

@@ -1,41 +1,47 @@
-//! Asks whose row cannot be understood. One of them stops nothing but itself: it is shown as damaged, nothing passes on it,
-//! nobody can answer it, and the log names it once.
+//! Approval requests whose stored row cannot be read. Such a row affects no other request: it is shown as corrupt, grants
+//! nothing, takes no votes, and is logged once.
 
 use crate::approval_request_row::from_row;
-use crate::clock::from_unix_millis;
-use crate::{ApprovalEvent, ApprovalRequest, ApprovalState, NewApprovalRequest, RiskAssessment};
+use crate::{
+    ApprovalEvent, ApprovalEventKind, ApprovalRequest, ApprovalState, NewApprovalRequest, RiskAssessment,
+};
+use durward_core::timestamps::from_unix_millis;
 use durward_core::{
     AccessLevel, Caller, CallerKind, ExchangeId, FrontEndKind, Operation, OperationTraits,
-    RequiredPermission, Resource, ResourceTags, SessionId,
+    RequiredPermission, Resource, ResourceTags, SessionId, lock_ignoring_poison,
 };
 use durward_store::{ApprovalRequestRow, StoreError};
 use std::{
     collections::HashSet,
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
-/// Damaged asks that are remembered as told. Whoever has more knows by then.
+/// Corrupt requests that are remembered as logged. With more than these the store is broken, and the log says so.
 const MAX_LOGGED_IDS: usize = 1_000;
 
-/// What was told of damaged asks.
+/// The corrupt requests that were logged.
 #[derive(Default)]
 pub(crate) struct CorruptionLog(Mutex<HashSet<String>>);
 
 impl CorruptionLog {
-    /// The ask of a row; none, and a line in the log, if the row is damaged.
+    /// The request of a row. `None`, and a line in the log: the row is corrupt.
     pub(crate) fn decode_row(&self, row: &ApprovalRequestRow) -> Option<ApprovalRequest> {
         self.ok_or_log(&row.id, from_row(row))
     }
 
-    /// What was made of a row; none, and a line in the log, if nothing could be.
-    pub(crate) fn ok_or_log<T>(&self, id: &str, made: Result<T, StoreError>) -> Option<T> {
-        match made {
-            Ok(made) => Some(made),
+    /// The result of reading a row. `None`, and a line in the log: it failed.
+    pub(crate) fn ok_or_log<T>(&self, id: &str, result: Result<T, StoreError>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
             Err(error) => {
-                let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                if told.len() < MAX_LOGGED_IDS && told.insert(id.to_owned()) {
-                    tracing::error!(ask = id, %error, "an ask is damaged: it is left out, and nothing passes on it");
+                let mut logged_ids = lock_ignoring_poison(&self.0);
+                if logged_ids.len() < MAX_LOGGED_IDS && logged_ids.insert(id.to_owned()) {
+                    tracing::error!(
+                        approval_request = id,
+                        %error,
+                        "approval request is corrupt; it is left out and grants nothing"
+                    );
                 }
                 None
             }
@@ -43,20 +49,20 @@ impl CorruptionLog {
     }
 }
 
-/// A damaged ask as it is shown: what the columns of its row still tell, and nothing that could be answered or used. None: not
-/// even its id can be read.
+/// A corrupt request for lists and pages: the columns of its row that can still be read. Every other field is a placeholder
+/// that grants nothing (no requirement, no vote). `None`: not even the id can be read.
 pub(crate) fn corrupt_placeholder(row: &ApprovalRequestRow) -> Option<ApprovalRequest> {
     let unknown = "00000000000000000000000000000000";
     let (provider, subject) = row.caller.split_once('/').unwrap_or(("", &row.caller));
     let actions: Vec<&str> = row.actions.split(' ').collect();
-    let demand = |action: &&str| RequiredPermission {
+    let permission = |action: &&str| RequiredPermission {
         access_level: AccessLevel::Write,
         action: (*action).to_owned(),
         resource: Resource::Any,
     };
     let service =
         actions.first().and_then(|action| action.split_once(':')).map_or("", |(service, _)| service);
-    let note = "what is stored of this ask is damaged; nothing passes on it";
+    let note = "the stored approval request is corrupt; it grants nothing";
     Some(ApprovalRequest {
         id: row.id.parse().ok()?,
         state: ApprovalState::Corrupt,
@@ -80,8 +86,8 @@ pub(crate) fn corrupt_placeholder(row: &ApprovalRequestRow) -> Option<ApprovalRe
             operation: Operation {
                 front_end: if service.is_empty() { FrontEndKind::Mcp } else { FrontEndKind::Aws },
                 service: service.to_owned(),
-                name: "(damaged)".to_owned(),
-                required_permissions: actions.iter().map(demand).collect(),
+                name: "(corrupt)".to_owned(),
+                required_permissions: actions.iter().map(permission).collect(),
                 parameters: serde_json::json!({}),
                 sensitive_pointers: Vec::new(),
                 region: None,
@@ -103,7 +109,7 @@ pub(crate) fn corrupt_placeholder(row: &ApprovalRequestRow) -> Option<ApprovalRe
         votes: Vec::new(),
         history: vec![ApprovalEvent {
             at: from_unix_millis(row.created_at),
-            kind: "damaged".to_owned(),
+            kind: ApprovalEventKind::Corrupt,
             by: None,
             note: Some(note.to_owned()),
         }],

@@ -1,10 +1,11 @@
-//! What must happen though nobody calls: deadlines, counters, news from other processes, the time on disk, old asks.
+//! The task that does what no caller triggers: it writes expired states and counters, announces the changes of other
+//! processes, stores the time, and purges old approval requests.
 //!
-//! Nothing that is allowed depends on it: an ask whose time is over is treated so everywhere before the keeper has
-//! written it.
+//! No grant depends on it: a request whose time is over is treated as expired everywhere, also before the sweep writes it.
 
 use crate::clock::add_duration;
 use crate::ledger::ApprovalLedger;
+use durward_core::limits::CLOSED_REQUEST_RETENTION;
 use durward_store::StoreError;
 use std::{
     sync::Weak,
@@ -12,31 +13,32 @@ use std::{
 };
 use tokio::time::MissedTickBehavior;
 
-/// How late a waiter hears of a deadline or of another process at most.
+/// How late at most a waiter learns of a deadline, or of a change by another process.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
-/// How much longer a grant could last after a crash and a clock set back.
+/// How much longer a grant can last if the process crashes and the clock is set back at the same time.
 const TIME_PERSIST_INTERVAL: Duration = Duration::from_secs(5);
 const PURGE_INTERVAL: Duration = Duration::from_hours(1);
-/// How long asks that are over are kept to look at. The journal keeps the record.
-const REQUEST_RETENTION: Duration = Duration::from_hours(90 * 24);
 
-/// Runs until the approvals are dropped.
+/// Runs until the ledger is dropped.
 pub(crate) async fn run_sweep(ledger: Weak<ApprovalLedger>) {
     let mut tick = tokio::time::interval(SWEEP_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last_time = Instant::now();
-    let mut last_forget = Instant::now();
-    let mut failing = false;
+    let mut persisted_at = Instant::now();
+    let mut purged_at = Instant::now();
+    let mut is_failing = false;
     loop {
         tick.tick().await;
         let Some(ledger) = ledger.upgrade() else { return };
-        let result = sweep_once(&ledger, &mut last_time, &mut last_forget).await;
+        let result = sweep_once(&ledger, &mut persisted_at, &mut purged_at).await;
         match result {
-            Ok(()) => failing = false,
-            // once, not twice a second
-            Err(error) if !failing => {
-                failing = true;
-                tracing::error!(%error, "approvals cannot be kept; nothing new is approved until this works again");
+            Ok(()) => is_failing = false,
+            // Once per outage, not twice a second.
+            Err(error) if !is_failing => {
+                is_failing = true;
+                tracing::error!(
+                    %error,
+                    "the expiry sweep fails; nothing new is approved until it works again"
+                );
             }
             Err(_) => {}
         }
@@ -45,24 +47,23 @@ pub(crate) async fn run_sweep(ledger: Weak<ApprovalLedger>) {
 
 async fn sweep_once(
     ledger: &ApprovalLedger,
-    last_time: &mut Instant,
-    last_forget: &mut Instant,
+    persisted_at: &mut Instant,
+    purged_at: &mut Instant,
 ) -> Result<(), StoreError> {
     while ledger.expire_due_requests().await? {}
     ledger.announce_changes().await;
     ledger.write_counts().await?;
-    if last_time.elapsed() >= TIME_PERSIST_INTERVAL {
-        *last_time = Instant::now();
+    if persisted_at.elapsed() >= TIME_PERSIST_INTERVAL {
+        *persisted_at = Instant::now();
         ledger.persist_time().await?;
     }
-    if last_forget.elapsed() >= PURGE_INTERVAL {
-        *last_forget = Instant::now();
+    if purged_at.elapsed() >= PURGE_INTERVAL {
+        *purged_at = Instant::now();
         let (mut transaction, now) = ledger.begin_write().await?;
-        let forgotten = transaction
-            .delete_closed_requests(now.saturating_sub(add_duration(0, REQUEST_RETENTION)))
-            .await?;
+        let before = now.saturating_sub(add_duration(0, CLOSED_REQUEST_RETENTION));
+        let purged = transaction.delete_closed_requests(before).await?;
         transaction.commit().await?;
-        tracing::debug!(forgotten, "old asks forgotten");
+        tracing::debug!(purged, "old approval requests purged");
     }
     Ok(())
 }

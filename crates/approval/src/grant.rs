@@ -1,113 +1,140 @@
-//! Whether an approval lets an operation pass now.
+//! Whether an approved request lets an operation pass now. Pure: the time and the groups come in as arguments.
 //!
-//! Nothing is remembered from the moment of the approval but the answers: which policies ask, what they require and who is
-//! in which group is what holds at the moment of use.
+//! Only the votes are kept from the time of the approval. Which policies require approval, their quorums, and who is in which
+//! group are those of the time of use.
 
-use crate::{ApprovalLimits, ApprovalRequest, ApprovalRequestId, ApprovalRequirement, Vote};
-use durward_core::{Operation, Resource};
-use durward_store::{StoreError, StoreTransaction};
-use std::collections::HashMap;
+use crate::binding::caller_binding;
+use crate::{ApprovalRequest, ApprovalRequestId, ApprovalRequirement, ApprovalState, Vote};
+use durward_core::timestamps::to_unix_millis;
+use durward_core::{Caller, Operation, Resource};
+use std::collections::{BTreeSet, HashMap};
 
-/// What lets an operation pass now.
+/// The right of one operation to pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     pub approval_request: ApprovalRequestId,
-    /// Ids of the policies that are lifted.
+    /// Ids of the policies that the approvers overrode.
     pub overridden_policies: Vec<String>,
-    /// Ids of the people who approved.
+    /// Ids of the approvers.
     pub approvers: Vec<String>,
     pub time_bound: bool,
-    /// Lifted by one member of the break-glass group: record it loudly.
+    /// One member of the break-glass group bypassed the quorum. To be recorded prominently.
     pub break_glass: bool,
 }
 
-/// The groups that people are in now, by person. Whoever was never seen is in none.
-pub(crate) type GroupMembership = HashMap<String, Vec<String>>;
-
-/// Reads the groups of everybody who approved.
-pub(crate) async fn load_membership(
-    transaction: &mut StoreTransaction,
-    ask: &ApprovalRequest,
-) -> Result<GroupMembership, StoreError> {
-    let mut membership = GroupMembership::new();
-    for vote in ask.votes.iter().filter(|vote| vote.is_approval) {
-        if let Some(person) = transaction.find_user(&vote.by.id).await? {
-            let groups = serde_json::from_str(&person.group_names)
-                .map_err(|error| StoreError::Corrupt(format!("the groups of {}: {error}", person.id)))?;
-            membership.insert(person.id, groups);
-        }
-    }
-    Ok(membership)
+/// An operation that needs a grant.
+pub(crate) struct GrantQuery<'a> {
+    pub(crate) caller_binding: String,
+    pub(crate) connection: &'a str,
+    pub(crate) operation: &'a Operation,
+    pub(crate) digest: &'a [u8; 32],
+    /// The requirements of the policies that forbid it now.
+    pub(crate) requirements: &'a [ApprovalRequirement],
 }
 
-/// The grant that an approved ask is for this operation, if it lifts all that is required now.
+impl<'a> GrantQuery<'a> {
+    pub(crate) fn new(
+        caller: &Caller,
+        connection: &'a str,
+        operation: &'a Operation,
+        digest: &'a [u8; 32],
+        requirements: &'a [ApprovalRequirement],
+    ) -> Self {
+        Self { caller_binding: caller_binding(caller), connection, operation, digest, requirements }
+    }
+}
+
+/// The current groups of people, by person. A person without a stored sign-in is in none.
+pub(crate) type GroupMembership = HashMap<String, Vec<String>>;
+
+/// The grant of an approved request for this operation, if it covers everything that is required now.
+///
+/// `ledger::is_covered_by` asks the same of a request that is not decided yet, by its requirements instead of its votes.
 pub(crate) fn evaluate_grant(
-    ask: &ApprovalRequest,
-    operation: &Operation,
-    digest: &[u8; 32],
-    required: &[ApprovalRequirement],
+    request: &ApprovalRequest,
+    query: &GrantQuery<'_>,
     membership: &GroupMembership,
-    limits: &ApprovalLimits,
+    break_glass_group: Option<&str>,
+    now: i64,
 ) -> Option<Grant> {
-    let covers = || ask.details.digest == *digest || time_bound_covers(&ask.details.operation, operation);
-    if required.is_empty() || (ask.time_bound && !covers()) {
+    if query.requirements.is_empty() || !is_bound_to(request, query, now) {
         return None;
     }
-    let still_in = |vote: &Vote, group: &str| {
-        membership.get(&vote.by.id).is_some_and(|groups| groups.iter().any(|mine| mine == group))
+    let counts_now = |vote: &Vote, group: &str| {
+        vote.counts_for(group)
+            && membership.get(&vote.by.id).is_some_and(|groups| groups.iter().any(|current| current == group))
     };
-    let broke_glass = limits.break_glass_group.as_deref().and_then(|group| {
-        ask.votes.iter().find(|vote| {
-            vote.is_approval && vote.break_glass && vote.counts_for(group) && still_in(vote, group)
-        })
-    });
-    let mut approvers: Vec<String> = broke_glass.iter().map(|vote| vote.by.id.clone()).collect();
-    for requirement in required {
-        if !ask.details.requirements.iter().any(|asked| asked.policy == requirement.policy) {
+    let break_glass_vote = break_glass_group
+        .and_then(|group| request.votes.iter().find(|vote| vote.break_glass && counts_now(vote, group)));
+    let mut approvers: BTreeSet<&str> = break_glass_vote.iter().map(|vote| vote.by.id.as_str()).collect();
+    for requirement in query.requirements {
+        // A policy that the approvers did not see was not overridden by them.
+        if !request.details.requirements.iter().any(|shown| shown.policy == requirement.policy) {
             return None;
         }
-        if broke_glass.is_some() {
+        if break_glass_vote.is_some() {
             continue;
         }
-        let group = &requirement.group;
         let counted: Vec<&Vote> =
-            ask.votes.iter().filter(|vote| vote.counts_for(group) && still_in(vote, group)).collect();
+            request.votes.iter().filter(|vote| counts_now(vote, &requirement.group)).collect();
         if counted.len() < requirement.quorum.max(1) as usize {
             return None;
         }
-        approvers.extend(counted.iter().map(|vote| vote.by.id.clone()));
+        approvers.extend(counted.iter().map(|vote| vote.by.id.as_str()));
     }
-    approvers.sort_unstable();
-    approvers.dedup();
     Some(Grant {
-        approval_request: ask.id,
-        overridden_policies: required.iter().map(|requirement| requirement.policy.clone()).collect(),
-        approvers,
-        time_bound: ask.time_bound,
-        break_glass: broke_glass.is_some(),
+        approval_request: request.id,
+        overridden_policies: query
+            .requirements
+            .iter()
+            .map(|requirement| requirement.policy.clone())
+            .collect(),
+        approvers: approvers.into_iter().map(str::to_owned).collect(),
+        time_bound: request.time_bound,
+        break_glass: break_glass_vote.is_some(),
     })
 }
 
-/// A window is for the actions and resources that a person saw, in the same place, and for nothing that is worse in kind or
-/// hides more. Where not all resources are named the parameters say what is touched: then it is for those alone.
-fn time_bound_covers(seen: &Operation, now: &Operation) -> bool {
-    let same_place = seen.front_end == now.front_end
-        && seen.service == now.service
-        && seen.account == now.account
-        && seen.region == now.region;
-    let no_worse = (seen.traits.escalates || !now.traits.escalates)
-        && (seen.traits.indirect || !now.traits.indirect)
-        && (seen.traits.irreversible || !now.traits.irreversible)
-        && (seen.traits.returns_credentials || !now.traits.returns_credentials);
-    let named = now.required_permissions.iter().all(|demand| match &demand.resource {
+/// Whether the request is approved at this time for this operation of this caller.
+///
+/// The store looks for the same in SQL. It is checked again here, so that one wrong condition there cannot turn an approval
+/// into a grant for another operation or another caller (confused deputy).
+fn is_bound_to(request: &ApprovalRequest, query: &GrantQuery<'_>, now: i64) -> bool {
+    let is_active = request.state == ApprovalState::Approved
+        && request.grant_until.is_some_and(|until| to_unix_millis(until) > now);
+    let is_covered = request.details.digest == *query.digest
+        || (request.time_bound && time_bound_covers(&request.details.operation, query.operation));
+    is_active
+        && is_covered
+        && request.details.connection == query.connection
+        && caller_binding(&request.details.caller) == query.caller_binding
+}
+
+/// Whether a time-bound grant for the operation `shown` to the approvers covers the operation `now`.
+///
+/// It covers the same actions on the same resources, in the same account and region, and nothing that is worse in kind or
+/// hides more. If not every resource is named, only the parameters say what the operation touches: then they must be equal.
+fn time_bound_covers(shown: &Operation, now: &Operation) -> bool {
+    let same_place = shown.front_end == now.front_end
+        && shown.service == now.service
+        && shown.account == now.account
+        && shown.region == now.region;
+    let no_worse = (shown.traits.escalates || !now.traits.escalates)
+        && (shown.traits.indirect || !now.traits.indirect)
+        && (shown.traits.irreversible || !now.traits.irreversible)
+        && (shown.traits.returns_credentials || !now.traits.returns_credentials);
+    let names_every_resource = now.required_permissions.iter().all(|permission| match &permission.resource {
         Resource::Any => false,
         Resource::Arn(arn) => !arn.contains(['*', '?']),
         Resource::McpTool { .. } | Resource::McpServer(_) => true,
     });
     same_place
         && no_worse
-        && (named || (seen.name == now.name && seen.parameters == now.parameters))
-        && now.uninspected_parts.iter().all(|part| seen.uninspected_parts.contains(part))
+        && (names_every_resource || (shown.name == now.name && shown.parameters == now.parameters))
+        && now.uninspected_parts.iter().all(|part| shown.uninspected_parts.contains(part))
         && !now.required_permissions.is_empty()
-        && now.required_permissions.iter().all(|demand| seen.required_permissions.contains(demand))
+        && now.required_permissions.iter().all(|permission| shown.required_permissions.contains(permission))
 }
+
+#[cfg(test)]
+mod tests;

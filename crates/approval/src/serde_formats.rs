@@ -1,9 +1,56 @@
-//! How the types of this room are written in JSON: times in RFC 3339, durations in seconds, digests in hex.
+//! JSON forms of this crate's types: times in RFC 3339, durations in seconds, digests in hex, enums as one word.
 
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
 
-/// A value behind an `Arc`, written as itself.
+/// Declares an enum of which every variant has one word, the same in JSON, in the store and in the journal.
+macro_rules! word_enum {
+    (
+        $(#[$attribute:meta])*
+        pub enum $name:ident { $($(#[$variant_attribute:meta])* $variant:ident = $word:literal,)+ }
+    ) => {
+        $(#[$attribute])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_attribute])* $variant,)+
+        }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+
+            /// The word of this value.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+
+            /// The value of a word.
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.into_iter().find(|value| value.as_str() == text)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                Self::parse(&text).ok_or_else(|| {
+                    serde::de::Error::custom(concat!("unknown word for ", stringify!($name)))
+                })
+            }
+        }
+    };
+}
+pub(crate) use word_enum;
+
+/// Serializes a value behind an `Arc`.
 pub(crate) fn serialize_shared<T: Serialize, S: Serializer>(
     value: &Arc<T>,
     serializer: S,
@@ -25,15 +72,11 @@ pub(crate) mod whole_seconds {
 }
 
 pub(crate) mod hex_digest {
+    use durward_core::encode_hex;
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-    use std::fmt::Write as _;
 
     pub(crate) fn serialize<S: Serializer>(value: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
-        let mut text = String::with_capacity(64);
-        for byte in value {
-            write!(text, "{byte:02x}").map_err(serde::ser::Error::custom)?;
-        }
-        serializer.serialize_str(&text)
+        serializer.serialize_str(&encode_hex(value))
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
@@ -72,7 +115,7 @@ pub(crate) mod optional_rfc3339 {
     use serde::{Deserialize as _, Deserializer, Serializer, de, ser};
     use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-    #[expect(clippy::ref_option, reason = "serde's `with` calls it so")]
+    #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
     pub(crate) fn serialize<S: Serializer>(
         value: &Option<OffsetDateTime>,
         serializer: S,
@@ -89,5 +132,22 @@ pub(crate) mod optional_rfc3339 {
         Option::<String>::deserialize(deserializer)?
             .map(|text| OffsetDateTime::parse(&text, &Rfc3339).map_err(de::Error::custom))
             .transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{ApprovalEventKind, ApprovalState};
+
+    /// The words are in the store, the journal and the API: changing one breaks what is stored.
+    #[test]
+    fn json_has_the_words_of_the_store() {
+        let states: Vec<&str> = ApprovalState::ALL.iter().map(|state| state.as_str()).collect();
+        let json = serde_json::to_value(ApprovalState::ALL).unwrap();
+        assert_eq!(json, serde_json::json!(states));
+        assert_eq!(serde_json::from_value::<Vec<ApprovalState>>(json).unwrap(), ApprovalState::ALL);
+        let kinds = serde_json::to_string(&ApprovalEventKind::ALL).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<ApprovalEventKind>>(&kinds).unwrap(), ApprovalEventKind::ALL);
+        assert!(serde_json::from_str::<ApprovalState>("\"used\"").is_err());
     }
 }

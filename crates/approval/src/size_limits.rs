@@ -1,61 +1,76 @@
-//! How much of an ask is kept. Text is stored as given, but only so much of it; what a person cannot be shown is named.
+//! How much of an approval request is stored. Text is stored as it came, up to a limit; a parameter that is cut is listed as
+//! uninspected, so that no approver takes the shown part for the whole.
 
 use crate::{ApprovalRequestError, Approver, NewApprovalRequest};
 use durward_core::Operation;
+use durward_core::limits::{MAX_APPROVAL_REQUEST_BYTES, MAX_VOTE_REASON_BYTES};
 use serde_json::Value;
 
-/// Largest ask as JSON, in bytes: a person will not read more, and a thousand of them must fit on a small disk.
-pub(crate) const MAX_REQUEST_BYTES: usize = 256 << 10;
-/// A person's reason, and policy's, in bytes.
-pub(crate) const MAX_REASON_BYTES: usize = 4 << 10;
-/// A name, a subject or a user agent, in bytes.
-pub(crate) const MAX_NAME_BYTES: usize = 1 << 10;
-/// All groups of a person, in bytes.
-pub(crate) const MAX_GROUPS_BYTES: usize = 256 << 10;
-/// In an operation that is too large, strings longer than this are cut.
+/// Bytes of a name, a subject or a user agent.
+const MAX_NAME_BYTES: usize = 1 << 10;
+/// Bytes of all groups of one person.
+const MAX_GROUPS_BYTES: usize = 256 << 10;
+/// Bytes of one string in the parameters of an operation that is too large as it came.
 const MAX_SHOWN_STRING_BYTES: usize = 1 << 10;
 
-/// Brings an ask within bounds, or refuses it.
+/// A text that is longer than its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooLong {
+    pub(crate) field: &'static str,
+    pub(crate) limit: usize,
+}
+
+/// Cuts a request to its limits, or refuses it.
 pub(crate) fn enforce_size_limits(new: &mut NewApprovalRequest) -> Result<(), ApprovalRequestError> {
-    truncate_text(&mut new.reason, MAX_REASON_BYTES);
+    truncate_text(&mut new.reason, MAX_VOTE_REASON_BYTES);
     if let Some(user_agent) = &mut new.user_agent {
         truncate_text(user_agent, MAX_NAME_BYTES);
     }
-    if json_length(new) > MAX_REQUEST_BYTES {
+    if json_length(new) > MAX_APPROVAL_REQUEST_BYTES {
         shorten_parameters(&mut new.operation);
     }
-    if json_length(new) > MAX_REQUEST_BYTES {
-        Err(ApprovalRequestError::TooLarge { limit: MAX_REQUEST_BYTES })
+    if json_length(new) > MAX_APPROVAL_REQUEST_BYTES {
+        Err(ApprovalRequestError::TooLarge { limit: MAX_APPROVAL_REQUEST_BYTES })
     } else {
         Ok(())
     }
 }
 
-/// What is too long of a person, if anything is.
-pub(crate) fn check_approver_size(person: &Approver) -> Result<(), (&'static str, usize)> {
-    let groups: usize = person.groups.iter().map(|group| group.len() + 4).sum();
-    if [&person.id, &person.name, &person.subject].iter().any(|text| text.len() > MAX_NAME_BYTES) {
-        Err(("a name", MAX_NAME_BYTES))
+/// Checks the texts of a person.
+pub(crate) fn check_approver_size(approver: &Approver) -> Result<(), TooLong> {
+    // Each group takes two quotes and a separator in the stored JSON.
+    let groups: usize = approver.groups.iter().map(|group| group.len() + 4).sum();
+    if [&approver.id, &approver.name, &approver.subject].iter().any(|text| text.len() > MAX_NAME_BYTES) {
+        Err(TooLong { field: "a name", limit: MAX_NAME_BYTES })
     } else if groups > MAX_GROUPS_BYTES {
-        Err(("the list of groups", MAX_GROUPS_BYTES))
+        Err(TooLong { field: "the list of groups", limit: MAX_GROUPS_BYTES })
     } else {
         Ok(())
     }
 }
 
-/// What cannot be written has no length that fits.
+/// Checks the reason of a vote.
+pub(crate) fn check_reason_size(reason: &str) -> Result<(), TooLong> {
+    if reason.len() > MAX_VOTE_REASON_BYTES {
+        Err(TooLong { field: "the reason", limit: MAX_VOTE_REASON_BYTES })
+    } else {
+        Ok(())
+    }
+}
+
+/// Bytes of the stored JSON. A request that cannot be written counts as too long.
 fn json_length(new: &NewApprovalRequest) -> usize {
     serde_json::to_vec(new).map_or(usize::MAX, |json| json.len())
 }
 
-/// Cuts at a character.
+/// Cuts at a character boundary.
 fn truncate_text(text: &mut String, limit: usize) {
     if text.len() > limit {
         text.truncate(text.floor_char_boundary(limit));
     }
 }
 
-/// Cuts the long strings of the parameters and names each of them as uninspected.
+/// Cuts the long strings of the parameters and lists each of them as uninspected.
 fn shorten_parameters(operation: &mut Operation) {
     let mut cuts = Vec::new();
     shorten_value(&mut operation.parameters, "parameters", &mut cuts);

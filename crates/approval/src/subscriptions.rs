@@ -1,20 +1,17 @@
-//! Who waits for which ask, and who hears of every change.
+//! Who waits for which approval request, and who listens to every change.
 //!
-//! Those who wait for the same ask share one copy of it, and nobody looks at the store while it does not change: thousands may
-//! wait, and be told at once.
+//! All waiters of a request share one copy of it, and none reads the store while it does not change: thousands can wait, and be
+//! woken together.
 
-use crate::approval_request_row::expire_if_due;
-use crate::ledger::ApprovalLedger;
-use crate::{ApprovalRequest, ApprovalRequestId, ApprovalState};
-use durward_store::StoreError;
+use crate::{ApprovalRequest, ApprovalRequestId};
+use durward_core::lock_ignoring_poison;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 use tokio::sync::{broadcast, watch};
-use tokio::time::Instant;
 
-/// Changes that a slow listener of [`Waiting::changes`] may be behind before it misses some.
+/// Changes that a slow receiver of [`Subscriptions::subscribe_changes`] may be behind before it misses some.
 const CHANGE_CHANNEL_CAPACITY: usize = 1024;
 
 type RequestSenders = Mutex<HashMap<ApprovalRequestId, watch::Sender<Option<Arc<ApprovalRequest>>>>>;
@@ -24,7 +21,7 @@ pub(crate) struct Subscriptions {
     change_sender: broadcast::Sender<ApprovalRequestId>,
 }
 
-/// One waiter. Dropped, it leaves nothing behind.
+/// The subscription of one waiter. Dropping the last one of a request frees what it took.
 pub(crate) struct Subscription {
     id: ApprovalRequestId,
     senders: Arc<RequestSenders>,
@@ -40,102 +37,60 @@ impl Subscriptions {
         self.change_sender.subscribe()
     }
 
-    /// From now on no change of the ask is missed.
+    /// Subscribes to a request. No later change of it is missed.
     pub(crate) fn subscribe(&self, id: ApprovalRequestId) -> Subscription {
-        let mut seats = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        let news = seats.entry(id).or_insert_with(|| watch::channel(None).0).subscribe();
-        Subscription { id, senders: Arc::clone(&self.senders), updates: news }
+        let mut senders = lock_ignoring_poison(&self.senders);
+        let updates = senders.entry(id).or_insert_with(|| watch::channel(None).0).subscribe();
+        Subscription { id, senders: Arc::clone(&self.senders), updates }
     }
 
     pub(crate) fn has_subscribers(&self, id: ApprovalRequestId) -> bool {
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+        lock_ignoring_poison(&self.senders).contains_key(&id)
     }
 
-    /// What those who wait for it know of an ask, unless they were told something newer.
-    fn publish_initial(&self, ask: ApprovalRequest) {
-        if let Some(seat) = self.senders.lock().unwrap_or_else(PoisonError::into_inner).get(&ask.id) {
-            seat.send_if_modified(|known| {
-                known.get_or_insert_with(|| Arc::new(ask));
+    /// Gives the subscribers of a request its first value, unless a change came first, which is newer.
+    pub(crate) fn publish_initial(&self, request: ApprovalRequest) {
+        if let Some(sender) = lock_ignoring_poison(&self.senders).get(&request.id) {
+            sender.send_if_modified(|latest| {
+                latest.get_or_insert_with(|| Arc::new(request));
                 false
             });
         }
     }
 
-    /// Tells everybody who waits for this ask how it is now.
-    pub(crate) fn publish(&self, ask: ApprovalRequest) {
-        if let Some(seat) = self.senders.lock().unwrap_or_else(PoisonError::into_inner).get(&ask.id) {
-            seat.send_replace(Some(Arc::new(ask)));
+    /// Gives the subscribers of a request its new value.
+    pub(crate) fn publish(&self, request: ApprovalRequest) {
+        if let Some(sender) = lock_ignoring_poison(&self.senders).get(&request.id) {
+            sender.send_replace(Some(Arc::new(request)));
         }
     }
 
     pub(crate) fn announce_change(&self, id: ApprovalRequestId) {
-        // an error means that nobody listens
-        let _nobody = self.change_sender.send(id);
+        // An error means that there is no receiver.
+        let _no_receiver = self.change_sender.send(id);
     }
 }
 
 impl Subscription {
-    fn latest(&mut self) -> Option<Arc<ApprovalRequest>> {
+    /// The latest value. `None`: none was published yet.
+    pub(crate) fn latest(&mut self) -> Option<Arc<ApprovalRequest>> {
         self.updates.borrow_and_update().clone()
     }
-}
 
-/// A request that waits for an ask.
-pub struct EndWaiter {
-    ledger: Arc<ApprovalLedger>,
-    subscription: Subscription,
-    latest_request: Arc<ApprovalRequest>,
-}
-
-impl EndWaiter {
-    pub(crate) async fn subscribe(
-        ledger: &Arc<ApprovalLedger>,
-        id: ApprovalRequestId,
-    ) -> Result<Self, StoreError> {
-        // From here on no change is missed; what the store says now may only be older than what is told.
-        let mut seat = ledger.subscriptions.subscribe(id);
-        let ask = if let Some(ask) = seat.latest() {
-            ask
-        } else {
-            let ask = Box::pin(ledger.find_request(id)).await?.ok_or(StoreError::NotFound)?;
-            ledger.subscriptions.publish_initial(ask);
-            seat.latest().ok_or(StoreError::NotFound)?
-        };
-        Ok(Self { ledger: Arc::clone(ledger), subscription: seat, latest_request: ask })
-    }
-
-    /// The ask as soon as it is not pending; none if that is not before `until`.
-    pub async fn wait_until(&mut self, until: Instant) -> Option<Arc<ApprovalRequest>> {
-        let end = tokio::time::sleep_until(until);
-        tokio::pin!(end);
-        while self.latest_request.state == ApprovalState::Pending {
-            tokio::select! {
-                // the sender is in the list for as long as this seat is
-                told = self.subscription.updates.changed() => told.ok()?,
-                () = &mut end => return None,
-            }
-            self.latest_request = self.subscription.latest()?;
-        }
-        Some(Arc::clone(&self.latest_request))
-    }
-
-    /// The ask as it is at this moment, also if its time has ended and nobody was told yet.
-    pub fn current_request(&self) -> Arc<ApprovalRequest> {
-        let mut ask = ApprovalRequest::clone(&self.latest_request);
-        if expire_if_due(&mut ask, self.ledger.clock.now()) {
-            Arc::new(ask)
-        } else {
-            Arc::clone(&self.latest_request)
-        }
+    /// Waits for the next value. `None`: there will be none.
+    pub(crate) async fn next(&mut self) -> Option<Arc<ApprovalRequest>> {
+        // The sender is kept for as long as this subscription exists, so an error does not occur.
+        self.updates.changed().await.ok()?;
+        self.latest()
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut seats = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        // this seat still counts as one
-        if seats.get(&self.id).is_some_and(|seat| seat.receiver_count() <= 1) {
-            seats.remove(&self.id);
+        let mut senders = lock_ignoring_poison(&self.senders);
+        // This subscription still counts as one receiver.
+        if senders.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
+            senders.remove(&self.id);
         }
     }
 }
@@ -146,12 +101,12 @@ mod tests {
 
     #[test]
     fn a_dropped_subscription_leaves_nothing_behind() {
-        let waiting = Subscriptions::new();
+        let subscriptions = Subscriptions::new();
         let id = ApprovalRequestId::new();
-        let (one, two) = (waiting.subscribe(id), waiting.subscribe(id));
-        drop(one);
-        assert!(waiting.has_subscribers(id));
-        drop(two);
-        assert!(!waiting.has_subscribers(id));
+        let (first, second) = (subscriptions.subscribe(id), subscriptions.subscribe(id));
+        drop(first);
+        assert!(subscriptions.has_subscribers(id));
+        drop(second);
+        assert!(!subscriptions.has_subscribers(id));
     }
 }

@@ -1,76 +1,69 @@
-//! What a person answers, and why an answer is not accepted.
+//! A person's vote, and why a vote is not accepted.
 
-use crate::ApprovalState;
+use crate::{ApprovalState, Approver};
 use durward_store::StoreError;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-/// A person who answers, as an identity provider vouches for them now. Make one only from a verified login of a human.
+/// An accepted vote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Approver {
-    /// As `Caller::id()`: `<provider>/<subject>`.
-    pub id: String,
-    pub name: String,
-    pub subject: String,
-    pub groups: Vec<String>,
-    /// When their provider vouched for the groups: of two, the newer counts, whoever comes with the older.
-    #[serde(skip, default = "unix_epoch")]
-    pub groups_as_of: OffsetDateTime,
+pub struct Vote {
+    pub by: Approver,
+    #[serde(with = "crate::serde_formats::rfc3339")]
+    pub at: OffsetDateTime,
+    pub is_approval: bool,
+    pub reason: Option<String>,
+    /// The groups of the voter that entitled them to this vote.
+    pub counted_groups: Vec<String>,
+    /// Set if the voter approved a time-bound grant: its end.
+    #[serde(with = "crate::serde_formats::optional_rfc3339")]
+    pub time_bound_until: Option<OffsetDateTime>,
+    /// The voter bypassed the quorum as a member of the break-glass group. To be reviewed.
+    pub break_glass: bool,
 }
 
-fn unix_epoch() -> OffsetDateTime {
-    OffsetDateTime::UNIX_EPOCH
+impl Vote {
+    /// Whether it counts toward the quorum of `group`.
+    pub fn counts_for(&self, group: &str) -> bool {
+        self.is_approval && self.counted_groups.iter().any(|counted| counted == group)
+    }
 }
 
+/// What a person chooses to do with an approval request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VoteChoice {
-    /// Exactly this operation, once.
+    /// Allow exactly this operation, once.
     ApproveOnce,
-    /// This caller, these actions on these resources, until then.
+    /// Allow this caller these actions on these resources, any number of times until then.
     ApproveTimeBound { until: OffsetDateTime },
-    /// Also ends an approval that is not used and a window that is open.
+    /// Deny. This also ends an unused grant and an active time-bound grant.
     Deny { reason: String },
-    /// As `ApproveOnce`, past the quorum, by the break-glass group alone.
+    /// Like `ApproveOnce`, but bypasses the quorum. For the break-glass group only.
     BreakGlass { reason: String },
 }
 
-/// Why an answer was not accepted; the texts are for the person who answered.
+/// Why a vote was not accepted. The messages are for the voter.
 #[derive(Debug, thiserror::Error)]
 pub enum VoteError {
-    #[error("there is no such ask")]
+    #[error("there is no such approval request")]
     NotFound,
-    #[error("this ask is {}; it can no longer be answered so", .0.as_str().replace('_', " "))]
+    #[error("this approval request is {}; it no longer takes this vote", .0.as_str().replace('_', " "))]
     NotPending(ApprovalState),
-    /// Names the groups that may answer.
-    #[error("only {0} may answer this so")]
+    /// Names the groups that may vote.
+    #[error("only {0} may vote on this")]
     NotAnApprover(String),
-    /// Says what makes it their own.
-    #[error("nobody approves their own request: {0}")]
-    OwnRequest(String),
-    #[error("you approved this already; another person must be the next")]
+    /// Says what makes the request the voter's own.
+    #[error("a person cannot approve their own request: {0}")]
+    OwnRequest(&'static str),
+    #[error("you have already approved this; a different person must approve next")]
     AlreadyApproved,
     #[error("write a reason: the caller and the record will show it")]
     ReasonMissing,
     #[error("{field} is longer than {limit} bytes")]
     TooLong { field: &'static str, limit: usize },
-    /// Says what is wrong with the time.
+    /// Says what is wrong with the end of the time-bound grant.
     #[error("{0}")]
     InvalidTimeBound(String),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Why nothing was asked. The operation stays refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ApprovalRequestError {
-    /// `whose`: "this caller" or "everybody".
-    #[error("{scope} already has {limit} pending approval requests; wait until some are answered")]
-    TooManyPending { limit: usize, scope: &'static str },
-    #[error("the operation is too long to show to a person: more than {limit} bytes")]
-    TooLarge { limit: usize },
-    /// No requirement: there is nothing that people could lift.
-    #[error("no policy says who may approve this")]
-    NoRequirements,
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -1,53 +1,53 @@
-//! What an answer does to an ask: who may give it, what it changes. Pure: time and groups come in as arguments.
+//! Who may vote, and what a vote changes. Pure: the time and the groups come in as arguments.
 
-use crate::clock::{add_duration, from_unix_millis, to_unix_millis};
+use crate::clock::add_duration;
+use crate::size_limits::{TooLong, check_approver_size, check_reason_size};
 use crate::{
-    ApprovalEvent, ApprovalLimits, ApprovalRequest, ApprovalState, Approver, Vote, VoteChoice, VoteError,
-    size_limits,
+    ApprovalEventKind, ApprovalLimits, ApprovalRequest, ApprovalState, Approver, Vote, VoteChoice, VoteError,
 };
 use durward_core::Caller;
-use time::format_description::well_known::Rfc3339;
+use durward_core::timestamps::{format_rfc3339, from_unix_millis, to_unix_millis};
 
-/// Applies an answer to an ask whose time was settled. On an error the ask is not to be kept.
+/// Applies a vote to a request that `expire_if_due` has seen. After an error the request must not be stored.
 pub(crate) fn apply_vote(
-    ask: &mut ApprovalRequest,
+    request: &mut ApprovalRequest,
     by: &Approver,
-    answer: VoteChoice,
+    choice: VoteChoice,
     limits: &ApprovalLimits,
     now: i64,
 ) -> Result<(), VoteError> {
-    check_vote_lengths(by, &answer)?;
-    let may_end = ask.state == ApprovalState::Approved && matches!(answer, VoteChoice::Deny { .. });
-    if ask.state != ApprovalState::Pending && !may_end {
-        return Err(VoteError::NotPending(ask.state));
+    check_vote_texts(by, &choice)?;
+    let ends_grant = request.state == ApprovalState::Approved && matches!(choice, VoteChoice::Deny { .. });
+    if request.state != ApprovalState::Pending && !ends_grant {
+        return Err(VoteError::NotPending(request.state));
     }
-    match answer {
-        VoteChoice::Deny { reason } => apply_denial(ask, by, reason, now),
-        VoteChoice::ApproveOnce => apply_approval(ask, by, None, limits, now),
+    match choice {
+        VoteChoice::Deny { reason } => apply_denial(request, by, reason, now),
+        VoteChoice::ApproveOnce => apply_approval(request, by, None, limits, now),
         VoteChoice::ApproveTimeBound { until } => {
             let until = to_unix_millis(until);
             if until <= now {
-                return Err(VoteError::InvalidTimeBound("the window would end in the past".to_owned()));
+                return Err(VoteError::InvalidTimeBound(
+                    "a time-bound grant must end in the future".to_owned(),
+                ));
             }
             if until > add_duration(now, limits.max_time_bound) {
                 let minutes = limits.max_time_bound.as_secs() / 60;
                 return Err(VoteError::InvalidTimeBound(format!(
-                    "a window is at most {minutes} minutes long"
+                    "a time-bound grant lasts at most {minutes} minutes"
                 )));
             }
-            apply_approval(ask, by, Some(until), limits, now)
+            apply_approval(request, by, Some(until), limits, now)
         }
-        VoteChoice::BreakGlass { reason } => apply_break_glass(ask, by, reason, limits, now),
+        VoteChoice::BreakGlass { reason } => apply_break_glass(request, by, reason, limits, now),
     }
 }
 
-fn check_vote_lengths(by: &Approver, answer: &VoteChoice) -> Result<(), VoteError> {
-    size_limits::check_approver_size(by)
-        .map_err(|(what, limit)| VoteError::TooLong { field: what, limit })?;
-    if let VoteChoice::Deny { reason } | VoteChoice::BreakGlass { reason } = answer {
-        if reason.len() > size_limits::MAX_REASON_BYTES {
-            return Err(VoteError::TooLong { field: "the reason", limit: size_limits::MAX_REASON_BYTES });
-        }
+fn check_vote_texts(by: &Approver, choice: &VoteChoice) -> Result<(), VoteError> {
+    let too_long = |TooLong { field, limit }| VoteError::TooLong { field, limit };
+    check_approver_size(by).map_err(too_long)?;
+    if let VoteChoice::Deny { reason } | VoteChoice::BreakGlass { reason } = choice {
+        check_reason_size(reason).map_err(too_long)?;
         if reason.trim().is_empty() {
             return Err(VoteError::ReasonMissing);
         }
@@ -55,159 +55,182 @@ fn check_vote_lengths(by: &Approver, answer: &VoteChoice) -> Result<(), VoteErro
     Ok(())
 }
 
-/// Those of the person's groups that the ask names.
-fn entitling_groups(ask: &ApprovalRequest, by: &Approver) -> Result<Vec<String>, VoteError> {
+/// The groups of the voter that the request names.
+fn entitling_groups(request: &ApprovalRequest, by: &Approver) -> Result<Vec<String>, VoteError> {
     let mut named: Vec<&String> =
-        ask.details.requirements.iter().map(|requirement| &requirement.group).collect();
+        request.details.requirements.iter().map(|requirement| &requirement.group).collect();
     named.sort_unstable();
     named.dedup();
-    let mine: Vec<String> =
+    let entitling: Vec<String> =
         named.iter().filter(|group| by.groups.contains(*group)).map(|group| (*group).clone()).collect();
-    if mine.is_empty() {
+    if entitling.is_empty() {
         let named: Vec<&str> = named.iter().map(|group| group.as_str()).collect();
         return Err(VoteError::NotAnApprover(format!("members of {}", named.join(", "))));
     }
-    Ok(mine)
+    Ok(entitling)
 }
 
-/// Whether these are one human, as far as can be told: the same subject at two providers is taken for one person.
+/// Whether two approvers are one human, as far as can be told.
+///
+/// The same subject at two providers counts as one person: otherwise one human with an account at each could fill a quorum
+/// of two alone.
 fn is_same_person(one: &Approver, other: &Approver) -> bool {
     one.id == other.id || one.subject.eq_ignore_ascii_case(&other.subject)
 }
 
 fn refuse_own_request(caller: &Caller, by: &Approver) -> Result<(), VoteError> {
     if by.id == caller.id() || by.subject.eq_ignore_ascii_case(&caller.subject) {
-        return Err(VoteError::OwnRequest("you asked for this".to_owned()));
+        return Err(VoteError::OwnRequest("you made this request"));
     }
-    let is_me = |subject: &String| *subject == by.id || subject.eq_ignore_ascii_case(&by.subject);
-    if caller.act.iter().any(is_me) {
-        return Err(VoteError::OwnRequest("the caller acts for you".to_owned()));
+    let is_voter = |subject: &String| *subject == by.id || subject.eq_ignore_ascii_case(&by.subject);
+    if caller.act.iter().any(is_voter) {
+        return Err(VoteError::OwnRequest("the caller acts on your behalf"));
     }
     Ok(())
 }
 
-fn push_event(ask: &mut ApprovalRequest, by: Option<&Approver>, kind: &str, note: Option<String>, now: i64) {
-    let event = ApprovalEvent {
-        at: from_unix_millis(now),
-        kind: kind.to_owned(),
-        by: by.map(|person| person.id.clone()),
-        note,
-    };
-    ask.history.push(event);
-}
-
-fn apply_denial(ask: &mut ApprovalRequest, by: &Approver, reason: String, now: i64) -> Result<(), VoteError> {
-    let groups = entitling_groups(ask, by)?;
-    let kind = if ask.state == ApprovalState::Approved { "withdrawn" } else { "deny" };
-    push_event(ask, Some(by), kind, Some(reason.clone()), now);
-    ask.votes.retain(|vote| !is_same_person(&vote.by, by));
-    ask.votes.push(Vote {
+/// A vote of this person now; its other fields are those of a denial.
+fn new_vote(by: &Approver, counted_groups: Vec<String>, reason: Option<String>, now: i64) -> Vote {
+    Vote {
         by: by.clone(),
         at: from_unix_millis(now),
         is_approval: false,
-        reason: Some(reason),
-        counted_groups: groups,
+        reason,
+        counted_groups,
         time_bound_until: None,
         break_glass: false,
-    });
-    ask.state = ApprovalState::Denied;
-    ask.grant_until = None;
+    }
+}
+
+fn apply_denial(
+    request: &mut ApprovalRequest,
+    by: &Approver,
+    reason: String,
+    now: i64,
+) -> Result<(), VoteError> {
+    let groups = entitling_groups(request, by)?;
+    let kind = if request.state == ApprovalState::Approved {
+        ApprovalEventKind::Withdrawn
+    } else {
+        ApprovalEventKind::Deny
+    };
+    request.push_event(kind, Some(&by.id), Some(reason.clone()), now);
+    request.votes.retain(|vote| !is_same_person(&vote.by, by));
+    request.votes.push(new_vote(by, groups, Some(reason), now));
+    request.state = ApprovalState::Denied;
+    request.grant_until = None;
     Ok(())
 }
 
-/// Ends an older approval of an operation that was denied now.
+/// Ends the grant of an older request for an operation that was denied now.
 pub(crate) fn withdraw_grant(older: &mut ApprovalRequest, denied: &ApprovalRequest, now: i64) {
     let Some(denial) = denied.last_denial() else { return };
     let reason = denial.reason.as_deref().unwrap_or_default();
-    push_event(
-        older,
-        Some(&denial.by),
-        "withdrawn",
-        Some(format!("{reason} (the same was denied: ask {})", denied.id)),
-        now,
-    );
+    let note = format!("{reason} (the same operation was denied: approval request {})", denied.id);
+    older.push_event(ApprovalEventKind::Withdrawn, Some(&denial.by.id), Some(note), now);
     older.votes.retain(|vote| !is_same_person(&vote.by, &denial.by));
     older.votes.push(denial.clone());
     older.state = ApprovalState::Denied;
     older.grant_until = None;
 }
 
+/// Who may vote, for surfaces that show it in advance. [`apply_vote`] decides by the same rules.
+impl ApprovalRequest {
+    /// Why this person cannot approve, if they cannot. The state of the request plays no part.
+    pub fn approval_refusal(&self, by: &Approver) -> Option<VoteError> {
+        check_may_approve(self, by).err()
+    }
+
+    /// Whether the person is in a group whose members vote on the request.
+    pub fn has_approver(&self, person: &Approver) -> bool {
+        entitling_groups(self, person).is_ok()
+    }
+
+    /// Whether the request is the person's own, or that of an agent that acts for them.
+    pub fn is_own_request_of(&self, person: &Approver) -> bool {
+        refuse_own_request(&self.details.caller, person).is_err()
+    }
+}
+
+/// The groups for which an approval of this person counts.
+fn check_may_approve(request: &ApprovalRequest, by: &Approver) -> Result<Vec<String>, VoteError> {
+    let groups = entitling_groups(request, by)?;
+    refuse_own_request(&request.details.caller, by)?;
+    if request.votes.iter().any(|vote| vote.is_approval && is_same_person(&vote.by, by)) {
+        return Err(VoteError::AlreadyApproved);
+    }
+    Ok(groups)
+}
+
 fn apply_approval(
-    ask: &mut ApprovalRequest,
+    request: &mut ApprovalRequest,
     by: &Approver,
-    window: Option<i64>,
+    time_bound_until: Option<i64>,
     limits: &ApprovalLimits,
     now: i64,
 ) -> Result<(), VoteError> {
-    let groups = entitling_groups(ask, by)?;
-    refuse_own_request(&ask.details.caller, by)?;
-    if ask.votes.iter().any(|vote| vote.is_approval && is_same_person(&vote.by, by)) {
-        return Err(VoteError::AlreadyApproved);
-    }
-    ask.votes.push(Vote {
-        by: by.clone(),
-        at: from_unix_millis(now),
+    let groups = check_may_approve(request, by)?;
+    request.votes.push(Vote {
         is_approval: true,
-        reason: None,
-        counted_groups: groups,
-        time_bound_until: window.map(from_unix_millis),
-        break_glass: false,
+        time_bound_until: time_bound_until.map(from_unix_millis),
+        ..new_vote(by, groups, None, now)
     });
-    let kind = if window.is_some() { "approve_window" } else { "approve" };
-    let note = window.map(format_until);
-    push_event(ask, Some(by), kind, note, now);
-    if ask.missing_approvals().is_empty() {
-        // a window only if everybody said so, and no longer than the most cautious said
-        let windows: Option<Vec<i64>> =
-            ask.votes.iter().map(|vote| vote.time_bound_until.map(to_unix_millis)).collect();
-        let until = windows.and_then(|windows| windows.into_iter().min());
+    let kind = if time_bound_until.is_some() {
+        ApprovalEventKind::ApproveTimeBound
+    } else {
+        ApprovalEventKind::ApproveOnce
+    };
+    request.push_event(kind, Some(&by.id), time_bound_until.map(format_until), now);
+    if request.missing_approvals().is_empty() {
+        // Time-bound only if every approver chose it, and no longer than the most cautious of them chose.
+        let ends: Option<Vec<i64>> =
+            request.votes.iter().map(|vote| vote.time_bound_until.map(to_unix_millis)).collect();
+        let until = ends.and_then(|ends| ends.into_iter().min());
         if until.is_some_and(|until| until <= now) {
-            let text = "the window that another person approved has ended; have it asked again";
+            let text = "the time-bound approval of another person has already ended; request approval again";
             return Err(VoteError::InvalidTimeBound(text.to_owned()));
         }
-        ask.time_bound = until.is_some();
-        create_grant(ask, until.unwrap_or_else(|| add_duration(now, limits.grant_ttl)), now);
+        request.time_bound = until.is_some();
+        create_grant(request, until.unwrap_or_else(|| add_duration(now, limits.grant_ttl)), now);
     }
     Ok(())
 }
 
 fn apply_break_glass(
-    ask: &mut ApprovalRequest,
+    request: &mut ApprovalRequest,
     by: &Approver,
     reason: String,
     limits: &ApprovalLimits,
     now: i64,
 ) -> Result<(), VoteError> {
     let Some(group) = &limits.break_glass_group else {
-        return Err(VoteError::NotAnApprover("nobody (no break-glass group is configured)".to_owned()));
+        return Err(VoteError::NotAnApprover(
+            "members of a break-glass group, and none is configured,".to_owned(),
+        ));
     };
     if !by.groups.contains(group) {
         return Err(VoteError::NotAnApprover(format!("members of {group}")));
     }
-    refuse_own_request(&ask.details.caller, by)?;
-    push_event(ask, Some(by), "BREAK_GLASS", Some(reason.clone()), now);
-    ask.votes.push(Vote {
-        by: by.clone(),
-        at: from_unix_millis(now),
+    refuse_own_request(&request.details.caller, by)?;
+    request.push_event(ApprovalEventKind::BreakGlass, Some(&by.id), Some(reason.clone()), now);
+    request.votes.push(Vote {
         is_approval: true,
-        reason: Some(reason),
-        counted_groups: vec![group.clone()],
-        time_bound_until: None,
         break_glass: true,
+        ..new_vote(by, vec![group.clone()], Some(reason), now)
     });
-    ask.break_glass = true;
-    ask.time_bound = false;
-    create_grant(ask, add_duration(now, limits.grant_ttl), now);
+    request.break_glass = true;
+    request.time_bound = false;
+    create_grant(request, add_duration(now, limits.grant_ttl), now);
     Ok(())
 }
 
-fn create_grant(ask: &mut ApprovalRequest, until: i64, now: i64) {
-    ask.state = ApprovalState::Approved;
-    ask.grant_until = Some(from_unix_millis(until));
-    push_event(ask, None, "granted", Some(format_until(until)), now);
+fn create_grant(request: &mut ApprovalRequest, until: i64, now: i64) {
+    request.state = ApprovalState::Approved;
+    request.grant_until = Some(from_unix_millis(until));
+    request.push_event(ApprovalEventKind::Granted, None, Some(format_until(until)), now);
 }
 
-/// A moment as the history's notes have it.
+/// A time for the notes of the history.
 fn format_until(until: i64) -> String {
-    format!("until {}", from_unix_millis(until).format(&Rfc3339).unwrap_or_default())
+    format!("until {}", format_rfc3339(from_unix_millis(until)))
 }

@@ -1,27 +1,33 @@
-//! `aws-chunked` bodies (S3 API reference, "Signature calculations: transferring payload in multiple chunks"):
-//! a push decoder that checks framing, chunk signatures, signed trailers and the checksums in trailers while the bytes pass.
+//! `aws-chunked` bodies (S3 API Reference, "Signature calculations: transferring payload in multiple chunks"): a push decoder
+//! that verifies framing, chunk signatures, signed trailers and the checksums in trailers while the bytes pass.
 //!
-//! It holds at most one chunk head or trailer line in memory. A body that ends before its final chunk, whose signature
-//! chain breaks or whose checksum differs is an error; the caller must then break off the upstream request. A checksum
-//! given as a header (`x-amz-checksum-*`, `Content-MD5`) travels on under our signature and is S3's to check.
+//! Promise: it holds at most one chunk head or trailer line in memory. A body that ends early, whose signature chain breaks or
+//! whose checksum differs is an error, and the caller must then abort the upstream request. S3 verifies a checksum in a header
+//! (`x-amz-checksum-*`, `Content-MD5`), which is sent on under the gateway's signature.
 
 mod checksum;
 
-use crate::sigv4::{EMPTY_SHA256, Signature, SigningKey, encode_hex, sha256_hex};
+use crate::sigv4::{EMPTY_SHA256, Signature, SigningKey, sha256_hex};
 use aws_lc_rs::digest;
 use bytes::{Buf, Bytes};
 use checksum::TrailerChecksum;
+use durward_core::encode_hex;
 use std::fmt::Write as _;
 
-/// Longest chunk head or trailer line, in bytes.
+/// Longest chunk head or trailer line, in bytes. A signed chunk head has some 90.
 const MAX_LINE_BYTES: usize = 1024;
-/// Most trailers of one body.
+/// Most trailers of one body. SDKs send one checksum and its signature.
 const MAX_TRAILERS: usize = 16;
 
+/// Why a body is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkedBodyError {
     #[error("the aws-chunked framing is broken: {0}")]
     Framing(&'static str),
+    #[error("a line of the aws-chunked framing is longer than {MAX_LINE_BYTES} bytes")]
+    LineTooLong,
+    #[error("the body has more than {MAX_TRAILERS} trailers")]
+    TooManyTrailers,
     #[error("the signature of a chunk does not match")]
     ChunkSignature,
     #[error("the signature of the trailers does not match")]
@@ -34,18 +40,18 @@ pub enum ChunkedBodyError {
     Checksum(&'static str),
 }
 
-/// What the decoder hands on.
+/// A decoded part of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChunkEvent {
     /// A chunk of this many bytes begins; 0 is the final one.
     Chunk(u64),
     Data(Bytes),
     Trailer(String, String),
-    /// The body is complete and everything that is signed was right.
+    /// The body is complete and verified.
     End,
 }
 
-/// The rolling signature of a signed body.
+/// The rolling signature of a signed body: each chunk is signed together with the signature before it.
 #[derive(Debug)]
 pub struct SignatureChain {
     signing_key: SigningKey,
@@ -83,7 +89,7 @@ impl SignatureChain {
         self.signing_key.sign(text.as_bytes())
     }
 
-    /// Signature of a chunk whose data has this hex SHA-256.
+    /// The signature of a chunk whose data has this SHA-256, in hexadecimal.
     fn sign_chunk(&self, data_sha256: &str) -> Signature {
         self.sign_next("PAYLOAD", &format!("{EMPTY_SHA256}\n{data_sha256}"))
     }
@@ -105,6 +111,7 @@ enum DecoderState {
     Done,
 }
 
+/// Decodes one body.
 pub struct ChunkedDecoder {
     state: DecoderState,
     line_buffer: Vec<u8>,
@@ -113,7 +120,7 @@ pub struct ChunkedDecoder {
     signature_chain: Option<SignatureChain>,
     claimed_signature: Option<Signature>,
     chunk_hash: digest::Context,
-    /// One for each checksum that is declared.
+    /// One for each declared checksum.
     checksums: Vec<TrailerChecksum>,
     declared_trailers: Vec<String>,
     trailers: Vec<(String, String)>,
@@ -121,11 +128,11 @@ pub struct ChunkedDecoder {
 }
 
 impl ChunkedDecoder {
-    /// `trailers_declared`: the lower-case names of `x-amz-trailer`.
-    pub fn new(declared_length: u64, trailers_declared: Vec<String>, chain: Option<SignatureChain>) -> Self {
+    /// `declared_trailers`: the names in `x-amz-trailer`, in lower case.
+    pub fn new(declared_length: u64, declared_trailers: Vec<String>, chain: Option<SignatureChain>) -> Self {
         let mut checksums: Vec<TrailerChecksum> = Vec::new();
-        for checksum in trailers_declared.iter().filter_map(|name| TrailerChecksum::from_trailer_name(name)) {
-            // A name that is declared a hundred times is not worth a hundred hashes of each byte.
+        for checksum in declared_trailers.iter().filter_map(|name| TrailerChecksum::from_trailer_name(name)) {
+            // A name that is declared a hundred times must not cost a hundred hashes of each byte.
             if checksums.iter().all(|other| other.trailer_name() != checksum.trailer_name()) {
                 checksums.push(checksum);
             }
@@ -139,36 +146,36 @@ impl ChunkedDecoder {
             claimed_signature: None,
             chunk_hash: digest::Context::new(&digest::SHA256),
             checksums,
-            declared_trailers: trailers_declared,
+            declared_trailers,
             trailers: Vec::new(),
             trailer_signature: None,
         }
     }
 
-    /// Whether the final chunk and its trailers have been read and were right.
+    /// Whether the final chunk and its trailers have been read and verified.
     pub fn is_done(&self) -> bool {
         matches!(self.state, DecoderState::Done)
     }
 
-    /// Takes the next bytes of the body as they came, and hands on what they held.
+    /// Decodes the next bytes of the body, however they are split.
     pub fn push(&mut self, mut bytes: Bytes) -> Result<Vec<ChunkEvent>, ChunkedBodyError> {
-        let mut pieces = Vec::new();
+        let mut events = Vec::new();
         while !bytes.is_empty() {
             match self.state {
-                DecoderState::Data { remaining: left } => self.read_data(left, &mut bytes, &mut pieces),
+                DecoderState::Data { remaining } => self.read_data(remaining, &mut bytes, &mut events),
                 DecoderState::Done => return Err(ChunkedBodyError::Framing("bytes after the final chunk")),
                 DecoderState::ChunkHead | DecoderState::DataEnd | DecoderState::Trailer => {
                     if let Some(line) = self.read_line(&mut bytes)? {
-                        self.process_line(&line, &mut pieces)?;
+                        self.process_line(&line, &mut events)?;
                     }
                 }
             }
         }
-        Ok(pieces)
+        Ok(events)
     }
 
-    fn read_data(&mut self, left: u64, bytes: &mut Bytes, pieces: &mut Vec<ChunkEvent>) {
-        let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+    fn read_data(&mut self, remaining: u64, bytes: &mut Bytes, events: &mut Vec<ChunkEvent>) {
+        let count = usize::try_from(remaining).unwrap_or(usize::MAX).min(bytes.len());
         let data = bytes.split_to(count);
         if self.signature_chain.is_some() {
             self.chunk_hash.update(&data);
@@ -177,12 +184,13 @@ impl ChunkedDecoder {
             checksum.update(&data);
         }
         self.decoded_length += count as u64;
-        pieces.push(ChunkEvent::Data(data));
-        let left = left - count as u64;
-        self.state = if left == 0 { DecoderState::DataEnd } else { DecoderState::Data { remaining: left } };
+        events.push(ChunkEvent::Data(data));
+        let remaining = remaining - count as u64;
+        self.state = if remaining == 0 { DecoderState::DataEnd } else { DecoderState::Data { remaining } };
     }
 
-    /// One line without its CRLF, once it is whole. A bare LF or CR is refused: two readers could disagree on it.
+    /// Returns the next line without its CRLF once it is complete. A bare LF or CR is refused: readers differ in whether it ends
+    /// the line, the way requests are smuggled past proxies (RFC 9112 section 11.2).
     fn read_line(&mut self, bytes: &mut Bytes) -> Result<Option<String>, ChunkedBodyError> {
         while bytes.has_remaining() {
             let byte = bytes.get_u8();
@@ -199,30 +207,30 @@ impl ChunkedDecoder {
                 return Err(ChunkedBodyError::Framing("a line feed without a carriage return"));
             }
             if self.line_buffer.len() >= MAX_LINE_BYTES {
-                return Err(ChunkedBodyError::Framing("a line is longer than 1024 bytes"));
+                return Err(ChunkedBodyError::LineTooLong);
             }
             self.line_buffer.push(byte);
         }
         Ok(None)
     }
 
-    fn process_line(&mut self, line: &str, pieces: &mut Vec<ChunkEvent>) -> Result<(), ChunkedBodyError> {
+    fn process_line(&mut self, line: &str, events: &mut Vec<ChunkEvent>) -> Result<(), ChunkedBodyError> {
         match self.state {
-            DecoderState::ChunkHead => self.process_chunk_head(line, pieces),
+            DecoderState::ChunkHead => self.process_chunk_head(line, events),
             DecoderState::DataEnd if line.is_empty() => {
                 self.verify_chunk_signature()?;
                 self.state = DecoderState::ChunkHead;
                 Ok(())
             }
             DecoderState::DataEnd => Err(ChunkedBodyError::Framing("a chunk is longer than its head says")),
-            _ => self.process_trailer(line, pieces),
+            _ => self.process_trailer(line, events),
         }
     }
 
     fn process_chunk_head(
         &mut self,
         line: &str,
-        pieces: &mut Vec<ChunkEvent>,
+        events: &mut Vec<ChunkEvent>,
     ) -> Result<(), ChunkedBodyError> {
         let (size, extension) = match line.split_once(';') {
             Some((size, extension)) => (size, Some(extension)),
@@ -253,7 +261,7 @@ impl ChunkedDecoder {
             });
         }
         if size > 0 {
-            pieces.push(ChunkEvent::Chunk(size));
+            events.push(ChunkEvent::Chunk(size));
             self.state = DecoderState::Data { remaining: size };
             return Ok(());
         }
@@ -264,7 +272,7 @@ impl ChunkedDecoder {
                 actual: self.decoded_length,
             });
         }
-        pieces.push(ChunkEvent::Chunk(0));
+        events.push(ChunkEvent::Chunk(0));
         self.state = DecoderState::Trailer;
         Ok(())
     }
@@ -272,23 +280,23 @@ impl ChunkedDecoder {
     fn verify_chunk_signature(&mut self) -> Result<(), ChunkedBodyError> {
         let Some(chain) = &mut self.signature_chain else { return Ok(()) };
         let hash = std::mem::replace(&mut self.chunk_hash, digest::Context::new(&digest::SHA256)).finish();
-        let ours = chain.sign_chunk(&encode_hex(hash.as_ref()));
+        let expected = chain.sign_chunk(&encode_hex(hash.as_ref()));
         let claimed = self.claimed_signature.take().ok_or(ChunkedBodyError::ChunkSignature)?;
-        if !ours.matches(&claimed) {
+        if !expected.matches(&claimed) {
             return Err(ChunkedBodyError::ChunkSignature);
         }
-        chain.previous_signature = ours;
+        chain.previous_signature = expected;
         Ok(())
     }
 
-    fn process_trailer(&mut self, line: &str, pieces: &mut Vec<ChunkEvent>) -> Result<(), ChunkedBodyError> {
+    fn process_trailer(&mut self, line: &str, events: &mut Vec<ChunkEvent>) -> Result<(), ChunkedBodyError> {
         if line.is_empty() {
             self.verify_trailers()?;
             self.state = DecoderState::Done;
             for (name, value) in self.trailers.drain(..) {
-                pieces.push(ChunkEvent::Trailer(name, value));
+                events.push(ChunkEvent::Trailer(name, value));
             }
-            pieces.push(ChunkEvent::End);
+            events.push(ChunkEvent::End);
             return Ok(());
         }
         let (name, value) =
@@ -302,7 +310,7 @@ impl ChunkedDecoder {
             return Ok(());
         }
         if self.trailers.len() == MAX_TRAILERS {
-            return Err(ChunkedBodyError::Framing("more than 16 trailers"));
+            return Err(ChunkedBodyError::TooManyTrailers);
         }
         self.trailers.push((name, value.to_owned()));
         Ok(())

@@ -1,10 +1,12 @@
-//! Refusals as AWS errors: each reason in the protocol of the request, so that an SDK raises its typed error with our
-//! message. A denial never has a status or a code that an SDK retries; only an overloaded or failing gateway has.
+//! Refusals as AWS errors, in the protocol of the request, so that an SDK raises its typed error with the gateway's message.
+//!
+//! Promise: a denial never has a status or a code that an SDK retries; only an overloaded or failing gateway has one.
 
 mod error_body;
 #[cfg(test)]
 mod tests;
 
+use crate::sigv4::is_s3_signing_name;
 use bytes::Bytes;
 use durward_catalog::{AwsProtocol, ServiceModel};
 use durward_core::{Refusal, RefusalReason};
@@ -12,19 +14,20 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 use std::sync::Arc;
 
-/// In which protocol an error is written. Built from what is known: the decoded request, or a guess from its head.
+/// The protocol of an error. It comes from the decoded request, or is guessed from the head.
 #[derive(Debug, Clone, Default)]
 pub struct ErrorEncoding {
     pub protocol: Option<AwsProtocol>,
     pub service: Option<Arc<ServiceModel>>,
-    /// The error is for S3 itself, whose errors have a shape of their own.
+    /// S3 has an error format of its own.
     pub is_s3: bool,
-    /// The error is for a sign-in at STS, which knows codes of its own. A signed call of STS is one as of any service.
+    /// An unsigned sign-in at STS has error codes of its own (STS API Reference, AssumeRoleWithWebIdentity). Signed STS calls have
+    /// those of any service.
     pub is_sts_sign_in: bool,
 }
 
 impl ErrorEncoding {
-    /// The wire of a request whose service and protocol are known.
+    /// For a request whose service and protocol are known.
     pub fn for_service(service: &Arc<ServiceModel>, protocol: AwsProtocol) -> Self {
         Self {
             protocol: Some(protocol),
@@ -34,7 +37,7 @@ impl ErrorEncoding {
         }
     }
 
-    /// A guess from the head, for the shape of an error only. `signing_name` is the service of the credential scope, verified or
+    /// Guesses from the head, for the format of an error only. `signing_name` is the service of the credential scope, verified or
     /// not.
     pub fn guess_from_head(
         method: &Method,
@@ -44,26 +47,26 @@ impl ErrorEncoding {
         signing_name: Option<&str>,
     ) -> Self {
         let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let rest = |protocol| Self { protocol: Some(protocol), ..Self::default() };
+        let with_protocol = |protocol| Self { protocol: Some(protocol), ..Self::default() };
         if headers.contains_key("smithy-protocol") || media.starts_with("application/cbor") {
-            return rest(AwsProtocol::RpcV2Cbor);
+            return with_protocol(AwsProtocol::RpcV2Cbor);
         }
         if headers.contains_key("x-amz-target") || media.starts_with("application/x-amz-json-") {
-            let one = media.starts_with("application/x-amz-json-1.0");
-            return rest(if one { AwsProtocol::Json10 } else { AwsProtocol::Json11 });
+            let is_json_10 = media.starts_with("application/x-amz-json-1.0");
+            return with_protocol(if is_json_10 { AwsProtocol::Json10 } else { AwsProtocol::Json11 });
         }
         match signing_name {
-            Some("s3" | "s3express" | "s3-outposts" | "s3-object-lambda") => {
+            Some(name) if is_s3_signing_name(name) => {
                 return Self { protocol: Some(AwsProtocol::RestXml), is_s3: true, ..Self::default() };
             }
-            Some("ec2") => return rest(AwsProtocol::Ec2),
-            Some("route53" | "cloudfront") => return rest(AwsProtocol::RestXml),
+            Some("ec2") => return with_protocol(AwsProtocol::Ec2),
+            Some("route53" | "cloudfront") => return with_protocol(AwsProtocol::RestXml),
             _ => {}
         }
         let form = media.starts_with("application/x-www-form-urlencoded");
         let action = query.split('&').any(|pair| pair.starts_with("Action="));
         if form || action {
-            // Without a scope a form is a sign-in: only STS takes unsigned ones.
+            // An unsigned form is a sign-in: only STS accepts those.
             return Self {
                 protocol: Some(AwsProtocol::Query),
                 is_sts_sign_in: signing_name.is_none(),
@@ -71,14 +74,14 @@ impl ErrorEncoding {
             };
         }
         if media.starts_with("application/json") || signing_name.is_some() {
-            return rest(AwsProtocol::RestJson);
+            return with_protocol(AwsProtocol::RestJson);
         }
-        let like_s3 =
+        let resembles_s3 =
             matches!(*method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE) || path != "/";
-        if like_s3 {
+        if resembles_s3 {
             return Self { protocol: Some(AwsProtocol::RestXml), is_s3: true, ..Self::default() };
         }
-        rest(AwsProtocol::RestJson)
+        with_protocol(AwsProtocol::RestJson)
     }
 
     fn effective_protocol(&self) -> AwsProtocol {
@@ -87,27 +90,27 @@ impl ErrorEncoding {
             .unwrap_or(AwsProtocol::RestJson)
     }
 
-    /// Protocols whose codes are spelt `AccessDenied` rather than `AccessDeniedException`.
+    /// Whether error codes read `AccessDenied` rather than `AccessDeniedException`.
     fn uses_short_codes(&self) -> bool {
         matches!(self.effective_protocol(), AwsProtocol::Query | AwsProtocol::Ec2 | AwsProtocol::RestXml)
     }
 }
 
-/// The error a caller gets.
+/// Builds the error response to a caller.
 pub fn build_error_response(
     refusal: &Refusal,
-    wire: &ErrorEncoding,
+    encoding: &ErrorEncoding,
     request_id: &str,
     head_request: bool,
 ) -> Response<Bytes> {
-    let code = error_code(refusal.reason, wire);
-    let status = error_status(refusal.reason, wire);
-    let written = error_body::encode_error(wire, code, &refusal.message, request_id, status);
-    let mut response = Response::new(if head_request { Bytes::new() } else { written.body });
+    let code = error_code(refusal.reason, encoding);
+    let status = error_status(refusal.reason, encoding);
+    let encoded = error_body::encode_error(encoding, code, &refusal.message, request_id, status);
+    let mut response = Response::new(if head_request { Bytes::new() } else { encoded.body });
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(written.content_type));
-    for (name, value) in written.headers {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(encoded.content_type));
+    for (name, value) in encoded.headers {
         set_header(headers, name, &value);
     }
     set_header(headers, "x-durward-exchange", request_id);
@@ -117,7 +120,7 @@ pub fn build_error_response(
     response
 }
 
-/// Sets a header; what cannot stand in one is replaced.
+/// Sets a header. Characters that a header cannot hold become `?`.
 fn set_header(headers: &mut HeaderMap, name: &'static str, text: &str) {
     let clean: String =
         text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
@@ -126,12 +129,13 @@ fn set_header(headers: &mut HeaderMap, name: &'static str, text: &str) {
     }
 }
 
-/// The code SDKs know for a reason (facts: AWS "Common errors", S3 "Error responses", and the models).
-fn error_code(reason: RefusalReason, wire: &ErrorEncoding) -> &'static str {
-    let ec2 = wire.effective_protocol() == AwsProtocol::Ec2;
-    let short = wire.uses_short_codes();
+/// The error code of a reason, as SDKs know it (the API References' "Common Errors"; S3 API Reference, "Error responses"; the
+/// service models).
+fn error_code(reason: RefusalReason, encoding: &ErrorEncoding) -> &'static str {
+    let ec2 = encoding.effective_protocol() == AwsProtocol::Ec2;
+    let short = encoding.uses_short_codes();
     match reason {
-        // To AWS's clients all of these are one typed error, which none of them repeats by itself.
+        // SDKs raise one typed error for all of these, and do not retry it.
         RefusalReason::AccessDenied
         | RefusalReason::ApprovalRequired
         | RefusalReason::TagsUnavailable
@@ -140,46 +144,46 @@ fn error_code(reason: RefusalReason, wire: &ErrorEncoding) -> &'static str {
             (false, true) => "AccessDenied",
             (false, false) => "AccessDeniedException",
         },
-        RefusalReason::MissingAuthentication if wire.is_s3 => "AccessDenied",
+        RefusalReason::MissingAuthentication if encoding.is_s3 => "AccessDenied",
         RefusalReason::MissingAuthentication if short => "MissingAuthenticationToken",
         RefusalReason::MissingAuthentication => "MissingAuthenticationTokenException",
-        RefusalReason::InvalidToken if wire.is_s3 => "InvalidAccessKeyId",
-        RefusalReason::InvalidToken if wire.is_sts_sign_in => "InvalidIdentityToken",
+        RefusalReason::InvalidToken if encoding.is_s3 => "InvalidAccessKeyId",
+        RefusalReason::InvalidToken if encoding.is_sts_sign_in => "InvalidIdentityToken",
         RefusalReason::InvalidToken if ec2 => "AuthFailure",
         RefusalReason::InvalidToken if short => "InvalidClientTokenId",
         RefusalReason::InvalidToken => "UnrecognizedClientException",
-        RefusalReason::ExpiredToken if wire.is_sts_sign_in => "ExpiredTokenException",
+        RefusalReason::ExpiredToken if encoding.is_sts_sign_in => "ExpiredTokenException",
         RefusalReason::ExpiredToken if ec2 => "RequestExpired",
         RefusalReason::ExpiredToken if short => "ExpiredToken",
         RefusalReason::ExpiredToken => "ExpiredTokenException",
         RefusalReason::SignatureMismatch if short => "SignatureDoesNotMatch",
         RefusalReason::SignatureMismatch => "InvalidSignatureException",
-        RefusalReason::ClockSkew if wire.is_s3 => "RequestTimeTooSkewed",
+        RefusalReason::ClockSkew if encoding.is_s3 => "RequestTimeTooSkewed",
         RefusalReason::ClockSkew if short => "SignatureDoesNotMatch",
         RefusalReason::ClockSkew => "InvalidSignatureException",
-        RefusalReason::RequestExpired if wire.is_s3 => "AccessDenied",
+        RefusalReason::RequestExpired if encoding.is_s3 => "AccessDenied",
         RefusalReason::RequestExpired if short => "RequestExpired",
         RefusalReason::RequestExpired => "InvalidSignatureException",
         RefusalReason::Replay if short => "AccessDenied",
         RefusalReason::Replay => "AccessDeniedException",
-        RefusalReason::Malformed if wire.is_s3 => "InvalidRequest",
+        RefusalReason::Malformed if encoding.is_s3 => "InvalidRequest",
         RefusalReason::Malformed if short => "ValidationError",
         RefusalReason::Malformed => "ValidationException",
-        RefusalReason::BodyMismatch if wire.is_s3 => "XAmzContentSHA256Mismatch",
+        RefusalReason::BodyMismatch if encoding.is_s3 => "XAmzContentSHA256Mismatch",
         RefusalReason::BodyMismatch if short => "SignatureDoesNotMatch",
         RefusalReason::BodyMismatch => "InvalidSignatureException",
-        RefusalReason::TooLarge if wire.is_s3 => "EntityTooLarge",
+        RefusalReason::TooLarge if encoding.is_s3 => "EntityTooLarge",
         RefusalReason::TooLarge if short => "ValidationError",
         RefusalReason::TooLarge => "RequestEntityTooLargeException",
-        RefusalReason::UnknownOperation if wire.is_s3 => "NotImplemented",
+        RefusalReason::UnknownOperation if encoding.is_s3 => "NotImplemented",
         RefusalReason::UnknownOperation if short => "InvalidAction",
         RefusalReason::UnknownOperation => "UnknownOperationException",
-        RefusalReason::Busy if wire.is_s3 => "SlowDown",
+        RefusalReason::Busy if encoding.is_s3 => "SlowDown",
         RefusalReason::Busy if ec2 => "RequestLimitExceeded",
         RefusalReason::Busy if short => "Throttling",
         RefusalReason::Busy => "ThrottlingException",
         // The one that SDKs repeat, and that says whose fault it is: the identity provider's keys could not be had.
-        RefusalReason::Upstream if wire.is_sts_sign_in => "IDPCommunicationError",
+        RefusalReason::Upstream if encoding.is_sts_sign_in => "IDPCommunicationError",
         // Every SDK repeats these: the next attempt meets a policy set that stands still.
         RefusalReason::Upstream | RefusalReason::PolicyChanged if short => "ServiceUnavailable",
         RefusalReason::Upstream | RefusalReason::PolicyChanged => "ServiceUnavailableException",
@@ -189,25 +193,27 @@ fn error_code(reason: RefusalReason, wire: &ErrorEncoding) -> &'static str {
 }
 
 /// The status. What a caller did is 400 or 403, which no SDK repeats.
-fn error_status(reason: RefusalReason, wire: &ErrorEncoding) -> StatusCode {
-    let json = matches!(wire.effective_protocol(), AwsProtocol::Json10 | AwsProtocol::Json11);
+fn error_status(reason: RefusalReason, encoding: &ErrorEncoding) -> StatusCode {
+    let json = matches!(encoding.effective_protocol(), AwsProtocol::Json10 | AwsProtocol::Json11);
     match reason {
         RefusalReason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        RefusalReason::Upstream if wire.is_sts_sign_in => StatusCode::BAD_REQUEST,
+        RefusalReason::Upstream if encoding.is_sts_sign_in => StatusCode::BAD_REQUEST,
         RefusalReason::Upstream => StatusCode::BAD_GATEWAY,
         RefusalReason::PolicyChanged => StatusCode::SERVICE_UNAVAILABLE,
-        RefusalReason::Busy if wire.is_s3 || wire.effective_protocol() == AwsProtocol::Ec2 => {
+        RefusalReason::Busy if encoding.is_s3 || encoding.effective_protocol() == AwsProtocol::Ec2 => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        RefusalReason::Busy if json || wire.uses_short_codes() => StatusCode::BAD_REQUEST,
+        RefusalReason::Busy if json || encoding.uses_short_codes() => StatusCode::BAD_REQUEST,
         RefusalReason::Busy => StatusCode::TOO_MANY_REQUESTS,
         RefusalReason::Malformed
         | RefusalReason::TooLarge
         | RefusalReason::BodyMismatch
         | RefusalReason::UnknownOperation => StatusCode::BAD_REQUEST,
-        // json services answer 400 for everything; STS sign-in errors are 400 as well.
-        RefusalReason::InvalidToken if wire.is_s3 => StatusCode::FORBIDDEN,
-        RefusalReason::ExpiredToken | RefusalReason::InvalidToken if wire.is_sts_sign_in || wire.is_s3 => {
+        // JSON services and the sign-in of STS return 400 for all client errors.
+        RefusalReason::InvalidToken if encoding.is_s3 => StatusCode::FORBIDDEN,
+        RefusalReason::ExpiredToken | RefusalReason::InvalidToken
+            if encoding.is_sts_sign_in || encoding.is_s3 =>
+        {
             StatusCode::BAD_REQUEST
         }
         _ if json => StatusCode::BAD_REQUEST,

@@ -1,6 +1,7 @@
-//! Reading the tags of a resource: which call of which service tells them, how that call is written, what its answer says.
+//! Reads the tags of a resource: finds the operation that returns them, builds its request and parses its response.
 //!
-//! Promise: an answer that is not understood is an error, never "no tags". A resource that does not exist has none.
+//! Promise: a response that is not understood is an error, never "no tags", because a policy may permit untagged resources. Only
+//! a resource that does not exist has no tags.
 
 mod tag_request;
 mod tag_response;

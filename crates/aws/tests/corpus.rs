@@ -1,6 +1,6 @@
-//! Every operation of every service as SDKs serialise it: recognised as itself with the parameters it was given, or refused;
-//! never read as another. The corpus is made by `tests/corpus/generate.py` (botocore) and `generate.mjs` (JavaScript).
-#![expect(clippy::print_stdout, reason = "the table of what was found is what the run is for")]
+//! Every operation of every service as SDKs serialise it: decoded as itself with its parameters, or refused, never decoded as
+//! another. `tests/corpus/generate.py` (botocore) and `generate.mjs` (JavaScript) make the corpus.
+#![expect(clippy::print_stdout, reason = "the run is for its table of results")]
 
 #[path = "corpus/oracle.rs"]
 mod oracle;
@@ -8,7 +8,7 @@ mod oracle;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use durward_aws::chunked::{ChunkEvent, ChunkedDecoder};
 use durward_aws::decode::{DecodedRequest, RequestHead, RequestScope, decode_request, route_operation};
-use durward_catalog::{Catalog, OperationModel as Model};
+use durward_catalog::{Catalog, OperationModel};
 use durward_core::{Refusal, Resource};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
@@ -43,7 +43,7 @@ const SDK_ADDED_PARAMETERS: [(&str, &str); 24] = [
     ("s3", "ContentLength"),
     ("s3", "EncodingType"),
     ("s3control", "x-amz-checksum-crc32"),
-    // SigV2, which the models still name for it and the gateway does not take: the signature is in the form.
+    // The models of these services still name SigV2, which the gateway does not accept. Its signature is in the form.
     ("sdb", "AWSAccessKeyId"),
     ("sdb", "Signature"),
     ("sdb", "SignatureMethod"),
@@ -56,7 +56,7 @@ const SDK_ADDED_PARAMETERS: [(&str, &str); 24] = [
 
 #[test]
 #[ignore = "needs the corpus: cargo xtask test --only corpus"]
-fn reads_every_request_of_botocore_as_what_it_is() {
+fn decodes_every_request_of_botocore_as_itself() {
     let tally = tally_corpus(&read_corpus("corpus.jsonl"));
     tally.print();
     assert!(tally.misread.is_empty(), "{} requests are misread", tally.misread.len());
@@ -79,7 +79,7 @@ fn reads_every_request_of_botocore_as_what_it_is() {
 
 #[test]
 #[ignore = "needs the corpus: cargo xtask test --only corpus"]
-fn reads_every_request_of_the_javascript_sdk_as_what_it_is() {
+fn decodes_every_request_of_the_javascript_sdk_as_itself() {
     let tally = tally_corpus(&read_corpus("corpus-js.jsonl"));
     tally.print();
     assert!(tally.misread.is_empty(), "{} requests are misread", tally.misread.len());
@@ -99,15 +99,14 @@ fn count_catalog_operations() -> usize {
     Catalog::embedded().service_entries().iter().map(|entry| entry.operation_count as usize).sum()
 }
 
-/// What became of the corpus.
+/// The results of a corpus.
 #[derive(Default)]
 struct CorpusTally {
     services: BTreeSet<String>,
     operations: BTreeSet<String>,
     requests: usize,
-    recognised: usize,
-    /// Requests read as the operation of another service that the wire does not tell apart and that needs the same IAM actions
-    /// or more.
+    exact: usize,
+    /// Requests decoded as a look-alike operation of another service that needs the same IAM actions or more.
     ambiguous: BTreeMap<String, usize>,
     refused: BTreeMap<String, Vec<String>>,
     misread: Vec<String>,
@@ -115,7 +114,7 @@ struct CorpusTally {
     /// Operations with an action that supports resource-level permissions.
     resource_level: BTreeSet<String>,
     with_arn: BTreeSet<String>,
-    /// Operations of which no demand is on any resource, where its action supports more.
+    /// Operations that require no permission on any resource although all their actions have resource-level permissions.
     with_arns_only: BTreeSet<String>,
 }
 
@@ -124,7 +123,7 @@ impl CorpusTally {
         self.services.extend(other.services);
         self.operations.extend(other.operations);
         self.requests += other.requests;
-        self.recognised += other.recognised;
+        self.exact += other.exact;
         self.misread.extend(other.misread);
         self.resource_level.extend(other.resource_level);
         self.with_arn.extend(other.with_arn);
@@ -145,16 +144,16 @@ impl CorpusTally {
     fn print(&self) {
         let percent = |part: usize, whole: usize| 100.0 * part as f64 / whole.max(1) as f64;
         let refused: usize = self.refused.values().map(Vec::len).sum();
-        let tied: usize = self.ambiguous.values().sum();
+        let ambiguous: usize = self.ambiguous.values().sum();
         println!("\n| corpus | count | share |\n|---|---:|---:|");
         println!("| services | {} | |", self.services.len());
         println!("| operations | {} | |", self.operations.len());
         println!("| requests | {} | |", self.requests);
-        let read = self.recognised + tied;
-        println!("| recognised | {read} | {:.2} % |", percent(read, self.requests));
+        let read = self.exact + ambiguous;
+        println!("| decoded | {read} | {:.2} % |", percent(read, self.requests));
         println!(
-            "| of these one of several with the same wire and action | {tied} | {:.2} % |",
-            percent(tied, self.requests)
+            "| of these one of several with the same wire and action | {ambiguous} | {:.2} % |",
+            percent(ambiguous, self.requests)
         );
         println!("| refused | {refused} | {:.2} % |", percent(refused, self.requests));
         println!("| misread | {} | |", self.misread.len());
@@ -180,7 +179,7 @@ impl CorpusTally {
             println!("refused {}: {why}: {}", ids.len(), ids[..ids.len().min(3)].join(", "));
         }
         for (which, count) in &self.ambiguous {
-            println!("tied {count}: {which}");
+            println!("ambiguous {count}: {which}");
         }
         for wrong in &self.misread {
             println!("MISREAD {wrong}");
@@ -272,11 +271,8 @@ fn tally_request(
         return;
     }
     let streamed = decoded.operation.uninspected_parts.iter().any(|part| part == "body");
-    let added: Vec<&str> = SDK_ADDED_PARAMETERS
-        .iter()
-        .filter(|(of, _)| *of == "*" || *of == service)
-        .map(|(_, added)| *added)
-        .collect();
+    let added: Vec<&str> =
+        SDK_ADDED_PARAMETERS.iter().filter(|(of, _)| *of == service).map(|(_, added)| *added).collect();
     if let Some(difference) =
         oracle::find_difference(&case["meant"], &decoded.operation.parameters, streamed, exact, &added)
         && !twin
@@ -286,11 +282,11 @@ fn tally_request(
         return;
     }
     if decoded.operation.required_permissions.is_empty() {
-        tally.misread.push(format!("{label} demands nothing"));
+        tally.misread.push(format!("{label} requires no permission"));
         return;
     }
     if exact {
-        tally.recognised += modes;
+        tally.exact += modes;
     } else {
         *tally.ambiguous.entry(format!("{service} as {}", decoded.service.id)).or_default() += modes;
     }
@@ -299,8 +295,14 @@ fn tally_request(
     }
 }
 
-/// Which operations with resource-level permissions name their resources.
-fn count_arns(tally: &mut CorpusTally, id: &str, wanted: &Model, decoded: &DecodedRequest, full: bool) {
+/// Counts the operations with resource-level permissions whose resources are known.
+fn count_arns(
+    tally: &mut CorpusTally,
+    id: &str,
+    wanted: &OperationModel,
+    decoded: &DecodedRequest,
+    full: bool,
+) {
     let supports: BTreeSet<&str> = wanted
         .required_actions
         .iter()
@@ -311,8 +313,11 @@ fn count_arns(tally: &mut CorpusTally, id: &str, wanted: &Model, decoded: &Decod
         return;
     }
     tally.resource_level.insert(id.to_owned());
-    let mut about =
-        decoded.operation.required_permissions.iter().filter(|demand| demand.action != "iam:PassRole");
+    let mut relevant = decoded
+        .operation
+        .required_permissions
+        .iter()
+        .filter(|permission| permission.action != "iam:PassRole");
     let open: BTreeSet<String> = wanted
         .required_actions
         .iter()
@@ -320,15 +325,17 @@ fn count_arns(tally: &mut CorpusTally, id: &str, wanted: &Model, decoded: &Decod
         .filter_map(|arn| wildcard_arn(&arn.template))
         .collect();
     let concrete = |resource: &Resource| matches!(resource, Resource::Arn(arn) if !open.contains(arn));
-    if full && about.clone().any(|demand| concrete(&demand.resource)) {
+    if full && relevant.clone().any(|permission| concrete(&permission.resource)) {
         tally.with_arn.insert(id.to_owned());
-        if about.all(|demand| concrete(&demand.resource) || !supports.contains(demand.action.as_str())) {
+        if relevant.all(|permission| {
+            concrete(&permission.resource) || !supports.contains(permission.action.as_str())
+        }) {
             tally.with_arns_only.insert(id.to_owned());
         }
     }
 }
 
-/// The ARN of a template of which the request fills nothing; `None` for one that has nothing to fill.
+/// The ARN of a template when the request fills no placeholder; `None` for a template without any.
 fn wildcard_arn(template: &str) -> Option<String> {
     let known = [("${Partition}", "aws"), ("${Region}", "us-east-1"), ("${Account}", SCOPE_ACCOUNT)];
     let known = known.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value));
@@ -341,11 +348,11 @@ fn wildcard_arn(template: &str) -> Option<String> {
     (!out.is_empty()).then(|| out + rest)
 }
 
-fn iam_action_names(model: &Model) -> BTreeSet<&str> {
+fn iam_action_names(model: &OperationModel) -> BTreeSet<&str> {
     model.required_actions.iter().map(|needed| needed.action.as_str()).collect()
 }
 
-/// One request through the decoder, as the gateway gives it: virtual-host buckets split off, `aws-chunked` framing taken off.
+/// Decodes one request as the gateway does: without the bucket in the host and the `aws-chunked` framing.
 fn decode_corpus_request(catalog: &Catalog, request: &Value) -> Result<DecodedRequest, Refusal> {
     let field = |name: &str| request[name].as_str().unwrap_or_default();
     let mut headers = HeaderMap::new();
@@ -362,9 +369,9 @@ fn decode_corpus_request(catalog: &Catalog, request: &Value) -> Result<DecodedRe
         bucket_host: request["bucket"].as_str(),
     };
     let scope = RequestScope { service: field("signing"), region: "us-east-1", account: SCOPE_ACCOUNT };
-    let recognised = route_operation(catalog, &scope, &head)?;
-    let body = recognised.needs_body().then(|| decode_body(&headers, field("body")));
-    decode_request(catalog, &scope, &head, &recognised, body.as_deref())
+    let route = route_operation(catalog, &scope, &head)?;
+    let body = route.needs_body().then(|| decode_body(&headers, field("body")));
+    decode_request(catalog, &scope, &head, &route, body.as_deref())
 }
 
 fn decode_body(headers: &HeaderMap, base64: &str) -> Vec<u8> {

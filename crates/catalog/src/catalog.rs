@@ -1,7 +1,7 @@
-//! The catalog itself: the table of contents at hand, each service unpacked when first asked for.
+//! The catalog: the table of contents in memory, each service unpacked when it is first needed.
 //!
-//! Frames that do not unpack are treated as absent, so a damaged index makes operations unknown (and denied), never
-//! wrongly known; the tests unpack every frame of the embedded one.
+//! A frame that does not unpack is treated as absent. So a corrupt index makes operations unknown, and denied, but never wrongly
+//! known. The embedded index has no such frame: a test unpacks each of them.
 
 use crate::endpoint::{self, ServiceEndpoint};
 use crate::iam_actions::{self, IamActions};
@@ -13,41 +13,37 @@ use std::sync::{Arc, OnceLock};
 
 static EMBEDDED_INDEX: &[u8] = include_bytes!("../data/catalog.bin");
 
-/// Scope services of S3's siblings, which are modelled in `s3` and `s3control` (facts/aws.md 1a).
+/// The signing names of S3 Express, Outposts and Object Lambda. The models have their operations in `s3` and `s3control`.
 const S3_SCOPE_ALIASES: [&str; 3] = ["s3express", "s3-outposts", "s3-object-lambda"];
 
+/// The catalog over the bytes of one index.
 pub struct Catalog {
     index_bytes: &'static [u8],
-    /// Where the frames begin in `bytes`.
+    /// Where the frames begin in `index_bytes`.
     frames_offset: usize,
     contents: TableOfContents,
     loaded_services: Vec<OnceLock<Option<Arc<ServiceModel>>>>,
     by_signing_name: HashMap<String, Vec<usize>>,
-    by_target_prefix: HashMap<String, Vec<usize>>,
     iam_actions: OnceLock<IamActions>,
     endpoint_table: OnceLock<EndpointTable>,
 }
 
 impl Catalog {
-    /// The catalog this binary was built with.
+    /// The catalog that this binary was built with.
     pub fn embedded() -> &'static Self {
         static EMBEDDED_CATALOG: OnceLock<Catalog> = OnceLock::new();
         EMBEDDED_CATALOG.get_or_init(|| {
-            Self::from_bytes(EMBEDDED_INDEX).expect("the embedded index was written by this crate's encode")
+            Self::from_bytes(EMBEDDED_INDEX).expect("the embedded index was written by encode_index")
         })
     }
 
     /// A catalog over the bytes of an index.
     pub fn from_bytes(bytes: &'static [u8]) -> Result<Self, IndexError> {
-        let (contents, body) = index_format::decode_contents(bytes)?;
+        let (contents, frames_offset) = index_format::decode_contents(bytes)?;
         let mut by_signing_name: HashMap<String, Vec<usize>> = HashMap::new();
-        let mut by_target_prefix: HashMap<String, Vec<usize>> = HashMap::new();
         for (at, entry) in contents.services.iter().enumerate() {
             for name in std::iter::once(&entry.signing_name).chain(&entry.extra_signing_names) {
                 by_signing_name.entry(name.clone()).or_default().push(at);
-            }
-            if let Some(prefix) = &entry.target_prefix {
-                by_target_prefix.entry(prefix.clone()).or_default().push(at);
             }
         }
         let s3: Vec<usize> =
@@ -55,25 +51,24 @@ impl Catalog {
         for alias in S3_SCOPE_ALIASES {
             by_signing_name.entry(alias.to_owned()).or_default().extend(&s3);
         }
-        let loaded = contents.services.iter().map(|_| OnceLock::new()).collect();
+        let loaded_services = contents.services.iter().map(|_| OnceLock::new()).collect();
         Ok(Self {
             index_bytes: bytes,
-            frames_offset: body,
+            frames_offset,
             contents,
-            loaded_services: loaded,
+            loaded_services,
             by_signing_name,
-            by_target_prefix,
             iam_actions: OnceLock::new(),
             endpoint_table: OnceLock::new(),
         })
     }
 
-    /// Every service, sorted by id, without unpacking any.
+    /// The entries of all services, sorted by id. No service is unpacked.
     pub fn service_entries(&self) -> &[ServiceEntry] {
         &self.contents.services
     }
 
-    /// The service with botocore's name `id`.
+    /// The service that botocore calls `id`.
     pub fn service(&self, id: &str) -> Option<Arc<ServiceModel>> {
         self.load_service(service_position(&self.contents, id)?)
     }
@@ -83,7 +78,7 @@ impl Catalog {
         self.load_services(self.by_signing_name.get(signing_name))
     }
 
-    /// Their ids, without unpacking them.
+    /// The ids of these services. None is unpacked.
     pub fn service_ids_signing_as(&self, signing_name: &str) -> Vec<&str> {
         let positions = self.by_signing_name.get(signing_name).map_or(&[][..], Vec::as_slice);
         positions
@@ -93,62 +88,47 @@ impl Catalog {
             .collect()
     }
 
-    /// The services with this `X-Amz-Target` prefix, which is also the service segment of rpc-v2-cbor paths.
-    /// One, but for the two of Timestream, which share `Timestream_20181101` and no operation but DescribeEndpoints
-    /// and the tag operations.
-    pub fn services_by_target_prefix(&self, prefix: &str) -> Vec<Arc<ServiceModel>> {
-        self.load_services(self.by_target_prefix.get(prefix))
-    }
-
-    /// The service with this target prefix, when exactly one has it.
-    pub fn service_by_target_prefix(&self, prefix: &str) -> Option<Arc<ServiceModel>> {
-        match self.by_target_prefix.get(prefix)?.as_slice() {
-            [one] => self.load_service(*one),
-            _ => None,
-        }
-    }
-
-    /// The access level of an IAM action, spelt exactly.
+    /// The access level of an IAM action. The spelling must be exact.
     pub fn access_level_of(&self, action: &str) -> Option<AccessLevel> {
         self.iam_actions().access_level(action)
     }
 
-    /// Every action of one IAM prefix as (action with its prefix, level), sorted.
+    /// The actions of one IAM prefix with their access levels, sorted. The action includes its prefix.
     pub fn actions_of(&self, prefix: &str) -> impl Iterator<Item = (String, AccessLevel)> + '_ {
         self.iam_actions().actions_of(prefix)
     }
 
-    /// Every IAM prefix there is, sorted.
+    /// All IAM prefixes, sorted.
     pub fn iam_prefixes(&self) -> impl Iterator<Item = &str> {
         self.iam_actions().prefix_names()
     }
 
-    /// The action a writer most likely meant by `text`, when one is near.
+    /// The action that was most likely meant by `text`, if one is near.
     pub fn nearest_action(&self, text: &str) -> Option<String> {
         self.iam_actions().nearest_action(text)
     }
 
-    /// The operation that a writer most likely meant by `service` and `name`, as (service id, operation), when one is near.
-    /// Services go by botocore's name, the IAM prefix or the signing name.
+    /// The operation that was most likely meant by `service` and `name`, as (service id, operation), if one is near. A service may be
+    /// named by botocore's name, its IAM prefix or its signing name.
     pub fn nearest_operation(&self, service: &str, name: &str) -> Option<(String, String)> {
-        let plain = |text: &str| text.replace(['-', '_'], "").to_ascii_lowercase();
-        let (service, name) = (plain(service), plain(name));
-        let apart = |entry: &ServiceEntry| {
+        let normalize = |text: &str| text.replace(['-', '_'], "").to_ascii_lowercase();
+        let (service, name) = (normalize(service), normalize(name));
+        let service_distance = |entry: &ServiceEntry| {
             let names = [&entry.id, &entry.iam_prefix, &entry.signing_name];
             names
                 .into_iter()
-                .map(|known| iam_actions::edit_distance(&service, &plain(known)))
+                .map(|known| iam_actions::edit_distance(&service, &normalize(known)))
                 .min()
                 .unwrap_or(usize::MAX)
         };
         let mut best: Option<(usize, String, String)> = None;
         for (at, entry) in self.contents.services.iter().enumerate() {
-            let apart = apart(entry);
-            if apart > iam_actions::MAX_EDIT_DISTANCE / 2 {
+            let distance = service_distance(entry);
+            if distance > iam_actions::MAX_EDIT_DISTANCE / 2 {
                 continue;
             }
             for operation in self.load_service(at).iter().flat_map(|service| &service.operations) {
-                let total = apart + iam_actions::edit_distance(&name, &plain(&operation.name));
+                let total = distance + iam_actions::edit_distance(&name, &normalize(&operation.name));
                 if total <= iam_actions::MAX_EDIT_DISTANCE
                     && best.as_ref().is_none_or(|(least, _, _)| total < *least)
                 {
@@ -171,35 +151,36 @@ impl Catalog {
             .collect()
     }
 
-    /// Whether an action is on resources, as IAM tells; of an action that nobody knows nobody can say that it is not.
+    /// Whether an action may be on a resource. An unknown action may.
     pub fn may_have_resources(&self, action: &str) -> bool {
-        let has_one =
-            |needed: &RequiredAction| needed.has_resource_level_permissions || !needed.resources.is_empty();
-        self.required_actions_for(action).is_none_or(|uses| uses.iter().any(has_one))
+        let has_resource = |required: &RequiredAction| {
+            required.has_resource_level_permissions || !required.resources.is_empty()
+        };
+        self.required_actions_for(action).is_none_or(|required| required.iter().any(has_resource))
     }
 
-    /// How the operations that need an action use it. None: nobody knows of all of them.
+    /// The entries of an action in all operations that need it. `None` if no operation is known to need it, or if one of them cannot
+    /// be read.
     pub fn required_actions_for(&self, action: &str) -> Option<Vec<RequiredAction>> {
-        let users = self.operations_needing(action);
-        let mut uses = Vec::new();
-        for (service, operation) in &users {
+        let operations = self.operations_needing(action);
+        let mut found = Vec::new();
+        for (service, operation) in &operations {
             let service = self.service(service)?;
-            let needed = service.operation(operation)?.required_actions.iter();
-            uses.extend(needed.filter(|needed| needed.action == action).cloned());
+            let required = service.operation(operation)?.required_actions.iter();
+            found.extend(required.filter(|required| required.action == action).cloned());
         }
-        (!users.is_empty()).then_some(uses)
+        (!operations.is_empty()).then_some(found)
     }
 
-    /// Where requests of `service_id` for `region` go, and how they are signed. `None` when the service is unknown, has no
-    /// endpoint there, or `region` is not a region name.
+    /// The endpoint of `service_id` in `region`, and how requests to it are signed. `None` if the service is unknown or has no endpoint
+    /// there, or if `region` is no region name.
     pub fn resolve_endpoint(&self, service_id: &str, region: &str) -> Option<ServiceEndpoint> {
         let at = service_position(&self.contents, service_id)?;
         let signing_name = &self.contents.services.get(at)?.signing_name;
         endpoint::resolve_endpoint(self.endpoint_table(), service_id, signing_name, region)
     }
 
-    /// The partition (`aws`, `aws-cn`, `aws-us-gov`, ...) a region belongs to; `aws` for a name no partition claims, as the
-    /// SDKs do.
+    /// The partition (`aws`, `aws-cn`, `aws-us-gov`, ...) of a region. It is `aws` for a name that matches no partition, as in the SDKs.
     pub fn partition_of_region(&self, region: &str) -> &str {
         endpoint::find_partition(self.endpoint_table(), region)
             .map_or("aws", |partition| partition.id.as_str())
@@ -225,9 +206,9 @@ impl Catalog {
         self.iam_actions.get_or_init(|| {
             let actions =
                 index_format::decode_frame(self.frame_bytes(), self.contents.iam_actions).unwrap_or_default();
-            let users = index_format::decode_frame(self.frame_bytes(), self.contents.action_operations)
+            let operations = index_format::decode_frame(self.frame_bytes(), self.contents.action_operations)
                 .unwrap_or_default();
-            IamActions::new(actions, users)
+            IamActions::new(actions, operations)
         })
     }
 

@@ -1,14 +1,15 @@
-//! Where a service lives in a region, from a table that the generator made by running botocore's endpoint rules.
+//! The endpoints of services by region, from a table that the generator creates by running botocore's endpoint rules.
 //!
-//! A region is put into a host name, so only text that has the form of a region of a known partition is accepted.
+//! A region becomes part of a host name. So only text that has the form of a region of a known partition is accepted: a caller who
+//! could name a host would receive a request that is signed with the role's credential (server-side request forgery).
 
 use crate::index_format::{EndpointTable, EndpointTarget, Partition};
 
-/// Where to send a request and how to sign it.
+/// The host to send a request to, and how to sign it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceEndpoint {
     pub host: String,
-    /// Not the region asked for where the service is global (`us-east-1` for iam).
+    /// Differs from the requested region if the service is global (`us-east-1` for iam).
     pub signing_region: String,
     pub signing_name: String,
 }
@@ -25,8 +26,8 @@ pub(crate) fn resolve_endpoint(
     let rule = rules.iter().find(|rule| {
         table.partitions.get(rule.partition_index as usize).is_some_and(|known| known.id == partition.id)
     })?;
-    let exception = rule.region_overrides.iter().find(|(known, _)| known == region);
-    let target: &EndpointTarget = exception.map_or(&rule.target, |(_, target)| target);
+    let region_override = rule.region_overrides.iter().find(|(known, _)| known == region);
+    let target: &EndpointTarget = region_override.map_or(&rule.target, |(_, target)| target);
     Some(ServiceEndpoint {
         host: target.host.replace("{region}", region),
         signing_region: target.signing_region.clone().unwrap_or_else(|| region.to_owned()),
@@ -34,7 +35,7 @@ pub(crate) fn resolve_endpoint(
     })
 }
 
-/// The partition whose regions look like `region`: one of its prefixes, a word, a hyphen, digits.
+/// The partition that lists `region`, or whose regions have its form: a prefix of the partition, a word, a hyphen, digits.
 pub(crate) fn find_partition<'a>(table: &'a EndpointTable, region: &str) -> Option<&'a Partition> {
     table.partitions.iter().find(|partition| {
         partition.regions.iter().any(|known| known == region)
@@ -45,7 +46,8 @@ pub(crate) fn find_partition<'a>(table: &'a EndpointTable, region: &str) -> Opti
     })
 }
 
-/// `central-1`: `\w+-\d+` of partitions.json, without the upper case and underscores that `\w` would let into a host name.
+/// Whether the text is like `central-1`: `\w+-\d+` of botocore's partitions.json, without the upper case and the underscore that
+/// `\w` would let into a host name.
 fn is_region_suffix(text: &str) -> bool {
     let Some((word, number)) = text.split_once('-') else { return false };
     !word.is_empty()

@@ -1,9 +1,9 @@
-//! All IAM actions with their access levels, which operations need them, and what a misspelt one may have meant.
+//! The IAM actions with their access levels, the operations that need them, and the nearest action to a misspelt one.
 
 use crate::index_format::{ActionOperations, PrefixActions};
 use durward_core::AccessLevel;
 
-/// A name further away than this is another name, not a misspelling.
+/// A name at a greater distance is another name and not a misspelling.
 pub(crate) const MAX_EDIT_DISTANCE: usize = 4;
 
 pub(crate) struct IamActions {
@@ -14,8 +14,8 @@ pub(crate) struct IamActions {
 }
 
 impl IamActions {
-    pub(crate) fn new(prefixes: Vec<PrefixActions>, users: Vec<ActionOperations>) -> Self {
-        Self { actions_by_prefix: prefixes, operations_by_action: users }
+    pub(crate) fn new(prefixes: Vec<PrefixActions>, operations: Vec<ActionOperations>) -> Self {
+        Self { actions_by_prefix: prefixes, operations_by_action: operations }
     }
 
     pub(crate) fn access_level(&self, action: &str) -> Option<AccessLevel> {
@@ -26,11 +26,11 @@ impl IamActions {
     }
 
     pub(crate) fn actions_of(&self, prefix: &str) -> impl Iterator<Item = (String, AccessLevel)> + '_ {
-        let owned = prefix.to_owned();
+        let owned_prefix = prefix.to_owned();
         self.actions_with_prefix(prefix)
             .unwrap_or_default()
             .iter()
-            .map(move |(name, level)| (format!("{owned}:{name}"), *level))
+            .map(move |(name, level)| (format!("{owned_prefix}:{name}"), *level))
     }
 
     pub(crate) fn prefix_names(&self) -> impl Iterator<Item = &str> {
@@ -45,22 +45,22 @@ impl IamActions {
             .map_or(&[], |entry| entry.operations.as_slice())
     }
 
-    /// The nearest action by edit distance over lower-case text; under the nearest prefixes only, so that `s3:GetObjct`
-    /// never becomes another service's action. Ties go to the first by name.
+    /// The nearest action by edit distance over lower-case text. Only actions of near prefixes count, so that `s3:GetObjct` never
+    /// becomes the action of another service. Of several, the first by name.
     pub(crate) fn nearest_action(&self, text: &str) -> Option<String> {
         let lower = text.to_ascii_lowercase();
         let (prefix, name) = lower.split_once(':')?;
         let mut best: Option<(usize, String)> = None;
         for entry in &self.actions_by_prefix {
-            let apart = edit_distance(prefix, &entry.prefix);
-            if apart > MAX_EDIT_DISTANCE / 2 {
+            let distance = edit_distance(prefix, &entry.prefix);
+            if distance > MAX_EDIT_DISTANCE / 2 {
                 continue;
             }
             for (known, _) in &entry.actions {
-                if known.len().abs_diff(name.len()) + apart > MAX_EDIT_DISTANCE {
+                if known.len().abs_diff(name.len()) + distance > MAX_EDIT_DISTANCE {
                     continue;
                 }
-                let total = apart + edit_distance(name, &known.to_ascii_lowercase());
+                let total = distance + edit_distance(name, &known.to_ascii_lowercase());
                 if total <= MAX_EDIT_DISTANCE && best.as_ref().is_none_or(|(least, _)| total < *least) {
                     best = Some((total, format!("{}:{known}", entry.prefix)));
                 }
@@ -75,7 +75,7 @@ impl IamActions {
     }
 }
 
-/// Levenshtein's distance in bytes; action names are ASCII.
+/// The Levenshtein distance in bytes: names of actions are ASCII.
 pub(crate) fn edit_distance(left: &str, right: &str) -> usize {
     let right = right.as_bytes();
     let mut row: Vec<usize> = (0..=right.len()).collect();

@@ -1,7 +1,8 @@
 //! The file format of the compiled index, for the generator and the reader.
 //!
-//! Magic, the length of the table of contents, the table, then one zstd frame of postcard data per service and three more
-//! for IAM actions, their users and endpoints. All integers of the head are little endian. Nothing depends on time or host.
+//! The magic bytes, the lengths of the table of contents, the table, then one zstd frame of postcard data for each service and three
+//! more: the IAM actions, the operations that need them, and the endpoints. The integers of the head are little-endian. The bytes
+//! depend on the input alone, not on time or host, so that a reviewer can generate them again and compare.
 
 use crate::service_model::ServiceModel;
 use durward_core::AccessLevel;
@@ -9,28 +10,29 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+/// The last byte is the version of the format. postcard data does not describe itself, so every change of a type here needs another.
 const INDEX_MAGIC: &[u8; 8] = b"DWCAT\x00\x00\x02";
 const INDEX_HEAD_BYTES: usize = INDEX_MAGIC.len() + 8;
-/// No frame unpacks to more than this; the largest (ec2) is below 4 MiB.
+/// No frame unpacks to more than this. The largest (ec2) is below 4 MiB.
 const MAX_FRAME_BYTES: u32 = 64 << 20;
 const ZSTD_LEVEL: i32 = 19;
 
-/// Why bytes are not an index.
+/// Why bytes are no index.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     #[error(
-        "the catalog index does not begin with its magic bytes; regenerate it with `cargo xtask catalog`"
+        "the catalog index does not begin with the magic bytes of this version; regenerate it with `cargo xtask generate catalog`"
     )]
     BadMagic,
-    #[error("the catalog index ends before its {0}; regenerate it with `cargo xtask catalog`")]
+    #[error("the catalog index ends before its {0}; regenerate it with `cargo xtask generate catalog`")]
     Truncated(&'static str),
     #[error("a frame of the catalog index does not unpack: {0}")]
     Decompress(#[from] std::io::Error),
-    #[error("a frame of the catalog index does not hold what it should: {0}")]
+    #[error("a frame of the catalog index cannot be decoded: {0}")]
     Decode(#[from] postcard::Error),
 }
 
-/// Where a frame lies after the table of contents, and how long it is when unpacked.
+/// The position of a frame after the table of contents, and its sizes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexFrame {
     pub offset: u32,
@@ -38,13 +40,13 @@ pub struct IndexFrame {
     pub unpacked_bytes: u32,
 }
 
-/// What can be asked of a service without unpacking it.
+/// The facts about a service that are known without unpacking it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceEntry {
     pub id: String,
     pub iam_prefix: String,
     pub signing_name: String,
-    /// Further services in credential scopes: its endpoints sign with a name that the model does not give.
+    /// Other names that its endpoints sign with, which the model does not have.
     pub extra_signing_names: Vec<String>,
     pub target_prefix: Option<String>,
     pub operation_count: u32,
@@ -87,16 +89,16 @@ pub struct Partition {
     pub id: String,
     /// A region of the partition begins with one of these (`us-gov-`).
     pub region_prefixes: Vec<String>,
-    /// Regions the sources know; others that match a prefix are newer.
+    /// The regions that the sources list. Others that match a prefix are newer.
     pub regions: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionEndpoint {
-    /// Position in [`Endpoints::partitions`].
+    /// Index into [`EndpointTable::partitions`].
     pub partition_index: u32,
     pub target: EndpointTarget,
-    /// Regions that differ from the rule of their partition.
+    /// The regions that differ from the rule of their partition.
     pub region_overrides: Vec<(String, EndpointTarget)>,
 }
 
@@ -104,12 +106,12 @@ pub struct PartitionEndpoint {
 pub struct EndpointTarget {
     /// `sqs.{region}.amazonaws.com`
     pub host: String,
-    /// The region of the signature when it is not the region asked for.
+    /// The region of the signature, if it is not the requested region.
     pub signing_region: Option<String>,
     pub signing_name: Option<String>,
 }
 
-/// Everything the generator writes.
+/// The content of an index.
 pub struct CatalogIndex<'a> {
     pub services: &'a [ServiceModel],
     pub iam_actions: &'a [PrefixActions],
@@ -117,7 +119,7 @@ pub struct CatalogIndex<'a> {
     pub endpoints: &'a EndpointTable,
 }
 
-/// The bytes of an index. The same input gives the same bytes.
+/// Encodes an index. The same input gives the same bytes.
 pub fn encode_index(index: &CatalogIndex<'_>) -> Result<Vec<u8>, IndexError> {
     let mut body = Vec::new();
     let mut contents = TableOfContents::default();
@@ -168,7 +170,7 @@ fn append_frame<T: Serialize + ?Sized>(body: &mut Vec<u8>, value: &T) -> Result<
     Ok(frame)
 }
 
-/// The table of contents and where the frames begin.
+/// The table of contents, and the offset at which the frames begin.
 pub(crate) fn decode_contents(bytes: &[u8]) -> Result<(TableOfContents, usize), IndexError> {
     let rest = bytes.strip_prefix(INDEX_MAGIC.as_slice()).ok_or(IndexError::BadMagic)?;
     let (packed, rest) = rest.split_first_chunk::<4>().ok_or(IndexError::Truncated("head"))?;
@@ -182,7 +184,7 @@ pub(crate) fn decode_contents(bytes: &[u8]) -> Result<(TableOfContents, usize), 
     Ok((table, INDEX_HEAD_BYTES + frame.packed_bytes as usize))
 }
 
-/// The value in `frame` of `body`, the bytes after the table of contents.
+/// Decodes the value of `frame`. `body` is the bytes after the table of contents.
 pub(crate) fn decode_frame<T: DeserializeOwned>(body: &[u8], frame: IndexFrame) -> Result<T, IndexError> {
     let start = frame.offset as usize;
     let range: Range<usize> = start..start.saturating_add(frame.packed_bytes as usize);

@@ -1,4 +1,6 @@
-//! Small values that a browser keeps for us and can neither read nor change. The key lives as long as the process.
+//! Encrypts the state of a sign-in into a cookie, so that the browser can neither read nor change it.
+//!
+//! The key lives as long as the process: a restart only makes a sign-in in progress start again.
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
@@ -6,27 +8,30 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
+/// AES-256-GCM with a random nonce for each value.
 pub struct CookieSealer(RandomizedNonceKey);
 
 impl CookieSealer {
+    /// `None`: the system's random number generator failed.
     pub fn with_random_key() -> Option<Self> {
         let mut key = zeroize::Zeroizing::new([0; 32]);
         rand::fill(key.as_mut()).ok()?;
         RandomizedNonceKey::new(&AES_256_GCM, key.as_ref()).ok().map(Self)
     }
 
-    /// The nonce and the sealed text, as a cookie can hold it.
+    /// The nonce and the ciphertext in characters that a cookie may contain.
     pub fn seal(&self, text: &[u8]) -> Option<String> {
         let mut sealed = text.to_vec();
         let nonce = self.0.seal_in_place_append_tag(Aad::empty(), &mut sealed).ok()?;
-        let mut whole = nonce.as_ref().to_vec();
-        whole.append(&mut sealed);
-        Some(URL_SAFE_NO_PAD.encode(whole))
+        let mut value = nonce.as_ref().to_vec();
+        value.append(&mut sealed);
+        Some(URL_SAFE_NO_PAD.encode(value))
     }
 
+    /// The reverse of [`Self::seal`]. `None`: another key, or a changed value.
     pub fn open(&self, sealed: &str) -> Option<Vec<u8>> {
-        let mut whole = URL_SAFE_NO_PAD.decode(sealed).ok()?;
-        let (nonce, text) = whole.split_at_mut_checked(NONCE_LEN)?;
+        let mut value = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        let (nonce, text) = value.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         self.0.open_in_place(nonce, Aad::empty(), text).ok().map(|text| text.to_vec())
     }

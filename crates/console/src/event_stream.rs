@@ -1,16 +1,20 @@
-//! Server-sent events: which ask has changed. They say no more than that; whoever listens asks for the rest.
+//! Server-sent events that name the approval request that changed. They contain the id and nothing else; a listener that may
+//! see the request fetches it.
 //!
-//! A stream ends with the sign-in or token that opened it, and there is a bound on how many there are, and on those of one person.
+//! The number of streams is limited, in total and for one person. A stream ends when its `is_admitted` says so: a page's
+//! with the login, an API stream after an hour.
 
 use axum::body::Body;
 use bytes::Bytes;
+use durward_approval::ApprovalRequestId;
+use durward_core::lock_ignoring_poison;
 use futures_util::stream;
 use http::{HeaderValue, Response, header};
 use std::{
     collections::HashMap,
     convert::Infallible,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::{
@@ -18,97 +22,90 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
-/// Between two signs of life: proxies close what is silent for a minute.
+/// Reverse proxies close a connection that is silent for about a minute (nginx: `proxy_read_timeout`, 60 s by default).
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
-
-/// Pages and programs that listen at once.
+/// Most open streams, of pages and programs together.
 const MAX_SUBSCRIBERS: usize = 512;
-/// Those of one person: a page or two in each window, and programs. Others must be able to listen.
+/// Most open streams of one person: a few browser tabs and programs. One person cannot use up the streams of the others.
 const MAX_SUBSCRIBERS_PER_PERSON: usize = 16;
 
-/// Who listens, and how often.
+/// The number of open streams of each person.
 #[derive(Debug, Default)]
 pub struct EventSubscribers(Mutex<HashMap<String, usize>>);
 
 impl EventSubscribers {
-    /// A place among them; none when all or the person's own are taken.
-    pub fn subscribe(self: &Arc<Self>, person: &str) -> Option<EventSubscription> {
-        let mut all = self.lock_counts();
-        let theirs = all.get(person).copied().unwrap_or_default();
-        if theirs >= MAX_SUBSCRIBERS_PER_PERSON || all.values().sum::<usize>() >= MAX_SUBSCRIBERS {
+    /// Counts one more stream. `None`: a limit is reached.
+    pub fn subscribe(self: &Arc<Self>, person_id: &str) -> Option<EventSubscription> {
+        let mut counts = lock_ignoring_poison(&self.0);
+        let own_count = counts.get(person_id).copied().unwrap_or_default();
+        if own_count >= MAX_SUBSCRIBERS_PER_PERSON || counts.values().sum::<usize>() >= MAX_SUBSCRIBERS {
             return None;
         }
-        all.insert(person.to_owned(), theirs + 1);
-        Some(EventSubscription { subscribers: self.clone(), person: person.to_owned() })
-    }
-
-    fn lock_counts(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        counts.insert(person_id.to_owned(), own_count + 1);
+        Some(EventSubscription { subscribers: self.clone(), person_id: person_id.to_owned() })
     }
 }
 
-/// A place, until it is dropped.
+/// One counted stream. Dropping it ends the count.
 pub struct EventSubscription {
     subscribers: Arc<EventSubscribers>,
-    person: String,
+    person_id: String,
 }
 
 impl Drop for EventSubscription {
     fn drop(&mut self) {
-        let mut all = self.subscribers.lock_counts();
-        if let Some(theirs) = all.get_mut(&self.person) {
-            *theirs -= 1;
-            if *theirs == 0 {
-                all.remove(&self.person);
+        let mut counts = lock_ignoring_poison(&self.subscribers.0);
+        if let Some(own_count) = counts.get_mut(&self.person_id) {
+            *own_count -= 1;
+            if *own_count == 0 {
+                counts.remove(&self.person_id);
             }
         }
     }
 }
 
 struct EventStreamState<F> {
-    changes: Receiver<durward_approval::ApprovalRequestId>,
+    changes: Receiver<ApprovalRequestId>,
     keep_alive: Interval,
-    /// Whether the listener may still listen.
     is_admitted: F,
     _subscription: EventSubscription,
 }
 
-/// A stream of `ask` events for as long as `admitted` says so.
+/// A stream of `approval_request` events. It ends when `is_admitted` returns false, which is asked before each event.
 pub fn stream_events<A: Future<Output = bool> + Send>(
-    changes: Receiver<durward_approval::ApprovalRequestId>,
-    place: EventSubscription,
-    admitted: impl Fn() -> A + Send + 'static,
+    changes: Receiver<ApprovalRequestId>,
+    subscription: EventSubscription,
+    is_admitted: impl Fn() -> A + Send + 'static,
 ) -> Response<Body> {
-    let mut beat = interval(KEEP_ALIVE_INTERVAL);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let listener =
-        EventStreamState { changes, keep_alive: beat, is_admitted: admitted, _subscription: place };
-    let events = stream::unfold(listener, |mut listener| async move {
-        let text = next_event_text(&mut listener).await?;
-        Some((Ok::<Bytes, Infallible>(Bytes::from(text)), listener))
+    let mut keep_alive = interval(KEEP_ALIVE_INTERVAL);
+    keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let state = EventStreamState { changes, keep_alive, is_admitted, _subscription: subscription };
+    let events = stream::unfold(state, |mut state| async move {
+        let text = next_event_text(&mut state).await?;
+        Some((Ok::<Bytes, Infallible>(Bytes::from(text)), state))
     });
     let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx would otherwise hold events back.
+    // nginx buffers responses by default and would hold events back (ngx_http_proxy_module, X-Accel-Buffering).
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
 async fn next_event_text<A: Future<Output = bool>, F: Fn() -> A>(
-    listener: &mut EventStreamState<F>,
+    state: &mut EventStreamState<F>,
 ) -> Option<String> {
     let text = tokio::select! {
-        changed = listener.changes.recv() => match changed {
+        changed = state.changes.recv() => match changed {
             Ok(id) => format!("event: approval_request\ndata: {{\"id\":\"{id}\"}}\n\n"),
-            // Some were missed: whoever listens looks at everything again.
-            Err(RecvError::Lagged(_missed)) => "event: approval_request\ndata: {}\n\n".to_owned(),
+            // Events were lost, so the listener has to fetch everything again.
+            Err(RecvError::Lagged(_lost)) => "event: approval_request\ndata: {}\n\n".to_owned(),
             Err(RecvError::Closed) => return None,
         },
-        _beat = listener.keep_alive.tick() => ": keep-alive\n\n".to_owned(),
+        _tick = state.keep_alive.tick() => ": keep-alive\n\n".to_owned(),
     };
-    (listener.is_admitted)().await.then_some(text)
+    (state.is_admitted)().await.then_some(text)
 }
 
 #[cfg(test)]
@@ -116,14 +113,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_together_are_bounded_and_who_has_gone_is_forgotten() {
-        let listeners = Arc::new(EventSubscribers::default());
+    fn the_total_is_limited_and_closed_streams_are_forgotten() {
+        let subscribers = Arc::new(EventSubscribers::default());
         let people = (0..MAX_SUBSCRIBERS).map(|number| format!("corp/p{number}"));
-        let places: Vec<_> = people.map_while(|person| listeners.subscribe(&person)).collect();
-        assert_eq!(places.len(), MAX_SUBSCRIBERS);
-        assert!(listeners.subscribe("corp/late").is_none());
-        drop(places);
-        assert!(listeners.lock_counts().is_empty());
-        assert!(listeners.subscribe("corp/late").is_some());
+        let subscriptions: Vec<_> = people.map_while(|person| subscribers.subscribe(&person)).collect();
+        assert_eq!(subscriptions.len(), MAX_SUBSCRIBERS);
+        assert!(subscribers.subscribe("corp/late").is_none());
+        drop(subscriptions);
+        assert!(lock_ignoring_poison(&subscribers.0).is_empty());
+        assert!(subscribers.subscribe("corp/late").is_some());
     }
 }

@@ -1,86 +1,61 @@
-//! What stands in front of every page: the headers that keep a browser from running or framing anything, the name the
-//! console answers to, and the proof that a form was sent from one of our own pages.
+//! Checks and headers that stand in front of every page: security headers for the browser, the host name that the console
+//! serves, and the proof that a form was sent from one of the console's own pages.
 
-use crate::ConsoleState;
+use crate::state::ConsoleState;
 use aws_lc_rs::constant_time;
 use axum::{
     body::Body,
     extract::{Request, State},
     middleware::Next,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
+use durward_core::Origin;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use std::sync::Arc;
 
-/// Nothing is loaded, sent or framed but by ourselves, and no script or style stands in a page.
+/// Only the console's own origin may be loaded, sent to or framed, and no inline script or style runs: markup that slips
+/// through escaping stays inert.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
-/// Scheme, host and port, in lower case and without the scheme's own port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConsoleOrigin {
-    pub is_tls: bool,
-    pub authority: String,
-}
-
-impl ConsoleOrigin {
-    /// From a URL that is nothing more than an origin.
-    pub fn parse(url: &str) -> Option<Self> {
-        let uri: Uri = url.parse().ok()?;
-        let tls = match uri.scheme_str()? {
-            "https" => true,
-            "http" => false,
-            _ => return None,
-        };
-        let bare = matches!(uri.path(), "" | "/") && uri.query().is_none() && !url.contains(['#', '@']);
-        let authority = uri.authority()?.as_str();
-        bare.then(|| Self { is_tls: tls, authority: normalize_authority(authority, tls) })
-    }
-
-    pub fn url(&self) -> String {
-        format!("{}://{}", if self.is_tls { "https" } else { "http" }, self.authority)
-    }
-}
-
-fn normalize_authority(authority: &str, tls: bool) -> String {
-    let lower = authority.to_ascii_lowercase();
-    lower.strip_suffix(if tls { ":443" } else { ":80" }).map_or(lower.clone(), str::to_owned)
-}
-
-/// A page is served only under the console's own name: a foreign name that was made to resolve to us gets nothing, and
-/// cookies are always set for the name that the identity provider sends people back to.
+/// Serves pages under the console's own host name only.
+///
+/// A foreign name that resolves to the console (DNS rebinding) would make its pages same-origin with an attacker's. A GET is
+/// redirected to the right name, so that cookies are set for the name to which the identity provider sends users back.
 pub async fn require_console_host(
-    State(inner): State<Arc<ConsoleState>>,
+    State(state): State<Arc<ConsoleState>>,
     request: Request,
     next: Next,
 ) -> Response<Body> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().ok(),
-        _ => None,
-    };
-    if host.is_some_and(|host| normalize_authority(host, inner.origin.is_tls) == inner.origin.authority) {
+    if is_console_host(request.headers(), &state.origin) {
         return next.run(request).await;
     }
     let mut response = Response::new(Body::empty());
     let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let there = HeaderValue::from_str(&format!("{}{target}", inner.origin.url()));
-    match there {
-        // `//host` as a path cannot lead away: what stands before it is our own origin.
-        Ok(there) if request.method() == Method::GET || request.method() == Method::HEAD => {
+    let location = HeaderValue::from_str(&format!("{}{target}", state.origin));
+    match location {
+        // A path like `//evil.example` cannot lead elsewhere, because the console's own origin precedes it.
+        Ok(location) if request.method() == Method::GET || request.method() == Method::HEAD => {
             *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-            response.headers_mut().insert(header::LOCATION, there);
+            response.headers_mut().insert(header::LOCATION, location);
         }
         _ => {
             *response.status_mut() = StatusCode::MISDIRECTED_REQUEST;
-            *response.body_mut() = Body::from(format!("the console is at {}\n", inner.origin.url()));
+            *response.body_mut() = Body::from(format!("the console is at {}\n", state.origin));
         }
     }
     response
 }
 
-/// Sets the headers of every answer.
+fn is_console_host(headers: &HeaderMap, origin: &Origin) -> bool {
+    let Ok(Some(host)) = single_header(headers, &header::HOST) else { return false };
+    let scheme = if origin.uses_tls { "https" } else { "http" };
+    // Parsed as an origin, so that case and an explicit default port make no difference.
+    !host.contains('/') && format!("{scheme}://{host}").parse().as_ref() == Ok(origin)
+}
+
+/// Sets the security headers of every response.
 pub async fn set_security_headers(
-    State(inner): State<Arc<ConsoleState>>,
+    State(state): State<Arc<ConsoleState>>,
     request: Request,
     next: Next,
 ) -> Response<Body> {
@@ -92,7 +67,8 @@ pub async fn set_security_headers(
     set(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::X_FRAME_OPTIONS, "DENY");
-    // Not `no-referrer`: with it browsers send `Origin: null` with our own forms.
+    // Not `no-referrer`: with it, browsers send `Origin: null` with the console's own forms (Fetch standard, "append a
+    // request `Origin` header"), and `verify_form` would refuse them.
     set(header::REFERRER_POLICY, "same-origin");
     set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
     set(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
@@ -100,7 +76,7 @@ pub async fn set_security_headers(
         HeaderName::from_static("permissions-policy"),
         "camera=(), geolocation=(), microphone=(), payment=()",
     );
-    if inner.origin.is_tls {
+    if state.origin.uses_tls {
         set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
     }
     if !headers.contains_key(header::CACHE_CONTROL) {
@@ -109,35 +85,58 @@ pub async fn set_security_headers(
     response
 }
 
-/// Whether a form was sent by one of our own pages in the session it claims: the browser's word on where it comes from, and
-/// the token that only our pages of this session hold.
+/// Why a form is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormError {
+    #[error("the header `{0}` is not text")]
+    HeaderNotText(HeaderName),
+    #[error("the header `{0}` occurs twice")]
+    DuplicateHeader(HeaderName),
+    #[error("the browser did not say which page sent the form (Origin)")]
+    NoOrigin,
+    #[error("the form was sent from a page that is not the console's")]
+    ForeignOrigin,
+    #[error("the form was sent from another site")]
+    CrossSite,
+    #[error("the form is not from this session")]
+    WrongToken,
+}
+
+/// Verifies that a form was sent by one of the console's own pages, in the login it claims.
+///
+/// Two independent proofs against cross-site request forgery: the browser's own statement about the sender (`Origin`,
+/// `Sec-Fetch-Site`), and a token that only pages of this login contain.
 pub fn verify_form(
-    inner: &ConsoleState,
+    own_origin: &Origin,
     headers: &HeaderMap,
-    expected: &str,
-    given: &str,
-) -> Result<(), &'static str> {
-    let one = |name: &HeaderName| {
-        let mut values = headers.get_all(name).iter();
-        match (values.next(), values.next()) {
-            (None, _) => Ok(None),
-            (Some(value), None) => value.to_str().map(Some).map_err(|_error| "a header is not text"),
-            _ => Err("a header is there twice"),
-        }
-    };
-    let origin = one(&header::ORIGIN)?;
-    let site = one(&HeaderName::from_static("sec-fetch-site"))?;
+    expected_token: &str,
+    token: &str,
+) -> Result<(), FormError> {
+    let origin = single_header(headers, &header::ORIGIN)?;
+    let site = single_header(headers, &HeaderName::from_static("sec-fetch-site"))?;
     if origin.is_none() && site.is_none() {
-        return Err("the browser did not say which page sent the form (Origin)");
+        return Err(FormError::NoOrigin);
     }
-    if origin.is_some_and(|origin| ConsoleOrigin::parse(origin).as_ref() != Some(&inner.origin)) {
-        return Err("the form was sent from a page that is not the console's");
+    if origin.is_some_and(|origin| origin.parse().as_ref() != Ok(own_origin)) {
+        return Err(FormError::ForeignOrigin);
     }
     if site.is_some_and(|site| site != "same-origin") {
-        return Err("the form was sent from another site");
+        return Err(FormError::CrossSite);
     }
-    if constant_time::verify_slices_are_equal(expected.as_bytes(), given.as_bytes()).is_err() {
-        return Err("the form is not from this session");
+    // In constant time: the comparison must not reveal how many bytes of a guess are right.
+    if constant_time::verify_slices_are_equal(expected_token.as_bytes(), token.as_bytes()).is_err() {
+        return Err(FormError::WrongToken);
     }
     Ok(())
+}
+
+fn single_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, FormError> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            value.to_str().map(Some).map_err(|_not_text| FormError::HeaderNotText(name.clone()))
+        }
+        _ => Err(FormError::DuplicateHeader(name.clone())),
+    }
 }

@@ -1,51 +1,58 @@
-//! The windows that are open: what passes now without anybody being asked, by whose word, until when.
+//! The active time-bound grants: who may do what without another vote, until when, and who approved it.
 
 use crate::{
-    approval_request_view::{TimeView, account_and_region, resource_names},
+    approval_request_list::{account_and_region, resource_names, split_at_most},
     display_text::DisplayText,
-    history::describe_caller,
-    users,
+    time_view::TimeView,
 };
 use durward_approval::{
     ApprovalRequest, ApprovalRequestFilter, ApprovalRequestId, ApprovalState, Approvals, Approver, StoreError,
 };
 use time::OffsetDateTime;
 
-/// Approved asks that are looked through: the most that the approval room lists.
+/// Most approved requests that are searched for active grants: the most that one listing returns.
 const MAX_SCANNED_APPROVALS: usize = 1_000;
-/// Actions and resources of a window that a list names.
+/// Most actions, and most resources, that the list names of one grant.
 const MAX_NAMED_ITEMS: usize = 3;
 
-/// All that are open, and whether there may be more than could be looked through.
+/// An approval request whose time-bound grant is active.
+pub struct ActiveTimeBoundGrant {
+    pub approval_request: ApprovalRequest,
+    pub until: OffsetDateTime,
+}
+
+/// A list of active grants.
 pub struct ActiveTimeBoundGrants {
-    pub approval_requests: Vec<ApprovalRequest>,
+    pub grants: Vec<ActiveTimeBoundGrant>,
+    /// There are more approved requests than were searched.
     pub may_be_incomplete: bool,
 }
 
-/// Which close first comes first.
+/// Lists the active grants, of one caller or of all. The grant that ends first comes first.
 pub async fn list_active_grants(
     approvals: &Approvals,
+    caller: Option<String>,
     now: OffsetDateTime,
 ) -> Result<ActiveTimeBoundGrants, StoreError> {
-    let filter = ApprovalRequestFilter {
-        states: vec![ApprovalState::Approved],
-        caller: None,
-        limit: MAX_SCANNED_APPROVALS,
-    };
-    let mut asks = approvals.list(filter).await?;
-    let more = asks.len() == MAX_SCANNED_APPROVALS;
-    asks.retain(|ask| {
-        ask.state == ApprovalState::Approved && ask.time_bound && ask.grant_until.is_some_and(|end| end > now)
+    let filter =
+        ApprovalRequestFilter { states: vec![ApprovalState::Approved], caller, limit: MAX_SCANNED_APPROVALS };
+    let approved = approvals.list(filter).await?;
+    let may_be_incomplete = approved.len() == MAX_SCANNED_APPROVALS;
+    let active = approved.into_iter().filter_map(|approval_request| {
+        let until = approval_request.grant_until.filter(|until| *until > now)?;
+        let is_active = approval_request.time_bound && approval_request.state == ApprovalState::Approved;
+        is_active.then_some(ActiveTimeBoundGrant { approval_request, until })
     });
-    asks.sort_by_key(|ask| ask.grant_until);
-    Ok(ActiveTimeBoundGrants { approval_requests: asks, may_be_incomplete: more })
+    let mut grants: Vec<_> = active.collect();
+    grants.sort_by_key(|grant| grant.until);
+    Ok(ActiveTimeBoundGrants { grants, may_be_incomplete })
 }
 
-/// A window in the list.
+/// One grant in the list.
 pub struct TimeBoundGrantView {
     pub id: ApprovalRequestId,
     pub title: DisplayText,
-    /// Without the one that the title is.
+    /// Without the action that is the title.
     pub actions: Vec<DisplayText>,
     pub more_actions: usize,
     pub resources: Vec<DisplayText>,
@@ -56,46 +63,39 @@ pub struct TimeBoundGrantView {
     pub until: TimeView,
     pub use_count: u64,
     pub granted_by: DisplayText,
-    /// Whether this visitor may close it.
+    /// Whether the viewer may revoke it.
     pub may_revoke: bool,
 }
 
 impl TimeBoundGrantView {
-    /// None: it has no end, so that it is none.
-    pub fn from_approval_request(
-        ask: &ApprovalRequest,
-        person: &Approver,
-        now: OffsetDateTime,
-    ) -> Option<Self> {
-        let title = DisplayText::new(ask.details.operation.qualified_name());
+    pub fn from_grant(grant: &ActiveTimeBoundGrant, viewer: &Approver, now: OffsetDateTime) -> Self {
+        let request = &grant.approval_request;
+        let title = DisplayText::new(request.details.operation.qualified_name());
         let mut actions: Vec<DisplayText> = Vec::new();
-        for demand in &ask.details.operation.required_permissions {
-            let action = DisplayText::new(&demand.action);
+        for permission in &request.details.operation.required_permissions {
+            let action = DisplayText::new(&permission.action);
             if action != title && !actions.contains(&action) {
                 actions.push(action);
             }
         }
-        let mut resources = resource_names(ask);
-        let (more_actions, more_resources) =
-            (actions.len().saturating_sub(MAX_NAMED_ITEMS), resources.len().saturating_sub(MAX_NAMED_ITEMS));
-        actions.truncate(MAX_NAMED_ITEMS);
-        resources.truncate(MAX_NAMED_ITEMS);
-        let opened: Vec<&str> =
-            ask.votes.iter().filter(|vote| vote.is_approval).map(|vote| vote.by.id.as_str()).collect();
-        Some(Self {
-            id: ask.id,
+        let (actions, more_actions) = split_at_most(actions, MAX_NAMED_ITEMS);
+        let (resources, more_resources) = split_at_most(resource_names(request), MAX_NAMED_ITEMS);
+        let approvers: Vec<&str> =
+            request.votes.iter().filter(|vote| vote.is_approval).map(|vote| vote.by.id.as_str()).collect();
+        Self {
+            id: request.id,
             title,
             actions,
             more_actions,
             resources,
             more_resources,
-            caller: describe_caller(&ask.details.caller),
-            connection: DisplayText::new(&ask.details.connection),
-            location: account_and_region(ask),
-            until: TimeView::new(ask.grant_until?, now),
-            use_count: ask.uses,
-            granted_by: DisplayText::new(opened.join(", ")),
-            may_revoke: users::is_approver(ask, person),
-        })
+            caller: DisplayText::from_caller(&request.details.caller),
+            connection: DisplayText::new(&request.details.connection),
+            location: account_and_region(request),
+            until: TimeView::new(grant.until, now),
+            use_count: request.uses,
+            granted_by: DisplayText::new(approvers.join(", ")),
+            may_revoke: request.has_approver(viewer),
+        }
     }
 }

@@ -1,259 +1,177 @@
-//! Who stands in front of the console: a person, verified, from a browser's session or from a token of the same providers.
+//! Who uses the console: a verified person, from a browser's login or from a bearer token, and what that person may do.
 //!
-//! A workload is never a person, and neither is an agent that acts for one.
+//! A workload is never a user, and neither is an agent that acts for a person: agents must not vote on their own requests.
 
-use crate::{
-    ApiTokenProvider, ConsoleState,
-    logins::{ConsoleCookie, SignedInUser},
-};
-use axum::{body::Body, extract::FromRequestParts};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use durward_approval::{ApprovalRequest, Approver};
-use durward_core::{Caller, CallerKind, RefusalReason};
-use durward_identity::TokenError;
+use crate::{cookies::ConsoleCookie, logins::SignedInUser, settings::ApiTokenProvider, state::ConsoleState};
+use durward_approval::Approver;
+use durward_core::{CallerKind, RefusalReason};
+use durward_identity::{TokenError, VerifiedToken};
 use durward_store::StoreError;
-use http::{HeaderMap, Method, Response, StatusCode, header, request::Parts};
-use serde::{Deserialize, de::DeserializeOwned};
+use http::{HeaderMap, header};
 use std::sync::Arc;
+use time::OffsetDateTime;
 
-/// A person whose browser is signed in. As an argument of a page it sends everybody else to the sign-in page.
-pub struct BrowserUser(pub Arc<SignedInUser>);
+/// Longest display name of a user, which the provider chooses.
+const MAX_NAME_CHARS: usize = 100;
 
-impl FromRequestParts<Arc<ConsoleState>> for BrowserUser {
-    type Rejection = Response<Body>;
-
-    async fn from_request_parts(
-        parts: &mut Parts,
-        inner: &Arc<ConsoleState>,
-    ) -> Result<Self, Self::Rejection> {
-        match find_signed_in_user(inner, &parts.headers).await {
-            Ok(Some(session)) => return Ok(Self(session)),
-            Ok(None) => {}
-            Err(error) => return Err(crate::pages::internal_error_page(inner, None, &error)),
-        }
-        let fetched = parts.headers.get("sec-fetch-dest").is_some_and(|dest| dest == "empty");
-        if parts.method != Method::GET || fetched {
-            return Err(crate::pages::error_page(
-                inner,
-                None,
-                StatusCode::UNAUTHORIZED,
-                "You are not signed in",
-                "Nothing was changed. Sign in, then try again.",
-            ));
-        }
-        let to = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        Err(crate::pages::redirect_see_other(&crate::pages::sign_in::sign_in_link(to)))
-    }
-}
-
-/// The session of a request's cookie.
+/// The user of a request's session cookie.
 pub async fn find_signed_in_user(
-    inner: &ConsoleState,
+    state: &ConsoleState,
     headers: &HeaderMap,
 ) -> Result<Option<Arc<SignedInUser>>, StoreError> {
-    match ConsoleCookie::Session.read_value(headers, inner.origin.is_tls) {
-        Some(id) => inner.logins.find_user(id, (inner.clock)()).await,
+    match ConsoleCookie::Session.read_value(headers, state.origin.uses_tls) {
+        Some(id) => state.logins.find_user(id, (state.clock)()).await,
         None => Ok(None),
     }
 }
 
-/// Why a token does not let somebody in.
+/// Why a bearer token gives no access to the admin API. The texts are for the person who sent it.
+#[derive(Debug, thiserror::Error)]
 pub enum AuthenticationError {
-    /// No token at all.
+    #[error("send `Authorization: Bearer <token>` with a token of your identity provider")]
     MissingToken,
-    /// Not one we accept.
-    TokenRefused(String),
-    /// Verified, but not somebody who may come in.
-    NotAdmitted(String),
-    /// Nothing is known: its provider cannot be asked.
+    #[error("the Authorization header is not `Bearer <token>`")]
+    MalformedHeader,
+    /// The token does not verify, or its person is revoked.
+    #[error("{0}")]
+    InvalidToken(String),
+    #[error(transparent)]
+    NotAUserToken(#[from] UserTokenError),
+    #[error(transparent)]
+    NotAPerson(#[from] NotAPersonError),
+    #[error("you are in no group that may use the console ([console] allowed_groups)")]
+    NotAdmitted,
+    /// The token cannot be verified, because its provider's keys cannot be fetched.
+    #[error("{0}")]
     ProviderUnavailable(String),
-    /// Nothing is known: a part of the gateway fails.
-    Internal(String),
+    /// Whether the person is revoked cannot be told.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
-const NOT_A_USER_TOKEN: &str = "the token is not one by which people vote here: send an ID token of the console's or the \
-     command line's client (console_client_id, cli_client_id), or a token for an audience of console_audience";
+/// Why a verified token is not one with which people use the admin API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UserTokenError {
+    #[error(
+        "the admin API does not accept this token: send an ID token of the console's or the command line's client \
+         (console_client_id, cli_client_id), or a token for an audience of console_audience"
+    )]
+    OtherAudience,
+    #[error(
+        "the token is also for a front end (aud), so an agent may hold it: get one for the console alone"
+    )]
+    FrontEndAudience,
+    #[error(
+        "the token was issued to another client than the console's or the command line's: send an ID token"
+    )]
+    OtherClient,
+}
 
-/// Whether a verified token is one that lets a person in: an ID token of one of our own clients, or a token for an audience
-/// that exists for this. What the doors take lets nobody in, for agents hold such tokens, also those of people.
-fn check_user_token(people: Option<&ApiTokenProvider>, verified: &str) -> Result<(), &'static str> {
-    #[derive(Deserialize)]
-    struct AudienceClaim {
-        aud: OneOrMany,
+/// Why the subject of a verified token is not a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAPersonError {
+    #[error("this is a workload's token, and only people use the console")]
+    Workload,
+    #[error("this is the token of an agent that acts for you, and only you yourself may vote")]
+    ActingAgent,
+}
+
+/// Accepts an ID token of one of the gateway's own clients, or a token for an audience that exists for users of the console.
+///
+/// A token for a front end is refused, whatever else it is for: agents hold such tokens, also those of the people they act
+/// for, and would otherwise approve their own requests (confused deputy).
+fn check_user_token(
+    provider: Option<&ApiTokenProvider>,
+    token: &VerifiedToken,
+) -> Result<(), UserTokenError> {
+    let provider = provider.ok_or(UserTokenError::OtherAudience)?;
+    if provider.front_end_audiences.iter().any(|audience| token.is_for_audience(audience)) {
+        return Err(UserTokenError::FrontEndAudience);
     }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
-    }
-    let people = people.ok_or(NOT_A_USER_TOKEN)?;
-    let audience = match decode_claims(verified).ok_or(NOT_A_USER_TOKEN)? {
-        AudienceClaim { aud: OneOrMany::One(one) } => vec![one],
-        AudienceClaim { aud: OneOrMany::Many(many) } => many,
+    let has_user_audience = provider.audiences.iter().any(|audience| token.is_for_audience(audience));
+    let is_own_id_token = || {
+        let mut clients = provider.client_ids.iter();
+        clients.any(|client| token.is_for_audience(client) && token.is_issued_to_client(client))
     };
-    if audience.iter().any(|one| people.front_end_audiences.contains(one)) {
-        return Err(
-            "the token is also for a front end (aud), so an agent may hold it: get one for the console alone",
-        );
-    }
-    if audience.iter().any(|one| people.audiences.contains(one)) {
-        return Ok(());
-    }
-    if people
-        .client_ids
-        .iter()
-        .any(|client| audience.contains(client) && is_issued_to_client(verified, client))
-    {
-        return Ok(());
-    }
-    Err("the token was issued to another client than the console's or the command line's: send an ID token")
+    if has_user_audience || is_own_id_token() { Ok(()) } else { Err(UserTokenError::OtherClient) }
 }
 
-/// The person of an `Authorization: Bearer` header.
+/// Authenticates the person of an `Authorization: Bearer` header.
 pub async fn authenticate_bearer(
-    inner: &ConsoleState,
+    state: &ConsoleState,
     headers: &HeaderMap,
 ) -> Result<Approver, AuthenticationError> {
+    let token = bearer_token(headers)?;
+    let now = (state.clock)();
+    let verified = state.api_token_verifier.verify(token, now).await.map_err(|error| match &error {
+        TokenError::KeysUnavailable { .. } => {
+            AuthenticationError::ProviderUnavailable(error.refusal().message)
+        }
+        TokenError::UnknownIssuer(_) | TokenError::ForeignAudience(_) => UserTokenError::OtherAudience.into(),
+        _ => AuthenticationError::InvalidToken(error.refusal().message),
+    })?;
+    let mut providers = state.settings.api_token_providers.iter();
+    let provider = providers.find(|one| one.provider.name == verified.caller.provider);
+    check_user_token(provider, &verified)?;
+    let person = person_from_token(&verified)?;
+    if !is_admitted(state, &person.groups) {
+        return Err(AuthenticationError::NotAdmitted);
+    }
+    match state.revocations.check_user(&person.id, person.groups_as_of) {
+        Ok(()) => Ok(person),
+        Err(refusal) if refusal.reason == RefusalReason::InvalidToken => {
+            Err(AuthenticationError::InvalidToken(refusal.message))
+        }
+        Err(refusal) => Err(AuthenticationError::Unavailable(refusal.message)),
+    }
+}
+
+fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthenticationError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = match (values.next(), values.next()) {
         (None, _) => return Err(AuthenticationError::MissingToken),
         (Some(value), None) => value.to_str().ok(),
         (Some(_), Some(_)) => None,
     };
-    let token = value
+    value
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _token)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_scheme, token)| token.trim())
-        .ok_or_else(|| {
-            AuthenticationError::TokenRefused("the Authorization header is not `Bearer <token>`".to_owned())
-        })?;
-    let now = (inner.clock)();
-    let verified = inner.api_token_verifier.verify(token, now).await.map_err(|error| match &error {
-        TokenError::KeysUnavailable { .. } => {
-            AuthenticationError::ProviderUnavailable(error.refusal().message)
-        }
-        TokenError::UnknownIssuer(_) | TokenError::ForeignAudience(_) => {
-            AuthenticationError::TokenRefused(NOT_A_USER_TOKEN.to_owned())
-        }
-        _ => AuthenticationError::TokenRefused(error.refusal().message),
-    })?;
-    let people =
-        inner.settings.api_token_providers.iter().find(|one| one.provider.name == verified.caller.provider);
-    check_user_token(people, token).map_err(|why| AuthenticationError::TokenRefused(why.to_owned()))?;
-    let person = person_from_token(&verified.caller, token).map_err(AuthenticationError::NotAdmitted)?;
-    if !is_admitted(inner, &person.groups) {
-        return Err(AuthenticationError::NotAdmitted(
-            "you are in no group that may use the console ([console] allowed_groups)".to_owned(),
-        ));
-    }
-    match inner.revocations.check_user(&person.id, person.groups_as_of) {
-        Ok(()) => Ok(person),
-        Err(refusal) if refusal.reason == RefusalReason::InvalidToken => {
-            Err(AuthenticationError::TokenRefused(refusal.message))
-        }
-        Err(refusal) => Err(AuthenticationError::Internal(refusal.message)),
-    }
+        .ok_or(AuthenticationError::MalformedHeader)
 }
 
-/// Whether the operator lets these groups in.
-pub fn is_admitted(inner: &ConsoleState, groups: &[String]) -> bool {
-    let wanted = &inner.settings.allowed_groups;
-    wanted.is_empty() || wanted.iter().any(|wanted| groups.contains(wanted))
+/// Whether members of these groups may use the console.
+pub fn is_admitted(state: &ConsoleState, groups: &[String]) -> bool {
+    let allowed = &state.settings.allowed_groups;
+    allowed.is_empty() || allowed.iter().any(|group| groups.contains(group))
 }
 
-/// Whether the operator lets this person revoke sessions.
-pub fn may_revoke_sessions(inner: &ConsoleState, person: &Approver) -> bool {
-    let wanted = &inner.settings.revoke_groups;
-    wanted.is_empty() || wanted.iter().any(|wanted| person.groups.contains(wanted))
+/// Whether this person may revoke sessions.
+pub fn may_revoke_sessions(state: &ConsoleState, person: &Approver) -> bool {
+    let allowed = &state.settings.revoke_groups;
+    allowed.is_empty() || allowed.iter().any(|group| person.groups.contains(group))
 }
 
-/// The person that a verified token speaks for.
-pub fn person_from_token(caller: &Caller, token: &str) -> Result<Approver, String> {
-    #[derive(Default, Deserialize)]
-    struct NameClaims {
-        name: Option<String>,
-        preferred_username: Option<String>,
-        email: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct IssuedAtClaim {
-        iat: i64,
-    }
+/// The person whom a verified token identifies.
+pub fn person_from_token(token: &VerifiedToken) -> Result<Approver, NotAPersonError> {
+    let caller = &token.caller;
     if caller.kind != CallerKind::Human {
-        return Err("this is a workload's token, and only people use the console".to_owned());
+        return Err(NotAPersonError::Workload);
     }
     if !caller.act.is_empty() {
-        return Err("this token is an agent's that acts for you, and only you yourself may vote".to_owned());
+        return Err(NotAPersonError::ActingAgent);
     }
-    let issued = decode_claims::<IssuedAtClaim>(token)
-        .and_then(|issued| time::OffsetDateTime::from_unix_timestamp(issued.iat).ok());
-    let names: NameClaims = decode_claims(token).unwrap_or_default();
-    let name = [names.name, names.preferred_username, names.email]
+    let name = ["name", "preferred_username", "email"]
         .into_iter()
-        .flatten()
+        .filter_map(|claim| token.text_claim(claim))
         .find(|name| !name.trim().is_empty())
-        .unwrap_or_else(|| caller.subject.clone());
+        .unwrap_or(&caller.subject);
     Ok(Approver {
         id: caller.id(),
-        name: name.chars().take(100).collect(),
+        name: name.chars().take(MAX_NAME_CHARS).collect(),
         subject: caller.subject.clone(),
         groups: caller.groups.clone(),
-        // Without a time of issue the groups are as old as can be: anything newer that is known outweighs them.
-        groups_as_of: issued.unwrap_or(time::OffsetDateTime::UNIX_EPOCH),
+        // Without `iat` the groups count as infinitely old, so that any newer statement about the person outweighs them.
+        groups_as_of: token.issued_at.unwrap_or(OffsetDateTime::UNIX_EPOCH),
     })
-}
-
-/// Whether a verified token with the client's audience is one that the client itself got for a person: providers also issue
-/// access tokens for the same audience to workloads, and those name another client or their own type.
-pub fn is_issued_to_client(verified: &str, client: &str) -> bool {
-    let part = |index| -> Option<serde_json::Value> {
-        let text = verified.trim().split('.').nth(index)?;
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
-    };
-    let (Some(header), Some(claims)) = (part(0), part(1)) else { return false };
-    let access = header["typ"].as_str().is_some_and(|typ| typ.to_ascii_lowercase().ends_with("at+jwt"));
-    let parties = ["azp", "client_id", "appid"].iter().filter_map(|name| claims.get(name));
-    !access && parties.into_iter().all(|party| party == client)
-}
-
-/// Claims of a token that has been verified already; this looks at nothing but the payload.
-pub fn decode_claims<T: DeserializeOwned>(verified: &str) -> Option<T> {
-    let payload = verified.trim().split('.').nth(1)?;
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
-}
-
-/// Why this person cannot answer this ask, as far as a page can tell; the approval room decides when they do.
-pub fn vote_refusal(ask: &ApprovalRequest, person: &Approver) -> Option<String> {
-    if is_own_request(ask, person) {
-        return Some(
-            "This is your own request, or that of an agent acting for you. Somebody else must vote on it."
-                .to_owned(),
-        );
-    }
-    if ask.votes.iter().any(|vote| vote.by.id == person.id) {
-        return Some("You have already voted on this request.".to_owned());
-    }
-    let mut groups: Vec<&str> = ask.details.requirements.iter().map(|one| one.group.as_str()).collect();
-    groups.sort_unstable();
-    groups.dedup();
-    if is_approver(ask, person) {
-        return None;
-    }
-    Some(format!(
-        "Members of {} vote on this request, and you are in none of these groups.",
-        groups.join(" and ")
-    ))
-}
-
-/// Whether the person is in one of the groups whose members answer.
-pub fn is_approver(ask: &ApprovalRequest, person: &Approver) -> bool {
-    ask.details.requirements.iter().any(|one| person.groups.contains(&one.group))
-}
-
-/// Whether the request is the person's own, or that of an agent acting for them.
-pub fn is_own_request(ask: &ApprovalRequest, person: &Approver) -> bool {
-    let caller = &ask.details.caller;
-    let is_me = |subject: &String| *subject == person.id || subject.eq_ignore_ascii_case(&person.subject);
-    caller.id() == person.id || is_me(&caller.subject) || caller.act.iter().any(is_me)
 }

@@ -1,5 +1,5 @@
-//! The fields of an ARN (IAM User Guide, "Identify AWS resources with ARNs"), patterns of ARNs, and what one ARN may be beside
-//! what it says.
+//! The fields of an ARN (IAM User Guide, "Identify AWS resources with ARNs"), patterns of ARNs, and whether two different ARNs may
+//! mean the same resource.
 
 /// `arn:partition:service:region:account:resource`, borrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,9 +8,9 @@ pub struct Arn<'a> {
     pub service: &'a str,
     /// Empty for global services and S3.
     pub region: &'a str,
-    /// Empty for S3 and what AWS owns.
+    /// Empty for S3 and for resources that AWS owns.
     pub account: &'a str,
-    /// The rest, with whatever colons and slashes it has.
+    /// The rest, with its colons and slashes.
     pub resource: &'a str,
 }
 
@@ -30,63 +30,71 @@ impl<'a> Arn<'a> {
     }
 }
 
+/// Whether a text is the id of an AWS account: twelve digits (AWS Account Management Reference Guide, "View AWS account
+/// identifiers").
+pub fn is_account_id(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// A log group without the `:*` that means what is in it.
 fn log_group_name(resource: &str) -> &str {
     resource.strip_suffix(":*").unwrap_or(resource)
 }
 
-/// Services that fold the names of what they hold.
+/// Services that store the names of their resources in lower case, so that a request may spell them in any case (RDS API
+/// Reference, `DBInstanceIdentifier`: "stored as a lowercase string").
 const CASE_INSENSITIVE_SERVICES: [&str; 5] = ["rds", "redshift", "elasticache", "memorydb", "neptune-db"];
 
-/// Whether an ARN matches a pattern in which `*` stands for any text and `?` for one character; letter case counts where the
-/// service of the ARN says it does.
+/// Whether an ARN matches a pattern in which `*` stands for any text and `?` for one character. Letter case does not count for
+/// services whose names have none.
 pub fn arn_matches(pattern: &str, arn: &str) -> bool {
-    let folded = Arn::parse(arn).is_some_and(|arn| CASE_INSENSITIVE_SERVICES.contains(&arn.service));
+    let ignores_case = Arn::parse(arn).is_some_and(|arn| CASE_INSENSITIVE_SERVICES.contains(&arn.service));
     matches_wildcards(pattern, arn)
-        || (folded && matches_wildcards(&pattern.to_lowercase(), &arn.to_lowercase()))
+        || (ignores_case && matches_wildcards(&pattern.to_lowercase(), &arn.to_lowercase()))
 }
 
-/// Whether a request for `asked` may be about the resource whose ARN is `exact`: `asked` is a pattern that takes it in, or AWS
-/// may know one resource by both.
+/// Whether a request for `requested` may be about the resource whose ARN is `exact`: `requested` is a pattern that matches it, or
+/// AWS accepts both for one resource. Otherwise a policy that forbids a resource by its ARN could be evaded by another name.
 ///
-/// - RDS and its like fold names.
-/// - IAM: a request names what has a path without it, and names are unique in an account (IAM User Guide, "IAM identifiers").
-/// - KMS: an alias stands for a key of its account and region, and a multi-Region key is one in every region (KMS Developer Guide,
-///   "Aliases", "Multi-Region keys").
-/// - CloudWatch Logs: a log group is `X` and `X:*`.
-/// - Secrets Manager: an ARN may lack its end, a hyphen and six characters, also where it seems to have one.
-pub fn arn_may_match(asked: &str, exact: &str) -> bool {
-    if asked == exact || (asked.contains(['*', '?']) && arn_matches(asked, exact)) {
+/// - RDS and similar services ignore the case of names.
+/// - IAM: a request names a resource without its path, and names are unique in an account (IAM User Guide, "IAM identifiers").
+/// - KMS: an alias stands for a key of its account and region, and a multi-Region key has one id in every region (KMS Developer
+///   Guide, "Aliases", "Multi-Region keys").
+/// - CloudWatch Logs: `X` and `X:*` are the same log group.
+/// - Secrets Manager: an ARN may be given without its end, a hyphen and six random characters. A name that itself ends so
+///   looks complete (Secrets Manager User Guide, "Finding a secret from a partial ARN").
+pub fn arn_may_match(requested: &str, exact: &str) -> bool {
+    if requested == exact || (requested.contains(['*', '?']) && arn_matches(requested, exact)) {
         return true;
     }
-    let (Some(asked), Some(exact)) = (Arn::parse(asked), Arn::parse(exact)) else { return false };
+    let (Some(requested), Some(exact)) = (Arn::parse(requested), Arn::parse(exact)) else { return false };
     let kind_and_name = |resource: &str| {
         let (kind, rest) = resource.split_once('/')?;
         Some((kind.to_owned(), rest.rsplit('/').next().unwrap_or(rest).to_lowercase()))
     };
-    (asked.service, asked.account) == (exact.service, exact.account)
-        && match asked.service {
+    (requested.service, requested.account) == (exact.service, exact.account)
+        && match requested.service {
             "iam" => {
-                let named = kind_and_name(asked.resource);
+                let named = kind_and_name(requested.resource);
                 named.is_some() && named == kind_and_name(exact.resource)
             }
             "kms" => {
                 let is_multi_region = exact.resource.starts_with("key/mrk-");
-                let is_alias = asked.resource.starts_with("alias/") && exact.resource.starts_with("key/");
-                (is_alias && (asked.region == exact.region || is_multi_region))
-                    || (is_multi_region && asked.resource == exact.resource)
+                let is_alias = requested.resource.starts_with("alias/") && exact.resource.starts_with("key/");
+                (is_alias && (requested.region == exact.region || is_multi_region))
+                    || (is_multi_region && requested.resource == exact.resource)
             }
             "logs" => {
-                asked.region == exact.region
-                    && log_group_name(asked.resource) == log_group_name(exact.resource)
+                requested.region == exact.region
+                    && log_group_name(requested.resource) == log_group_name(exact.resource)
             }
             "secretsmanager" => {
-                let rest = exact.resource.strip_prefix(asked.resource);
-                asked.region == exact.region
+                let rest = exact.resource.strip_prefix(requested.resource);
+                requested.region == exact.region
                     && rest.is_some_and(|rest| rest.len() == 7 && rest.starts_with('-'))
             }
-            folded if CASE_INSENSITIVE_SERVICES.contains(&folded) => {
-                asked.resource.eq_ignore_ascii_case(exact.resource)
+            service if CASE_INSENSITIVE_SERVICES.contains(&service) => {
+                requested.resource.eq_ignore_ascii_case(exact.resource)
             }
             _ => false,
         }
@@ -95,21 +103,22 @@ pub fn arn_may_match(asked: &str, exact: &str) -> bool {
 fn matches_wildcards(pattern: &str, arn: &str) -> bool {
     let (pattern, arn): (Vec<char>, Vec<char>) = (pattern.chars().collect(), arn.chars().collect());
     let (mut at, mut from) = (0, 0);
-    // Where to go on when what followed the last star does not fit.
-    let mut star: Option<(usize, usize)> = None;
+    // Where matching resumes if the text after the last star does not match: with one more character for the star. Only the last
+    // star needs to be retried, so the time is bounded by the product of the lengths, whatever the pattern.
+    let mut last_star: Option<(usize, usize)> = None;
     while from < arn.len() {
         match pattern.get(at) {
             Some('*') => {
-                star = Some((at, from));
+                last_star = Some((at, from));
                 at += 1;
             }
             Some(expected) if *expected == '?' || Some(expected) == arn.get(from) => {
                 at += 1;
                 from += 1;
             }
-            _ => match star {
+            _ => match last_star {
                 Some((starred, tried)) => {
-                    star = Some((starred, tried + 1));
+                    last_star = Some((starred, tried + 1));
                     at = starred + 1;
                     from = tried + 1;
                 }
@@ -146,8 +155,8 @@ mod tests {
     }
 
     #[test]
-    fn a_named_resource_may_have_another_arn() {
-        for (asked, exact, expected) in [
+    fn one_resource_may_have_several_arns() {
+        for (requested, exact, expected) in [
             (
                 "arn:aws:secretsmanager:r:1:secret:db-??????",
                 "arn:aws:secretsmanager:r:1:secret:db-AbCdEf",
@@ -184,7 +193,7 @@ mod tests {
             ("arn:aws:rds:r:1:db:PROD", "arn:aws:rds:r:1:db:prod", true),
             ("arn:aws:s3:::b/k", "arn:aws:s3:::b/*", false),
         ] {
-            assert_eq!(arn_may_match(asked, exact), expected, "{asked} {exact}");
+            assert_eq!(arn_may_match(requested, exact), expected, "{requested} {exact}");
         }
     }
 }

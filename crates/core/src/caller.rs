@@ -1,25 +1,26 @@
-//! Who asks.
+//! The authenticated principal.
 
 use serde::{Deserialize, Serialize};
 
-/// A verified identity. Only `durward-identity` makes one, from a token it has verified.
+/// A verified identity. Only `durward-identity` creates one, from a token that it has verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
-    /// The configured name of the identity provider that vouched for the caller (`[[identity.oidc]] name`).
+    /// The configured name of the identity provider that authenticated the caller (`[[identity.oidc]] name`).
     pub provider: String,
     /// `iss` of the token, byte for byte.
     pub issuer: String,
     /// `sub` of the token.
     pub subject: String,
     pub kind: CallerKind,
-    /// Groups from the provider's groups claim, sorted, without duplicates.
+    /// The groups of the token's groups claim, sorted, without duplicates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
-    /// On whose behalf: the subjects of the token's `act` chain (RFC 8693 section 4.1), nearest first.
+    /// On whose behalf it acts: the subjects of the token's `act` chain (RFC 8693 section 4.1), nearest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub act: Vec<String>,
 }
 
+/// Whether a caller is a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CallerKind {

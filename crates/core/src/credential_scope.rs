@@ -1,4 +1,4 @@
-//! How narrowly an issued credential is cut.
+//! The scope of an issued credential.
 
 use serde::{Deserialize, Serialize};
 

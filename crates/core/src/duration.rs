@@ -1,8 +1,8 @@
-//! Durations as people write them in configuration and policies.
+//! Durations as the configuration and policies write them.
 
 use std::time::Duration;
 
-/// `90s`, `10m`, `2h` or `1d`; never zero.
+/// Parses `90s`, `10m`, `2h` or `1d`. Zero is no duration: a timeout of zero would refuse everything.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let unit = text.chars().last()?;
     let number: u64 = text.strip_suffix(unit)?.parse().ok()?;

@@ -1,7 +1,7 @@
-//! How the gateway's own small HTTP calls leave it: to identity providers, STS, webhooks and token endpoints.
+//! The trait for the gateway's own outbound HTTP requests: to identity providers, STS, webhooks and token endpoints.
 //!
-//! One trait for all of them, so that one implementation holds the rules for all: checked addresses, verified TLS, no
-//! redirects. It stands in core, without I/O, so that the crates that call do not depend on the one that connects.
+//! There is one trait for all of them, so that one implementation holds the rules for all: checked addresses, verified TLS, no
+//! redirects. It is in this crate, without I/O, so that the crates that call it do not depend on the one that connects.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -9,7 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-/// A response that is on its way.
+/// A response that is awaited.
 pub type HttpFuture<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpClientError>> + Send + 'a>>;
 
 /// Sends one request to the absolute URI that it names and reads the whole response, within the limits.
@@ -28,7 +28,7 @@ pub struct HttpLimits {
     pub max_response_bytes: usize,
 }
 
-/// Why there is no response. The text names the host and holds no secret.
+/// Why there is no response. The text names the host and contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpClientError {
     #[error("`{0}` cannot be requested: {1}")]

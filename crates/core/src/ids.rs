@@ -10,7 +10,7 @@ macro_rules! define_uuid_id {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(transparent)]
-        // As it is shown: who greps the journal for what an error names must find it.
+        // Serialized as it is displayed: a search of the journal for the id of an error message must find it.
         pub struct $name(#[serde(with = "uuid::serde::simple")] Uuid);
 
         impl $name {

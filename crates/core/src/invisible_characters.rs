@@ -1,6 +1,8 @@
-//! Text that somebody else wrote, made fit to be shown: nothing in it is obeyed, nothing in it is invisible.
+//! Untrusted text made safe to display: a terminal obeys nothing in it, and no part of it is invisible.
 
-/// Control characters, and those that are invisible or change the direction or the order of the text around them.
+/// Whether a character is a control character, is invisible, or changes the direction or the order of the text around it. An
+/// attacker uses these to clear a terminal, to hide instructions from a reviewer, or to reorder text ("Trojan Source",
+/// CVE-2021-42574).
 pub fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -26,7 +28,7 @@ pub fn is_invisible(character: char) -> bool {
         )
 }
 
-/// The text with every hidden character written out, as `\u{202e}`.
+/// The text with each of these characters written as an escape: `\u{202e}`.
 pub fn escape_invisible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -44,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_hidden_characters_out() {
+    fn invisible_characters_become_escapes() {
         for (hidden, shown) in [
             ("a\u{202e}b", "a\\u{202e}b"),
             ("\u{7}\u{1b}[31m", "\\u{7}\\u{1b}[31m"),

@@ -1,7 +1,9 @@
-//! The words of DESIGN section 1 as types, and nothing that does I/O.
+//! The terms of the product as types, and the small rules that several crates share. Nothing here does I/O.
 //!
-//! Every other room speaks in these types. Secrets and untrusted text are types of their own here,
-//! so that no room can print one by accident.
+//! Begin with [`Caller`], [`Operation`] and [`Decision`]: who asks, what for, and whether policy allows it. A [`Refusal`] is the
+//! only way to text that a caller may read, and a [`Secret`] has no way to a log. Limits are in [`limits`], environment variables
+//! in [`env_vars`]. The outbound [`HttpClient`] is a trait here, so that the crates that call it do not depend on the crate that
+//! connects.
 
 mod arn;
 pub mod caller;
@@ -13,6 +15,7 @@ mod hex;
 pub mod http_client;
 pub mod ids;
 mod invisible_characters;
+mod json_pointers;
 pub mod limits;
 mod lock;
 pub mod operation;
@@ -24,7 +27,7 @@ pub mod secret;
 mod strict_json;
 pub mod timestamps;
 
-pub use arn::{Arn, arn_matches, arn_may_match};
+pub use arn::{Arn, arn_matches, arn_may_match, is_account_id};
 pub use caller::{Caller, CallerKind};
 pub use credential_scope::CredentialScope;
 pub use decision::{Decision, ResourceTags, TimeoutAction, Verdict};
@@ -33,9 +36,11 @@ pub use hex::encode_hex;
 pub use http_client::{HttpClient, HttpClientError, HttpFuture, HttpLimits};
 pub use ids::{ExchangeId, SessionId};
 pub use invisible_characters::{escape_invisible, is_invisible};
+pub use json_pointers::remove_json_pointers;
 pub use lock::lock_ignoring_poison;
 pub use operation::{
-    AccessLevel, FrontEndKind, Operation, OperationTraits, RequiredPermission, Resource, remove_json_pointers,
+    AccessLevel, FrontEndKind, Operation, OperationTraits, RequiredPermission, Resource,
+    UNKNOWN_OPERATION_ACTION, is_unknown_operation_action,
 };
 pub use origin::{Origin, OriginError, is_loopback_host};
 pub use refusal::{Refusal, RefusalReason};

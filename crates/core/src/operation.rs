@@ -1,10 +1,10 @@
-//! What an exchange asks, decoded. Both doors decode to this; policy, approval, credential and journal read it.
+//! The decoded operation of an exchange. Both front ends decode to it; policy, approval, credential and journal read it.
 
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::{Map, Value};
-use std::borrow::Cow;
+use serde_json::Value;
 
+/// The front end that an exchange came through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FrontEndKind {
@@ -12,7 +12,7 @@ pub enum FrontEndKind {
     Mcp,
 }
 
-/// AWS's five access levels, as the Service Authorization Reference names them.
+/// The five access levels of AWS, as the Service Authorization Reference names them. They are ordered by strictness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum AccessLevel {
     List,
@@ -42,17 +42,17 @@ impl AccessLevel {
     }
 }
 
-/// What a demand is about.
+/// The resource of a required permission.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resource {
     /// A concrete ARN.
     Arn(String),
-    /// The action has no resource-level permissions, or the request names no resource: `*` in IAM.
+    /// `*` in IAM: the action has no resource-level permissions, or the request names no resource.
     Any,
     /// `<server>/<name>` of an MCP tool.
     McpTool { name: String, server: String },
-    /// An MCP server itself (methods that name no tool).
+    /// An MCP server, for methods that name no tool.
     McpServer(String),
 }
 
@@ -67,8 +67,10 @@ impl Resource {
     }
 }
 
-/// One (action, resource) pair that policy must allow. An operation is allowed when each of its demands is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One (action, resource) pair that policy must allow. An operation is allowed if all of its required permissions are.
+///
+/// The fields are declared in alphabetical order: see [`Operation::canonical_json`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequiredPermission {
     pub access_level: AccessLevel,
     /// The action as IAM spells it (`s3:DeleteObject`), or an MCP method (`tools/call`).
@@ -76,31 +78,49 @@ pub struct RequiredPermission {
     pub resource: Resource,
 }
 
-/// What makes an operation risky beyond its access level.
+/// The name, after the service prefix, of the action that stands for every operation that the catalog does not know:
+/// `dynamodb:*unknown*`. No IAM action is called so: an action name has no asterisk outside of a pattern.
+pub const UNKNOWN_OPERATION_ACTION: &str = "*unknown*";
+
+/// Whether an action stands for the operations of its service that the catalog does not know.
+pub fn is_unknown_operation_action(action: &str) -> bool {
+    action.rsplit_once(':').is_some_and(|(_service, name)| name == UNKNOWN_OPERATION_ACTION)
+}
+
+impl RequiredPermission {
+    /// Whether the permission is for an operation that the catalog does not know.
+    pub fn is_unknown_operation(&self) -> bool {
+        is_unknown_operation_action(&self.action)
+    }
+}
+
+/// Properties of an operation that make it risky beyond its access level, declared in alphabetical order as
+/// [`RequiredPermission`] is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationTraits {
-    /// It can give somebody more power than they have.
+    /// It can escalate privileges.
     pub escalates: bool,
-    /// It runs code or makes another service act.
+    /// It runs code, or makes another service act.
     pub indirect: bool,
-    /// What it destroys cannot be brought back.
+    /// It destroys data that cannot be restored.
     pub irreversible: bool,
-    /// Its answer holds credentials.
+    /// Its response contains credentials.
     pub returns_credentials: bool,
 }
 
+/// One API operation or MCP method with everything that decides whether it is allowed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
     pub front_end: FrontEndKind,
-    /// The IAM service prefix (`s3`, `monitoring` is `cloudwatch`), or the MCP server's name.
+    /// The IAM service prefix (`s3`; `cloudwatch` for requests signed for `monitoring`), or the name of the MCP server.
     pub service: String,
     /// The API operation (`PutObject`), or the MCP method and tool (`tools/call read_file`).
     pub name: String,
-    /// Never empty.
+    /// Never empty: an operation without a known action requires `<service>:*unknown*`.
     pub required_permissions: Vec<RequiredPermission>,
-    /// The parameters by their model names; an object. MCP: the tool's arguments.
+    /// An object: the parameters by their model names, or the arguments of an MCP tool.
     pub parameters: Value,
-    /// JSON Pointers (RFC 6901) into `parameters` whose values the models mark sensitive. A recording masks them.
+    /// JSON Pointers (RFC 6901) into `parameters` whose values the models mark as sensitive. They are masked before they are recorded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sensitive_pointers: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,25 +129,26 @@ pub struct Operation {
     pub account: Option<String>,
     #[serde(default)]
     pub traits: OperationTraits,
-    /// Parts the gateway did not look into ("body": a streamed upload). Shown to people as uninspected.
+    /// The parts that the gateway did not inspect: `body` for a streamed upload, or JSON Pointers to members that no model describes.
+    /// Approvers see them as uninspected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uninspected_parts: Vec<String>,
-    /// Lower-case hex SHA-256 of the body where the caller's signature covers it.
+    /// Lower-case hex SHA-256 of the body, if the caller's signature covers the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_sha256: Option<String>,
 }
 
 impl Operation {
-    /// `s3:PutObject`, for people.
+    /// The name as people read it: `s3:PutObject`.
     pub fn qualified_name(&self) -> String {
         format!("{}:{}", self.service, self.name)
     }
 
-    /// The ARNs of its resources, each once.
+    /// The distinct ARNs of its resources.
     pub fn resource_arns(&self) -> Vec<&str> {
         let mut arns = Vec::new();
-        for demand in &self.required_permissions {
-            if let Resource::Arn(arn) = &demand.resource
+        for permission in &self.required_permissions {
+            if let Resource::Arn(arn) = &permission.resource
                 && !arns.contains(&arn.as_str())
             {
                 arns.push(arn.as_str());
@@ -136,59 +157,29 @@ impl Operation {
         arns
     }
 
-    /// The strictest access level of the demands.
+    /// The strictest access level of the required permissions.
     pub fn access_level(&self) -> AccessLevel {
-        self.required_permissions.iter().map(|demand| demand.access_level).max().unwrap_or(AccessLevel::Write)
+        self.required_permissions
+            .iter()
+            .map(|permission| permission.access_level)
+            .max()
+            .unwrap_or(AccessLevel::Write)
     }
 
-    /// The bytes that an approval, a journal record and a send are bound to: every field, keys sorted, no spaces
-    /// (the rules of RFC 8785 for the values that occur here: strings, integers, booleans, arrays, objects).
+    /// The bytes whose digest binds a grant and a journal record to the request that is sent: every field, keys sorted, no spaces.
+    /// These are the rules of RFC 8785 (JSON Canonicalization Scheme) for the values that occur here: strings, integers, booleans,
+    /// arrays and objects. Every field takes part, so that no change of an approved operation keeps its digest.
     pub fn canonical_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
-        // An Operation holds only strings, numbers, booleans, lists and objects, and a Vec takes all: this cannot fail.
+        // This cannot fail: every value of an Operation has a JSON form, and writing to a Vec does not fail.
         let _infallible = serde_json::to_writer(&mut out, &CanonicalOperation(self));
         out
     }
 }
 
-/// An operation with its keys in the order of their bytes. Those of [`Demand`], [`Traits`] and [`Resource`] are declared so.
+/// An operation that serializes with its keys in the order of their bytes. The fields of [`RequiredPermission`],
+/// [`OperationTraits`] and [`Resource`] are declared in that order.
 struct CanonicalOperation<'a>(&'a Operation);
-
-/// Parameters without what these JSON Pointers (RFC 6901) lead to: of what no model knows nobody can say that the service reads
-/// it, so it must not stand for anything.
-pub fn remove_json_pointers<'a>(
-    parameters: &'a Map<String, Value>,
-    pointers: &[String],
-) -> Cow<'a, Map<String, Value>> {
-    let mut left = Cow::Borrowed(parameters);
-    for pointer in pointers {
-        let Some(path) = pointer.strip_prefix('/') else { continue };
-        let (above, name) = path.rsplit_once('/').map_or((None, path), |(above, name)| (Some(above), name));
-        let name = unescape_pointer_token(name);
-        let members = match above {
-            None => Some(left.to_mut()),
-            Some(above) => find_object_mut(left.to_mut(), above),
-        };
-        members.and_then(|members| members.remove(&name));
-    }
-    left
-}
-
-fn find_object_mut<'v>(
-    members: &'v mut Map<String, Value>,
-    path: &str,
-) -> Option<&'v mut Map<String, Value>> {
-    let (first, rest) = path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest)));
-    let value = members.get_mut(&unescape_pointer_token(first))?;
-    match rest {
-        None => value.as_object_mut(),
-        Some(rest) => value.pointer_mut(&format!("/{rest}"))?.as_object_mut(),
-    }
-}
-
-fn unescape_pointer_token(token: &str) -> String {
-    token.replace("~1", "/").replace("~0", "~")
-}
 
 impl Serialize for CanonicalOperation<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -231,7 +222,7 @@ impl Serialize for CanonicalOperation<'_> {
     }
 }
 
-/// A value with the keys of every object in the order of their bytes.
+/// A value that serializes with the keys of every object in the order of their bytes.
 struct KeySortedValue<'a>(&'a Value);
 
 impl Serialize for KeySortedValue<'_> {
@@ -253,7 +244,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// The same rules, written the slow way: every object of the whole tree sorted.
+    /// The same rules in a simple form: every object of the tree is sorted.
     fn key_sorted_json(value: &Value) -> String {
         match value {
             Value::Array(items) => {
@@ -271,7 +262,7 @@ mod tests {
     }
 
     fn sample_operation() -> Operation {
-        let demand = |resource| RequiredPermission {
+        let permission = |resource| RequiredPermission {
             access_level: AccessLevel::PermissionsManagement,
             action: "s3:PutObject".to_owned(),
             resource,
@@ -281,10 +272,10 @@ mod tests {
             service: "s3".to_owned(),
             name: "PutObject".to_owned(),
             required_permissions: vec![
-                demand(Resource::Arn("arn:aws:s3:::b/k \"\u{1}".to_owned())),
-                demand(Resource::McpTool { server: "s".to_owned(), name: "n".to_owned() }),
-                demand(Resource::McpServer("s".to_owned())),
-                demand(Resource::Any),
+                permission(Resource::Arn("arn:aws:s3:::b/k \"\u{1}".to_owned())),
+                permission(Resource::McpTool { server: "s".to_owned(), name: "n".to_owned() }),
+                permission(Resource::McpServer("s".to_owned())),
+                permission(Resource::Any),
             ],
             parameters: json!({"b": [1, {"z": null, "a": true}], "a": -1.5, "\u{e9}": {}, "Z": "\n"}),
             sensitive_pointers: vec!["/b".to_owned()],
@@ -307,19 +298,9 @@ mod tests {
             ..sample_operation()
         };
         for operation in [sample_operation(), bare] {
-            let slow = key_sorted_json(&serde_json::to_value(&operation).unwrap());
-            assert_eq!(String::from_utf8(operation.canonical_json()).unwrap(), slow);
+            let expected = key_sorted_json(&serde_json::to_value(&operation).unwrap());
+            assert_eq!(String::from_utf8(operation.canonical_json()).unwrap(), expected);
         }
-    }
-
-    #[test]
-    fn removes_unmodelled_members_at_any_depth() {
-        let whole = json!({"a": 1, "x/y": 2, "b": {"c": [{"d": 1, "e~": 2}, {"d": 3}]}, "f": {}});
-        let pointers = ["body", "/x~1y", "/b/c/0/e~0", "/f", "/none", "/b/none/at/all"].map(str::to_owned);
-        let left = remove_json_pointers(whole.as_object().unwrap(), &pointers);
-        assert_eq!(Value::Object(left.into_owned()), json!({"a": 1, "b": {"c": [{"d": 1}, {"d": 3}]}}));
-        let untouched = remove_json_pointers(whole.as_object().unwrap(), &["body".to_owned()]);
-        assert!(matches!(untouched, Cow::Borrowed(_)));
     }
 
     #[test]

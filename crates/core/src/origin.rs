@@ -1,4 +1,4 @@
-//! The origin of a URL (RFC 6454): scheme, host and port. Who a request is sent to, and whom a browser speaks for.
+//! The origin of a URL (RFC 6454): scheme, host and port. A request is sent to one, and a browser sends the one of its page.
 
 use http::Uri;
 use std::fmt;
@@ -13,7 +13,7 @@ pub struct Origin {
     pub port: u16,
 }
 
-/// Why a text is not an origin.
+/// Why a text is no origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OriginError {
     #[error("`{0}` is not an http or https URL: write https://host")]
@@ -23,12 +23,12 @@ pub enum OriginError {
 }
 
 impl Origin {
-    /// `https` at a host, on the scheme's own port.
+    /// `https` at a host, with the default port.
     pub fn https(host: &str) -> Self {
         Self { uses_tls: true, host: host.to_owned(), port: 443 }
     }
 
-    /// The origin of an absolute `http` or `https` URL, whatever follows it.
+    /// The origin of an absolute `http` or `https` URL. Path and query are ignored.
     pub fn from_uri(url: &Uri) -> Option<Self> {
         let uses_tls = match url.scheme_str()? {
             "https" => true,
@@ -39,25 +39,25 @@ impl Origin {
         Some(Self { uses_tls, host, port: url.port_u16().unwrap_or(if uses_tls { 443 } else { 80 }) })
     }
 
-    /// The `Host` header: with the port only where it is not the scheme's own, as browsers and SDKs write it.
+    /// The value of the `Host` header: with the port only if it is not the default, as browsers and SDKs write it.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         if self.port == if self.uses_tls { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
     }
 
-    /// The origin as a URL, without a slash at its end.
+    /// The origin as a URL without a trailing slash.
     pub fn url(&self) -> String {
         format!("{}://{}", if self.uses_tls { "https" } else { "http" }, self.authority())
     }
 
-    /// Whether it is this machine: the only place where plain `http` keeps a secret.
+    /// Whether it is this machine. Only there may a secret travel by plain `http`.
     pub fn is_loopback(&self) -> bool {
         is_loopback_host(&self.host)
     }
 }
 
 /// Whether a host, with or without the brackets of IPv6, is this machine. A name that resolves to a loopback address is not
-/// one: who answers for the name may change it.
+/// one: the owner of the name can change that (DNS rebinding).
 pub fn is_loopback_host(host: &str) -> bool {
     let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host.eq_ignore_ascii_case("localhost")
@@ -70,7 +70,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// An origin alone: a slash may follow it, and nothing else.
+/// Parses an origin alone. A trailing slash is accepted.
 impl FromStr for Origin {
     type Err = OriginError;
 
@@ -78,7 +78,7 @@ impl FromStr for Origin {
         let not_a_url = || OriginError::NotAUrl(text.to_owned());
         let url: Uri = text.parse().map_err(|_error| not_a_url())?;
         let origin = Self::from_uri(&url).ok_or_else(not_a_url)?;
-        // `Uri` drops a fragment without a word.
+        // `Uri` drops a fragment silently.
         let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && !text.contains(['#', '@']);
         if is_bare { Ok(origin) } else { Err(OriginError::NotBare(text.to_owned())) }
     }
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_or_less_than_an_origin_is_refused() {
+    fn text_that_is_more_or_less_than_an_origin_is_refused() {
         for text in ["", "example.com", "ftp://example.com", "/path", "https://"] {
             assert!(matches!(text.parse::<Origin>(), Err(OriginError::NotAUrl(_))), "{text}");
         }

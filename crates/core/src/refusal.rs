@@ -1,10 +1,10 @@
-//! Why a request was refused, in two texts: one that the caller may read, one for the log.
+//! Why a request was refused: a reason for programs, a text that the caller may read, and a text for the log.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What went wrong, as far as a wire protocol or an alarm needs to tell cases apart. Each front end spells these in its own
-/// protocol; the journal keeps them as words in snake case.
+/// The kind of a refusal, as far as a wire protocol or an alarm distinguishes them. Each front end maps these to the errors of its
+/// protocol. The journal records them in snake case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalReason {
@@ -12,13 +12,13 @@ pub enum RefusalReason {
     MissingAuthentication,
     /// The gateway credential or token is not ours, is malformed or was revoked.
     InvalidToken,
-    /// The credential or token is past its time; the SDK should get a new one.
+    /// The credential or token has expired. The SDK should get a new one.
     ExpiredToken,
     /// The signature does not match the request.
     SignatureMismatch,
-    /// The request's date is too far from our clock.
+    /// The date of the request is too far from our clock.
     ClockSkew,
-    /// A presigned URL is past its `X-Amz-Expires`.
+    /// A presigned URL is older than its `X-Amz-Expires`.
     RequestExpired,
     /// This signature was used before.
     Replay,
@@ -40,11 +40,11 @@ pub enum RefusalReason {
     TooLarge,
     /// No operation, or more than one, matches.
     UnknownOperation,
-    /// The gateway, or AWS STS on its behalf, takes no more requests right now.
+    /// The gateway, or AWS STS, takes no more requests at present. The caller should try again later.
     Busy,
     /// The upstream could not be reached or closed the connection early.
     Upstream,
-    /// A part of the gateway failed; nothing was widened.
+    /// A part of the gateway failed. A failure never widens what is allowed.
     Internal,
 }
 
@@ -75,7 +75,8 @@ impl RefusalReason {
     }
 }
 
-/// The only way to caller text. `message` must not reveal what the caller may not know; `detail` is for the log.
+/// A refusal, and the only way to text for a caller. `message` must reveal nothing that the caller may not know; `detail` is for
+/// the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub reason: RefusalReason,
@@ -88,7 +89,7 @@ impl Refusal {
         Self { reason, message: message.into(), detail: String::new() }
     }
 
-    /// Adds what only the log may hold.
+    /// Adds the detail that only the log may contain.
     #[must_use]
     pub fn with_detail(mut self, detail: impl fmt::Display) -> Self {
         self.detail = detail.to_string();

@@ -1,28 +1,29 @@
-//! The tags that a request would give a resource, wherever its service puts them.
+//! The tags that a request would set, wherever its service has them.
 //!
-//! AWS services agree on no one place: a list of keys and values, a map, S3's query string, EC2's lists by resource type.
+//! AWS services do not agree on a place: some take a list of keys and values, some a map; S3 takes a query string, and EC2 lists by
+//! resource type.
 
 use crate::{Operation, remove_json_pointers};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Deeper than any service puts tags.
+/// Deeper than the tags of any service.
 const MAX_TAG_SEARCH_DEPTH: usize = 4;
 
-/// Every key and value under a member that is named for tags; `None` if some are where no model knows any: the service may read
-/// them or not.
+/// Every key and value below a member whose name says that it holds tags. `None` if some are in a part that no model describes: the
+/// service may read them or not, so the tags of the request are unknown.
 pub fn collect_request_tags(operation: &Operation) -> Option<BTreeSet<(String, String)>> {
-    let within = |parameters: &Value| {
+    let tags_in = |parameters: &Value| {
         let mut found = BTreeSet::new();
         search_tags(parameters, MAX_TAG_SEARCH_DEPTH, &mut found);
         found
     };
-    let all = within(&operation.parameters);
+    let all = tags_in(&operation.parameters);
     match operation.parameters.as_object() {
         Some(parameters) if !all.is_empty() => {
             let known = remove_json_pointers(parameters, &operation.uninspected_parts).into_owned();
-            (within(&Value::Object(known)) == all).then_some(all)
+            (tags_in(&Value::Object(known)) == all).then_some(all)
         }
         _ => Some(all),
     }
@@ -32,7 +33,7 @@ fn search_tags(value: &Value, depth: usize, found: &mut BTreeSet<(String, String
     let (Value::Object(members), Some(deeper)) = (value, depth.checked_sub(1)) else { return };
     for (name, member) in members {
         match member {
-            // S3's `x-amz-tagging`: a query string.
+            // S3 takes a query string (header `x-amz-tagging`).
             Value::String(text) if name == "Tagging" => insert_query_tags(text, found),
             _ if is_tag_member_name(name) => {
                 insert_tag_entries(member, found);
@@ -51,7 +52,8 @@ fn is_tag_member_name(name: &str) -> bool {
     name.starts_with("tag") || name.contains("Tag")
 }
 
-/// As a form is read; what does not decode to text counts as it is written, too.
+/// Inserts the pairs of a query string, both decoded and as they are written: a value that does not decode is read differently by
+/// different parsers, so a policy must see each reading.
 fn insert_query_tags(text: &str, found: &mut BTreeSet<(String, String)>) {
     let decoded = |text: &str| {
         let spaced = text.replace('+', " ");
@@ -64,7 +66,7 @@ fn insert_query_tags(text: &str, found: &mut BTreeSet<(String, String)>) {
     }
 }
 
-/// A list of keys and values, or a map.
+/// Inserts the tags of a list of keys and values, or of a map.
 fn insert_tag_entries(tags: &Value, found: &mut BTreeSet<(String, String)>) {
     match tags {
         Value::Array(items) => {
@@ -81,7 +83,7 @@ fn insert_tag_entries(tags: &Value, found: &mut BTreeSet<(String, String)>) {
                 if let Some(value) = value.as_str() {
                     found.insert((key.clone(), value.to_owned()));
                 } else if value.is_array() {
-                    // `Tags: { Items: [...] }` of CloudFront.
+                    // CloudFront has `Tags: { Items: [...] }`.
                     insert_tag_entries(value, found);
                 }
             }

@@ -1,29 +1,42 @@
 //! The risk of an operation as a number with its reasons.
 //!
-//! Deterministic, from the decoded operation, the tags of its resources and whether the caller did it before: no text that the
-//! caller wrote has any weight. docs/approvals.md has the same table for people; a test holds the two together.
+//! It is computed from the decoded operation, the tags of its resources, and whether the caller did it before. It is deterministic,
+//! and no text that the caller wrote has any weight: an agent cannot talk its risk down. docs/approvals.md has the same table for
+//! people; a test holds the two together.
 
-use crate::{AccessLevel, Operation, Resource, ResourceTags};
+use crate::{AccessLevel, Operation, RequiredPermission, Resource, ResourceTags};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// From 0 (harmless) to 100, with one reason for each part of it.
+/// A risk from 0 (harmless) to 100, with one reason for each summand.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RiskAssessment {
     pub score: u8,
     pub reasons: Vec<String>,
 }
 
-/// More resources than this in one operation are many.
+impl RiskAssessment {
+    /// The score as a word: `low`, `medium`, `high` or `severe`.
+    pub fn level(&self) -> &'static str {
+        match self.score {
+            0..=24 => "low",
+            25..=49 => "medium",
+            50..=74 => "high",
+            _ => "severe",
+        }
+    }
+}
+
+/// More resources than this in one operation are many. [`MANY_RESOURCES_FACTOR`] says the number in words; a test compares them.
 const MANY_RESOURCES_THRESHOLD: usize = 10;
 
 const READ_FACTOR: (u8, &str) = (5, "it reads");
 const TAGGING_FACTOR: (u8, &str) = (20, "it changes tags, which policies may read");
 const WRITE_FACTOR: (u8, &str) = (30, "it changes something");
 const PERMISSIONS_FACTOR: (u8, &str) = (50, "it changes permissions");
-const ESCALATION_FACTOR: (u8, &str) = (30, "it can give somebody more power");
+const ESCALATION_FACTOR: (u8, &str) = (30, "it can escalate privileges");
 const IRREVERSIBLE_FACTOR: (u8, &str) = (30, "it cannot be undone");
-const CREDENTIALS_FACTOR: (u8, &str) = (25, "its answer holds credentials");
+const CREDENTIALS_FACTOR: (u8, &str) = (25, "its response contains credentials");
 const INDIRECT_FACTOR: (u8, &str) = (20, "it runs code or makes another service act");
 const UNKNOWN_ACTION_FACTOR: (u8, &str) = (30, "the action is not known to this version");
 const BROAD_CHANGE_FACTOR: (u8, &str) = (20, "it names no resource, or a pattern of them");
@@ -32,7 +45,7 @@ const MANY_RESOURCES_FACTOR: (u8, &str) = (10, "it touches more than 10 resource
 const UNINSPECTED_FACTOR: (u8, &str) = (10, "a part of it was not inspected");
 const FIRST_SEEN_FACTOR: (u8, &str) = (10, "this caller has not done it before");
 
-/// Every weight, for the page that explains the number.
+/// Every factor, for the page that explains the number.
 #[cfg(test)]
 const ALL_RISK_FACTORS: [(u8, &str); 14] = [
     READ_FACTOR,
@@ -51,7 +64,7 @@ const ALL_RISK_FACTORS: [(u8, &str); 14] = [
     FIRST_SEEN_FACTOR,
 ];
 
-/// A tag that makes every operation on a resource riskier, as the configuration says.
+/// A tag that makes every operation on a resource riskier. The configuration defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RiskyTag {
     pub key: String,
@@ -59,20 +72,20 @@ pub struct RiskyTag {
     pub weight: u8,
 }
 
-/// What the risk depends on beside the operation.
+/// The facts beyond the operation that the risk depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct RiskContext<'a> {
-    /// This caller has not done it before.
+    /// The caller has not done it before.
     pub is_first_seen: bool,
-    /// The tags of its resources, as far as they were looked up.
+    /// The tags of its resources, as far as they were read.
     pub resource_tags: Option<&'a ResourceTags>,
-    /// It touches a resource that the request does not name: that may have any tags.
+    /// It touches a resource that the request does not name. Such a resource may have any tags.
     pub has_unnamed_resource: bool,
     pub risky_tags: &'a [RiskyTag],
 }
 
-/// Judges an operation: the sum of what applies, at most 100.
-pub fn assess_risk(operation: &Operation, around: RiskContext<'_>) -> RiskAssessment {
+/// Assesses an operation: the sum of the factors that apply, at most 100.
+pub fn assess_risk(operation: &Operation, context: RiskContext<'_>) -> RiskAssessment {
     let mut risk = RiskAssessment { score: 0, reasons: Vec::new() };
     let mut add = |applies: bool, (weight, reason): (u8, &str)| {
         if applies {
@@ -90,25 +103,26 @@ pub fn assess_risk(operation: &Operation, around: RiskContext<'_>) -> RiskAssess
     add(operation.traits.returns_credentials, CREDENTIALS_FACTOR);
     add(operation.traits.indirect, INDIRECT_FACTOR);
     add(
-        operation.required_permissions.iter().any(|demand| demand.action.ends_with(":*unknown*")),
+        operation.required_permissions.iter().any(RequiredPermission::is_unknown_operation),
         UNKNOWN_ACTION_FACTOR,
     );
     let changes = level > AccessLevel::Read;
-    let broad = operation.required_permissions.iter().any(|demand| is_broad_resource(&demand.resource));
+    let broad =
+        operation.required_permissions.iter().any(|permission| is_broad_resource(&permission.resource));
     add(broad && changes, BROAD_CHANGE_FACTOR);
     add(broad && level == AccessLevel::Read, BROAD_READ_FACTOR);
     add(count_distinct_resources(operation) > MANY_RESOURCES_THRESHOLD, MANY_RESOURCES_FACTOR);
     add(!operation.uninspected_parts.is_empty(), UNINSPECTED_FACTOR);
-    add(around.is_first_seen, FIRST_SEEN_FACTOR);
-    for RiskyTag { key, value, weight } in around.risky_tags {
+    add(context.is_first_seen, FIRST_SEEN_FACTOR);
+    for RiskyTag { key, value, weight } in context.risky_tags {
         let has = |tags: &BTreeMap<String, String>| tags.get(key) == Some(value);
-        let applies = around.resource_tags.is_some_and(|tags| tags.values().any(has));
+        let applies = context.resource_tags.is_some_and(|tags| tags.values().any(has));
         add(applies, (*weight, &format!("it touches what is tagged {key}={value}")));
     }
-    if let Some(RiskyTag { key, value, weight }) = around.risky_tags.iter().max_by_key(|tag| tag.weight) {
-        let what =
+    if let Some(RiskyTag { key, value, weight }) = context.risky_tags.iter().max_by_key(|tag| tag.weight) {
+        let reason =
             format!("it may touch what is tagged {key}={value}: the request does not name its resource");
-        add(around.has_unnamed_resource, (*weight, &what));
+        add(context.has_unnamed_resource, (*weight, &reason));
     }
     risk
 }
@@ -123,7 +137,7 @@ fn is_broad_resource(resource: &Resource) -> bool {
 
 fn count_distinct_resources(operation: &Operation) -> usize {
     let mut names: Vec<String> =
-        operation.required_permissions.iter().map(|demand| demand.resource.to_text()).collect();
+        operation.required_permissions.iter().map(|permission| permission.resource.to_text()).collect();
     names.sort_unstable();
     names.dedup();
     names.len()
@@ -132,7 +146,7 @@ fn count_distinct_resources(operation: &Operation) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FrontEndKind, OperationTraits, RequiredPermission};
+    use crate::{FrontEndKind, OperationTraits};
     use proptest::prelude::*;
 
     fn sample_operation(level: AccessLevel, resource: Resource, traits: OperationTraits) -> Operation {
@@ -155,13 +169,8 @@ mod tests {
         }
     }
 
-    fn sample_context(novel: bool) -> RiskContext<'static> {
-        RiskContext {
-            is_first_seen: novel,
-            resource_tags: None,
-            has_unnamed_resource: false,
-            risky_tags: &[],
-        }
+    fn sample_context(is_first_seen: bool) -> RiskContext<'static> {
+        RiskContext { is_first_seen, resource_tags: None, has_unnamed_resource: false, risky_tags: &[] }
     }
 
     #[test]
@@ -195,13 +204,13 @@ mod tests {
                 ("arn:a".to_owned(), tagged(value)),
                 ("arn:b".to_owned(), tagged(value)),
             ]);
-            let around = RiskContext {
+            let context = RiskContext {
                 is_first_seen: false,
                 resource_tags: Some(&tags),
                 has_unnamed_resource: false,
                 risky_tags: &risky,
             };
-            assert_eq!(assess_risk(&operation, around).score, score);
+            assert_eq!(assess_risk(&operation, context).score, score);
         }
     }
 
@@ -233,7 +242,7 @@ mod tests {
             irreversible: true,
             returns_credentials: true,
         };
-        for (what, score) in [
+        for (operation, score) in [
             (sample_operation(List, one(), none), 0),
             (sample_operation(List, Resource::Any, none), 0),
             (sample_operation(Read, one(), none), 5),
@@ -253,11 +262,11 @@ mod tests {
             (ten, 30),
             (sample_operation(PermissionsManagement, Resource::Any, all), 100),
         ] {
-            assert_eq!(assess_risk(&what, sample_context(false)).score, score, "{what:?}");
-            let novel = assess_risk(&what, sample_context(true));
-            assert_eq!(novel.score, (score + 10).min(100));
+            assert_eq!(assess_risk(&operation, sample_context(false)).score, score, "{operation:?}");
+            let first_seen = assess_risk(&operation, sample_context(true));
+            assert_eq!(first_seen.score, (score + 10).min(100));
             assert_eq!(
-                novel.reasons.last().map(String::as_str),
+                first_seen.reasons.last().map(String::as_str),
                 Some("+10 this caller has not done it before")
             );
         }
@@ -271,22 +280,97 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_threshold_in_the_text_is_the_one_that_counts() {
+        assert!(MANY_RESOURCES_FACTOR.1.contains(&format!("more than {MANY_RESOURCES_THRESHOLD} resources")));
+    }
+
+    /// Everything that the risk depends on.
+    #[derive(Debug, Clone)]
+    struct Facts {
+        level: usize,
+        traits: [bool; 4],
+        is_broad: bool,
+        is_unknown: bool,
+        has_many_resources: bool,
+        is_uninspected: bool,
+        is_first_seen: bool,
+        has_risky_tag: bool,
+        has_unnamed_resource: bool,
+    }
+
+    impl Facts {
+        fn assess(&self) -> RiskAssessment {
+            let [escalates, indirect, irreversible, returns_credentials] = self.traits;
+            let traits = OperationTraits { escalates, indirect, irreversible, returns_credentials };
+            let resource = if self.is_broad { "arn:*" } else { "arn:x" };
+            let mut operation =
+                sample_operation(AccessLevel::ALL[self.level], arn_resource(resource), traits);
+            if self.is_unknown {
+                operation.required_permissions[0].action = "s3:*unknown*".to_owned();
+            }
+            for number in 0..if self.has_many_resources { 10 } else { 0 } {
+                let resource = arn_resource(&format!("arn:{number}"));
+                let permission = RequiredPermission { resource, ..operation.required_permissions[0].clone() };
+                operation.required_permissions.push(permission);
+            }
+            if self.is_uninspected {
+                operation.uninspected_parts.push("body".to_owned());
+            }
+            let value = if self.has_risky_tag { "prod" } else { "test" };
+            let tags = BTreeMap::from([("env".to_owned(), value.to_owned())]);
+            let tags = ResourceTags::from([("arn:x".to_owned(), tags)]);
+            let risky_tags = [RiskyTag { key: "env".to_owned(), value: "prod".to_owned(), weight: 25 }];
+            let context = RiskContext {
+                is_first_seen: self.is_first_seen,
+                resource_tags: Some(&tags),
+                has_unnamed_resource: self.has_unnamed_resource,
+                risky_tags: &risky_tags,
+            };
+            assess_risk(&operation, context)
+        }
+    }
+
+    prop_compose! {
+        fn any_facts()(
+            level in 0..AccessLevel::ALL.len(),
+            traits in any::<[bool; 4]>(),
+            flags in any::<[bool; 7]>(),
+        ) -> Facts {
+            let [is_broad, is_unknown, has_many_resources, is_uninspected, is_first_seen, has_risky_tag,
+                has_unnamed_resource] = flags;
+            Facts {
+                level, traits, is_broad, is_unknown, has_many_resources, is_uninspected, is_first_seen, has_risky_tag,
+                has_unnamed_resource,
+            }
+        }
+    }
+
     proptest! {
         #[test]
-        fn worse_is_never_less(level in 0..5_usize, traits in any::<[bool; 4]>(), more in 0..4_usize) {
-            let make = |flags: [bool; 4]| {
-                let [escalates, indirect, irreversible, returns_credentials] = flags;
-                let traits = OperationTraits { escalates, indirect, irreversible, returns_credentials };
-                sample_operation(AccessLevel::ALL[level], arn_resource("arn:x"), traits)
-            };
-            let mut worse = traits;
-            worse[more] = true;
-            let (less, more) = (assess_risk(&make(traits), sample_context(false)), assess_risk(&make(worse), sample_context(false)));
-            prop_assert!(less.score <= more.score && more.score <= 100);
-            let sum: u32 = less.reasons.iter().filter_map(|reason| {
-                reason.trim_start_matches('+').split(' ').next()?.parse::<u32>().ok()
-            }).sum();
-            prop_assert_eq!(u32::from(less.score), sum.min(100));
+        fn a_worse_operation_never_has_a_lower_risk(facts in any_facts(), change in 0..12_usize) {
+            let mut worse = facts.clone();
+            match change {
+                0..4 => worse.traits[change] = true,
+                // The access levels are ordered by strictness.
+                4 => worse.level = (facts.level + 1).min(AccessLevel::ALL.len() - 1),
+                5 => worse.is_broad = true,
+                6 => worse.is_unknown = true,
+                7 => worse.has_many_resources = true,
+                8 => worse.is_uninspected = true,
+                9 => worse.is_first_seen = true,
+                10 => worse.has_risky_tag = true,
+                _ => worse.has_unnamed_resource = true,
+            }
+            prop_assert!(facts.assess().score <= worse.assess().score, "{facts:?} {worse:?}");
+        }
+
+        #[test]
+        fn the_score_is_the_sum_of_the_listed_reasons(facts in any_facts()) {
+            let risk = facts.assess();
+            let weight = |reason: &String| reason.strip_prefix('+')?.split(' ').next()?.parse::<u32>().ok();
+            let sum: u32 = risk.reasons.iter().map(|reason| weight(reason).unwrap()).sum();
+            prop_assert_eq!(u32::from(risk.score), sum.min(100));
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Text that must not be printed.
+//! Text that must not be logged.
 
 use std::fmt;
 use zeroize::Zeroize;
 
-/// A secret text: wiped when dropped, without `Display`, `Serialize` or a telling `Debug`.
+/// A secret text. It is zeroed when it is dropped, has no `Display` and no `Serialize`, and its `Debug` shows nothing of it.
 #[derive(Clone, Zeroize)]
 #[zeroize(drop)]
 pub struct Secret(String);
@@ -13,7 +13,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The secret itself, for the one place that must use it.
+    /// The secret itself, for the code that must send or compare it.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,5 +1,8 @@
-//! JSON read so that every reader agrees: UTF-8, no member twice at any depth, numbers in range, bounded nesting and size, nothing after
-//! the value. Both doors read what callers send with this.
+//! A JSON reader that accepts only text on which every other reader agrees: UTF-8, no duplicate member at any depth, numbers in
+//! range, bounded nesting and size, nothing after the value. Both front ends read the bodies of callers with it.
+//!
+//! RFC 8259 section 4 leaves duplicate names to the reader: some take the first, some the last. If the gateway took one and the
+//! upstream the other, the operation that is executed would not be the one that was decided.
 
 use crate::limits::{MAX_BODY_VALUES, MAX_NESTING_DEPTH};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -7,18 +10,21 @@ use serde_json::{Map, Number, Value};
 use std::cell::Cell;
 use std::fmt;
 
-/// Why a text is not taken. Where a text is carried, it says where it went wrong, never what was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a body is refused. The texts say where the fault is, never what was read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StrictJsonError {
+    #[error("the body is not UTF-8")]
     InvalidUtf8,
-    /// A member is given twice in one object.
+    /// One object has two members of one name.
+    #[error("a member is given twice in one object ({0})")]
     DuplicateMember(String),
-    /// It nests deeper than [`DEPTH`].
+    #[error("the body nests deeper than {MAX_NESTING_DEPTH} levels ({0})")]
     TooDeep(String),
-    /// It holds more than [`VALUES`] values.
+    #[error("the body holds more than {MAX_BODY_VALUES} values")]
     TooManyValues,
+    #[error("the body is not JSON: {0}")]
     Syntax(String),
-    /// Something follows the value.
+    #[error("something follows the JSON value ({0})")]
     TrailingData(String),
 }
 
@@ -27,28 +33,38 @@ pub fn parse_strict_json(bytes: &[u8]) -> Result<Value, StrictJsonError> {
     // Checked once as a whole, so that no text in it has to be.
     let text = std::str::from_utf8(bytes).map_err(|_error| StrictJsonError::InvalidUtf8)?;
     let mut reader = serde_json::Deserializer::from_str(text);
-    let fault = Cell::new(StrictJsonError::Syntax as fn(String) -> StrictJsonError);
+    let fault = Cell::new(None);
     let value =
         StrictValueVisitor { depth: 0, remaining_values: &Cell::new(MAX_BODY_VALUES), error_kind: &fault }
             .deserialize(&mut reader)
-            .map_err(|error| fault.get()(error.to_string()))?;
-    reader.end().map_err(|error| StrictJsonError::TrailingData(error.to_string()))?;
+            .map_err(|error| match fault.get() {
+                Some(kind) => kind(position(&error)),
+                None => StrictJsonError::Syntax(error.to_string()),
+            })?;
+    reader.end().map_err(|error| StrictJsonError::TrailingData(position(&error)))?;
     Ok(value)
 }
+
+fn position(error: &serde_json::Error) -> String {
+    format!("line {} column {}", error.line(), error.column())
+}
+
+/// Makes an error out of the position of the fault.
+type ErrorKind = fn(String) -> StrictJsonError;
 
 #[derive(Clone, Copy)]
 struct StrictValueVisitor<'f> {
     depth: usize,
     /// How many values may yet come.
     remaining_values: &'f Cell<usize>,
-    /// What kind of error one of ours is.
-    error_kind: &'f Cell<fn(String) -> StrictJsonError>,
+    /// The kind of an error that this visitor raised; `None` where the parser did.
+    error_kind: &'f Cell<Option<ErrorKind>>,
 }
 
 impl StrictValueVisitor<'_> {
     fn enter_container<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth >= MAX_NESTING_DEPTH {
-            self.error_kind.set(StrictJsonError::TooDeep);
+            self.error_kind.set(Some(StrictJsonError::TooDeep));
             return Err(E::custom("nested too deeply"));
         }
         Ok(Self { depth: self.depth + 1, ..self })
@@ -60,7 +76,7 @@ impl<'de> DeserializeSeed<'de> for StrictValueVisitor<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
         let Some(left) = self.remaining_values.get().checked_sub(1) else {
-            self.error_kind.set(|_| StrictJsonError::TooManyValues);
+            self.error_kind.set(Some(|_position| StrictJsonError::TooManyValues));
             return Err(D::Error::custom("too many values"));
         };
         self.remaining_values.set(left);
@@ -118,10 +134,96 @@ impl<'de> Visitor<'de> for StrictValueVisitor<'_> {
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(inner)?;
             if map.insert(name, value).is_some() {
-                self.error_kind.set(StrictJsonError::DuplicateMember);
+                self.error_kind.set(Some(StrictJsonError::DuplicateMember));
                 return Err(A::Error::custom("a key is given twice"));
             }
         }
         Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_member_given_twice_is_an_error_at_any_depth_and_however_it_is_escaped() {
+        for text in [
+            r#"{"a": 1, "a": 1}"#,
+            r#"{"a": 1, "\u0061": 2}"#,
+            r#"[{"b": {"a": 1, "c": [], "a": 2}}]"#,
+            r#"{"": 1, "": 2}"#,
+        ] {
+            let error = parse_strict_json(text.as_bytes()).unwrap_err();
+            assert!(matches!(error, StrictJsonError::DuplicateMember(_)), "{text}: {error:?}");
+        }
+        let nested = parse_strict_json(br#"{"a": {"a": {"a": 1}}, "A": 2}"#).unwrap();
+        assert_eq!(nested, json!({"a": {"a": {"a": 1}}, "A": 2}));
+    }
+
+    #[test]
+    fn nesting_is_accepted_up_to_the_limit() {
+        let nested = |depth: usize, open: &str, close: &str| open.repeat(depth) + "1" + &close.repeat(depth);
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+            assert!(parse_strict_json(nested(MAX_NESTING_DEPTH, open, close).as_bytes()).is_ok());
+            let error = parse_strict_json(nested(MAX_NESTING_DEPTH + 1, open, close).as_bytes()).unwrap_err();
+            assert!(matches!(error, StrictJsonError::TooDeep(_)), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_accepted_up_to_the_limit() {
+        // The list itself is a value.
+        let list = |values: usize| format!("[{}]", vec!["0"; values - 1].join(","));
+        assert!(parse_strict_json(list(MAX_BODY_VALUES).as_bytes()).is_ok());
+        assert_eq!(
+            parse_strict_json(list(MAX_BODY_VALUES + 1).as_bytes()),
+            Err(StrictJsonError::TooManyValues)
+        );
+    }
+
+    #[test]
+    fn text_on_which_readers_disagree_is_an_error() {
+        assert_eq!(parse_strict_json(b"\"\xff\""), Err(StrictJsonError::InvalidUtf8));
+        for text in ["1 2", "{} x", "[]]", "null\u{feff}"] {
+            let error = parse_strict_json(text.as_bytes()).unwrap_err();
+            assert!(matches!(error, StrictJsonError::TrailingData(_)), "{text}: {error:?}");
+        }
+        for text in [
+            "",
+            " ",
+            "{",
+            "[1,]",
+            "{'a': 1}",
+            "1e999",
+            "NaN",
+            "01",
+            r#""\ud800""#,
+            "\u{feff}{}",
+            "\"\n\"",
+            "// x\n1",
+        ] {
+            let error = parse_strict_json(text.as_bytes()).unwrap_err();
+            assert!(matches!(error, StrictJsonError::Syntax(_)), "{text}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_quotes_nothing_that_was_read() {
+        for text in [r#"{"hunter2": 1, "hunter2": 2}"#, r#"{"a": hunter2}"#, r#""a" "hunter2""#] {
+            let error = parse_strict_json(text.as_bytes()).unwrap_err();
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_accepted_text_is_read_as_serde_json_reads_it(text in r#"[\[\]{}:, "a1.e\\-]{0,24}"#) {
+            if let Ok(value) = parse_strict_json(text.as_bytes()) {
+                prop_assert_eq!(value, serde_json::from_str::<Value>(&text).unwrap());
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ pub fn to_unix_millis(at: OffsetDateTime) -> i64 {
     i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
-/// The reverse of [`to_unix_millis`]. What lies beyond the calendar becomes its end, so that no stored number is refused.
+/// The reverse of [`to_unix_millis`]. A number beyond the calendar becomes its end, so that no stored number is an error.
 pub fn from_unix_millis(millis: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)
         .unwrap_or(time::macros::datetime!(9999-12-31 23:59:59 UTC))
@@ -31,7 +31,7 @@ pub fn format_utc(at: OffsetDateTime) -> String {
 
 /// A time for programs: RFC 3339, with as many fractional digits as the time has.
 pub fn format_rfc3339(at: OffsetDateTime) -> String {
-    // Fails only for years beyond 9999, which no clock of ours gives.
+    // Fails only for years beyond 9999.
     at.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default()
 }
 

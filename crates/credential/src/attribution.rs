@@ -1,13 +1,16 @@
-//! What CloudTrail is told about a loan: session name, source identity and tags, in the characters STS takes.
-//! Text that has to be altered gets a hash of the original, so that two different originals never look the same.
+//! The session name, source identity and tags of an AssumeRole call, in the characters that STS accepts. They appear in
+//! CloudTrail and name the person behind a call.
+//!
+//! Promise: two different originals never look the same. Text that has to be altered gets a hash of the original.
 
 use durward_aws::sigv4::sha256_hex;
 use durward_core::{Caller, SessionId};
+use std::ops::RangeInclusive;
 
-/// `SourceIdentity` and `RoleSessionName` (STS API reference, AssumeRole): 2 to 64 of `[\w+=,.@-]`.
-const MAX_SESSION_NAME_CHARS: usize = 64;
-/// Tag values (STS API reference, AssumeRole `Tags`): at most 256 of letters, digits, spaces and `_.:/=+-@`.
-const MAX_TAG_VALUE_CHARS: usize = 256;
+/// `SourceIdentity` and `RoleSessionName` (STS API Reference, AssumeRole): 2 to 64 of `[\w+=,.@-]`.
+const SESSION_NAME_CHARS: RangeInclusive<usize> = 2..=64;
+/// Tag values (STS API Reference, Tag): at most 256 of letters, digits, spaces and `_.:/=+-@`.
+const TAG_VALUE_CHARS: RangeInclusive<usize> = 0..=256;
 /// Hex digits of the hash that follows altered text: 64 bits.
 const HASH_SUFFIX_CHARS: usize = 16;
 
@@ -19,50 +22,52 @@ fn is_tag_value_char(character: char) -> bool {
     character.is_ascii_alphanumeric() || " _.:/=+-@".contains(character)
 }
 
-/// `durward-<session>`: the same for every loan of a session.
+/// `durward-<session>`: the same for all credentials of a session.
 pub(crate) fn role_session_name(session: SessionId) -> String {
     format!("durward-{session}")
 }
 
-/// The caller's subject as STS takes it.
+/// The caller's subject in the characters of a source identity.
 pub(crate) fn source_identity(caller: &Caller) -> String {
-    // `aws:` cannot occur (no colon in the set); a single character is too short and gets the hash.
+    // STS reserves the prefix `aws:`, which cannot occur: the set has no colon. A single character is too short and gets a hash.
+    // The hash covers the issuer, because two providers may have users of one name.
     fit_to_charset(
         &caller.subject,
-        MAX_SESSION_NAME_CHARS,
+        SESSION_NAME_CHARS,
         is_session_name_char,
         &format!("{}\n{}", caller.issuer, caller.subject),
     )
 }
 
-/// A tag value as STS takes it.
+/// A text in the characters of a tag value.
 pub(crate) fn tag_value(text: &str) -> String {
-    if text.is_empty() {
-        String::new()
-    } else {
-        fit_to_charset(text, MAX_TAG_VALUE_CHARS, is_tag_value_char, text)
-    }
+    fit_to_charset(text, TAG_VALUE_CHARS, is_tag_value_char, text)
 }
 
-/// `text` where it is 2 to `max` allowed characters and cannot be taken for altered text; else what can be kept of it, a
-/// dash and a hash of `identity`.
-fn fit_to_charset(text: &str, max: usize, allowed: fn(char) -> bool, identity: &str) -> String {
-    let fits = (2..=max).contains(&text.len()) && text.chars().all(allowed);
+/// `text` itself if it has an allowed length, only allowed characters, and no ending like that of altered text. Otherwise its
+/// beginning with disallowed characters replaced, a dash, and a hash of `identity`.
+fn fit_to_charset(
+    text: &str,
+    length: RangeInclusive<usize>,
+    is_allowed: fn(char) -> bool,
+    identity: &str,
+) -> String {
+    let fits = length.contains(&text.len()) && text.chars().all(is_allowed);
     if fits && !has_hash_suffix(text) {
         return text.to_owned();
     }
     let kept: String = text
         .chars()
-        .take(max - HASH_SUFFIX_CHARS - 1)
-        .map(|character| if allowed(character) { character } else { '-' })
+        .take(length.end() - HASH_SUFFIX_CHARS - 1)
+        .map(|character| if is_allowed(character) { character } else { '-' })
         .collect();
     let mut hash = sha256_hex(identity.as_bytes());
     hash.truncate(HASH_SUFFIX_CHARS);
     format!("{kept}-{hash}")
 }
 
-/// Ends like text that [`fit`] altered. Such an original is altered as well: else a caller could choose a subject that
-/// equals another caller's altered one.
+/// Whether a text ends like one that [`fit_to_charset`] altered. Such an original is altered as well: otherwise a caller could
+/// choose a subject that equals the altered subject of another caller, and CloudTrail would name the wrong person.
 fn has_hash_suffix(text: &str) -> bool {
     text.rsplit_once('-').is_some_and(|(_, end)| {
         end.len() == HASH_SUFFIX_CHARS && end.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
@@ -77,7 +82,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn keeps_a_subject_that_sts_takes() {
+    fn keeps_a_subject_that_sts_accepts() {
         assert_eq!(source_identity(&test_caller("alice@example.com")), "alice@example.com");
     }
 
@@ -110,6 +115,7 @@ mod tests {
     #[test]
     fn tag_values_keep_the_provider_slash_subject_form() {
         assert_eq!(tag_value("corp/alice@example.com"), "corp/alice@example.com");
+        assert_eq!((tag_value("").as_str(), tag_value("a").as_str()), ("", "a"));
         assert!(tag_value("corp/аlice").starts_with("corp/-lice-"));
         assert_eq!(tag_value(&"x".repeat(300)).len(), 256);
     }

@@ -1,13 +1,13 @@
-//! A caller, operations, a clock and transports for the tests of this room.
+//! A caller, operations, a clock and HTTP clients for the tests of this crate.
 
-use crate::{Clock, HttpClient};
 use bytes::Bytes;
+use durward_core::timestamps::{Clock, format_rfc3339};
 use durward_core::{
-    AccessLevel, Caller, CallerKind, FrontEndKind, Operation, OperationTraits, RequiredPermission, Resource,
+    AccessLevel, Caller, CallerKind, FrontEndKind, HttpClient, HttpClientError, HttpFuture, HttpLimits,
+    Operation, OperationTraits, RequiredPermission, Resource,
 };
 use http::{Request, Response, StatusCode};
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use time::macros::datetime;
@@ -54,12 +54,12 @@ pub fn operation_on(action: &str, arn: &str) -> Operation {
     operation_requiring(&[(action, Resource::Arn(arn.to_owned()))])
 }
 
-pub fn operation_requiring(demands: &[(&str, Resource)]) -> Operation {
+pub fn operation_requiring(permissions: &[(&str, Resource)]) -> Operation {
     Operation {
         front_end: FrontEndKind::Aws,
         service: "s3".to_owned(),
         name: "GetObject".to_owned(),
-        required_permissions: demands
+        required_permissions: permissions
             .iter()
             .map(|(action, resource)| RequiredPermission {
                 action: (*action).to_owned(),
@@ -91,37 +91,38 @@ impl TestClock {
     }
 
     pub fn as_clock(&self) -> Clock {
-        let hands = self.clone();
-        Arc::new(move || hands.now())
+        let clock = self.clone();
+        Arc::new(move || clock.now())
     }
 }
 
-type FakeResponse = Result<(StatusCode, String), String>;
+pub type FakeResponse = Result<(StatusCode, String), HttpClientError>;
 type FakeResponseFn = dyn Fn(usize, &Request<Bytes>) -> FakeResponse + Send + Sync;
 
-/// A transport that keeps what it is sent and answers by a function.
+/// An HTTP client that keeps the requests and responds with the result of a function.
 pub struct FakeHttpClient {
     pub sent_requests: Mutex<Vec<Request<Bytes>>>,
     respond: Box<FakeResponseFn>,
 }
 
 impl FakeHttpClient {
-    /// `answer` gets the number of the request, from 0.
-    pub fn new(answer: impl Fn(usize, &Request<Bytes>) -> FakeResponse + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { sent_requests: Mutex::new(Vec::new()), respond: Box::new(answer) })
+    /// `respond` gets the number of the request, from 0.
+    pub fn new(
+        respond: impl Fn(usize, &Request<Bytes>) -> FakeResponse + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { sent_requests: Mutex::new(Vec::new()), respond: Box::new(respond) })
     }
 
-    /// Nobody answers.
+    /// Every connection is refused.
     pub fn unreachable() -> Arc<Self> {
-        Self::new(|_, _| Err("connection refused".to_owned()))
+        Self::new(|_, _| Err(HttpClientError::Failed("connection refused".to_owned())))
     }
 
-    /// Like STS: each answer is another credential, `ASIA<n>`, that ends 900 s after the clock's now.
-    pub fn fake_sts(hands: &TestClock) -> Arc<Self> {
-        let hands = hands.clone();
+    /// Like STS: each response is another credential, `ASIA<n>`, that expires after 900 s of the clock.
+    pub fn fake_sts(clock: &TestClock) -> Arc<Self> {
+        let clock = clock.clone();
         Self::new(move |number, _| {
-            let expires = hands.now() + Duration::seconds(900);
-            let expires = expires.format(&time::format_description::well_known::Rfc3339).unwrap();
+            let expires = format_rfc3339(clock.now() + Duration::seconds(900));
             Ok((
                 StatusCode::OK,
                 assume_role_response_xml(
@@ -138,7 +139,7 @@ impl FakeHttpClient {
         self.sent_requests.lock().unwrap().len()
     }
 
-    /// The form of request `number`, decoded.
+    /// The decoded form fields of request `number`.
     pub fn form_fields(&self, number: usize) -> BTreeMap<String, String> {
         let sent = self.sent_requests.lock().unwrap();
         let body = std::str::from_utf8(sent[number].body()).unwrap();
@@ -153,17 +154,14 @@ impl FakeHttpClient {
 }
 
 impl HttpClient for FakeHttpClient {
-    fn send<'a>(
-        &'a self,
-        request: Request<Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, String>> + Send + 'a>> {
+    fn send(&self, request: Request<Bytes>, _limits: HttpLimits) -> HttpFuture<'_> {
         Box::pin(async move {
             let number = self.call_count();
-            let answer = (self.respond)(number, &request);
+            let result = (self.respond)(number, &request);
             self.sent_requests.lock().unwrap().push(request);
-            // Others get their turn, as with a real network.
+            // Other tasks run meanwhile, as with a real network.
             tokio::task::yield_now().await;
-            let (status, body) = answer?;
+            let (status, body) = result?;
             let mut response = Response::new(Bytes::from(body));
             *response.status_mut() = status;
             Ok(response)

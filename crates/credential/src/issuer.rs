@@ -1,74 +1,75 @@
-//! Lends a credential for one operation and remembers it for as long as its session policy holds.
+//! Issues a credential for one operation, and caches it for as long as its session policy permits anything.
 //!
-//! STS never issues for less than 900 seconds; what ends a loan sooner is the `aws:CurrentTime` condition of its session
-//! policy, [`POLICY_WINDOW`] after it was asked for. A loan is lent again only to an ask that is equal in every input but
-//! the exchange, and only within that window. An `exchange` tag therefore names the exchange that caused the loan.
+//! STS never issues a credential for less than 900 seconds. It becomes useless sooner by the `aws:CurrentTime` condition of its
+//! session policy, [`SESSION_POLICY_LIFETIME`] after the request.
+//!
+//! Promises: a cached credential is used only for a request that is equal in every input but the exchange, and only within that
+//! lifetime. Its `exchange` tag therefore names the first exchange that used it. After [`CredentialIssuer::forget_session`], no
+//! credential of that session is in the cache.
 
 use crate::attribution::{role_session_name, source_identity, tag_value};
-use crate::error::sanitize_error_text;
+use crate::error::{IssueError, StsEndpointError};
+use crate::gateway_identity::GatewayIdentity;
 use crate::session_policy::{
     SessionPolicy, SessionPolicyConditions, build_action_policy, build_session_policy,
 };
 use crate::single_flight::SingleFlight;
 use crate::sts::AssumeRoleRequest;
-use crate::{Clock, GatewayIdentity, HttpClient, system_clock};
+use crate::sts_response::StsCredentials;
 use cache_key::CredentialCacheKey;
 use durward_aws::sigv4::sha256_hex;
-use durward_core::{Caller, CredentialScope, ExchangeId, Operation, Resource, Secret, SessionId};
+use durward_core::limits::{MAX_CACHED_CREDENTIALS, SESSION_POLICY_LIFETIME};
+use durward_core::timestamps::{Clock, system_clock};
+use durward_core::{
+    Caller, CredentialScope, ExchangeId, HttpClient, Operation, Secret, SessionId, lock_ignoring_poison,
+};
 use http::Uri;
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 use time::OffsetDateTime;
-
-pub use crate::error::IssueError;
+use tokio::time::Instant;
 
 mod cache_key;
 
-/// How long a session policy holds, from the ask on.
-pub const SESSION_POLICY_LIFETIME: Duration = Duration::from_mins(1);
-/// What fails faster than this is tried once more.
+/// A call that fails sooner than this is tried once more.
 const STS_RETRY_CUTOFF: Duration = Duration::from_secs(3);
-/// A loan must leave the gateway this long before its policy ends, to arrive in time.
+/// A credential is not used this close to the end of its session policy: the request must arrive in time.
 const POLICY_EXPIRY_MARGIN: Duration = Duration::from_secs(5);
-/// A credential is not used this close to its expiry: our clock may differ from AWS's.
+/// A credential is not used this close to its expiry: our clock may differ from that of AWS.
 const CREDENTIAL_EXPIRY_MARGIN: Duration = Duration::from_secs(30);
-/// The same for `scope = "session"`, whose credentials go to long-running uses.
+/// The same for `scope = "session"`, whose credentials serve long-running requests.
 const SESSION_SCOPE_EXPIRY_MARGIN: Duration = Duration::from_mins(5);
-/// Loans that are remembered at once.
-pub const MAX_CACHED_CREDENTIALS: usize = 4_096;
-/// A clock difference to AWS that is worth a warning: half of [`POLICY_WINDOW`].
+/// A clock difference to AWS that is worth a warning: half of [`SESSION_POLICY_LIFETIME`].
 const CLOCK_SKEW_WARNING: Duration = Duration::from_secs(30);
 
-/// How far a connection's credentials reach.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// How narrowly the credentials of a connection are scoped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ConnectionScope {
-    /// Cut to each operation.
+    /// To each operation.
     #[default]
     Operation,
-    /// The whole role, once per session.
+    /// To the role: one credential per session.
     Session,
 }
 
-/// An AWS role the gateway may assume.
+/// An AWS role that the gateway may assume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionConfig {
     pub name: String,
     pub role_arn: String,
     pub external_id: Option<String>,
-    /// `DurationSeconds`: 900 seconds unless there is a reason (STS takes 900 to the role's maximum).
+    /// `DurationSeconds`: at least 900, at most the maximum of the role.
     pub session_duration: Duration,
     pub scope: ConnectionScope,
-    /// The region whose STS is asked.
+    /// The region whose STS is called.
     pub region: String,
     pub policy_conditions: SessionPolicyConditions,
 }
 
 impl ConnectionConfig {
-    /// A connection with the defaults: 900 seconds, cut to the operation, no external id, no extras.
+    /// A connection with the defaults: 900 seconds, scoped to each operation, no external id, no conditions.
     pub fn new(name: impl Into<String>, role_arn: impl Into<String>, region: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -82,7 +83,7 @@ impl ConnectionConfig {
     }
 }
 
-/// Who borrows what for.
+/// The operation that needs a credential, with everything that the credential depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct CredentialRequest<'a> {
     pub connection: &'a ConnectionConfig,
@@ -92,138 +93,168 @@ pub struct CredentialRequest<'a> {
     pub operation: &'a Operation,
 }
 
-/// A lent credential. Its secrets are wiped when the last holder drops it.
+/// An issued credential. Its secrets are wiped when the last holder drops it.
 #[derive(Debug)]
 pub struct IssuedCredential {
     pub access_key_id: String,
     pub secret_access_key: Secret,
     pub session_token: Secret,
-    /// When STS ends the credential.
+    /// When the credential expires at AWS.
     pub expires_at: OffsetDateTime,
-    /// Until when it may be sent; never later than its session policy or its expiry.
+    /// Until when a request may be sent with it: never later than its session policy or its expiry permit.
     pub usable_until: OffsetDateTime,
     pub scope: CredentialScope,
-    /// Lower-case hex SHA-256 of the session policy; none with [`Scope::Session`].
+    /// SHA-256 of the session policy in lower-case hex; `None` with [`CredentialScope::Session`].
     pub policy_sha256: Option<String>,
     session: SessionId,
 }
 
-/// The STS endpoint of a region, from our own tables or the emulator's address.
-pub type StsEndpoint = Arc<dyn Fn(&str) -> Result<Uri, String> + Send + Sync>;
+/// The STS endpoint of a region, from our own tables or the address of an emulator. A caller never chooses it: the response of a
+/// chosen endpoint would be believed (CVE-2020-16250 of Vault).
+pub type StsEndpoint = Arc<dyn Fn(&str) -> Result<Uri, StsEndpointError> + Send + Sync>;
 
-/// Lends credentials.
+#[derive(Default)]
+struct CredentialCache {
+    by_key: HashMap<CredentialCacheKey, Arc<IssuedCredential>>,
+    /// The sessions of the calls in flight, each with the mark that their session was forgotten. A call that ended or was dropped
+    /// leaves a dead reference.
+    calls: Vec<(SessionId, Weak<AtomicBool>)>,
+}
+
+/// Issues credentials.
 pub struct CredentialIssuer {
     identity: Arc<GatewayIdentity>,
     http_client: Arc<dyn HttpClient>,
     sts_endpoint: StsEndpoint,
     clock: Clock,
-    cache: Mutex<HashMap<CredentialCacheKey, Arc<IssuedCredential>>>,
+    cache: Mutex<CredentialCache>,
     single_flight: SingleFlight<CredentialCacheKey, Result<Arc<IssuedCredential>, IssueError>>,
     has_warned_of_clock_skew: AtomicBool,
+}
+
+impl CredentialCache {
+    fn start_call(&mut self, session: SessionId) -> Arc<AtomicBool> {
+        self.calls.retain(|(_session, call)| call.strong_count() > 0);
+        let is_forgotten = Arc::default();
+        self.calls.push((session, Arc::downgrade(&is_forgotten)));
+        is_forgotten
+    }
+
+    fn forget_session(&mut self, session: SessionId) {
+        self.by_key.retain(|_key, issued| issued.session != session);
+        for (_session, call) in self.calls.iter().filter(|(of, _call)| *of == session) {
+            if let Some(is_forgotten) = call.upgrade() {
+                is_forgotten.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Both scans of the entries are cheap beside the call to STS that precedes each insertion.
+    fn insert(&mut self, key: CredentialCacheKey, issued: Arc<IssuedCredential>, now: OffsetDateTime) {
+        self.by_key.retain(|_key, cached| now < cached.usable_until);
+        if self.by_key.len() >= MAX_CACHED_CREDENTIALS
+            && let Some(soonest) = self
+                .by_key
+                .iter()
+                .min_by_key(|(_key, cached)| cached.usable_until)
+                .map(|(key, _cached)| key.clone())
+        {
+            self.by_key.remove(&soonest);
+        }
+        self.by_key.insert(key, issued);
+    }
 }
 
 impl CredentialIssuer {
     pub fn new(
         identity: Arc<GatewayIdentity>,
-        transport: Arc<dyn HttpClient>,
-        endpoint: StsEndpoint,
+        http_client: Arc<dyn HttpClient>,
+        sts_endpoint: StsEndpoint,
     ) -> Self {
         Self {
             identity,
-            http_client: transport,
-            sts_endpoint: endpoint,
+            http_client,
+            sts_endpoint,
             clock: system_clock(),
-            cache: Mutex::new(HashMap::new()),
+            cache: Mutex::default(),
             single_flight: SingleFlight::new(),
             has_warned_of_clock_skew: AtomicBool::new(false),
         }
     }
 
+    #[cfg(test)]
     #[must_use]
-    pub fn with_clock(mut self, clock: Clock) -> Self {
+    pub(crate) fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// A credential for `ask.operation`. Dropping the future is safe at any moment.
+    /// A credential for `request.operation`. The future may be dropped at any moment.
     pub async fn issue_credential(
         &self,
-        ask: &CredentialRequest<'_>,
+        request: &CredentialRequest<'_>,
     ) -> Result<Arc<IssuedCredential>, IssueError> {
-        let key = CredentialCacheKey::from_request(ask);
-        if let Some(lent) = self.find_cached(&key) {
-            return Ok(lent);
+        let key = CredentialCacheKey::from_request(request);
+        if let Some(cached) = self.find_cached(&key) {
+            return Ok(cached);
         }
-        // Boxed, for it is large and rare: what is lent from the cache must not pay for it.
-        Box::pin(self.single_flight.run(key.clone(), || self.issue_and_cache(ask, key))).await
+        // Boxed because it is large and rare: the common case, a cached credential, would carry room for it.
+        Box::pin(self.single_flight.run(key.clone(), || self.issue_and_cache(request, key))).await
     }
 
-    /// Forgets what was lent to a session that was revoked.
+    /// Removes the credentials of a session that ended or was revoked.
     pub fn forget_session(&self, session: SessionId) {
-        self.with_cache(|cache| cache.retain(|_, lent| lent.session != session));
-    }
-
-    fn with_cache<T>(
-        &self,
-        with: impl FnOnce(&mut HashMap<CredentialCacheKey, Arc<IssuedCredential>>) -> T,
-    ) -> T {
-        with(&mut self.cache.lock().unwrap_or_else(PoisonError::into_inner))
+        lock_ignoring_poison(&self.cache).forget_session(session);
     }
 
     fn find_cached(&self, key: &CredentialCacheKey) -> Option<Arc<IssuedCredential>> {
         let now = (self.clock)();
-        self.with_cache(|cache| cache.get(key).filter(|lent| now < lent.usable_until).cloned())
+        lock_ignoring_poison(&self.cache).by_key.get(key).filter(|cached| now < cached.usable_until).cloned()
     }
 
     async fn issue_and_cache(
         &self,
-        ask: &CredentialRequest<'_>,
+        request: &CredentialRequest<'_>,
         key: CredentialCacheKey,
     ) -> Result<Arc<IssuedCredential>, IssueError> {
-        if let Some(lent) = self.find_cached(&key) {
-            return Ok(lent);
+        let is_forgotten = lock_ignoring_poison(&self.cache).start_call(request.session);
+        if let Some(cached) = self.find_cached(&key) {
+            return Ok(cached);
         }
-        let lent = Arc::new(self.assume_role_with_retries(ask).await?);
+        let issued = Arc::new(self.assume_role_with_retries(request).await?);
         let now = (self.clock)();
-        if lent.usable_until <= now {
-            return Err(IssueError::InvalidResponse(
-                "the credential came too late or expires too soon to be used",
-            ));
+        if issued.usable_until <= now {
+            return Err(IssueError::ExpiresTooSoon);
         }
-        self.with_cache(|cache| {
-            cache.retain(|_, lent| now < lent.usable_until);
-            if cache.len() >= MAX_CACHED_CREDENTIALS
-                && let Some(soonest) =
-                    cache.iter().min_by_key(|(_, lent)| lent.usable_until).map(|(key, _)| key.clone())
-            {
-                cache.remove(&soonest);
-            }
-            cache.insert(key, lent.clone());
-        });
-        Ok(lent)
+        let mut cache = lock_ignoring_poison(&self.cache);
+        // The credential of a session that was forgotten during the call must not stay in memory.
+        if !is_forgotten.load(Ordering::Relaxed) {
+            cache.insert(key, issued.clone(), now);
+        }
+        Ok(issued)
     }
 
-    /// Asks STS: once, and once more each for a policy that does not pack, for a base credential that has expired, and for an
-    /// answer that did not come: a connection that was kept may be closed by the other side just then, and an approval would be
-    /// used up for nothing. Another credential of the same cut does no harm.
+    /// Calls STS, and once more each if the policy cannot be packed, if the gateway's own credential has expired, and if the call
+    /// failed quickly: STS may close a kept connection at that moment, and an approval would be consumed for nothing. AssumeRole may
+    /// be repeated: a second credential of the same scope does no harm.
     async fn assume_role_with_retries(
         &self,
-        ask: &CredentialRequest<'_>,
+        request: &CredentialRequest<'_>,
     ) -> Result<IssuedCredential, IssueError> {
-        let CredentialRequest { connection, operation, .. } = *ask;
-        let endpoint = (self.sts_endpoint)(&connection.region)
-            .map_err(|error| IssueError::InvalidRequest(sanitize_error_text(&error, &[])))?;
-        let not_after = truncate_to_second((self.clock)() + SESSION_POLICY_LIFETIME);
+        let CredentialRequest { connection, operation, .. } = *request;
+        let endpoint = (self.sts_endpoint)(&connection.region)?;
+        // The policy is written in whole seconds.
+        let not_after = ((self.clock)() + SESSION_POLICY_LIFETIME).truncate_to_second();
         let mut policy = match connection.scope {
             ConnectionScope::Operation => {
                 Some(build_session_policy(operation, not_after, &connection.policy_conditions)?)
             }
             ConnectionScope::Session => None,
         };
-        let (mut renewed, mut repeated) = (false, false);
-        let begun = Instant::now();
+        let (mut has_renewed_identity, mut has_retried) = (false, false);
         loop {
-            match self.assume_role_once(ask, &endpoint, policy.as_ref()).await {
+            let started_at = Instant::now();
+            match self.assume_role_once(request, &endpoint, policy.as_ref()).await {
                 Ok(issued) => {
                     self.check_clock_skew(issued.expires_at, connection.session_duration);
                     let usable_until = match &policy {
@@ -239,26 +270,34 @@ impl CredentialIssuer {
                         usable_until,
                         scope: policy.as_ref().map_or(CredentialScope::Session, |policy| policy.scope),
                         policy_sha256: policy.map(|policy| sha256_hex(policy.json.as_bytes())),
-                        session: ask.session,
+                        session: request.session,
                     });
                 }
-                Err(IssueError::Refused { code, .. })
-                    if code == "PackedPolicyTooLarge"
+                // STS compresses policy and tags into a binary form whose size it alone knows (STS API Reference, AssumeRole,
+                // `PackedPolicySize`): a policy within the character limit can still be too large.
+                Err(error)
+                    if error.sts_error_code() == Some("PackedPolicyTooLarge")
                         && policy
                             .as_ref()
                             .is_some_and(|policy| policy.scope == CredentialScope::Operation) =>
                 {
                     policy = Some(build_action_policy(operation, not_after, &connection.policy_conditions)?);
                 }
-                Err(IssueError::Refused { code, .. })
-                    if !renewed && matches!(code.as_str(), "ExpiredToken" | "ExpiredTokenException") =>
+                Err(error)
+                    if !has_renewed_identity
+                        && matches!(
+                            error.sts_error_code(),
+                            Some("ExpiredToken" | "ExpiredTokenException")
+                        ) =>
                 {
-                    renewed = true;
+                    has_renewed_identity = true;
                     self.identity.forget_credential();
                 }
-                Err(IssueError::Unavailable(why)) if !repeated && begun.elapsed() < STS_RETRY_CUTOFF => {
-                    repeated = true;
-                    tracing::debug!(why, "STS is asked once more");
+                Err(IssueError::Unavailable(reason))
+                    if !has_retried && started_at.elapsed() < STS_RETRY_CUTOFF =>
+                {
+                    has_retried = true;
+                    tracing::debug!(reason, "retrying STS once");
                 }
                 Err(error) => return Err(error),
             }
@@ -267,22 +306,22 @@ impl CredentialIssuer {
 
     async fn assume_role_once(
         &self,
-        ask: &CredentialRequest<'_>,
+        credential_request: &CredentialRequest<'_>,
         endpoint: &Uri,
         policy: Option<&SessionPolicy>,
-    ) -> Result<crate::sts_response::StsCredentials, IssueError> {
+    ) -> Result<StsCredentials, IssueError> {
         let base = self.identity.credential().await?;
-        let connection = ask.connection;
+        let CredentialRequest { connection, caller, session, exchange, operation: _ } = *credential_request;
         let request = AssumeRoleRequest {
             role_arn: &connection.role_arn,
-            role_session_name: role_session_name(ask.session),
-            source_identity: source_identity(ask.caller),
+            role_session_name: role_session_name(session),
+            source_identity: source_identity(caller),
             external_id: connection.external_id.as_deref(),
             duration_seconds: connection.session_duration.as_secs(),
             tags: vec![
-                ("durward:caller", tag_value(&ask.caller.id())),
-                ("durward:session", ask.session.to_string()),
-                ("durward:exchange", ask.exchange.to_string()),
+                ("durward:caller", tag_value(&caller.id())),
+                ("durward:session", session.to_string()),
+                ("durward:exchange", exchange.to_string()),
                 ("durward:connection", tag_value(&connection.name)),
             ],
             policy_json: policy.map(|policy| policy.json.as_str()),
@@ -290,9 +329,10 @@ impl CredentialIssuer {
         request.send(&*self.http_client, endpoint, &connection.region, &base, (self.clock)()).await
     }
 
-    /// STS counts `duration` from its own now. A gateway whose clock is behind would cut policies that are over already.
-    fn check_clock_skew(&self, expires: OffsetDateTime, duration: Duration) {
-        let ahead = (self.clock)() - (expires - duration);
+    /// STS counts the duration from its own time, which reveals the difference of the clocks. A gateway whose clock is a minute
+    /// behind would write session policies that have ended already.
+    fn check_clock_skew(&self, expires_at: OffsetDateTime, duration: Duration) {
+        let ahead = (self.clock)() - (expires_at - duration);
         if ahead.unsigned_abs() > CLOCK_SKEW_WARNING
             && !self.has_warned_of_clock_skew.swap(true, Ordering::Relaxed)
         {
@@ -302,10 +342,6 @@ impl CredentialIssuer {
             );
         }
     }
-}
-
-fn truncate_to_second(at: OffsetDateTime) -> OffsetDateTime {
-    at - time::Duration::nanoseconds(i64::from(at.nanosecond()))
 }
 
 #[cfg(test)]

@@ -1,36 +1,30 @@
-//! The gateway's own AWS identity, STS AssumeRole cut to one operation, and its cache.
+//! The gateway's own AWS identity, and the credentials that it issues for single operations with STS AssumeRole.
 //!
-//! [`BaseIdentity`] finds what the gateway itself is; [`Lender`] turns that into a credential for one operation.
-//! Nothing here opens a connection: requests go out by the [`Transport`] the gateway gives, which checks addresses.
+//! Begin with [`CredentialIssuer::issue_credential`]. It asks [`GatewayIdentity`] for the gateway's own credential, compiles a
+//! session policy from the decoded operation, calls STS, and caches the result.
+//!
+//! Promises: a credential permits exactly the required permissions of one operation, or, if its scope says so, the actions of one
+//! operation or the role. Two requests that differ in any input never share a credential. No error text holds a secret. Nothing
+//! here opens a connection: requests are sent with the [`HttpClient`](durward_core::HttpClient) that the gateway passes in, which
+//! checks addresses.
 
 mod attribution;
 mod error;
+mod error_text;
 mod gateway_identity;
-mod http_client;
 mod issuer;
 mod session_policy;
 mod single_flight;
 mod sts;
 mod sts_response;
 
+pub use error::{IssueError, StsEndpointError};
 pub use gateway_identity::{BaseCredential, GatewayIdentity, GatewayIdentityError, IdentityStatus};
-pub use http_client::HttpClient;
 pub use issuer::{
-    ConnectionConfig, ConnectionScope, CredentialIssuer, CredentialRequest, IssueError, IssuedCredential,
-    MAX_CACHED_CREDENTIALS, SESSION_POLICY_LIFETIME, StsEndpoint,
+    ConnectionConfig, ConnectionScope, CredentialIssuer, CredentialRequest, IssuedCredential, StsEndpoint,
 };
-pub use session_policy::{SessionPolicy, SessionPolicyConditions, SessionPolicyError, build_session_policy};
-
-use std::sync::Arc;
-use time::OffsetDateTime;
-
-/// Where the time comes from, so that tests own it.
-pub type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
-
-/// The system's clock.
-pub fn system_clock() -> Clock {
-    Arc::new(OffsetDateTime::now_utc)
-}
+pub use session_policy::{SessionPolicyConditions, SessionPolicyError};
+pub use sts_response::StsResponseError;
 
 #[cfg(test)]
 mod fakes;

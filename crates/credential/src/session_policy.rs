@@ -1,55 +1,57 @@
-//! The session policy: what one credential may do, compiled from the decoded operation. The text of a request never acts
-//! as a wildcard here; where the operation cannot be said in STS's limit, the policy says its actions and nothing else.
+//! The session policy of one credential, compiled from the decoded operation.
+//!
+//! Promises: no text of a request acts as a wildcard. No action gets the resource of another one. An operation that does not fit
+//! into the size limit of STS gets a policy that names its actions only, and the scope of the result says so.
+//!
+//! The JSON is written by hand: STS counts characters, and every character that a serializer adds is missing for a resource.
 
+use durward_core::timestamps::format_rfc3339_seconds;
 use durward_core::{CredentialScope, Operation, Resource, limits};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use time::OffsetDateTime;
 
-/// Conditions the operator adds to each statement. Several kinds must all hold. Calls that an AWS service makes on the
-/// caller's behalf come from neither address nor endpoint and are refused by them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Conditions that the operator adds to each statement. All of them must hold. AWS refuses calls that one of its services makes
+/// on the caller's behalf, because these come from neither address nor endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionPolicyConditions {
     /// Addresses or CIDR ranges from which the gateway reaches AWS: `aws:SourceIp`.
-    #[serde(default)]
     pub source_ip: Vec<String>,
-    /// VPC endpoints by which the gateway reaches AWS: `aws:SourceVpce`.
-    #[serde(default)]
+    /// VPC endpoints through which the gateway reaches AWS: `aws:SourceVpce`.
     pub source_vpce: Vec<String>,
 }
 
-/// A session policy as STS takes it.
+/// A session policy in the form that STS accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionPolicy {
+pub(crate) struct SessionPolicy {
     pub json: String,
-    /// [`Scope::Operation`] or [`Scope::Actions`].
+    /// [`CredentialScope::Operation`] or [`CredentialScope::Actions`].
     pub scope: CredentialScope,
 }
 
-/// The operation cannot be cut to; nothing may be lent for it.
+/// Why there is no session policy for an operation. No credential may be issued for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionPolicyError {
-    #[error("the operation demands nothing, so no credential can be cut to it")]
+    #[error("the operation requires no permission, so no credential can be scoped to it")]
     NoRequiredPermission,
-    #[error("`{0}` is no IAM action; correct the catalog entry of the operation")]
+    #[error("`{0}` is not an IAM action; correct the catalog entry of the operation")]
     InvalidAction(String),
-    #[error("`{0}` is no ARN with a plain partition, service, region and account; correct the request")]
+    #[error("`{0}` is not an ARN with a plain partition, service, region and account; correct the request")]
     InvalidArn(String),
-    #[error("an MCP resource is no AWS resource; only operations of the AWS door can be lent for")]
+    #[error("an MCP resource is not an AWS resource; credentials are issued only for AWS operations")]
     NotAws,
     #[error("even the actions alone take more than {} characters", limits::MAX_SESSION_POLICY_CHARS)]
     TooLong,
 }
 
-/// The policy for `operation` that holds until `not_after`, cut to its resources where that fits.
-pub fn build_session_policy(
+/// The policy for `operation` that permits nothing after `not_after`. It names the resources if they fit.
+pub(crate) fn build_session_policy(
     operation: &Operation,
     not_after: OffsetDateTime,
-    extras: &SessionPolicyConditions,
+    conditions: &SessionPolicyConditions,
 ) -> Result<SessionPolicy, SessionPolicyError> {
     let statements = group_by_resources(operation)?;
-    let condition = condition_json(not_after, extras);
+    let condition = condition_json(not_after, conditions);
     let json = policy_json(&statements, &condition);
     if json.chars().count() <= limits::MAX_SESSION_POLICY_CHARS {
         return Ok(SessionPolicy { json, scope: CredentialScope::Operation });
@@ -57,30 +59,30 @@ pub fn build_session_policy(
     build_actions_only_policy(&statements, &condition)
 }
 
-/// The policy for the actions of `operation` alone, for when STS cannot pack the whole.
+/// The policy for the actions of `operation` on any resource, if STS cannot pack the complete one.
 pub(crate) fn build_action_policy(
     operation: &Operation,
     not_after: OffsetDateTime,
-    extras: &SessionPolicyConditions,
+    conditions: &SessionPolicyConditions,
 ) -> Result<SessionPolicy, SessionPolicyError> {
-    build_actions_only_policy(&group_by_resources(operation)?, &condition_json(not_after, extras))
+    build_actions_only_policy(&group_by_resources(operation)?, &condition_json(not_after, conditions))
 }
 
-/// Resource patterns to the actions that need exactly these: sets, so that no action gets another one's resource.
+/// Sets of resource patterns, each with the actions that need exactly this set: no action gets the resource of another one.
 type PolicyStatements<'a> = BTreeMap<BTreeSet<String>, BTreeSet<&'a str>>;
 
 fn group_by_resources(operation: &Operation) -> Result<PolicyStatements<'_>, SessionPolicyError> {
     let mut by_action: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for demand in &operation.required_permissions {
-        if !is_plain_action(&demand.action) {
-            return Err(SessionPolicyError::InvalidAction(demand.action.clone()));
+    for permission in &operation.required_permissions {
+        if !is_plain_action(&permission.action) {
+            return Err(SessionPolicyError::InvalidAction(permission.action.clone()));
         }
-        let pattern = match &demand.resource {
+        let pattern = match &permission.resource {
             Resource::Any => "*".to_owned(),
             Resource::Arn(arn) => resource_pattern(arn)?,
             Resource::McpTool { .. } | Resource::McpServer(_) => return Err(SessionPolicyError::NotAws),
         };
-        let patterns = by_action.entry(&demand.action).or_default();
+        let patterns = by_action.entry(&permission.action).or_default();
         patterns.extend(alternate_arn_pattern(&pattern));
         patterns.insert(pattern);
     }
@@ -89,6 +91,7 @@ fn group_by_resources(operation: &Operation) -> Result<PolicyStatements<'_>, Ses
     }
     let mut statements = PolicyStatements::new();
     for (action, mut patterns) in by_action {
+        // `*` covers all others, and every character counts.
         if patterns.contains("*") {
             patterns = BTreeSet::from(["*".to_owned()]);
         }
@@ -110,7 +113,7 @@ fn build_actions_only_policy(
     Ok(SessionPolicy { json, scope: CredentialScope::Actions })
 }
 
-/// `service:Name`, without the wildcards IAM would take.
+/// `service:Name`, without the wildcards that IAM accepts in an action.
 fn is_plain_action(text: &str) -> bool {
     text.split_once(':').is_some_and(|(service, name)| {
         !service.is_empty()
@@ -120,8 +123,8 @@ fn is_plain_action(text: &str) -> bool {
     })
 }
 
-/// `arn` as an IAM pattern that matches exactly it. What the decoder makes stays a wildcard: `-??????` of a
-/// secret (Secrets Manager appends six random characters), `:*` of a log group (its own ARN form) and `instance/*`.
+/// An IAM pattern that matches exactly `arn`. Three wildcards that the decoder itself writes stay wildcards: `-??????` of a secret
+/// (Secrets Manager appends six random characters), `:*` of a log group (part of its ARN) and `instance/*`.
 fn resource_pattern(arn: &str) -> Result<String, SessionPolicyError> {
     let refuse = || SessionPolicyError::InvalidArn(arn.to_owned());
     let mut parts = arn.splitn(6, ':');
@@ -130,18 +133,20 @@ fn resource_pattern(arn: &str) -> Result<String, SessionPolicyError> {
     else {
         return Err(refuse());
     };
-    // IAM replaces variables only in the last part, so a wildcard before it could not be escaped.
-    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    // IAM replaces policy variables only in the last part (IAM User Guide, "Policy variables"), so a wildcard before it could
+    // not be escaped.
+    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if partition.is_empty() || service.is_empty() || resource.is_empty() {
         return Err(refuse());
     }
-    if ![partition, service, region, account].into_iter().all(plain) {
+    if ![partition, service, region, account].into_iter().all(is_plain) {
         return Err(refuse());
     }
-    let (literal, wild) = split_wildcard_suffix(service, resource);
+    let (literal, wildcard_suffix) = split_wildcard_suffix(service, resource);
     let mut pattern = String::with_capacity(arn.len() + 8);
     // Writing to a String cannot fail.
     let _infallible = write!(pattern, "arn:{partition}:{service}:{region}:{account}:");
+    // `${*}`, `${?}` and `${$}` are the characters themselves (IAM User Guide, "Policy variables").
     for character in literal.chars() {
         match character {
             '*' => pattern.push_str("${*}"),
@@ -150,33 +155,37 @@ fn resource_pattern(arn: &str) -> Result<String, SessionPolicyError> {
             other => pattern.push(other),
         }
     }
-    pattern.push_str(wild);
+    pattern.push_str(wildcard_suffix);
     Ok(pattern)
 }
 
-/// The other ARN under which AWS may authorise the same thing: a secret that does not exist yet has no random suffix, and
-/// some CloudWatch Logs calls are authorised on the group's ARN without `:*` or its stream.
+/// The other ARN under which AWS may authorize the same resource. A secret that does not exist yet has no random suffix, and some
+/// CloudWatch Logs calls are authorized on the ARN of the group, without `:*` or a stream.
 fn alternate_arn_pattern(pattern: &str) -> Option<String> {
-    if pattern.contains(":secretsmanager:") {
-        return pattern.strip_suffix("-??????").map(str::to_owned);
+    let mut parts = pattern.splitn(6, ':').skip(2);
+    let service = parts.next()?;
+    let resource: Vec<&str> = parts.nth(2)?.split(':').collect();
+    // The fields of the ARN, never its text: the key of an S3 object may hold `:logs:` and `:log-stream:`.
+    match (service, resource.as_slice()) {
+        ("secretsmanager", ["secret", _name]) => pattern.strip_suffix("-??????").map(str::to_owned),
+        ("logs", ["log-group", _group, "*"]) => pattern.strip_suffix(":*").map(str::to_owned),
+        ("logs", ["log-group", _group, "log-stream", stream]) => {
+            pattern.strip_suffix(stream)?.strip_suffix(":log-stream:").map(str::to_owned)
+        }
+        _ => None,
     }
-    if pattern.contains(":logs:") {
-        let group = pattern.split_once(":log-stream:").map(|(group, _stream)| group);
-        return group.or_else(|| pattern.strip_suffix(":*")).map(str::to_owned);
-    }
-    None
 }
 
 fn split_wildcard_suffix<'a>(service: &str, resource: &'a str) -> (&'a str, &'a str) {
     let suffix = match service {
-        // An instance that RunInstances has yet to make; no instance can be named `*`.
+        // The instance that RunInstances will create. No instance can be named `*`.
         "ec2" if resource == "instance/*" => return resource.split_at("instance/".len()),
         "secretsmanager" if resource.starts_with("secret:") => "-??????",
         "logs" if resource.starts_with("log-group:") => ":*",
         _ => return (resource, ""),
     };
     let Some(literal) = resource.strip_suffix(suffix) else { return (resource, "") };
-    // Only a suffix of a named thing: `log-group:*` names no group, and `log-group:a:log-stream:*` names a stream `*`.
+    // Only after a name: `log-group:*` names no group, and `log-group:a:log-stream:*` names a stream `*`.
     match literal.split_once(':') {
         Some((_, name)) if !name.is_empty() && (service != "logs" || !name.contains(':')) => {
             resource.split_at(literal.len())
@@ -185,11 +194,12 @@ fn split_wildcard_suffix<'a>(service: &str, resource: &'a str) -> (&'a str, &'a 
     }
 }
 
-fn condition_json(not_after: OffsetDateTime, extras: &SessionPolicyConditions) -> String {
-    let mut json = format!(r#"{{"DateLessThan":{{"aws:CurrentTime":"{}"}}"#, format_utc(not_after));
+fn condition_json(not_after: OffsetDateTime, conditions: &SessionPolicyConditions) -> String {
+    let mut json =
+        format!(r#"{{"DateLessThan":{{"aws:CurrentTime":"{}"}}"#, format_rfc3339_seconds(not_after));
     for (operator, key, values) in [
-        ("IpAddress", "aws:SourceIp", &extras.source_ip),
-        ("StringEquals", "aws:SourceVpce", &extras.source_vpce),
+        ("IpAddress", "aws:SourceIp", &conditions.source_ip),
+        ("StringEquals", "aws:SourceVpce", &conditions.source_vpce),
     ] {
         if !values.is_empty() {
             let _infallible = write!(json, r#","{operator}":{{"{key}":"#);
@@ -201,22 +211,8 @@ fn condition_json(not_after: OffsetDateTime, extras: &SessionPolicyConditions) -
     json
 }
 
-/// `2026-11-21T06:00:00Z`: ISO 8601 in whole seconds, the form IAM documents for dates.
-fn format_utc(at: OffsetDateTime) -> String {
-    let at = at.to_offset(time::UtcOffset::UTC);
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
-        at.year(),
-        u8::from(at.month()),
-        at.day(),
-        at.hour(),
-        at.minute(),
-        at.second()
-    )
-}
-
 fn policy_json(statements: &PolicyStatements<'_>, condition: &str) -> String {
-    // Variables (`${*}`) are read only in this version of the language.
+    // Policy variables exist only in this version of the policy language.
     let mut json = String::from(r#"{"Version":"2012-10-17","Statement":["#);
     for (index, (patterns, actions)) in statements.iter().enumerate() {
         json.push_str(if index == 0 { "" } else { "," });
@@ -241,7 +237,8 @@ fn write_json_list<'a>(items: impl Iterator<Item = &'a str>, json: &mut String) 
     json.push(']');
 }
 
-/// A JSON string in the characters STS takes (`Policy`: U+0020 to U+00FF); all others as `\u` escapes.
+/// A JSON string in the characters that STS accepts (STS API Reference, AssumeRole, `Policy`: U+0020 to U+00FF); all others are
+/// written as `\u` escapes.
 fn write_json_string(text: &str, json: &mut String) {
     json.push('"');
     for character in text.chars() {

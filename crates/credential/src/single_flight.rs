@@ -1,9 +1,12 @@
-//! Single flight: concurrent asks for one key share one piece of work and its outcome, good or bad. Nothing is kept once
-//! the work is done; a leader that is cancelled frees its waiters, and one of them starts over.
+//! Single flight: concurrent requests for one key share one piece of work and its outcome, successful or not.
+//!
+//! Promises: nothing is kept after the work is done. If the task that does the work is cancelled, one of the waiting tasks starts
+//! over.
 
+use durward_core::lock_ignoring_poison;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use tokio::sync::watch;
 
 type OutcomeReceiver<V> = watch::Receiver<Option<V>>;
@@ -22,16 +25,17 @@ impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
         Self { in_flight: Mutex::new(HashMap::new()) }
     }
 
-    /// The outcome of `work` for `key`, run by whoever asks first. `work` must look into its cache again before it does
-    /// anything costly: an earlier flight may have landed just before this one started.
+    /// The outcome of `work` for `key`, which the first task runs for all. `work` must check its cache again before it does anything
+    /// costly: an earlier flight may have ended just before this one started.
     pub async fn run<F: Future<Output = V>>(&self, key: K, work: impl FnOnce() -> F) -> V {
         loop {
             match self.join_flight(&key) {
                 FlightRole::Leader(sender) => {
-                    let landing = FlightGuard { single_flight: self, key };
+                    let guard = FlightGuard { single_flight: self, key };
                     let outcome = work().await;
-                    drop(landing);
-                    // Nobody may be waiting any more.
+                    // Before the outcome is sent: a task that comes later must start a new flight and not get an old outcome.
+                    drop(guard);
+                    // Unlike `send`, this does not fail if no task waits any more.
                     sender.send_replace(Some(outcome.clone()));
                     return outcome;
                 }
@@ -48,17 +52,17 @@ impl<K: Eq + Hash + Clone, V: Clone> SingleFlight<K, V> {
     }
 
     fn join_flight(&self, key: &K) -> FlightRole<V> {
-        let mut running = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(receiver) = running.get(key) {
+        let mut in_flight = lock_ignoring_poison(&self.in_flight);
+        if let Some(receiver) = in_flight.get(key) {
             return FlightRole::Follower(receiver.clone());
         }
         let (sender, receiver) = watch::channel(None);
-        running.insert(key.clone(), receiver);
+        in_flight.insert(key.clone(), receiver);
         FlightRole::Leader(sender)
     }
 }
 
-/// Takes the flight off the board when its leader is done or dropped.
+/// Removes the flight when its leader is done or dropped.
 struct FlightGuard<'a, K: Eq + Hash, V> {
     single_flight: &'a SingleFlight<K, V>,
     key: K,
@@ -66,7 +70,7 @@ struct FlightGuard<'a, K: Eq + Hash, V> {
 
 impl<K: Eq + Hash, V> Drop for FlightGuard<'_, K, V> {
     fn drop(&mut self) {
-        self.single_flight.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        lock_ignoring_poison(&self.single_flight.in_flight).remove(&self.key);
     }
 }
 
@@ -78,11 +82,11 @@ mod tests {
     use tokio::sync::Notify;
 
     #[tokio::test]
-    async fn shares_one_run_among_those_who_wait() {
+    async fn concurrent_requests_share_one_run() {
         let flights = Arc::new(SingleFlight::<u8, usize>::new());
         let runs = Arc::new(AtomicUsize::new(0));
         let gate = Arc::new(Notify::new());
-        let asks: Vec<_> = (0..16)
+        let tasks: Vec<_> = (0..16)
             .map(|_| {
                 let (flights, runs, gate) = (flights.clone(), runs.clone(), gate.clone());
                 tokio::spawn(async move {
@@ -95,11 +99,11 @@ mod tests {
                 })
             })
             .collect();
-        // The test runtime has one thread: after this, each task has boarded.
+        // The test runtime has one thread: after this, each task has joined the flight.
         tokio::task::yield_now().await;
         gate.notify_one();
-        for ask in asks {
-            assert_eq!(ask.await.unwrap(), 0);
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), 0);
         }
         assert_eq!(runs.load(Ordering::SeqCst), 1);
         assert!(flights.in_flight.lock().unwrap().is_empty());

@@ -1,19 +1,21 @@
-//! STS AssumeRole over the query protocol (STS API reference, version 2011-06-15), signed by the gateway's own identity.
+//! STS AssumeRole over the query protocol (STS API Reference, version 2011-06-15), signed with the gateway's own credential.
+//!
+//! Promise: no text of a response becomes part of an error if it repeats a secret of the request.
 
-use crate::error::sanitize_error_text;
-use crate::http_client::send_with_timeout;
-use crate::sts_response::{self, StsCredentials};
-use crate::{BaseCredential, HttpClient, IssueError};
+use crate::error::IssueError;
+use crate::error_text::sanitize_error_text;
+use crate::gateway_identity::BaseCredential;
+use crate::sts_response::{self, MAX_STS_RESPONSE_BYTES, StsCredentials};
 use bytes::Bytes;
 use durward_aws::sigv4::outbound::{SigningParams, sign_request};
 use durward_aws::sigv4::{SigningKey, percent_encode, sha256_hex};
-use durward_core::Secret;
+use durward_core::limits::STS_TIMEOUT;
+use durward_core::{HttpClient, HttpLimits, Secret};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
-use std::time::Duration;
 use time::OffsetDateTime;
 
-/// How long STS may take. It answers within 200 ms as a rule.
-const STS_TIMEOUT: Duration = Duration::from_secs(10);
+const STS_LIMITS: HttpLimits =
+    HttpLimits { timeout: STS_TIMEOUT, max_response_bytes: MAX_STS_RESPONSE_BYTES };
 
 /// The inputs of one AssumeRole call.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ impl AssumeRoleRequest<'_> {
         };
         put("RoleArn", self.role_arn);
         put("RoleSessionName", &self.role_session_name);
+        // The trust policy of the role must permit `sts:SetSourceIdentity` and `sts:TagSession` (IAM User Guide, "Monitor and control
+        // actions taken with assumed roles"). A source identity cannot be changed by the session that has it.
         put("SourceIdentity", &self.source_identity);
         put("DurationSeconds", &self.duration_seconds.to_string());
         if let Some(external_id) = self.external_id {
@@ -53,10 +57,10 @@ impl AssumeRoleRequest<'_> {
         form
     }
 
-    /// Makes the call once.
+    /// Sends the call once.
     pub async fn send(
         &self,
-        transport: &dyn HttpClient,
+        http_client: &dyn HttpClient,
         endpoint: &Uri,
         region: &str,
         base: &BaseCredential,
@@ -65,12 +69,12 @@ impl AssumeRoleRequest<'_> {
         let request = build_signed_request(endpoint, region, self.form_body(), base, now)?;
         let mut secrets = vec![base.secret_access_key.expose()];
         secrets.extend(base.session_token.as_ref().map(Secret::expose));
-        let response = send_with_timeout(transport, request, STS_TIMEOUT)
+        let response = http_client
+            .send(request, STS_LIMITS)
             .await
-            .map_err(|error| IssueError::Unavailable(sanitize_error_text(&error, &secrets)))?;
+            .map_err(|error| IssueError::Unavailable(sanitize_error_text(&error.to_string(), &secrets)))?;
         if response.status() == StatusCode::OK {
-            return sts_response::parse_assume_role_response(response.body())
-                .map_err(IssueError::InvalidResponse);
+            return Ok(sts_response::parse_assume_role_response(response.body())?);
         }
         Err(error_from_response(response.status(), response.body(), &secrets))
     }
@@ -81,6 +85,7 @@ fn error_from_response(status: StatusCode, body: &[u8], secrets: &[&str]) -> Iss
         return IssueError::Unavailable(format!("status {} without an error document", status.as_u16()));
     };
     let message = sanitize_error_text(&message, secrets);
+    // The throttling codes that the AWS SDKs retry (AWS SDKs and Tools Reference Guide, "Retry behavior").
     match code.as_str() {
         "Throttling"
         | "ThrottlingException"
@@ -89,6 +94,7 @@ fn error_from_response(status: StatusCode, body: &[u8], secrets: &[&str]) -> Iss
         | "TooManyRequestsException"
         | "RequestThrottled" => IssueError::Throttled { code, message },
         _ if status == StatusCode::TOO_MANY_REQUESTS => IssueError::Throttled { code, message },
+        // Not `Refused`: a failure of STS may be retried.
         _ if status.is_server_error() => IssueError::Unavailable(format!("{code}: {message}")),
         _ => IssueError::Refused { code, message },
     }
@@ -101,11 +107,11 @@ fn build_signed_request(
     base: &BaseCredential,
     now: OffsetDateTime,
 ) -> Result<Request<Bytes>, IssueError> {
-    let bad = |what: &str| IssueError::InvalidRequest(what.to_owned());
-    let authority = endpoint.authority().ok_or_else(|| bad("the STS endpoint has no host"))?;
+    let invalid = |reason: &str| IssueError::InvalidRequest(reason.to_owned());
+    let authority = endpoint.authority().ok_or_else(|| invalid("the STS endpoint has no host"))?;
     let mut headers = HeaderMap::new();
     let host = HeaderValue::from_str(authority.as_str())
-        .map_err(|_error| bad("the STS endpoint has no plain host"))?;
+        .map_err(|_error| invalid("the STS endpoint has no plain host"))?;
     headers.insert(header::HOST, host);
     headers.insert(
         header::CONTENT_TYPE,

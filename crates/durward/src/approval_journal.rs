@@ -1,53 +1,59 @@
-//! Approvals as the gateway runs them: opened with the configuration's limits, and what happens to asks put on record.
+//! Opens the store and the approvals, and copies the events of approval requests into the journal.
 //!
-//! The record is taken from the state, where a cursor says how far it is: nothing that happened to an ask is missing in the
-//! journal because the process was killed, or because the journal took nothing for a while.
+//! The store holds a cursor for each approval request: how many of its events are in the journal. It moves only after they are
+//! durable there, so no event is missing after a crash, or after a time in which the journal took no records. An event can be
+//! journaled twice; its index tells.
 
 use crate::config::Config;
-use durward_approval::{ApprovalLimits, Approvals, PendingEvents, PostgresServer, Store, system_clock};
-use durward_gateway::gateway_services::GatewayServices;
-use durward_journal::{Journal, JournalRecord};
+use crate::journal_copy_error::JournalCopyError;
+use crate::start_error::StartError;
+use durward_approval::{
+    ApprovalLimits, Approvals, PendingEvents, PostgresServer, Store, StoreError, system_clock,
+};
+use durward_journal::{Journal, JournalError, JournalRecord};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
-/// How long to wait for a journal that takes no records, or a state that cannot be read.
+/// Pause after a failure, for a journal that takes no records or a store that cannot be read.
 const JOURNAL_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// The state of the gateway: the database if there is one, else a file in `data_dir`.
-pub async fn open_store(database: Option<&PostgresServer>, data_dir: &Path) -> Result<Store, String> {
-    if let Some(server) = database {
-        return Store::connect(server).await.map_err(|error| format!("[state.postgres] {server:?}: {error}"));
-    }
-    let path = data_dir.join("state.db");
-    Store::open(&path).await.map_err(|error| format!("{}: {error}", path.display()))
+/// Opens the gateway's state: the database if there is one, otherwise a file in `data_dir`.
+pub async fn open_store(database: Option<&PostgresServer>, data_dir: &Path) -> Result<Store, StartError> {
+    let (location, opened) = match database {
+        Some(server) => (format!("[state.postgres] {server:?}"), Store::connect(server).await),
+        None => {
+            let path = data_dir.join("state.db");
+            (path.display().to_string(), Store::open(&path).await)
+        }
+    };
+    opened.map_err(|error| StartError::OpenStore { location, error })
 }
 
-pub async fn open_approvals(config: &Config, store: Store) -> Result<Approvals, String> {
+pub async fn open_approvals(config: &Config, store: Store) -> Result<Approvals, StoreError> {
     let limits = ApprovalLimits {
         break_glass_group: config.approval.break_glass_group.clone(),
         ..ApprovalLimits::default()
     };
-    Approvals::open(store, limits, system_clock()).await.map_err(|error| error.to_string())
+    Approvals::open(store, limits, system_clock()).await
 }
 
-/// Puts what happened to asks into the journal, first what an earlier run left, until the gateway stops.
-pub async fn journal_approval_changes(rooms: Arc<GatewayServices>) {
-    let mut changes = rooms.approvals.subscribe_changes();
-    let mut failing = false;
+/// Copies the events of approval requests into the journal until the gateway stops. Begins with those of an earlier run.
+pub async fn journal_approval_changes(approvals: &Approvals, journal: &Journal) {
+    let mut changes = approvals.subscribe_changes();
+    let mut is_failing = false;
     loop {
-        if let Err(error) = journal_pending_changes(&rooms.approvals, &rooms.journal).await {
-            // Requests are refused while the journal is full; what people did meanwhile is recorded later.
-            if !failing {
-                tracing::error!(error, "what happened to asks cannot be recorded; it is tried until it can");
+        if let Err(error) = journal_pending_changes(approvals, journal).await {
+            // A journal that is full refuses requests, not votes: votes cast meanwhile are copied later.
+            if !is_failing {
+                tracing::error!(%error, "approval events cannot be journaled; retrying");
             }
-            failing = true;
+            is_failing = true;
             tokio::time::sleep(JOURNAL_RETRY_DELAY).await;
             continue;
         }
-        failing = false;
-        // The news say only that there are some: those that came meanwhile are answered by one look, and none is missed.
+        is_failing = false;
+        // A message says only that something changed. One pass covers all changes before it, so the queue is emptied first.
         if let Err(RecvError::Closed) = changes.recv().await {
             return;
         }
@@ -55,17 +61,17 @@ pub async fn journal_approval_changes(rooms: Arc<GatewayServices>) {
     }
 }
 
-/// Records all that is not in the journal, and notes that it is once it is on disk.
-async fn journal_pending_changes(approvals: &Approvals, journal: &Journal) -> Result<(), String> {
+/// Copies every event that is not in the journal, and moves the cursor once it is durable.
+async fn journal_pending_changes(approvals: &Approvals, journal: &Journal) -> Result<(), JournalCopyError> {
     let mut after = 0;
     loop {
-        let page = approvals.pending_events(after).await.map_err(|error| error.to_string())?;
-        for ask in &page.requests {
-            journal_events(journal, ask).await?;
+        let page = approvals.pending_events(after).await?;
+        for events in &page.requests {
+            append_events(journal, events).await?;
         }
         if !page.requests.is_empty() {
-            journal.flush().await.map_err(|error| error.to_string())?;
-            approvals.mark_journaled(&page.requests).await.map_err(|error| error.to_string())?;
+            journal.flush().await?;
+            approvals.mark_journaled(&page.requests).await?;
         }
         match page.next_change {
             Some(next) => after = next,
@@ -74,17 +80,17 @@ async fn journal_pending_changes(approvals: &Approvals, journal: &Journal) -> Re
     }
 }
 
-async fn journal_events(journal: &Journal, ask: &PendingEvents) -> Result<(), String> {
-    for (index, event) in (ask.first_index..).zip(&ask.events) {
+async fn append_events(journal: &Journal, pending: &PendingEvents) -> Result<(), JournalError> {
+    for (index, event) in (pending.first_index..).zip(&pending.events) {
         let record = JournalRecord::ApprovalRequestChanged {
-            approval_request: ask.approval_request.to_string(),
+            approval_request: pending.approval_request.to_string(),
             event_index: index,
-            change: event.kind.clone(),
+            change: event.kind.as_str().to_owned(),
             by: event.by.clone(),
             note: event.note.clone(),
             at: event.at,
         };
-        journal.append(record).await.map_err(|error| error.to_string())?;
+        journal.append(record).await?;
     }
     Ok(())
 }
@@ -167,7 +173,7 @@ mod tests {
             Approvals::open(Store::open(path).await.unwrap(), limits, system_clock()).await.unwrap()
         }
 
-        /// The state as a process finds it that starts after this one was killed right now.
+        /// The state as the next process finds it if this one is killed now.
         async fn restart_after_kill(&self) -> Self {
             let dir = tempfile::tempdir().unwrap();
             for name in ["state.db", "state.db-wal"] {
@@ -180,82 +186,82 @@ mod tests {
         async fn journal_pending(&self, journal: &Path) {
             let journal = Journal::open(journal, JournalOptions::default()).unwrap();
             journal_pending_changes(&self.approvals, &journal).await.unwrap();
-            // It is on disk before the cursor says so: what is read now would survive.
+            // Not closed: the records are durable before the cursor moves, as after a crash.
             drop(journal);
         }
 
-        async fn approve_request(&self, ask: &ApprovalRequest) -> ApprovalRequest {
-            let person = Approver {
+        async fn approve_request(&self, request: &ApprovalRequest) -> ApprovalRequest {
+            let approver = Approver {
                 id: "corp/ann".to_owned(),
                 name: "Ann".to_owned(),
                 subject: "ann".to_owned(),
                 groups: vec!["oncall".to_owned()],
                 groups_as_of: OffsetDateTime::UNIX_EPOCH,
             };
-            self.approvals.cast_vote(ask.id, &person, VoteChoice::ApproveOnce).await.unwrap()
+            self.approvals.cast_vote(request.id, &approver, VoteChoice::ApproveOnce).await.unwrap()
         }
     }
 
-    /// How often each event of each ask is in the journal.
+    /// How often the journal has each event of each approval request.
     fn count_journaled_events(journal: &Path) -> BTreeMap<(String, u32, String), usize> {
-        let mut found = BTreeMap::new();
+        let mut counts = BTreeMap::new();
         for entry in durward_journal::read_journal(journal) {
-            if let JournalRecord::ApprovalRequestChanged {
-                approval_request: ask,
-                event_index: event,
-                change: what,
-                ..
-            } = entry.unwrap().decode_record().unwrap()
+            if let JournalRecord::ApprovalRequestChanged { approval_request, event_index, change, .. } =
+                entry.unwrap().decode_record().unwrap()
             {
-                *found.entry((ask, event, what)).or_default() += 1;
+                *counts.entry((approval_request, event_index, change)).or_default() += 1;
             }
         }
-        found
+        counts
     }
 
-    fn expected_events(ask: &ApprovalRequest) -> impl Iterator<Item = ((String, u32, String), usize)> + '_ {
-        (0..).zip(&ask.history).map(|(index, event)| ((ask.id.to_string(), index, event.kind.clone()), 1))
+    fn expected_events(
+        request: &ApprovalRequest,
+    ) -> impl Iterator<Item = ((String, u32, String), usize)> + '_ {
+        (0..)
+            .zip(&request.history)
+            .map(|(index, event)| ((request.id.to_string(), index, event.kind.as_str().to_owned()), 1))
     }
 
     #[tokio::test]
     async fn events_before_a_kill_are_journaled_once_after_restart() {
-        let stage = TestLedger::create().await;
+        let ledger = TestLedger::create().await;
         let journal = tempfile::tempdir().unwrap();
-        let ask = stage.approvals.request_approval(new_approval_request(1)).await.unwrap();
-        stage.journal_pending(journal.path()).await;
-        let ask = stage.approve_request(&ask).await;
-        let stage = stage.restart_after_kill().await;
-        stage.journal_pending(journal.path()).await;
-        stage.journal_pending(journal.path()).await;
-        assert_eq!(ask.history.len(), 3, "asked, approve, granted");
-        assert_eq!(count_journaled_events(journal.path()), expected_events(&ask).collect());
+        let request = ledger.approvals.request_approval(new_approval_request(1)).await.unwrap();
+        ledger.journal_pending(journal.path()).await;
+        let request = ledger.approve_request(&request).await;
+        let ledger = ledger.restart_after_kill().await;
+        ledger.journal_pending(journal.path()).await;
+        ledger.journal_pending(journal.path()).await;
+        assert_eq!(request.history.len(), 3, "requested, approve_once, granted");
+        assert_eq!(count_journaled_events(journal.path()), expected_events(&request).collect());
     }
 
     #[tokio::test]
     async fn an_event_journaled_twice_has_the_same_approval_request_and_index() {
-        let stage = TestLedger::create().await;
+        let ledger = TestLedger::create().await;
         let journal = tempfile::tempdir().unwrap();
-        let ask = stage.approvals.request_approval(new_approval_request(1)).await.unwrap();
-        let ask = stage.approve_request(&ask).await;
-        let killed = stage.restart_after_kill().await;
-        stage.journal_pending(journal.path()).await;
-        // The journal had all, and the cursor was not written yet.
+        let request = ledger.approvals.request_approval(new_approval_request(1)).await.unwrap();
+        let request = ledger.approve_request(&request).await;
+        let killed = ledger.restart_after_kill().await;
+        ledger.journal_pending(journal.path()).await;
+        // A crash between the two writes: the journal has the events, and the cursor has not moved.
         killed.journal_pending(journal.path()).await;
-        let twice = expected_events(&ask).map(|(event, once)| (event, once * 2)).collect();
-        assert_eq!(count_journaled_events(journal.path()), twice);
+        let expected = expected_events(&request).map(|(event, once)| (event, once * 2)).collect();
+        assert_eq!(count_journaled_events(journal.path()), expected);
     }
 
     #[tokio::test]
     async fn more_events_than_one_page_are_all_journaled() {
-        let stage = TestLedger::create().await;
+        let ledger = TestLedger::create().await;
         let journal = tempfile::tempdir().unwrap();
         let mut expected = BTreeMap::new();
         for number in 0..=205 {
             expected.extend(expected_events(
-                &stage.approvals.request_approval(new_approval_request(number)).await.unwrap(),
+                &ledger.approvals.request_approval(new_approval_request(number)).await.unwrap(),
             ));
         }
-        stage.journal_pending(journal.path()).await;
+        ledger.journal_pending(journal.path()).await;
         assert_eq!(count_journaled_events(journal.path()), expected);
     }
 }

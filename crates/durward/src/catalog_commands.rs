@@ -1,7 +1,6 @@
-//! `durward catalog show` and `search`: what Durward knows of an IAM action or an API operation, for the people who write
-//! policies and those who approve.
+//! `durward catalog show` and `search`: IAM actions and API operations of the catalog, for policy authors and approvers.
 //!
-//! Exit codes: 0 found, 1 not in the catalog (with the near names).
+//! Exit codes: 0 found, 1 not in the catalog (with similar names).
 
 mod describe;
 mod lookup;
@@ -14,20 +13,22 @@ use std::io::{self, Write};
 pub enum CatalogCommand {
     /// Show an IAM action (s3:DeleteObject) or an API operation (s3 DeleteObject, S3.DeleteObject, s3 delete-object)
     Show {
-        /// The action or operation
+        /// Name of the action or operation
         #[arg(required = true, num_args = 1..=2, value_name = "NAME")]
         name: Vec<String>,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// List the actions and operations whose names hold all the words
+    /// List the actions and operations that match all words
     Search {
-        /// Parts of names, access levels (`tagging`) and traits (`irreversible`), in any order and case
+        /// Parts of names, access levels (tagging) or traits (irreversible), in any order and case
         #[arg(required = true, value_name = "WORD")]
         words: Vec<String>,
-        /// At most this many lines
-        #[arg(long, default_value_t = 100)]
+        /// Largest number of lines
+        #[arg(long, default_value_t = 100, value_name = "LINES")]
         limit: usize,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -45,11 +46,11 @@ pub fn run_catalog_command(command: &CatalogCommand, out: &mut impl Write) -> io
 fn print_match(catalog: &Catalog, name: &str, json: bool, out: &mut impl Write) -> io::Result<u8> {
     let found = lookup::find_by_name(catalog, name);
     if found.is_empty() {
-        let near = lookup::suggest_names(catalog, name);
-        write!(out, "`{name}` is neither an IAM action nor an API operation that this catalog knows")?;
-        match near.as_slice() {
+        let similar = lookup::suggest_names(catalog, name);
+        write!(out, "`{name}` is neither an IAM action nor an API operation in this catalog")?;
+        match similar.as_slice() {
             [] => writeln!(out, "; try `durward catalog search`")?,
-            near => writeln!(out, "; did you mean {}?", near.join(" or "))?,
+            similar => writeln!(out, "; did you mean {}?", similar.join(" or "))?,
         }
         return Ok(1);
     }
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_is_found_by_every_spelling() {
+    fn an_operation_is_found_by_every_spelling_of_its_name() {
         for name in
             ["s3 DeleteObject", "S3.DeleteObject", "s3 delete-object", "s3:deleteobject", "s3/DeleteObject"]
         {
@@ -140,7 +141,7 @@ mod tests {
                 "{name}: {text}"
             );
         }
-        // named by signing name and by IAM prefix
+        // The service by its signing name, and by its IAM prefix.
         for name in ["monitoring PutMetricAlarm", "cloudwatch PutMetricAlarm", "cloudwatch:PutMetricAlarm"] {
             assert_eq!(show_output(name).0, 0, "{name}");
         }
@@ -173,8 +174,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_exits_1_with_the_near_ones() {
-        for (name, near) in [
+    fn an_unknown_name_exits_1_with_similar_names() {
+        for (name, similar) in [
             ("s3:DeletObject", "s3:DeleteObject"),
             ("s3 DeletObject", "s3 DeleteObject"),
             ("iam create-loginprofil", "iam CreateLoginProfile"),
@@ -182,21 +183,21 @@ mod tests {
         ] {
             let (code, text) = show_output(name);
             assert_eq!(code, 1, "{name}");
-            assert!(text.contains(near), "{name}: {text}");
+            assert!(text.contains(similar), "{name}: {text}");
         }
         let (code, text) = show_output("frobnicate");
         assert!(code == 1 && text.contains("search"), "{text}");
     }
 
     #[test]
-    fn a_type_that_holds_itself_ends() {
+    fn a_recursive_type_is_printed_to_a_depth() {
         let (code, text) = show_output("dynamodb PutItem");
         assert!(code == 0 && text.lines().count() < 200, "{text}");
         assert_eq!(show_json("dynamodb PutItem")["operations"][0]["name"], "PutItem");
     }
 
     #[test]
-    fn searches_by_all_the_words_and_says_how_many_more_there_are() {
+    fn a_search_needs_all_words_and_says_how_many_matches_are_not_shown() {
         let (code, text) = search_output(&["delete", "bucket", "s3"], 1000);
         assert_eq!(code, 0);
         assert!(text.contains("s3 DeleteBucket ") && text.contains("s3:DeleteBucketWebsite"), "{text}");

@@ -1,28 +1,37 @@
-//! The command line: its arguments, and which function runs each command.
+//! The command line: its arguments, and the function that runs each command.
+//!
+//! Exit codes: 0 done, 1 refused or not found, 2 usage. `journal` and `sessions` also exit with 2 if there is no journal, so that
+//! a script can tell that from a corrupt one.
 
-use crate::terminal_output::{PipeSafeStdout, map_write_error, print_error};
+use crate::command_error::CommandError;
+use crate::config::{ConfigError, ConfigFileArgs};
+use crate::demo::DemoError;
+use crate::journal_commands::JournalDirArgs;
+use crate::session_commands::SessionCommandError;
+use crate::start_error::StartError;
+use crate::terminal_output::{PipeSafeStdout, print_error, print_line};
 use crate::{
-    approval_commands, caller_commands, catalog_commands, config, demo, journal_commands, login,
-    policy_commands, preflight, serve, session_commands,
+    approval_commands, caller_commands, catalog_commands, demo, journal_commands, login, policy_commands,
+    preflight, serve, session_commands,
 };
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use durward_core::env_vars;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use tracing_subscriber::fmt::MakeWriter;
 
 #[derive(Parser)]
-#[command(name = "durward", version, about = "The door-ward between AI agents and what they act on")]
+#[command(
+    name = "durward",
+    version,
+    about = "A gateway between AI agents and AWS APIs or MCP servers",
+    disable_help_subcommand = true
+)]
 struct CommandLineArgs {
     #[command(subcommand)]
     command: CliCommand,
-}
-
-#[derive(Args)]
-pub struct ConfigFileArgs {
-    /// The configuration file
-    #[arg(long, env = env_vars::DURWARD_CONFIG, default_value = "durward.toml", value_name = "FILE")]
-    config: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -32,13 +41,13 @@ enum CliCommand {
         #[command(flatten)]
         file: ConfigFileArgs,
     },
-    /// Walk through the product with a stand-in AWS, an issuer and sample callers, then stay up
+    /// Walk through the product with a fake AWS, a fake issuer and sample callers, then stay up
     Demo {
-        /// Exit after the walk-through; non-zero if any step went wrong
+        /// Exit after the walk-through; the exit code is not 0 if a step failed
         #[arg(long)]
         once: bool,
     },
-    /// Run CMD with its AWS traffic through the gateway
+    /// Run a command with its AWS traffic through the gateway
     Run {
         #[command(flatten)]
         sign_in: caller_commands::CallerSignInArgs,
@@ -51,23 +60,23 @@ enum CliCommand {
         #[command(flatten)]
         sign_in: caller_commands::CallerSignInArgs,
     },
-    /// Sign in at your identity provider, for the commands of people
+    /// Sign in with your identity provider
     Login(login::LoginArgs),
-    /// Forget a sign-in
+    /// Sign out and delete the stored tokens
     Logout(login::LogoutArgs),
-    /// See what waits for a person, and answer it
+    /// List, approve and deny approval requests
     #[command(subcommand)]
     Approvals(approval_commands::ApprovalCommand),
     /// Check, test and explain policies
     #[command(subcommand)]
     Policy(PolicyCommand),
-    /// Look up what Durward knows of AWS: IAM actions, operations, resources, parameters
+    /// Look up AWS operations and IAM actions
     #[command(subcommand)]
     Catalog(catalog_commands::CatalogCommand),
     /// Verify the journal
     #[command(subcommand)]
     Journal(JournalCommand),
-    /// Look at sessions in the journal, and revoke them
+    /// List, show, replay and revoke sessions
     #[command(subcommand)]
     Sessions(session_commands::SessionCommand),
     /// Check the configuration
@@ -78,29 +87,27 @@ enum CliCommand {
 #[derive(Subcommand)]
 enum PolicyCommand {
     /// Validate every *.cedar file of a directory against the schema
-    Check { dir: PathBuf },
+    Check {
+        /// Directory with the policies
+        dir: PathBuf,
+    },
     /// Run the cases of tests.toml beside the policies
-    Test { dir: PathBuf },
-    /// Say what policy answers one question, and why
+    Test {
+        /// Directory with the policies
+        dir: PathBuf,
+    },
+    /// Evaluate one request and explain the decision
     Explain {
+        /// Directory with the policies
         dir: PathBuf,
         #[command(flatten)]
-        query: Box<policy_commands::ExplainArgs>,
+        request: Box<policy_commands::ExplainArgs>,
     },
-}
-
-#[derive(Args)]
-pub struct JournalDirArgs {
-    /// The journal's directory; without it, the one of the configuration
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
-    #[command(flatten)]
-    file: ConfigFileArgs,
 }
 
 #[derive(Subcommand)]
 enum JournalCommand {
-    /// Go over every record; names the first bad one
+    /// Verify the hash chain; report the first corrupt record
     Verify {
         #[command(flatten)]
         journal: JournalDirArgs,
@@ -109,125 +116,124 @@ enum JournalCommand {
 
 #[derive(Subcommand)]
 enum ConfigCommand {
-    /// Read the configuration file and what it names, and say what would keep the gateway from starting
+    /// Validate the configuration and the files it references
     Check {
         #[command(flatten)]
         file: ConfigFileArgs,
     },
 }
 
-impl JournalDirArgs {
-    /// Gives the journal's directory to a command. That there is no journal is not for the command to say: exit code 2.
-    pub fn run_with_journal(&self, command: impl FnOnce(&Path) -> io::Result<u8>) -> Result<u8, String> {
-        let dir = match &self.dir {
-            Some(dir) => dir.clone(),
-            None => config::load_config(&self.file.config)?.data_dir.unwrap_or_default().join("journal"),
-        };
-        if let Err(why) = journal_commands::require_journal(&dir) {
-            print_error(&why);
-            return Ok(journal_commands::EXIT_NO_JOURNAL);
-        }
-        map_write_error(command(&dir))
-    }
+/// Why a command ended without a result.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Session(#[from] SessionCommandError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("{error}\n  hint: the demo's files, with its log, are in {}", dir.display())]
+    Demo { error: DemoError, dir: PathBuf },
+    #[error(transparent)]
+    DemoSetUp(DemoError),
+    #[error("the asynchronous runtime cannot be started: {0}")]
+    Runtime(io::Error),
 }
 
 /// Runs the command that the process arguments name, and returns its exit code.
 pub fn run() -> ExitCode {
-    let cli = CommandLineArgs::parse();
-    // What the demo prints is for people: it logs to a file.
-    if !matches!(cli.command, CliCommand::Demo { .. }) {
-        start_logging(std::io::stderr, std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    let command = CommandLineArgs::parse().command;
+    // The demo's standard error is for its user, so the demo logs to a file.
+    if !matches!(command, CliCommand::Demo { .. }) {
+        start_logging(io::stderr, io::stderr().is_terminal());
     }
-    match run_cli_command(cli.command) {
+    match block_on(run_command(command)) {
         Ok(code) => ExitCode::from(code),
-        Err(message) => {
-            print_error(&message);
-            ExitCode::from(1)
+        Err(error) => {
+            print_error(&error.to_string());
+            ExitCode::FAILURE
         }
     }
 }
 
-fn run_cli_command(command: CliCommand) -> Result<u8, String> {
+fn block_on(work: impl Future<Output = Result<u8, CliError>>) -> Result<u8, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(CliError::Runtime)?.block_on(work)
+}
+
+async fn run_command(command: CliCommand) -> Result<u8, CliError> {
     let mut out = PipeSafeStdout;
+    let written = |result: io::Result<u8>| result.map_err(|error| CommandError::Output(error).into());
     match command {
-        CliCommand::Serve { file } => block_on(serve::run_until_signal(&file.config)).map(|()| 0),
-        CliCommand::Demo { once } => {
-            let dir = demo::create_demo_directory()?;
-            start_logging(std::sync::Mutex::new(demo::open_log_file(&dir)?), false);
-            block_on(demo::run_demo(&dir, once))
-                .map_err(|why| format!("{why}\n  hint: its files, with its log, are in {}", dir.display()))
+        CliCommand::Serve { file } => {
+            serve::run_until_signal(&file.config).await?;
+            Ok(0)
         }
-        CliCommand::Run { sign_in, command } => caller_commands::run_signed_in_command(&sign_in, &command),
+        CliCommand::Demo { once } => run_demo(once).await,
+        CliCommand::Run { sign_in, command } => {
+            Ok(caller_commands::run_signed_in_command(&sign_in, &command)?)
+        }
         CliCommand::Credentials { sign_in } => {
-            let text = block_on(caller_commands::fetch_gateway_credential(&sign_in))?;
-            map_write_error(writeln!(out, "{text}").map(|()| 0))
+            print_line(&caller_commands::fetch_gateway_credential(&sign_in).await?)?;
+            Ok(0)
         }
-        CliCommand::Login(arguments) => block_on(login::sign_in_user(&arguments)),
-        CliCommand::Logout(arguments) => block_on(login::sign_out_user(&arguments)),
-        CliCommand::Approvals(command) => block_on(approval_commands::run_approval_command(&command)),
+        CliCommand::Login(args) => Ok(login::sign_in_user(&args).await?),
+        CliCommand::Logout(args) => Ok(login::sign_out_user(&args).await?),
+        CliCommand::Approvals(command) => Ok(approval_commands::run_approval_command(&command).await?),
         CliCommand::Policy(PolicyCommand::Check { dir }) => {
-            map_write_error(policy_commands::check_policies(&dir, &mut out))
+            written(policy_commands::check_policies(&dir, &mut out))
         }
         CliCommand::Policy(PolicyCommand::Test { dir }) => {
-            map_write_error(policy_commands::test_policies(&dir, &mut out))
+            written(policy_commands::test_policies(&dir, &mut out))
         }
-        CliCommand::Policy(PolicyCommand::Explain { dir, query: question }) => {
-            map_write_error(policy_commands::explain_decision(&dir, &question, &mut out))
+        CliCommand::Policy(PolicyCommand::Explain { dir, request }) => {
+            written(policy_commands::explain_decision(&dir, &request, &mut out))
         }
-        CliCommand::Catalog(command) => {
-            map_write_error(catalog_commands::run_catalog_command(&command, &mut out))
-        }
-        CliCommand::Journal(JournalCommand::Verify { journal }) => {
-            journal.run_with_journal(|dir| journal_commands::print_verification(dir, &mut out))
-        }
-        CliCommand::Sessions(command) => session_commands::run_session_command(command),
-        CliCommand::Config(ConfigCommand::Check { file }) => {
-            map_write_error(check_config(&file.config, &mut out))
-        }
+        CliCommand::Catalog(command) => written(catalog_commands::run_catalog_command(&command, &mut out)),
+        CliCommand::Journal(JournalCommand::Verify { journal }) => match journal.find_journal()? {
+            Some(dir) => written(journal_commands::print_verification(&dir, &mut out)),
+            None => Ok(journal_commands::EXIT_NO_JOURNAL),
+        },
+        CliCommand::Sessions(command) => Ok(session_commands::run_session_command(command).await?),
+        CliCommand::Config(ConfigCommand::Check { file }) => check_config(&file.config),
     }
 }
 
-/// Says what `durward serve` would say of the configuration before it listens. 0: it would start.
-fn check_config(file: &Path, out: &mut impl Write) -> io::Result<u8> {
-    let warnings = match preflight::open_configuration_file(file) {
-        Ok((_config, ready)) => ready.warnings,
-        Err(why) => {
-            print_error(&why);
-            return Ok(1);
-        }
-    };
-    for warning in &warnings {
-        writeln!(out, "warning: {warning}")?;
+async fn run_demo(once: bool) -> Result<u8, CliError> {
+    let dir = demo::create_demo_directory().map_err(CliError::DemoSetUp)?;
+    start_logging(Mutex::new(demo::open_log_file(&dir).map_err(CliError::DemoSetUp)?), false);
+    demo::run_demo(&dir, once).await.map_err(|error| CliError::Demo { error, dir })
+}
+
+/// Prints what `durward serve` would report before it listens. The exit code is 0 if it would start.
+fn check_config(file: &Path) -> Result<u8, CliError> {
+    let (_config, opened) = preflight::open_configuration_file(file)?;
+    for warning in &opened.warnings {
+        print_line(&format!("warning: {warning}"))?;
     }
-    let also = match warnings.len() {
+    let warnings = match opened.warnings.len() {
         0 => String::new(),
         1 => ", 1 warning".to_owned(),
-        several => format!(", {several} warnings"),
+        count => format!(", {count} warnings"),
     };
-    writeln!(out, "{}: no problem found{also}", file.display())?;
+    print_line(&format!("{}: no problem found{warnings}", file.display()))?;
     Ok(0)
 }
 
-pub fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?
-        .block_on(work)
-}
-
-fn start_logging<W>(writer: W, colours: bool)
+fn start_logging<W>(writer: W, has_colours: bool)
 where
-    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let level =
         std::env::var(env_vars::DURWARD_LOG).ok().and_then(|text| text.parse::<tracing::Level>().ok());
     tracing_subscriber::fmt()
         .with_max_level(level.unwrap_or(tracing::Level::INFO))
         .with_writer(writer)
-        .with_ansi(colours)
+        .with_ansi(has_colours)
         .with_target(false)
-        // It would panic to say that nobody reads the log any more.
+        // Reporting that the log cannot be written would panic if standard error is closed.
         .log_internal_errors(false)
         .init();
 }

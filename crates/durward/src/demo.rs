@@ -1,225 +1,296 @@
-//! `durward demo`: the whole product on one machine, with no account and no network. A stand-in AWS, an issuer, the
-//! gateway with the sample policies and its console, a caller that is allowed, masked, blocked, held and recorded, and the
-//! people who are asked.
+//! `durward demo`: the whole product on one machine, without an account and without a network.
+//!
+//! A fake AWS, a fake issuer, the gateway with the sample policies and its console, a caller whose requests are allowed, masked,
+//! blocked and held, and the approvers who vote on them. The fakes are part of every build, because the demo is the first
+//! command that a new user runs.
 
 mod approval_step;
 mod aws_client;
 mod environment;
 
-pub(crate) use aws_client::{DemoAwsClient, sign_in_client};
-pub use environment::{create_demo_directory, open_log_file};
-#[cfg(test)]
-pub(crate) use environment::{gateway_identity, write_config};
+pub use aws_client::{DemoAwsClient, sign_in_client};
+pub use environment::{create_demo_directory, gateway_identity, open_log_file, write_config};
 
-use crate::admin_api::{ConsoleEndpoint, format_scalar};
+use crate::command_error::CommandError;
+use crate::console_endpoint::ConsoleEndpoint;
+use crate::json_values::format_scalar;
+use crate::terminal_output::{PipeSafeStdout, print_line};
 use crate::{journal_commands, serve};
 use approval_step::DemoApprover;
 use aws_client::format_response;
 use durward_fake_aws::aws::ACCOUNT_ID;
+use durward_journal::JournalError;
 use environment::{BACKUP_BUCKET, BACKUP_KEYS, CALLER_AUDIENCE, DemoEnvironment};
 use http::Method;
-use std::io::Write as _;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// Runs the walk-through below `dir`, which [`directory`] made; 0 when every step showed what it promises. Unless `once`,
-/// everything stays up then until it is told to stop.
-pub async fn run_demo(dir: &Path, once: bool) -> Result<u8, String> {
-    let stage = DemoEnvironment::start(dir).await?;
-    print_line("Durward demo: a stand-in AWS, an OIDC issuer and the gateway, all on this machine")?;
+/// Long enough for whoever tries the demo for a day.
+const TOKEN_LIFETIME: Duration = Duration::from_hours(8);
+
+/// Why the demo ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    #[error("{}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
+    #[error("{}: too many old demos are there: remove durward-demo-*", .0.display())]
+    TooManyDirectories(PathBuf),
+    #[error("the {part} cannot start: {error}")]
+    Fake { part: &'static str, error: io::Error },
+    #[error("no address is free for the demo: {0}")]
+    NoFreeAddress(io::Error),
+    #[error("the {0} is not listening")]
+    NotListening(&'static str),
+    #[error("the issuer has no user {0}")]
+    UnknownUser(String),
+    #[error("the sign-in was refused: {0}")]
+    SignInRefused(String),
+    #[error("a request cannot be built: {0}")]
+    InvalidRequest(String),
+    #[error("a request to the gateway failed: {0}")]
+    RequestFailed(String),
+    #[error("no approval request about {0} appeared")]
+    NoApprovalRequest(String),
+    #[error("the request is still held although it was decided")]
+    StillHeld,
+    #[error("a task of the demo panicked: {0}")]
+    Panicked(tokio::task::JoinError),
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error(transparent)]
+    Start(#[from] serve::StartError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl DemoError {
+    fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::File { path: path.to_owned(), error }
+    }
+}
+
+/// Runs the walk-through in `dir`, which [`create_demo_directory`] created. The exit code is 0 if every step passed. With
+/// `once` it returns then; otherwise everything stays up until a signal stops it.
+pub async fn run_demo(dir: &Path, once: bool) -> Result<u8, DemoError> {
+    let environment = DemoEnvironment::start(dir).await?;
+    print_line("Durward demo: a fake AWS, a fake OIDC issuer and the gateway, all on this machine")?;
     print_line(&format!(
-        "  gateway {}   console {}   stand-in AWS {}   issuer {}",
-        stage.aws_url,
-        stage.console_url,
-        stage.fake_aws.url(),
-        stage.issuer.url()
+        "  gateway {}   console {}   fake AWS {}   issuer {}",
+        environment.aws_url,
+        environment.console_url,
+        environment.fake_aws.url(),
+        environment.issuer.url()
     ))?;
-    let token =
-        stage.issuer.issue_token("build-agent", &["agents"], CALLER_AUDIENCE, Duration::from_hours(8));
-    let token_file = stage.write_token_file("agent.token", &token)?;
-    let (ann, bob) = (DemoApprover::sign_in(&stage, "ann")?, DemoApprover::sign_in(&stage, "bob")?);
-    let caller = Arc::new(sign_in_client(&stage.aws_url, &token).await?);
-    let good = run_walkthrough(&stage, &caller, &ann, &bob).await?;
+    let token = environment.issuer.issue_token("build-agent", &["agents"], CALLER_AUDIENCE, TOKEN_LIFETIME);
+    let token_file = environment.write_token_file("agent.token", &token)?;
+    let ann = DemoApprover::sign_in(&environment, "ann")?;
+    let bob = DemoApprover::sign_in(&environment, "bob")?;
+    let caller = Arc::new(sign_in_client(&environment.aws_url, &token).await?);
+    let passed = run_walkthrough(&environment, &caller, &ann, &bob).await?;
     if once {
-        stage.gateway.stop().await;
-        if good {
-            print_line("\nEvery step showed what it promises.")?;
+        environment.gateway.stop().await;
+        if passed {
+            print_line("\nEvery step passed.")?;
             remove_directory(dir)?;
         } else {
             print_line(&format!(
-                "\nA step went wrong; what the demo wrote, with its log, is in {}",
+                "\nA step failed; the demo's files, with its log, are in {}",
                 dir.display()
             ))?;
         }
-        return Ok(u8::from(!good));
+        return Ok(u8::from(!passed));
     }
-    let [_used, held, ..] = BACKUP_KEYS;
-    let mut waiting = approval_step::delete_backup(&caller, held);
-    let ask = ann.wait_for_request(&approval_step::backup_arn(held)).await?;
-    print_next_steps(&stage, &token_file, [&ann, &bob], &format_scalar(&ask["id"]))?;
-    let stopped = serve::wait_for_signal();
-    tokio::pin!(stopped);
-    tokio::select! {
-        answer = &mut waiting => {
-            let told = answer.map_err(|error| error.to_string())?.map_or_else(|error| error, |answer| format_response(&answer));
-            print_line(&format!("\nbuild-agent's call on {BACKUP_BUCKET}/{held} is answered: {told}"))?;
-            stopped.await;
-        }
-        () = &mut stopped => waiting.abort(),
-    }
-    stage.gateway.stop().await;
+    serve_until_signal(&environment, &caller, &token_file, [&ann, &bob]).await?;
+    environment.gateway.stop().await;
     remove_directory(dir)?;
     Ok(0)
 }
 
+/// Leaves one request pending for the user to decide, prints what else to try, and waits for a signal.
+async fn serve_until_signal(
+    environment: &DemoEnvironment,
+    caller: &Arc<DemoAwsClient>,
+    token_file: &Path,
+    approvers: [&DemoApprover; 2],
+) -> Result<(), DemoError> {
+    let [_deleted, pending, ..] = BACKUP_KEYS;
+    let [ann, _bob] = approvers;
+    let mut held = approval_step::delete_backup(caller, pending);
+    let request = ann.wait_for_request(&approval_step::backup_arn(pending)).await?;
+    print_next_steps(environment, token_file, approvers, &format_scalar(&request["id"]))?;
+    let stopped = serve::wait_for_signal();
+    tokio::pin!(stopped);
+    tokio::select! {
+        response = &mut held => {
+            let response = response.map_err(DemoError::Panicked)?;
+            let result = response.map_or_else(|error| error.to_string(), |response| format_response(&response));
+            print_line(&format!("\nbuild-agent's request for {BACKUP_BUCKET}/{pending} finished: {result}"))?;
+            stopped.await;
+        }
+        () = &mut stopped => held.abort(),
+    }
+    Ok(())
+}
+
 async fn run_walkthrough(
-    stage: &DemoEnvironment,
+    environment: &DemoEnvironment,
     caller: &Arc<DemoAwsClient>,
     ann: &DemoApprover,
     bob: &DemoApprover,
-) -> Result<bool, String> {
-    let mut good = true;
+) -> Result<bool, DemoError> {
+    let mut passed = true;
     print_step(
         1,
         "sign in",
-        "build-agent (group agents) shows its OIDC token and gets a gateway credential",
+        "build-agent (group agents) sends its OIDC token and gets a gateway credential",
     )?;
     print_detail(&format!("key {}: AWS does not know it", caller.access_key_id))?;
 
     print_step(2, "allowed", "s3:GetObject demo-data/reports/q3.csv")?;
-    let read = caller.call(Method::GET, "s3", "/demo-data/reports/q3.csv", None, "").await?;
-    good &=
-        print_check(read.status() == 200 && read.body().starts_with(b"region,"), &format_response(&read))?;
+    let object = caller.call(Method::GET, "s3", "/demo-data/reports/q3.csv", None, "").await?;
+    passed &= print_check(
+        object.status() == 200 && object.body().starts_with(b"region,"),
+        &format_response(&object),
+    )?;
 
     print_step(3, "masked", "secretsmanager:GetSecretValue prod/db")?;
     let body = "{\"SecretId\":\"prod/db\"}";
     let secret =
         caller.call(Method::POST, "secretsmanager", "/", Some("secretsmanager.GetSecretValue"), body).await?;
     let body = String::from_utf8_lossy(secret.body());
-    good &= print_check(
+    passed &= print_check(
         secret.status() == 200 && body.contains("masked") && !body.contains("battery"),
         &format_response(&secret),
     )?;
 
     print_step(4, "blocked", "s3:DeleteBucket demo-data never reaches AWS")?;
-    let before = stage.fake_aws.received_requests().len();
-    let deleted = caller.call(Method::DELETE, "s3", "/demo-data", None, "").await?;
-    good &= print_check(
-        deleted.status() == 403 && stage.fake_aws.received_requests().len() == before,
-        &format_response(&deleted),
+    let received_before = environment.fake_aws.received_requests().len();
+    let deletion = caller.call(Method::DELETE, "s3", "/demo-data", None, "").await?;
+    passed &= print_check(
+        deletion.status() == 403 && environment.fake_aws.received_requests().len() == received_before,
+        &format_response(&deletion),
     )?;
 
-    good &= approval_step::run_approval_step(stage, caller, ann, bob).await?;
+    passed &= approval_step::run_approval_step(environment, caller, ann, bob).await?;
 
-    print_step(6, "lent", "what AWS saw for step 2, and what the caller never had")?;
-    let seen =
-        stage.fake_aws.received_requests().into_iter().find(|arrival| arrival.action == "s3:GetObject");
-    good &= match &seen {
-        Some(arrival) => print_check(
-            arrival.access_key_id.starts_with("ASIA") && arrival.access_key_id != caller.access_key_id,
+    print_step(6, "issued", "the credential that AWS saw for step 2, which the caller never had")?;
+    let received = environment.fake_aws.received_requests();
+    passed &= match received.iter().find(|request| request.action == "s3:GetObject") {
+        Some(request) => print_check(
+            request.access_key_id.starts_with("ASIA") && request.access_key_id != caller.access_key_id,
             &format!(
                 "key {} with a session policy for {} on {} for at most a minute",
-                arrival.access_key_id, arrival.action, arrival.resource
+                request.access_key_id, request.action, request.resource
             ),
         )?,
         None => print_check(false, "AWS saw no s3:GetObject")?,
     };
 
-    stage.gateway.flush_journal().await?;
+    environment.gateway.flush_journal().await?;
     print_step(7, "recorded", "every exchange, hash-linked; `durward journal verify`")?;
-    let journal = stage.dir.join("data").join("journal");
-    let mut out = std::io::stdout();
-    let verified =
-        journal_commands::print_verification(&journal, &mut out).map_err(|error| error.to_string())?;
-    journal_commands::list_sessions(&journal, false, &mut out).map_err(|error| error.to_string())?;
-    good &= print_check(verified == 0, "the chain holds")?;
-    Ok(good)
+    let journal = environment.journal_dir();
+    let mut out = PipeSafeStdout;
+    let exit_code = journal_commands::print_verification(&journal, &mut out).map_err(CommandError::Output)?;
+    journal_commands::list_sessions(&journal, false, &mut out).map_err(CommandError::Output)?;
+    passed &= print_check(exit_code == 0, "the hash chain is intact")?;
+    Ok(passed)
 }
 
-/// What to try while the demo stays up.
+/// Prints what the user can try while the demo stays up.
 fn print_next_steps(
-    stage: &DemoEnvironment,
+    environment: &DemoEnvironment,
     token_file: &Path,
     [ann, bob]: [&DemoApprover; 2],
-    ask: &str,
-) -> Result<(), String> {
-    let [_used, held, free] = BACKUP_KEYS;
-    let (durward, url) = (program_path(), ConsoleEndpoint::from_url(&stage.console_url)?.url_option());
-    let approvals = |command: &str, person: &DemoApprover| {
+    request_id: &str,
+) -> Result<(), DemoError> {
+    let [_deleted, pending, unused] = BACKUP_KEYS;
+    let durward = program_path();
+    let url = ConsoleEndpoint::from_url(&environment.console_url)?.url_option();
+    let print_approvals = |command: &str, approver: &DemoApprover| {
         print_line(&format!(
             "  {durward} approvals {command}{url} --token-file {}",
-            person.token_file.display()
+            approver.token_file.display()
         ))
     };
-    print_line("\nThe demo stays up until Ctrl-C. build-agent waits for your answer to one more call:")?;
-    print_line(&format!("  s3:DeleteObject {BACKUP_BUCKET}/{held}"))?;
-    print_line("\nAnswer it in the browser, as Ann and then as Bob; Carol may only look on:")?;
-    print_line(&format!("  {}", stage.console_url))?;
+    print_line("\nThe demo stays up until Ctrl-C. build-agent waits for your vote on one more request:")?;
+    print_line(&format!("  s3:DeleteObject {BACKUP_BUCKET}/{pending}"))?;
+    print_line("\nVote on it in the browser, as Ann and then as Bob; Carol can only view it:")?;
+    print_line(&format!("  {}", environment.console_url))?;
     print_line("\nor in the terminal:")?;
-    approvals("ls", ann)?;
-    approvals(&format!("approve {ask}"), ann)?;
-    approvals(&format!("approve {ask}"), bob)?;
-    print_line("or, as the person that you choose there, without --token-file after")?;
+    print_approvals("ls", ann)?;
+    print_approvals(&format!("approve {request_id}"), ann)?;
+    print_approvals(&format!("approve {request_id}"), bob)?;
+    print_line("or as the user that you choose at this sign-in, and then without --token-file")?;
     print_line(&format!("  {durward} login --browser{url}"))?;
     print_line("\nBe an agent yourself, with the AWS CLI or any SDK:")?;
     print_line("  unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE")?;
     print_line(&format!(
         "  export AWS_ENDPOINT_URL={} AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1",
-        stage.aws_url
+        environment.aws_url
     ))?;
     print_line(&format!(
         "  export AWS_ROLE_ARN=arn:aws:iam::{ACCOUNT_ID}:role/agents AWS_WEB_IDENTITY_TOKEN_FILE={}",
         token_file.display()
     ))?;
-    // The AWS CLI keeps what it signed in to in ~/.aws/cli/cache under this name among others: one of another demo would
-    // give it a credential that this gateway does not know.
+    // The AWS CLI caches web identity credentials in ~/.aws/cli/cache, by session name among others. A cached one of an
+    // earlier demo would be refused by this gateway, which has other keys.
     print_line(&format!(
         "  export AWS_ROLE_SESSION_NAME=demo-{}",
         OffsetDateTime::now_utc().unix_timestamp()
     ))?;
-    for (command, comes_to) in [
+    for (command, result) in [
         ("aws s3 ls s3://demo-data/reports/", "allowed"),
         ("aws secretsmanager get-secret-value --secret-id prod/db", "masked"),
-        ("aws s3 rb s3://demo-data", "refused"),
-        (&format!("aws s3 rm s3://{BACKUP_BUCKET}/{free}"), "waits for Ann and Bob"),
+        ("aws s3 rb s3://demo-data", "denied"),
+        (&format!("aws s3 rm s3://{BACKUP_BUCKET}/{unused}"), "waits for Ann and Bob"),
     ] {
-        print_line(&format!("  {command:<58}# {comes_to}"))?;
+        print_line(&format!("  {command:<58}# {result}"))?;
     }
-    print_line("\nLook at what runs and what was recorded:")?;
-    print_line(&format!("  {}", stage.dir.join("durward.toml").display()))?;
-    print_line(&format!("  {durward} sessions ls --dir {}", stage.dir.join("data").join("journal").display()))
+    print_line("\nLook at the configuration and at the journal:")?;
+    print_line(&format!("  {}", environment.dir.join("durward.toml").display()))?;
+    print_line(&format!("  {durward} sessions ls --dir {}", environment.journal_dir().display()))?;
+    Ok(())
 }
 
-/// This program as it can be called from here.
+/// This program as the user can call it from the current directory.
 fn program_path() -> String {
     let Ok(path) = std::env::current_exe() else { return "durward".to_owned() };
-    let here = std::env::current_dir().unwrap_or_default();
-    match path.strip_prefix(&here) {
+    let current_dir = std::env::current_dir().unwrap_or_default();
+    match path.strip_prefix(&current_dir) {
         Ok(below) if below.components().count() == 1 => format!("./{}", below.display()),
         Ok(below) => below.display().to_string(),
         Err(_elsewhere) => path.display().to_string(),
     }
 }
 
-fn remove_directory(dir: &Path) -> Result<(), String> {
-    std::fs::remove_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))
+fn remove_directory(dir: &Path) -> Result<(), DemoError> {
+    std::fs::remove_dir_all(dir).map_err(DemoError::file(dir))
 }
 
-fn print_line(text: &str) -> Result<(), String> {
-    writeln!(std::io::stdout(), "{text}").map_err(|error| format!("cannot write: {error}"))
+fn print_step(number: u8, word: &str, text: &str) -> Result<(), DemoError> {
+    Ok(print_line(&format!("\n{number}. {word:<9} {text}"))?)
 }
 
-fn print_step(number: u8, word: &str, text: &str) -> Result<(), String> {
-    print_line(&format!("\n{number}. {word:<9} {text}"))
+fn print_detail(text: &str) -> Result<(), DemoError> {
+    Ok(print_line(&format!("   {text}"))?)
 }
 
-fn print_detail(text: &str) -> Result<(), String> {
-    print_line(&format!("   {text}"))
+fn print_check(passed: bool, text: &str) -> Result<bool, DemoError> {
+    print_detail(&format!("{} {text}", if passed { "ok  " } else { "FAILED" }))?;
+    Ok(passed)
 }
 
-fn print_check(held: bool, text: &str) -> Result<bool, String> {
-    print_detail(&format!("{} {text}", if held { "ok  " } else { "WRONG" }))?;
-    Ok(held)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_step_of_the_walkthrough_passes_and_nothing_is_left() {
+        let dir = create_demo_directory().unwrap();
+        assert_eq!(run_demo(&dir, true).await.unwrap(), 0);
+        assert!(!dir.exists());
+    }
 }

@@ -1,22 +1,34 @@
-//! The `durward` binary as a library: the commands, the configuration, and the wiring of a gateway.
+//! The `durward` program as a library: its commands, its configuration, and the wiring of a gateway.
 //!
 //! [`run`] is the whole program. To run a gateway inside a process of your own, begin with
-//! [`serve::start_gateway_from_text`]; [`serve::RunningGateway`] says where it listens and stops it.
+//! [`serve::start_gateway_from_text`]: it starts a gateway from the text of a `durward.toml`, and the
+//! [`serve::RunningGateway`] that it returns says where the gateway listens and stops it.
+//!
+//! The crate holds no rule about requests: what is decided, recorded and sent is up to the crates below it. It promises that
+//! a gateway which starts has a configuration without problems, and that no untrusted text reaches a terminal unescaped.
 
 mod admin_api;
 #[cfg(test)]
 mod approval_attack_tests;
 pub mod approval_commands;
 mod approval_journal;
+mod argument_values;
 #[cfg(test)]
 mod aws_attack_tests;
+mod bound_listener;
 mod caller_commands;
 mod catalog_commands;
+mod command_error;
 mod command_line;
 pub mod config;
+mod console_endpoint;
 mod console_server;
 pub mod demo;
+mod gateway_wiring;
+mod input_files;
 pub mod journal_commands;
+mod journal_copy_error;
+mod json_values;
 mod login;
 #[cfg(test)]
 mod mcp_attack_tests;
@@ -26,14 +38,12 @@ mod preflight;
 mod revocation_journal;
 pub mod serve;
 mod session_commands;
+mod start_error;
 mod terminal_output;
+mod terminal_text;
 mod tls;
 #[cfg(test)]
 mod upstream_http2_tests;
+mod url_origin;
 
 pub use command_line::run;
-
-/// Reads a file, naming it in the error.
-fn read_file(path: &std::path::Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))
-}

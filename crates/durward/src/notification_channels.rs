@@ -1,39 +1,23 @@
-//! Opens the channels of the configuration: their secrets read, their way out by the gateway's own transport.
+//! The notification channels of the configuration, with their secrets and an HTTP client of their own.
 
 use crate::config::{Config, Diagnostics};
-use crate::serve::parse_origin;
+use crate::start_error::StartError;
 use durward_approval::{Approvals, Store, system_clock};
 use durward_core::Secret;
-use durward_credential::HttpClient as _;
 use durward_gateway::outbound_http_client::OutboundHttpClient;
 use durward_gateway::upstream_client::UpstreamClient;
 use durward_notification::{ChannelError, MailServer, NotificationChannel, NotificationEvent, Notifier};
-use http::{Request, Response};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
-/// The way out to webhooks.
-struct WebhookClient(OutboundHttpClient);
-
-impl durward_notification::HttpClient for WebhookClient {
-    fn send(
-        &self,
-        request: Request<bytes::Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<bytes::Bytes>, String>> + Send + '_>> {
-        self.0.send(request)
-    }
-}
-
-/// The channels that are configured, in the order slack, email, webhook, without those that something is wrong with.
+/// Opens the channels: Slack, e-mail, then webhooks. A channel with a problem is left out and reported.
 pub fn open_channels(config: &Config, findings: &mut Diagnostics) -> Vec<NotificationChannel> {
     let mut channels = Vec::new();
     for (index, slack) in config.notify.slack.iter().enumerate() {
-        let place = format!("notify.slack.{index}.url_file");
-        let Some(url) = findings.load_secret(&place, &slack.url_file) else { continue };
+        let key_path = format!("notify.slack.{index}.url_file");
+        let Some(url) = findings.load_secret(&key_path, &slack.url_file) else { continue };
         let channel = NotificationChannel::slack(&slack.name, slack.groups.clone(), &url);
-        let channel = channel.map_err(|why| format!("{}: {why}", slack.url_file.display()));
-        channels.extend(findings.value_or_problem(&place, channel));
+        let channel = channel.map_err(|error| format!("{}: {error}", slack.url_file.display()));
+        channels.extend(findings.value_or_problem(&key_path, channel));
     }
     for (index, email) in config.notify.email.iter().enumerate() {
         let table = format!("notify.email.{index}");
@@ -51,31 +35,32 @@ pub fn open_channels(config: &Config, findings: &mut Diagnostics) -> Vec<Notific
     }
     for (index, webhook) in config.notify.webhook.iter().enumerate() {
         let table = format!("notify.webhook.{index}");
-        let place = format!("{table}.secret_file");
-        let secret = findings.load_secret(&place, &webhook.secret_file);
+        let key_path = format!("{table}.secret_file");
+        let secret = findings.load_secret(&key_path, &webhook.secret_file);
         let Some(secret) = secret.filter(|_secret| !findings.has_problems_in(&table)) else { continue };
         let events = webhook.events.iter().filter_map(|event| NotificationEvent::parse(event)).collect();
         let url = Secret::new(&webhook.url);
         let channel =
             NotificationChannel::webhook(&webhook.name, webhook.groups.clone(), &url, &secret, events);
-        let in_file = |why: ChannelError| format!("{}: {why}", webhook.secret_file.display());
-        channels.extend(findings.value_or_problem(&place, channel.map_err(in_file)));
+        let in_file = |error: ChannelError| format!("{}: {error}", webhook.secret_file.display());
+        channels.extend(findings.value_or_problem(&key_path, channel.map_err(in_file)));
     }
     channels
 }
 
-/// What tells people, with a way out of its own: that leads to the configured webhooks, private ones too, and serves nobody else.
+/// Builds the notifier. Its HTTP client trusts the origins of the channels, private ones too, so it is not shared with any
+/// other part of the gateway.
 pub fn build_notifier(
     config: &Config,
     approvals: Arc<Approvals>,
     store: Store,
     channels: Vec<NotificationChannel>,
-) -> Result<Notifier, String> {
-    let trusted = channels.iter().filter_map(NotificationChannel::origin);
-    let trusted = trusted.map(|url| parse_origin(&url)).collect::<Result<_, _>>()?;
-    let outward = Arc::new(WebhookClient(OutboundHttpClient(Arc::new(UpstreamClient::new(trusted)?))));
-    // With channels there is an address: the configuration is checked for it.
-    let console =
+) -> Result<Notifier, StartError> {
+    let trusted = channels.iter().filter_map(NotificationChannel::origin).collect();
+    let client = UpstreamClient::new(trusted).map_err(StartError::HttpClient)?;
+    let client = Arc::new(OutboundHttpClient(Arc::new(client)));
+    // A configuration with channels and without a public URL is rejected at the start.
+    let console_url =
         config.console.as_ref().and_then(|console| console.public_url.as_deref()).unwrap_or_default();
-    Ok(Notifier::new(approvals, store, channels, outward, console, system_clock()))
+    Ok(Notifier::new(approvals, store, channels, client, console_url, system_clock()))
 }

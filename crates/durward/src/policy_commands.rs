@@ -1,7 +1,8 @@
-//! `durward policy check`, `test` and `explain`: what a person does with a policy directory before it is in force.
+//! `durward policy check`, `test` and `explain`: a policy directory, checked before a gateway uses it.
 //!
-//! Exit codes: 0 good or allowed, 1 refused or failed, 2 the question cannot be understood.
+//! Exit codes: 0 valid or allowed, 1 invalid, failed, denied or approval required, 2 the request to explain is malformed.
 
+use crate::argument_values::parse_key_value;
 use clap::{Args, ValueEnum};
 use durward_catalog::Catalog;
 use durward_core::{CallerKind, Verdict};
@@ -12,7 +13,7 @@ use std::{
     path::Path,
 };
 
-/// Loads a policy directory and tells everything that is wrong with it.
+/// Loads a policy directory and prints every problem in it.
 pub fn check_policies(dir: &Path, out: &mut impl Write) -> io::Result<u8> {
     match PolicySet::load(dir, Catalog::embedded()) {
         Ok(set) => {
@@ -36,7 +37,7 @@ pub fn check_policies(dir: &Path, out: &mut impl Write) -> io::Result<u8> {
     }
 }
 
-/// Runs the cases beside the policies.
+/// Runs the cases of `tests.toml` beside the policies.
 pub fn test_policies(dir: &Path, out: &mut impl Write) -> io::Result<u8> {
     let outcomes = match run_policy_tests(dir, Catalog::embedded()) {
         Ok(outcomes) => outcomes,
@@ -72,66 +73,66 @@ enum CallerKindArg {
     Workload,
 }
 
-fn parse_key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
-/// One question to policy, as options.
+/// One request to explain.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// connect, reveal, an IAM action (s3:GetObject) or an MCP method (tools/call)
     action: String,
-    /// A connection, a data class, an ARN or *, <server>/<tool> or a server
+    /// Connection, data class, ARN or *, <server>/<tool>, or MCP server
     resource: String,
     /// Request parameters, or the arguments of a tool, as a JSON object
     #[arg(long, value_name = "JSON", default_value = "{}")]
-    params: String,
+    parameters: String,
     /// Subject of the caller
     #[arg(long, default_value = "tester")]
     subject: String,
-    /// A group of the caller; repeat for more
+    /// Group of the caller; may be repeated
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
+    /// Kind of the caller
     #[arg(long, value_enum, default_value = "workload")]
     kind: CallerKindArg,
-    /// The identity provider that vouches for the caller, by its name in the configuration
+    /// Name of the caller's identity provider in the configuration
     #[arg(long, default_value = "test")]
     provider: String,
-    /// The token's issuer
-    #[arg(long, default_value = "https://issuer.test")]
+    /// Issuer of the caller's token
+    #[arg(long, value_name = "URL", default_value = "https://issuer.test")]
     issuer: String,
-    /// On whose behalf; repeat for a chain
+    /// Subject on whose behalf the caller acts; may be repeated for a chain
     #[arg(long, value_name = "SUBJECT")]
     acting_for: Vec<String>,
-    /// The API operation, where it is not named as the action
+    /// API operation, if its name differs from the action
     #[arg(long)]
     operation: Option<String>,
+    /// Connection that the caller uses
     #[arg(long)]
     connection: Option<String>,
+    /// AWS account of the request
     #[arg(long)]
     account: Option<String>,
+    /// AWS region of the request
     #[arg(long)]
     region: Option<String>,
+    /// Address that the request comes from
     #[arg(long, value_name = "ADDRESS")]
     source_ip: Option<IpAddr>,
-    /// The time of the question (RFC 3339)
+    /// Evaluation time (RFC 3339) [default: now]
     #[arg(long, value_name = "TIME")]
     now: Option<String>,
-    /// A tag of the resource, as KEY=VALUE; may be repeated
+    /// Tag of the resource; may be repeated
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_key_value)]
     tags: Vec<(String, String)>,
-    /// The risk, 0 to 100 [default: of the operation for a caller who did it before]
+    /// Risk, 0 to 100 [default: the risk of the operation for a caller who has done it before]
     #[arg(long)]
     risk: Option<u8>,
 }
 
-/// Answers one question and says which policies could apply and how each came out. 0: allowed; 1: denied, or an approval is needed.
+/// Evaluates one request and explains the decision: which policies could apply, and how each evaluated.
 pub fn explain_decision(dir: &Path, args: &ExplainArgs, out: &mut impl Write) -> io::Result<u8> {
-    let params = match serde_json::from_str(&args.params) {
-        Ok(params) => params,
+    let parameters = match serde_json::from_str(&args.parameters) {
+        Ok(parameters) => parameters,
         Err(error) => {
-            writeln!(out, "--params is not JSON: {error}")?;
+            writeln!(out, "--parameters is not JSON: {error}")?;
             return Ok(2);
         }
     };
@@ -142,7 +143,7 @@ pub fn explain_decision(dir: &Path, args: &ExplainArgs, out: &mut impl Write) ->
             return Ok(1);
         }
     };
-    let asked = PolicyQueryInput {
+    let query = PolicyQueryInput {
         caller: CallerInput {
             provider: args.provider.clone(),
             subject: args.subject.clone(),
@@ -156,7 +157,7 @@ pub fn explain_decision(dir: &Path, args: &ExplainArgs, out: &mut impl Write) ->
         },
         action: args.action.clone(),
         resource: args.resource.clone(),
-        params,
+        params: parameters,
         operation: args.operation.clone(),
         connection: args.connection.clone(),
         account: args.account.clone(),
@@ -166,7 +167,7 @@ pub fn explain_decision(dir: &Path, args: &ExplainArgs, out: &mut impl Write) ->
         tags: args.tags.iter().cloned().collect(),
         risk: args.risk,
     };
-    match asked.explain(&set, Catalog::embedded()) {
+    match query.explain(&set, Catalog::embedded()) {
         Ok(explanation) => {
             write!(out, "{explanation}")?;
             Ok(u8::from(explanation.decision.verdict != Verdict::Allow))
@@ -189,7 +190,7 @@ mod tests {
         args: ExplainArgs,
     }
 
-    /// The sample policies, in a directory that nobody else may write whatever the umask of the checkout.
+    /// The sample policies, copied: the umask of the checkout may let others write the originals, which the loader refuses.
     fn sample_policies() -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
@@ -238,7 +239,7 @@ mod tests {
         assert_eq!(code, 1, "{text}");
         assert!(text.contains("policy `no-data-loss`"), "{text}");
         assert_eq!(explain_output(dir.path(), &["s3:GetObject", "b"]).0, 2);
-        assert_eq!(explain_output(dir.path(), &["s3:GetObject", "*", "--params", "{"]).0, 2);
+        assert_eq!(explain_output(dir.path(), &["s3:GetObject", "*", "--parameters", "{"]).0, 2);
     }
 
     #[test]

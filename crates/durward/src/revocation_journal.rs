@@ -1,23 +1,24 @@
-//! What is revoked, put on record. The store says what the journal lacks, so a revocation that a crash came after is recorded
-//! when the gateway starts again.
+//! Copies revocations into the journal.
+//!
+//! The store knows which revocations are not in the journal yet, so a revocation just before a crash is copied at the next
+//! start.
 
-use durward_gateway::gateway_services::GatewayServices;
+use crate::journal_copy_error::JournalCopyError;
 use durward_identity::{Revocation, RevocationTarget, Revocations};
 use durward_journal::{Journal, JournalRecord};
-use std::sync::Arc;
 use std::time::Duration;
 
-/// How long to wait for a journal that takes no records.
+/// Pause after a failure, for a journal that takes no records or a store that cannot be read.
 const JOURNAL_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Puts every revocation into the journal, until the gateway stops.
-pub async fn journal_revocations(rooms: Arc<GatewayServices>) {
-    let mut changes = rooms.revocations.subscribe();
+/// Copies every revocation into the journal until the gateway stops.
+pub async fn journal_revocations(revocations: &Revocations, journal: &Journal) {
+    let mut changes = revocations.subscribe();
     loop {
-        // What comes while this looks is looked at next.
+        // Before the look, so that a revocation during it is seen by the next one.
         changes.mark_unchanged();
-        if let Err(error) = journal_pending_revocations(&rooms.revocations, &rooms.journal).await {
-            tracing::error!(error, "what is revoked holds, but cannot be recorded; it is tried until it can");
+        if let Err(error) = journal_pending_revocations(revocations, journal).await {
+            tracing::error!(%error, "revocations are in force but cannot be journaled; retrying");
             tokio::time::sleep(JOURNAL_RETRY_DELAY).await;
         } else if changes.changed().await.is_err() {
             return;
@@ -25,22 +26,25 @@ pub async fn journal_revocations(rooms: Arc<GatewayServices>) {
     }
 }
 
-async fn journal_pending_revocations(revocations: &Revocations, journal: &Journal) -> Result<(), String> {
+async fn journal_pending_revocations(
+    revocations: &Revocations,
+    journal: &Journal,
+) -> Result<(), JournalCopyError> {
     loop {
-        let waiting = revocations.unjournaled_revocations().await.map_err(|error| error.to_string())?;
-        if waiting.is_empty() {
+        let pending = revocations.unjournaled_revocations().await?;
+        if pending.is_empty() {
             return Ok(());
         }
-        for (number, revocation) in waiting {
-            journal.append_durable(revocation_record(revocation)).await.map_err(|error| error.to_string())?;
-            revocations.mark_journaled(number).await.map_err(|error| error.to_string())?;
+        for (number, revocation) in pending {
+            journal.append_durable(revocation_record(revocation)).await?;
+            revocations.mark_journaled(number).await?;
         }
     }
 }
 
 fn revocation_record(revocation: Revocation) -> JournalRecord {
-    let Revocation { target: what, revoked_at: at, revoked_by: by, reason } = revocation;
-    let (session, caller) = match what {
+    let Revocation { target, revoked_at: at, revoked_by: by, reason } = revocation;
+    let (session, caller) = match target {
         RevocationTarget::Session(session) => (Some(session), None),
         RevocationTarget::Caller(caller) => (None, Some(caller)),
     };
@@ -85,7 +89,7 @@ mod tests {
             journal_pending_revocations(&revocations, &journal).await.unwrap();
         }
         let records = journaled_records(dir.path());
-        let told: Vec<_> = records
+        let journaled: Vec<_> = records
             .iter()
             .map(|record| match record {
                 JournalRecord::SessionRevoked { session, caller, by, reason, .. } => {
@@ -94,6 +98,9 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(told, [(Some(session), None, "corp/ann", "x"), (None, Some("corp/a"), "corp/bob", "y")]);
+        assert_eq!(
+            journaled,
+            [(Some(session), None, "corp/ann", "x"), (None, Some("corp/a"), "corp/bob", "y")]
+        );
     }
 }

@@ -1,126 +1,146 @@
-//! `durward sessions ls|show|replay|revoke`: what callers did, from the journal, and the end of it, through the admin API.
+//! `durward sessions ls|show|replay|revoke`: sessions in the journal, and their revocation through the admin API.
 //!
-//! The first three need no running gateway. A revocation is that of the person who is signed in. Exit codes: 0 done, 1 refused
-//! or not found, 2 usage, or no journal.
+//! The first three need no running gateway. A revocation is recorded as that of the signed-in user. Exit codes: 0 done,
+//! 1 refused or not found, 2 usage or no journal.
 
-use crate::admin_api::{AdminApiArgs, AdminApiClient, format_scalar, print_result};
-use crate::command_line::JournalDirArgs;
-use crate::journal_commands::{self, terminal_text::escape_for_terminal};
+use crate::admin_api::{AdminApiArgs, AdminApiClient, print_result};
+use crate::argument_values::{parse_duration_argument, parse_speed_factor};
+use crate::command_error::CommandError;
+use crate::config::ConfigError;
+use crate::journal_commands::{self, EXIT_NO_JOURNAL, JournalDirArgs};
+use crate::json_values::format_scalar;
 use crate::terminal_output::{PipeSafeStdout, print_error};
+use crate::terminal_text::escape_for_terminal;
 use clap::{Args, Subcommand};
+use durward_core::SessionId;
 use serde_json::json;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 #[derive(Subcommand)]
 pub enum SessionCommand {
-    /// List sessions
+    /// List sessions, oldest first
     Ls {
         #[command(flatten)]
         journal: JournalDirArgs,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show the exchanges of one session, or of the one that an exchange belongs to
+    /// Show the exchanges of a session
     Show {
-        /// The session's id, or that of an exchange as errors name it
+        /// Id of a session, or of an exchange of it: `[exchange <id>]` at the end of an error
         #[arg(value_name = "SESSION|EXCHANGE")]
         id: String,
         #[command(flatten)]
         journal: JournalDirArgs,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show the exchanges of one session as they came, with the time that was between them
+    /// Show the exchanges of a session with the pauses between them
     Replay {
+        /// Id of the session
         session: String,
-        /// So many times as fast
-        #[arg(long, default_value_t = 1.0, value_name = "TIMES", value_parser = parse_speed)]
+        /// Speed factor
+        #[arg(long, default_value_t = 1.0, value_name = "FACTOR", value_parser = parse_speed_factor)]
         speed: f64,
         /// Longest pause (5s, 1m)
-        #[arg(long, default_value = "5s", value_name = "TIME", value_parser = parse_pause)]
-        pause: Duration,
+        #[arg(long, default_value = "5s", value_name = "TIME", value_parser = parse_duration_argument)]
+        max_pause: Duration,
         #[command(flatten)]
         journal: JournalDirArgs,
     },
-    /// Revoke a session, or all of a caller that began until now: what they ask is refused from then on
+    /// Revoke a session, or every session of a caller started before now
     Revoke(RevokeArgs),
 }
 
 #[derive(Args)]
 pub struct RevokeArgs {
-    /// The session's id
+    /// Id of the session
     #[arg(required_unless_present = "caller", conflicts_with = "caller")]
     session: Option<String>,
-    /// Every session of this caller, as <provider>/<subject>; of a person also the sign-ins to the console
-    #[arg(long)]
+    /// Revoke every session of this caller, and its sign-ins to the console
+    #[arg(long, value_name = "PROVIDER/SUBJECT")]
     caller: Option<String>,
-    /// Why; for the record
+    /// Reason (journaled)
     #[arg(long)]
     reason: String,
     #[command(flatten)]
-    gateway: AdminApiArgs,
+    api: AdminApiArgs,
 }
 
-fn parse_speed(text: &str) -> Result<f64, String> {
-    let speed = text.parse::<f64>().ok().filter(|speed| (0.01..=10_000.0).contains(speed));
-    speed.ok_or_else(|| "write a number from 0.01 to 10000".to_owned())
+/// Why a session command ended without a result.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionCommandError {
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
-fn parse_pause(text: &str) -> Result<Duration, String> {
-    durward_core::parse_duration(text).ok_or_else(|| "write a number and s, m, h or d, as in 5s".to_owned())
-}
-
-pub fn run_session_command(command: SessionCommand) -> Result<u8, String> {
+pub async fn run_session_command(command: SessionCommand) -> Result<u8, SessionCommandError> {
     let mut out = PipeSafeStdout;
     match command {
         SessionCommand::Ls { journal, json } => {
-            journal.run_with_journal(|dir| journal_commands::list_sessions(dir, json, &mut out))
+            with_journal(&journal, |dir| journal_commands::list_sessions(dir, json, &mut out))
         }
         SessionCommand::Show { id, journal, json } => {
-            journal.run_with_journal(|dir| journal_commands::show_session(dir, &id, json, &mut out))
+            with_journal(&journal, |dir| journal_commands::show_session(dir, &id, json, &mut out))
         }
-        SessionCommand::Replay { session, speed, pause, journal } => {
-            let wait = |gap: Duration| std::thread::sleep(gap.div_f64(speed).min(pause));
-            journal.run_with_journal(|dir| journal_commands::replay_session(dir, &session, wait, &mut out))
+        SessionCommand::Replay { session, speed, max_pause, journal } => {
+            let wait = |gap: Duration| std::thread::sleep(gap.div_f64(speed).min(max_pause));
+            with_journal(&journal, |dir| journal_commands::replay_session(dir, &session, wait, &mut out))
         }
-        SessionCommand::Revoke(revoke) => crate::command_line::block_on(self::revoke_sessions(&revoke)),
+        SessionCommand::Revoke(args) => Ok(revoke_sessions(&args).await?),
     }
 }
 
-async fn revoke_sessions(revoke: &RevokeArgs) -> Result<u8, String> {
-    let api = AdminApiClient::new(&revoke.gateway)?;
-    let json = revoke.gateway.json;
-    if let Some(caller) = &revoke.caller {
-        let done = api.post("/callers/revoke", &json!({"caller": caller, "reason": revoke.reason})).await?;
-        print_result(json, &done, |out| {
-            writeln!(out, "revoked all sessions of {} that began until now", format_scalar(&done["caller"]))
+fn with_journal(
+    journal: &JournalDirArgs,
+    command: impl FnOnce(&Path) -> io::Result<u8>,
+) -> Result<u8, SessionCommandError> {
+    match journal.find_journal()? {
+        Some(dir) => Ok(command(&dir).map_err(CommandError::Output)?),
+        None => Ok(EXIT_NO_JOURNAL),
+    }
+}
+
+async fn revoke_sessions(args: &RevokeArgs) -> Result<u8, CommandError> {
+    let api = AdminApiClient::new(&args.api)?;
+    if let Some(caller) = &args.caller {
+        let revocation = json!({"caller": caller, "reason": args.reason});
+        let revoked = api.post("/callers/revoke", &revocation).await?;
+        print_result(args.api.json, &revoked, |out| {
+            writeln!(out, "revoked all sessions of {} started before now", format_scalar(&revoked["caller"]))
         })?;
-        return Ok(exit_code_if_known(done["sessions"] != 0, "caller"));
+        return Ok(exit_code_if_known(revoked["sessions"] != 0, "caller"));
     }
-    let id = revoke.session.as_deref().unwrap_or_default();
-    if id.parse::<durward_core::SessionId>().is_err() {
-        return Err(format!(
-            "`{}` is no session's id: `durward sessions ls` lists them",
+    let id = args.session.as_deref().unwrap_or_default();
+    if id.parse::<SessionId>().is_err() {
+        return Err(CommandError::Refused(format!(
+            "`{}` is not a session id: `durward sessions ls` lists them",
             escape_for_terminal(id)
-        ));
+        )));
     }
-    let done = api.post(&format!("/sessions/{id}/revoke"), &json!({"reason": revoke.reason})).await?;
-    print_result(json, &done, |out| {
-        let of = done["caller"]
-            .as_str()
-            .map(|caller| format!(" of {}", escape_for_terminal(caller)))
-            .unwrap_or_default();
-        writeln!(out, "revoked session {}{of}", format_scalar(&done["session"]))?;
-        let by = format_scalar(&done["revoked"]["by"]);
-        writeln!(out, "by {by}: {}", format_scalar(&done["revoked"]["reason"]))
+    let revoked = api.post(&format!("/sessions/{id}/revoke"), &json!({"reason": args.reason})).await?;
+    print_result(args.api.json, &revoked, |out| {
+        let caller = match revoked["caller"].as_str() {
+            Some(caller) => format!(" of {}", escape_for_terminal(caller)),
+            None => String::new(),
+        };
+        writeln!(out, "revoked session {}{caller}", format_scalar(&revoked["session"]))?;
+        let by = format_scalar(&revoked["revocation"]["by"]);
+        writeln!(out, "by {by}: {}", format_scalar(&revoked["revocation"]["reason"]))
     })?;
-    Ok(exit_code_if_known(done["known"] == true, "session"))
+    Ok(exit_code_if_known(revoked["known"] == true, "session"))
 }
 
-/// A revocation of something unknown holds, but may be a slip of the pen.
-fn exit_code_if_known(known: bool, what: &str) -> u8 {
-    if !known {
-        print_error(&format!("the journal of this gateway knows no such {what}: is it written right?"));
+/// A revocation of something that the journal does not know is in force, but may be a typing error.
+fn exit_code_if_known(is_known: bool, kind: &str) -> u8 {
+    if !is_known {
+        print_error(&format!("no such {kind} in the journal of this gateway: check the spelling"));
     }
-    u8::from(!known)
+    u8::from(!is_known)
 }

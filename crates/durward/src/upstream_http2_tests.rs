@@ -3,9 +3,10 @@
 use crate::demo::{DemoAwsClient, gateway_identity, sign_in_client, write_config};
 use crate::serve::{self, RunningGateway};
 use bytes::Bytes;
+use durward_core::Origin;
 use durward_fake_aws::aws::FakeAws;
 use durward_fake_aws::oidc_issuer::FakeOidcIssuer;
-use durward_gateway::upstream_client::{UpstreamClient, UpstreamOrigin};
+use durward_gateway::upstream_client::UpstreamClient;
 use durward_journal::JournalRecord;
 use http::{Method, Request, Response, Version};
 use http_body_util::{BodyExt as _, Full};
@@ -45,7 +46,7 @@ impl TlsTerminator {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
         let connections = Arc::new(AtomicUsize::new(0));
-        let behind = serve::parse_origin(&aws.url()).unwrap();
+        let behind = aws.url().parse::<Origin>().unwrap();
         let transport = Arc::new(UpstreamClient::new(vec![behind.clone()]).unwrap());
         let count = connections.clone();
         tokio::spawn(async move {
@@ -70,7 +71,7 @@ impl TlsTerminator {
 /// The stand-in checks the signature with the `host` that was signed: the `:authority`.
 async fn forward_request(
     transport: Arc<UpstreamClient>,
-    behind: UpstreamOrigin,
+    behind: Origin,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let (mut head, body) = request.into_parts();

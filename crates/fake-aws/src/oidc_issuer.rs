@@ -1,12 +1,13 @@
-//! An OIDC issuer for the demo and for tests: discovery, a key set, a token for whoever asks, and a sign-in page that
-//! believes everybody.
+//! An OIDC issuer for the demo and for tests: discovery, a key set, tokens for any subject, and a sign-in page without a
+//! password.
 //!
-//! It vouches for anybody without a question, so it binds to loopback only and answers only requests addressed to
-//! loopback: a web page that resolves its own name to this address gets nothing.
+//! Because it authenticates nobody, it binds to loopback only and serves only requests whose `Host` is loopback: a web page
+//! that rebinds its own name to this address (DNS rebinding) gets nothing.
 
 mod authorization_code;
 mod sign_in_page;
 
+use crate::form::parse_form;
 use aws_lc_rs::{
     digest,
     rand::{self, SystemRandom},
@@ -14,6 +15,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use durward_core::is_loopback_host;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -29,28 +31,27 @@ use std::{
 use time::OffsetDateTime;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 
-/// When a request names no audience: the one of the example configuration.
+/// The audience of the example configuration, for requests that name none.
 const DEFAULT_AUDIENCE: &str = "durward";
-/// When a request names no lifetime, and the longest it may name.
+/// For requests that name none.
 const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 const MAX_TOKEN_LIFETIME: Duration = Duration::from_hours(24);
-/// Bytes of a form.
 const MAX_FORM_BYTES: usize = 16 << 10;
 const MAX_CONNECTIONS: usize = 64;
-/// How long a client may take for a request head, and idle.
+/// How long a client may take for a request head, and stay idle.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Somebody whom the sign-in page offers.
+/// A user whom the sign-in page offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DemoUser {
     pub subject: &'static str,
     pub name: &'static str,
     pub groups: &'static [&'static str],
-    /// Who that is, for whoever chooses.
+    /// Shown beside the name.
     pub description: &'static str,
 }
 
-/// The people of the demo: two who may approve, and one who may only look on.
+/// The users of the demo: two who may approve, and one who may only look on.
 pub const DEMO_USERS: [DemoUser; 3] = [
     DemoUser {
         subject: "ann",
@@ -95,12 +96,13 @@ impl FakeOidcIssuer {
     /// Listens on `address`, which must be a loopback address; port 0 takes a free one.
     pub async fn start(address: SocketAddr) -> io::Result<Self> {
         if !address.ip().is_loopback() {
-            let why = format!("{address}: the issuer vouches for anybody and listens only on loopback");
+            let why = format!("{address}: the issuer authenticates nobody and listens on loopback only");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let newest = IssuerKey::generate().ok_or_else(|| io::Error::other("no signing key could be made"))?;
+        let newest =
+            IssuerKey::generate().ok_or_else(|| io::Error::other("cannot generate a signing key"))?;
         let keys = RwLock::new(IssuerKeys { newest, previous: None });
         let state = Arc::new(IssuerState {
             url: format!("http://{address}"),
@@ -125,14 +127,16 @@ impl FakeOidcIssuer {
         self.state.sign_token(&self.state.token_claims(subject, &json!(groups), &json!(audience), lifetime))
     }
 
-    /// A token with exactly these claims, for tests of what a provider should not say.
+    /// A token with exactly these claims, for tests of claims that a provider should not issue.
     pub fn issue_token_with_claims(&self, claims: &Value) -> String {
         self.state.sign_token(claims)
     }
 
     /// Signs with a new key from now on. The old key stays published until the next rotation.
-    pub fn rotate_key(&self) -> io::Result<()> {
-        let newest = IssuerKey::generate().ok_or_else(|| io::Error::other("no signing key could be made"))?;
+    #[cfg(test)]
+    fn rotate_key(&self) -> io::Result<()> {
+        let newest =
+            IssuerKey::generate().ok_or_else(|| io::Error::other("cannot generate a signing key"))?;
         let mut keys = self.state.issuer_keys.write().unwrap_or_else(PoisonError::into_inner);
         keys.previous = Some(std::mem::replace(&mut keys.newest, newest));
         Ok(())
@@ -147,7 +151,7 @@ impl Drop for FakeOidcIssuer {
 
 impl std::fmt::Debug for FakeOidcIssuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Issuer({})", self.url())
+        write!(f, "FakeOidcIssuer({})", self.url())
     }
 }
 
@@ -240,7 +244,7 @@ impl IssuerState {
 
     async fn serve_request(&self, request: Request<Incoming>) -> Result<IssuerResponse, IssuerError> {
         if !addressed_to_loopback(request.headers()) {
-            return Err(IssuerError(
+            return Err(IssuerError::text(
                 StatusCode::MISDIRECTED_REQUEST,
                 "the Host of the request is not a loopback name",
             ));
@@ -259,35 +263,32 @@ impl IssuerState {
                 let body = Limited::new(body, MAX_FORM_BYTES)
                     .collect()
                     .await
-                    .map_err(|_| {
-                        IssuerError(StatusCode::BAD_REQUEST, "the form broke off or is longer than 16 KiB")
-                    })?
+                    .map_err(|_| IssuerError::bad_request("truncated form, or longer than 16 KiB"))?
                     .to_bytes();
                 let form = std::str::from_utf8(&body)
-                    .map_err(|_| IssuerError(StatusCode::BAD_REQUEST, "the form is not UTF-8"))?;
+                    .map_err(|_| IssuerError::bad_request("the form is not UTF-8"))?;
                 if form.split('&').any(|field| field.trim() == "grant_type=authorization_code") {
                     return authorization_code::exchange_code(self, form.trim());
                 }
                 self.issue_requested_token(&[parts.uri.query().unwrap_or_default(), form.trim()].join("&"))
             }
             (_, "/.well-known/openid-configuration" | "/keys" | "/authorize" | "/token") => {
-                Err(IssuerError(StatusCode::METHOD_NOT_ALLOWED, "use GET; /token takes POST too"))
+                Err(IssuerError::text(StatusCode::METHOD_NOT_ALLOWED, "use GET; /token takes POST too"))
             }
-            _ => Err(IssuerError(
+            _ => Err(IssuerError::text(
                 StatusCode::NOT_FOUND,
-                "there are /.well-known/openid-configuration, /keys, /authorize and /token?sub=&groups=&aud=&lifetime=",
+                "the paths are /.well-known/openid-configuration, /keys, /authorize and /token?sub=&groups=&aud=&lifetime=",
             )),
         }
     }
 
     fn issue_requested_token(&self, form: &str) -> Result<IssuerResponse, IssuerError> {
-        let wrong = |why| IssuerError(StatusCode::BAD_REQUEST, why);
+        let wrong = IssuerError::bad_request;
         let (mut subject, mut groups, mut audience, mut lifetime) =
             (String::new(), vec![], vec![], DEFAULT_TOKEN_LIFETIME);
-        for field in form.split('&').filter(|field| !field.is_empty()) {
-            let (name, value) = field.split_once('=').unwrap_or((field, ""));
-            let value = decode_form_value(value).ok_or(wrong("a value is not UTF-8 in percent encoding"))?;
-            match name {
+        let fields = parse_form(form).ok_or(wrong(INVALID_PERCENT_ENCODING))?;
+        for (name, value) in fields {
+            match name.as_str() {
                 "sub" => subject = value,
                 "groups" => {
                     groups.extend(
@@ -304,7 +305,7 @@ impl IssuerState {
             }
         }
         if subject.is_empty() {
-            return Err(wrong("sub is missing: who is the token for?"));
+            return Err(wrong("sub is missing: the subject of the token"));
         }
         if lifetime.is_zero() || lifetime > MAX_TOKEN_LIFETIME {
             return Err(wrong("lifetime is not between 1 and 86400 seconds"));
@@ -343,17 +344,45 @@ impl IssuerResponse {
     }
 }
 
-struct IssuerError(StatusCode, &'static str);
+const INVALID_PERCENT_ENCODING: &str = "a value is not UTF-8 in percent encoding";
+
+/// Why a request gets no token.
+#[derive(Debug, Clone, Copy)]
+struct IssuerError {
+    status: StatusCode,
+    body: &'static str,
+    content_type: &'static str,
+}
+
+impl IssuerError {
+    /// An error for people.
+    const fn text(status: StatusCode, body: &'static str) -> Self {
+        Self { status, body, content_type: "text/plain; charset=utf-8" }
+    }
+
+    const fn bad_request(body: &'static str) -> Self {
+        Self::text(StatusCode::BAD_REQUEST, body)
+    }
+
+    /// The code, the redirect URI, the client or the verifier is wrong (RFC 6749, section 5.2).
+    const fn invalid_grant() -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            body: "{\"error\":\"invalid_grant\"}",
+            content_type: "application/json",
+        }
+    }
+}
 
 async fn accept_connections(listener: TcpListener, state: Arc<IssuerState>) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of descriptors, most likely: let others end first.
+                // Most likely no file descriptor is free: wait until a connection ends.
                 tracing::warn!(%error, "the issuer could not accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -372,43 +401,40 @@ async fn accept_connections(listener: TcpListener, state: Arc<IssuerState>) {
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
             if let Err(error) = served {
-                tracing::debug!(%error, "a connection to the issuer broke off");
+                tracing::debug!(%error, "issuer connection ended");
             }
-            drop(place);
+            drop(permit);
         });
     }
 }
 
-fn encode_response(answer: Result<IssuerResponse, IssuerError>) -> Response<Full<Bytes>> {
-    let (status, answer) = match answer {
-        Ok(answer) => (StatusCode::OK, answer),
-        Err(IssuerError(status, why)) => (
-            status,
-            IssuerResponse {
-                body: format!("{why}\n"),
-                content_type: if why.starts_with('{') {
-                    "application/json"
-                } else {
-                    "text/plain; charset=utf-8"
-                },
+fn encode_response(outcome: Result<IssuerResponse, IssuerError>) -> Response<Full<Bytes>> {
+    let (status, issued) = match outcome {
+        Ok(issued) => (StatusCode::OK, issued),
+        Err(error) => {
+            let issued = IssuerResponse {
+                body: format!("{}\n", error.body),
+                content_type: error.content_type,
                 cache_control: "no-store",
                 redirect_location: None,
-            },
-        ),
+            };
+            (error.status, issued)
+        }
     };
-    let mut response = Response::new(Full::new(Bytes::from(answer.body)));
+    let mut response = Response::new(Full::new(Bytes::from(issued.body)));
     *response.status_mut() = status;
-    let to = answer.redirect_location.and_then(|to| header::HeaderValue::try_from(to).ok());
-    if let Some(to) = to {
+    let location = issued.redirect_location.and_then(|location| header::HeaderValue::try_from(location).ok());
+    if let Some(location) = location {
         *response.status_mut() = StatusCode::SEE_OTHER;
-        response.headers_mut().insert(header::LOCATION, to);
+        response.headers_mut().insert(header::LOCATION, location);
     }
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(answer.content_type));
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static(answer.cache_control));
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(issued.content_type));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static(issued.cache_control));
     response
 }
 
+/// Exactly one `Host`, and a loopback one.
 fn addressed_to_loopback(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
@@ -416,17 +442,6 @@ fn addressed_to_loopback(headers: &HeaderMap) -> bool {
         return false;
     };
     is_loopback_host(host.host())
-}
-
-fn is_loopback_host(name: &str) -> bool {
-    let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name == "localhost" || literal.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// A value of `application/x-www-form-urlencoded`.
-fn decode_form_value(value: &str) -> Option<String> {
-    let spaced = value.replace('+', " ");
-    percent_encoding::percent_decode_str(&spaced).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]

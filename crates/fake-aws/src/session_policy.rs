@@ -1,18 +1,30 @@
-//! Session policies as IAM evaluates them, in the part that Durward writes: Allow statements with Action, Resource
-//! and `DateLessThan aws:CurrentTime`. Anything else in a policy makes it allow nothing.
+//! Session policies as IAM evaluates them, in the part that Durward writes: Allow statements with Action, Resource and
+//! `DateLessThan aws:CurrentTime`. A policy with anything else (a Deny, NotAction, another condition) allows nothing: an
+//! evaluation that skipped it could allow more than IAM would.
 
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+/// The members of a statement that are evaluated; `Sid` has no meaning.
+const KNOWN_MEMBERS: [&str; 5] = ["Sid", "Effect", "Action", "Resource", "Condition"];
+
 /// Whether `policy` allows `action` on `resource` at `now`.
 pub fn policy_allows(policy: &Value, action: &str, resource: &str, now: OffsetDateTime) -> bool {
     let Some(Value::Array(statements)) = policy.get("Statement") else { return false };
-    statements.iter().any(|statement| {
-        statement.get("Effect").and_then(Value::as_str) == Some("Allow")
-            && string_items(statement.get("Action"))
+    statements.iter().all(is_plain_allow)
+        && statements.iter().any(|statement| {
+            // IAM compares the names of actions without regard to case, and ARNs with regard to it.
+            string_items(statement.get("Action"))
                 .any(|pattern| matches_pattern(&pattern.to_ascii_lowercase(), &action.to_ascii_lowercase()))
-            && string_items(statement.get("Resource")).any(|pattern| matches_pattern(pattern, resource))
-            && condition_holds(statement.get("Condition"), now)
+                && string_items(statement.get("Resource")).any(|pattern| matches_pattern(pattern, resource))
+                && condition_holds(statement.get("Condition"), now)
+        })
+}
+
+fn is_plain_allow(statement: &Value) -> bool {
+    statement.as_object().is_some_and(|members| {
+        members.get("Effect").and_then(Value::as_str) == Some("Allow")
+            && members.keys().all(|name| KNOWN_MEMBERS.contains(&name.as_str()))
     })
 }
 
@@ -103,7 +115,7 @@ mod tests {
     use time::macros::datetime;
 
     #[test]
-    fn allows_what_is_named_until_the_time_is_over() {
+    fn allows_the_named_actions_until_the_limit() {
         let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:GetObject"],
             "Resource": ["arn:aws:s3:::b/a?c", "arn:aws:s3:::b/${*}"], "Condition": {"DateLessThan": {"aws:CurrentTime": "2026-11-21T12:01:00Z"}}}]});
         let now = datetime!(2026-11-21 12:00:30 UTC);
@@ -120,5 +132,20 @@ mod tests {
         assert!(!policy_allows(&json!({}), "s3:GetObject", "*", now));
         let unknown = json!({"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}});
         assert!(!policy_allows(&unknown, "s3:GetObject", "*", now));
+    }
+    #[test]
+    fn a_statement_that_is_not_a_plain_allow_allows_nothing() {
+        let now = datetime!(2026-11-21 12:00 UTC);
+        let allow = json!({"Effect": "Allow", "Action": "*", "Resource": "*"});
+        assert!(policy_allows(&json!({"Statement": [allow]}), "s3:GetObject", "*", now));
+        for other in [
+            json!({"Effect": "Deny", "Action": "s3:*", "Resource": "*"}),
+            json!({"Effect": "Allow", "NotAction": "s3:*", "Resource": "*"}),
+            json!({"Effect": "Allow", "Action": "s3:*", "NotResource": "*"}),
+            json!({"Effect": "Allow", "Action": "s3:*", "Resource": "*", "Principal": "*"}),
+        ] {
+            let policy = json!({"Statement": [allow, other]});
+            assert!(!policy_allows(&policy, "s3:GetObject", "*", now), "{policy}");
+        }
     }
 }

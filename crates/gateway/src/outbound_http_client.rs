@@ -1,66 +1,45 @@
-//! The transport in the shapes that the identity and credential rooms ask for.
+//! The gateway's own HTTP calls, to identity providers, STS, metadata services, token endpoints and webhooks, sent with the
+//! upstream client: its address checks and its TLS verification apply to them too.
 
 use crate::upstream_client::UpstreamClient;
 use bytes::Bytes;
-use durward_core::Origin;
-use durward_identity::{FetchedDocument, ProviderHttpClient};
-use http::{HeaderValue, Method, Request, Response, Uri, header};
-use std::future::Future;
-use std::pin::Pin;
+use durward_core::{HttpClient, HttpClientError, HttpFuture, HttpLimits, Origin};
+use http::{HeaderValue, Request, Response, header};
 use std::sync::Arc;
-use std::time::Duration;
 
-type HttpFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
-
-/// Largest answer of an identity provider or of STS, in bytes.
-const MAX_RESPONSE_BYTES: usize = 1 << 20;
-/// Longest wait for one.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The way out for small calls of the gateway itself.
+/// The one implementation of [`HttpClient`] in the gateway.
 pub struct OutboundHttpClient(pub Arc<UpstreamClient>);
 
 impl OutboundHttpClient {
-    async fn send_with_timeout(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, String> {
-        let url: Uri = request.uri().clone();
-        let origin = Origin::from_uri(&url).ok_or_else(|| format!("`{url}` is not an http or https URL"))?;
+    async fn send_buffered(
+        &self,
+        mut request: Request<Bytes>,
+        limits: HttpLimits,
+    ) -> Result<Response<Bytes>, HttpClientError> {
+        let url = request.uri().clone();
+        // The error names the host alone: the path of a webhook's URL is a secret.
+        let invalid = |reason: &str| {
+            HttpClientError::InvalidRequest(url.host().unwrap_or_default().to_owned(), reason.to_owned())
+        };
+        let origin = Origin::from_uri(&url).ok_or_else(|| invalid("its URL is neither http nor https"))?;
+        let host = origin.authority();
         let target = url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        *request.uri_mut() = target.parse().map_err(|_error| format!("`{url}` has no usable path"))?;
+        *request.uri_mut() = target.parse().map_err(|_error| invalid("its URL has no usable path"))?;
         if !request.headers().contains_key(header::HOST) {
-            let host = HeaderValue::from_str(&origin.authority()).map_err(|error| error.to_string())?;
-            request.headers_mut().insert(header::HOST, host);
+            let value =
+                HeaderValue::from_str(&host).map_err(|_error| invalid("it is not a plain host name"))?;
+            request.headers_mut().insert(header::HOST, value);
         }
-        tokio::time::timeout(REQUEST_TIMEOUT, self.0.send_buffered(&origin, request, MAX_RESPONSE_BYTES))
-            .await
-            .map_err(|_elapsed| format!("`{}` did not answer within 10 seconds", origin.authority()))?
-            .map_err(|error| error.to_string())
+        let response = self.0.send_buffered(&origin, request, limits.max_response_bytes);
+        match tokio::time::timeout(limits.timeout, response).await {
+            Ok(result) => result.map_err(|error| HttpClientError::Failed(error.to_string())),
+            Err(_elapsed) => Err(HttpClientError::TimedOut { host, timeout: limits.timeout }),
+        }
     }
 }
 
-impl ProviderHttpClient for OutboundHttpClient {
-    fn get<'a>(&'a self, url: &'a str) -> HttpFuture<'a, FetchedDocument> {
-        Box::pin(async move {
-            let mut request = Request::new(Bytes::new());
-            *request.method_mut() = Method::GET;
-            *request.uri_mut() = url.parse().map_err(|_error| format!("`{url}` is not a URL"))?;
-            request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-            let response = self.send_with_timeout(request).await?;
-            let cache_control = response
-                .headers()
-                .get(header::CACHE_CONTROL)
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned);
-            Ok(FetchedDocument {
-                status: response.status().as_u16(),
-                cache_control,
-                body: response.into_body(),
-            })
-        })
-    }
-}
-
-impl durward_credential::HttpClient for OutboundHttpClient {
-    fn send(&self, request: Request<Bytes>) -> HttpFuture<'_, Response<Bytes>> {
-        Box::pin(self.send_with_timeout(request))
+impl HttpClient for OutboundHttpClient {
+    fn send(&self, request: Request<Bytes>, limits: HttpLimits) -> HttpFuture<'_> {
+        Box::pin(self.send_buffered(request, limits))
     }
 }

@@ -1,8 +1,10 @@
-//! Gateway credentials: what the gateway hands out at sign-in in the form of AWS keys, useless at AWS.
+//! Gateway credentials: AWS keys in form only, which the gateway issues at sign-in and which AWS itself does not accept.
 //!
-//! The session token is the claims, sealed with AES-256-GCM-SIV; the secret is derived from the access key id and the
-//! token's nonce. So any replica with the seal keys opens a credential without looking anything up, and nothing that a
-//! caller can change opens at all. Revocation is not here: it goes by the session id, at every use.
+//! The session token is the claims, sealed with AES-256-GCM-SIV (RFC 8452). The secret access key is derived from the access key
+//! id and the nonce of the token. Any replica with the seal keys can therefore open a credential without a look-up.
+//!
+//! Promises: a token that was changed, or that is presented with another access key id, does not open. Revocation is not checked
+//! here: see [`Revocations`](crate::Revocations), which goes by the session id at every use.
 
 mod cache;
 mod key_file;
@@ -23,36 +25,36 @@ use zeroize::Zeroizing;
 
 pub use key_file::KeyFileError;
 
-/// First byte of a token; another layout gets another number.
+/// First byte of a token. Another layout gets another number.
 const TOKEN_VERSION: u8 = 1;
 const KEY_ID_BYTES: usize = 4;
 /// Version, key id and nonce, before the sealed claims.
 const TOKEN_HEADER_BYTES: usize = 1 + KEY_ID_BYTES + NONCE_LEN;
 const AEAD_TAG_BYTES: usize = 16;
-/// Longest session token that is looked at: claims come from an identity token of at most 20,000 characters.
+/// Longest session token. Its claims come from an identity token of at most 20,000 characters.
 const MAX_SESSION_TOKEN_CHARS: usize = 32 << 10;
-/// Access key ids begin with this, so that people and secret scanners can tell them from AWS's.
+/// Access key ids begin with this, so that people and secret scanners can tell them from those of AWS.
 const ACCESS_KEY_ID_PREFIX: &str = "DWRD";
-/// Prefix and 16 base32 characters: the length of AWS's.
+/// Prefix and 16 base32 characters: the length of an access key id of AWS.
 const ACCESS_KEY_ID_CHARS: usize = 20;
-/// The length of AWS's secrets.
+/// The length of a secret access key of AWS.
 const SECRET_ACCESS_KEY_CHARS: usize = 40;
-/// Master keys of one gateway; a rotation needs two.
+/// Master keys of one gateway. A rotation needs two.
 const MAX_MASTER_KEYS: usize = 16;
 
-/// What a credential stands for.
+/// The session, caller and connection that a credential stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayCredentialClaims {
     pub session: SessionId,
     pub caller: Caller,
     /// Name of the `[[aws.connection]]` it was issued for.
     pub connection: String,
-    /// Kept to the second, as `expires`.
+    /// Kept in whole seconds, as `expires_at` is.
     pub issued_at: OffsetDateTime,
     pub expires_at: OffsetDateTime,
 }
 
-/// The claims as they are sealed. Names are short because every request carries them.
+/// The claims as they are sealed. The names are short because every request carries them.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SealedClaims<C> {
@@ -63,7 +65,7 @@ struct SealedClaims<C> {
     e: i64,
 }
 
-/// A new credential, in the shape of an STS answer.
+/// A new credential, in the shape of an STS response.
 #[derive(Debug, Clone)]
 pub struct GatewayCredential {
     pub access_key_id: String,
@@ -72,14 +74,14 @@ pub struct GatewayCredential {
     pub expires_at: OffsetDateTime,
 }
 
-/// A credential that was presented: what it stands for, and the secret its requests are signed with.
+/// A presented credential: its claims, and the secret that its requests must be signed with.
 #[derive(Debug, Clone)]
 pub struct OpenedCredential {
     pub claims: Arc<GatewayCredentialClaims>,
     pub secret_access_key: Secret,
 }
 
-/// Why a credential is not accepted or not issued.
+/// Why a credential is not accepted or cannot be issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GatewayCredentialError {
     #[error("the session token or access key id does not have the form of a gateway credential")]
@@ -91,9 +93,13 @@ pub enum GatewayCredentialError {
     Expired,
     #[error("a credential could not be sealed")]
     SealFailed,
+    /// The claims do not fit into a session token that would be opened again.
+    #[error("the caller's claims do not fit into a session token of {MAX_SESSION_TOKEN_CHARS} characters")]
+    ClaimsTooLarge,
 }
 
 impl GatewayCredentialError {
+    /// What the caller may read; the rest is in the detail.
     pub fn refusal(self) -> Refusal {
         match self {
             Self::Malformed | Self::Foreign => Refusal::new(
@@ -109,11 +115,16 @@ impl GatewayCredentialError {
                 Refusal::new(RefusalReason::Internal, "the gateway could not issue a credential")
                     .with_detail(self)
             }
+            Self::ClaimsTooLarge => Refusal::new(
+                RefusalReason::TooLarge,
+                "the identity token has too many or too long groups for a gateway credential",
+            )
+            .with_detail(self),
         }
     }
 }
 
-/// The keys that seal and open credentials: the first one issues, every one opens.
+/// The keys that seal and open credentials. The first one issues; all of them open.
 pub struct SealKeys {
     keys: Vec<SealKey>,
     opened_credentials: OpenedCredentialCache,
@@ -126,8 +137,7 @@ struct SealKey {
 }
 
 impl SealKeys {
-    /// Keys from masters of 32 random bytes, the issuing one first. `None` without a master, with too many, or with one
-    /// twice.
+    /// Keys from master keys of 32 random bytes, the issuing one first. `None` for no master key, for too many, and for duplicates.
     pub fn from_master_keys(masters: &[Zeroizing<[u8; 32]>]) -> Option<Self> {
         if masters.is_empty() || masters.len() > MAX_MASTER_KEYS {
             return None;
@@ -141,13 +151,15 @@ impl SealKeys {
         distinct.then(|| Self { keys, opened_credentials: OpenedCredentialCache::default() })
     }
 
-    /// A credential for `claims`. Times are cut to whole seconds.
+    /// Issues a credential for `claims`, whose times are cut to whole seconds.
     pub fn issue(
         &self,
         claims: &GatewayCredentialClaims,
     ) -> Result<GatewayCredential, GatewayCredentialError> {
         let key = self.keys.first().ok_or(GatewayCredentialError::SealFailed)?;
         let access_key_id = generate_access_key_id()?;
+        // If two random nonces were ever equal, GCM-SIV would reveal only whether the claims are equal too (RFC 8452 section 1);
+        // plain GCM would lose the key that authenticates all tokens.
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).map_err(|_| GatewayCredentialError::SealFailed)?;
         let session_token = key.seal_claims(claims, &access_key_id, nonce)?;
@@ -162,7 +174,7 @@ impl SealKeys {
         })
     }
 
-    /// What the credential stands for, if this gateway issued exactly this pair and it has not expired.
+    /// Opens a credential, if this gateway issued exactly this pair and it has not expired.
     pub fn open(
         &self,
         access_key_id: &str,
@@ -174,13 +186,14 @@ impl SealKeys {
         }
         let digest = credential_digest(access_key_id, session_token);
         let cached = self.opened_credentials.get(&digest);
-        let fresh = cached.is_none();
+        let is_new = cached.is_none();
         let opened = cached.map_or_else(|| self.open_uncached(access_key_id, session_token), Ok)?;
+        // At every use: the cache keeps entries past their expiry.
         if now >= opened.claims.expires_at {
             self.opened_credentials.remove(&digest);
             return Err(GatewayCredentialError::Expired);
         }
-        if fresh {
+        if is_new {
             self.opened_credentials.insert(digest, &opened);
         }
         Ok(opened)
@@ -217,7 +230,7 @@ impl std::fmt::Debug for SealKeys {
 }
 
 impl SealKey {
-    /// HKDF (RFC 5869) gives each use its own key, so that no two uses can be played against each other.
+    /// HKDF (RFC 5869) gives each use a key of its own, so that the output of one use reveals nothing about another.
     fn from_master_key(master: &[u8; 32]) -> Option<Self> {
         let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"durward gateway credential").extract(master);
         let expand = |purpose: &[u8]| {
@@ -261,9 +274,9 @@ impl SealKey {
             .map_err(|_| GatewayCredentialError::SealFailed)?;
         let token = [[TOKEN_VERSION].as_slice(), &self.id, &nonce, &sealed].concat();
         let token = URL_SAFE_NO_PAD.encode(token);
-        // What could not be opened again must not be issued.
+        // A credential that could not be opened again must not be issued.
         if token.len() > MAX_SESSION_TOKEN_CHARS {
-            Err(GatewayCredentialError::SealFailed)
+            Err(GatewayCredentialError::ClaimsTooLarge)
         } else {
             Ok(Secret::new(token))
         }
@@ -280,27 +293,27 @@ impl SealKey {
             .sealing_key
             .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(associated.as_slice()), sealed)
             .map_err(|_| GatewayCredentialError::Foreign)?;
-        // We sealed it, so this fails only for what another version of the gateway wrote.
+        // The gateway sealed it, so this fails only for a token of another version of the gateway.
         let claims: SealedClaims<Caller> =
             serde_json::from_slice(claims).map_err(|_| GatewayCredentialError::Malformed)?;
-        let time = |seconds| {
+        let parse_time = |seconds| {
             OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| GatewayCredentialError::Malformed)
         };
         Ok(GatewayCredentialClaims {
             session: claims.s,
             caller: claims.c,
             connection: claims.n,
-            issued_at: time(claims.i)?,
-            expires_at: time(claims.e)?,
+            issued_at: parse_time(claims.i)?,
+            expires_at: parse_time(claims.e)?,
         })
     }
 
-    /// Binds a token to its access key id and layout. All parts have fixed lengths.
+    /// Binds a token to its access key id and layout. All parts have fixed lengths, so that no two inputs give the same bytes.
     fn associated_data(&self, access_key_id: &str) -> Vec<u8> {
         [[TOKEN_VERSION].as_slice(), &self.id, access_key_id.as_bytes()].concat()
     }
 
-    /// 240 bits that only holders of the master can compute.
+    /// 240 bits that only a holder of the master key can compute.
     fn derive_secret_access_key(&self, access_key_id: &str, nonce: [u8; NONCE_LEN]) -> Secret {
         let mut mac = hmac::Context::with_key(&self.secret_derivation_key);
         mac.update(&nonce);
@@ -315,6 +328,7 @@ fn generate_access_key_id() -> Result<String, GatewayCredentialError> {
     const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let mut random = [0; ACCESS_KEY_ID_CHARS - ACCESS_KEY_ID_PREFIX.len()];
     rand::fill(&mut random).map_err(|_| GatewayCredentialError::SealFailed)?;
+    // 256 is a multiple of 32, so that all letters are equally likely.
     let letters =
         random.iter().filter_map(|byte| BASE32.get(usize::from(byte & 31)).copied().map(char::from));
     Ok(ACCESS_KEY_ID_PREFIX.chars().chain(letters).collect())
@@ -327,7 +341,7 @@ fn is_gateway_access_key_id(access_key_id: &str) -> bool {
             .is_some_and(|letters| letters.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7')))
 }
 
-/// What the cache knows a presented pair by. The id's length is fixed, so the two cannot be shifted against each other.
+/// The cache key of a presented pair. The id has a fixed length, so that no two pairs give the same bytes.
 fn credential_digest(access_key_id: &str, session_token: &str) -> [u8; 32] {
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(access_key_id.as_bytes());

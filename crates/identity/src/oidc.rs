@@ -10,34 +10,34 @@ mod key_source;
 #[cfg(test)]
 mod tests;
 mod verification_keys;
+mod verified_token;
 
-use bytes::Bytes;
-use durward_core::{Caller, CallerKind, Refusal, RefusalReason, limits};
+use crate::discovery::{check_provider_url, quote_for_log};
+use durward_core::{CallerKind, HttpClient, Refusal, RefusalReason, limits};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 use time::OffsetDateTime;
 
+pub use key_source::KeySetError;
 use key_source::KeySource;
-pub use verification_keys::SignatureAlgorithm;
-
-/// How far the clock of a provider may be from ours: so long after its `exp` a token still is accepted.
-pub const CLOCK_LEEWAY: Duration = Duration::from_mins(1);
+pub use verification_keys::{JwkSetError, SignatureAlgorithm};
+pub use verified_token::VerifiedToken;
 
 /// One `[[identity.oidc]]` of the configuration.
 #[derive(Debug, Clone)]
 pub struct ProviderConfig {
     pub name: String,
-    /// `iss` of its tokens, byte for byte; discovery is done below it. `http` only on loopback.
+    /// `iss` of its tokens, byte for byte, and the base of the discovery URL. `http` only on loopback.
     pub issuer: String,
     /// A token must be for at least one of these.
     pub audience: Vec<String>,
-    /// The claim that holds the caller's groups, as a string or a list of strings. The name is taken as it is: no paths.
+    /// The claim that holds the caller's groups, as a string or a list of strings. It is a name, not a path.
     pub groups_claim: String,
     pub kind: CallerKind,
     /// Signature algorithms that are accepted.
     pub algorithms: Vec<SignatureAlgorithm>,
-    /// Clients (`azp`, or `client_id` of RFC 9068) whose tokens are accepted. Empty: every client, but a token that is
-    /// for its own client (`azp` is one of its audiences: an ID token) must be for one of `audience` so.
+    /// Clients (`azp`, or `client_id` of RFC 9068) whose tokens are accepted. Empty: every client. Even then an ID token,
+    /// whose `azp` is one of its audiences, is accepted only if that client is in `audience`.
     pub authorized_parties: Vec<String>,
 }
 
@@ -56,42 +56,11 @@ impl ProviderConfig {
     }
 }
 
-/// An answer to [`Fetch::get`].
-#[derive(Debug, Clone)]
-pub struct FetchedDocument {
-    pub status: u16,
-    /// The whole body; an implementation caps it and reports a longer one as an error.
-    pub body: Bytes,
-    /// The value of `Cache-Control`, if there is one.
-    pub cache_control: Option<String>,
-}
-
-/// The way out to a provider. An implementation follows no redirect, verifies TLS, and speaks plain `http` only to
-/// loopback addresses.
-pub trait ProviderHttpClient: Send + Sync {
-    fn get<'a>(
-        &'a self,
-        url: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<FetchedDocument, String>> + Send + 'a>>;
-}
-
-/// What a verified token says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedToken {
-    pub caller: Caller,
-    /// `exp` of the token. The clock leeway is not in it: it can be up to a minute past.
-    pub expires_at: OffsetDateTime,
-    /// `iat` of the token, if it has one.
-    pub issued_at: Option<OffsetDateTime>,
-    /// `jti`, or `sha256:` and the hash of the token. For records, not for access.
-    pub token_id: String,
-}
-
 /// Why the configured providers cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("identity.oidc \"{provider}\": {key}: {reason}")]
 pub struct ProviderConfigError {
-    /// Which of the providers, from 0.
+    /// The index of the provider in the configuration, from 0.
     pub index: usize,
     pub provider: String,
     /// The setting that is wrong.
@@ -104,21 +73,22 @@ pub struct ProviderConfigError {
 pub enum TokenError {
     #[error("the identity token expired at {at}")]
     Expired { at: OffsetDateTime },
-    /// It is not a token, or it is not one we may trust. The text says why and holds nothing of the token.
+    /// It is not a token, or not one that may be trusted. The reason holds nothing of the token.
     #[error("the identity token is not valid: {0}")]
     Invalid(&'static str),
-    /// No configured provider has this issuer. Holds it quoted and cut, for the log.
+    /// No configured provider has this issuer, which is quoted and cut for the log.
     #[error("no identity provider is configured for the issuer {0}")]
     UnknownIssuer(String),
-    /// It was issued for somebody else. Holds the provider's name, for the log.
+    /// It was issued for another service. Holds the provider's name, for the log.
     #[error("the identity token of \"{0}\" is for another audience")]
     ForeignAudience(String),
-    /// The provider's keys could not be had; nothing is known about the token.
+    /// The provider's keys are not available, so the token can be neither accepted nor rejected.
     #[error("the keys of identity provider \"{provider}\" are not available: {reason}")]
-    KeysUnavailable { provider: String, reason: String },
+    KeysUnavailable { provider: String, reason: KeySetError },
 }
 
 impl TokenError {
+    /// What the caller may read; the rest is in the detail.
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::Expired { .. } => Refusal::new(
@@ -134,7 +104,7 @@ impl TokenError {
             .with_detail(self),
             Self::ForeignAudience(_) => Refusal::new(
                 RefusalReason::InvalidToken,
-                "the identity token is not meant for this gateway: ask for one with its audience (aud)",
+                "the identity token is not meant for this gateway: request one with its audience (aud)",
             )
             .with_detail(self),
             Self::KeysUnavailable { .. } => Refusal::new(
@@ -154,7 +124,7 @@ pub struct TokenVerifier {
 struct ConfiguredProvider {
     config: ProviderConfig,
     key_source: Arc<KeySource>,
-    /// Whether the log says already that its tokens have no groups where it was told to look.
+    /// Whether the log already has the warning that its tokens have no groups in `groups_claim`.
     has_warned_of_groups: AtomicBool,
 }
 
@@ -162,58 +132,61 @@ impl TokenVerifier {
     /// Checks the configuration; nothing is fetched before the first token.
     pub fn new(
         configs: Vec<ProviderConfig>,
-        fetch: Arc<dyn ProviderHttpClient>,
+        http_client: Arc<dyn HttpClient>,
     ) -> Result<Self, ProviderConfigError> {
         if let Some(error) = Self::check_providers(&configs).into_iter().next() {
             return Err(error);
         }
         let provider = |config: ProviderConfig| ConfiguredProvider {
-            key_source: Arc::new(KeySource::new(&config.issuer, fetch.clone())),
+            key_source: Arc::new(KeySource::new(&config.issuer, http_client.clone())),
             config,
             has_warned_of_groups: AtomicBool::new(false),
         };
         Ok(Self { providers: configs.into_iter().map(provider).collect() })
     }
 
-    /// All for which [`Verifier::new`] would refuse these providers.
+    /// Everything for which [`Self::new`] would reject these providers.
     pub fn check_providers(configs: &[ProviderConfig]) -> Vec<ProviderConfigError> {
         let mut errors = Vec::new();
         let mut names = BTreeSet::new();
         let mut issuers = BTreeSet::new();
         for (index, config) in configs.iter().enumerate() {
-            let mut wrong = |key, why: String| {
-                errors.push(ProviderConfigError { index, provider: config.name.clone(), key, reason: why });
+            let mut report = |key, reason: String| {
+                errors.push(ProviderConfigError { index, provider: config.name.clone(), key, reason });
             };
-            check_provider_config(config, &mut wrong);
+            check_provider_config(config, &mut report);
             if !names.insert(&config.name) {
-                wrong("name", format!("`{}` is another provider too: names must differ", config.name));
+                report("name", format!("`{}` is another provider too: names must differ", config.name));
             }
             if !issuers.insert(&config.issuer) {
                 let issuer = &config.issuer;
-                let why =
+                let reason =
                     format!("`{issuer}` is another provider's too: list all its audiences in one provider");
-                wrong("issuer", why);
+                report("issuer", reason);
             }
         }
         errors
     }
 
-    /// Who the token speaks for. `now` also ages the cached keys.
+    /// Verifies a token and identifies its caller. `now` also ages the cached keys.
     pub async fn verify(&self, token: &str, now: OffsetDateTime) -> Result<VerifiedToken, TokenError> {
+        // A token file ends with a line feed, which the AWS SDKs send as part of `WebIdentityToken`.
         let token = token.trim();
         if token.is_empty() {
             return Err(TokenError::Invalid("it is empty"));
         }
         if token.len() > limits::MAX_WEB_IDENTITY_TOKEN_CHARS {
-            return Err(TokenError::Invalid("it is longer than 20,000 characters"));
+            return Err(TokenError::Invalid("it is longer than STS permits for a WebIdentityToken"));
         }
         let jws = jws::parse_jws(token)?;
+        // The issuer only selects whose keys, audiences and claim names apply: a forged one selects keys that do not verify.
         let issuer = claims::unverified_issuer(&jws.claims)?;
         let provider = self
             .providers
             .iter()
             .find(|provider| provider.config.issuer == issuer)
             .ok_or_else(|| TokenError::UnknownIssuer(quote_for_log(issuer)))?;
+        // RFC 8725 section 3.1: the verifier decides which algorithms are permitted, not the token.
         if !provider.config.algorithms.contains(&jws.algorithm) {
             return Err(TokenError::Invalid(
                 "its signature algorithm (alg) is not accepted for this provider",
@@ -223,21 +196,22 @@ impl TokenVerifier {
         if !key.verify_signature(jws.algorithm, jws.signing_input.as_bytes(), &jws.signature) {
             return Err(TokenError::Invalid("its signature does not verify"));
         }
+        // After the signature: an unsigned token must not write log lines.
         if let Some(found) = provider.first_groups_problem(&jws.claims) {
             tracing::warn!(
                 provider = provider.config.name,
                 issuer = provider.config.issuer,
                 groups_claim = provider.config.groups_claim,
                 found,
-                "a token has no groups where groups_claim says (a dot in that name is no path); this is said once"
+                "a token has no groups in the configured groups_claim (a dot in the name is not a path); logged once per provider"
             );
         }
-        claims::validate_claims(&provider.config, &jws.claims, token, now)
+        claims::validate_claims(&provider.config, jws.header, jws.claims, token, now)
     }
 }
 
 impl ConfiguredProvider {
-    /// What a verified token has instead of groups, the first time.
+    /// The first time, describes the claim of a verified token that should hold groups and does not.
     fn first_groups_problem(&self, claims: &claims::JsonObject) -> Option<&'static str> {
         let found = claims::describe_missing_groups(&self.config, claims)?;
         (!self.has_warned_of_groups.swap(true, Ordering::Relaxed)).then_some(found)
@@ -259,8 +233,8 @@ impl ConfiguredProvider {
             key_source::KeyLookupError::UnsuitableAlgorithm => {
                 TokenError::Invalid("its signature algorithm (alg) is not the one of the key it names (kid)")
             }
-            key_source::KeyLookupError::Unavailable(why) => {
-                TokenError::KeysUnavailable { provider: self.config.name.clone(), reason: why }
+            key_source::KeyLookupError::Unavailable(reason) => {
+                TokenError::KeysUnavailable { provider: self.config.name.clone(), reason }
             }
         })
     }
@@ -272,29 +246,26 @@ impl std::fmt::Debug for TokenVerifier {
     }
 }
 
-fn check_provider_config(config: &ProviderConfig, wrong: &mut impl FnMut(&'static str, String)) {
+fn check_provider_config(config: &ProviderConfig, report: &mut impl FnMut(&'static str, String)) {
     if config.name.is_empty() || config.name.contains('/') || config.name.contains(char::is_control) {
-        wrong("name", "must not be empty nor hold \"/\" (caller ids are <name>/<subject>)".to_owned());
+        report("name", "must not be empty nor hold \"/\" (caller ids are <name>/<subject>)".to_owned());
     }
     let issuer = &config.issuer;
-    if let Err(why) = key_source::check_provider_url(issuer, true) {
-        wrong("issuer", format!("`{issuer}`: {why}"));
+    if let Err(error) = check_provider_url(issuer, true) {
+        report("issuer", format!("`{issuer}`: {error}"));
     } else if issuer.contains('?') {
-        wrong("issuer", format!("`{issuer}`: must not have a query"));
+        report("issuer", format!("`{issuer}`: must not have a query"));
     }
     if config.audience.is_empty() || config.audience.iter().any(String::is_empty) {
-        wrong("audience", "must name at least one audience (aud), and none may be empty".to_owned());
+        report("audience", "must name at least one audience (aud), and none may be empty".to_owned());
     }
     if config.groups_claim.is_empty() {
-        wrong("groups_claim", "must name a claim".to_owned());
+        report("groups_claim", "must name a claim".to_owned());
     }
     if config.algorithms.is_empty() {
-        wrong("algorithms", "must name at least one algorithm".to_owned());
+        report("algorithms", "must name at least one algorithm".to_owned());
     }
-}
-
-/// Untrusted text for a log line: quoted, escaped, and cut.
-fn quote_for_log(text: &str) -> String {
-    let cut: String = text.chars().take(200).collect();
-    format!("{cut:?}")
+    if config.authorized_parties.iter().any(String::is_empty) {
+        report("authorized_parties", "must not hold an empty client id".to_owned());
+    }
 }

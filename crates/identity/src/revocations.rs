@@ -1,12 +1,17 @@
-//! Which sessions are revoked, for every request to look up.
+//! The list of revoked sessions and callers, which every request is checked against.
 //!
-//! The store is what counts; this process keeps what it holds in memory, is told at once of what is revoked here, and reads
-//! what other processes revoked twice a second. Whoever cannot read the store any more does not know who is revoked, and then
-//! lets nobody through.
+//! The store holds the list. This process keeps a copy in memory, updates it at once for a revocation of its own, and reads those
+//! of other processes twice a second. Promise: while the store cannot be read, the copy may miss a revocation, so every request is
+//! refused.
+//!
+//! [`Revocations::check_session`] and [`Revocations::check_user`] decide about access. [`Revocations::find_revocation`] is for
+//! display only: it does not notice a stale copy.
 
 #[cfg(test)]
 mod tests;
 
+use durward_core::limits::{MAX_REVOCATION_STALENESS, REVOCATION_POLL_INTERVAL, REVOCATION_RETENTION};
+use durward_core::timestamps::{format_rfc3339_seconds, from_unix_millis, to_unix_millis};
 use durward_core::{Caller, Refusal, RefusalReason, SessionId};
 use durward_store::{RevocationRow, Store, StoreError};
 use std::{
@@ -17,27 +22,23 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 use tokio::sync::watch;
 
-/// Between two looks at the store.
-const STORE_POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How long the store may not answer before nobody is let through.
-const MAX_STORE_STALENESS: Duration = Duration::from_secs(5);
-/// Everything is read anew, and what is past its time forgotten, after so many looks: some twenty minutes.
+/// After this many polls, twenty minutes, expired revocations are deleted and the whole list is read again.
 const POLLS_PER_FULL_RELOAD: u32 = 2_400;
-/// How long a revocation is kept. No credential of ours lives longer than a day; people look at it longer.
-const REVOCATION_RETENTION: Duration = Duration::from_hours(90 * 24);
 /// Characters of a reason.
 const MAX_REASON_CHARS: usize = 500;
 /// Characters of a caller's id.
 const MAX_CALLER_ID_CHARS: usize = 2_048;
+/// Revocations that are read at once to be written to the journal.
+const UNJOURNALED_PAGE_SIZE: i64 = 100;
 
-/// What is revoked.
+/// The session or the caller that is revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RevocationTarget {
     Session(SessionId),
-    /// Every session of the caller with this id that began until then, and what they are signed in to as a person.
+    /// Every session of the caller with this id that began before the revocation, and their sign-ins to the console.
     Caller(String),
 }
 
@@ -46,29 +47,24 @@ pub enum RevocationTarget {
 pub struct Revocation {
     pub target: RevocationTarget,
     pub revoked_at: OffsetDateTime,
-    /// The person, as provider and subject.
+    /// The id of the person: provider and subject.
     pub revoked_by: String,
     pub reason: String,
 }
 
 impl Revocation {
-    /// What the caller is told. Who revoked it and why is for the record.
+    /// The refusal for the caller, who may not know who revoked it and why: that is in the detail.
     pub fn refusal(&self) -> Refusal {
-        let at = self
-            .revoked_at
-            .replace_nanosecond(0)
-            .unwrap_or(self.revoked_at)
-            .format(&Rfc3339)
-            .unwrap_or_default();
-        Refusal::new(RefusalReason::InvalidToken, "this session was revoked; to go on, sign in again")
+        let at = format_rfc3339_seconds(self.revoked_at);
+        Refusal::new(RefusalReason::InvalidToken, "this session was revoked; sign in again to continue")
             .with_detail(format_args!("revoked by {} at {at}: {}", self.revoked_by, self.reason))
     }
 }
 
-/// Why nothing was revoked; the texts are for the person.
+/// Why nothing was revoked. The texts are for the person who tried.
 #[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
-    #[error("say why: the reason goes on record")]
+    #[error("a reason is required: it is recorded")]
     ReasonMissing,
     #[error("{field} is too long: at most {limit} characters")]
     TooLong { field: &'static str, limit: usize },
@@ -78,20 +74,41 @@ pub enum RevokeError {
     Store(#[from] StoreError),
 }
 
-/// When a session began, where its id says so: those that the gateway names anew hold their time (UUID version 7).
-pub fn session_start_time(session: SessionId) -> Option<OffsetDateTime> {
-    let text = session.to_string();
-    let milliseconds = i64::from_str_radix(text.get(..12)?, 16).ok()?;
-    time_from_unix_milliseconds(milliseconds).filter(|_time| text.as_bytes().get(12) == Some(&b'7'))
+impl RevokeError {
+    /// The refusal for the person who tried.
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Store(error) => Refusal::new(
+                RefusalReason::Internal,
+                "the gateway cannot store the revocation; try again later",
+            )
+            .with_detail(error),
+            Self::TooLong { .. } => Refusal::new(RefusalReason::TooLarge, self.to_string()),
+            Self::ReasonMissing | Self::MalformedCaller => {
+                Refusal::new(RefusalReason::Malformed, self.to_string())
+            }
+        }
+    }
 }
 
-/// What the store held when it was last read.
+/// When a session began, if its id holds the time: UUID version 7 (RFC 9562 section 5.7), which [`SessionId::new`] makes.
+pub fn session_start_time(session: SessionId) -> Option<OffsetDateTime> {
+    let text = session.to_string();
+    if text.as_bytes().get(12) != Some(&b'7') {
+        return None;
+    }
+    let millis = i64::from_str_radix(text.get(..12)?, 16).ok()?;
+    // Not `from_unix_millis`: a session of the far future would have begun after every revocation of its caller.
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok()
+}
+
+/// A copy of the list in the store.
 #[derive(Default)]
 struct RevocationSnapshot {
     by_session: HashMap<SessionId, Arc<Revocation>>,
-    /// In the order in which they were revoked.
+    /// In the order of the revocations.
     by_caller: HashMap<String, Vec<Arc<Revocation>>>,
-    /// The number of the last one.
+    /// The number of the last revocation.
     last_number: i64,
 }
 
@@ -104,7 +121,7 @@ impl RevocationSnapshot {
                 self.by_session.insert(*id, revocation);
             }
             RevocationTarget::Caller(caller) => {
-                self.by_caller.entry(caller.clone()).or_default().push(revocation)
+                self.by_caller.entry(caller.clone()).or_default().push(revocation);
             }
         }
         Ok(())
@@ -114,7 +131,7 @@ impl RevocationSnapshot {
         &self,
         session: SessionId,
         caller: impl FnOnce() -> String,
-        began: OffsetDateTime,
+        began_at: OffsetDateTime,
     ) -> Option<&Arc<Revocation>> {
         if let Some(found) = self.by_session.get(&session) {
             return Some(found);
@@ -122,58 +139,58 @@ impl RevocationSnapshot {
         if self.by_caller.is_empty() {
             return None;
         }
-        self.find_for_caller(&caller(), began)
+        self.find_for_caller(&caller(), began_at)
     }
 
-    fn find_for_caller(&self, caller: &str, began: OffsetDateTime) -> Option<&Arc<Revocation>> {
-        // As the store keeps times: what began in the millisecond of the revocation is revoked.
+    fn find_for_caller(&self, caller: &str, began_at: OffsetDateTime) -> Option<&Arc<Revocation>> {
+        // The store keeps milliseconds: a session that began in the millisecond of the revocation is revoked.
         self.by_caller
             .get(caller)?
             .iter()
-            .find(|one| unix_milliseconds(began) <= unix_milliseconds(one.revoked_at))
+            .find(|revocation| to_unix_millis(began_at) <= to_unix_millis(revocation.revoked_at))
     }
 }
 
-/// What a row means. One that cannot be understood is an error: it would revoke nothing.
+/// Reads a row. A row that cannot be read is an error, because it would otherwise revoke nothing.
 fn parse_revocation_row(row: RevocationRow) -> Result<Revocation, StoreError> {
     let damaged = || StoreError::Corrupt(format!("revocation {} cannot be read", row.number));
-    let what = match (&row.session, row.caller) {
+    let target = match (&row.session, row.caller) {
         (Some(session), None) => RevocationTarget::Session(session.parse().map_err(|_error| damaged())?),
         (None, Some(caller)) => RevocationTarget::Caller(caller),
-        _ => return Err(StoreError::Corrupt("a revocation of nothing".to_owned())),
+        _ => return Err(StoreError::Corrupt("a revocation row names neither session nor caller".to_owned())),
     };
-    let at = time_from_unix_milliseconds(row.revoked_at).ok_or_else(damaged)?;
-    Ok(Revocation { target: what, revoked_at: at, revoked_by: row.revoked_by, reason: row.reason })
+    let revoked_at = from_unix_millis(row.revoked_at);
+    Ok(Revocation { target, revoked_at, revoked_by: row.revoked_by, reason: row.reason })
 }
 
 struct RevocationCache {
     store: Store,
-    /// Held while the store is read, so that what is older never replaces what is newer.
+    /// Held while the store is read, so that an older result never replaces a newer one.
     read_lock: tokio::sync::Mutex<()>,
     snapshot: RwLock<RevocationSnapshot>,
-    /// Counts what became known; whoever waits looks again.
+    /// Counts the changes of the snapshot; a change wakes the waiting requests.
     change_counter: watch::Sender<u64>,
     opened_at: Instant,
-    /// When the store last answered, in milliseconds after `opened`.
+    /// When the last successful read of the store began, in milliseconds after `opened_at`.
     last_read_millis: AtomicU64,
     poll_interval: Duration,
     max_staleness: Duration,
 }
 
-/// The revoked sessions. Cloning shares them.
+/// The revoked sessions and callers. Clones share one list.
 #[derive(Clone)]
 pub struct Revocations(Arc<RevocationCache>);
 
 impl Revocations {
-    /// Reads what is revoked, and keeps reading as long as this or a clone lives.
+    /// Reads the list, and keeps it current as long as this or a clone of it lives.
     pub async fn open(store: Store) -> Result<Self, StoreError> {
-        Self::open_with_intervals(store, STORE_POLL_INTERVAL, MAX_STORE_STALENESS).await
+        Self::open_with_intervals(store, REVOCATION_POLL_INTERVAL, MAX_REVOCATION_STALENESS).await
     }
 
     async fn open_with_intervals(
         store: Store,
-        every: Duration,
-        patience: Duration,
+        poll_interval: Duration,
+        max_staleness: Duration,
     ) -> Result<Self, StoreError> {
         let inner = Arc::new(RevocationCache {
             store,
@@ -182,8 +199,8 @@ impl Revocations {
             change_counter: watch::Sender::new(0),
             opened_at: Instant::now(),
             last_read_millis: AtomicU64::new(0),
-            poll_interval: every,
-            max_staleness: patience,
+            poll_interval,
+            max_staleness,
         });
         inner.delete_expired().await?;
         inner.reload_from_store(true).await?;
@@ -191,61 +208,64 @@ impl Revocations {
         Ok(Self(inner))
     }
 
-    /// Refuses a session that is revoked, or if nobody knows whether it is. `began` is when the session began; for one that is
-    /// no more than a token, when that was issued.
+    /// Refuses a session that is revoked, or every session while the list is stale. `began_at` is when the session began; for a
+    /// session that is only a token, when that was issued.
     pub fn check_session(
         &self,
         session: SessionId,
         caller: &Caller,
-        began: OffsetDateTime,
+        began_at: OffsetDateTime,
     ) -> Result<(), Refusal> {
         self.0.ensure_current()?;
         self.0
             .snapshot()
-            .find_for_session(session, || caller.id(), began)
+            .find_for_session(session, || caller.id(), began_at)
             .map_or(Ok(()), |found| Err(found.refusal()))
     }
 
-    /// Refuses a person's token or sign-in of this time if the person was revoked since.
-    pub fn check_user(&self, id: &str, issued: OffsetDateTime) -> Result<(), Refusal> {
+    /// Refuses a token or sign-in that a person obtained at `issued_at` if the person was revoked since, or while the list is stale.
+    pub fn check_user(&self, id: &str, issued_at: OffsetDateTime) -> Result<(), Refusal> {
         self.0.ensure_current()?;
-        self.0.snapshot().find_for_caller(id, issued).map_or(Ok(()), |found| Err(found.refusal()))
+        self.0.snapshot().find_for_caller(id, issued_at).map_or(Ok(()), |found| Err(found.refusal()))
     }
 
-    /// [`Self::check_person`] by what the store holds at this moment: for a sign-in that was stored just before. What is revoked
-    /// from then on ends it; what was revoked earlier found nothing to end, and is found here.
-    pub async fn is_user_revoked(&self, id: &str, began: OffsetDateTime) -> Result<bool, StoreError> {
+    /// Whether a person was revoked since `began_at`, read from the store itself. For a sign-in that was stored just before: a later
+    /// revocation deletes it, and an earlier one, which found nothing to delete, is found here.
+    pub async fn is_user_revoked(&self, id: &str, began_at: OffsetDateTime) -> Result<bool, StoreError> {
         self.0.reload_from_store(false).await?;
-        Ok(self.0.snapshot().find_for_caller(id, began).is_some())
+        Ok(self.0.snapshot().find_for_caller(id, began_at).is_some())
     }
 
-    /// Returns the refusal as soon as the session is revoked.
+    /// Returns the refusal as soon as the session is revoked. It does not notice a stale list: the request must be checked again
+    /// before anything is sent.
     pub async fn wait_until_revoked(
         &self,
         session: SessionId,
         caller: &Caller,
-        began: OffsetDateTime,
+        began_at: OffsetDateTime,
     ) -> Refusal {
+        // Before the first check, so that no change between the two is missed.
         let mut changed = self.0.change_counter.subscribe();
         loop {
-            if let Some(found) = self.find_revocation(session, &caller.id(), began) {
+            if let Some(found) = self.find_revocation(session, &caller.id(), began_at) {
                 return found.refusal();
             }
-            // The sender lives as long as this.
+            // Never fails: the sender lives as long as `self`.
             if changed.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// As [`Self::revoked`], and also once nobody knows: for what goes on and is not decided again.
+    /// As [`Self::wait_until_revoked`], and also ends when the list becomes stale: for a response that is being sent and is not
+    /// authorized again.
     pub async fn wait_until_revoked_or_stale(
         &self,
         session: SessionId,
         caller: &Caller,
-        began: OffsetDateTime,
+        began_at: OffsetDateTime,
     ) -> Refusal {
-        let unknown = async {
+        let stale = async {
             loop {
                 let left = self.0.max_staleness.saturating_sub(self.0.store_staleness());
                 tokio::time::sleep(left + Duration::from_millis(1)).await;
@@ -255,27 +275,27 @@ impl Revocations {
             }
         };
         tokio::select! {
-            refusal = self.wait_until_revoked(session, caller, began) => refusal,
-            refusal = unknown => refusal,
+            refusal = self.wait_until_revoked(session, caller, began_at) => refusal,
+            refusal = stale => refusal,
         }
     }
 
-    /// What revoked this session, as far as is known.
+    /// The known revocation of this session, for display. It is no check: it does not notice a stale list.
     pub fn find_revocation(
         &self,
         session: SessionId,
         caller: &str,
-        began: OffsetDateTime,
+        began_at: OffsetDateTime,
     ) -> Option<Arc<Revocation>> {
-        self.0.snapshot().find_for_session(session, || caller.to_owned(), began).cloned()
+        self.0.snapshot().find_for_session(session, || caller.to_owned(), began_at).cloned()
     }
 
-    /// Revokes a session, or all of a caller that began until `now`. It is durable, and holds here, when this returns; a
-    /// session that was revoked before stays as it was.
+    /// Revokes a session, or all sessions of a caller that began until `now`. When this returns, the revocation is durable and
+    /// in force in this process. The first revocation of a session is kept.
     pub async fn revoke(
         &self,
-        what: &RevocationTarget,
-        by: &str,
+        target: &RevocationTarget,
+        revoked_by: &str,
         reason: &str,
         now: OffsetDateTime,
     ) -> Result<(), RevokeError> {
@@ -286,7 +306,7 @@ impl Revocations {
         if reason.chars().count() > MAX_REASON_CHARS {
             return Err(RevokeError::TooLong { field: "the reason", limit: MAX_REASON_CHARS });
         }
-        let (session, caller) = match what {
+        let (session, caller) = match target {
             RevocationTarget::Session(session) => (Some(*session), None),
             RevocationTarget::Caller(caller) if caller.chars().count() > MAX_CALLER_ID_CHARS => {
                 return Err(RevokeError::TooLong { field: "the caller", limit: MAX_CALLER_ID_CHARS });
@@ -298,42 +318,44 @@ impl Revocations {
                 _ => return Err(RevokeError::MalformedCaller),
             },
         };
-        // A session of the caller's own token, and what a caller's tokens open, lives as long as the provider lets them.
-        let forget_after =
-            session.and_then(session_start_time).map(|_began| unix_milliseconds(now + REVOCATION_RETENTION));
+        // Only sessions that the gateway opened end by themselves. A caller's own token lives for as long as its provider permits,
+        // so the revocation of a caller, or of a session that is only a token, is kept for ever.
+        let delete_after =
+            session.and_then(session_start_time).map(|_began_at| to_unix_millis(now + REVOCATION_RETENTION));
         let row = RevocationRow {
             number: 0,
             session: session.map(|session| session.to_string()),
             caller,
-            revoked_at: unix_milliseconds(now),
-            revoked_by: by.to_owned(),
+            revoked_at: to_unix_millis(now),
+            revoked_by: revoked_by.to_owned(),
             reason: reason.to_owned(),
-            delete_after: forget_after,
+            delete_after,
         };
         let mut write = self.0.store.begin_write().await?;
         write.insert_revocation(&row).await?;
+        // In the same transaction: a person who is revoked must not stay signed in to the console.
         if let Some(caller) = &row.caller {
             write.delete_logins_of_user(caller).await?;
         }
         write.commit().await?;
-        // Whoever reads in between has read it.
+        // If another task reads the store in between, it has read this revocation too.
         Ok(self.0.reload_from_store(false).await?)
     }
 
-    /// The first revocations that the journal does not hold yet, with their numbers.
+    /// The oldest revocations that are not in the journal yet, with their numbers.
     pub async fn unjournaled_revocations(&self) -> Result<Vec<(i64, Revocation)>, StoreError> {
-        let rows = self.0.store.begin_read().await?.unjournaled_revocations(100).await?;
+        let rows = self.0.store.begin_read().await?.unjournaled_revocations(UNJOURNALED_PAGE_SIZE).await?;
         rows.into_iter().map(|row| Ok((row.number, parse_revocation_row(row)?))).collect()
     }
 
-    /// Notes that the journal holds the revocation of this number.
+    /// Marks the revocation of this number as written to the journal.
     pub async fn mark_journaled(&self, number: i64) -> Result<(), StoreError> {
         let mut write = self.0.store.begin_write().await?;
         write.mark_revocation_journaled(number).await?;
         write.commit().await
     }
 
-    /// Tells when something was revoked.
+    /// A receiver that changes with each new revocation.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.0.change_counter.subscribe()
     }
@@ -341,7 +363,7 @@ impl Revocations {
 
 impl RevocationCache {
     fn snapshot(&self) -> RwLockReadGuard<'_, RevocationSnapshot> {
-        // Entries are added whole, so a poisoned lock is still good.
+        // Each entry is added in one step, so a panic under the lock leaves the snapshot usable.
         self.snapshot.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -349,48 +371,49 @@ impl RevocationCache {
         self.snapshot.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For how long the store has not answered.
+    /// How old the snapshot is.
     fn store_staleness(&self) -> Duration {
-        let answered = Duration::from_millis(self.last_read_millis.load(Ordering::Relaxed));
-        self.opened_at.elapsed().saturating_sub(answered)
+        let last_read = Duration::from_millis(self.last_read_millis.load(Ordering::Relaxed));
+        self.opened_at.elapsed().saturating_sub(last_read)
     }
 
-    /// Refuses if the store has not answered for too long.
+    /// Refuses if the snapshot is too old.
     fn ensure_current(&self) -> Result<(), Refusal> {
-        let silent = self.store_staleness();
-        if silent <= self.max_staleness {
+        let staleness = self.store_staleness();
+        if staleness <= self.max_staleness {
             return Ok(());
         }
         Err(Refusal::new(
             RefusalReason::Internal,
-            "the gateway cannot read which sessions are revoked, so nothing is let through; try again later",
+            "the gateway cannot read the revocation list, so it refuses all requests; try again later",
         )
-        .with_detail(format_args!("the store has not answered for {} s", silent.as_secs())))
+        .with_detail(format_args!("the store has not responded for {} s", staleness.as_secs())))
     }
 
-    /// Reads what is new, or everything anew.
-    async fn reload_from_store(&self, everything: bool) -> Result<(), StoreError> {
-        let _one_at_a_time = self.read_lock.lock().await;
-        let begun = self.opened_at.elapsed();
+    /// Adds the new revocations to the snapshot, or reads the whole list again.
+    async fn reload_from_store(&self, reads_all: bool) -> Result<(), StoreError> {
+        let _guard = self.read_lock.lock().await;
+        // The time before the read: what was revoked during it may be missing from the result.
+        let began_at = self.opened_at.elapsed();
         let last = self.snapshot().last_number;
-        let after = if everything { 0 } else { last };
+        let after = if reads_all { 0 } else { last };
         let rows = self.store.begin_read().await?.revocations_after(after).await?;
-        let news = rows.last().is_some_and(|row| row.number > last);
-        if everything {
-            let mut known = RevocationSnapshot { last_number: last, ..RevocationSnapshot::default() };
+        let has_new = rows.last().is_some_and(|row| row.number > last);
+        if reads_all {
+            let mut snapshot = RevocationSnapshot { last_number: last, ..RevocationSnapshot::default() };
             for row in rows {
-                known.add_row(row)?;
+                snapshot.add_row(row)?;
             }
-            *self.snapshot_mut() = known;
-        } else if news {
-            let mut known = self.snapshot_mut();
+            *self.snapshot_mut() = snapshot;
+        } else if has_new {
+            let mut snapshot = self.snapshot_mut();
             for row in rows {
-                known.add_row(row)?;
+                snapshot.add_row(row)?;
             }
         }
-        let begun = u64::try_from(begun.as_millis()).unwrap_or(u64::MAX);
-        self.last_read_millis.fetch_max(begun, Ordering::Relaxed);
-        if news {
+        let began_at = u64::try_from(began_at.as_millis()).unwrap_or(u64::MAX);
+        self.last_read_millis.fetch_max(began_at, Ordering::Relaxed);
+        if has_new {
             self.change_counter.send_modify(|count| *count += 1);
         }
         Ok(())
@@ -398,31 +421,24 @@ impl RevocationCache {
 
     async fn delete_expired(&self) -> Result<(), StoreError> {
         let mut write = self.store.begin_write().await?;
-        write.delete_expired_revocations(unix_milliseconds(OffsetDateTime::now_utc())).await?;
+        write.delete_expired_revocations(to_unix_millis(OffsetDateTime::now_utc())).await?;
         write.commit().await
     }
 }
 
 async fn poll_store(inner: Weak<RevocationCache>) {
-    let mut looks: u32 = 0;
+    let mut polls: u32 = 0;
     loop {
-        let Some(every) = inner.upgrade().map(|inner| inner.poll_interval) else { return };
-        tokio::time::sleep(every).await;
+        // Not held while it sleeps, so that the task ends with the last clone.
+        let Some(poll_interval) = inner.upgrade().map(|inner| inner.poll_interval) else { return };
+        tokio::time::sleep(poll_interval).await;
         let Some(inner) = inner.upgrade() else { return };
-        looks = looks.wrapping_add(1);
-        let everything = looks.is_multiple_of(POLLS_PER_FULL_RELOAD);
-        let read = inner.reload_from_store(everything).await;
-        let read = if everything { read.and(inner.delete_expired().await) } else { read };
+        polls = polls.wrapping_add(1);
+        let reads_all = polls.is_multiple_of(POLLS_PER_FULL_RELOAD);
+        let read = inner.reload_from_store(reads_all).await;
+        let read = if reads_all { read.and(inner.delete_expired().await) } else { read };
         if let Err(error) = read {
-            tracing::error!(%error, "which sessions are revoked cannot be read");
+            tracing::error!(%error, "the revocation list cannot be read");
         }
     }
-}
-
-fn unix_milliseconds(at: OffsetDateTime) -> i64 {
-    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
-}
-
-fn time_from_unix_milliseconds(milliseconds: i64) -> Option<OffsetDateTime> {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000).ok()
 }

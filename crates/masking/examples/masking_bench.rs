@@ -1,4 +1,4 @@
-//! Prints how fast answers without secrets are masked, against parsing and writing them with serde_json.
+//! Prints how fast responses without secrets are masked, against parsing and writing them with serde_json.
 //! Run with `cargo run --release -p durward-masking --example masking_bench`.
 #![expect(clippy::print_stdout, reason = "an example that reports")]
 
@@ -29,7 +29,7 @@ fn main() {
     }
 }
 
-/// The best of many short rounds, for the machine may be busy.
+/// The best of many short rounds, because the machine may be busy.
 fn gigabytes_per_second(bytes: usize, mut run: impl FnMut()) -> f64 {
     let mut best = Duration::MAX;
     let end = Instant::now() + Duration::from_secs(2);
@@ -53,7 +53,7 @@ fn sample_instances(count: usize) -> Vec<u8> {
     format!(r#"{{"Reservations":[{{"Instances":[{}]}}]}}"#, all.join(",")).into_bytes()
 }
 
-/// Documents inside strings, all escapes: the worst that answers without secrets are made of.
+/// Documents inside strings, all escapes: the worst case of responses without secrets.
 fn sample_policies(count: usize) -> Vec<u8> {
     let one = |n: usize| {
         format!(

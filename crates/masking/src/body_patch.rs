@@ -5,7 +5,7 @@ use std::ops::Range;
 pub(crate) struct BodyPatch<'b> {
     source: &'b [u8],
     output: Vec<u8>,
-    /// Bytes of `source` already accounted for in `out`.
+    /// The bytes of `source` before this position are copied to `output` or replaced.
     copied_until: usize,
     has_changes: bool,
 }
@@ -27,6 +27,7 @@ impl<'b> BodyPatch<'b> {
         self.copied_until = range.end;
     }
 
+    /// The patched copy; `None` without a replacement.
     pub(crate) fn finish(mut self) -> Option<Vec<u8>> {
         if !self.has_changes {
             return None;

@@ -1,5 +1,5 @@
 //! A scanner of CBOR (RFC 8949) as rpc-v2-cbor writes it: one item, text keys, definite or indefinite lengths. Replaced
-//! values are written anew; every other byte, the heads of maps and arrays included, is left alone.
+//! values are encoded again; every other byte, the heads of maps and arrays included, is copied.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -9,7 +9,8 @@ use durward_core::limits::MAX_NESTING_DEPTH;
 use crate::MaskError;
 use crate::body_patch::BodyPatch;
 use crate::data_class::DataClass;
-use crate::masking_plan::{ExpectedValue, LeafKind, MaskingPlan};
+use crate::marked_values::{MarkedValue, Replacement, apply_mark};
+use crate::masking_plan::{ExpectedValue, MaskingPlan};
 use crate::masking_run::MaskingRun;
 use crate::name_hints::{NameHint, holds_sibling_name};
 
@@ -22,6 +23,10 @@ const MAJOR_ARRAY: u8 = 4;
 const MAJOR_MAP: u8 = 5;
 const MAJOR_TAG: u8 = 6;
 const BREAK_BYTE: u8 = 0xff;
+/// The item 0.
+const ZERO: u8 = 0;
+/// The item `false`.
+const FALSE: u8 = 0xf4;
 
 /// `None`: nothing to mask.
 pub(crate) fn mask_cbor(
@@ -32,7 +37,7 @@ pub(crate) fn mask_cbor(
     let mut cbor = CborScanner { body, position: 0, plan, masking_run: scan, patch: BodyPatch::new(body) };
     cbor.scan_item(plan.map(MaskingPlan::root_value).unwrap_or_default(), 0)?;
     if cbor.position < body.len() {
-        return Err(cbor.malformed_error("something follows the item"));
+        return Err(cbor.malformed_error("trailing bytes after the item"));
     }
     Ok(cbor.patch.finish())
 }
@@ -54,7 +59,7 @@ struct ItemHead {
 }
 
 impl<'c> CborScanner<'c, '_> {
-    /// Reads one item. Of a text, yields it.
+    /// Reads one item. Returns the content of a text.
     fn scan_item(&mut self, expect: ExpectedValue, depth: usize) -> Result<Option<Cow<'c, [u8]>>, MaskError> {
         if depth > MAX_NESTING_DEPTH {
             return Err(MaskError::TooDeep { format: FORMAT_NAME, offset: self.position });
@@ -62,7 +67,7 @@ impl<'c> CborScanner<'c, '_> {
         let start = self.position;
         let head = self.read_head()?;
         match head.major_type {
-            MAJOR_UNSIGNED | MAJOR_NEGATIVE => self.mask_scalar(start..self.position, expect, &[0]),
+            MAJOR_UNSIGNED | MAJOR_NEGATIVE => self.mask_scalar(start..self.position, expect, &[ZERO]),
             MAJOR_BYTES | MAJOR_TEXT => {
                 let content = self.read_string(head)?;
                 self.mask_string(start..self.position, head.major_type, &content, expect);
@@ -114,7 +119,8 @@ impl<'c> CborScanner<'c, '_> {
     ) -> Result<(), MaskError> {
         let masks = expect.is_sensitive && self.masking_run.must_mask(DataClass::AWS_SENSITIVE);
         match tag.argument {
-            // a time keeps its value even under a mark, as everywhere; whatever else the tag claims to be a time does not
+            // Tag 1 is an epoch time (RFC 8949, section 3.4.2). A number under it keeps its value, as every timestamp does; any
+            // other item under it only claims to be a time.
             Some(1)
                 if masks
                     && self
@@ -124,14 +130,14 @@ impl<'c> CborScanner<'c, '_> {
             {
                 self.scan_item(ExpectedValue { is_sensitive: false, ..expect }, depth + 1)?
             }
-            // big numbers: the word in their bytes would be a number
+            // Tags 2 and 3 are big numbers: the placeholder as their bytes would be some number.
             Some(2 | 3) if masks => {
                 let head = self.read_head()?;
                 if head.major_type != MAJOR_BYTES {
                     return Err(self.malformed_error("a big number is not a byte string"));
                 }
                 self.read_string(head)?;
-                self.mask_scalar(start..self.position, expect, &[0]);
+                self.mask_scalar(start..self.position, expect, &[ZERO]);
                 None
             }
             _ => self.scan_item(expect, depth + 1)?,
@@ -146,13 +152,13 @@ impl<'c> CborScanner<'c, '_> {
         expect: ExpectedValue,
     ) -> Result<(), MaskError> {
         match head.additional_info {
-            21 => self.mask_scalar(start..self.position, expect, &[0xf4]),
+            21 => self.mask_scalar(start..self.position, expect, &[FALSE]),
             25 => self.mask_scalar(start..self.position, expect, &[0xf9, 0, 0]),
             26 => self.mask_scalar(start..self.position, expect, &[0xfa, 0, 0, 0, 0]),
             27 => self.mask_scalar(start..self.position, expect, &[0xfb, 0, 0, 0, 0, 0, 0, 0, 0]),
             20 | 22 | 23 => {}
-            31 => return Err(self.malformed_error("a break stands where an item should")),
-            _ => return Err(self.malformed_error("no AWS answer has other simple values")),
+            31 => return Err(self.malformed_error("a break in place of an item")),
+            _ => return Err(self.malformed_error("no AWS response has other simple values")),
         }
         Ok(())
     }
@@ -175,11 +181,11 @@ impl<'c> CborScanner<'c, '_> {
         Ok(ItemHead { major_type: major, additional_info: info, argument })
     }
 
-    /// Whether another element of an array or map follows. `left` is what a definite length still promises.
+    /// Whether another element of an array or map follows. `left` counts down a definite length.
     fn has_next_element(&mut self, left: &mut Option<u64>) -> Result<bool, MaskError> {
         match left {
             Some(0) => Ok(false),
-            // a false count ends at the first missing byte; nothing is allocated for it
+            // A false count fails at the first missing byte; nothing is allocated for it.
             Some(count) => {
                 *count -= 1;
                 Ok(true)
@@ -190,7 +196,7 @@ impl<'c> CborScanner<'c, '_> {
                     Ok(false)
                 }
                 Some(_) => Ok(true),
-                None => Err(self.malformed_error("an indefinite length does not end")),
+                None => Err(self.malformed_error("unterminated indefinite length")),
             },
         }
     }
@@ -206,7 +212,7 @@ impl<'c> CborScanner<'c, '_> {
                     (major, Some(len)) if major == head.major_type => {
                         joined.extend_from_slice(self.read_chunk(head.major_type, len)?);
                     }
-                    _ => return Err(self.malformed_error("a chunk is of another kind than its string")),
+                    _ => return Err(self.malformed_error("a chunk of another type than its string")),
                 }
             }
         };
@@ -217,7 +223,7 @@ impl<'c> CborScanner<'c, '_> {
         let end = usize::try_from(len).ok().and_then(|len| self.position.checked_add(len));
         let content = end.and_then(|end| self.body.get(self.position..end));
         let content = content.ok_or_else(|| self.malformed_error("a string is longer than the body"))?;
-        // each chunk of a text is valid by itself (RFC 8949, 3.2.3)
+        // Each chunk of a text must be valid by itself (RFC 8949, section 3.2.3).
         if major == MAJOR_TEXT
             && let Err(e) = std::str::from_utf8(content)
         {
@@ -228,22 +234,20 @@ impl<'c> CborScanner<'c, '_> {
     }
 
     fn mask_string(&mut self, range: Range<usize>, major: u8, content: &[u8], expect: ExpectedValue) {
-        let leaf = self.plan.map_or(LeafKind::Text, |plan| plan.leaf_kind(expect));
-        if expect.is_sensitive
-            && leaf != LeafKind::Timestamp
-            && self.masking_run.must_mask(DataClass::AWS_SENSITIVE)
-        {
-            if !content.is_empty() {
-                match leaf {
-                    LeafKind::Number => self.mask_scalar(range, expect, &[0]),
-                    LeafKind::Boolean => self.mask_scalar(range, expect, &[0xf4]),
-                    LeafKind::Text | LeafKind::Blob | LeafKind::Timestamp => {
-                        let word = self.masking_run.counted_placeholder(&DataClass::AWS_SENSITIVE);
-                        self.patch.replace(range, &encode_string(major, word.as_bytes()));
+        match apply_mark(self.masking_run, self.plan, expect, content.is_empty()) {
+            MarkedValue::Detect => {}
+            MarkedValue::Keep => return,
+            MarkedValue::Replace(replacement) => {
+                let encoded = match replacement {
+                    Replacement::Text | Replacement::Blob => {
+                        encode_string(major, DataClass::AWS_SENSITIVE.placeholder().as_bytes())
                     }
-                }
+                    Replacement::Number => vec![ZERO],
+                    Replacement::Boolean => vec![FALSE],
+                };
+                self.patch.replace(range, &encoded);
+                return;
             }
-            return;
         }
         if let Some(masked) = self.masking_run.mask_secrets(content, expect.context) {
             self.patch.replace(range, &encode_string(major, &masked));
@@ -266,9 +270,7 @@ impl<'c> CborScanner<'c, '_> {
     }
 
     fn mask_scalar(&mut self, range: Range<usize>, expect: ExpectedValue, with: &[u8]) {
-        let time = self.plan.is_some_and(|plan| plan.leaf_kind(expect) == LeafKind::Timestamp);
-        if expect.is_sensitive && !time && self.masking_run.must_mask(DataClass::AWS_SENSITIVE) {
-            self.masking_run.count_masked(&DataClass::AWS_SENSITIVE);
+        if let MarkedValue::Replace(_) = apply_mark(self.masking_run, self.plan, expect, false) {
             self.patch.replace(range, with);
         }
     }
@@ -283,8 +285,8 @@ impl<'c> CborScanner<'c, '_> {
         Ok(byte)
     }
 
-    fn malformed_error(&self, what: &'static str) -> MaskError {
-        MaskError::Malformed { format: FORMAT_NAME, offset: self.position, reason: what }
+    fn malformed_error(&self, reason: &'static str) -> MaskError {
+        MaskError::Malformed { format: FORMAT_NAME, offset: self.position, reason }
     }
 }
 

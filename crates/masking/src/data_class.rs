@@ -1,7 +1,16 @@
-//! Data classes: the named kinds of sensitive data, and the word that stands where a value of one was.
+//! Data classes: the named kinds of sensitive data, and the placeholder that replaces a value.
 
 use std::borrow::Cow;
 use std::fmt;
+
+const MAX_NAME_CHARACTERS: usize = 64;
+
+/// A name that no data class may have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("data class name {name:?} must be 1 to 64 characters of a-z, 0-9 and -")]
+pub struct InvalidDataClassName {
+    name: String,
+}
 
 /// A named kind of sensitive data. Policies permit `reveal` by this name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,16 +27,20 @@ impl DataClass {
     /// Tokens of other services, JWTs and bearer tokens.
     pub const TOKEN: Self = Self(Cow::Borrowed("token"));
 
-    /// A configured class.
-    pub fn from_name(name: impl Into<String>) -> Self {
-        Self(Cow::Owned(name.into()))
+    /// A configured class. Its name goes into headers, policies and every format that is masked, so it is plain ASCII.
+    pub fn parse(name: &str) -> Result<Self, InvalidDataClassName> {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if name.is_empty() || name.len() > MAX_NAME_CHARACTERS || !name.bytes().all(is_plain) {
+            return Err(InvalidDataClassName { name: name.to_owned() });
+        }
+        Ok(Self(Cow::Owned(name.to_owned())))
     }
 
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The text that replaces a value: `[masked: aws-key]`. Stable, people and tools search for it.
+    /// The text that replaces a value: `[masked: aws-key]`. Stable: people and tools search for it.
     pub fn placeholder(&self) -> String {
         format!("[masked: {}]", self.0)
     }

@@ -1,13 +1,15 @@
-//! The detectors: what secrets look like in text. Each is one ASCII regular expression of the linear-time engine with a
-//! small refinement in code; one alternation of them all, whose literals are searched first, says whether any can match.
+//! The detectors: what secrets look like in text. Each is an ASCII regular expression of a linear-time engine with a small
+//! refinement in code. One alternation of them all, whose literals are searched first, tells whether any can match.
 
 use std::ops::Range;
 
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::data_class::DataClass;
+use crate::name_hints::{MIN_SESSION_TOKEN_BYTES, SECRET_ACCESS_KEY_BYTES};
+use crate::nested_encodings::is_standard_base64;
 
-/// Compiled size of one detector or configured pattern, in bytes. The built-in ones need a tenth.
+/// Of one compiled detector or configured pattern. The built-in ones need a tenth.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
 
 /// What a deployment adds to the built-in detectors.
@@ -16,7 +18,7 @@ pub struct MaskerOptions {
     pub patterns: Vec<CustomPattern>,
 }
 
-/// A configured detector. It sees one value at a time, as ASCII: `\w` and `.` do not know other scripts.
+/// A configured detector. It searches one value at a time, as ASCII: `\w` and `.` match no letters of other scripts.
 #[derive(Debug, Clone)]
 pub struct CustomPattern {
     class: DataClass,
@@ -32,17 +34,10 @@ pub enum PatternError {
         "the pattern of data class {class} matches the empty text, so it would match everywhere; make it longer"
     )]
     Empty { class: DataClass },
-    #[error("data class name {name:?} must be 1 to 64 characters of a-z, 0-9 and -")]
-    Name { name: String },
 }
 
 impl CustomPattern {
     pub fn new(class: DataClass, pattern: &str) -> Result<Self, PatternError> {
-        let name = class.as_str();
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
-            return Err(PatternError::Name { name: name.to_owned() });
-        }
         match compile_pattern(pattern) {
             Ok(regex) if regex.is_match(b"") => Err(PatternError::Empty { class }),
             Ok(regex) => Ok(Self { class, regex }),
@@ -77,9 +72,9 @@ pub(crate) struct SecretSpan {
     pub(crate) class: DataClass,
 }
 
-// None of these may be anchored to the ends of the text: the alternation is also asked about whole bodies, and must say
-// yes there whenever a detector would match one value. Runs are unbounded and their lengths are checked in code, because
-// counted repetitions multiply the size of the automaton, and so that each search consumes what it has read.
+// None of these may be anchored to the ends of the text: the alternation also searches whole bodies, and must match there
+// whenever a detector would match one value. Runs are unbounded and their lengths are checked in code: counted repetitions
+// multiply the size of the automaton, and an unbounded run is read once, which keeps hostile text linear.
 const BUILT_IN_DETECTORS: &[(DataClass, &str, RefineMatch)] = &[
     (DataClass::AWS_KEY, r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b", keep_match),
     (
@@ -132,7 +127,7 @@ impl Masker {
         self.has_custom_patterns || self.built_in_alternation.is_match(body)
     }
 
-    /// The secrets in a text in order, without overlaps, of the classes that `masks` names.
+    /// The secrets in a text in order, without overlaps, of the classes for which `masks` is true.
     pub(crate) fn find_secrets(
         &self,
         text: &[u8],
@@ -141,7 +136,7 @@ impl Masker {
         if !self.may_contain_secret(text) {
             return Vec::new();
         }
-        // one detector at a time: a revealed class cannot hide another one's match, and no search reads twice
+        // One detector at a time: a match of a revealed class cannot hide one of another, and no search reads twice.
         let mut spans: Vec<SecretSpan> = Vec::new();
         for detector in &self.detectors {
             let mut from = 0;
@@ -190,15 +185,15 @@ fn keep_match(_: &[u8], found: Range<usize>) -> Option<Range<usize>> {
 
 /// The last 40 characters after the name and its separator, exactly 40.
 fn refine_secret_key(text: &[u8], found: Range<usize>) -> Option<Range<usize>> {
-    let run = text.get(found.clone())?.iter().rev().take_while(|b| is_base64_character(**b)).count();
-    (run == 40).then(|| found.end - run..found.end)
+    let run = text.get(found.clone())?.iter().rev().take_while(|b| is_standard_base64(**b)).count();
+    (run == SECRET_ACCESS_KEY_BYTES).then(|| found.end - run..found.end)
 }
 
 fn refine_session_token(_: &[u8], found: Range<usize>) -> Option<Range<usize>> {
-    (found.len() >= 100).then_some(found)
+    (found.len() >= MIN_SESSION_TOKEN_BYTES).then_some(found)
 }
 
-/// To the end of the block; a block that was cut off is a secret to the end of the text.
+/// To the end of the block. A truncated block is a secret to the end of the text.
 fn refine_private_key(text: &[u8], found: Range<usize>) -> Option<Range<usize>> {
     let rest = text.get(found.end..)?;
     let end = memchr::memmem::find(rest, b"-----END").map_or(text.len(), |at| {
@@ -210,16 +205,12 @@ fn refine_private_key(text: &[u8], found: Range<usize>) -> Option<Range<usize>> 
     Some(found.start..end)
 }
 
-/// Words follow "bearer" in prose: a token is longer and has digits.
+/// In prose, "bearer" is followed by words. A token is longer and has digits.
 fn refine_bearer_token(text: &[u8], found: Range<usize>) -> Option<Range<usize>> {
     let whole = text.get(found.clone())?;
     let run = whole.iter().rev().take_while(|b| !matches!(b, b' ' | b'\t')).count();
     let token = found.end - run..found.end;
     (run >= 20 && text.get(token.clone())?.iter().any(u8::is_ascii_digit)).then_some(token)
-}
-
-fn is_base64_character(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'+')
 }
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
-//! Masking of answer headers: output members that travel there, and secrets in any header.
+//! Masking of response headers: output members that travel there, and secrets in any header.
 
 use durward_catalog::service_model::MemberLocation;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::data_class::DataClass;
 use crate::detectors::Masker;
-use crate::masking_plan::{LeafKind, MaskingPlan};
-use crate::masking_run::{MaskingRun, ValueContext};
+use crate::marked_values::{MarkedValue, apply_mark};
+use crate::masking_plan::{ExpectedValue, MaskingPlan};
+use crate::masking_run::MaskingRun;
+use crate::name_hints::NameHint;
 use crate::{DataClassCount, MaskError, RevealPredicate};
 
 impl Masker {
-    /// Masks header values in place. Empty: the headers are as they were.
+    /// Masks header values in place. The counts are empty where nothing changed.
     pub fn mask_headers(
         &self,
         headers: &mut HeaderMap,
@@ -20,57 +21,39 @@ impl Masker {
         if let Some(shape) = plan.and_then(MaskingPlan::missing_shape) {
             return Err(MaskError::UnknownShape { shape });
         }
-        let mut scan = MaskingRun::new(self, reveal);
+        let mut run = MaskingRun::new(self, reveal);
         for (name, value) in headers.iter_mut() {
-            let (leaf, sensitive, context) = plan
-                .map_or((LeafKind::Text, false, ValueContext::default()), |plan| classify_header(plan, name));
-            if sensitive
-                && !value.is_empty()
-                && leaf != LeafKind::Timestamp
-                && scan.must_mask(DataClass::AWS_SENSITIVE)
-            {
-                let masked = match leaf {
-                    LeafKind::Blob => scan.counted_base64_placeholder(),
-                    LeafKind::Number => counted_scalar(&mut scan, "0"),
-                    LeafKind::Boolean => counted_scalar(&mut scan, "false"),
-                    LeafKind::Text | LeafKind::Timestamp => {
-                        scan.counted_placeholder(&DataClass::AWS_SENSITIVE)
+            let expected = plan.map_or(ExpectedValue::default(), |plan| expected_header(plan, name));
+            match apply_mark(&mut run, plan, expected, value.is_empty()) {
+                MarkedValue::Replace(replacement) => {
+                    *value = HeaderValue::from_str(&replacement.to_text())
+                        .expect("the placeholder of a built-in class is visible ASCII");
+                }
+                MarkedValue::Keep => {}
+                MarkedValue::Detect => {
+                    if let Some(masked) = run.mask_secrets(value.as_bytes(), expected.context) {
+                        // Parts of a valid value, and placeholders whose class names are checked: a valid value.
+                        *value =
+                            HeaderValue::from_bytes(&masked).unwrap_or(HeaderValue::from_static("[masked]"));
                     }
-                };
-                *value = HeaderValue::from_str(&masked).expect("the words are visible ASCII");
-            } else if let Some(masked) = scan.mask_secrets(value.as_bytes(), context) {
-                // only parts of a valid value and the words: still valid, unless a configured class says otherwise
-                *value = HeaderValue::from_bytes(&masked).unwrap_or(HeaderValue::from_static("[masked]"));
+                }
             }
         }
-        Ok(scan.into_counts())
+        Ok(run.into_counts())
     }
 }
 
-fn counted_scalar(scan: &mut MaskingRun<'_>, text: &str) -> String {
-    scan.count_masked(&DataClass::AWS_SENSITIVE);
-    text.to_owned()
-}
-
-/// Header names compare without case; for `Headers` the wire name is a prefix.
-fn classify_header(plan: &MaskingPlan<'_>, name: &HeaderName) -> (LeafKind, bool, ValueContext) {
-    for (member, expect) in plan.header_members() {
+/// Header names compare without case. A member with the location `headers` has a prefix of names as its wire name.
+fn expected_header(plan: &MaskingPlan<'_>, name: &HeaderName) -> ExpectedValue {
+    for (member, expected) in plan.header_members() {
         let wire = member.wire_name.as_deref().unwrap_or(&member.name);
         if member.location == MemberLocation::Header {
             if wire.eq_ignore_ascii_case(name.as_str()) {
-                return (plan.leaf_kind(expect), expect.is_sensitive, expect.context);
+                return expected;
             }
         } else if name.as_str().get(..wire.len()).is_some_and(|start| start.eq_ignore_ascii_case(wire)) {
-            let below = plan.map_value(expect);
-            return (plan.leaf_kind(below), below.is_sensitive, below.context);
+            return plan.map_value(expected);
         }
     }
-    (
-        LeafKind::Text,
-        false,
-        ValueContext {
-            is_access_key_id: false,
-            name_hint: crate::name_hints::NameHint::from_name(name.as_str().as_bytes()),
-        },
-    )
+    ExpectedValue::default().with_name_hint(NameHint::from_name(name.as_str().as_bytes()))
 }

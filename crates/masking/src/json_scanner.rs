@@ -1,5 +1,6 @@
-//! A scanner of JSON (RFC 8259) that replaces values while it reads and leaves every other byte alone. It holds no tree
-//! and refuses whatever the grammar does not allow, for what another parser reads differently could hide a secret.
+//! A scanner of JSON (RFC 8259) that replaces values while it reads and copies every other byte. It builds no tree. It
+//! refuses everything that the grammar does not allow: where two parsers could read different values, one of them could be a
+//! secret that this one did not see.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -8,7 +9,8 @@ use durward_core::limits::MAX_NESTING_DEPTH;
 
 use crate::body_patch::BodyPatch;
 use crate::data_class::DataClass;
-use crate::masking_plan::{ExpectedValue, LeafKind, MaskingPlan};
+use crate::marked_values::{MarkedValue, Replacement, apply_mark};
+use crate::masking_plan::{ExpectedValue, MaskingPlan};
 use crate::masking_run::MaskingRun;
 use crate::name_hints::{NameHint, holds_sibling_name};
 use crate::{MaskError, check_utf8};
@@ -35,7 +37,7 @@ pub(crate) fn mask_json(
     json.scan_value(plan.map(MaskingPlan::root_value).unwrap_or_default(), 0)?;
     json.skip_whitespace();
     if json.position < body.len() {
-        return Err(json.malformed_error("something follows the value"));
+        return Err(json.malformed_error("trailing bytes after the value"));
     }
     Ok(json.patch.finish())
 }
@@ -45,7 +47,7 @@ struct JsonScanner<'j, 'm> {
     position: usize,
     plan: Option<&'j MaskingPlan<'j>>,
     masking_run: &'j mut MaskingRun<'m>,
-    /// Some detector may match some string as it is written; otherwise only encoded strings are looked through.
+    /// A detector may match some string as it is written. Otherwise only strings with an encoding in them are searched.
     may_contain_secret: bool,
     patch: BodyPatch<'j>,
 }
@@ -57,7 +59,7 @@ struct StringToken {
 }
 
 impl<'j> JsonScanner<'j, '_> {
-    /// Reads one value. Of a string, yields where it stands.
+    /// Reads one value. Returns the token of a string.
     fn scan_value(&mut self, expect: ExpectedValue, depth: usize) -> Result<Option<StringToken>, MaskError> {
         let start = self.position;
         match self.peek() {
@@ -78,7 +80,7 @@ impl<'j> JsonScanner<'j, '_> {
             }
             Some(b'f') => self.read_literal(b"false")?,
             Some(b'n') => self.read_literal(b"null")?,
-            Some(_) => return Err(self.malformed_error("no value begins so")),
+            Some(_) => return Err(self.malformed_error("invalid start of a value")),
             None => return Err(self.malformed_error("a value is missing")),
         }
         Ok(None)
@@ -133,7 +135,7 @@ impl<'j> JsonScanner<'j, '_> {
         }
     }
 
-    /// After an element: its end, or a comma and the next one.
+    /// After an element: whether the array or object ends here. Otherwise a comma has been read.
     fn read_separator(&mut self, close: u8) -> Result<bool, MaskError> {
         self.skip_whitespace();
         match self.peek() {
@@ -173,19 +175,19 @@ impl<'j> JsonScanner<'j, '_> {
                     escaped = true;
                     at += self.check_escape()?;
                 }
-                Some(0..0x20) => return Err(self.malformed_error("a control character stands in a string")),
+                Some(0..0x20) => return Err(self.malformed_error("a control character in a string")),
                 Some(_) => at += 1,
-                None => return Err(self.malformed_error("a string does not end")),
+                None => return Err(self.malformed_error("unterminated string")),
             }
         }
     }
 
-    /// Length of the escape at the current place.
+    /// Length of the escape at the current position.
     fn check_escape(&self) -> Result<usize, MaskError> {
         match self.body.get(self.position + 1..).unwrap_or_default() {
             [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => Ok(2),
             [b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) => Ok(6),
-            _ => Err(self.malformed_error("no escape is written so")),
+            _ => Err(self.malformed_error("invalid escape")),
         }
     }
 
@@ -221,36 +223,25 @@ impl<'j> JsonScanner<'j, '_> {
 
     fn read_literal(&mut self, word: &[u8]) -> Result<(), MaskError> {
         if !self.body.get(self.position..).unwrap_or_default().starts_with(word) {
-            return Err(self.malformed_error("no value begins so"));
+            return Err(self.malformed_error("invalid start of a value"));
         }
         self.position += word.len();
         Ok(())
     }
 
     fn mask_string(&mut self, text: &StringToken, expect: ExpectedValue) {
-        let leaf = self.plan.map_or(LeafKind::Text, |plan| plan.leaf_kind(expect));
-        if expect.is_sensitive
-            && leaf != LeafKind::Timestamp
-            && self.masking_run.must_mask(DataClass::AWS_SENSITIVE)
-        {
-            if !text.range.is_empty() {
-                let quoted = text.range.start - 1..text.range.end + 1;
-                match leaf {
-                    LeafKind::Number => self.mask_scalar(quoted, expect, b"0"),
-                    LeafKind::Boolean => self.mask_scalar(quoted, expect, b"false"),
-                    LeafKind::Blob => self.patch.replace(
-                        text.range.clone(),
-                        self.masking_run.counted_base64_placeholder().as_bytes(),
-                    ),
-                    LeafKind::Text | LeafKind::Timestamp => {
-                        self.patch.replace(
-                            text.range.clone(),
-                            self.masking_run.counted_placeholder(&DataClass::AWS_SENSITIVE).as_bytes(),
-                        );
-                    }
-                }
+        match apply_mark(self.masking_run, self.plan, expect, text.range.is_empty()) {
+            MarkedValue::Detect => {}
+            MarkedValue::Keep => return,
+            MarkedValue::Replace(replacement) => {
+                let range = match replacement {
+                    Replacement::Text | Replacement::Blob => text.range.clone(),
+                    // A number or boolean that is written as a string: the quotes go too.
+                    Replacement::Number | Replacement::Boolean => text.range.start - 1..text.range.end + 1,
+                };
+                self.patch.replace(range, replacement.to_text().as_bytes());
+                return;
             }
-            return;
         }
         let raw = self.raw_bytes(text);
         if !self.may_contain_secret
@@ -282,9 +273,7 @@ impl<'j> JsonScanner<'j, '_> {
     }
 
     fn mask_scalar(&mut self, range: Range<usize>, expect: ExpectedValue, with: &[u8]) {
-        let time = self.plan.is_some_and(|plan| plan.leaf_kind(expect) == LeafKind::Timestamp);
-        if expect.is_sensitive && !time && self.masking_run.must_mask(DataClass::AWS_SENSITIVE) {
-            self.masking_run.count_masked(&DataClass::AWS_SENSITIVE);
+        if let MarkedValue::Replace(_) = apply_mark(self.masking_run, self.plan, expect, false) {
             self.patch.replace(range, with);
         }
     }
@@ -293,7 +282,7 @@ impl<'j> JsonScanner<'j, '_> {
         self.body.get(text.range.clone()).unwrap_or_default()
     }
 
-    /// What a parser makes of the string; half surrogates become U+FFFD.
+    /// The string as a parser decodes it; lone surrogates become U+FFFD.
     fn decode_string(&self, text: &StringToken) -> Cow<'j, str> {
         let raw = self.raw_bytes(text);
         if text.has_escapes { Cow::Owned(unescape_string(raw)) } else { String::from_utf8_lossy(raw) }
@@ -309,9 +298,9 @@ impl<'j> JsonScanner<'j, '_> {
         }
     }
 
-    fn expect_byte(&mut self, byte: u8, what: &'static str) -> Result<(), MaskError> {
+    fn expect_byte(&mut self, byte: u8, reason: &'static str) -> Result<(), MaskError> {
         if self.peek() != Some(byte) {
-            return Err(self.malformed_error(what));
+            return Err(self.malformed_error(reason));
         }
         self.position += 1;
         Ok(())
@@ -325,8 +314,8 @@ impl<'j> JsonScanner<'j, '_> {
         }
     }
 
-    fn malformed_error(&self, what: &'static str) -> MaskError {
-        MaskError::Malformed { format: FORMAT_NAME, offset: self.position, reason: what }
+    fn malformed_error(&self, reason: &'static str) -> MaskError {
+        MaskError::Malformed { format: FORMAT_NAME, offset: self.position, reason }
     }
 }
 
@@ -372,7 +361,7 @@ fn unescape_string(raw: &[u8]) -> String {
     out
 }
 
-/// The letter of the digits after `\u` and how many bytes it took: 4, or 10 for a pair.
+/// The character of the digits after `\u`, which were checked, and how many bytes it takes: 4, or 10 for a pair.
 fn decode_unicode_escape(after: &[u8]) -> (char, usize) {
     let unit = |digits: Option<&[u8]>| {
         digits

@@ -9,55 +9,55 @@ use crate::name_hints::{NameHint, holds_sibling_name};
 use crate::{DataClassCount, RevealPredicate};
 
 impl Masker {
-    /// Masks in place what stands at the JSON Pointers, whole, and what the detectors find in the rest. A pointer that
-    /// leads nowhere is passed over: optional parameters are often absent.
+    /// Masks in place every leaf below the JSON Pointers, timestamps too (a recording has no typed parser), and the secrets
+    /// that the detectors find in the rest. A pointer that leads nowhere is ignored: optional parameters are often absent.
     pub fn mask_value(
         &self,
         value: &mut Value,
         pointers: &[String],
         reveal: RevealPredicate<'_>,
     ) -> Vec<DataClassCount> {
-        let mut scan = MaskingRun::new(self, reveal);
-        if !pointers.is_empty() && scan.must_mask(DataClass::AWS_SENSITIVE) {
+        let mut run = MaskingRun::new(self, reveal);
+        if !pointers.is_empty() && run.must_mask(DataClass::AWS_SENSITIVE) {
             for pointer in pointers {
                 if let Some(marked) = value.pointer_mut(pointer) {
-                    mask_every_leaf(marked, &mut scan);
+                    mask_every_leaf(marked, &mut run);
                 }
             }
         }
-        mask_detected_secrets(value, NameHint::None, &mut scan);
-        scan.into_counts()
+        mask_detected_secrets(value, NameHint::None, &mut run);
+        run.into_counts()
     }
 }
 
-fn mask_every_leaf(value: &mut Value, scan: &mut MaskingRun<'_>) {
+fn mask_every_leaf(value: &mut Value, run: &mut MaskingRun<'_>) {
     match value {
         Value::Null => {}
         Value::Bool(flag) => {
             *flag = false;
-            scan.count_masked(&DataClass::AWS_SENSITIVE);
+            run.count_masked(&DataClass::AWS_SENSITIVE);
         }
         Value::Number(number) => {
             *number = 0.into();
-            scan.count_masked(&DataClass::AWS_SENSITIVE);
+            run.count_masked(&DataClass::AWS_SENSITIVE);
         }
         Value::String(text) if text.is_empty() => {}
-        Value::String(text) => *text = scan.counted_placeholder(&DataClass::AWS_SENSITIVE),
-        Value::Array(items) => items.iter_mut().for_each(|item| mask_every_leaf(item, scan)),
-        Value::Object(members) => members.values_mut().for_each(|member| mask_every_leaf(member, scan)),
+        Value::String(text) => *text = run.counted_placeholder(&DataClass::AWS_SENSITIVE),
+        Value::Array(items) => items.iter_mut().for_each(|item| mask_every_leaf(item, run)),
+        Value::Object(members) => members.values_mut().for_each(|member| mask_every_leaf(member, run)),
     }
 }
 
-fn mask_detected_secrets(value: &mut Value, hint: NameHint, scan: &mut MaskingRun<'_>) {
+fn mask_detected_secrets(value: &mut Value, hint: NameHint, run: &mut MaskingRun<'_>) {
     match value {
         Value::String(text) => {
             if let Some(masked) =
-                scan.mask_secrets(text.as_bytes(), ValueContext { is_access_key_id: false, name_hint: hint })
+                run.mask_secrets(text.as_bytes(), ValueContext { is_access_key_id: false, name_hint: hint })
             {
                 *text = String::from_utf8_lossy(&masked).into_owned();
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| mask_detected_secrets(item, hint, scan)),
+        Value::Array(items) => items.iter_mut().for_each(|item| mask_detected_secrets(item, hint, run)),
         Value::Object(members) => {
             let sibling = members
                 .iter()
@@ -66,14 +66,14 @@ fn mask_detected_secrets(value: &mut Value, hint: NameHint, scan: &mut MaskingRu
                 .unwrap_or_default();
             let mut renamed = Vec::new();
             for (key, member) in members.iter_mut() {
-                mask_detected_secrets(member, NameHint::from_name(key.as_bytes()).or(sibling).or(hint), scan);
-                if let Some(masked) = scan.mask_secrets(key.as_bytes(), ValueContext::default()) {
+                mask_detected_secrets(member, NameHint::from_name(key.as_bytes()).or(sibling).or(hint), run);
+                if let Some(masked) = run.mask_secrets(key.as_bytes(), ValueContext::default()) {
                     renamed.push((key.clone(), String::from_utf8_lossy(&masked).into_owned()));
                 }
             }
             for (key, masked) in renamed {
                 if let Some(member) = members.remove(&key) {
-                    let key = scan.distinct_key(masked);
+                    let key = run.distinct_key(masked);
                     members.insert(key, member);
                 }
             }

@@ -1,11 +1,18 @@
-//! Masks what callers may not see in answers, recordings and text: fields that AWS's models mark sensitive, and secrets
-//! that the detectors recognise. Everything outside a masked value keeps its bytes, and what cannot be read strictly
-//! (malformed, too deep, not UTF-8, with a DTD) is an error: the caller of this crate then withholds the answer.
+//! Masks sensitive data in responses, recordings and text: fields that AWS's models mark sensitive, and secrets that the
+//! detectors recognise.
+//!
+//! - Bytes outside a masked value are unchanged, and a masked body is valid JSON, XML or CBOR with values of the same types.
+//! - A body that cannot be read strictly (malformed, too deep, not UTF-8, with a document type) is an error. The response must
+//!   then be withheld: what was not inspected may hold anything.
+//! - Errors carry positions and never content.
+//! - Time is linear in the size of the body, for hostile bodies too.
 //!
 //! Access key ids (`AKIA...`) are names, not secrets: AWS returns them so that keys can be listed and rotated. They are
-//! masked as [`DataClass::AWS_KEY`] wherever they stand in free values, but not in a member that the model calls
-//! `AccessKeyId` and does not mark sensitive, so that IAM tooling keeps working. Secret keys and session tokens are
-//! [`DataClass::AWS_SECRET`] and have no such exception.
+//! masked as [`DataClass::AWS_KEY`] in free values, but not in a member that the model calls `AccessKeyId` and does not mark
+//! sensitive, so that IAM tooling keeps working. Secret keys and session tokens are [`DataClass::AWS_SECRET`] and have no
+//! such exception.
+//!
+//! Begin with [`Masker::mask_body`], which takes a [`MaskingPlan`] of the operation's output shape.
 
 mod body_patch;
 mod cbor_scanner;
@@ -14,6 +21,7 @@ mod detectors;
 mod headers;
 mod json_scanner;
 mod json_value;
+mod marked_values;
 mod masking_plan;
 mod masking_run;
 mod name_hints;
@@ -22,13 +30,13 @@ mod xml_scanner;
 
 use std::borrow::Cow;
 
-pub use data_class::DataClass;
+pub use data_class::{DataClass, InvalidDataClassName};
 pub use detectors::{CustomPattern, Masker, MaskerOptions, PatternError};
 pub use masking_plan::MaskingPlan;
 
 use masking_run::MaskingRun;
 
-/// How a body is written.
+/// The format of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFormat {
     Json,
@@ -45,16 +53,16 @@ pub struct DataClassCount {
     pub count: u64,
 }
 
-/// What masking made of a body.
+/// The result of masking a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MaskedBody {
-    /// Nothing to mask: the caller sends the bytes it has.
+    /// Nothing was masked: send the original bytes.
     Unchanged,
-    /// Lengths and checksums of the old body no longer hold.
+    /// The length and checksums of the original body no longer hold.
     Changed { body: Vec<u8>, counts: Vec<DataClassCount> },
 }
 
-/// Why a body could not be inspected. The answer must then be withheld. Carries positions only, never content.
+/// Why a body could not be inspected. The response must then be withheld. Carries positions only, never content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MaskError {
     #[error("the {format} body is malformed at byte {offset}: {reason}")]
@@ -68,7 +76,7 @@ pub enum MaskError {
     NotUtf8 { format: &'static str, offset: usize },
     #[error("the XML body has a document type declaration at byte {offset}, which is never read")]
     DocumentType { offset: usize },
-    #[error("the plan names shape {shape}, which the service does not have")]
+    #[error("the masking plan names shape {shape}, which the service does not have")]
     UnknownShape { shape: u32 },
 }
 
@@ -76,11 +84,11 @@ pub enum MaskError {
 pub type RevealPredicate<'a> = &'a dyn Fn(&str) -> bool;
 
 impl Masker {
-    /// Masks a whole answer. `reveal` is asked at most once for each data class, and only when it occurs.
+    /// Masks a whole response body. `reveal` is called at most once for each data class, and only when the class occurs.
     pub fn mask_body(
         &self,
         body: &[u8],
-        content: BodyFormat,
+        format: BodyFormat,
         plan: Option<&MaskingPlan<'_>>,
         reveal: RevealPredicate<'_>,
     ) -> Result<MaskedBody, MaskError> {
@@ -90,15 +98,15 @@ impl Masker {
         if let Some(shape) = plan.and_then(MaskingPlan::missing_shape) {
             return Err(MaskError::UnknownShape { shape });
         }
-        let mut scan = MaskingRun::new(self, reveal);
-        let changed = match content {
-            BodyFormat::Json => json_scanner::mask_json(body, plan, &mut scan)?,
-            BodyFormat::Xml => xml_scanner::mask_xml(body, plan, &mut scan)?,
-            BodyFormat::Cbor => cbor_scanner::mask_cbor(body, plan, &mut scan)?,
-            BodyFormat::Text => mask_plain_text(body, plan, &mut scan)?,
+        let mut run = MaskingRun::new(self, reveal);
+        let changed = match format {
+            BodyFormat::Json => json_scanner::mask_json(body, plan, &mut run)?,
+            BodyFormat::Xml => xml_scanner::mask_xml(body, plan, &mut run)?,
+            BodyFormat::Cbor => cbor_scanner::mask_cbor(body, plan, &mut run)?,
+            BodyFormat::Text => mask_plain_text(body, plan, &mut run)?,
         };
         Ok(match changed {
-            Some(body) => MaskedBody::Changed { body, counts: scan.into_counts() },
+            Some(body) => MaskedBody::Changed { body, counts: run.into_counts() },
             None => MaskedBody::Unchanged,
         })
     }
@@ -109,9 +117,9 @@ impl Masker {
         text: &'t str,
         reveal: RevealPredicate<'_>,
     ) -> (Cow<'t, str>, Vec<DataClassCount>) {
-        let mut scan = MaskingRun::new(self, reveal);
-        match scan.mask_secrets(text.as_bytes(), masking_run::ValueContext::default()) {
-            Some(masked) => (Cow::Owned(String::from_utf8_lossy(&masked).into_owned()), scan.into_counts()),
+        let mut run = MaskingRun::new(self, reveal);
+        match run.mask_secrets(text.as_bytes(), masking_run::ValueContext::default()) {
+            Some(masked) => (Cow::Owned(String::from_utf8_lossy(&masked).into_owned()), run.into_counts()),
             None => (Cow::Borrowed(text), Vec::new()),
         }
     }
@@ -120,14 +128,14 @@ impl Masker {
 fn mask_plain_text(
     body: &[u8],
     plan: Option<&MaskingPlan<'_>>,
-    scan: &mut MaskingRun<'_>,
+    run: &mut MaskingRun<'_>,
 ) -> Result<Option<Vec<u8>>, MaskError> {
     check_utf8("text", body)?;
-    if plan.is_some_and(|plan| plan.root_value().is_sensitive) && scan.must_mask(DataClass::AWS_SENSITIVE) {
-        scan.count_masked(&DataClass::AWS_SENSITIVE);
+    if plan.is_some_and(|plan| plan.root_value().is_sensitive) && run.must_mask(DataClass::AWS_SENSITIVE) {
+        run.count_masked(&DataClass::AWS_SENSITIVE);
         return Ok(Some(DataClass::AWS_SENSITIVE.placeholder().into_bytes()));
     }
-    Ok(scan.mask_secrets(body, masking_run::ValueContext::default()))
+    Ok(run.mask_secrets(body, masking_run::ValueContext::default()))
 }
 
 fn check_utf8<'b>(format: &'static str, body: &'b [u8]) -> Result<&'b str, MaskError> {

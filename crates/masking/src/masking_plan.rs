@@ -1,5 +1,6 @@
-//! Which fields of one answer are sensitive, by walking the operation's output shape alongside the parse.
-//! A part of the shape tree with nothing to say (no mark, no access key id) is left at once, so that it costs nothing.
+//! Which fields of one response are sensitive: the operation's output shape is walked alongside the parse.
+//!
+//! Parts of the shape tree without a mark or an access key id are not walked, so that they cost nothing.
 
 use durward_catalog::service_model::{
     AwsProtocol, MemberLocation, ModelShape, ServiceModel, ShapeId, ShapeKind, ShapeMember,
@@ -8,16 +9,16 @@ use durward_catalog::service_model::{
 use crate::masking_run::ValueContext;
 use crate::name_hints::NameHint;
 
-/// The output of one operation as it comes in one protocol.
+/// The output shape of one operation in one protocol.
 pub struct MaskingPlan<'a> {
     service: &'a ServiceModel,
     output_shape: Option<ShapeId>,
     pub(crate) protocol: AwsProtocol,
-    /// By shape: something at or below it is marked.
+    /// By shape id: whether the shape or one below it has a mark.
     contains_sensitive: Vec<bool>,
 }
 
-/// What is known of the value at the current place.
+/// What the model and the names say about the value at the current position.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ExpectedValue {
     pub(crate) shape: Option<ShapeId>,
@@ -25,7 +26,7 @@ pub(crate) struct ExpectedValue {
     pub(crate) context: ValueContext,
 }
 
-/// How a sensitive leaf is replaced so that a typed parser still accepts it.
+/// The kind of a leaf, which decides how it is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LeafKind {
     Text,
@@ -36,7 +37,7 @@ pub(crate) enum LeafKind {
 }
 
 impl<'a> MaskingPlan<'a> {
-    /// `output` is the operation's output shape; `protocol` the one this answer is written in.
+    /// `output` is the operation's output shape; `protocol` the one of this response.
     pub fn new(service: &'a ServiceModel, output: Option<ShapeId>, protocol: AwsProtocol) -> Self {
         let mut plan = Self { service, output_shape: output, protocol, contains_sensitive: Vec::new() };
         if let Some(output) = output {
@@ -45,7 +46,7 @@ impl<'a> MaskingPlan<'a> {
         plan
     }
 
-    /// An output shape that the service does not have would silently mask nothing.
+    /// The output shape, if the service does not have it: such a plan would mask nothing, in silence.
     pub(crate) fn missing_shape(&self) -> Option<ShapeId> {
         self.output_shape.filter(|&id| self.find_shape(id).is_none())
     }
@@ -84,7 +85,7 @@ impl<'a> MaskingPlan<'a> {
                 None => parent.unknown_child(),
             },
             Some(ShapeKind::Map { value, .. }) => self.value_for_shape(*value, parent, false),
-            // a list where an object stands: the model is wrong, a mark above still holds
+            // An object in place of a list: the response does not follow the model, and a mark above still holds.
             _ => parent.unknown_child(),
         }
     }
@@ -100,7 +101,7 @@ impl<'a> MaskingPlan<'a> {
         self.value_for_key(parent, "")
     }
 
-    /// The keys of a map. A mark on the map itself covers its values only: the keys are what makes it usable.
+    /// The keys of a map. A mark on the map covers its values only: without its keys a map is useless to the caller.
     pub(crate) fn map_key(&self, parent: ExpectedValue) -> ExpectedValue {
         match self.shape_kind(parent) {
             Some(ShapeKind::Map { key, .. }) => self.value_for_shape(*key, ExpectedValue::default(), false),
@@ -133,8 +134,8 @@ impl<'a> MaskingPlan<'a> {
     fn value_for_shape(&self, shape: ShapeId, parent: ExpectedValue, sensitive: bool) -> ExpectedValue {
         let mut at = parent.unknown_child();
         at.is_sensitive |= sensitive || self.find_shape(shape).is_some_and(|shape| shape.is_sensitive);
-        let telling = self.contains_sensitive.get(shape as usize).copied().unwrap_or(false);
-        at.shape = (telling || at.is_sensitive).then_some(shape);
+        let has_mark = self.contains_sensitive.get(shape as usize).copied().unwrap_or(false);
+        at.shape = (has_mark || at.is_sensitive).then_some(shape);
         at
     }
 
@@ -143,30 +144,31 @@ impl<'a> MaskingPlan<'a> {
     }
 
     fn find_sensitive_shapes(&self, output: ShapeId) -> Vec<bool> {
-        let mut telling = vec![false; self.service.shapes.len()];
-        let mut seen = telling.clone();
+        let mut contains_mark = vec![false; self.service.shapes.len()];
+        let mut seen = contains_mark.clone();
         let mut order = Vec::new();
-        let mut todo = vec![output];
-        while let Some(id) = todo.pop() {
+        let mut pending = vec![output];
+        while let Some(id) = pending.pop() {
             match seen.get_mut(id as usize) {
                 Some(seen) if !*seen => *seen = true,
                 _ => continue,
             }
             order.push(id);
             if let Some(shape) = self.find_shape(id) {
-                todo.extend(child_shapes(shape));
+                pending.extend(child_shapes(shape));
             }
         }
-        // children stand after their parents except in cycles, so that going backwards ends in two or three rounds
+        // Children come after their parents except in cycles, so the backward pass settles in two or three rounds.
         let mut settled = false;
         while !settled {
             settled = true;
             for &id in order.iter().rev() {
                 let Some(shape) = self.find_shape(id) else { continue };
-                let tells = has_own_mark(shape)
-                    || child_shapes(shape).any(|child| telling.get(child as usize).copied().unwrap_or(false));
-                if let Some(slot) = telling.get_mut(id as usize)
-                    && tells
+                let is_marked = has_own_mark(shape)
+                    || child_shapes(shape)
+                        .any(|child| contains_mark.get(child as usize).copied().unwrap_or(false));
+                if let Some(slot) = contains_mark.get_mut(id as usize)
+                    && is_marked
                     && !*slot
                 {
                     *slot = true;
@@ -174,12 +176,12 @@ impl<'a> MaskingPlan<'a> {
                 }
             }
         }
-        telling
+        contains_mark
     }
 }
 
 impl ExpectedValue {
-    /// What a child of a place inherits when nothing more is known of it.
+    /// The value of a child that the model does not describe: it inherits the mark and the hint.
     pub(crate) fn unknown_child(self) -> Self {
         Self {
             shape: None,
@@ -214,7 +216,7 @@ fn is_access_key_id(member: &ShapeMember) -> bool {
     member.name.eq_ignore_ascii_case("AccessKeyId")
 }
 
-/// By wire name first; the model name is the wire name of members without one, and tried for all in the end.
+/// By wire name first. The model name is the wire name of members without one, and the last resort for the others.
 fn find_member<'m>(members: &'m [ShapeMember], key: &str) -> Option<&'m ShapeMember> {
     members
         .iter()

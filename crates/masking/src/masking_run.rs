@@ -1,8 +1,5 @@
-//! One masking run: asks which data classes the caller may see, looks through one value at a time with every detector
-//! and through every encoding, and counts what was masked.
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+//! One masking run: decides once for each data class whether the caller may see it, searches values with every detector and
+//! through nested encodings, and counts the masked values.
 
 use crate::data_class::DataClass;
 use crate::detectors::Masker;
@@ -10,10 +7,11 @@ use crate::name_hints::NameHint;
 use crate::nested_encodings;
 use crate::{DataClassCount, RevealPredicate};
 
-/// Encodings inside encodings that are looked through (base64 of JSON with escapes is two).
+/// Encodings inside encodings that are decoded (base64 of JSON with escapes is two). Each layer multiplies the work on
+/// hostile text.
 const MAX_ENCODING_LAYERS: u8 = 3;
 
-/// What the place of a value says about it.
+/// What the name of a value and the model say about it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ValueContext {
     /// The model says this is an access key id.
@@ -24,7 +22,7 @@ pub(crate) struct ValueContext {
 pub(crate) struct MaskingRun<'m> {
     masker: &'m Masker,
     reveal: RevealPredicate<'m>,
-    /// Answers of `reveal`, true: the class is masked.
+    /// The classes that occurred, and whether they are masked.
     masking_decisions: Vec<(DataClass, bool)>,
     counts: Vec<DataClassCount>,
     masked_key_count: usize,
@@ -48,24 +46,19 @@ impl<'m> MaskingRun<'m> {
     }
 
     pub(crate) fn count_masked(&mut self, class: &DataClass) {
-        match self.counts.iter_mut().find(|hit| hit.data_class == *class) {
-            Some(hit) => hit.count += 1,
+        match self.counts.iter_mut().find(|one| one.data_class == *class) {
+            Some(one) => one.count += 1,
             None => self.counts.push(DataClassCount { data_class: class.clone(), count: 1 }),
         }
     }
 
-    /// The word for a value of this class, counted.
+    /// The placeholder for a value of this class, counted.
     pub(crate) fn counted_placeholder(&mut self, class: &DataClass) -> String {
         self.count_masked(class);
         class.placeholder()
     }
 
-    /// The word for a value that the model marks, in base64.
-    pub(crate) fn counted_base64_placeholder(&mut self) -> String {
-        STANDARD.encode(self.counted_placeholder(&DataClass::AWS_SENSITIVE))
-    }
-
-    /// Makes masked keys of maps distinct, or a parser would drop all but one of their values.
+    /// Numbers the masked keys of maps: of equal keys a parser would keep one value only.
     pub(crate) fn distinct_key(&mut self, masked: String) -> String {
         self.masked_key_count += 1;
         if self.masked_key_count > 1 { format!("{masked} {}", self.masked_key_count) } else { masked }
@@ -77,9 +70,9 @@ impl<'m> MaskingRun<'m> {
             return Some(self.counted_placeholder(&DataClass::AWS_SECRET).into_bytes());
         }
         let spans = {
-            let Self { masker, reveal, masking_decisions: asked, .. } = self;
+            let Self { masker, reveal, masking_decisions: decisions, .. } = self;
             masker.find_secrets(text, |class| {
-                !is_exempt_key_id(context, class) && decide_masking(asked, *reveal, class)
+                !is_exempt_key_id(context, class) && decide_masking(decisions, *reveal, class)
             })
         };
         if spans.is_empty() {
@@ -88,21 +81,21 @@ impl<'m> MaskingRun<'m> {
                 .map(|class| self.counted_placeholder(&class).into_bytes());
         }
         let mut out = Vec::with_capacity(text.len());
-        let mut taken = 0;
+        let mut copied_until = 0;
         for span in spans {
-            out.extend_from_slice(text.get(taken..span.range.start).unwrap_or_default());
+            out.extend_from_slice(text.get(copied_until..span.range.start).unwrap_or_default());
             out.extend_from_slice(self.counted_placeholder(&span.class).as_bytes());
-            taken = span.range.end;
+            copied_until = span.range.end;
         }
-        out.extend_from_slice(text.get(taken..).unwrap_or_default());
-        // what is left may hide more behind an encoding; the spans were counted already
+        out.extend_from_slice(text.get(copied_until..).unwrap_or_default());
+        // The rest may hold another secret behind an encoding; the spans are counted already.
         Some(
             self.find_encoded_secret(&out, context, MAX_ENCODING_LAYERS)
                 .map_or(out, |class| self.counted_placeholder(&class).into_bytes()),
         )
     }
 
-    /// Whether a value that no detector matches as it is written needs to be looked through at all.
+    /// Whether a value that no detector matches as it is written may hold an encoded secret.
     pub(crate) fn may_contain_encoding(text: &[u8]) -> bool {
         nested_encodings::has_base64_run(text) || memchr::memchr3(b'\\', b'%', b'\n', text).is_some()
     }
@@ -142,9 +135,9 @@ impl<'m> MaskingRun<'m> {
         if context.name_hint.matches_value(decoded) && self.must_mask(DataClass::AWS_SECRET) {
             return Some(DataClass::AWS_SECRET);
         }
-        let Self { masker, reveal, masking_decisions: asked, .. } = self;
+        let Self { masker, reveal, masking_decisions: decisions, .. } = self;
         let spans = masker.find_secrets(decoded, |class| {
-            !is_exempt_key_id(context, class) && decide_masking(asked, *reveal, class)
+            !is_exempt_key_id(context, class) && decide_masking(decisions, *reveal, class)
         });
         match spans.into_iter().next() {
             Some(span) => Some(span.class),
@@ -158,14 +151,14 @@ fn is_exempt_key_id(context: ValueContext, class: &DataClass) -> bool {
 }
 
 fn decide_masking(
-    asked: &mut Vec<(DataClass, bool)>,
+    decisions: &mut Vec<(DataClass, bool)>,
     reveal: RevealPredicate<'_>,
     class: &DataClass,
 ) -> bool {
-    if let Some((_, masked)) = asked.iter().find(|(known, _)| known == class) {
+    if let Some((_, masked)) = decisions.iter().find(|(known, _)| known == class) {
         return *masked;
     }
     let masked = !reveal(class.as_str());
-    asked.push((class.clone(), masked));
+    decisions.push((class.clone(), masked));
     masked
 }

@@ -1,7 +1,10 @@
 //! What the name of a field says about its value: `SecretAccessKey`, `aws_secret_access_key`, `SessionToken`.
-//! A secret key is 40 characters without a prefix, so that its name is the only way to know one.
+//!
+//! A secret access key is 40 characters of base64 without a prefix: only its name tells it from a hash or an id.
 
-/// What a name leads one to expect of the value.
+use crate::nested_encodings::is_standard_base64;
+
+/// The kind of secret that a name announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum NameHint {
     #[default]
@@ -10,8 +13,11 @@ pub(crate) enum NameHint {
     SessionToken,
 }
 
-/// Shorter session tokens do not exist; other things called so do.
-const MIN_SESSION_TOKEN_BYTES: usize = 100;
+/// AWS issues no shorter session tokens; other values with such a name (page tokens) are shorter.
+pub(crate) const MIN_SESSION_TOKEN_BYTES: usize = 100;
+
+/// Of every secret access key.
+pub(crate) const SECRET_ACCESS_KEY_BYTES: usize = 40;
 
 impl NameHint {
     pub(crate) fn from_name(name: &[u8]) -> Self {
@@ -36,14 +42,13 @@ impl NameHint {
         if self == Self::None { other } else { self }
     }
 
-    /// Whether the value is what the name promises.
+    /// Whether the value has the form that the name announces.
     pub(crate) fn matches_value(self, value: &[u8]) -> bool {
         let value = value.trim_ascii();
         match self {
             Self::None => false,
             Self::SecretAccessKey => {
-                value.len() == 40
-                    && value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'+'))
+                value.len() == SECRET_ACCESS_KEY_BYTES && value.iter().all(|byte| is_standard_base64(*byte))
             }
             Self::SessionToken => {
                 value.len() >= MIN_SESSION_TOKEN_BYTES
@@ -53,7 +58,7 @@ impl NameHint {
     }
 }
 
-/// Whether a field holds the name of its sibling, as in `{"Name": "AWS_SECRET_ACCESS_KEY", "Value": "..."}`.
+/// Whether the value of a field is the name of its sibling, as in `{"Name": "AWS_SECRET_ACCESS_KEY", "Value": "..."}`.
 pub(crate) fn holds_sibling_name(name: &[u8]) -> bool {
     name.len() <= 16 && (ends_with_normalized(name, b"name") || ends_with_normalized(name, b"key"))
 }

@@ -1,5 +1,5 @@
 //! The encodings in which a secret may travel inside a value: backslash escapes of embedded JSON, percent-encoding and
-//! base64. Decoding is lenient, for it only serves to look; each function yields nothing where there is nothing to decode.
+//! base64. Decoding is lenient, because its result is only searched. Each function returns `None` where nothing is encoded.
 
 use base64::Engine;
 use base64::alphabet;
@@ -29,7 +29,7 @@ pub(crate) fn decode_backslash_escapes(text: &[u8]) -> Option<Vec<u8>> {
         }
         match tail {
             [b'u', a, b, c, d, after @ ..] if let Some(unit) = parse_hex(&[*a, *b, *c, *d]) => {
-                // surrogates cannot be part of a secret that the detectors know
+                // No secret that the detectors know contains surrogates.
                 let mut utf8 = [0; 4];
                 let letter = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
                 out.extend_from_slice(letter.encode_utf8(&mut utf8).as_bytes());
@@ -84,12 +84,12 @@ fn parse_hex(digits: &[u8]) -> Option<u32> {
 }
 
 /// Whether the text has a run of base64 characters of either alphabet that is long enough to hold a secret.
-/// Looks at about one byte in twenty-four of ordinary text.
+/// Reads about one byte in twenty-four of ordinary text.
 pub(crate) fn has_base64_run(text: &[u8]) -> bool {
     find_next_run(text, 0, is_any_base64).is_some()
 }
 
-/// Every base64 run in the text, decoded. A run that mixes both alphabets is cut up into pieces of each.
+/// Every base64 run in the text, decoded. A run that mixes both alphabets is split into pieces of each.
 pub(crate) fn decode_base64_runs(text: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
     find_runs(text, is_standard_base64).filter_map(|run| decode_base64(&STANDARD_BASE64, run)).chain(
         find_runs(text, is_url_safe_base64)
@@ -98,15 +98,15 @@ pub(crate) fn decode_base64_runs(text: &[u8]) -> impl Iterator<Item = Vec<u8>> +
     )
 }
 
-/// The text without line breaks, for base64 is often wrapped and a secret may lie across two lines; `None` when there is
-/// nothing to join.
+/// The text without line breaks, because base64 is often wrapped and a secret may span two lines; `None` without a line
+/// break.
 pub(crate) fn join_wrapped_lines(text: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr(b'\n', text)?;
     Some(text.iter().copied().filter(|b| !matches!(b, b'\n' | b'\r')).collect())
 }
 
 fn decode_base64(engine: &GeneralPurpose, run: &[u8]) -> Option<Vec<u8>> {
-    // a run of 4n+1 characters is no base64; without its last it may be
+    // A run of 4n+1 characters is not base64; without its last character it may be.
     let len = if run.len() % 4 == 1 { run.len() - 1 } else { run.len() };
     engine.decode(run.get(..len)?).ok()
 }
@@ -122,7 +122,7 @@ fn find_runs(text: &[u8], belongs: fn(u8) -> bool) -> impl Iterator<Item = &[u8]
 
 fn find_next_run(text: &[u8], from: usize, belongs: impl Fn(u8) -> bool) -> Option<(usize, usize)> {
     let mut start = from;
-    // a run that covers [start, start + SHORTEST_RUN) has its last byte there in the alphabet: look at that one first
+    // A run that covers the window has its last byte in the alphabet: test that one first and skip the rest if it is not.
     loop {
         let window = text.get(start..start + MIN_BASE64_RUN_BYTES)?;
         let Some(outside) = window.iter().rposition(|b| !belongs(*b)) else {
@@ -134,7 +134,7 @@ fn find_next_run(text: &[u8], from: usize, belongs: impl Fn(u8) -> bool) -> Opti
     }
 }
 
-fn is_standard_base64(byte: u8) -> bool {
+pub(crate) fn is_standard_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')
 }
 

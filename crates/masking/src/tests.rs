@@ -168,20 +168,20 @@ pub(crate) fn mask_sample(body: &[u8], content: BodyFormat, protocol: AwsProtoco
 fn masks_plain_text_and_counts_by_class() {
     let text =
         format!("keys {SAMPLE_KEY_ID} and ASIAIOSFODNN7EXAMPLE, aws_secret_access_key = {SAMPLE_SECRET_KEY}");
-    let (masked, hits) = shared_masker().mask_text(&text, &reveal_nothing);
+    let (masked, counts) = shared_masker().mask_text(&text, &reveal_nothing);
     assert_eq!(
         masked,
         "keys [masked: aws-key] and [masked: aws-key], aws_secret_access_key = [masked: aws-secret]"
     );
     assert_eq!(
-        hits,
+        counts,
         [
             DataClassCount { data_class: DataClass::AWS_KEY, count: 2 },
             DataClassCount { data_class: DataClass::AWS_SECRET, count: 1 }
         ]
     );
     assert!(
-        matches!(shared_masker().mask_text("nothing here", &reveal_nothing), (Cow::Borrowed(_), hits) if hits.is_empty())
+        matches!(shared_masker().mask_text("nothing here", &reveal_nothing), (Cow::Borrowed(_), counts) if counts.is_empty())
     );
 }
 
@@ -208,9 +208,9 @@ fn checks_reveal_once_for_each_class_that_occurs() {
 fn masks_a_marked_payload_whole_and_keeps_empty_bodies() {
     let service = sample_service();
     let plan = MaskingPlan::new(&service, Some(PAYLOAD_SHAPE), AwsProtocol::RestJson);
-    let answer =
+    let outcome =
         shared_masker().mask_body(b"anything", BodyFormat::Text, Some(&plan), &reveal_nothing).unwrap();
-    assert!(matches!(answer, MaskedBody::Changed { body, .. } if body == b"[masked: aws-sensitive]"));
+    assert!(matches!(outcome, MaskedBody::Changed { body, .. } if body == b"[masked: aws-sensitive]"));
     for content in [BodyFormat::Json, BodyFormat::Xml, BodyFormat::Cbor, BodyFormat::Text] {
         assert_eq!(
             shared_masker().mask_body(b"", content, Some(&plan), &reveal_nothing),
@@ -238,7 +238,7 @@ fn masks_values_at_pointers_and_secrets_anywhere() {
         "Credentials": {"SecretAccessKey": {"S": SAMPLE_SECRET_KEY}},
     });
     let pointers = ["/Password", "/Options", "/Absent/x"].map(str::to_owned);
-    let hits = shared_masker().mask_value(&mut value, &pointers, &reveal_nothing);
+    let counts = shared_masker().mask_value(&mut value, &pointers, &reveal_nothing);
     assert_eq!(
         value,
         json!({
@@ -252,7 +252,7 @@ fn masks_values_at_pointers_and_secrets_anywhere() {
             "Credentials": {"SecretAccessKey": {"S": "[masked: aws-secret]"}},
         })
     );
-    let count = |class| hits.iter().find(|hit| hit.data_class == class).map(|hit| hit.count);
+    let count = |class| counts.iter().find(|one| one.data_class == class).map(|one| one.count);
     assert_eq!(count(DataClass::AWS_SENSITIVE), Some(4));
     assert_eq!(count(DataClass::AWS_KEY), Some(2));
     assert_eq!(count(DataClass::AWS_SECRET), Some(2));
@@ -269,14 +269,14 @@ fn masks_marked_members_in_headers_and_secrets_in_any() {
     headers.insert("x-amz-request-id", HeaderValue::from_static("7a62c49f-347e-4fc4-9331-6e8eEXAMPLE"));
     headers.insert("x-other", HeaderValue::from_static("Bearer 0123456789abcdef01234"));
     headers.insert("etag", HeaderValue::from_bytes(b"\"caf\xe9\"").unwrap());
-    let hits = shared_masker().mask_headers(&mut headers, Some(&plan), &reveal_nothing).unwrap();
+    let counts = shared_masker().mask_headers(&mut headers, Some(&plan), &reveal_nothing).unwrap();
     assert_eq!(headers["x-amz-secret"], "[masked: aws-sensitive]");
     assert_eq!(headers["x-amz-count"], "0");
     assert_eq!(headers["x-amz-meta-owner"], "[masked: aws-sensitive]");
     assert_eq!(headers["x-amz-request-id"], "7a62c49f-347e-4fc4-9331-6e8eEXAMPLE");
     assert_eq!(headers["x-other"], "Bearer [masked: token]");
     assert_eq!(headers["etag"], HeaderValue::from_bytes(b"\"caf\xe9\"").unwrap());
-    assert_eq!(hits.iter().map(|hit| hit.count).sum::<u64>(), 4);
+    assert_eq!(counts.iter().map(|one| one.count).sum::<u64>(), 4);
     assert!(shared_masker().mask_headers(&mut headers, Some(&plan), &|_| true).unwrap().is_empty());
 }
 
@@ -290,16 +290,25 @@ fn masking_twice_changes_nothing_more() {
     );
 }
 
+/// The least processor time of three runs. Other processes that share the machine do not count, as they would in wall time.
 fn best_time(run: impl Fn()) -> Duration {
     let once = || {
-        let start = Instant::now();
+        let start = thread_time();
         run();
-        start.elapsed()
+        thread_time().saturating_sub(start)
     };
     once().min(once()).min(once())
 }
 
-/// Eight times the text may take twenty-four times as long, on a busy machine; quadratic work takes sixty-four times.
+/// The processor time of this thread, where Linux tells it; elsewhere the time since the first call.
+fn thread_time() -> Duration {
+    static FIRST_CALL: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = statistics.split(' ').next().and_then(|field| field.parse().ok());
+    nanoseconds.map_or_else(|| FIRST_CALL.get_or_init(Instant::now).elapsed(), Duration::from_nanos)
+}
+
+/// Eight times the text takes eight times as long; quadratic work would take sixty-four times.
 #[test]
 fn takes_linear_time_on_adversarial_text() {
     let pieces = [
@@ -402,6 +411,15 @@ fn apply_mutations(body: &[u8], changes: &[(prop::sample::Index, u8)]) -> Vec<u8
     body
 }
 
+/// A body that is not refused and that changed is accepted again by the same reader, and its changes are counted.
+fn assert_masked_body_is_readable(body: &[u8], format: BodyFormat, plan: &MaskingPlan<'_>) {
+    let mask = |body: &[u8]| shared_masker().mask_body(body, format, Some(plan), &reveal_nothing);
+    if let Ok(MaskedBody::Changed { body, counts }) = mask(body) {
+        assert!(!counts.is_empty() && counts.iter().all(|one| one.count > 0), "{counts:?}");
+        assert!(mask(&body).is_ok(), "{}", String::from_utf8_lossy(&body));
+    }
+}
+
 proptest! {
     #[test]
     fn masked_json_equals_the_body_outside_masked_values((value, expected) in value_and_masked(), pretty: bool) {
@@ -415,12 +433,12 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_are_masked_or_refused(body in prop::collection::vec(any::<u8>(), 0..200)) {
         let service = sample_service();
         for protocol in [AwsProtocol::Query, AwsProtocol::RestXml, AwsProtocol::Json10, AwsProtocol::RpcV2Cbor] {
             let plan = MaskingPlan::new(&service, Some(OUTPUT_SHAPE), protocol);
             for content in [BodyFormat::Json, BodyFormat::Xml, BodyFormat::Cbor, BodyFormat::Text] {
-                drop(shared_masker().mask_body(&body, content, Some(&plan), &reveal_nothing));
+                assert_masked_body_is_readable(&body, content, &plan);
             }
         }
     }
@@ -441,14 +459,14 @@ proptest! {
     }
 
     #[test]
-    fn broken_xml_and_cbor_never_panic(
+    fn mutated_xml_and_cbor_are_masked_or_refused(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
         let xml = br#"<?xml version="1.0"?><R xmlns="x"><Secret>a&amp;b<![CDATA[c]]><!-- d --></Secret><Env><entry><key>k</key><value>v</value></entry></Env></R>"#;
         let cbor = b"\xbf\x66Secret\x7f\x61a\x61b\xff\x65Items\x81\xa1\x62pw\x63abc\x64When\xc1\x1a\x00\x00\x00\x01\xff";
         let service = sample_service();
         let plan = MaskingPlan::new(&service, Some(OUTPUT_SHAPE), AwsProtocol::RestXml);
-        drop(shared_masker().mask_body(&apply_mutations(xml, &changes), BodyFormat::Xml, Some(&plan), &reveal_nothing));
-        drop(shared_masker().mask_body(&apply_mutations(cbor, &changes), BodyFormat::Cbor, Some(&plan), &reveal_nothing));
+        assert_masked_body_is_readable(&apply_mutations(xml, &changes), BodyFormat::Xml, &plan);
+        assert_masked_body_is_readable(&apply_mutations(cbor, &changes), BodyFormat::Cbor, &plan);
     }
 }

@@ -1,5 +1,5 @@
-//! Masking of the XML of the query, ec2 and rest-xml protocols. quick-xml reads it event by event; text is looked at as a
-//! parser sees it (references and CDATA resolved, comments left out) and written anew only where something was masked.
+//! Masking of the XML of the query, ec2 and rest-xml protocols. quick-xml reads it event by event. Text is searched as a
+//! parser decodes it (references and CDATA resolved, comments left out) and rewritten only where something was masked.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,8 +11,8 @@ use quick_xml::escape::{escape, unescape};
 use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
 
 use crate::body_patch::BodyPatch;
-use crate::data_class::DataClass;
-use crate::masking_plan::{ExpectedValue, LeafKind, MaskingPlan};
+use crate::marked_values::{MarkedValue, apply_mark};
+use crate::masking_plan::{ExpectedValue, MaskingPlan};
 use crate::masking_run::MaskingRun;
 use crate::name_hints::{NameHint, holds_sibling_name};
 use crate::{MaskError, check_utf8};
@@ -43,8 +43,8 @@ pub(crate) fn mask_xml(
     let mut reader = Reader::from_str(text);
     reader.config_mut().enable_all_checks(true);
     loop {
-        let event = reader.read_event().map_err(|_| xml.malformed_error("the syntax is broken"))?;
-        // the reader has just read up to here from a slice, so the position fits
+        let event = reader.read_event().map_err(|_| xml.malformed_error("invalid syntax"))?;
+        // The position is within a slice, so it fits.
         xml.event_range = xml.event_range.end..base + reader.buffer_position() as usize;
         if matches!(event, Event::Eof) {
             break;
@@ -53,7 +53,7 @@ pub(crate) fn mask_xml(
     }
     xml.flush_text_run()?;
     if !xml.open_elements.is_empty() || !xml.has_root {
-        return Err(xml.malformed_error("the document is not complete"));
+        return Err(xml.malformed_error("incomplete document"));
     }
     Ok(xml.patch.finish())
 }
@@ -61,12 +61,12 @@ pub(crate) fn mask_xml(
 struct XmlScanner<'x, 'm> {
     plan: Option<&'x MaskingPlan<'x>>,
     masking_run: &'x mut MaskingRun<'m>,
-    /// Some detector may match some text as it is written.
+    /// A detector may match some text as it is written.
     may_contain_secret: bool,
     patch: BodyPatch<'x>,
     open_elements: Vec<ElementFrame>,
     text_run: TextRun<'x>,
-    /// Where the current event stands.
+    /// The bytes of the current event.
     event_range: Range<usize>,
     has_root: bool,
 }
@@ -77,7 +77,7 @@ struct ElementFrame {
     expected_value: ExpectedValue,
     /// Its text names a sibling (`<Name>`, `<key>`).
     holds_sibling_name: bool,
-    /// What a child that names its siblings said of them.
+    /// The hint of a child whose text names its siblings.
     sibling_hint: NameHint,
 }
 
@@ -95,9 +95,9 @@ enum ElementRole {
 struct TextRun<'x> {
     range: Option<Range<usize>>,
     text: Cow<'x, str>,
-    /// Something else than one plain text: what a parser sees is not what is written.
+    /// Not one plain text: a parser decodes it to something other than its bytes.
     is_composed: bool,
-    /// A comment or instruction in it holds a secret: written anew without it.
+    /// A comment or instruction in it holds a secret: it is rewritten without them.
     has_tainted_comment: bool,
 }
 
@@ -125,11 +125,11 @@ impl<'x> XmlScanner<'x, '_> {
                 self.scan_start_tag(&start, true)?;
             }
             Event::End(_) => {
-                let said = self.flush_text_run()?;
+                let hint = self.flush_text_run()?;
                 if let Some(ElementFrame { holds_sibling_name: true, .. }) = self.open_elements.pop()
                     && let Some(parent) = self.open_elements.last_mut()
                 {
-                    parent.sibling_hint = said.or(parent.sibling_hint);
+                    parent.sibling_hint = hint.or(parent.sibling_hint);
                 }
             }
             Event::Eof => {}
@@ -194,7 +194,7 @@ impl<'x> XmlScanner<'x, '_> {
         let mut changed = false;
         for attribute in start.attributes() {
             let attribute =
-                attribute.map_err(|_| self.malformed_error("an attribute is broken or given twice"))?;
+                attribute.map_err(|_| self.malformed_error("an invalid or duplicate attribute"))?;
             let name = attribute.key.as_ref();
             let value = unescape(&attribute.value)
                 .map_err(|_| self.malformed_error("an attribute has an unknown reference"))?;
@@ -230,7 +230,7 @@ impl<'x> XmlScanner<'x, '_> {
         }
     }
 
-    /// Comments and processing instructions: no parser of AWS answers shows them, but whoever reads the bytes sees them.
+    /// Comments and processing instructions: parsers drop them, but a log of the bytes shows them.
     fn scan_comment(&mut self, content: &str) {
         self.extend_text_run();
         self.text_run.is_composed = true;
@@ -243,13 +243,13 @@ impl<'x> XmlScanner<'x, '_> {
         self.text_run.range = Some(start..self.event_range.end);
     }
 
-    /// Ends the run of text before a tag. Yields what it says of its siblings, if it is a name.
+    /// Ends the run of text before a tag. Returns its hint about the siblings, if it is a name.
     fn flush_text_run(&mut self) -> Result<NameHint, MaskError> {
         let run = std::mem::take(&mut self.text_run);
         let Some(range) = run.range else { return Ok(NameHint::None) };
         let Some(element) = self.open_elements.last().copied() else {
             if !run.text.trim_ascii().is_empty() {
-                return Err(self.malformed_error("text stands outside the root element"));
+                return Err(self.malformed_error("text outside the root element"));
             }
             if run.has_tainted_comment {
                 self.patch.replace(range, b"");
@@ -278,34 +278,17 @@ impl<'x> XmlScanner<'x, '_> {
     }
 
     fn mask_characters(&mut self, text: &str, expect: ExpectedValue) -> Option<String> {
-        let leaf = self.plan.map_or(LeafKind::Text, |plan| plan.leaf_kind(expect));
-        if expect.is_sensitive
-            && leaf != LeafKind::Timestamp
-            && self.masking_run.must_mask(DataClass::AWS_SENSITIVE)
-        {
-            if text.is_empty() {
-                return None;
-            }
-            return Some(match leaf {
-                LeafKind::Blob => self.masking_run.counted_base64_placeholder(),
-                LeafKind::Number => self.counted_scalar("0"),
-                LeafKind::Boolean => self.counted_scalar("false"),
-                LeafKind::Text | LeafKind::Timestamp => {
-                    self.masking_run.counted_placeholder(&DataClass::AWS_SENSITIVE)
-                }
-            });
+        match apply_mark(self.masking_run, self.plan, expect, text.is_empty()) {
+            MarkedValue::Detect => {}
+            MarkedValue::Keep => return None,
+            MarkedValue::Replace(replacement) => return Some(replacement.to_text()),
         }
         let masked = self.masking_run.mask_secrets(text.as_bytes(), expect.context)?;
         Some(String::from_utf8_lossy(&masked).into_owned())
     }
 
-    fn counted_scalar(&mut self, text: &str) -> String {
-        self.masking_run.count_masked(&DataClass::AWS_SENSITIVE);
-        text.to_owned()
-    }
-
     fn resolve_reference(&self, reference: &BytesRef<'_>) -> Result<char, MaskError> {
-        let broken = |_| self.malformed_error("a character reference is broken");
+        let broken = |_| self.malformed_error("an invalid character reference");
         if let Some(letter) = reference.resolve_char_ref().map_err(broken)? {
             return Ok(letter);
         }
@@ -315,11 +298,11 @@ impl<'x> XmlScanner<'x, '_> {
             "amp" => Ok('&'),
             "apos" => Ok('\''),
             "quot" => Ok('"'),
-            _ => Err(self.malformed_error("an entity that XML does not define")),
+            _ => Err(self.malformed_error("an undefined entity")),
         }
     }
 
-    /// Read as UTF-8 here, so nothing else may be declared for the next reader.
+    /// This scanner reads UTF-8. A reader that followed another declaration would decode other text.
     fn check_encoding(&self, declaration: &BytesDecl<'_>) -> Result<(), MaskError> {
         match declaration.encoding() {
             None => Ok(()),
@@ -330,8 +313,8 @@ impl<'x> XmlScanner<'x, '_> {
         }
     }
 
-    fn malformed_error(&self, what: &'static str) -> MaskError {
-        MaskError::Malformed { format: FORMAT_NAME, offset: self.event_range.end, reason: what }
+    fn malformed_error(&self, reason: &'static str) -> MaskError {
+        MaskError::Malformed { format: FORMAT_NAME, offset: self.event_range.end, reason }
     }
 }
 
@@ -371,7 +354,7 @@ fn classify_child(plan: &MaskingPlan<'_>, parent: ElementFrame, name: &str) -> (
     }
 }
 
-/// The member that an element is: by wire name, by the item name of a flattened list, or by its model name.
+/// The member that an element stands for: by wire name, by the item name of a flattened list, or by model name.
 fn find_element_member<'p>(
     plan: &MaskingPlan<'p>,
     members: &'p [ShapeMember],
@@ -394,7 +377,7 @@ fn find_element_member<'p>(
 
 fn classify_attribute(plan: &MaskingPlan<'_>, element: ExpectedValue, name: &str) -> ExpectedValue {
     let Some(ShapeKind::Structure { members, .. }) = plan.shape_kind(element) else {
-        // namespaces and types must stay readable; what the model does not name is looked through all the same
+        // Namespaces and types must stay readable, or no typed parser accepts the element. The detectors still search them.
         return ExpectedValue {
             is_sensitive: element.is_sensitive && !name.starts_with("xmlns") && !name.contains(':'),
             ..element.unknown_child()
@@ -411,7 +394,7 @@ fn classify_attribute(plan: &MaskingPlan<'_>, element: ExpectedValue, name: &str
         .map_or(ExpectedValue::default(), |member| plan.member_value(member, element))
 }
 
-/// Escaped for text and attributes; a carriage return would be read as a line feed.
+/// Escaped for text and attributes. Parsers turn a literal carriage return into a line feed (XML 1.0, section 2.11).
 fn escape_text(text: &str) -> String {
     escape(text).replace('\r', "&#13;")
 }

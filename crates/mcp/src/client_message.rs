@@ -1,42 +1,18 @@
-//! One JSON-RPC 2.0 message from a client, as MCP allows it: an object, no batch, ids that are text or whole numbers,
+//! One JSON-RPC 2.0 message from a client, as MCP allows it: an object, no batch, an id that is a string or an integer, and
 //! parameters that are an object.
 
 use crate::error::{JsonRpcError, error_codes};
-use crate::json::{fold_case, has_case_duplicates, parse_json_body};
+use crate::json::{fold_case, has_case_duplicates};
+use crate::request_id::{MAX_NAME_BYTES, RequestId};
+use durward_core::parse_strict_json;
 use serde_json::{Map, Value};
 
-/// Longest id and longest name of a method, tool, prompt or the like, in bytes.
-const MAX_NAME_BYTES: usize = 1_024;
-/// Members of `params` that decide what a request does; a server that takes no heed of case must not find others.
+/// Members of `params` that decide what a request does, all ASCII. Many servers match names without case (Go's
+/// encoding/json), so these may occur only in this spelling.
 const RESERVED_PARAM_NAMES: [&str; 8] =
     ["_meta", "arguments", "inputResponses", "name", "ref", "requestState", "taskId", "uri"];
 
-/// What an answer is matched by. Text and number are different ids.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum RequestId {
-    Text(String),
-    Number(i64),
-}
-
-impl RequestId {
-    /// The id as it stands in a message.
-    pub fn to_value(&self) -> Value {
-        match self {
-            Self::Text(text) => Value::String(text.clone()),
-            Self::Number(number) => Value::Number((*number).into()),
-        }
-    }
-
-    pub(crate) fn from_value(value: &Value) -> Option<Self> {
-        match value {
-            Value::String(text) if text.len() <= MAX_NAME_BYTES => Some(Self::Text(text.clone())),
-            Value::Number(number) => number.as_i64().map(Self::Number),
-            _ => None,
-        }
-    }
-}
-
-/// What is answered.
+/// A message that expects a response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientRequest {
     pub id: RequestId,
@@ -44,28 +20,29 @@ pub struct ClientRequest {
     pub params: Map<String, Value>,
 }
 
-/// What is not answered.
+/// A message that expects no response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientNotification {
     pub method: String,
     pub params: Map<String, Value>,
 }
 
-/// What a client may send.
+/// A message of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClientMessage {
     Request(ClientRequest),
     Notification(ClientNotification),
-    /// The answer to something the server asked.
+    /// The response to a request of the server.
     Response {
         id: RequestId,
     },
 }
 
 impl ClientMessage {
-    /// Reads a whole body.
+    /// Parses a whole body.
     pub fn parse(body: &[u8]) -> Result<Self, JsonRpcError> {
-        let value = parse_json_body(body).map_err(|why| JsonRpcError::new(error_codes::PARSE_ERROR, why))?;
+        let value = parse_strict_json(body)
+            .map_err(|error| JsonRpcError::new(error_codes::PARSE_ERROR, error.to_string()))?;
         let Value::Object(mut members) = value else {
             let why = if value.is_array() {
                 "batches are not part of this revision of MCP"
@@ -80,23 +57,25 @@ impl ClientMessage {
             return Err(invalid("`jsonrpc` is not \"2.0\""));
         }
         if members.contains_key("id") && id.is_none() {
-            return Err(invalid("`id` is not a text of at most 1,024 bytes or a whole number of 64 bits"));
+            return Err(invalid(&format!(
+                "`id` is neither a string of at most {MAX_NAME_BYTES} bytes nor an integer of 64 bits"
+            )));
         }
-        let answers = members.contains_key("result") || members.contains_key("error");
-        let known: &[&str] = if answers {
+        let is_response = members.contains_key("result") || members.contains_key("error");
+        let known: &[&str] = if is_response {
             &["jsonrpc", "id", "result", "error"]
         } else {
             &["jsonrpc", "id", "method", "params"]
         };
         if !members.keys().all(|name| known.contains(&name.as_str())) {
             return Err(invalid(
-                "the message has members that JSON-RPC does not have, or those of two kinds of message",
+                "the message has members that JSON-RPC does not know, or those of two kinds of message",
             ));
         }
-        if answers {
-            let one = members.contains_key("result") != members.contains_key("error");
+        if is_response {
+            let has_one_outcome = members.contains_key("result") != members.contains_key("error");
             return match id {
-                Some(id) if one => Ok(Self::Response { id }),
+                Some(id) if has_one_outcome => Ok(Self::Response { id }),
                 _ => Err(invalid("a response has an id and either a result or an error")),
             };
         }
@@ -113,17 +92,17 @@ impl ClientMessage {
                     .with_id(id.as_ref()));
             }
         };
-        let unlike = params.keys().any(|name| {
+        let has_lookalike = params.keys().any(|name| {
             let folded = fold_case(name);
             RESERVED_PARAM_NAMES
                 .iter()
-                .any(|telling| folded == crate::json::fold_case(telling) && name != telling)
+                .any(|reserved| folded.eq_ignore_ascii_case(reserved) && name != reserved)
         });
-        if unlike || has_case_duplicates(params.keys()) {
-            let why = "a member of `params` differs from another or from one of MCP's in its case only";
+        if has_lookalike || has_case_duplicates(params.keys()) {
+            let why = "a member of `params` differs from another or from one of MCP's only in case";
             return Err(JsonRpcError::new(error_codes::INVALID_PARAMS, why).with_id(id.as_ref()));
         }
-        // A call without an id would be a call that names no tool to policy.
+        // Policy decides requests. A `tools/call` without an id would pass as a notification, and servers might still execute it.
         if method.starts_with("notifications/") == id.is_some() {
             return Err(invalid("a request has an id, and a notification has none"));
         }
@@ -133,7 +112,7 @@ impl ClientMessage {
         })
     }
 
-    /// The id that the answer must have.
+    /// The id that the response must have.
     pub fn request_id(&self) -> Option<&RequestId> {
         match self {
             Self::Request(request) => Some(&request.id),
@@ -143,7 +122,7 @@ impl ClientMessage {
 }
 
 impl ClientRequest {
-    /// Tool and arguments of a `tools/call`.
+    /// The tool and the arguments of a `tools/call`.
     pub fn tool_call(&self) -> Result<(&str, Map<String, Value>), JsonRpcError> {
         let invalid = |why: &str| JsonRpcError::new(error_codes::INVALID_PARAMS, why).with_id(Some(&self.id));
         let name = self.name_param("name").ok_or_else(|| invalid("`params.name` does not name a tool"))?;
@@ -153,12 +132,12 @@ impl ClientRequest {
             Some(_) => return Err(invalid("`params.arguments` is not an object")),
         };
         if has_case_duplicates(arguments.keys()) {
-            return Err(invalid("two arguments differ in the case of their names only"));
+            return Err(invalid("two arguments differ only in the case of their names"));
         }
         Ok((name, arguments))
     }
 
-    /// A parameter that is a name: text without control characters, neither empty nor endless.
+    /// A parameter that is a name: a non-empty string of limited length without control characters.
     pub(crate) fn name_param(&self, member: &str) -> Option<&str> {
         self.params.get(member)?.as_str().filter(|name| {
             !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control)
@@ -181,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_requests_notifications_and_responses_apart() {
+    fn distinguishes_requests_notifications_and_responses() {
         let call = json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": { "name": "x", "arguments": { "a": 1 } } });
         let Ok(ClientMessage::Request(request)) = parse_message(&call) else { panic!("a request") };
         assert_eq!(request.id, RequestId::Number(7));
@@ -189,19 +168,19 @@ mod tests {
         assert_eq!((name, &arguments["a"]), ("x", &json!(1)));
         let note = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
         assert!(matches!(parse_message(&note), Ok(ClientMessage::Notification(_))));
-        for answer in [
+        for response in [
             json!({ "jsonrpc": "2.0", "id": "a", "result": {} }),
             json!({ "jsonrpc": "2.0", "id": "a", "error": { "code": 1, "message": "x" } }),
         ] {
             assert_eq!(
-                parse_message(&answer),
+                parse_message(&response),
                 Ok(ClientMessage::Response { id: RequestId::Text("a".to_owned()) })
             );
         }
     }
 
     #[test]
-    fn refuses_what_is_not_one_message() {
+    fn refuses_bodies_that_are_not_one_message() {
         for (value, code) in [
             (json!([{ "jsonrpc": "2.0", "id": 1, "method": "ping" }]), error_codes::INVALID_REQUEST),
             (json!([]), error_codes::INVALID_REQUEST),
@@ -253,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_names_that_differ_in_case_only() {
+    fn refuses_names_that_differ_only_in_case() {
         for params in [
             json!({ "name": "safe", "Name": "other" }),
             json!({ "Name": "other" }),

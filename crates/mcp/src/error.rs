@@ -1,26 +1,27 @@
-//! What is wrong with a message, as JSON-RPC says it: a code, a text, and the id of the request where one could be read.
+//! JSON-RPC errors: a code, a message, and the id of the request where it is known.
 
-use crate::client_message::RequestId;
+use crate::request_id::RequestId;
 use crate::revision::{LEGACY_REVISIONS, MODERN_REVISIONS};
 use serde_json::{Value, json};
 
-/// Codes of JSON-RPC 2.0 and of MCP 2026-07-28, and the gateway's own outside the range both reserve (-32768 to -32000).
+/// The codes of JSON-RPC 2.0 and MCP 2026-07-28. The gateway's own codes are HTTP statuses, outside the range that JSON-RPC
+/// reserves (-32768 to -32000).
 pub mod error_codes {
     pub const PARSE_ERROR: i64 = -32_700;
     pub const INVALID_REQUEST: i64 = -32_600;
     pub const INVALID_PARAMS: i64 = -32_602;
     pub const INTERNAL_ERROR: i64 = -32_603;
     pub const HEADER_MISMATCH: i64 = -32_020;
-    /// The client must send its person to a URL first (2025-11-25 alone).
+    /// The user must visit a URL first (only in 2025-11-25).
     pub const URL_ELICITATION_REQUIRED: i64 = -32_042;
     pub const UNSUPPORTED_PROTOCOL_VERSION: i64 = -32_022;
-    /// Who asks is not known.
+    /// The caller is not authenticated.
     pub const UNAUTHENTICATED: i64 = 401;
-    /// Policy does not allow it.
+    /// Policy denies the request.
     pub const ACCESS_DENIED: i64 = 403;
-    /// The session is not one of this caller, or has ended.
+    /// The session is not one of this caller's, or has ended.
     pub const SESSION_NOT_FOUND: i64 = 404;
-    /// The upstream server could not be reached, broke off, or answered what cannot be passed on.
+    /// The upstream server is unreachable, closed its connection early, or sent a response that cannot be passed on.
     pub const UPSTREAM_ERROR: i64 = 502;
 }
 
@@ -31,7 +32,7 @@ pub struct JsonRpcError {
     pub code: i64,
     pub message: String,
     pub id: Option<RequestId>,
-    /// The version that was asked for and is not supported.
+    /// The unsupported version that the client requested.
     pub requested_version: Option<String>,
 }
 
@@ -40,7 +41,7 @@ impl JsonRpcError {
         Self { code, message: message.into(), id: None, requested_version: None }
     }
 
-    /// What a client can act on, for the `data` of the error.
+    /// The `data` of the error: the supported versions, when the version was refused.
     pub fn error_data(&self) -> Option<Value> {
         let requested = self.requested_version.as_ref()?;
         Some(
@@ -54,7 +55,7 @@ impl JsonRpcError {
     }
 }
 
-/// An error response. Without an id the member is left out: `null` is no id in MCP.
+/// Encodes an error response. Without an id the member is omitted: MCP does not allow `null` as an id.
 pub fn encode_error_response(
     id: Option<&RequestId>,
     code: i64,

@@ -1,5 +1,7 @@
-//! The headers of MCP and their agreement with the body. A gateway decides by the body; whoever routes by the headers must
-//! see the same, so a header that is missing, doubled or different is refused (2026-07-28, transports: header mismatch).
+//! The headers of MCP, which mirror the body of a request (MCP 2026-07-28, "Transports", "Server validation").
+//!
+//! Promise: policy decides by the body, but proxies and servers may route by the headers. So a header that is missing, repeated
+//! or different from the body is refused, and the headers for the server are written anew from the body.
 
 use crate::client_message::{ClientMessage, ClientRequest};
 use crate::error::{JsonRpcError, error_codes};
@@ -8,19 +10,19 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-/// The version of MCP a message keeps to.
+/// The protocol version of a message.
 const PROTOCOL_VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
 /// The session of a legacy message.
 pub const SESSION_ID_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
 const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
 const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
-/// Before the name that a tool gives the mirror of an argument.
+/// The prefix of headers that mirror an argument of a tool call (`x-mcp-header` in the schema of the tool).
 const PARAM_HEADER_PREFIX: &str = "mcp-param-";
 
 const META_PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub(crate) const META_CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
-/// The era of a message, and what its headers must be on the next hop: written anew from the body, not copied.
+/// The era of a message, and its headers for the server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValidatedHeaders {
     pub era: ProtocolEra,
@@ -28,20 +30,40 @@ pub struct ValidatedHeaders {
 }
 
 impl ValidatedHeaders {
-    /// Whether an error may send the client to a URL: one revision has that.
+    /// Whether an error to this message may send the client to a URL.
     pub fn has_url_elicitation_error(&self) -> bool {
-        self.era == ProtocolEra::Legacy
-            && self.headers.get(PROTOCOL_VERSION_HEADER).is_some_and(|version| version == "2025-11-25")
+        let version = self.headers.get(PROTOCOL_VERSION_HEADER).and_then(|version| version.to_str().ok());
+        self.era == ProtocolEra::Legacy && version.is_some_and(revision::has_url_elicitation_error)
     }
 }
 
-/// Tells the era of a message and holds its headers to its body.
+/// A header that is invalid or contradicts the body.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum HeaderError {
+    #[error("header `{header}` is missing; it mirrors `{mirrored}` of the body")]
+    Missing { header: HeaderName, mirrored: &'static str },
+    #[error("header `{0}` is given twice")]
+    Repeated(HeaderName),
+    #[error("header `{0}` is not ASCII")]
+    NotAscii(HeaderName),
+    #[error("header `{0}` is not the Base64 of UTF-8 text")]
+    NotBase64(HeaderName),
+    #[error("header `{0}` contradicts the body")]
+    ContradictsBody(HeaderName),
+    #[error("header `{0}` is not the value of any argument")]
+    MirrorsNoArgument(HeaderName),
+    #[error("header `{0}` cannot be written")]
+    Unwritable(HeaderName),
+}
+
+/// Finds the era of a message and checks its headers against its body.
 pub fn validate_headers(
     headers: &HeaderMap,
     message: &ClientMessage,
 ) -> Result<ValidatedHeaders, JsonRpcError> {
     let id = message.request_id();
-    let mismatch = |why: String| JsonRpcError::new(error_codes::HEADER_MISMATCH, why).with_id(id);
+    let mismatch =
+        |error: HeaderError| JsonRpcError::new(error_codes::HEADER_MISMATCH, error.to_string()).with_id(id);
     let version = get_single_header(headers, &PROTOCOL_VERSION_HEADER).map_err(mismatch)?;
     let params = match message {
         ClientMessage::Request(request) => Some(&request.params),
@@ -49,79 +71,86 @@ pub fn validate_headers(
         ClientMessage::Response { .. } => None,
     };
     let meta = params.and_then(|params| params.get("_meta"));
-    let own = meta.and_then(|meta| meta.get(META_PROTOCOL_VERSION));
+    let version_in_body = meta.and_then(|meta| meta.get(META_PROTOCOL_VERSION));
     let unsupported = |requested: &str| JsonRpcError {
         requested_version: Some(requested.to_owned()),
         ..JsonRpcError::new(error_codes::UNSUPPORTED_PROTOCOL_VERSION, "this version of MCP is not supported")
             .with_id(id)
     };
-    let modern = own.is_some() || version.as_deref().is_some_and(revision::is_modern_revision);
-    if !modern {
+    let is_modern = version_in_body.is_some() || version.as_deref().is_some_and(revision::is_modern_revision);
+    if !is_modern {
         if let Some(version) = version.as_deref().filter(|version| !revision::is_supported_revision(version))
         {
             return Err(unsupported(version));
         }
     } else if let ClientMessage::Request(request) = message {
         let invalid = |why: &str| JsonRpcError::new(error_codes::INVALID_PARAMS, why).with_id(id);
-        let own = own
+        let version_in_body = version_in_body
             .and_then(Value::as_str)
-            .ok_or_else(|| invalid("`_meta` does not name the protocol version as a text"))?;
+            .ok_or_else(|| invalid("`_meta` does not give the protocol version as a string"))?;
         match version.as_deref() {
-            None => return Err(mismatch("header `MCP-Protocol-Version` is missing".to_owned())),
-            Some(version) if version != own => {
-                return Err(mismatch(
-                    "header `MCP-Protocol-Version` is not the version in `_meta`".to_owned(),
-                ));
+            None => {
+                return Err(mismatch(HeaderError::Missing {
+                    header: PROTOCOL_VERSION_HEADER,
+                    mirrored: META_PROTOCOL_VERSION,
+                }));
             }
-            Some(_) if !MODERN_REVISIONS.contains(&own) => return Err(unsupported(own)),
+            Some(version) if version != version_in_body => {
+                return Err(mismatch(HeaderError::ContradictsBody(PROTOCOL_VERSION_HEADER)));
+            }
+            Some(_) if !MODERN_REVISIONS.contains(&version_in_body) => {
+                return Err(unsupported(version_in_body));
+            }
             Some(_) => {}
         }
         if !meta.and_then(|meta| meta.get(META_CLIENT_CAPABILITIES)).is_some_and(Value::is_object) {
-            return Err(invalid("`_meta` does not name the client's capabilities as an object"));
+            return Err(invalid("`_meta` does not give the client's capabilities as an object"));
         }
         return check_mirrored_headers(headers, request).map_err(mismatch);
     }
     let mut next = HeaderMap::new();
-    insert_header(&mut next, PROTOCOL_VERSION_HEADER, version.as_deref());
+    insert_header(&mut next, PROTOCOL_VERSION_HEADER, version.as_deref()).map_err(mismatch)?;
     Ok(ValidatedHeaders {
-        era: if modern { ProtocolEra::Modern } else { ProtocolEra::Legacy },
+        era: if is_modern { ProtocolEra::Modern } else { ProtocolEra::Legacy },
         headers: next,
     })
 }
 
-/// The mirrors of a modern request, checked.
-fn check_mirrored_headers(headers: &HeaderMap, request: &ClientRequest) -> Result<ValidatedHeaders, String> {
+/// Checks the headers that mirror a modern request.
+fn check_mirrored_headers(
+    headers: &HeaderMap,
+    request: &ClientRequest,
+) -> Result<ValidatedHeaders, HeaderError> {
     let mut next = HeaderMap::new();
     insert_header(
         &mut next,
         PROTOCOL_VERSION_HEADER,
         get_single_header(headers, &PROTOCOL_VERSION_HEADER)?.as_deref(),
-    );
+    )?;
     match get_single_header(headers, &METHOD_HEADER)? {
-        None => return Err("header `Mcp-Method` is missing".to_owned()),
+        None => return Err(HeaderError::Missing { header: METHOD_HEADER, mirrored: "method" }),
         Some(method) if method != request.method => {
-            return Err("header `Mcp-Method` is not the method of the body".to_owned());
+            return Err(HeaderError::ContradictsBody(METHOD_HEADER));
         }
-        Some(method) => insert_header(&mut next, METHOD_HEADER, Some(&method)),
+        Some(method) => insert_header(&mut next, METHOD_HEADER, Some(&method))?,
     }
-    let source = match request.method.as_str() {
+    let mirrored = match request.method.as_str() {
         "tools/call" | "prompts/get" => Some("name"),
         "resources/read" => Some("uri"),
         "tasks/get" | "tasks/update" | "tasks/cancel" => Some("taskId"),
         _ => None,
     };
-    let claimed =
-        get_single_header(headers, &NAME_HEADER)?.map(|value| decode_header_value(&value)).transpose()?;
-    let named = source.and_then(|source| request.name_param(source));
-    match (source, claimed) {
+    let claimed = get_single_header(headers, &NAME_HEADER)?
+        .map(|value| decode_header_value(&NAME_HEADER, &value))
+        .transpose()?;
+    let named = mirrored.and_then(|member| request.name_param(member));
+    match (mirrored, claimed) {
         (None, None) => {}
-        (Some(source), None) => {
-            return Err(format!("header `Mcp-Name` is missing; it mirrors `params.{source}`"));
-        }
+        (Some(mirrored), None) => return Err(HeaderError::Missing { header: NAME_HEADER, mirrored }),
         (_, Some(claimed)) if Some(claimed.as_str()) != named => {
-            return Err("header `Mcp-Name` is not what the body names".to_owned());
+            return Err(HeaderError::ContradictsBody(NAME_HEADER));
         }
-        (_, Some(claimed)) => insert_header(&mut next, NAME_HEADER, Some(&encode_header_value(&claimed))),
+        (_, Some(claimed)) => insert_header(&mut next, NAME_HEADER, Some(&encode_header_value(&claimed)))?,
     }
     let empty = Map::new();
     let arguments = match (request.method.as_str(), request.params.get("arguments")) {
@@ -130,11 +159,12 @@ fn check_mirrored_headers(headers: &HeaderMap, request: &ClientRequest) -> Resul
     };
     for name in headers.keys().filter(|name| name.as_str().starts_with(PARAM_HEADER_PREFIX)) {
         let value = get_single_header(headers, name)?.unwrap_or_default();
-        // Which argument it mirrors stands in the tool's schema; that it mirrors one can be told without.
-        if !mirrors_any_argument(&decode_header_value(&value)?, arguments) {
-            return Err(format!("header `{name}` is not the value of any argument"));
+        // The schema of the tool says which argument it mirrors, and the gateway does not have the schema. So the header may
+        // carry the value of any argument, but no value that policy has not seen.
+        if !mirrors_any_argument(&decode_header_value(name, &value)?, arguments) {
+            return Err(HeaderError::MirrorsNoArgument(name.clone()));
         }
-        insert_header(&mut next, name.clone(), Some(&value));
+        insert_header(&mut next, name.clone(), Some(&value))?;
     }
     Ok(ValidatedHeaders { era: ProtocolEra::Modern, headers: next })
 }
@@ -154,29 +184,30 @@ fn mirrors_any_argument(claimed: &str, arguments: &Map<String, Value>) -> bool {
     })
 }
 
-fn insert_header(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
-    // What was read from a header, or encoded for one, is a header value.
-    if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
+fn insert_header(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) -> Result<(), HeaderError> {
+    if let Some(value) = value {
+        let value = HeaderValue::from_str(value).map_err(|_invalid| HeaderError::Unwritable(name.clone()))?;
         headers.insert(name, value);
     }
+    Ok(())
 }
 
-/// The one value of a header, without the blanks around it.
-fn get_single_header(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, String> {
+/// The single value of a header, without the blanks around it.
+fn get_single_header(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, HeaderError> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(format!("header `{name}` is given twice"));
+        return Err(HeaderError::Repeated(name.clone()));
     }
-    let text = value.to_str().map_err(|_error| format!("header `{name}` is not ASCII"))?;
+    let text = value.to_str().map_err(|_error| HeaderError::NotAscii(name.clone()))?;
     Ok(Some(text.trim_matches([' ', '\t']).to_owned()))
 }
 
-/// A value that cannot stand in a header as it is stands there in Base64 between these.
+/// Around the Base64 of a value that a header cannot hold as it is (MCP 2026-07-28, "Transports", "Value encoding").
 const BASE64_PREFIX: &str = "=?base64?";
 const BASE64_SUFFIX: &str = "?=";
 
-fn decode_header_value(value: &str) -> Result<String, String> {
+fn decode_header_value(name: &HeaderName, value: &str) -> Result<String, HeaderError> {
     let Some(coded) = value.strip_prefix(BASE64_PREFIX).and_then(|rest| rest.strip_suffix(BASE64_SUFFIX))
     else {
         return Ok(value.to_owned());
@@ -185,7 +216,7 @@ fn decode_header_value(value: &str) -> Result<String, String> {
         .decode(coded)
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(|| "a header value is not the Base64 of UTF-8 text".to_owned())
+        .ok_or_else(|| HeaderError::NotBase64(name.clone()))
 }
 
 /// `value` as a header can hold it.
@@ -232,23 +263,23 @@ mod tests {
     }
 
     #[test]
-    fn a_modern_request_keeps_its_checked_mirrors() {
+    fn a_modern_request_keeps_its_checked_headers() {
         let call = modern_request(
             "tools/call",
             json!({ "name": "read", "arguments": { "deep": { "region": "eu" }, "n": 42 } }),
         );
-        let names = validate_headers(
+        let validated = validate_headers(
             &with_changed_headers(&[("mcp-param-region", Some("eu")), ("mcp-param-n", Some("42.0"))]),
             &call,
         )
         .unwrap();
-        assert_eq!(names.era, ProtocolEra::Modern);
-        assert_eq!(names.headers.len(), 5);
+        assert_eq!(validated.era, ProtocolEra::Modern);
+        assert_eq!(validated.headers.len(), 5);
         let coded = modern_request("tools/call", json!({ "name": "größe" }));
-        let names =
+        let validated =
             validate_headers(&with_changed_headers(&[("mcp-name", Some("=?base64?Z3LDtsOfZQ==?="))]), &coded)
                 .unwrap();
-        assert_eq!(names.headers["mcp-name"], "=?base64?Z3LDtsOfZQ==?=");
+        assert_eq!(validated.headers["mcp-name"], "=?base64?Z3LDtsOfZQ==?=");
     }
 
     #[test]
@@ -278,20 +309,20 @@ mod tests {
                 "{changed:?}"
             );
         }
-        for doubled in ["mcp-protocol-version", "mcp-method", "mcp-name"] {
+        for repeated in ["mcp-protocol-version", "mcp-method", "mcp-name"] {
             let mut twice = header_map(&VALID_HEADERS);
-            let again = twice[doubled].clone();
-            twice.append(doubled, again);
+            let again = twice[repeated].clone();
+            twice.append(repeated, again);
             assert_eq!(
                 validate_headers(&twice, &call).unwrap_err().code,
                 error_codes::HEADER_MISMATCH,
-                "{doubled}"
+                "{repeated}"
             );
         }
         let list = modern_request("tools/list", json!({}));
         assert!(
             validate_headers(&with_changed_headers(&[("mcp-method", Some("tools/list"))]), &list).is_err(),
-            "a name where none is"
+            "a name that the body does not have"
         );
         assert!(
             validate_headers(
@@ -303,12 +334,12 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_of_the_era_that_body_and_header_agree_on() {
+    fn body_and_header_agree_on_the_era() {
         let legacy = ClientMessage::parse(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).unwrap();
         for version in [None, Some("2025-03-26"), Some("2025-06-18"), Some("2025-11-25")] {
             let given: Vec<_> = version.iter().map(|version| ("mcp-protocol-version", *version)).collect();
-            let names = validate_headers(&header_map(&given), &legacy).unwrap();
-            assert_eq!((names.era, names.headers.len()), (ProtocolEra::Legacy, given.len()));
+            let validated = validate_headers(&header_map(&given), &legacy).unwrap();
+            assert_eq!((validated.era, validated.headers.len()), (ProtocolEra::Legacy, given.len()));
         }
         let code_of = |headers: &HeaderMap, message: &ClientMessage| {
             validate_headers(headers, message).unwrap_err().code
@@ -335,7 +366,7 @@ mod tests {
         fn a_value_comes_back_from_its_header(value in ".*") {
             let coded = encode_header_value(&value);
             prop_assert!(HeaderValue::from_str(&coded).is_ok());
-            prop_assert_eq!(decode_header_value(coded.trim_matches([' ', '\t'])), Ok(value));
+            prop_assert_eq!(decode_header_value(&NAME_HEADER, coded.trim_matches([' ', '\t'])), Ok(value));
         }
     }
 }

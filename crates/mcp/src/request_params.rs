@@ -1,20 +1,23 @@
-//! What a client says of itself with a request: that it can send its person to a URL, and by which token it wants to hear of
-//! progress. Its word widens nothing: it only chooses the way in which the client is told something.
+//! Capabilities and options that a client declares with a request: URL elicitation, progress, and the state of an earlier
+//! response.
+//!
+//! Promise: they only choose how the client is notified. They never widen what it may do.
 
 use crate::client_message::ClientRequest;
 use crate::headers::META_CLIENT_CAPABILITIES;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// Methods that may be answered with a question to the client (2026-07-28).
+/// Methods whose result may be `input_required` (MCP 2026-07-28).
 const INPUT_REQUIRED_METHODS: [&str; 3] = ["tools/call", "prompts/get", "resources/read"];
-/// What a client sends back with its answers.
+/// The parameters with which a client continues after `input_required`.
 const REQUEST_STATE_PARAM: &str = "requestState";
 const INPUT_RESPONSES_PARAM: &str = "inputResponses";
 /// Longest progress token, in bytes.
 const MAX_PROGRESS_TOKEN_BYTES: usize = 256;
 
 impl ClientRequest {
-    /// Whether the answer may be `input_required` in 2026-07-28.
+    /// Whether the result may be `input_required` in 2026-07-28.
     pub fn may_require_input(&self) -> bool {
         INPUT_REQUIRED_METHODS.contains(&self.method.as_str())
     }
@@ -29,59 +32,63 @@ impl ClientRequest {
         url.is_some_and(Value::is_object)
     }
 
-    /// By which token the client wants to hear of progress.
+    /// The token for progress notifications, if the client wants them.
     pub fn progress_token(&self) -> Option<&Value> {
         let token = self.params.get("_meta")?.get("progressToken")?;
-        let fit = match token {
+        let is_valid = match token {
             Value::String(text) => text.len() <= MAX_PROGRESS_TOKEN_BYTES,
             Value::Number(number) => number.is_i64() || number.is_u64(),
             _ => false,
         };
-        fit.then_some(token)
+        is_valid.then_some(token)
     }
 
-    /// What the client sends back of an earlier answer.
+    /// The state that the client returns from an earlier `input_required` result.
     pub fn request_state(&self) -> Option<&str> {
         self.params.get(REQUEST_STATE_PARAM)?.as_str()
     }
 
-    /// Whether it takes up a question that was asked before.
+    /// Whether it continues after an `input_required` result.
     pub fn is_input_retry(&self) -> bool {
         self.params.contains_key(REQUEST_STATE_PARAM) || self.params.contains_key(INPUT_RESPONSES_PARAM)
     }
 
-    /// Makes it the request that it was before a question was asked.
+    /// Restores the original request, before the `input_required` result.
     pub fn remove_input_responses(&mut self) {
         self.params.remove(REQUEST_STATE_PARAM);
         self.params.remove(INPUT_RESPONSES_PARAM);
     }
 
-    /// Drops its parameters but for what [`Self::progress_token`] and [`Self::resumes`] tell.
+    /// Drops the parameters to free their memory, but keeps what [`Self::progress_token`] and [`Self::is_input_retry`] read.
     pub fn discard_params(&mut self) {
-        let mut left = Map::new();
+        let mut kept = Map::new();
         if let Some(token) = self.progress_token() {
-            left.insert("_meta".to_owned(), json!({ "progressToken": token }));
+            kept.insert("_meta".to_owned(), json!({ "progressToken": token }));
         }
         if self.is_input_retry() {
-            left.insert(INPUT_RESPONSES_PARAM.to_owned(), Value::Null);
+            kept.insert(INPUT_RESPONSES_PARAM.to_owned(), Value::Null);
         }
-        self.params = left;
+        self.params = kept;
     }
 
-    /// The message, written anew.
+    /// Encodes the request.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // No `json!`, which would copy the parameters.
-        let head =
-            [("jsonrpc", "2.0".into()), ("id", self.id.to_value()), ("method", self.method.as_str().into())];
-        let head: Map<String, Value> =
-            head.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let mut out = Value::Object(head).to_string().into_bytes();
-        out.pop();
-        out.extend_from_slice(b",\"params\":");
-        // A tree of texts, numbers, lists and objects can be written, and a Vec takes all: this cannot fail.
-        let _infallible = serde_json::to_writer(&mut out, &self.params);
-        out.push(b'}');
-        out
+        // Borrows the parameters, which `json!` would copy.
+        #[derive(Serialize)]
+        struct EncodedRequest<'a> {
+            jsonrpc: &'a str,
+            id: Value,
+            method: &'a str,
+            params: &'a Map<String, Value>,
+        }
+        let request = EncodedRequest {
+            jsonrpc: "2.0",
+            id: self.id.to_value(),
+            method: &self.method,
+            params: &self.params,
+        };
+        // Encoding a tree of JSON values cannot fail. If it did, a server would refuse the empty body.
+        serde_json::to_vec(&request).unwrap_or_default()
     }
 }
 
@@ -124,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_progress_token_is_a_text_or_a_whole_number() {
+    fn a_progress_token_is_a_string_or_an_integer() {
         for (token, taken) in [
             (json!("t"), true),
             (json!(7), true),

@@ -1,63 +1,88 @@
-//! What a server sends: responses, notifications, requests of its own. An answer is passed on as it is written but for two
-//! things: a list of tools is cut to those the caller may call, and nothing stays fit for a cache that callers share.
+//! Messages of a server: responses, notifications, and requests of its own.
+//!
+//! Promise: a response is passed on byte for byte, with two exceptions. A list of tools is cut to those that the caller may
+//! call, and `cacheScope` becomes private, because the list of one caller must not reach another through a shared cache.
 
-use crate::client_message::RequestId;
 use crate::json::RawObject;
+use crate::request_id::RequestId;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// The request that is waited for.
+/// The response that the gateway waits for.
 #[derive(Debug, Clone)]
 pub struct ExpectedResponse {
     pub id: RequestId,
-    /// It is `tools/list`.
+    /// The request was `tools/list`.
     pub is_tools_list: bool,
 }
 
-/// One message of a server.
+/// A message of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerMessage {
     Response(ServerResponse),
     Notification {
         text: String,
     },
-    /// The server asks the client something.
+    /// A request to the client.
     Request {
         method: String,
     },
 }
 
-/// The answer to the request, as the caller may have it (but for masking).
+/// The response to the request, filtered for the caller but not yet masked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerResponse {
     pub text: String,
-    /// The code of a JSON-RPC error.
+    /// The code, if it is a JSON-RPC error.
     pub error_code: Option<i64>,
-    /// A tool that says it failed (`isError`).
+    /// The tool reports a failure (`isError`).
     pub is_tool_error: bool,
 }
 
-/// Reads one message. `may_call` says of a tool's name whether it may be listed. The error says what is wrong, never what
-/// was read. `lenient` lets an error response be one to the request whatever its id: servers that refuse a request before
-/// they read it answer so with a status of 400 or more.
+/// Why a message of a server is refused. The texts say what is wrong, never what was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ServerMessageError {
+    #[error("the message is not UTF-8")]
+    InvalidUtf8,
+    #[error("the message is not a JSON object, or has a member twice")]
+    InvalidObject,
+    #[error("the message is not JSON-RPC 2.0")]
+    NotJsonRpc,
+    #[error("the message is a request and a response at once")]
+    RequestAndResponse,
+    #[error("the method is not a string")]
+    InvalidMethod,
+    #[error("the response has neither or both of result and error")]
+    InvalidResponse,
+    #[error("the response does not belong to this request")]
+    UnexpectedId,
+    #[error("the result is not an object, or has a member twice")]
+    InvalidResult,
+    #[error("the result has no list of tools")]
+    InvalidTools,
+    #[error("the error is not an object with a code")]
+    InvalidError,
+}
+
+/// Parses one message. `may_call` decides by its name whether a tool is listed. With `lenient`, an error response may have any
+/// id: servers that refuse a request before they read it respond so, with a status of 400 or more.
 pub fn parse_server_message(
     text: &[u8],
     expected: &ExpectedResponse,
     lenient: bool,
     may_call: &mut dyn FnMut(&str) -> bool,
-) -> Result<ServerMessage, &'static str> {
-    let text = std::str::from_utf8(text).map_err(|_error| "the message is not UTF-8")?;
-    let members =
-        RawObject::parse(text.trim()).ok_or("the message is not a JSON object, or has a member twice")?;
+) -> Result<ServerMessage, ServerMessageError> {
+    let text = std::str::from_utf8(text).map_err(|_error| ServerMessageError::InvalidUtf8)?;
+    let members = RawObject::parse(text.trim()).ok_or(ServerMessageError::InvalidObject)?;
     if members.get_string("jsonrpc").as_deref() != Some("2.0") {
-        return Err("the message is not JSON-RPC 2.0");
+        return Err(ServerMessageError::NotJsonRpc);
     }
     let (result, error) = (members.get("result"), members.get("error"));
     if members.get("method").is_some() {
         if result.is_some() || error.is_some() {
-            return Err("the message is a request and a response at once");
+            return Err(ServerMessageError::RequestAndResponse);
         }
-        let method = members.get_string("method").ok_or("the method is not a text")?;
+        let method = members.get_string("method").ok_or(ServerMessageError::InvalidMethod)?;
         return Ok(match members.get("id") {
             Some(_) => ServerMessage::Request { method },
             None => ServerMessage::Notification { text: members.encode_replacing(&[]) },
@@ -65,9 +90,9 @@ pub fn parse_server_message(
     }
     let id = members.get("id").and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
     let id = id.as_ref().and_then(RequestId::from_value);
-    let own = id.as_ref() == Some(&expected.id);
+    let has_expected_id = id.as_ref() == Some(&expected.id);
     match (result, error) {
-        (Some(result), None) if own => {
+        (Some(result), None) if has_expected_id => {
             let result = filter_result(result, expected, may_call)?;
             Ok(ServerMessage::Response(ServerResponse {
                 text: members.encode_replacing(&[("result", &result.text)]),
@@ -75,18 +100,18 @@ pub fn parse_server_message(
                 is_tool_error: result.is_tool_error,
             }))
         }
-        (None, Some(error)) if own || lenient => {
+        (None, Some(error)) if has_expected_id || lenient => {
             let code = RawObject::parse(error.get())
-                .ok_or("the error is not an object")?
+                .ok_or(ServerMessageError::InvalidError)?
                 .get("code")
                 .map(RawValue::get);
-            let code = code.and_then(|code| code.parse().ok()).ok_or("the error has no code")?;
+            let code = code.and_then(|code| code.parse().ok()).ok_or(ServerMessageError::InvalidError)?;
             let text =
                 format!(r#"{{"jsonrpc":"2.0","id":{},"error":{}}}"#, expected.id.to_value(), error.get());
             Ok(ServerMessage::Response(ServerResponse { text, error_code: Some(code), is_tool_error: false }))
         }
-        (Some(_), Some(_)) | (None, None) => Err("the response has neither or both of result and error"),
-        _ => Err("the response is not the one to this request"),
+        (Some(_), Some(_)) | (None, None) => Err(ServerMessageError::InvalidResponse),
+        _ => Err(ServerMessageError::UnexpectedId),
     }
 }
 
@@ -99,16 +124,15 @@ fn filter_result(
     result: &RawValue,
     expected: &ExpectedResponse,
     may_call: &mut dyn FnMut(&str) -> bool,
-) -> Result<FilteredResult, &'static str> {
-    let members =
-        RawObject::parse(result.get()).ok_or("the result is not an object, or has a member twice")?;
+) -> Result<FilteredResult, ServerMessageError> {
+    let members = RawObject::parse(result.get()).ok_or(ServerMessageError::InvalidResult)?;
     let mut replaced = Vec::new();
     let tools;
     if expected.is_tools_list {
-        tools = filter_tools(members.get("tools").ok_or("the result has no list of tools")?, may_call)?;
+        tools = filter_tools(members.get("tools").ok_or(ServerMessageError::InvalidTools)?, may_call)?;
         replaced.push(("tools", tools.as_str()));
     }
-    // What one caller may see is no answer for another.
+    // Another caller may see other tools.
     if members.get("cacheScope").is_some() {
         replaced.push(("cacheScope", "\"private\""));
     }
@@ -116,10 +140,13 @@ fn filter_result(
     Ok(FilteredResult { text: members.encode_replacing(&replaced), is_tool_error: failed })
 }
 
-/// The tools that may be called, each as it is written. One without a name that can be read is not listed.
-fn filter_tools(tools: &RawValue, may_call: &mut dyn FnMut(&str) -> bool) -> Result<String, &'static str> {
+/// The tools that the caller may call, each as written. A tool without a valid name is not listed.
+fn filter_tools(
+    tools: &RawValue,
+    may_call: &mut dyn FnMut(&str) -> bool,
+) -> Result<String, ServerMessageError> {
     let tools: Vec<&RawValue> =
-        serde_json::from_str(tools.get()).map_err(|_error| "the list of tools is not a list")?;
+        serde_json::from_str(tools.get()).map_err(|_error| ServerMessageError::InvalidTools)?;
     let kept: Vec<&str> = tools
         .into_iter()
         .filter(|tool| {
@@ -137,7 +164,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parse_as(text: &str, lists_tools: bool, lenient: bool) -> Result<ServerMessage, &'static str> {
+    fn parse_as(text: &str, lists_tools: bool, lenient: bool) -> Result<ServerMessage, ServerMessageError> {
         let expected = ExpectedResponse { id: RequestId::Number(1), is_tools_list: lists_tools };
         parse_server_message(text.as_bytes(), &expected, lenient, &mut |name| name == "read")
     }
@@ -150,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_only_what_may_be_called_and_keeps_every_other_byte() {
+    fn lists_only_callable_tools_and_keeps_every_other_byte() {
         let text = r#"{"jsonrpc":"2.0","id":1,"result":{"z":[1.0 ],"tools":[{"name":"read","x-own": {"b":1,"a":2e0}},
             {"name":"write"},{"name":7},{"title":"read"},"read",{"name":"read","Name":"write"},{"name":"re\u0061d"}],"nextCursor":"c"}}"#;
         assert_eq!(
@@ -169,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_stays_fit_for_a_shared_cache() {
+    fn no_response_may_be_cached_for_several_callers() {
         let text =
             r#"{"jsonrpc":"2.0","id":1,"result":{"ttlMs":5,"cacheScope":"public","resultType":"complete"}}"#;
         assert_eq!(parse_response(text, false).text, text.replace("public", "private"));
@@ -205,8 +232,8 @@ mod tests {
             parse_response(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[],"isError":true}}"#, false)
                 .is_tool_error
         );
-        let asked = parse_as(r#"{"jsonrpc":"2.0","id":1,"method":"roots/list"}"#, false, false);
-        assert_eq!(asked, Ok(ServerMessage::Request { method: "roots/list".to_owned() }));
+        let request = parse_as(r#"{"jsonrpc":"2.0","id":1,"method":"roots/list"}"#, false, false);
+        assert_eq!(request, Ok(ServerMessage::Request { method: "roots/list".to_owned() }));
         let note = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1}}"#;
         assert_eq!(parse_as(note, false, false), Ok(ServerMessage::Notification { text: note.to_owned() }));
     }
@@ -216,16 +243,26 @@ mod tests {
         fn never_lists_a_tool_that_may_not_be_called(names in proptest::collection::vec("read|write|Read|rea d", 0..6)) {
             let tools: Vec<Value> = names.iter().map(|name| serde_json::json!({ "name": name })).collect();
             let text = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "result": { "tools": tools } }).to_string();
-            let answer: Value = serde_json::from_str(&parse_response(&text, true).text).unwrap();
-            let listed = answer["result"]["tools"].as_array().unwrap();
+            let response: Value = serde_json::from_str(&parse_response(&text, true).text).unwrap();
+            let listed = response["result"]["tools"].as_array().unwrap();
             prop_assert_eq!(listed.len(), names.iter().filter(|name| *name == "read").count());
             prop_assert!(listed.iter().all(|tool| tool["name"] == "read"));
         }
 
         #[test]
-        fn never_panics(text: Vec<u8>) {
+        fn never_panics_on_almost_messages(
+            members in proptest::collection::vec(
+                ("jsonrpc|id|method|result|error|tools|code|isError|cacheScope", "\"2.0\"|1|null|true|\\{\\}|\\[\\]|\\[\\{\"name\":\"read\"\\}\\]|\\{\"code\":1\\}|\\{\"tools\":\\[1\\]\\}|\\{|,"),
+                0..6,
+            ),
+        ) {
+            let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            let text = format!("{{{}}}", members.join(","));
             let expected = ExpectedResponse { id: RequestId::Number(1), is_tools_list: true };
-            let _either = parse_server_message(&text, &expected, true, &mut |_name| true);
+            if let Ok(ServerMessage::Response(response)) = parse_server_message(text.as_bytes(), &expected, true, &mut |_name| true) {
+                let response: Value = serde_json::from_str(&response.text).unwrap();
+                prop_assert!(response["result"].is_object() != response["error"].is_object());
+            }
         }
     }
 }

@@ -1,33 +1,33 @@
 //! Server-sent events (WHATWG HTML, "Server-sent events") as MCP uses them: each event is one JSON-RPC message.
 //!
-//! The reader takes bytes as they come, holds at most one event, and refuses one that is larger than its limit. Ids and
-//! retry times are not kept: a stream that was cut is not resumed through the gateway.
+//! Promise: the decoder holds at most one event, and refuses an event above its limit. Ids and retry times are dropped: the
+//! gateway does not resume streams.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-/// What a stream holds.
+/// One event of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SseEvent {
     Message(Bytes),
-    /// A comment, an event without data, or one of a type MCP does not have: a sign of life only.
+    /// A comment, an event without data, or an event of a type that MCP does not use: it only shows that the server is alive.
     KeepAlive,
 }
 
-/// An event is larger than the limit.
+/// An event above the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an event is larger than {max_event_bytes} bytes")]
 pub struct EventTooLarge {
     pub max_event_bytes: usize,
 }
 
-/// Reads a stream piece by piece.
+/// Decodes a stream, however its bytes are split.
 #[derive(Debug)]
 pub struct SseDecoder {
     max_event_bytes: usize,
     buffer: BytesMut,
-    /// Bytes of `buffer` in which no line ends.
+    /// The first bytes of `buffer`, in which no line ends.
     scanned_bytes: usize,
-    /// The last line ended in a carriage return: a line feed that follows belongs to it.
+    /// The last line ended in a carriage return: a following line feed belongs to it.
     after_carriage_return: bool,
     is_bom_checked: bool,
     data: Option<BytesMut>,
@@ -36,9 +36,9 @@ pub struct SseDecoder {
 }
 
 impl SseDecoder {
-    pub fn new(limit: usize) -> Self {
+    pub fn new(max_event_bytes: usize) -> Self {
         Self {
-            max_event_bytes: limit,
+            max_event_bytes,
             buffer: BytesMut::new(),
             scanned_bytes: 0,
             after_carriage_return: false,
@@ -48,11 +48,12 @@ impl SseDecoder {
         }
     }
 
+    /// Adds the next bytes of the stream.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next event that is complete. What the stream ends in without a blank line is no event.
+    /// The next complete event. An event ends with a blank line; the end of the stream completes none.
     pub fn next_event(&mut self) -> Result<Option<SseEvent>, EventTooLarge> {
         while let Some(line) = self.next_line()? {
             if let Some(event) = self.process_line(&line)? {
@@ -69,8 +70,8 @@ impl SseDecoder {
                 self.buffer.advance(1);
             }
         }
-        let unseen = self.buffer.get(self.scanned_bytes..).unwrap_or_default();
-        let Some(found) = unseen.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+        let unscanned = self.buffer.get(self.scanned_bytes..).unwrap_or_default();
+        let Some(found) = unscanned.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
             self.scanned_bytes = self.buffer.len();
             self.check_size(self.buffer.len())?;
             return Ok(None);
@@ -129,7 +130,8 @@ impl SseDecoder {
     }
 }
 
-/// One message as an event. In JSON a line break stands only between tokens, where a blank does as well.
+/// Encodes a message as an event. Line breaks would end the data; in JSON they occur only between tokens, where a space means the
+/// same.
 pub fn encode_event(message: &[u8]) -> Bytes {
     const MESSAGE_PREFIX: &[u8] = b"event: message\ndata: ";
     let mut event = BytesMut::with_capacity(MESSAGE_PREFIX.len() + message.len() + 2);
@@ -139,7 +141,7 @@ pub fn encode_event(message: &[u8]) -> Bytes {
     event.freeze()
 }
 
-/// A comment: what keeps a silent connection open.
+/// A comment that keeps an idle connection open.
 pub const KEEP_ALIVE_COMMENT: &[u8] = b":\n\n";
 
 #[cfg(test)]
@@ -148,11 +150,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn decode_events(pieces: &[&[u8]]) -> Vec<SseEvent> {
-        let mut reader = SseDecoder::new(1_000);
+        let mut decoder = SseDecoder::new(1_000);
         let mut found = Vec::new();
         for piece in pieces {
-            reader.push(piece);
-            while let Some(event) = reader.next_event().unwrap() {
+            decoder.push(piece);
+            while let Some(event) = decoder.next_event().unwrap() {
                 found.push(event);
             }
         }
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_events_as_browsers_do() {
+    fn decodes_events_as_browsers_do() {
         assert_eq!(decode_events(&[b"\xef\xbb\xbfdata: {}\n\n"]), [message_event("{}")]);
         assert_eq!(
             decode_events(&[b"event: message\r\nid: 7\r\nretry: 5\r\ndata:{\r\ndata: }\r\n\r\n"]),
@@ -179,7 +181,7 @@ mod tests {
         assert_eq!(
             decode_events(&[b"id: 1\ndata: \n\n"]),
             [SseEvent::KeepAlive],
-            "the prime event of 2025-11-25"
+            "the priming event of 2025-11-25"
         );
         assert_eq!(
             decode_events(&[b"event: endpoint\ndata: /x\n\ndata: y\n\n"]),
@@ -190,15 +192,15 @@ mod tests {
     }
 
     #[test]
-    fn refuses_an_event_over_the_limit_however_it_is_cut() {
+    fn refuses_an_event_over_the_limit_however_it_is_split() {
         for stream in
             [format!("data: {}", "x".repeat(2_000)), "data: 0123456789\n".repeat(100), "x".repeat(2_000)]
         {
             for size in [1, 7, 5_000] {
-                let mut reader = SseDecoder::new(1_000);
+                let mut decoder = SseDecoder::new(1_000);
                 let refused = stream.as_bytes().chunks(size).any(|piece| {
-                    reader.push(piece);
-                    reader.next_event().is_err()
+                    decoder.push(piece);
+                    decoder.next_event().is_err()
                 });
                 assert!(refused, "{size}");
             }
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_framed_message_is_one_event() {
+    fn an_encoded_message_is_one_event() {
         assert_eq!(decode_events(&[&encode_event(b"{\n\"a\":\r1}")]), [message_event("{ \"a\": 1}")]);
         assert_eq!(
             decode_events(&[KEEP_ALIVE_COMMENT, &encode_event(b"1")]).last(),
@@ -216,7 +218,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_make_no_difference(stream in proptest::collection::vec(proptest::sample::select(
+        fn splitting_makes_no_difference(stream in proptest::collection::vec(proptest::sample::select(
             &b"\r\n:data idevent{}\xef\xbb\xbf"[..]), 0..200), cuts in proptest::collection::vec(0usize..200, 0..8)) {
             let whole = decode_events(&[&stream]);
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();

@@ -1,13 +1,14 @@
-//! How the channels are, for the console and the admin API.
+//! The status of the channels, for the console and the admin API.
 
 use crate::NotificationChannel;
 use durward_core::escape_invisible;
+use durward_core::timestamps::{format_rfc3339, from_unix_millis};
 use durward_store::{Store, StoreError};
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
-/// The configured channels, to be looked at. `default()`: none.
+/// Reads the status of the configured channels. `default()` has none.
 #[derive(Clone, Default)]
 pub struct ChannelStatusReader {
     store: Option<Store>,
@@ -15,7 +16,7 @@ pub struct ChannelStatusReader {
     channels: Arc<[(String, &'static str)]>,
 }
 
-/// How one channel is.
+/// The status of one channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ChannelStatus {
     pub name: String,
@@ -24,7 +25,7 @@ pub struct ChannelStatus {
     pub pending_messages: u64,
     #[serde(serialize_with = "serialize_rfc3339")]
     pub last_success: Option<OffsetDateTime>,
-    /// None: the last message arrived, or there was none.
+    /// `None`: the last message arrived, or there was none.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub failing_since: Option<OffsetDateTime>,
     pub last_error: Option<String>,
@@ -32,42 +33,32 @@ pub struct ChannelStatus {
 
 #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
 fn serialize_rfc3339<S: Serializer>(at: &Option<OffsetDateTime>, serializer: S) -> Result<S::Ok, S::Error> {
-    at.and_then(|at| at.format(&Rfc3339).ok()).serialize(serializer)
+    at.map(format_rfc3339).serialize(serializer)
 }
 
 impl ChannelStatusReader {
     pub fn new(store: Store, channels: &[NotificationChannel]) -> Self {
-        let list = channels.iter().map(|channel| (channel.name.clone(), channel.kind_name())).collect();
-        Self { store: Some(store), channels: list }
+        let channels = channels.iter().map(|channel| (channel.name.clone(), channel.kind_name())).collect();
+        Self { store: Some(store), channels }
     }
 
-    /// In the order of the configuration.
+    /// The status of every channel, in the order of the configuration.
     pub async fn read_all(&self) -> Result<Vec<ChannelStatus>, StoreError> {
         let Some(store) = &self.store else { return Ok(Vec::new()) };
-        let mut all = Vec::new();
-        let mut view = store.begin_read().await?;
+        let mut statuses = Vec::new();
+        let mut transaction = store.begin_read().await?;
         for (name, kind) in self.channels.iter() {
-            let row = view.find_channel(name).await?.unwrap_or_default();
-            let waiting = view.count_waiting_deliveries(name).await?;
-            all.push(ChannelStatus {
+            let row = transaction.find_channel(name).await?.unwrap_or_default();
+            let pending = transaction.count_waiting_deliveries(name).await?;
+            statuses.push(ChannelStatus {
                 name: name.clone(),
                 kind,
-                pending_messages: u64::try_from(waiting).unwrap_or_default(),
+                pending_messages: u64::try_from(pending).unwrap_or_default(),
                 last_success: row.last_success.map(from_unix_millis),
                 failing_since: row.failing_since.map(from_unix_millis),
                 last_error: row.last_error.as_deref().map(escape_invisible),
             });
         }
-        Ok(all)
+        Ok(statuses)
     }
-}
-
-/// Milliseconds since 1970, as the store counts.
-pub(crate) fn to_unix_millis(at: OffsetDateTime) -> i64 {
-    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
-}
-
-fn from_unix_millis(millis: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }

@@ -1,96 +1,99 @@
-//! Messages as mail: plain text alone. It adds nothing that HTML would show better, and nothing in it can be styled or hidden.
+//! Messages as mail: plain text only. HTML would show nothing better, and would allow styles and hidden text.
 
-use crate::NotificationEvent;
-use crate::request_summary::{BatchSummary, RequestSummary};
+use crate::request_summary::{BatchSummary, LINK_NOTE, RequestSummary, UNINSPECTED_WARNING};
 
-/// A mail before it has a sender and readers.
+/// The subject and text of a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EmailContent {
     pub subject: String,
     pub text: String,
 }
 
-/// Somebody else's text, so that mail programs make no link of it.
+/// Text of others, so that mail programs make no link of it.
 fn defuse_links(text: &str) -> String {
     text.replace("://", ":\\u{2f}\\u{2f}").replace("www.", "www\\u{2e}").replace("mailto:", "mailto\\u{3a}")
 }
 
-pub(crate) fn render_request(brief: &RequestSummary) -> EmailContent {
-    let first = brief.format_headline(defuse_links);
-    let mut text = format!("{first}\n\n");
-    let mut say = |line: String| {
-        text += &line;
-        text.push('\n');
-    };
-    say(match brief.event {
-        NotificationEvent::Opened => format!("Look and answer: {}", brief.url),
-        NotificationEvent::Closed | NotificationEvent::BreakGlass => format!("Look at it: {}", brief.url),
-    });
-    say("Opening the link decides nothing.\n".to_owned());
-    if !brief.uninspected_parts.is_empty() {
-        say("NOT INSPECTED: nobody can say what is in it".to_owned());
-        for part in &brief.uninspected_parts {
-            say(format!("              - {}", defuse_links(part)));
+/// The lines of a mail.
+struct MailText(String);
+
+impl MailText {
+    fn line(&mut self, line: &str) {
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
+
+    /// A line with a label, or the next value under the label before.
+    fn row(&mut self, label: &str, text: &str) {
+        self.line(&format!("{label:<14}{}", defuse_links(text)));
+    }
+
+    /// One line for each text, the first with the label.
+    fn rows<'t>(&mut self, label: &str, texts: impl IntoIterator<Item = &'t String>) {
+        for (index, text) in texts.into_iter().enumerate() {
+            self.row(if index == 0 { label } else { "" }, text);
         }
     }
-    let mut row = |name: &str, text: &str| say(format!("{name:<14}{}", defuse_links(text)));
-    if let Some(outcome) = &brief.outcome {
-        row(
-            "Outcome",
-            &[outcome.label, &outcome.note]
-                .into_iter()
-                .filter(|text| !text.is_empty())
-                .collect::<Vec<_>>()
-                .join(": "),
-        );
-    }
-    for (index, (action, resource)) in brief.required_permissions.iter().enumerate() {
-        row(if index == 0 { "What" } else { "" }, &format!("{action} on {resource}"));
-    }
-    if brief.unlisted_permissions > 0 {
-        row("", &format!("and {} more", brief.unlisted_permissions));
-    }
-    for (index, tag) in brief.tags.iter().enumerate() {
-        row(if index == 0 { "Tags" } else { "" }, tag);
-    }
-    if let Some(account) = &brief.account {
-        row("Account", account);
-    }
-    if let Some(region) = &brief.region {
-        row("Region", region);
-    }
-    row("Connection", &brief.connection);
-    row("Asked by", &format!("{}, {}", brief.caller, brief.caller_kind));
-    for (index, one) in brief.on_behalf_of.iter().enumerate() {
-        row(if index == 0 { "On behalf of" } else { "" }, one);
-    }
-    row("Risk", &format!("{} of 100, {}", brief.risk_score, brief.risk_level()));
-    for reason in &brief.risk_reasons {
-        row("", reason);
-    }
-    for (index, one) in brief.requirements.iter().enumerate() {
-        row(
-            if index == 0 { "Policy" } else { "" },
-            &format!("{} asks {} of {}", one.policy, one.quorum, one.group),
-        );
-    }
-    if !brief.policy_reason.is_empty() {
-        row("", &brief.policy_reason);
-    }
-    if brief.event == NotificationEvent::Opened {
-        row("Until", &format!("{} ({}), {}", brief.deadline, brief.time_left, brief.timeout_effect));
-    }
-    EmailContent { subject: format!("Durward: {first}"), text }
 }
 
-pub(crate) fn render_batch(summary: &BatchSummary) -> EmailContent {
-    let first = summary.headline();
-    let mut text = format!(
-        "{first}\n\nSee all of them: {}\nThere were too many for a mail each.\n\n",
-        summary.queue_url
-    );
-    let (listed, more) = summary.listed_requests();
-    text.extend(listed.map(|gist| format!("- {}\n  {}\n", defuse_links(&gist.headline), gist.url)));
-    text.extend((more > 0).then(|| format!("- and {more} more\n")));
-    EmailContent { subject: format!("Durward: {first}"), text }
+pub(crate) fn render_request(summary: &RequestSummary) -> EmailContent {
+    let headline = summary.format_headline(defuse_links);
+    let mut text = MailText(format!("{headline}\n\n"));
+    text.line(&format!("{}: {}", summary.link_label(), summary.url));
+    text.line(&format!("{LINK_NOTE}\n"));
+    if !summary.uninspected_parts.is_empty() {
+        text.line(&format!("NOT INSPECTED: {UNINSPECTED_WARNING}"));
+        for part in &summary.uninspected_parts {
+            text.line(&format!("              - {}", defuse_links(part)));
+        }
+    }
+    if let Some(outcome) = &summary.outcome {
+        let note = if outcome.note.is_empty() { String::new() } else { format!(": {}", outcome.note) };
+        text.row("Outcome", &format!("{}{note}", outcome.label));
+    }
+    let permissions: Vec<String> = summary
+        .required_permissions
+        .iter()
+        .map(|(action, resource)| format!("{action} on {resource}"))
+        .collect();
+    text.rows("What", &permissions);
+    if summary.unlisted_permissions > 0 {
+        text.row("", &format!("and {} more", summary.unlisted_permissions));
+    }
+    text.rows("Tags", &summary.tags);
+    text.rows("Account", &summary.account);
+    text.rows("Region", &summary.region);
+    text.row("Connection", &summary.connection);
+    text.row("Requested by", &format!("{}, {}", summary.caller, summary.caller_kind_text()));
+    text.rows("On behalf of", &summary.on_behalf_of);
+    text.row("Risk", &format!("{} of 100, {}", summary.risk_score, summary.risk_level));
+    text.rows("", &summary.risk_reasons);
+    let requirements: Vec<String> = summary
+        .requirements
+        .iter()
+        .map(|one| format!("{} requires {} of {}", one.policy, one.quorum, one.group))
+        .collect();
+    text.rows("Policy", &requirements);
+    if !summary.policy_reason.is_empty() {
+        text.row("", &summary.policy_reason);
+    }
+    if summary.event == crate::NotificationEvent::Opened {
+        text.row("Until", &summary.deadline_text());
+    }
+    EmailContent { subject: format!("Durward: {headline}"), text: text.0 }
+}
+
+pub(crate) fn render_batch(batch: &BatchSummary) -> EmailContent {
+    let headline = batch.headline();
+    let mut text = MailText(format!("{headline}\n\n"));
+    text.line(&format!("View all: {}", batch.queue_url));
+    text.line("There were too many for a mail each.\n");
+    let (listed, more) = batch.listed_requests();
+    for request in listed {
+        text.line(&format!("- {}\n  {}", defuse_links(&request.headline), request.url));
+    }
+    if more > 0 {
+        text.line(&format!("- and {more} more"));
+    }
+    EmailContent { subject: format!("Durward: {headline}"), text: text.0 }
 }

@@ -1,26 +1,43 @@
-//! Tells the people who may answer an ask.
+//! Notifies the approvers of an approval request, and programs that follow it.
 //!
-//! Slack-compatible webhooks, mail, and signed webhooks. What is sent follows from the asks in the store, so nothing is lost by
-//! a crash; it is sent at least once. Nothing here decides anything, a link only opens the console, and no channel that does not
-//! work delays another or an approval.
+//! The crate holds the channels (Slack-compatible webhooks, mail, signed webhooks), what a message says, and the delivery of
+//! messages. It sends HTTP through `durward_core::HttpClient`, and mail through its own SMTP client.
+//!
+//! Promises:
+//! - Deliveries are derived from the approval requests in the store, not from what this process saw: a crash loses none. A
+//!   message is sent at least once; it is given up after a day, or at once if the receiver refuses it for good. A new channel
+//!   gets the requests that are pending, not those that ended before.
+//! - Nothing here decides anything. A link only opens the console.
+//! - A channel that fails delays no other channel and no approval.
+//! - No text that a caller can choose becomes a mention, a link, a style, a line or a mail header, or makes a receiver refuse
+//!   the message.
+//!
+//! Begin with [`Notifier`], then `request_summary` (what a message says) and `rate_limit` (when it is sent).
 
 mod channel;
+mod channel_error;
 mod channel_status;
 mod delivery;
 mod email;
+mod notification_event;
 mod notifier;
 mod rate_limit;
 mod request_summary;
-mod send;
+mod send_failure;
 mod slack;
+mod smtp;
 mod webhook;
+mod webhook_client;
+mod webhook_signature;
+mod webhook_url;
 
-pub use channel::{
-    ChannelError, MailServer, NotificationChannel, NotificationEvent, check_mail_address, check_webhook_url,
-};
+pub use channel::NotificationChannel;
+pub use channel_error::ChannelError;
 pub use channel_status::{ChannelStatus, ChannelStatusReader};
+pub use notification_event::NotificationEvent;
 pub use notifier::Notifier;
-pub use send::HttpClient;
+pub use smtp::{MailServer, check_mail_address};
+pub use webhook_url::check_webhook_url;
 
 #[cfg(test)]
 mod tests;

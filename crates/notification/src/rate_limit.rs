@@ -1,27 +1,27 @@
-//! How often and how fast: when a message that did not arrive is tried again, and how many go out in a minute.
+//! When messages are sent: the minute's quota, and the retries of a message that did not arrive.
+//!
+//! Every `i64` is in milliseconds, since the Unix epoch or as a length, as the store counts.
 
-use durward_store::DeliveryRow;
+use crate::NotificationEvent;
+use durward_core::limits::NOTIFICATION_TTL;
+use durward_store::{ChannelRow, DeliveryRow};
 use std::time::Duration;
 
-/// In milliseconds, as the store counts.
 pub(crate) const SECOND_MILLIS: i64 = 1_000;
 pub(crate) const MINUTE_MILLIS: i64 = 60 * SECOND_MILLIS;
 pub(crate) const HOUR_MILLIS: i64 = 60 * MINUTE_MILLIS;
-/// For how long a message is tried, and the end of an ask is news.
-pub(crate) const DAY_MILLIS: i64 = 24 * HOUR_MILLIS;
-/// Messages of one channel on their way at once.
+/// How long a message is tried, and how long the end of a request is news.
+pub(crate) const NOTIFICATION_TTL_MILLIS: i64 = NOTIFICATION_TTL.as_millis() as i64;
+/// Messages of one channel that are sent at the same time.
 pub(crate) const MAX_CONCURRENT_MESSAGES: usize = 4;
-/// The longest that one attempt takes: a webhook answers at once, a mail server may take its time to greet.
+/// How long one attempt to post to a webhook takes at most.
 pub(crate) const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one attempt to send a mail takes at most. Some mail servers delay their greeting on purpose, against spam.
 pub(crate) const SMTP_TIMEOUT: Duration = Duration::from_secs(40);
-/// How much longer than an attempt a message belongs to who sends it.
+/// How much longer than an attempt a message belongs to the process that sends it.
 pub(crate) const LEASE_MARGIN: Duration = Duration::from_secs(5);
-/// Messages that people get in a minute, the last of them a summary of the rest.
-pub(crate) const MAX_MESSAGES_PER_MINUTE: usize = 10;
-/// The same for programs.
-pub(crate) const MAX_WEBHOOKS_PER_MINUTE: usize = 60;
 
-/// How long to wait after that many attempts.
+/// How long to wait after this many attempts.
 pub(crate) fn backoff_millis(attempts: i64) -> i64 {
     match attempts {
         ..=1 => 5 * SECOND_MILLIS,
@@ -32,46 +32,84 @@ pub(crate) fn backoff_millis(attempts: i64) -> i64 {
     }
 }
 
-/// When to try again; none: a day has passed. What the server asked for counts, up to an hour.
-pub(crate) fn next_attempt_at(created: i64, attempts: i64, asked: Option<i64>, now: i64) -> Option<i64> {
-    let wait = backoff_millis(attempts).max(asked.unwrap_or_default().min(HOUR_MILLIS));
+/// When to try again, no earlier than the receiver asked for in `retry_after`, up to an hour. `None`: give up.
+pub(crate) fn next_attempt_at(
+    created_at: i64,
+    attempts: i64,
+    retry_after: Option<i64>,
+    now: i64,
+) -> Option<i64> {
+    let wait = backoff_millis(attempts).max(retry_after.unwrap_or_default().min(HOUR_MILLIS));
     let at = now.saturating_add(wait);
-    (at < created.saturating_add(DAY_MILLIS)).then_some(at)
+    (at < created_at.saturating_add(NOTIFICATION_TTL_MILLIS)).then_some(at)
 }
 
-/// What goes out now.
+/// The minute that a channel is in, and the messages that it may still send in it.
+pub(crate) struct MinuteQuota {
+    pub(crate) started_at: i64,
+    pub(crate) sent_messages: i64,
+    pub(crate) remaining_messages: usize,
+}
+
+impl MinuteQuota {
+    pub(crate) fn from_row(max_messages: usize, row: &ChannelRow, now: i64) -> Self {
+        let is_running = now >= row.minute_start && now < row.minute_start + MINUTE_MILLIS;
+        let (started_at, sent_messages) =
+            if is_running { (row.minute_start, row.sent_in_minute) } else { (now, 0) };
+        let remaining_messages =
+            max_messages.saturating_sub(usize::try_from(sent_messages).unwrap_or(usize::MAX));
+        Self { started_at, sent_messages, remaining_messages }
+    }
+
+    pub(crate) fn ends_at(&self) -> i64 {
+        self.started_at + MINUTE_MILLIS
+    }
+}
+
+/// What is sent now.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct SendPlan {
     /// Each in a message of its own.
     pub individual: Vec<DeliveryRow>,
     /// All in one message.
     pub batch: Vec<DeliveryRow>,
-    /// Messages that count for the minute.
+    /// Messages that count toward the minute.
     pub counted_messages: usize,
 }
 
-/// `due` in the order of the store: break-glass first, which is not limited. `left` messages may still go out in this minute; if
-/// that is not enough, the last of them sums up the rest.
-pub(crate) fn plan_messages(due: Vec<DeliveryRow>, left: usize) -> SendPlan {
-    let (loud, mut rest): (Vec<_>, Vec<_>) = due.into_iter().partition(|row| row.event == "ask.break_glass");
-    let mut plan = SendPlan { individual: loud, ..SendPlan::default() };
+impl SendPlan {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.individual.is_empty() && self.batch.is_empty()
+    }
+}
+
+/// Whether a delivery is sent whatever the quota says: break-glass is rare, and must not wait behind a flood that an attacker
+/// makes.
+pub(crate) fn is_unlimited(delivery: &DeliveryRow) -> bool {
+    delivery.event == NotificationEvent::BreakGlass.as_str()
+}
+
+/// Plans the due deliveries. `remaining` messages may still be sent in this minute; if they are too few, the last of them sums
+/// up the rest.
+pub(crate) fn plan_messages(due: Vec<DeliveryRow>, remaining: usize) -> SendPlan {
+    let (unlimited, mut limited): (Vec<_>, Vec<_>) = due.into_iter().partition(is_unlimited);
+    let mut plan = SendPlan { individual: unlimited, ..SendPlan::default() };
     if plan.individual.len() >= MAX_CONCURRENT_MESSAGES {
         plan.individual.truncate(MAX_CONCURRENT_MESSAGES);
         return plan;
     }
-    let room = MAX_CONCURRENT_MESSAGES - plan.individual.len();
-    if left == 0 || rest.is_empty() {
+    if remaining == 0 || limited.is_empty() {
         return plan;
     }
-    let alone = if rest.len() <= left { rest.len() } else { left - 1 };
-    if alone == 0 {
-        plan.batch = rest;
+    let individual = if limited.len() <= remaining { limited.len() } else { remaining - 1 };
+    if individual == 0 {
+        plan.batch = limited;
         plan.counted_messages = 1;
         return plan;
     }
-    rest.truncate(alone.min(room));
-    plan.counted_messages = rest.len();
-    plan.individual.append(&mut rest);
+    limited.truncate(individual.min(MAX_CONCURRENT_MESSAGES - plan.individual.len()));
+    plan.counted_messages = limited.len();
+    plan.individual.append(&mut limited);
     plan
 }
 
@@ -80,29 +118,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_longer_each_time_and_gives_up_after_a_day() {
+    fn waits_grow_and_end_after_a_day() {
         let waits: Vec<i64> = (1..=7).map(|attempts| backoff_millis(attempts) / SECOND_MILLIS).collect();
         assert_eq!(waits, [5, 30, 120, 600, 3_600, 3_600, 3_600]);
         assert_eq!(next_attempt_at(0, 1, None, 100), Some(100 + 5 * SECOND_MILLIS));
         assert_eq!(
             next_attempt_at(0, 1, Some(40 * SECOND_MILLIS), 100),
             Some(100 + 40 * SECOND_MILLIS),
-            "the server knows better"
+            "the receiver asks for more"
         );
-        assert_eq!(next_attempt_at(0, 1, Some(9 * HOUR_MILLIS), 0), Some(HOUR_MILLIS), "within reason");
+        assert_eq!(next_attempt_at(0, 1, Some(9 * HOUR_MILLIS), 0), Some(HOUR_MILLIS), "up to an hour");
         assert_eq!(
             next_attempt_at(0, 3, Some(SECOND_MILLIS), 0),
             Some(2 * MINUTE_MILLIS),
-            "but it cannot hurry us"
+            "it cannot ask for less"
         );
-        assert_eq!(next_attempt_at(0, 20, None, DAY_MILLIS - HOUR_MILLIS - 1), Some(DAY_MILLIS - 1));
-        assert_eq!(next_attempt_at(0, 20, None, DAY_MILLIS - HOUR_MILLIS), None);
+        assert_eq!(
+            next_attempt_at(0, 20, None, NOTIFICATION_TTL_MILLIS - HOUR_MILLIS - 1),
+            Some(NOTIFICATION_TTL_MILLIS - 1)
+        );
+        assert_eq!(next_attempt_at(0, 20, None, NOTIFICATION_TTL_MILLIS - HOUR_MILLIS), None);
     }
 
-    fn delivery_rows(count: usize, event: &str) -> Vec<DeliveryRow> {
+    fn delivery_rows(count: usize, event: NotificationEvent) -> Vec<DeliveryRow> {
         let row = |number| DeliveryRow {
             approval_request: format!("{number}"),
-            event: event.to_owned(),
+            event: event.as_str().to_owned(),
             channel: "c".to_owned(),
             created_at: 0,
             attempt_count: 0,
@@ -110,17 +151,17 @@ mod tests {
         (0..count).map(row).collect()
     }
 
-    /// Plays a minute: sizes of what goes out, with 10 a minute.
+    /// Runs one minute of a quota of 10: the number of individual messages and the size of the batch in each round.
     fn simulate_minute(mut due: Vec<DeliveryRow>) -> Vec<(usize, usize)> {
-        let mut left = 10;
+        let mut remaining = 10;
         let mut sizes = Vec::new();
         loop {
-            let plan = plan_messages(due.clone(), left);
-            if plan.individual.is_empty() && plan.batch.is_empty() {
+            let plan = plan_messages(due.clone(), remaining);
+            if plan.is_empty() {
                 return sizes;
             }
-            assert!(plan.individual.len() <= MAX_CONCURRENT_MESSAGES && plan.counted_messages <= left);
-            left -= plan.counted_messages;
+            assert!(plan.individual.len() <= MAX_CONCURRENT_MESSAGES && plan.counted_messages <= remaining);
+            remaining -= plan.counted_messages;
             due.retain(|row| !plan.individual.contains(row) && !plan.batch.contains(row));
             sizes.push((plan.individual.len(), plan.batch.len()));
         }
@@ -128,16 +169,19 @@ mod tests {
 
     #[test]
     fn a_flood_is_nine_messages_and_a_batch() {
-        assert_eq!(simulate_minute(delivery_rows(10, "ask.opened")), [(4, 0), (4, 0), (2, 0)]);
-        assert_eq!(simulate_minute(delivery_rows(300, "ask.opened")), [(4, 0), (4, 0), (1, 0), (0, 291)]);
+        assert_eq!(simulate_minute(delivery_rows(10, NotificationEvent::Opened)), [(4, 0), (4, 0), (2, 0)]);
+        assert_eq!(
+            simulate_minute(delivery_rows(300, NotificationEvent::Opened)),
+            [(4, 0), (4, 0), (1, 0), (0, 291)]
+        );
     }
 
     #[test]
     fn break_glass_is_not_rate_limited() {
-        let mut due = delivery_rows(6, "ask.break_glass");
+        let mut due = delivery_rows(6, NotificationEvent::BreakGlass);
         assert_eq!(plan_messages(due.clone(), 0).individual.len(), MAX_CONCURRENT_MESSAGES);
         due.truncate(1);
-        due.extend(delivery_rows(20, "ask.opened"));
+        due.extend(delivery_rows(20, NotificationEvent::Opened));
         let plan = plan_messages(due, 0);
         assert_eq!((plan.individual.len(), plan.batch.len(), plan.counted_messages), (1, 0, 0));
     }

@@ -1,70 +1,84 @@
-//! An ask in the words of a message, for somebody who is woken by it: what, who, how risky, until when.
+//! What a message says about an approval request, for an approver who may just have been woken by it: the operation, the
+//! caller, the risk, and until when to decide.
 //!
-//! Every text in here is visible (no control, direction or invisible characters, so no line or header can be added) and of
-//! bounded length. How it is escaped beyond that is for each kind of message.
+//! Every text in a [`RequestSummary`] is visible (no control, direction or invisible characters, so that no line or header can
+//! be added) and of limited length. Each kind of message escapes it further.
 
 use crate::NotificationEvent;
-use durward_approval::{ApprovalRequest, ApprovalState, TimeoutAction, Vote};
-use durward_core::{CallerKind, Resource, escape_invisible};
+use durward_approval::{ApprovalOutcome, ApprovalRequest, ApprovalRequirement, Vote};
+use durward_core::timestamps::format_utc;
+use durward_core::{CallerKind, RequiredPermission, Resource, escape_invisible};
 use std::collections::BTreeSet;
-use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use time::{Duration, OffsetDateTime};
 
-/// Resources, reasons and the like that one message lists.
+/// Resources, policies and the like that one message lists.
 const MAX_LISTED_ITEMS: usize = 5;
-/// Characters of one text, and of one within the first line.
+/// Tags and risk reasons that one message lists.
+const MAX_LISTED_SHORT_ITEMS: usize = 10;
+/// Characters of one text.
 const MAX_TEXT_CHARS: usize = 200;
+/// Characters of one text in the headline.
 const MAX_HEADLINE_TEXT_CHARS: usize = 60;
+/// Requests that a batch message lists.
+const MAX_BATCH_LINES: usize = 10;
 
-/// One ask.
+/// The heading of the uninspected parts, for every kind of message.
+pub(crate) const UNINSPECTED_WARNING: &str = "its content is unknown";
+/// Under every message about a request: previews and scanners follow links, and people should know that this is safe.
+pub(crate) const LINK_NOTE: &str = "Opening the link decides nothing.";
+
+/// One approval request in the words of a message.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestSummary {
     pub event: NotificationEvent,
     pub url: String,
     /// `s3:DeleteBucket`.
     pub title: String,
-    /// The first resource, shortly, and how many there are beside it.
+    /// The first resource in short form.
     pub first_resource: String,
     pub other_resources: usize,
-    /// Actions with their resources, and how many are not listed.
+    /// Actions with their resources.
     pub required_permissions: Vec<(String, String)>,
     pub unlisted_permissions: usize,
-    /// `critical=true`: tags of the resources, as far as they were read.
+    /// `critical=true`: the tags of the resources, as far as they were read.
     pub tags: Vec<String>,
     pub account: Option<String>,
     pub region: Option<String>,
     pub connection: String,
     pub caller: String,
-    pub caller_kind: &'static str,
+    pub caller_kind: CallerKind,
     pub on_behalf_of: Vec<String>,
     pub risk_score: u8,
+    pub risk_level: &'static str,
     pub risk_reasons: Vec<String>,
-    /// Which policies ask, and who may answer.
-    pub requirements: Vec<ApproverRequirement>,
-    /// What policy says.
+    pub requirements: Vec<RequirementSummary>,
+    /// The reason that the policies give.
     pub policy_reason: String,
-    pub deadline: String,
-    pub time_left: String,
-    /// What happens if nobody answers.
-    pub timeout_effect: &'static str,
+    pub deadline: OffsetDateTime,
+    /// `None`: the deadline is over.
+    pub time_left: Option<Duration>,
+    /// Whether people may still vote after the deadline.
+    pub is_queued_on_timeout: bool,
     pub uninspected_parts: Vec<String>,
-    pub outcome: Option<RequestOutcome>,
+    pub outcome: Option<OutcomeSummary>,
 }
 
+/// A policy that requires approval, and who may give it.
 #[derive(Debug, Clone)]
-pub(crate) struct ApproverRequirement {
+pub(crate) struct RequirementSummary {
     pub policy: String,
     pub group: String,
     pub quorum: u32,
 }
 
-/// How an ask ended.
+/// How a request was decided or ended.
 #[derive(Debug, Clone)]
-pub(crate) struct RequestOutcome {
+pub(crate) struct OutcomeSummary {
     /// `Approved`.
     pub label: &'static str,
-    /// Who answered, if anybody did.
+    /// The names of those who voted for it.
     pub by: String,
-    /// What they said, or what it means.
+    /// Their reason, or what the outcome means.
     pub note: String,
 }
 
@@ -76,186 +90,175 @@ fn truncate_long(text: &str) -> String {
     truncate_middle(text, MAX_TEXT_CHARS)
 }
 
-/// Visible, and without its middle if it is too long: both ends tell names apart.
-fn truncate_middle(text: &str, longest: usize) -> String {
+/// The text without invisible characters and, if it is too long, without its middle: names differ at either end, and a caller
+/// could otherwise hide the end of a name behind a long beginning.
+fn truncate_middle(text: &str, max_chars: usize) -> String {
     let shown = escape_invisible(text);
     let length = shown.chars().count();
-    if length <= longest {
+    if length <= max_chars {
         return shown;
     }
-    let tail = longest / 3;
-    let head: String = shown.chars().take(longest - tail - 3).collect();
-    let end: String = shown.chars().skip(length - tail).collect();
-    format!("{head}...{end}")
+    let tail_chars = max_chars / 3;
+    let head: String = shown.chars().take(max_chars - tail_chars - 3).collect();
+    let tail: String = shown.chars().skip(length - tail_chars).collect();
+    format!("{head}...{tail}")
 }
 
-/// A time for people, in UTC.
-pub(crate) fn format_utc(at: OffsetDateTime) -> String {
-    let at = at.to_offset(UtcOffset::UTC);
-    let (hour, minute, second) = at.to_hms();
-    format!("{} {hour:02}:{minute:02}:{second:02} UTC", at.date())
-}
-
-/// A time for programs.
-pub(crate) fn format_rfc3339(at: OffsetDateTime) -> String {
-    at.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default()
-}
-
-fn format_time_left(until: OffsetDateTime, now: OffsetDateTime) -> String {
-    match (until - now).whole_seconds() {
-        ..=0 => "over".to_owned(),
-        seconds @ 1..=119 => format!("in {seconds} s"),
+fn format_time_left(time_left: Duration) -> String {
+    match time_left.whole_seconds() {
+        ..=119 => format!("in {} s", time_left.whole_seconds()),
         seconds @ 120..=7_199 => format!("in {} min", seconds / 60),
         seconds => format!("in {} h", seconds / 3_600),
     }
 }
 
-/// Without what every ARN of the account begins with: that is listed beside.
-fn short_resource_name(resource: &Resource) -> String {
+/// A resource as text. An ARN is shortened to its last part for the headline: the account and region are listed beside it.
+fn resource_text(resource: &Resource, is_headline: bool) -> String {
     match resource {
         Resource::Any => "every resource".to_owned(),
-        Resource::Arn(arn) => {
+        Resource::Arn(arn) if is_headline => {
             let mut parts = arn.splitn(6, ':');
             let name = if parts.next() == Some("arn") { parts.nth(4) } else { None };
             truncate_short(name.unwrap_or(arn))
         }
-        other => truncate_short(&other.to_text()),
+        other if is_headline => truncate_short(&other.to_text()),
+        other => truncate_long(&other.to_text()),
     }
 }
 
 impl RequestSummary {
     pub fn from_request(
-        ask: &ApprovalRequest,
+        request: &ApprovalRequest,
         event: NotificationEvent,
-        console: &str,
+        console_url: &str,
         now: OffsetDateTime,
     ) -> Self {
-        let what = &ask.details;
-        let operation = &what.operation;
+        let details = &request.details;
+        let operation = &details.operation;
         let mut resources: Vec<&Resource> = Vec::new();
-        for demand in &operation.required_permissions {
-            if !resources.contains(&&demand.resource) {
-                resources.push(&demand.resource);
+        for permission in &operation.required_permissions {
+            if !resources.contains(&&permission.resource) {
+                resources.push(&permission.resource);
             }
         }
-        let demand = |demand: &durward_core::RequiredPermission| {
-            let resource = match &demand.resource {
-                Resource::Any => "every resource".to_owned(),
-                other => truncate_long(&other.to_text()),
-            };
-            (truncate_short(&demand.action), resource)
+        let permission = |permission: &RequiredPermission| {
+            (truncate_short(&permission.action), resource_text(&permission.resource, false))
         };
-        let required = |one: &durward_approval::ApprovalRequirement| ApproverRequirement {
-            policy: truncate_short(&one.policy),
-            group: truncate_short(&one.group),
-            quorum: one.quorum.max(1),
+        let requirement = |requirement: &ApprovalRequirement| RequirementSummary {
+            policy: truncate_short(&requirement.policy),
+            group: truncate_short(&requirement.group),
+            quorum: requirement.quorum.max(1),
         };
-        let tags: BTreeSet<(&String, &String)> = what.tags.values().flatten().collect();
-        let queues = what.requirements.iter().all(|one| one.on_timeout == TimeoutAction::Queue);
+        let tags: BTreeSet<(&String, &String)> = details.tags.values().flatten().collect();
+        let short = |texts: &[String], count: usize| {
+            texts.iter().take(count).map(|text| truncate_short(text)).collect()
+        };
+        let long = |texts: &[String], count: usize| {
+            texts.iter().take(count).map(|text| truncate_long(text)).collect()
+        };
+        let time_left = request.deadline - now;
         Self {
             event,
-            url: format!("{console}/asks/{}", ask.id),
+            url: format!("{console_url}/approvals/{}", request.id),
             title: truncate_short(&operation.qualified_name()),
             first_resource: resources
                 .first()
-                .map_or_else(|| "no resource".to_owned(), |one| short_resource_name(one)),
+                .map_or_else(|| "no resource".to_owned(), |resource| resource_text(resource, true)),
             other_resources: resources.len().saturating_sub(1),
             required_permissions: operation
                 .required_permissions
                 .iter()
                 .take(MAX_LISTED_ITEMS)
-                .map(demand)
+                .map(permission)
                 .collect(),
             unlisted_permissions: operation.required_permissions.len().saturating_sub(MAX_LISTED_ITEMS),
             tags: tags
                 .iter()
-                .take(2 * MAX_LISTED_ITEMS)
+                .take(MAX_LISTED_SHORT_ITEMS)
                 .map(|(key, value)| truncate_short(&format!("{key}={value}")))
                 .collect(),
             account: operation.account.as_deref().map(truncate_short),
             region: operation.region.as_deref().map(truncate_short),
-            connection: truncate_short(&what.connection),
-            caller: truncate_short(&what.caller.id()),
-            caller_kind: match what.caller.kind {
-                CallerKind::Human => "a person",
-                CallerKind::Workload => "a workload",
-            },
-            on_behalf_of: what
-                .caller
-                .act
-                .iter()
-                .take(MAX_LISTED_ITEMS)
-                .map(|one| truncate_short(one))
-                .collect(),
-            risk_score: ask.risk.score,
-            risk_reasons: ask
-                .risk
-                .reasons
-                .iter()
-                .take(2 * MAX_LISTED_ITEMS)
-                .map(|one| truncate_long(one))
-                .collect(),
-            requirements: what.requirements.iter().take(MAX_LISTED_ITEMS).map(required).collect(),
-            policy_reason: truncate_long(&what.reason),
-            deadline: format_utc(ask.deadline),
-            time_left: format_time_left(ask.deadline, now),
-            timeout_effect: if queues {
-                "then it is refused, and passes once it is approved and sent again"
-            } else {
-                "then it is refused"
-            },
-            uninspected_parts: operation
-                .uninspected_parts
-                .iter()
-                .take(MAX_LISTED_ITEMS)
-                .map(|one| truncate_long(one))
-                .collect(),
-            outcome: request_outcome(ask),
+            connection: truncate_short(&details.connection),
+            caller: truncate_short(&details.caller.id()),
+            caller_kind: details.caller.kind,
+            on_behalf_of: short(&details.caller.act, MAX_LISTED_ITEMS),
+            risk_score: request.risk.score,
+            risk_level: request.risk.level(),
+            risk_reasons: long(&request.risk.reasons, MAX_LISTED_SHORT_ITEMS),
+            requirements: details.requirements.iter().take(MAX_LISTED_ITEMS).map(requirement).collect(),
+            policy_reason: truncate_long(&details.reason),
+            deadline: request.deadline,
+            time_left: time_left.is_positive().then_some(time_left),
+            is_queued_on_timeout: details.is_queued_on_timeout(),
+            uninspected_parts: long(&operation.uninspected_parts, MAX_LISTED_ITEMS),
+            outcome: summarize_outcome(request),
         }
     }
 
-    /// `low` to `severe`, as the console says it.
-    pub fn risk_level(&self) -> &'static str {
-        match self.risk_score {
-            0..=24 => "low",
-            25..=49 => "medium",
-            50..=74 => "high",
-            _ => "severe",
+    /// The text of the link to the request.
+    pub fn link_label(&self) -> &'static str {
+        match self.event {
+            NotificationEvent::Opened => "Review and vote",
+            NotificationEvent::Closed | NotificationEvent::BreakGlass => "View",
         }
     }
 
-    /// What is asked, and by whom, each text dressed by `dress`: `s3:DeleteBucket on logs, asked by corp/agent for alice`.
-    pub fn describe_operation(&self, dress: impl Fn(&str) -> String) -> String {
+    pub fn caller_kind_text(&self) -> &'static str {
+        match self.caller_kind {
+            CallerKind::Human => "a person",
+            CallerKind::Workload => "a workload",
+        }
+    }
+
+    /// The deadline, and what happens then.
+    pub fn deadline_text(&self) -> String {
+        let left = self.time_left.map_or_else(|| "over".to_owned(), format_time_left);
+        let effect = if self.is_queued_on_timeout {
+            "then it is refused, and passes once it is approved and sent again"
+        } else {
+            "then it is refused"
+        };
+        format!("{} ({left}), {effect}", format_utc(self.deadline))
+    }
+
+    /// The operation and its caller, each text of others escaped by `escape`: `s3:DeleteBucket on logs, requested by
+    /// corp/agent for alice`.
+    pub fn describe_operation(&self, escape: impl Fn(&str) -> String) -> String {
         let more = if self.other_resources > 0 {
             format!(" and {} more", self.other_resources)
         } else {
             String::new()
         };
         let behalf =
-            self.on_behalf_of.first().map(|first| format!(" for {}", dress(first))).unwrap_or_default();
+            self.on_behalf_of.first().map(|first| format!(" for {}", escape(first))).unwrap_or_default();
         let (title, resource, caller) =
-            (dress(&self.title), dress(&self.first_resource), dress(&self.caller));
-        format!("{title} on {resource}{more}, asked by {caller}{behalf}")
+            (escape(&self.title), escape(&self.first_resource), escape(&self.caller));
+        format!("{title} on {resource}{more}, requested by {caller}{behalf}")
     }
 
-    /// The first line: all that somebody must know to get up or to sleep on.
-    pub fn format_headline(&self, dress: impl Fn(&str) -> String) -> String {
-        let subject = self.describe_operation(&dress);
-        let risk = format!("risk {} ({})", self.risk_score, self.risk_level());
-        match (&self.outcome, self.event) {
-            (Some(outcome), NotificationEvent::Closed | NotificationEvent::BreakGlass) => {
-                let by =
-                    if outcome.by.is_empty() { String::new() } else { format!(" by {}", dress(&outcome.by)) };
-                let word =
-                    if self.event == NotificationEvent::BreakGlass { "BREAK-GLASS" } else { outcome.label };
-                format!("{word}{by}: {subject}, {risk}")
+    /// The first line: enough to decide whether to get up.
+    pub fn format_headline(&self, escape: impl Fn(&str) -> String) -> String {
+        let operation = self.describe_operation(&escape);
+        let risk = format!("risk {} ({})", self.risk_score, self.risk_level);
+        match (&self.outcome, self.event, self.time_left) {
+            (Some(outcome), NotificationEvent::Closed | NotificationEvent::BreakGlass, _) => {
+                let by = if outcome.by.is_empty() {
+                    String::new()
+                } else {
+                    format!(" by {}", escape(&outcome.by))
+                };
+                let is_break_glass = self.event == NotificationEvent::BreakGlass;
+                let label = if is_break_glass { "BREAK-GLASS" } else { outcome.label };
+                format!("{label}{by}: {operation}, {risk}")
             }
-            _ if self.time_left == "over" => {
-                format!("{subject}: {risk}, no longer held, may still be approved")
-            }
-            _ => {
-                let time = self.deadline.split_once(' ').map_or(self.deadline.as_str(), |(_date, time)| time);
-                format!("{subject}: {risk}, answer by {time} ({})", self.time_left)
+            (_, _, None) => format!("{operation}: {risk}, no longer waiting, may still be approved"),
+            (_, _, Some(time_left)) => {
+                let (hour, minute, second) = self.deadline.to_offset(time::UtcOffset::UTC).to_hms();
+                format!(
+                    "{operation}: {risk}, decide by {hour:02}:{minute:02}:{second:02} UTC ({})",
+                    format_time_left(time_left)
+                )
             }
         }
     }
@@ -266,57 +269,51 @@ impl RequestSummary {
     }
 }
 
-fn request_outcome(ask: &ApprovalRequest) -> Option<RequestOutcome> {
-    let outcome =
-        |word, by: String, note: &str| Some(RequestOutcome { label: word, by, note: truncate_long(note) });
-    let approvers = || {
-        let names: Vec<String> = ask
+fn summarize_outcome(request: &ApprovalRequest) -> Option<OutcomeSummary> {
+    let names = |is_wanted: &dyn Fn(&Vote) -> bool| {
+        let names: Vec<String> = request
             .votes
             .iter()
-            .filter(|vote| vote.is_approval)
+            .filter(|vote| is_wanted(vote))
             .take(MAX_LISTED_ITEMS)
             .map(|vote| truncate_short(&vote.by.name))
             .collect();
         names.join(", ")
     };
-    let said = |vote: &Vote| vote.reason.clone().unwrap_or_default();
-    let happened = |kind: &str| ask.history.iter().any(|event| event.kind == kind);
-    if ask.break_glass {
-        let vote = ask.votes.iter().find(|vote| vote.is_approval && vote.break_glass)?;
-        return outcome("Break-glass", truncate_short(&vote.by.name), &said(vote));
-    }
-    match ask.state {
-        ApprovalState::Pending => None,
-        ApprovalState::Denied => {
-            let vote = ask.last_denial();
-            outcome(
-                "Denied",
-                vote.map(|vote| truncate_short(&vote.by.name)).unwrap_or_default(),
-                &vote.map(said).unwrap_or_default(),
-            )
+    let approvers = || names(&|vote| vote.is_approval);
+    let reason = |vote: Option<&Vote>| vote.and_then(|vote| vote.reason.clone()).unwrap_or_default();
+    let (label, by, note) = match request.outcome()? {
+        ApprovalOutcome::BrokeGlass => {
+            let vote = request.votes.iter().find(|vote| vote.is_approval && vote.break_glass);
+            let by = vote.map(|vote| truncate_short(&vote.by.name)).unwrap_or_default();
+            ("Break-glass", by, reason(vote))
         }
-        ApprovalState::Approved | ApprovalState::Consumed if ask.time_bound => {
-            let until = ask.grant_until.map(format_utc).unwrap_or_default();
-            outcome("Approved", approvers(), &format!("each time until {until}"))
+        ApprovalOutcome::Denied => {
+            let vote = request.last_denial();
+            let by = vote.map(|vote| truncate_short(&vote.by.name)).unwrap_or_default();
+            ("Denied", by, reason(vote))
         }
-        ApprovalState::Approved | ApprovalState::Consumed => outcome("Approved", approvers(), "once"),
-        ApprovalState::TimedOut => {
-            outcome("Not answered in time", String::new(), "the operation was refused")
+        ApprovalOutcome::ApprovedOnce => ("Approved", approvers(), "once".to_owned()),
+        ApprovalOutcome::ApprovedUntil(until) => {
+            let until = until.map(format_utc).unwrap_or_default();
+            ("Approved", approvers(), format!("each time until {until}"))
         }
-        ApprovalState::Expired if happened("granted") => {
-            outcome("Approved", approvers(), "not used in time, and over now")
+        ApprovalOutcome::GrantExpired => ("Approved", approvers(), "the grant has expired".to_owned()),
+        ApprovalOutcome::TimedOut => ("Timed out", String::new(), "the operation was refused".to_owned()),
+        ApprovalOutcome::Superseded => {
+            ("Superseded", String::new(), "the policies that require approval have changed".to_owned())
         }
-        ApprovalState::Expired if happened("superseded") => {
-            outcome("Replaced", String::new(), "the policies that ask have changed; it was asked anew")
-        }
-        ApprovalState::Expired => outcome("Not answered within a day", String::new(), "the ask is over"),
-        ApprovalState::Corrupt => {
-            outcome("Damaged", String::new(), "what is stored of it cannot be read; nothing passes on it")
-        }
-    }
+        ApprovalOutcome::QueueExpired => ("Expired", String::new(), "not decided within a day".to_owned()),
+        ApprovalOutcome::Corrupt => (
+            "Corrupt",
+            String::new(),
+            "the stored approval request cannot be read; it grants nothing".to_owned(),
+        ),
+    };
+    Some(OutcomeSummary { label, by, note: truncate_long(&note) })
 }
 
-/// An ask in one line of a summary.
+/// One request in a batch message.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestHeadline {
     pub approval_request: String,
@@ -324,10 +321,10 @@ pub(crate) struct RequestHeadline {
     pub headline: String,
 }
 
-/// Several asks in one message.
+/// Several requests in one message.
 #[derive(Debug, Clone)]
 pub(crate) struct BatchSummary {
-    /// The queue.
+    /// The queue in the console.
     pub queue_url: String,
     pub opened: Vec<RequestHeadline>,
     pub closed: Vec<RequestHeadline>,
@@ -341,16 +338,20 @@ impl BatchSummary {
             _ => Some(format!("{count} more {many}")),
         };
         let parts = [
-            count(self.opened.len(), "ask waits for an answer", "asks wait for an answer"),
-            count(self.closed.len(), "ask was answered or is over", "asks were answered or are over"),
+            count(self.opened.len(), "approval request is pending", "approval requests are pending"),
+            count(
+                self.closed.len(),
+                "approval request was decided or expired",
+                "approval requests were decided or expired",
+            ),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
-    /// What a message lists, and how many it does not.
+    /// The requests that a message lists, and the number of the others.
     pub fn listed_requests(&self) -> (impl Iterator<Item = &RequestHeadline>, usize) {
-        const MAX_BATCH_LINES: usize = 10;
-        let all = self.opened.len() + self.closed.len();
-        (self.opened.iter().chain(&self.closed).take(MAX_BATCH_LINES), all.saturating_sub(MAX_BATCH_LINES))
+        let total = self.opened.len() + self.closed.len();
+        let listed = self.opened.iter().chain(&self.closed).take(MAX_BATCH_LINES);
+        (listed, total.saturating_sub(MAX_BATCH_LINES))
     }
 }

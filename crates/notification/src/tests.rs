@@ -1,4 +1,4 @@
-//! What messages say, also of hostile asks, and what reaches receivers that fail, come back, or are flooded.
+//! What messages say, also about hostile requests, and what reaches receivers that fail, come back, or are flooded.
 
 mod rendering;
 mod sending;

@@ -1,4 +1,4 @@
-//! How long a decision and a reload take: the policies and operations of the load bench, and sets of the shapes people write, up
+//! Measures how long a decision and a reload take, for the policies and operations of the load bench and for generated sets of up
 //! to 10,000 policies. `cargo run --release -p durward-policy --example decision_time`.
 
 use durward_catalog::Catalog;
@@ -68,14 +68,14 @@ fn bench_caller(groups: &[&str]) -> Caller {
     }
 }
 
-fn bench_operation(demands: &[(&str, AccessLevel, &str)]) -> Operation {
-    let first = demands.first().map_or("", |(action, ..)| action);
+fn bench_operation(permissions: &[(&str, AccessLevel, &str)]) -> Operation {
+    let first = permissions.first().map_or("", |(action, ..)| action);
     let (service, name) = first.split_once(':').unwrap_or_default();
     Operation {
         front_end: FrontEndKind::Aws,
         service: service.to_owned(),
         name: name.to_owned(),
-        required_permissions: demands
+        required_permissions: permissions
             .iter()
             .map(|(action, level, resource)| RequiredPermission {
                 action: (*action).to_owned(),
@@ -103,7 +103,7 @@ fn bench_context() -> RequestContext<'static> {
     }
 }
 
-/// The median of a decision in microseconds.
+/// The median time of a decision, in microseconds.
 fn median_decision_micros(set: &PolicySet, caller: &Caller, operation: &Operation) -> f64 {
     let mut times: Vec<f64> = (0..MEASUREMENT_ROUNDS)
         .map(|_| {
@@ -122,7 +122,7 @@ fn report_decision_time(
     out: &mut impl std::io::Write,
     set: &PolicySet,
     caller: &Caller,
-    what: &str,
+    label: &str,
     operation: &Operation,
 ) -> std::io::Result<()> {
     let candidates = set.explain_operation(caller, operation, bench_context()).evaluated_policies().count();
@@ -130,7 +130,7 @@ fn report_decision_time(
     let micros = median_decision_micros(set, caller, operation);
     writeln!(
         out,
-        "{:>6} policies  {what:<28} {candidates:>3} candidates  {:<6} {micros:>7.2} us",
+        "{:>6} policies  {label:<28} {candidates:>3} candidates  {:<6} {micros:>7.2} us",
         set.len(),
         format!("{verdict:?}")
     )
@@ -151,14 +151,14 @@ fn measure_load_bench_set(out: &mut impl std::io::Write) -> Result<(), Box<dyn E
     let version = ("s3:GetObjectVersion", AccessLevel::Read, OBJECT_ARN);
     let list = ("s3:ListBucket", AccessLevel::List, "arn:aws:s3:::bench");
     let put = ("s3:PutObject", AccessLevel::Write, OBJECT_ARN);
-    for (what, demands) in [
+    for (label, permissions) in [
         ("dynamodb:GetItem", vec![item]),
         ("s3:GetObject", vec![object]),
-        ("four demands", vec![object, version, list, item]),
+        ("four permissions", vec![object, version, list, item]),
         ("denied by default", vec![put]),
         ("denied by a forbid", vec![("s3:GetObject", AccessLevel::Read, "arn:aws:s3:::hr-payroll/2026.csv")]),
     ] {
-        report_decision_time(out, &set, &agent, what, &bench_operation(&demands))?;
+        report_decision_time(out, &set, &agent, label, &bench_operation(&permissions))?;
     }
     report_decision_time(
         out,
@@ -187,14 +187,14 @@ fn measure_generated_set(out: &mut impl std::io::Write, count: usize) -> Result<
     Ok(())
 }
 
-/// How long a reload of `count` policies takes, and the slowest decision beside it: a reload must not stall traffic.
+/// Measures a reload of `count` policies and the decisions during it: a reload must not stall traffic.
 fn measure_reload(out: &mut impl std::io::Write, count: usize) -> Result<(), Box<dyn Error>> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("a.cedar");
     std::fs::write(&file, generate_policies(count))?;
-    let in_force = PolicyStore::open(dir.path(), Catalog::embedded())?;
+    let policy_store = PolicyStore::open(dir.path(), Catalog::embedded())?;
     let caller = bench_caller(&["g0", "g1", "g2", "g3"]);
-    let asked = bench_operation(&[("s3:GetObject", AccessLevel::Read, "arn:aws:s3:::b0/key")]);
+    let operation = bench_operation(&[("s3:GetObject", AccessLevel::Read, "arn:aws:s3:::b0/key")]);
     std::fs::write(&file, generate_policies(count + 1))?;
     let done = AtomicBool::new(false);
     let (loaded, mut times) = std::thread::scope(|scope| {
@@ -202,13 +202,13 @@ fn measure_reload(out: &mut impl std::io::Write, count: usize) -> Result<(), Box
             let mut times = Vec::new();
             while !done.load(Ordering::Relaxed) {
                 let start = Instant::now();
-                black_box(in_force.current().decide_operation(&caller, &asked, bench_context()));
+                black_box(policy_store.current().decide_operation(&caller, &operation, bench_context()));
                 times.push(start.elapsed().as_secs_f64() * 1e6);
             }
             times
         });
         let start = Instant::now();
-        let reloaded = in_force.reload();
+        let reloaded = policy_store.reload();
         let loaded = start.elapsed();
         done.store(true, Ordering::Relaxed);
         (reloaded.map(|_| loaded), traffic.join().unwrap_or_default())
@@ -217,7 +217,7 @@ fn measure_reload(out: &mut impl std::io::Write, count: usize) -> Result<(), Box
     let at = |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default();
     writeln!(
         out,
-        "{count:>6} policies  reload {:>6} ms; decisions meanwhile: median {:.2} us, 99.9 % {:.1} us, slowest {:.0} us",
+        "{count:>6} policies  reload {:>6} ms; decisions during it: median {:.2} us, 99.9 % {:.1} us, slowest {:.0} us",
         loaded?.as_millis(),
         at(0.5),
         at(0.999),

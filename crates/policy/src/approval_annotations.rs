@@ -1,93 +1,105 @@
-//! The annotations by which a `forbid` can be lifted by people, read and checked once at load.
+//! The annotations that let people override a `forbid`, checked once when the policy is loaded.
 
 use durward_core::{TimeoutAction, parse_duration};
 use std::time::Duration;
 
-/// How people can lift one `forbid` for exactly one operation.
+/// How an approval overrides one `forbid`, for exactly one operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApprovalRule {
-    /// `@approval`: the group whose members may answer.
+    /// `@approval`: the group whose members may vote.
     pub group: String,
     /// `@quorum`: how many people must approve. 1 unless the policy says otherwise.
     pub quorum: u32,
-    /// `@timeout`; none: the configuration's.
+    /// `@timeout`. `None`: the configured `[approval] hold`.
     pub timeout: Option<Duration>,
     /// `@on_timeout`. Reject unless the policy says otherwise.
     pub on_timeout: TimeoutAction,
 }
 
-/// The annotations a policy may carry.
+/// The annotations that a policy may have.
 pub(crate) const KNOWN_ANNOTATIONS: [&str; 7] =
     ["id", "description", "reason", "approval", "quorum", "timeout", "on_timeout"];
 
-/// Reads the approval of a policy from its annotations. `get` returns an annotation's value. Errors are (annotation, message, help).
+/// Why the approval annotations of a policy have no meaning.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AnnotationError {
+    #[error("@{annotation} without @approval has no effect")]
+    WithoutApproval { annotation: &'static str },
+    #[error("@approval on a permit has no effect")]
+    OnPermit,
+    #[error("@approval names no group")]
+    NoGroup,
+    #[error("@quorum(\"{text}\") is not a number of people")]
+    Quorum { text: String },
+    #[error("@timeout(\"{text}\") is not a duration")]
+    Timeout { text: String },
+    #[error("@on_timeout(\"{text}\") is not known")]
+    OnTimeout { text: String },
+}
+
+impl AnnotationError {
+    /// The annotation to which the error points.
+    pub(crate) fn annotation(&self) -> &'static str {
+        match self {
+            Self::WithoutApproval { annotation } => annotation,
+            Self::OnPermit | Self::NoGroup => "approval",
+            Self::Quorum { .. } => "quorum",
+            Self::Timeout { .. } => "timeout",
+            Self::OnTimeout { .. } => "on_timeout",
+        }
+    }
+
+    pub(crate) fn help(&self) -> &'static str {
+        match self {
+            Self::WithoutApproval { .. } => {
+                "add @approval(\"<group that may approve>\") or remove the annotation"
+            }
+            Self::OnPermit => "put it on a forbid: an approval overrides a forbid; it does not add a permit",
+            Self::NoGroup => "name the group whose members may approve, as in @approval(\"platform-oncall\")",
+            Self::Quorum { .. } => "write a whole number from 1, as in @quorum(\"2\")",
+            Self::Timeout { .. } => "write a number and s, m, h or d, as in @timeout(\"10m\")",
+            Self::OnTimeout { .. } => "write \"reject\" or \"queue\"",
+        }
+    }
+}
+
+/// Reads the approval of a policy from its annotations. `get` returns the value of an annotation.
 pub(crate) fn parse_approval_rule<'a>(
     get: impl Fn(&str) -> Option<&'a str>,
     is_forbid: bool,
-) -> Result<Option<ApprovalRule>, (&'static str, String, String)> {
+) -> Result<Option<ApprovalRule>, AnnotationError> {
     let Some(group) = get("approval") else {
-        for name in ["quorum", "timeout", "on_timeout"] {
-            if get(name).is_some() {
-                return Err((
-                    name,
-                    format!("@{name} without @approval has no effect"),
-                    "add @approval(\"<group that may approve>\") or remove the annotation".to_owned(),
-                ));
-            }
-        }
-        return Ok(None);
+        let orphan = ["quorum", "timeout", "on_timeout"].into_iter().find(|name| get(name).is_some());
+        return match orphan {
+            Some(annotation) => Err(AnnotationError::WithoutApproval { annotation }),
+            None => Ok(None),
+        };
     };
     if !is_forbid {
-        return Err((
-            "approval",
-            "@approval on a permit has no effect".to_owned(),
-            "put it on a forbid: people lift a forbid, they do not grant a permit".to_owned(),
-        ));
+        return Err(AnnotationError::OnPermit);
     }
     let group = group.trim();
     if group.is_empty() {
-        return Err((
-            "approval",
-            "@approval names no group".to_owned(),
-            "name the group whose members may approve, as in @approval(\"platform-oncall\")".to_owned(),
-        ));
+        return Err(AnnotationError::NoGroup);
     }
     let quorum = match get("quorum") {
         None => 1,
         Some(text) => match text.parse::<u32>() {
             Ok(number) if number >= 1 => number,
-            _ => {
-                return Err((
-                    "quorum",
-                    format!("@quorum(\"{text}\") is not a number of people"),
-                    "write a whole number from 1, as in @quorum(\"2\")".to_owned(),
-                ));
-            }
+            _ => return Err(AnnotationError::Quorum { text: text.to_owned() }),
         },
     };
     let timeout = match get("timeout") {
         None => None,
         Some(text) => match parse_duration(text) {
-            Some(length) => Some(length),
-            None => {
-                return Err((
-                    "timeout",
-                    format!("@timeout(\"{text}\") is not a duration"),
-                    "write a number and s, m, h or d, as in @timeout(\"10m\")".to_owned(),
-                ));
-            }
+            Some(duration) => Some(duration),
+            None => return Err(AnnotationError::Timeout { text: text.to_owned() }),
         },
     };
     let on_timeout = match get("on_timeout") {
         None | Some("reject") => TimeoutAction::Reject,
         Some("queue") => TimeoutAction::Queue,
-        Some(text) => {
-            return Err((
-                "on_timeout",
-                format!("@on_timeout(\"{text}\") is not known"),
-                "write \"reject\" or \"queue\"".to_owned(),
-            ));
-        }
+        Some(text) => return Err(AnnotationError::OnTimeout { text: text.to_owned() }),
     };
     Ok(Some(ApprovalRule { group: group.to_owned(), quorum, timeout, on_timeout }))
 }
@@ -98,21 +110,20 @@ mod tests {
 
     fn parse_annotation_pairs(
         pairs: &[(&str, &'static str)],
-    ) -> Result<Option<ApprovalRule>, (&'static str, String, String)> {
-        let pairs: Vec<(String, &'static str)> = pairs.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
-        parse_approval_rule(|name| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| *value), true)
+    ) -> Result<Option<ApprovalRule>, AnnotationError> {
+        parse_approval_rule(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| *value), true)
     }
 
     #[test]
     fn reads_every_annotation() {
-        let approval = parse_annotation_pairs(&[
+        let rule = parse_annotation_pairs(&[
             ("approval", "oncall"),
             ("quorum", "2"),
             ("timeout", "10m"),
             ("on_timeout", "queue"),
         ]);
         assert_eq!(
-            approval,
+            rule,
             Ok(Some(ApprovalRule {
                 group: "oncall".to_owned(),
                 quorum: 2,
@@ -124,7 +135,7 @@ mod tests {
 
     #[test]
     fn refuses_meaningless_annotations() {
-        for (wrong, at) in [
+        for (pairs, annotation) in [
             (vec![("approval", " ")], "approval"),
             (vec![("approval", "a"), ("quorum", "0")], "quorum"),
             (vec![("approval", "a"), ("quorum", "two")], "quorum"),
@@ -134,11 +145,10 @@ mod tests {
             (vec![("approval", "a"), ("on_timeout", "allow")], "on_timeout"),
             (vec![("quorum", "2")], "quorum"),
         ] {
-            assert_eq!(parse_annotation_pairs(&wrong).map_err(|(name, ..)| name), Err(at), "{wrong:?}");
+            let error = parse_annotation_pairs(&pairs).expect_err("it has no meaning");
+            assert_eq!(error.annotation(), annotation, "{pairs:?}");
         }
-        assert!(
-            parse_approval_rule(|name| (name == "approval").then_some("a"), false).is_err(),
-            "a permit cannot be approved"
-        );
+        let on_permit = parse_approval_rule(|name| (name == "approval").then_some("a"), false);
+        assert_eq!(on_permit, Err(AnnotationError::OnPermit));
     }
 }

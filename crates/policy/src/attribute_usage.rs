@@ -1,218 +1,65 @@
-//! What a policy's conditions read: which facts must be put before Cedar, and how the arguments of a tool are typed by use.
+//! What the conditions of a policy read: the attributes to give Cedar, and the types of tool arguments as they are used.
 //!
-//! Promise: whatever a condition can reach is in [`Needs`]; where the reading is not sure, it asks for everything or refuses.
+//! Promise: whatever a condition can reach is in [`RequiredAttributes`]. Where the reading cannot tell, it requires every
+//! attribute, or reports a read that the loader refuses.
 
-use crate::cedar_json::{attribute_path, child_expressions, operator_and_operands, tested_attributes};
+use crate::{
+    cedar_json::{attribute_path, child_expressions, operator_and_operands, tested_attributes},
+    context_attributes::{ContextAttribute, ContextAttributeSet, ContextType},
+    parameter_type::ParameterType,
+    required_attributes::{RequestMembers, RequiredAttributes},
+};
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-/// The attributes of `context`, each with its bit in [`Needs::facts`].
-pub(crate) const CONTEXT_ATTRIBUTES: [&str; 17] = [
-    "source_ip",
-    "now",
-    "operation",
-    "region",
-    "account",
-    "connection",
-    "irreversible",
-    "escalates",
-    "indirect",
-    "returns_credentials",
-    "access_level",
-    "params",
-    "server",
-    "tool",
-    "arguments",
-    "risk",
-    "request_tags",
-];
-
-/// Which request members (`context.params`, `context.arguments`) are read.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum RequestMembers {
-    Named(BTreeSet<Box<str>>),
-    All,
-}
-
-/// What must be put before Cedar for a policy to be decided as if everything were.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct RequiredAttributes {
-    /// Bit i: `context` has the attribute `CONTEXT[i]`.
-    pub context_bits: u32,
-    pub request_members: RequestMembers,
-    pub reads_principal: bool,
-    pub reads_resource: bool,
-    /// The tags of the resource.
-    pub reads_tags: bool,
-}
-
-impl RequiredAttributes {
-    pub(crate) fn none() -> Self {
-        Self {
-            context_bits: 0,
-            request_members: RequestMembers::Named(BTreeSet::new()),
-            reads_principal: false,
-            reads_resource: false,
-            reads_tags: false,
-        }
-    }
-
-    pub(crate) fn all() -> Self {
-        Self {
-            context_bits: u32::MAX,
-            request_members: RequestMembers::All,
-            reads_principal: true,
-            reads_resource: true,
-            reads_tags: true,
-        }
-    }
-
-    pub(crate) fn reads_context_attribute(&self, name: &str) -> bool {
-        self.context_bits & context_attribute_bit(name) != 0
-    }
-
-    pub(crate) fn reads_member(&self, name: &str) -> bool {
-        match &self.request_members {
-            RequestMembers::All => true,
-            RequestMembers::Named(names) => names.contains(name),
-        }
-    }
-}
-
-/// What several policies need together: of the distinct needs of a set, which ones.
-#[derive(Debug, Clone)]
-pub(crate) struct CombinedAttributes<'a> {
-    distinct_attributes: &'a [RequiredAttributes],
-    included_indexes: Vec<u32>,
-    pub context_bits: u32,
-    pub reads_principal: bool,
-    pub reads_resource: bool,
-    pub reads_tags: bool,
-}
-
-impl<'a> CombinedAttributes<'a> {
-    pub(crate) fn new(all: &'a [RequiredAttributes]) -> Self {
-        Self {
-            distinct_attributes: all,
-            included_indexes: Vec::new(),
-            context_bits: 0,
-            reads_principal: false,
-            reads_resource: false,
-            reads_tags: false,
-        }
-    }
-
-    pub(crate) fn include_attributes(&mut self, number: u32) {
-        if !self.included_indexes.contains(&number)
-            && let Some(needs) = self.distinct_attributes.get(number as usize)
-        {
-            self.included_indexes.push(number);
-            self.context_bits |= needs.context_bits;
-            self.reads_principal |= needs.reads_principal;
-            self.reads_resource |= needs.reads_resource;
-            self.reads_tags |= needs.reads_tags;
-        }
-    }
-
-    pub(crate) fn reads_context_attribute(&self, name: &str) -> bool {
-        self.context_bits & context_attribute_bit(name) != 0
-    }
-
-    pub(crate) fn reads_member(&self, name: &str) -> bool {
-        self.included_indexes
-            .iter()
-            .filter_map(|number| self.distinct_attributes.get(*number as usize))
-            .any(|needs| needs.reads_member(name))
-    }
-
-    /// Whether the same is needed; both of one set.
-    pub(crate) fn is_same_selection(&self, other: &Self) -> bool {
-        self.included_indexes == other.included_indexes
-    }
-}
-
-fn context_attribute_bit(name: &str) -> u32 {
-    CONTEXT_ATTRIBUTES.iter().position(|known| *known == name).map_or(0, |index| 1 << index)
-}
-
-/// The type of an argument as far as its uses tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum InferredType {
-    String,
-    Long,
-    Bool,
-    Set(Box<InferredType>),
-}
-
-impl InferredType {
-    fn to_schema(&self) -> Value {
-        match self {
-            Self::String => json!({ "type": "String" }),
-            Self::Long => json!({ "type": "Long" }),
-            Self::Bool => json!({ "type": "Boolean" }),
-            Self::Set(element) => json!({ "type": "Set", "element": element.to_schema() }),
-        }
-    }
-
-    fn describe(&self) -> String {
-        match self {
-            Self::String => "a string".to_owned(),
-            Self::Long => "a number".to_owned(),
-            Self::Bool => "a boolean".to_owned(),
-            Self::Set(element) => format!("a set with {} in it", element.describe()),
-        }
-    }
-}
-
-/// One argument of a tool, or a part of one.
+/// An argument of a tool, or a member of one. MCP's tool schemas are not known when policies are loaded, so the types are
+/// inferred from the policy.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct InferredArgument {
-    inferred_type: Option<InferredType>,
-    /// Somewhere tested with `has`: then it is optional, and Cedar asks for the test before each use.
+    inferred_type: Option<ParameterType>,
+    /// The policy tests it with `has` somewhere. It is optional then, and strict validation wants the test before each use.
     is_optional: bool,
     members: BTreeMap<String, InferredArgument>,
 }
 
 impl InferredArgument {
-    /// The parts as a record type in Cedar's JSON schema format. An argument never tested with `has` is required: where it
-    /// is missing, evaluation errs and the operation is refused.
+    /// The members as a record type in Cedar's JSON schema format. An argument that is never tested with `has` is required: a
+    /// call without it fails the evaluation, which denies.
     pub(crate) fn to_record_schema(&self) -> Value {
         let mut attributes = Map::new();
-        for (name, part) in &self.members {
-            let mut schema = if part.members.is_empty() {
-                part.inferred_type.as_ref().unwrap_or(&InferredType::String).to_schema()
+        for (name, member) in &self.members {
+            let mut schema = if member.members.is_empty() {
+                member.inferred_type.as_ref().unwrap_or(&ParameterType::String).to_schema()
             } else {
-                part.to_record_schema()
+                member.to_record_schema()
             };
-            if let Value::Object(fields) = &mut schema {
-                fields.insert("required".to_owned(), Value::Bool(!part.is_optional));
-            }
+            schema["required"] = Value::Bool(!member.is_optional);
             attributes.insert(name.clone(), schema);
         }
         json!({ "type": "Record", "attributes": attributes })
     }
 }
 
-/// What reading one policy found.
+/// What the conditions of one policy read.
 #[derive(Debug, Clone)]
 pub(crate) struct AttributeUsage {
     pub required_attributes: RequiredAttributes,
-    /// The conditions speak of `action`.
+    /// The conditions use the variable `action`.
     pub reads_action: bool,
-    /// The conditions read attributes or ancestors of something else than the request's own variables. Such policies are not
-    /// loaded: of other entities only the id is known.
+    /// The conditions read attributes or ancestors of entities other than the request's own variables. The loader refuses such
+    /// policies: only the ids of other entities are known.
     pub reads_other_entities: bool,
     pub reads_params: bool,
     /// The conditions read `context.arguments`.
     pub reads_arguments: bool,
     pub inferred_arguments: InferredArgument,
-    /// Arguments used as two types at once.
+    /// A message for each argument that is used as two types.
     pub type_conflicts: Vec<String>,
 }
 
-/// Reads the conditions of a policy in Cedar's JSON notation.
+/// Reads the conditions of a policy in Cedar's JSON format.
 pub(crate) fn collect_attribute_usage(policy: &Value) -> AttributeUsage {
-    let mut reading = AttributeUsage {
+    let mut usage = AttributeUsage {
         required_attributes: RequiredAttributes::none(),
         reads_action: false,
         reads_other_entities: false,
@@ -225,25 +72,26 @@ pub(crate) fn collect_attribute_usage(policy: &Value) -> AttributeUsage {
         Some(conditions) => {
             for condition in conditions {
                 if let Some(body) = condition.get("body") {
-                    reading.visit_expression(body, Some(&InferredType::Bool));
+                    usage.visit_expression(body, Some(&ParameterType::Bool));
                 }
             }
         }
-        None => reading.required_attributes = RequiredAttributes::all(),
+        None => usage.required_attributes = RequiredAttributes::all(),
     }
-    reading
+    usage
 }
 
 impl AttributeUsage {
-    fn visit_expression(&mut self, expression: &Value, wanted: Option<&InferredType>) {
-        let Some((operator, inside)) = operator_and_operands(expression) else {
+    /// Visits an expression, and everything in it, that is used as a value of type `used_as`.
+    fn visit_expression(&mut self, expression: &Value, used_as: Option<&ParameterType>) {
+        let Some((operator, operands)) = operator_and_operands(expression) else {
             self.required_attributes = RequiredAttributes::all();
             return;
         };
         match operator {
-            "Var" => match inside.as_str() {
+            "Var" => match operands.as_str() {
                 Some("context") => {
-                    self.required_attributes.context_bits = u32::MAX;
+                    self.required_attributes.context = ContextAttributeSet::ALL;
                     self.required_attributes.request_members = RequestMembers::All;
                     self.reads_params = true;
                 }
@@ -252,15 +100,15 @@ impl AttributeUsage {
             },
             "." => {
                 if let Some((root, steps)) = attribute_path(expression) {
-                    self.record_access(root, &steps, wanted, false);
+                    self.record_access(root, &steps, used_as, false);
                 } else {
                     self.reads_other_entities = true;
                     self.visit_operands(expression, None);
                 }
             }
             "has" => {
-                if let Some((root, mut steps)) = inside.get("left").and_then(attribute_path) {
-                    for name in tested_attributes(inside) {
+                if let Some((root, mut steps)) = operands.get("left").and_then(attribute_path) {
+                    for name in tested_attributes(operands) {
                         steps.push(name);
                         self.record_access(root, &steps, None, true);
                     }
@@ -270,48 +118,50 @@ impl AttributeUsage {
                 }
             }
             "in" | "is" => {
-                let own = inside
+                let is_variable = operands
                     .get("left")
                     .and_then(operator_and_operands)
                     .is_some_and(|(operator, _)| operator == "Var");
-                self.reads_other_entities |= !own && (operator == "in" || inside.get("in").is_some());
+                self.reads_other_entities |=
+                    !is_variable && (operator == "in" || operands.get("in").is_some());
                 self.visit_operands(expression, None);
             }
             "hasTag" | "getTag" => {
                 self.required_attributes.reads_tags = true;
-                let own =
-                    inside.get("left").and_then(operator_and_operands).is_some_and(|(operator, inside)| {
-                        operator == "Var" && inside.as_str() == Some("resource")
-                    });
-                self.reads_other_entities |= !own;
-                self.visit_operands(expression, Some(&InferredType::String));
+                let is_resource = operands
+                    .get("left")
+                    .and_then(operator_and_operands)
+                    .is_some_and(|(operator, name)| operator == "Var" && name.as_str() == Some("resource"));
+                self.reads_other_entities |= !is_resource;
+                self.visit_operands(expression, Some(&ParameterType::String));
             }
-            "&&" | "||" | "!" => self.visit_operands(expression, Some(&InferredType::Bool)),
+            "&&" | "||" | "!" => self.visit_operands(expression, Some(&ParameterType::Bool)),
             "<" | "<=" | ">" | ">=" | "+" | "-" | "*" | "neg" => {
-                self.visit_operands(expression, Some(&InferredType::Long))
+                self.visit_operands(expression, Some(&ParameterType::Long));
             }
-            "like" => self.visit_operands(expression, Some(&InferredType::String)),
+            "like" => self.visit_operands(expression, Some(&ParameterType::String)),
             "==" | "!=" | "containsAll" | "containsAny" => {
-                self.visit_operand_pair(inside, Clone::clone, Clone::clone)
+                self.visit_operand_pair(operands, Clone::clone, Clone::clone);
             }
             "contains" => self.visit_operand_pair(
-                inside,
-                |right| InferredType::Set(Box::new(right.clone())),
+                operands,
+                |right| ParameterType::set_of(right.clone()),
                 |left| match left {
-                    InferredType::Set(element) => (**element).clone(),
+                    ParameterType::Set(element) => (**element).clone(),
                     other => other.clone(),
                 },
             ),
             "if-then-else" => {
-                for (role, kind) in [("if", Some(&InferredType::Bool)), ("then", wanted), ("else", wanted)] {
-                    if let Some(part) = inside.get(role) {
-                        self.visit_expression(part, kind);
+                let branches = [("if", Some(&ParameterType::Bool)), ("then", used_as), ("else", used_as)];
+                for (role, used_as) in branches {
+                    if let Some(branch) = operands.get(role) {
+                        self.visit_expression(branch, used_as);
                     }
                 }
             }
             "Set" => {
-                let element = match wanted {
-                    Some(InferredType::Set(element)) => Some(&**element),
+                let element = match used_as {
+                    Some(ParameterType::Set(element)) => Some(&**element),
                     _ => None,
                 };
                 self.visit_operands(expression, element);
@@ -320,52 +170,60 @@ impl AttributeUsage {
         }
     }
 
-    fn visit_operands(&mut self, expression: &Value, wanted: Option<&InferredType>) {
+    fn visit_operands(&mut self, expression: &Value, used_as: Option<&ParameterType>) {
         for operand in child_expressions(expression) {
-            self.visit_expression(operand, wanted);
+            self.visit_expression(operand, used_as);
         }
     }
 
-    /// Visits two operands, each typed by the other.
+    /// Visits two operands, each of which has the type that the other tells.
     fn visit_operand_pair(
         &mut self,
-        inside: &Value,
-        from_right: impl Fn(&InferredType) -> InferredType,
-        from_left: impl Fn(&InferredType) -> InferredType,
+        operands: &Value,
+        from_right: impl Fn(&ParameterType) -> ParameterType,
+        from_left: impl Fn(&ParameterType) -> ParameterType,
     ) {
-        let (Some(left), Some(right)) = (inside.get("left"), inside.get("right")) else { return };
-        let left_kind = infer_type(right).map(|kind| from_right(&kind));
-        let right_kind = infer_type(left).map(|kind| from_left(&kind));
-        self.visit_expression(left, left_kind.as_ref());
-        self.visit_expression(right, right_kind.as_ref());
+        let (Some(left), Some(right)) = (operands.get("left"), operands.get("right")) else { return };
+        let left_type = infer_type(right).map(|right_type| from_right(&right_type));
+        let right_type = infer_type(left).map(|left_type| from_left(&left_type));
+        self.visit_expression(left, left_type.as_ref());
+        self.visit_expression(right, right_type.as_ref());
     }
 
-    fn record_access(&mut self, root: &str, steps: &[&str], wanted: Option<&InferredType>, tested: bool) {
+    /// Records that `<root>.<steps>` is read, or tested with `has`.
+    fn record_access(
+        &mut self,
+        root: &str,
+        steps: &[&str],
+        used_as: Option<&ParameterType>,
+        is_has_test: bool,
+    ) {
         match (root, steps) {
             ("principal", _) => self.required_attributes.reads_principal = true,
             ("resource", _) => self.required_attributes.reads_resource = true,
             ("context", [name, rest @ ..]) => {
-                self.required_attributes.context_bits |= context_attribute_bit(name);
-                if !matches!(*name, "params" | "arguments") {
-                    return;
+                let Some(attribute) = ContextAttribute::from_name(name) else { return };
+                self.required_attributes.context.insert(attribute);
+                match attribute {
+                    ContextAttribute::Params => self.reads_params = true,
+                    ContextAttribute::Arguments => self.reads_arguments = true,
+                    _ => return,
                 }
-                self.reads_params |= *name == "params";
-                self.reads_arguments |= *name == "arguments";
                 match rest.first() {
-                    // `context has params` reads no member; `context.params == {...}` reads all.
-                    None if tested => {}
+                    // `context has params` reads no member; `context.params == {...}` reads all of them.
+                    None if is_has_test => {}
                     None => self.required_attributes.request_members = RequestMembers::All,
                     Some(member) => {
                         if let RequestMembers::Named(names) = &mut self.required_attributes.request_members {
                             names.insert((*member).into());
                         }
-                        if *name == "arguments" {
-                            self.record_argument_use(rest, wanted, tested);
+                        if attribute == ContextAttribute::Arguments {
+                            self.record_argument_use(rest, used_as, is_has_test);
                         }
                     }
                 }
             }
-            // Tags are read by operators of their own.
+            // Tags have operators of their own, so this cannot read them.
             _ => {
                 self.required_attributes = RequiredAttributes {
                     reads_tags: self.required_attributes.reads_tags,
@@ -375,57 +233,58 @@ impl AttributeUsage {
         }
     }
 
-    fn record_argument_use(&mut self, steps: &[&str], wanted: Option<&InferredType>, tested: bool) {
-        let mut at = &mut self.inferred_arguments;
+    fn record_argument_use(&mut self, steps: &[&str], used_as: Option<&ParameterType>, is_has_test: bool) {
+        let mut argument = &mut self.inferred_arguments;
         for step in steps {
-            at = at.members.entry((*step).to_owned()).or_default();
+            argument = argument.members.entry((*step).to_owned()).or_default();
         }
-        if tested {
-            at.is_optional = true;
-        }
-        let Some(wanted) = wanted else { return };
-        match &at.inferred_type {
-            Some(kind) if kind != wanted => self.type_conflicts.push(format!(
+        argument.is_optional |= is_has_test;
+        let Some(used_as) = used_as else { return };
+        match &argument.inferred_type {
+            Some(known) if known != used_as => self.type_conflicts.push(format!(
                 "argument `{}` is used as {} and as {}",
                 steps.join("."),
-                kind.describe(),
-                wanted.describe()
+                known.describe(),
+                used_as.describe()
             )),
-            _ => at.inferred_type = Some(wanted.clone()),
+            _ => argument.inferred_type = Some(used_as.clone()),
         }
     }
 }
 
-/// The type of an expression where its form tells.
-fn infer_type(expression: &Value) -> Option<InferredType> {
-    let (operator, inside) = operator_and_operands(expression)?;
+/// The type of an expression where its form alone tells.
+fn infer_type(expression: &Value) -> Option<ParameterType> {
+    let (operator, operands) = operator_and_operands(expression)?;
     match operator {
-        "Value" => match inside {
-            Value::String(_) => Some(InferredType::String),
-            Value::Number(_) => Some(InferredType::Long),
-            Value::Bool(_) => Some(InferredType::Bool),
+        "Value" => match operands {
+            Value::String(_) => Some(ParameterType::String),
+            Value::Number(_) => Some(ParameterType::Long),
+            Value::Bool(_) => Some(ParameterType::Bool),
             Value::Array(items) => items
                 .first()
                 .and_then(|item| infer_type(&json!({ "Value": item })))
-                .map(Box::new)
-                .map(InferredType::Set),
+                .map(ParameterType::set_of),
             _ => None,
         },
-        "Set" => inside.as_array()?.iter().find_map(infer_type).map(Box::new).map(InferredType::Set),
-        "+" | "-" | "*" | "neg" => Some(InferredType::Long),
+        "Set" => operands.as_array()?.iter().find_map(infer_type).map(ParameterType::set_of),
+        "+" | "-" | "*" | "neg" => Some(ParameterType::Long),
         "&&" | "||" | "!" | "==" | "!=" | "<" | "<=" | ">" | ">=" | "like" | "has" | "contains"
-        | "containsAll" | "containsAny" | "in" | "is" => Some(InferredType::Bool),
+        | "containsAll" | "containsAny" | "in" | "is" => Some(ParameterType::Bool),
         "." => match attribute_path(expression)? {
             ("principal", steps) if steps == ["acting_for"] => {
-                Some(InferredType::Set(Box::new(InferredType::String)))
+                Some(ParameterType::set_of(ParameterType::String))
             }
-            ("principal" | "resource", _) => Some(InferredType::String),
-            ("context", steps)
-                if steps.len() == 1
-                    && matches!(steps[0], "server" | "tool" | "operation" | "region" | "account") =>
-            {
-                Some(InferredType::String)
-            }
+            ("principal" | "resource", _) => Some(ParameterType::String),
+            ("context", steps) => match steps.as_slice() {
+                [name] => match ContextAttribute::from_name(name)?.row().cedar_type {
+                    ContextType::String => Some(ParameterType::String),
+                    ContextType::Boolean => Some(ParameterType::Bool),
+                    ContextType::Long => Some(ParameterType::Long),
+                    ContextType::StringSet => Some(ParameterType::set_of(ParameterType::String)),
+                    ContextType::IpAddress | ContextType::Datetime | ContextType::Record => None,
+                },
+                _ => None,
+            },
             _ => None,
         },
         _ => None,
@@ -449,12 +308,12 @@ mod tests {
             "when { context.region == \"x\" && context has account } unless { resource.type == \"t\" }",
         );
         assert!(
-            found.required_attributes.reads_context_attribute("region")
-                && found.required_attributes.reads_context_attribute("account")
+            found.required_attributes.context.contains(ContextAttribute::Region)
+                && found.required_attributes.context.contains(ContextAttribute::Account)
                 && found.required_attributes.reads_resource
         );
         assert!(
-            !found.required_attributes.reads_context_attribute("now")
+            !found.required_attributes.context.contains(ContextAttribute::Now)
                 && !found.required_attributes.reads_principal
                 && !found.reads_other_entities
                 && !found.reads_params
@@ -474,8 +333,8 @@ mod tests {
     fn requires_all_attributes_where_it_is_not_sure() {
         let found = usage_of_conditions("when { context == {region: \"x\"} }");
         assert!(
-            found.required_attributes.reads_context_attribute("region")
-                && found.required_attributes.reads_context_attribute("now")
+            found.required_attributes.context.contains(ContextAttribute::Region)
+                && found.required_attributes.context.contains(ContextAttribute::Now)
         );
         assert_eq!(found.required_attributes.request_members, RequestMembers::All);
         let found = usage_of_conditions("when { (if true then context else context).region == \"x\" }");

@@ -1,121 +1,151 @@
-//! The facts of one question as Cedar's `context`: only those that a policy at hand reads.
+//! Cedar's `context` of one query, with only the attributes that an applicable policy reads.
 //!
-//! A value that Cedar cannot hold exactly (a float, a null, a list with one of these in it) is left out whole: a policy that
-//! reads it then errs, and the operation is refused.
+//! Promise: a value that Cedar cannot hold exactly (a float, a null, a list with one of these in it) is left out whole. A policy
+//! that reads it fails to evaluate then, which denies; a rounded value could satisfy a condition.
 
 use crate::{
-    attribute_usage::{CONTEXT_ATTRIBUTES, CombinedAttributes},
+    context_attributes::ContextAttribute,
     entity_literals::EntityTypes,
-    policy_set::{PolicyQuery, RequestContext},
+    policy_query::{PolicyQuery, RequestContext},
+    query_error::QueryError,
+    required_attributes::CombinedAttributes,
 };
 use cedar_policy_core::ast::{Context, Value, ValueKind};
-use durward_core::{FrontEndKind, Operation, RequiredPermission, Resource};
+use durward_core::{FrontEndKind, Operation, RequiredPermission, Resource, collect_request_tags};
 use serde_json::Value as Json;
-use std::net::IpAddr;
 
-/// Parameters nested deeper are left out; the schema offers three levels.
+/// Parameters that are nested deeper are left out. The schema offers fewer levels (`MAX_SCHEMA_DEPTH`), except of tool arguments,
+/// which have the depth that a policy reads.
 const MAX_PARAMETER_DEPTH: usize = 8;
 
 pub(crate) fn build_cedar_context(
     types: &EntityTypes,
-    ask: &PolicyQuery<'_>,
-    facts: &RequestContext<'_>,
-    wanted: &CombinedAttributes<'_>,
-) -> Result<Context, String> {
-    if wanted.context_bits == 0 {
+    query: &PolicyQuery<'_>,
+    context: &RequestContext<'_>,
+    required: &CombinedAttributes<'_>,
+) -> Result<Context, QueryError> {
+    if required.context.is_empty() {
         return Ok(Context::empty());
     }
     let mut pairs: Vec<(&'static str, Value)> = Vec::new();
-    for (bit, name) in CONTEXT_ATTRIBUTES.into_iter().enumerate() {
-        if wanted.context_bits & (1 << bit) != 0
-            && let Some(value) = context_attribute(name, types, ask, facts, wanted)?
-        {
-            pairs.push((name, value));
+    for attribute in required.context.iter() {
+        if let Some(value) = context_attribute(attribute, types, query, context, required)? {
+            pairs.push((attribute.row().name, value));
         }
     }
     match ValueKind::record(pairs) {
         ValueKind::Record(attributes) => Ok(Context::Value(attributes)),
-        _ => Err("the context is not a record".to_owned()),
+        _ => Err(QueryError::ContextNotARecord),
     }
 }
 
-/// One attribute of the context. None: a question of this sort has no such fact.
+/// The value of one attribute. `None`: this query does not have it.
 fn context_attribute(
-    name: &str,
+    attribute: ContextAttribute,
     types: &EntityTypes,
-    ask: &PolicyQuery<'_>,
-    facts: &RequestContext<'_>,
-    wanted: &CombinedAttributes<'_>,
-) -> Result<Option<Value>, String> {
-    match name {
-        "source_ip" => return types.ip_value(&canonical_ip(facts.source_ip).to_string()).map(Some),
-        "now" => return format_cedar_datetime(facts.now).map(|text| types.datetime_value(&text)).transpose(),
-        _ => {}
-    }
-    let PolicyQuery::Permission { operation, permission: demand } = ask else { return Ok(None) };
-    let members = || {
-        let fields = operation.parameters.as_object()?;
-        Some(cedar_record(fields.iter().filter(|(name, _)| wanted.reads_member(name)), MAX_PARAMETER_DEPTH))
-    };
-    Ok(match (operation.front_end, name) {
-        (FrontEndKind::Aws, "operation") => Some(Value::from(operation.name.as_str())),
-        (FrontEndKind::Aws, "region") => operation.region.as_deref().map(Value::from),
-        (FrontEndKind::Aws, "account") => operation.account.as_deref().map(Value::from),
-        (FrontEndKind::Aws, "connection") => facts.connection.map(Value::from),
-        (FrontEndKind::Aws, "access_level") => Some(Value::from(demand.access_level.as_str())),
-        (FrontEndKind::Aws, "irreversible") => Some(Value::from(operation.traits.irreversible)),
-        (FrontEndKind::Aws, "escalates") => Some(Value::from(operation.traits.escalates)),
-        (FrontEndKind::Aws, "indirect") => Some(Value::from(operation.traits.indirect)),
-        (FrontEndKind::Aws, "returns_credentials") => Some(Value::from(operation.traits.returns_credentials)),
-        (_, "risk") => facts.risk.map(|risk| Value::from(i64::from(risk))),
-        (FrontEndKind::Aws, "request_tags") => Some(request_tag_set(operation)?),
-        (FrontEndKind::Aws, "params") => {
-            refuse_unmodeled_parameters(operation, demand, wanted)?;
-            members()
+    query: &PolicyQuery<'_>,
+    context: &RequestContext<'_>,
+    required: &CombinedAttributes<'_>,
+) -> Result<Option<Value>, QueryError> {
+    match (attribute, query) {
+        // A client's IPv4 address on an IPv6 socket is `::ffff:10.0.0.1`; a policy means the IPv4 address (RFC 4291,
+        // section 2.5.5.2).
+        (ContextAttribute::SourceIp, _) => {
+            types.ip_value(&context.source_ip.to_canonical().to_string()).map(Some)
         }
-        (FrontEndKind::Mcp, "arguments") => members(),
-        (FrontEndKind::Mcp, "server") => Some(Value::from(operation.service.as_str())),
-        (FrontEndKind::Mcp, "tool") => match &demand.resource {
+        (ContextAttribute::Now, _) => {
+            format_cedar_datetime(context.now).map(|text| types.datetime_value(&text)).transpose()
+        }
+        (ContextAttribute::Risk, PolicyQuery::Permission { .. }) => {
+            Ok(context.risk.map(|risk| Value::from(i64::from(risk))))
+        }
+        (_, PolicyQuery::Permission { operation, permission }) => match operation.front_end {
+            FrontEndKind::Aws => aws_attribute(attribute, operation, permission, context, required),
+            FrontEndKind::Mcp => Ok(mcp_attribute(attribute, operation, permission, required)),
+        },
+        (_, PolicyQuery::Connect { .. } | PolicyQuery::Reveal { .. }) => Ok(None),
+    }
+}
+
+fn aws_attribute(
+    attribute: ContextAttribute,
+    operation: &Operation,
+    permission: &RequiredPermission,
+    context: &RequestContext<'_>,
+    required: &CombinedAttributes<'_>,
+) -> Result<Option<Value>, QueryError> {
+    Ok(match attribute {
+        ContextAttribute::Operation => Some(Value::from(operation.name.as_str())),
+        ContextAttribute::Region => operation.region.as_deref().map(Value::from),
+        ContextAttribute::Account => operation.account.as_deref().map(Value::from),
+        ContextAttribute::Connection => context.connection.map(Value::from),
+        ContextAttribute::AccessLevel => Some(Value::from(permission.access_level.as_str())),
+        ContextAttribute::Irreversible => Some(Value::from(operation.traits.irreversible)),
+        ContextAttribute::Escalates => Some(Value::from(operation.traits.escalates)),
+        ContextAttribute::Indirect => Some(Value::from(operation.traits.indirect)),
+        ContextAttribute::ReturnsCredentials => Some(Value::from(operation.traits.returns_credentials)),
+        ContextAttribute::RequestTags => Some(request_tag_set(operation)?),
+        ContextAttribute::Params => {
+            refuse_unmodeled_parameters(operation, permission, required)?;
+            request_members(operation, required)
+        }
+        ContextAttribute::Server | ContextAttribute::Tool | ContextAttribute::Arguments => None,
+        ContextAttribute::SourceIp | ContextAttribute::Now | ContextAttribute::Risk => None,
+    })
+}
+
+fn mcp_attribute(
+    attribute: ContextAttribute,
+    operation: &Operation,
+    permission: &RequiredPermission,
+    required: &CombinedAttributes<'_>,
+) -> Option<Value> {
+    match attribute {
+        ContextAttribute::Arguments => request_members(operation, required),
+        ContextAttribute::Server => Some(Value::from(operation.service.as_str())),
+        ContextAttribute::Tool => match &permission.resource {
             Resource::McpTool { name, .. } => Some(Value::from(name.as_str())),
             _ => None,
         },
         _ => None,
-    })
+    }
+}
+
+/// The parameters or arguments that an applicable policy reads, as a record.
+fn request_members(operation: &Operation, required: &CombinedAttributes<'_>) -> Option<Value> {
+    let members = operation.parameters.as_object()?.iter();
+    Some(cedar_record(members.filter(|(name, _)| required.reads_member(name)), MAX_PARAMETER_DEPTH))
 }
 
 /// The tags that a request would set, each as `key=value`.
-fn request_tag_set(operation: &Operation) -> Result<Value, String> {
-    let tags = durward_core::collect_request_tags(operation)
-        .ok_or("the request has tags where no model of the operation knows any")?;
+fn request_tag_set(operation: &Operation) -> Result<Value, QueryError> {
+    let tags = collect_request_tags(operation).ok_or(QueryError::UnmodeledTags)?;
     Ok(Value::set(tags.into_iter().map(|(key, value)| Value::from(format!("{key}={value}"))), None))
 }
 
-/// A parameter that no model of the operation knows says nothing: the service may not read it. Of an operation that nobody knows
-/// every parameter is one, and whoever permits it means them.
+/// A parameter that no model of the operation knows must satisfy no condition. The attack: an agent adds a parameter that the
+/// service ignores, and with it satisfies a policy (`context.params.Owner == "me"`).
+///
+/// Of an operation that the catalog does not know, every parameter is such a one; a policy that permits it by name means them.
 fn refuse_unmodeled_parameters(
     operation: &Operation,
-    demand: &RequiredPermission,
-    wanted: &CombinedAttributes<'_>,
-) -> Result<(), String> {
-    if demand.action.ends_with(":*unknown*") {
+    permission: &RequiredPermission,
+    required: &CombinedAttributes<'_>,
+) -> Result<(), QueryError> {
+    if permission.is_unknown_operation() {
         return Ok(());
     }
-    let unknown = operation.uninspected_parts.iter().filter_map(|pointer| pointer.strip_prefix('/'));
-    match unknown.filter(|name| !name.contains('/')).find(|name| wanted.reads_member(name)) {
-        Some(name) => Err(format!("no model of the operation knows the parameter `{name}`")),
+    let unmodeled = operation.uninspected_parts.iter().filter_map(|pointer| pointer.strip_prefix('/'));
+    match unmodeled.filter(|name| !name.contains('/')).find(|name| required.reads_member(name)) {
+        Some(name) => Err(QueryError::UnmodeledParameter { name: name.to_owned() }),
         None => Ok(()),
     }
 }
 
-/// An IPv4 address in an IPv6 socket is the IPv4 address a policy means.
-fn canonical_ip(address: IpAddr) -> IpAddr {
-    address.to_canonical()
-}
-
-/// `YYYY-MM-DDThh:mm:ss.SSSZ`, the form of Cedar's datetime extension.
+/// `YYYY-MM-DDThh:mm:ss.SSSZ`, the format of Cedar's datetime extension. `None`: the year has not four digits, as that format
+/// requires.
 fn format_cedar_datetime(now: time::OffsetDateTime) -> Option<String> {
     let utc = now.to_offset(time::UtcOffset::UTC);
-    // Cedar's format has a four-digit year.
     (0..=9999).contains(&utc.year()).then(|| {
         format!(
             "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
@@ -139,6 +169,7 @@ fn cedar_value(json: &Json, depth: usize) -> Option<Value> {
     match json {
         Json::Null => None,
         Json::Bool(value) => Some(Value::from(*value)),
+        // Cedar's only number type is a 64-bit signed integer.
         Json::Number(number) => number.as_i64().map(Value::from),
         Json::String(value) => Some(Value::from(value.as_str())),
         Json::Array(items) => {
@@ -152,17 +183,17 @@ fn cedar_value(json: &Json, depth: usize) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{attribute_usage::RequiredAttributes, test_fixtures};
+    use crate::{required_attributes::RequiredAttributes, test_fixtures};
     use cedar_policy::RestrictedExpression;
     use proptest::prelude::*;
     use serde_json::json;
-    use std::net::Ipv6Addr;
+    use std::net::{IpAddr, Ipv6Addr};
 
     fn params_in_context(parameters: Json) -> Json {
         let operation = test_fixtures::test_operation(&[("s3:GetObject", "*")], parameters);
-        let ask =
+        let query =
             PolicyQuery::Permission { operation: &operation, permission: &operation.required_permissions[0] };
-        let facts = RequestContext {
+        let request_context = RequestContext {
             connection: Some("demo"),
             source_ip: IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0xa00, 1)),
             now: time::macros::datetime!(2026-11-21 06:00:00.5 +2),
@@ -170,9 +201,10 @@ mod tests {
             risk: None,
         };
         let all = [RequiredAttributes::all()];
-        let mut wanted = CombinedAttributes::new(&all);
-        wanted.include_attributes(0);
-        let context = build_cedar_context(&EntityTypes::new(), &ask, &facts, &wanted).expect("a context");
+        let mut required = CombinedAttributes::new(&all);
+        required.include(0);
+        let context =
+            build_cedar_context(&EntityTypes::new(), &query, &request_context, &required).expect("a context");
         let json = context.to_json_value().expect("a context has a JSON form");
         assert_eq!(json["source_ip"]["__extn"]["arg"], "10.0.0.1");
         assert_eq!(json["region"], "eu-central-1");
@@ -181,13 +213,13 @@ mod tests {
 
     #[test]
     fn holds_scalars_sets_and_records() {
-        let given =
+        let parameters =
             json!({ "a": "x", "b": true, "n": -7, "l": ["p", "q"], "r": { "s": { "t": 1 } }, "e": [] });
-        assert_eq!(params_in_context(given.clone()), given);
+        assert_eq!(params_in_context(parameters.clone()), parameters);
     }
 
     #[test]
-    fn leaves_out_what_cedar_cannot_hold_exactly() {
+    fn leaves_out_values_that_cedar_cannot_hold_exactly() {
         assert_eq!(
             params_in_context(
                 json!({ "f": 1.5, "z": null, "u": u64::MAX, "l": ["a", 1.5], "m": ["a", null], "k": 1 })
@@ -197,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_out_what_is_too_deep() {
+    fn leaves_out_values_that_are_nested_too_deep() {
         let mut deep = json!(1);
         for _ in 0..9 {
             deep = json!({ "x": deep });
@@ -205,7 +237,7 @@ mod tests {
         assert!(!params_in_context(deep).to_string().contains('1'));
     }
 
-    /// The same value by Cedar's own front door.
+    /// The same value, built with Cedar's public interface.
     fn cedar_expression(json: &Json, depth: usize) -> Option<RestrictedExpression> {
         let deeper = depth.checked_sub(1)?;
         match json {
@@ -249,13 +281,13 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn holds_the_values_that_cedar_makes_of_the_same_parameters(given in arbitrary_json()) {
-            let ours = cedar_value(&given, MAX_PARAMETER_DEPTH).map(|value| [("x", value)]);
+        fn builds_the_values_that_cedar_builds_from_the_same_parameters(parameters in arbitrary_json()) {
+            let ours = cedar_value(&parameters, MAX_PARAMETER_DEPTH).map(|value| [("x", value)]);
             let ours = ours.map(|pairs| match ValueKind::record(pairs) {
                 ValueKind::Record(attributes) => Context::Value(attributes),
                 _ => unreachable!("a record is a record"),
             });
-            let theirs = cedar_expression(&given, MAX_PARAMETER_DEPTH).map(|value| {
+            let theirs = cedar_expression(&parameters, MAX_PARAMETER_DEPTH).map(|value| {
                 cedar_policy::Context::from_pairs([("x".to_owned(), value)]).expect("a context")
             });
             prop_assert_eq!(ours.as_ref(), theirs.as_ref().map(AsRef::as_ref));

@@ -1,6 +1,6 @@
-//! Cedar's JSON notation of expressions, as far as reading a policy needs it.
+//! Reading expressions in Cedar's JSON format for policies (Cedar documentation, "JSON policy format").
 //!
-//! An expression is an object with one key: an operator, `Var`, `Value`, `Set`, `Record` or a function's name.
+//! An expression is an object with one key: an operator, `Var`, `Value`, `Set`, `Record` or the name of a function.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ pub(crate) fn operator_and_operands(expression: &Value) -> Option<(&str, &Value)
     (object.len() == 1).then_some((operator.as_str(), operands))
 }
 
-/// `context.params.Bucket` as (`context`, [`params`, `Bucket`]); none where something else than a variable is at its root.
+/// `context.params.Bucket` as (`context`, [`params`, `Bucket`]). `None`: the root is not a variable.
 pub(crate) fn attribute_path(expression: &Value) -> Option<(&str, Vec<&str>)> {
     match operator_and_operands(expression)? {
         ("Var", name) => Some((name.as_str()?, Vec::new())),
@@ -24,7 +24,7 @@ pub(crate) fn attribute_path(expression: &Value) -> Option<(&str, Vec<&str>)> {
     }
 }
 
-/// The attributes a `has` tests: one, or a chain.
+/// The attributes that `has` tests: one, or a chain of them.
 pub(crate) fn tested_attributes(operands: &Value) -> Vec<&str> {
     match operands.get("attr") {
         Some(Value::String(name)) => vec![name],

@@ -1,25 +1,27 @@
-//! The entities of one question: the caller, the action, the resource, and what they are in.
+//! The entities of one query: the caller, the action, the resource, and their ancestors.
 //!
-//! Ancestors are given flat and whole, so that nothing has to be closed over and only the request's own three entities need to
-//! exist; a policy that reads others is not loaded. An entity without attributes or ancestors that Cedar must know of is left
-//! out: to Cedar, an entity that does not exist is equal to itself and in nothing.
+//! Ancestors are given as a complete flat set, so that Cedar has no hierarchy to close and only the three entities of the request
+//! need to exist. A policy that reads other entities is not loaded. An entity without attributes, and without ancestors that a
+//! condition names, is left out: for Cedar, an entity that does not exist is equal to itself and in nothing else.
 
 use crate::{
+    arn_parts::{ArnParts, split_arn},
     entity_literals::{EntityKind, EntityLiterals, EntityNumber, EntityTypes},
-    policy_set::{PolicyQuery, RequestContext},
+    policy_query::{PolicyQuery, RequestContext},
+    query_error::QueryError,
     scope_index::ScopeTest,
 };
 use cedar_policy_core::ast::{Entity, EntityUID, PartialValue, Value};
-use durward_core::{Arn, Caller, FrontEndKind, Resource};
+use durward_core::{Caller, FrontEndKind, Operation, RequiredPermission, Resource};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashSet},
 };
 
-/// An attribute's name and value.
+/// The name and value of an attribute.
 type EntityAttribute = (&'static str, Value);
 
-/// An entity with its place in the hierarchy, as far as the policy set names it.
+/// An entity of a query, and which of its ancestors the policy set names.
 #[derive(Debug)]
 pub(crate) struct EntityRef<'a> {
     kind: EntityKind,
@@ -32,38 +34,47 @@ impl<'a> EntityRef<'a> {
     fn new<'b>(
         literals: &EntityLiterals,
         kind: EntityKind,
-        id: Cow<'a, str>,
-        above: impl Iterator<Item = (EntityKind, &'b str)>,
+        id: impl Into<Cow<'a, str>>,
+        ancestors: impl IntoIterator<Item = (EntityKind, &'b str)>,
     ) -> Self {
+        let id = id.into();
         Self {
             entity_number: literals.find_number(kind, &id),
-            ancestor_numbers: above.filter_map(|(kind, id)| literals.find_number(kind, id)).collect(),
+            ancestor_numbers: ancestors
+                .into_iter()
+                .filter_map(|(kind, id)| literals.find_number(kind, id))
+                .collect(),
             kind,
             id,
         }
     }
 
-    pub(crate) fn for_caller(literals: &EntityLiterals, caller: &Caller) -> Self {
-        let groups = caller.groups.iter().map(|group| (EntityKind::Group, group.as_str()));
-        Self::new(literals, EntityKind::Caller, Cow::Owned(caller.id()), groups)
+    fn without_ancestors(literals: &EntityLiterals, kind: EntityKind, id: impl Into<Cow<'a, str>>) -> Self {
+        Self::new(literals, kind, id, [])
     }
 
-    /// Every test of a scope that this entity passes.
+    pub(crate) fn for_caller(literals: &EntityLiterals, caller: &Caller) -> Self {
+        let groups = caller.groups.iter().map(|group| (EntityKind::Group, group.as_str()));
+        Self::new(literals, EntityKind::Caller, caller.id(), groups)
+    }
+
+    /// Every scope test that this entity passes.
     pub(crate) fn scope_tests(&self) -> Vec<ScopeTest> {
-        let mut keys = Vec::with_capacity(self.ancestor_numbers.len() + 3);
-        keys.push(ScopeTest::Is(self.kind));
-        keys.extend(
+        let mut tests = Vec::with_capacity(self.ancestor_numbers.len() + 3);
+        tests.push(ScopeTest::Is(self.kind));
+        // Cedar's `in` is reflexive.
+        tests.extend(
             self.entity_number.into_iter().flat_map(|own| [ScopeTest::Equal(own), ScopeTest::In(own)]),
         );
-        keys.extend(self.ancestor_numbers.iter().copied().map(ScopeTest::In));
-        keys
+        tests.extend(self.ancestor_numbers.iter().copied().map(ScopeTest::In));
+        tests
     }
 
     pub(crate) fn uid(&self, types: &EntityTypes) -> EntityUID {
         types.entity_uid(self.kind, &self.id)
     }
 
-    /// None: Cedar decides the same without it.
+    /// `None`: Cedar decides the same without it.
     pub(crate) fn to_entity(
         &self,
         literals: &EntityLiterals,
@@ -71,12 +82,13 @@ impl<'a> EntityRef<'a> {
         attributes: Vec<EntityAttribute>,
         tags: Option<&BTreeMap<String, String>>,
     ) -> Option<Entity> {
-        let mut above =
+        let mut compared_ancestors =
             self.ancestor_numbers.iter().filter_map(|number| literals.compared_entity(*number)).peekable();
-        if attributes.is_empty() && tags.is_none_or(BTreeMap::is_empty) && above.peek().is_none() {
+        if attributes.is_empty() && tags.is_none_or(BTreeMap::is_empty) && compared_ancestors.peek().is_none()
+        {
             return None;
         }
-        let ancestors: HashSet<EntityUID> = above.cloned().collect();
+        let ancestors: HashSet<EntityUID> = compared_ancestors.cloned().collect();
         let attributes =
             attributes.into_iter().map(|(name, value)| (name.into(), PartialValue::Value(value)));
         let tags = tags
@@ -98,53 +110,7 @@ pub(crate) fn caller_attributes(caller: &Caller) -> Vec<EntityAttribute> {
     ]
 }
 
-/// An ARN taken apart as far as policies see it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct ArnParts<'a> {
-    pub service: &'a str,
-    /// The resource type as the ARN spells it (`table`, `log-group`); S3, SNS and SQS spell none and get the obvious one.
-    pub resource_type: &'a str,
-    pub resource_name: &'a str,
-    /// Twelve digits, or empty.
-    pub account: &'a str,
-    /// The ARN of the bucket an S3 object is in, and the bucket's name.
-    pub bucket: Option<(&'a str, &'a str)>,
-}
-
-pub(crate) fn split_arn(arn: &str) -> Option<ArnParts<'_>> {
-    let Arn { service, region, account, resource, .. } = Arn::parse(arn)?;
-    let head = arn.len() - resource.len();
-    let account = if is_account_id(account) { account } else { "" };
-    let parts = ArnParts { service, account, ..ArnParts::default() };
-    if service == "s3" && region.is_empty() && account.is_empty() {
-        return Some(match resource.find('/') {
-            None => ArnParts { resource_type: "bucket", resource_name: resource, ..parts },
-            Some(slash) => ArnParts {
-                resource_type: "object",
-                resource_name: &resource[slash + 1..],
-                bucket: Some((&arn[..head + slash], &resource[..slash])),
-                ..parts
-            },
-        });
-    }
-    let resource = resource.strip_prefix('/').unwrap_or(resource);
-    Some(match service {
-        "sns" => ArnParts { resource_type: "topic", resource_name: resource, ..parts },
-        "sqs" => ArnParts { resource_type: "queue", resource_name: resource, ..parts },
-        _ => match resource.find(['/', ':']) {
-            None => ArnParts { resource_name: resource, ..parts },
-            Some(at) => {
-                ArnParts { resource_type: &resource[..at], resource_name: &resource[at + 1..], ..parts }
-            }
-        },
-    })
-}
-
-pub(crate) fn is_account_id(text: &str) -> bool {
-    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// A question in terms of entities: the action with its groups, the resource with everything it is in.
+/// A query as entities: the action with its groups, and the resource with everything that it is in.
 #[derive(Debug)]
 pub(crate) struct EntitySet<'a> {
     pub action: EntityRef<'a>,
@@ -153,80 +119,51 @@ pub(crate) struct EntitySet<'a> {
 }
 
 impl<'a> EntitySet<'a> {
-    /// An error: the hierarchy would not be one.
     pub(crate) fn new(
         literals: &EntityLiterals,
-        ask: &PolicyQuery<'a>,
-        facts: &RequestContext<'_>,
-    ) -> Result<Self, String> {
-        let own = |action: &'static str, kind: EntityKind, id: &'a str| Self {
-            action: EntityRef::new(literals, EntityKind::Action, Cow::Borrowed(action), std::iter::empty()),
-            resource: EntityRef::new(literals, kind, Cow::Borrowed(id), std::iter::empty()),
+        query: &PolicyQuery<'a>,
+        context: &RequestContext<'_>,
+    ) -> Result<Self, QueryError> {
+        let gateway_action = |action: &'static str, kind: EntityKind, id: &'a str| Self {
+            action: EntityRef::without_ancestors(literals, EntityKind::Action, action),
+            resource: EntityRef::without_ancestors(literals, kind, id),
             arn_parts: ArnParts::default(),
         };
-        let (operation, demand) = match *ask {
+        match *query {
             PolicyQuery::Connect { connection } => {
-                return Ok(own("connect", EntityKind::Connection, connection));
+                Ok(gateway_action("connect", EntityKind::Connection, connection))
             }
             PolicyQuery::Reveal { data_class } => {
-                return Ok(own("reveal", EntityKind::DataClass, data_class));
+                Ok(gateway_action("reveal", EntityKind::DataClass, data_class))
             }
-            PolicyQuery::Permission { operation, permission: demand } => (operation, demand),
-        };
-        let id = Cow::Borrowed(demand.action.as_str());
-        let service = demand.action.split(':').next().unwrap_or_default();
-        let action = if operation.front_end == FrontEndKind::Aws {
-            let mut all_of_service = String::with_capacity(service.len() + 2);
-            all_of_service.push_str(service);
-            all_of_service.push_str(":*");
-            let groups = [demand.access_level.as_str(), &all_of_service];
-            if groups.contains(&demand.action.as_str()) {
-                return Err(format!("the action {} would be in itself", demand.action));
+            PolicyQuery::Permission { operation, permission } => {
+                let action = action_entity(literals, operation, permission)?;
+                Ok(match &permission.resource {
+                    Resource::Arn(_) | Resource::Any => {
+                        let (resource, arn_parts) =
+                            aws_resource_entity(literals, operation, permission, context);
+                        Self { action, resource, arn_parts }
+                    }
+                    Resource::McpTool { server, name } => {
+                        let id = format!("{server}/{name}");
+                        let parent = (EntityKind::McpServer, server.as_str());
+                        let resource = EntityRef::new(literals, EntityKind::McpTool, id, [parent]);
+                        Self { action, resource, arn_parts: ArnParts::default() }
+                    }
+                    Resource::McpServer(server) => {
+                        let resource =
+                            EntityRef::without_ancestors(literals, EntityKind::McpServer, server.as_str());
+                        Self { action, resource, arn_parts: ArnParts::default() }
+                    }
+                })
             }
-            let groups = groups.into_iter().map(|group| (EntityKind::AwsAction, group));
-            EntityRef::new(literals, EntityKind::AwsAction, id, groups)
-        } else {
-            EntityRef::new(literals, EntityKind::McpAction, id, std::iter::empty())
-        };
-        let (arn, parts) = match &demand.resource {
-            Resource::Arn(arn) => {
-                let parts =
-                    split_arn(arn).unwrap_or(ArnParts { service, resource_name: arn, ..ArnParts::default() });
-                (arn.as_str(), parts)
-            }
-            Resource::Any => {
-                ("*", ArnParts { service, resource_type: "*", resource_name: "*", ..ArnParts::default() })
-            }
-            Resource::McpTool { server, name } => {
-                let id = Cow::Owned(format!("{server}/{name}"));
-                let above = std::iter::once((EntityKind::McpServer, server.as_str()));
-                let resource = EntityRef::new(literals, EntityKind::McpTool, id, above);
-                return Ok(Self { action, resource, arn_parts: ArnParts::default() });
-            }
-            Resource::McpServer(server) => {
-                let id = Cow::Borrowed(server.as_str());
-                let resource = EntityRef::new(literals, EntityKind::McpServer, id, std::iter::empty());
-                return Ok(Self { action, resource, arn_parts: ArnParts::default() });
-            }
-        };
-        let account =
-            if parts.account.is_empty() { operation.account.as_deref() } else { Some(parts.account) };
-        // An account is in a connection only through the account: without one, nothing is in the connection.
-        let connection = facts.connection.filter(|_| account.is_some());
-        let above = [
-            account.map(|account| (EntityKind::AwsAccount, account)),
-            connection.map(|connection| (EntityKind::Connection, connection)),
-            parts.bucket.map(|(bucket, _)| (EntityKind::AwsResource, bucket)),
-        ];
-        let id = Cow::Borrowed(arn);
-        let resource = EntityRef::new(literals, EntityKind::AwsResource, id, above.into_iter().flatten());
-        Ok(Self { action, resource, arn_parts: parts })
+        }
     }
 
     /// The attributes of the resource.
-    pub(crate) fn resource_attributes(&self, ask: &PolicyQuery<'_>) -> Vec<EntityAttribute> {
-        let PolicyQuery::Permission { permission: demand, .. } = ask else { return Vec::new() };
-        match &demand.resource {
+    pub(crate) fn resource_attributes(&self, query: &PolicyQuery<'_>) -> Vec<EntityAttribute> {
+        let PolicyQuery::Permission { permission, .. } = query else { return Vec::new() };
+        match &permission.resource {
             Resource::Arn(_) | Resource::Any => aws_resource_attributes(&self.resource.id, &self.arn_parts),
             Resource::McpTool { server, name } => {
                 vec![("server", Value::from(server.as_str())), ("name", Value::from(name.as_str()))]
@@ -234,6 +171,53 @@ impl<'a> EntitySet<'a> {
             Resource::McpServer(server) => vec![("name", Value::from(server.as_str()))],
         }
     }
+}
+
+fn action_entity<'a>(
+    literals: &EntityLiterals,
+    operation: &Operation,
+    permission: &'a RequiredPermission,
+) -> Result<EntityRef<'a>, QueryError> {
+    let action = permission.action.as_str();
+    if operation.front_end == FrontEndKind::Mcp {
+        return Ok(EntityRef::without_ancestors(literals, EntityKind::McpAction, action));
+    }
+    let service_group = [service_prefix(action), ":*"].concat();
+    let groups = [permission.access_level.as_str(), &service_group];
+    if groups.contains(&action) {
+        return Err(QueryError::ActionInItself { action: action.to_owned() });
+    }
+    let groups = groups.into_iter().map(|group| (EntityKind::AwsAction, group));
+    Ok(EntityRef::new(literals, EntityKind::AwsAction, action, groups))
+}
+
+fn aws_resource_entity<'a>(
+    literals: &EntityLiterals,
+    operation: &Operation,
+    permission: &'a RequiredPermission,
+    context: &RequestContext<'_>,
+) -> (EntityRef<'a>, ArnParts<'a>) {
+    let service = service_prefix(&permission.action);
+    let (arn, parts) = match &permission.resource {
+        Resource::Arn(arn) => {
+            let unsplit = || ArnParts { service, resource_name: arn, ..ArnParts::default() };
+            (arn.as_str(), split_arn(arn).unwrap_or_else(unsplit))
+        }
+        _ => ("*", ArnParts { service, resource_type: "*", resource_name: "*", ..ArnParts::default() }),
+    };
+    let account = if parts.account.is_empty() { operation.account.as_deref() } else { Some(parts.account) };
+    // A resource is in a connection only through its account. Without an account it is in no connection.
+    let connection = context.connection.filter(|_| account.is_some());
+    let ancestors = [
+        account.map(|account| (EntityKind::AwsAccount, account)),
+        connection.map(|connection| (EntityKind::Connection, connection)),
+        parts.bucket.map(|(bucket_arn, _)| (EntityKind::AwsResource, bucket_arn)),
+    ];
+    (EntityRef::new(literals, EntityKind::AwsResource, arn, ancestors.into_iter().flatten()), parts)
+}
+
+fn service_prefix(action: &str) -> &str {
+    action.split(':').next().unwrap_or_default()
 }
 
 fn aws_resource_attributes(arn: &str, parts: &ArnParts<'_>) -> Vec<EntityAttribute> {
@@ -245,47 +229,4 @@ fn aws_resource_attributes(arn: &str, parts: &ArnParts<'_>) -> Vec<EntityAttribu
     ];
     attributes.extend(parts.bucket.map(|(_, bucket)| ("bucket", Value::from(bucket))));
     attributes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn splits_arns_into_parts() {
-        for (arn, service, kind, name, account, bucket) in [
-            ("arn:aws:s3:::b", "s3", "bucket", "b", "", None),
-            ("arn:aws:s3:::b/a/c:d", "s3", "object", "a/c:d", "", Some(("arn:aws:s3:::b", "b"))),
-            (
-                "arn:aws:s3:eu-west-1:123456789012:accesspoint/p",
-                "s3",
-                "accesspoint",
-                "p",
-                "123456789012",
-                None,
-            ),
-            (
-                "arn:aws:dynamodb:r:123456789012:table/T/index/i",
-                "dynamodb",
-                "table",
-                "T/index/i",
-                "123456789012",
-                None,
-            ),
-            ("arn:aws:lambda:r:123456789012:function:f:1", "lambda", "function", "f:1", "123456789012", None),
-            ("arn:aws:sns:r:123456789012:t", "sns", "topic", "t", "123456789012", None),
-            ("arn:aws:sqs:r:123456789012:q", "sqs", "queue", "q", "123456789012", None),
-            ("arn:aws:apigateway:r::/restapis/x", "apigateway", "restapis", "x", "", None),
-            ("arn:aws:iam::aws:policy/P", "iam", "policy", "P", "", None),
-            ("arn:aws:ec2:r:123456789012:instance/*", "ec2", "instance", "*", "123456789012", None),
-        ] {
-            assert_eq!(
-                split_arn(arn),
-                Some(ArnParts { service, resource_type: kind, resource_name: name, account, bucket }),
-                "{arn}"
-            );
-        }
-        assert_eq!(split_arn("arn:aws:s3"), None);
-        assert_eq!(split_arn("b/k"), None);
-    }
 }

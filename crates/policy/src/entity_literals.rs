@@ -1,8 +1,10 @@
-//! The entity types of the vocabulary, and the entities that a policy set names, each with a number.
+//! The entity types, and the entities that a policy set names, each with a number.
 //!
-//! Promise: uids are built, never parsed: text from a request cannot become another type. An entity no policy names can neither
-//! match a scope nor stand right of an `in`, so a question is decided without it.
+//! Promise: entity uids are built from a type and an id, never parsed, so that text from a request cannot become an entity of
+//! another type. An entity that no policy names can neither match a scope nor stand to the right of an `in`, so a query is
+//! decided without it.
 
+use crate::query_error::QueryError;
 use cedar_policy_core::{
     ast::{
         Eid, EntityType, EntityUID, Expr, ExprKind, ExtensionFunction, Literal, Name, PartialValue, Value,
@@ -11,7 +13,7 @@ use cedar_policy_core::{
 };
 use std::{collections::HashMap, str::FromStr as _};
 
-/// The entity types of the vocabulary.
+/// The entity types of the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum EntityKind {
     Caller,
@@ -30,7 +32,8 @@ pub(crate) enum EntityKind {
 const ENTITY_KIND_COUNT: usize = 11;
 
 impl EntityKind {
-    const ALL: [(Self, &'static str); ENTITY_KIND_COUNT] = [
+    /// In the order of the variants.
+    pub(crate) const ALL: [(Self, &'static str); ENTITY_KIND_COUNT] = [
         (Self::Caller, "Caller"),
         (Self::Group, "Group"),
         (Self::Action, "Action"),
@@ -43,9 +46,14 @@ impl EntityKind {
         (Self::McpServer, "Mcp::Server"),
         (Self::McpTool, "Mcp::Tool"),
     ];
+
+    /// The type of this name. `None`: the schema has no such type, which validation reports.
+    pub(crate) fn from_type_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+    }
 }
 
-/// Cedar's names for what a question is put together from, parsed once.
+/// Cedar's names of the entity types and extension functions, parsed once.
 #[derive(Debug)]
 pub(crate) struct EntityTypes {
     type_names: [EntityType; ENTITY_KIND_COUNT],
@@ -72,26 +80,31 @@ impl EntityTypes {
         EntityUID::from_components(self.type_names[kind as usize].clone(), Eid::new(id), None)
     }
 
-    /// None: a type that nothing in a question has.
+    /// `None`: no entity of a query has this type.
     pub(crate) fn kind_of(&self, name: &EntityType) -> Option<EntityKind> {
-        let found = self.type_names.iter().position(|known| known == name)?;
-        EntityKind::ALL.get(found).map(|(kind, _)| *kind)
+        let index = self.type_names.iter().position(|known| known == name)?;
+        EntityKind::ALL.get(index).map(|(kind, _)| *kind)
     }
 
-    pub(crate) fn ip_value(&self, text: &str) -> Result<Value, String> {
-        call_extension_function(self.ip_function, text)
+    pub(crate) fn ip_value(&self, text: &str) -> Result<Value, QueryError> {
+        call_extension_function("ip", self.ip_function, text)
     }
 
-    pub(crate) fn datetime_value(&self, text: &str) -> Result<Value, String> {
-        call_extension_function(self.datetime_function, text)
+    pub(crate) fn datetime_value(&self, text: &str) -> Result<Value, QueryError> {
+        call_extension_function("datetime", self.datetime_function, text)
     }
 }
 
-fn call_extension_function(function: &ExtensionFunction, text: &str) -> Result<Value, String> {
-    match function.call(&[Value::from(text)]) {
-        Ok(PartialValue::Value(value)) => Ok(value),
-        Ok(PartialValue::Residual(_)) => Err(format!("\"{text}\" has no value")),
-        Err(error) => Err(error.to_string()),
+fn call_extension_function(
+    name: &'static str,
+    function: &ExtensionFunction,
+    text: &str,
+) -> Result<Value, QueryError> {
+    match function.call(&[Value::from(text)])? {
+        PartialValue::Value(value) => Ok(value),
+        PartialValue::Residual(_) => {
+            Err(QueryError::NotAnExtensionValue { function: name, text: text.to_owned() })
+        }
     }
 }
 
@@ -102,7 +115,7 @@ pub(crate) struct EntityNumber(usize);
 #[derive(Debug)]
 struct NamedEntity {
     uid: EntityUID,
-    /// Some condition that Cedar evaluates names it: only then must Cedar be told what is in it.
+    /// A condition that Cedar evaluates names it. Only then must Cedar know which entities are in it.
     is_read_by_condition: bool,
 }
 
@@ -114,7 +127,7 @@ pub(crate) struct EntityLiterals {
 }
 
 impl EntityLiterals {
-    /// The number of an entity named in a policy. None: nothing in a question can be this entity.
+    /// The number of an entity that a policy names. `None`: no entity of a query has its type.
     pub(crate) fn insert(&mut self, types: &EntityTypes, uid: &EntityUID) -> Option<EntityNumber> {
         let numbers = &mut self.numbers_by_kind[types.kind_of(uid.entity_type())? as usize];
         let id: &str = uid.eid().as_ref();
@@ -127,7 +140,7 @@ impl EntityLiterals {
         Some(number)
     }
 
-    /// Takes in every entity that evaluating the condition can compare with.
+    /// Inserts every entity with which the evaluation of the condition can compare.
     pub(crate) fn insert_condition_literals(&mut self, types: &EntityTypes, condition: &Expr) {
         for part in condition.subexpressions() {
             if let ExprKind::Lit(Literal::EntityUID(uid)) = part.expr_kind()
@@ -139,7 +152,7 @@ impl EntityLiterals {
         }
     }
 
-    /// The number of an entity of a question. None: no policy names it.
+    /// The number of an entity of a query. `None`: no policy names it.
     pub(crate) fn find_number(&self, kind: EntityKind, id: &str) -> Option<EntityNumber> {
         let numbers = &self.numbers_by_kind[kind as usize];
         if numbers.is_empty() { None } else { numbers.get(id).copied() }
@@ -165,8 +178,8 @@ mod tests {
         assert_eq!(literals.find_number(EntityKind::Group, "x"), group);
         assert_eq!(literals.insert(&types, &types.entity_uid(EntityKind::Group, "x")), group);
         assert_eq!(literals.find_number(EntityKind::Caller, "x"), None);
-        let foreign = EntityUID::with_eid_and_type("Grupe", "x").expect("a type name");
-        assert_eq!(literals.insert(&types, &foreign), None);
+        let other_type = EntityUID::with_eid_and_type("Grupe", "x").expect("a type name");
+        assert_eq!(literals.insert(&types, &other_type), None);
     }
 
     #[test]
@@ -175,6 +188,7 @@ mod tests {
         for (kind, name) in EntityKind::ALL {
             assert_eq!(types.entity_uid(kind, "x").entity_type().to_string(), name);
             assert_eq!(types.kind_of(types.entity_uid(kind, "x").entity_type()), Some(kind));
+            assert_eq!(EntityKind::from_type_name(name), Some(kind));
         }
     }
 }

@@ -1,14 +1,17 @@
-//! One caller's questions about one operation, put to the policies whose scope matches.
+//! Evaluation of one caller's queries about one operation, by the policies whose scope matches.
 //!
-//! Cedar's evaluator runs the conditions; the index has decided the scopes. What cannot be put to Cedar is not decided.
+//! The index decides the scopes, and Cedar's evaluator the conditions. A query for which Cedar cannot be given all that a policy
+//! reads is not evaluated at all, and its error denies it.
 
 use crate::{
-    attribute_usage::CombinedAttributes,
     cedar_context::build_cedar_context,
+    context_attributes::{ContextAttribute, ContextAttributeSet},
     entities::{self, EntityRef, EntitySet},
-    explanation::PolicyOutcome,
     implicit_targets::with_resource,
-    policy_set::{CompiledPolicy, PolicyQuery, PolicySet, RequestContext},
+    policy_query::{PolicyQuery, RequestContext},
+    policy_set::{CompiledPolicy, PolicySet},
+    query_error::QueryError,
+    required_attributes::CombinedAttributes,
 };
 use cedar_policy_core::{
     ast::{Context, Entity, EntityUID, EntityUIDEntry, Expr, Literal, Request, SlotEnv, ValueKind},
@@ -23,30 +26,40 @@ use std::{
     sync::Arc,
 };
 
-/// How the policies that can apply came out.
+/// The outcome of one policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicyOutcome {
+    Satisfied,
+    NotSatisfied,
+    /// The policy could not be evaluated. The text is for the log and the operator, not for the caller.
+    Failed(String),
+}
+
+/// The outcomes of the policies whose scope matches a query.
 #[derive(Debug, Default)]
 pub(crate) struct Evaluation {
+    /// By the numbers of the policies, ascending.
     pub outcomes: Vec<(u32, PolicyOutcome)>,
-    /// The question could not be put to Cedar at all.
-    pub query_error: Option<String>,
-    /// Forbids that hold because the request may be about this resource, which it does not name exactly.
+    /// Why the query could not be evaluated at all.
+    pub query_error: Option<QueryError>,
+    /// Forbids that are satisfied, or fail, because the request may affect this resource, which it does not name exactly.
     pub implicit_matches: Vec<(u32, String)>,
 }
 
-/// Which policies are asked.
+/// The policies that are evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PolicyFilter<'a> {
     All,
-    /// The forbids that name this resource: for others it is no reason.
+    /// The forbids that name this resource. For all other policies, a resource that the request only may affect is no reason.
     ForbidsNaming(&'a str),
 }
 
 impl Evaluation {
-    /// Takes in how forbids come out on a resource that the request may be about: what holds for one holds, what cannot be
-    /// evaluated for one cannot.
-    pub(crate) fn merge_implicit_target(&mut self, exact: &str, on_it: Evaluation) {
-        self.query_error = self.query_error.take().or(on_it.query_error);
-        for (number, outcome) in on_it.outcomes {
+    /// Adds the outcomes of forbids on a resource that the request may affect. A forbid that is satisfied for one resource is
+    /// satisfied; a forbid that fails for one resource has failed.
+    fn merge_implicit_target(&mut self, target: &str, on_target: Evaluation) {
+        self.query_error = self.query_error.take().or(on_target.query_error);
+        for (number, outcome) in on_target.outcomes {
             let known = self.outcomes.iter_mut().find(|(known, _)| *known == number);
             match (known, &outcome) {
                 (_, PolicyOutcome::NotSatisfied)
@@ -55,37 +68,49 @@ impl Evaluation {
                 (Some((_, known)), _) => *known = outcome,
                 (None, _) => self.outcomes.push((number, outcome)),
             }
-            self.implicit_matches.push((number, exact.to_owned()));
+            self.implicit_matches.push((number, target.to_owned()));
         }
         self.outcomes.sort_by_key(|(number, _)| *number);
     }
 }
 
-/// What is the same for all questions of one caller about one operation.
+/// The parts of an evaluation that are the same for all queries of one caller about one operation.
 pub(crate) struct EvaluationContext<'a> {
     policy_set: &'a PolicySet,
     caller: &'a Caller,
     request_context: RequestContext<'a>,
     principal: EntityRef<'a>,
     principal_uid: Arc<EntityUID>,
-    /// The caller without and with attributes, where there is anything to tell.
     principal_without_attributes: OnceCell<Option<Entity>>,
     principal_with_attributes: OnceCell<Option<Entity>>,
-    cached_context: Option<(CombinedAttributes<'a>, Option<AccessLevel>, Context)>,
-    /// Of the resources that forbids name, those among the operation's parameters.
+    cached_context: Option<CachedContext<'a>>,
+    /// The resources among the operation's parameters that forbids name.
     mentioned_targets: OnceCell<BTreeSet<&'a str>>,
 }
 
+/// A context, and all that it depends on beside the caller and the operation. `context.tool`, which depends on the resource, is
+/// never cached.
+struct CachedContext<'a> {
+    required: CombinedAttributes<'a>,
+    access_level: Option<AccessLevel>,
+    is_unknown_operation: bool,
+    context: Context,
+}
+
 impl<'a> EvaluationContext<'a> {
-    pub(crate) fn new(set: &'a PolicySet, caller: &'a Caller, facts: RequestContext<'a>) -> Self {
-        let principal = EntityRef::for_caller(&set.entity_literals, caller);
-        let uid = Arc::new(principal.uid(&set.entity_types));
+    pub(crate) fn new(
+        policy_set: &'a PolicySet,
+        caller: &'a Caller,
+        request_context: RequestContext<'a>,
+    ) -> Self {
+        let principal = EntityRef::for_caller(&policy_set.entity_literals, caller);
+        let principal_uid = Arc::new(principal.uid(&policy_set.entity_types));
         Self {
-            policy_set: set,
+            policy_set,
             caller,
-            request_context: facts,
+            request_context,
             principal,
-            principal_uid: uid,
+            principal_uid,
             principal_without_attributes: OnceCell::new(),
             principal_with_attributes: OnceCell::new(),
             cached_context: None,
@@ -93,88 +118,89 @@ impl<'a> EvaluationContext<'a> {
         }
     }
 
-    /// The resources that this part of the operation may be about beside the one it names.
-    fn implicit_targets(&self, operation: &Operation, demand: &RequiredPermission) -> Vec<&'a str> {
-        let possible = &self.policy_set.implicit_targets;
-        let mentioned = self.mentioned_targets.get_or_init(|| possible.find_mentioned(&operation.parameters));
-        possible.find_targets(operation, demand, mentioned)
+    /// The resources that the operation may affect by this permission, beside the one that the permission names.
+    fn implicit_targets(&self, operation: &Operation, permission: &RequiredPermission) -> Vec<&'a str> {
+        let targets = &self.policy_set.implicit_targets;
+        let mentioned = self.mentioned_targets.get_or_init(|| targets.find_mentioned(&operation.parameters));
+        targets.find_targets(operation, permission, mentioned)
     }
 
-    /// How the policies come out whose scope matches: all of them on what is asked, and forbids also on what it may be about.
-    /// `unknown_arguments`: policies that read arguments count for the caller.
-    pub(crate) fn evaluate(&mut self, ask: &PolicyQuery<'_>, unknown_arguments: bool) -> Evaluation {
-        let mut judgement = self.evaluate_query(ask, PolicyFilter::All, unknown_arguments);
-        if let PolicyQuery::Permission { operation, permission: demand } = *ask {
-            for exact in self.implicit_targets(operation, demand) {
-                let as_if = with_resource(demand, exact);
-                let ask = PolicyQuery::Permission { operation, permission: &as_if };
-                judgement.merge_implicit_target(
-                    exact,
-                    self.evaluate_query(&ask, PolicyFilter::ForbidsNaming(exact), unknown_arguments),
-                );
+    /// Evaluates all policies on the query itself, and the forbids that name it on each implicit target.
+    ///
+    /// A policy that reads one of the attributes in `unknown` is not evaluated: it counts in the caller's favor.
+    pub(crate) fn evaluate(&mut self, query: &PolicyQuery<'_>, unknown: ContextAttributeSet) -> Evaluation {
+        let mut evaluation = self.evaluate_query(query, PolicyFilter::All, unknown);
+        if let PolicyQuery::Permission { operation, permission } = *query {
+            for target in self.implicit_targets(operation, permission) {
+                let permission = with_resource(permission, target);
+                let query = PolicyQuery::Permission { operation, permission: &permission };
+                let on_target = self.evaluate_query(&query, PolicyFilter::ForbidsNaming(target), unknown);
+                evaluation.merge_implicit_target(target, on_target);
             }
         }
-        judgement
+        evaluation
     }
 
     fn evaluate_query(
         &mut self,
-        ask: &PolicyQuery<'_>,
-        which: PolicyFilter<'_>,
-        unknown_arguments: bool,
+        query: &PolicyQuery<'_>,
+        filter: PolicyFilter<'_>,
+        unknown: ContextAttributeSet,
     ) -> Evaluation {
-        self.try_evaluate_query(ask, which, unknown_arguments).unwrap_or_else(|error| {
-            tracing::warn!(error, question = ask.title(), "a question could not be put to policy");
+        self.try_evaluate_query(query, filter, unknown).unwrap_or_else(|error| {
+            tracing::warn!(%error, query = query.title(), "a query could not be evaluated");
             Evaluation { query_error: Some(error), ..Evaluation::default() }
         })
     }
 
     fn try_evaluate_query(
         &mut self,
-        ask: &PolicyQuery<'_>,
-        which: PolicyFilter<'_>,
-        unknown_arguments: bool,
-    ) -> Result<Evaluation, String> {
+        query: &PolicyQuery<'_>,
+        filter: PolicyFilter<'_>,
+        unknown: ContextAttributeSet,
+    ) -> Result<Evaluation, QueryError> {
         let set = self.policy_set;
-        let cast = EntitySet::new(&set.entity_literals, ask, &self.request_context)?;
-        let candidates = self.candidate_policies(&cast, which);
-        let mut wanted = CombinedAttributes::new(&set.distinct_attributes);
-        let mut conditions = false;
+        let entity_set = EntitySet::new(&set.entity_literals, query, &self.request_context)?;
+        let candidates = self.candidate_policies(&entity_set, filter);
+        let mut required = CombinedAttributes::new(&set.distinct_attributes);
+        let mut any_condition = false;
         for number in &candidates {
-            if let Some(CompiledPolicy { condition: Some(_), attributes_index: needs, .. }) =
+            if let Some(CompiledPolicy { condition: Some(_), attributes_index, .. }) =
                 set.compiled_policy(*number)
             {
-                conditions = true;
-                wanted.include_attributes(*needs);
+                any_condition = true;
+                required.include(*attributes_index);
             }
         }
-        if !conditions {
+        if !any_condition {
             let outcomes = candidates.into_iter().map(|number| (number, PolicyOutcome::Satisfied)).collect();
             return Ok(Evaluation { outcomes, ..Evaluation::default() });
         }
-        let (request, entities) = self.build_request(ask, &cast, wanted)?;
+        let (request, entities) = self.build_request(query, &entity_set, required)?;
         let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
-        // Templates are not loaded: there is no slot to fill.
+        // Templates are not loaded, so there is no slot to fill.
         let slots = SlotEnv::new();
         let mut outcomes = Vec::with_capacity(candidates.len());
         for number in candidates {
             let Some(compiled) = set.compiled_policy(number) else { continue };
             let outcome = match &compiled.condition {
-                _ if unknown_arguments && compiled.reads_arguments => {
+                None => PolicyOutcome::Satisfied,
+                Some(_)
+                    if compiled.checked.attribute_usage.required_attributes.context.intersects(unknown) =>
+                {
                     if compiled.is_forbid {
                         PolicyOutcome::NotSatisfied
                     } else {
                         PolicyOutcome::Satisfied
                     }
                 }
-                None => PolicyOutcome::Satisfied,
                 Some(condition) => evaluate_condition(&evaluator, condition, &slots, &compiled.checked.id),
             };
             if let PolicyOutcome::Failed(error) = &outcome {
                 tracing::warn!(
                     policy = compiled.checked.id,
                     error,
-                    question = ask.title(),
+                    query = query.title(),
                     "a policy could not be evaluated"
                 );
             }
@@ -184,104 +210,95 @@ impl<'a> EvaluationContext<'a> {
     }
 
     /// The policies whose scope matches.
-    fn candidate_policies(&self, cast: &EntitySet<'_>, which: PolicyFilter<'_>) -> Vec<u32> {
+    fn candidate_policies(&self, entity_set: &EntitySet<'_>, filter: PolicyFilter<'_>) -> Vec<u32> {
         let set = self.policy_set;
         let mut found = set.index.find_candidates(
-            &cast.action.scope_tests(),
+            &entity_set.action.scope_tests(),
             &self.principal.scope_tests(),
-            &cast.resource.scope_tests(),
+            &entity_set.resource.scope_tests(),
         );
-        if let PolicyFilter::ForbidsNaming(exact) = which {
-            found.retain(|number| set.implicit_targets.is_named_by(exact, *number));
+        if let PolicyFilter::ForbidsNaming(target) = filter {
+            found.retain(|number| set.implicit_targets.is_named_by(target, *number));
         }
         found
     }
 
-    /// What the policies that can apply to a question read together.
+    /// The attributes that the policies whose scope matches read together.
     pub(crate) fn required_attributes(
         &self,
-        ask: &PolicyQuery<'_>,
-        which: PolicyFilter<'_>,
+        query: &PolicyQuery<'_>,
+        filter: PolicyFilter<'_>,
     ) -> CombinedAttributes<'a> {
         let set = self.policy_set;
-        let mut wanted = CombinedAttributes::new(&set.distinct_attributes);
-        // What is no question fails where it is judged.
-        if let Ok(cast) = EntitySet::new(&set.entity_literals, ask, &self.request_context) {
-            for number in self.candidate_policies(&cast, which) {
-                if let Some(CompiledPolicy { condition: Some(_), attributes_index: needs, .. }) =
+        let mut required = CombinedAttributes::new(&set.distinct_attributes);
+        // A query that has no entities is denied when it is evaluated.
+        if let Ok(entity_set) = EntitySet::new(&set.entity_literals, query, &self.request_context) {
+            for number in self.candidate_policies(&entity_set, filter) {
+                if let Some(CompiledPolicy { condition: Some(_), attributes_index, .. }) =
                     set.compiled_policy(number)
                 {
-                    wanted.include_attributes(*needs);
+                    required.include(*attributes_index);
                 }
             }
         }
-        wanted
+        required
     }
 
-    /// The tags of the resource in question. An error: nobody looked, so it is not known that it has none.
-    fn resource_tags(&self, ask: &PolicyQuery<'_>) -> Result<Option<&'a BTreeMap<String, String>>, String> {
+    /// The tags of the query's resource. A resource that was not looked up may have any tags, so that is an error.
+    fn resource_tags(
+        &self,
+        query: &PolicyQuery<'_>,
+    ) -> Result<Option<&'a BTreeMap<String, String>>, QueryError> {
         let PolicyQuery::Permission {
             permission: RequiredPermission { resource: Resource::Arn(arn), .. },
             ..
-        } = ask
+        } = query
         else {
             return Ok(None);
         };
         let tags = self.request_context.tags.and_then(|tags| tags.get(arn));
-        tags.map(Some).ok_or_else(|| format!("the tags of {arn} are not known"))
+        tags.map(Some).ok_or_else(|| QueryError::UnknownTags { arn: arn.clone() })
     }
 
-    /// What Cedar must know for these policies.
+    /// Cedar's request, and the entities that the policies read.
     fn build_request(
         &mut self,
-        ask: &PolicyQuery<'_>,
-        cast: &EntitySet<'_>,
-        wanted: CombinedAttributes<'a>,
-    ) -> Result<(Request, Entities), String> {
+        query: &PolicyQuery<'_>,
+        entity_set: &EntitySet<'_>,
+        required: CombinedAttributes<'a>,
+    ) -> Result<(Request, Entities), QueryError> {
         let set = self.policy_set;
-        let known = if wanted.reads_principal {
+        let cached_principal = if required.reads_principal {
             &self.principal_with_attributes
         } else {
             &self.principal_without_attributes
         };
-        let its_principal = known.get_or_init(|| {
+        let principal = cached_principal.get_or_init(|| {
             let attributes =
-                if wanted.reads_principal { entities::caller_attributes(self.caller) } else { Vec::new() };
+                if required.reads_principal { entities::caller_attributes(self.caller) } else { Vec::new() };
             self.principal.to_entity(&set.entity_literals, &self.principal_uid, attributes, None)
         });
-        let (action, resource) = (cast.action.uid(&set.entity_types), cast.resource.uid(&set.entity_types));
-        let attributes = if wanted.reads_resource { cast.resource_attributes(ask) } else { Vec::new() };
-        let tags = if wanted.reads_tags { self.resource_tags(ask)? } else { None };
-        let all = [
-            its_principal.clone(),
-            cast.action.to_entity(&set.entity_literals, &action, Vec::new(), None),
-            cast.resource.to_entity(&set.entity_literals, &resource, attributes, tags),
+        let action = entity_set.action.uid(&set.entity_types);
+        let resource = entity_set.resource.uid(&set.entity_types);
+        let attributes =
+            if required.reads_resource { entity_set.resource_attributes(query) } else { Vec::new() };
+        let tags = if required.reads_tags { self.resource_tags(query)? } else { None };
+        let entities = [
+            principal.clone(),
+            entity_set.action.to_entity(&set.entity_literals, &action, Vec::new(), None),
+            entity_set.resource.to_entity(&set.entity_literals, &resource, attributes, tags),
         ];
+        // `AssumeAlreadyComputed`: the ancestors of each entity are complete, and closing the hierarchy again would cost more
+        // than the evaluation of several policies.
         let entities = Entities::from_entities(
-            all.into_iter().flatten(),
+            entities.into_iter().flatten(),
             None::<&NoEntitiesSchema>,
             TCComputation::AssumeAlreadyComputed,
             Extensions::all_available(),
-        )
-        .map_err(|error| error.to_string())?;
-        let level = match ask {
-            PolicyQuery::Permission { permission: demand, .. } => Some(demand.access_level),
-            _ => None,
-        };
-        let context = match &self.cached_context {
-            Some((known, at, context))
-                if known.is_same_selection(&wanted)
-                    && *at == level
-                    && !wanted.reads_context_attribute("tool") =>
-            {
-                context.clone()
-            }
-            _ => {
-                let made = build_cedar_context(&set.entity_types, ask, &self.request_context, &wanted)?;
-                self.cached_context = Some((wanted, level, made.clone()));
-                made
-            }
-        };
+        )?;
+        let context = self.context(query, required)?;
+        // Unchecked, because validation against a schema copies every action of it into each request; the policies are validated
+        // when they are loaded.
         let request = Request::new_unchecked(
             EntityUIDEntry::Known { euid: Arc::clone(&self.principal_uid), loc: None },
             EntityUIDEntry::known(action, None),
@@ -290,16 +307,42 @@ impl<'a> EvaluationContext<'a> {
         );
         Ok((request, entities))
     }
+
+    /// Cedar's context for a query: the cached one if the query's own would be equal.
+    fn context(
+        &mut self,
+        query: &PolicyQuery<'_>,
+        required: CombinedAttributes<'a>,
+    ) -> Result<Context, QueryError> {
+        let access_level = match query {
+            PolicyQuery::Permission { permission, .. } => Some(permission.access_level),
+            PolicyQuery::Connect { .. } | PolicyQuery::Reveal { .. } => None,
+        };
+        let is_unknown_operation = query.is_unknown_operation();
+        if let Some(cached) = &self.cached_context
+            && cached.required.is_same_selection(&required)
+            && cached.access_level == access_level
+            && cached.is_unknown_operation == is_unknown_operation
+            && !required.reads_context(ContextAttribute::Tool)
+        {
+            return Ok(cached.context.clone());
+        }
+        let context =
+            build_cedar_context(&self.policy_set.entity_types, query, &self.request_context, &required)?;
+        self.cached_context =
+            Some(CachedContext { required, access_level, is_unknown_operation, context: context.clone() });
+        Ok(context)
+    }
 }
 
 fn evaluate_condition(
     evaluator: &Evaluator<'_>,
     condition: &Expr,
     slots: &SlotEnv,
-    policy: &str,
+    policy_id: &str,
 ) -> PolicyOutcome {
     let failed = |error: &dyn std::fmt::Display| {
-        PolicyOutcome::Failed(format!("error while evaluating policy `{policy}`: {error}"))
+        PolicyOutcome::Failed(format!("error while evaluating policy `{policy_id}`: {error}"))
     };
     match evaluator.interpret(condition, slots) {
         Ok(value) => match value.value_kind() {
@@ -308,5 +351,36 @@ fn evaluate_condition(
             _ => failed(&"its condition is neither true nor false"),
         },
         Err(error) => failed(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use PolicyOutcome::{NotSatisfied, Satisfied};
+
+    #[test]
+    fn a_forbid_has_the_strictest_of_its_outcomes_on_all_targets() {
+        let failed = || PolicyOutcome::Failed("e".to_owned());
+        for (on_request, on_target, expected, is_implicit) in [
+            (Some(NotSatisfied), NotSatisfied, Some(NotSatisfied), false),
+            (Some(NotSatisfied), Satisfied, Some(Satisfied), true),
+            (Some(Satisfied), Satisfied, Some(Satisfied), false),
+            (Some(Satisfied), NotSatisfied, Some(Satisfied), false),
+            (Some(Satisfied), failed(), Some(failed()), true),
+            (Some(failed()), Satisfied, Some(failed()), false),
+            (None, Satisfied, Some(Satisfied), true),
+            (None, NotSatisfied, None, false),
+        ] {
+            let case = format!("{on_request:?} {on_target:?}");
+            let evaluation = |outcome: Option<PolicyOutcome>| Evaluation {
+                outcomes: outcome.into_iter().map(|outcome| (7, outcome)).collect(),
+                ..Evaluation::default()
+            };
+            let mut merged = evaluation(on_request);
+            merged.merge_implicit_target("arn:x", evaluation(Some(on_target)));
+            assert_eq!(merged.outcomes.pop().map(|(_, outcome)| outcome), expected, "{case}");
+            assert_eq!(!merged.implicit_matches.is_empty(), is_implicit, "{case}");
+        }
     }
 }

@@ -1,12 +1,17 @@
-//! What a request may be about beside what it says. A forbid that names a resource exactly holds also for a request that may be
-//! about this resource and does not say: it names it by a pattern, by another name, among its parameters, or not at all where its
-//! action may be on resources of this kind. A permit is for what is named.
+//! The resources that a request may affect although it does not name them.
+//!
+//! A forbid that names a resource exactly holds also for a request that may affect this resource and does not say so: the request
+//! names it by a pattern, by another name, among its parameters, or not at all where its action may affect resources of this type.
+//! Otherwise an agent evades `resource == <ARN>` by writing an alias. A permit covers only the resource that the request names.
+//!
+//! docs/adr/0002-forbids-on-exact-arns.md has the reasons.
 
 use crate::{
-    entities::split_arn,
+    arn_parts::split_arn,
+    creation_operations::is_creation_operation,
     entity_literals::{EntityKind, EntityTypes},
     policy_loader::CheckedPolicy,
-    schema_source::{SchemaSource, UnnamedResource, is_creation_operation},
+    schema_source::{SchemaSource, UnnamedResource},
 };
 use cedar_policy::Effect;
 use durward_core::{AccessLevel, Arn, Operation, RequiredPermission, Resource, arn_may_match};
@@ -16,19 +21,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 /// The resources that forbids name exactly.
 #[derive(Debug, Default)]
 pub(crate) struct ImplicitTargets {
+    /// By their ARNs.
     forbidden_resources: BTreeMap<String, ForbiddenResource>,
+    /// One for each resource type among the forbidden resources.
     exempt_actions: Vec<ExemptActions>,
 }
 
 #[derive(Debug)]
 struct ForbiddenResource {
-    /// Which of `kinds` it is.
+    /// The index of its type among `exempt_actions`.
     exempt_actions_index: usize,
     /// The numbers of the forbids that name it.
     forbid_numbers: Vec<u32>,
 }
 
-/// The actions of a service that are not about what there is of a kind of its resources, when they name none.
+/// The actions of a service that do not affect existing resources of a type when they name none.
 #[derive(Debug)]
 struct ExemptActions {
     creating_actions: HashSet<String>,
@@ -39,41 +46,39 @@ impl ImplicitTargets {
     pub(crate) fn new(
         policies: &[CheckedPolicy],
         types: &EntityTypes,
-        vocabulary: &dyn SchemaSource,
+        schema_source: &dyn SchemaSource,
     ) -> Self {
-        let mut made = Self::default();
-        let mut kinds: HashMap<(String, String), usize> = HashMap::new();
+        let mut targets = Self::default();
+        let mut indexes_by_type: HashMap<(String, String), usize> = HashMap::new();
         let forbids =
             (0u32..).zip(policies).filter(|(_number, checked)| checked.policy.effect() == Effect::Forbid);
-        let named = forbids.flat_map(|(number, checked)| {
+        let literals = forbids.flat_map(|(number, checked)| {
             checked.policy.entity_literals().into_iter().map(move |uid| (number, uid))
         });
-        for (number, uid) in named {
+        for (number, uid) in literals {
             let arn = uid.id().unescaped();
             let is_resource = types.kind_of(uid.as_ref().entity_type()) == Some(EntityKind::AwsResource);
             let Some(parts) = split_arn(arn).filter(|_| is_resource) else { continue };
-            let kind = (parts.service.to_owned(), parts.resource_type.to_owned());
-            let kind = *kinds.entry(kind).or_insert_with(|| {
-                made.exempt_actions.push(ExemptActions::of_resource_kind(
+            let resource_type = (parts.service.to_owned(), parts.resource_type.to_owned());
+            let exempt_actions_index = *indexes_by_type.entry(resource_type).or_insert_with(|| {
+                targets.exempt_actions.push(ExemptActions::of_resource_type(
                     parts.service,
                     parts.resource_type,
-                    vocabulary,
+                    schema_source,
                 ));
-                made.exempt_actions.len() - 1
+                targets.exempt_actions.len() - 1
             });
-            let exact = made.forbidden_resources.entry(arn.to_owned());
-            exact
-                .or_insert_with(|| ForbiddenResource {
-                    exempt_actions_index: kind,
-                    forbid_numbers: Vec::new(),
-                })
+            targets
+                .forbidden_resources
+                .entry(arn.to_owned())
+                .or_insert_with(|| ForbiddenResource { exempt_actions_index, forbid_numbers: Vec::new() })
                 .forbid_numbers
                 .push(number);
         }
-        made
+        targets
     }
 
-    /// The resources that the parameters of an operation name, wherever.
+    /// The forbidden resources whose ARNs are anywhere among the parameters of an operation.
     pub(crate) fn find_mentioned(&self, parameters: &Value) -> BTreeSet<&str> {
         let mut found = BTreeSet::new();
         if !self.forbidden_resources.is_empty() {
@@ -85,128 +90,141 @@ impl ImplicitTargets {
     fn collect_mentioned<'a>(&'a self, value: &Value, found: &mut BTreeSet<&'a str>) {
         match value {
             Value::String(text) => {
-                found.extend(self.forbidden_resources.get_key_value(text).map(|(arn, _)| arn.as_str()))
+                found.extend(self.forbidden_resources.get_key_value(text).map(|(arn, _)| arn.as_str()));
             }
             Value::Array(items) => items.iter().for_each(|item| self.collect_mentioned(item, found)),
             Value::Object(members) => {
-                members.values().for_each(|member| self.collect_mentioned(member, found))
+                members.values().for_each(|member| self.collect_mentioned(member, found));
             }
             _ => {}
         }
     }
 
-    /// The resources that this part of an operation may be about beside the one it names.
+    /// The forbidden resources that an operation may affect by this permission, beside the one that the permission names.
     pub(crate) fn find_targets<'a>(
         &'a self,
         operation: &Operation,
-        demand: &RequiredPermission,
+        permission: &RequiredPermission,
         mentioned: &BTreeSet<&str>,
     ) -> Vec<&'a str> {
-        let asked = match &demand.resource {
-            Resource::Arn(asked) => Some(asked.as_str()),
+        let named = match &permission.resource {
+            Resource::Arn(arn) => Some(arn.as_str()),
             Resource::Any => None,
             Resource::McpTool { .. } | Resource::McpServer(_) => return Vec::new(),
         };
-        let may_be = |arn: &str, exact: &ForbiddenResource| {
-            let kind = self.exempt_actions.get(exact.exempt_actions_index);
-            asked != Some(arn)
+        let may_be_affected = |arn: &str, forbidden: &ForbiddenResource| {
+            let exempt = self.exempt_actions.get(forbidden.exempt_actions_index);
+            named != Some(arn)
                 && (mentioned.contains(arn)
-                    || kind.is_some_and(|kind| kind.may_match(arn, asked, operation, demand)))
+                    || exempt.is_some_and(|exempt| exempt.may_affect(arn, named, operation, permission)))
         };
-        let possible = self.forbidden_resources.iter().filter(|(arn, exact)| may_be(arn, exact));
-        possible.map(|(arn, _exact)| arn.as_str()).collect()
+        self.forbidden_resources
+            .iter()
+            .filter(|(arn, forbidden)| may_be_affected(arn, forbidden))
+            .map(|(arn, _forbidden)| arn.as_str())
+            .collect()
     }
 
-    /// Whether a policy is one of the forbids that name this resource, or the bucket that it is in.
-    pub(crate) fn is_named_by(&self, exact: &str, number: u32) -> bool {
+    /// Whether a policy is one of the forbids that name this resource, or the bucket that the resource is in.
+    pub(crate) fn is_named_by(&self, target: &str, policy_number: u32) -> bool {
         let names = |arn: &str| {
-            self.forbidden_resources.get(arn).is_some_and(|exact| exact.forbid_numbers.contains(&number))
+            self.forbidden_resources
+                .get(arn)
+                .is_some_and(|forbidden| forbidden.forbid_numbers.contains(&policy_number))
         };
-        names(exact)
-            || split_arn(exact).and_then(|parts| parts.bucket).is_some_and(|(bucket, _)| names(bucket))
+        names(target)
+            || split_arn(target).and_then(|parts| parts.bucket).is_some_and(|(bucket, _)| names(bucket))
     }
 }
 
 impl ExemptActions {
-    fn of_resource_kind(service: &str, kind: &str, vocabulary: &dyn SchemaSource) -> Self {
-        let mut made = Self { creating_actions: HashSet::new(), unrelated_actions: HashSet::new() };
-        for action in vocabulary.service_actions(service) {
-            match vocabulary.classify_unnamed_resource(&action, kind) {
-                // What a bucket holds is in it, and forbidden with it.
+    fn of_resource_type(service: &str, resource_type: &str, schema_source: &dyn SchemaSource) -> Self {
+        let mut exempt = Self { creating_actions: HashSet::new(), unrelated_actions: HashSet::new() };
+        for action in schema_source.service_actions(service) {
+            match schema_source.classify_unnamed_resource(&action, resource_type) {
+                // An object is in its bucket: a forbid on the bucket covers it.
                 UnnamedResource::Unrelated
-                    if kind == "bucket"
-                        && vocabulary.classify_unnamed_resource(&action, "object")
+                    if resource_type == "bucket"
+                        && schema_source.classify_unnamed_resource(&action, "object")
                             == UnnamedResource::AnyExisting => {}
                 UnnamedResource::AnyExisting => {}
                 UnnamedResource::Created => {
-                    made.creating_actions.insert(action);
+                    exempt.creating_actions.insert(action);
                 }
                 UnnamedResource::Unrelated => {
-                    made.unrelated_actions.insert(action);
+                    exempt.unrelated_actions.insert(action);
                 }
             }
         }
-        made
+        exempt
     }
 
-    /// Whether this part of an operation, which asks for something else or for nothing by name, may be about this resource.
-    fn may_match(
+    /// Whether an operation may affect the resource `target` by a permission that names another resource, or none.
+    fn may_affect(
         &self,
-        exact: &str,
-        asked: Option<&str>,
+        target: &str,
+        named: Option<&str>,
         operation: &Operation,
-        demand: &RequiredPermission,
+        permission: &RequiredPermission,
     ) -> bool {
-        let makes = self.creating_actions.contains(&demand.action);
-        match asked {
-            Some(asked) => {
-                arn_may_match(asked, exact)
-                    && !(makes && matches_any_of_kind(asked))
-                    && !creates_alias(demand, asked)
+        let creates = self.creating_actions.contains(&permission.action);
+        match named {
+            Some(named) => {
+                arn_may_match(named, target)
+                    && !(creates && names_any_of_type(named))
+                    && !creates_alias(permission, named)
             }
             None => {
-                is_in_account_and_region(exact, operation, demand)
-                    && !makes
-                    && !self.unrelated_actions.contains(&demand.action)
-                    && !tags_created_resource(operation, demand)
+                is_in_account_and_region(target, operation, permission)
+                    && !creates
+                    && !self.unrelated_actions.contains(&permission.action)
+                    && !tags_created_resource(operation, permission)
             }
         }
     }
 }
 
 /// The same action on another resource.
-pub(crate) fn with_resource(demand: &RequiredPermission, arn: &str) -> RequiredPermission {
-    RequiredPermission { resource: Resource::Arn(arn.to_owned()), ..demand.clone() }
+pub(crate) fn with_resource(permission: &RequiredPermission, arn: &str) -> RequiredPermission {
+    RequiredPermission { resource: Resource::Arn(arn.to_owned()), ..permission.clone() }
 }
 
-/// An alias that is being made stands for no key yet.
-fn creates_alias(demand: &RequiredPermission, asked: &str) -> bool {
-    demand.action == "kms:CreateAlias" && split_arn(asked).is_some_and(|parts| parts.resource_type == "alias")
+/// An alias that the operation creates does not stand for a key yet.
+fn creates_alias(permission: &RequiredPermission, named: &str) -> bool {
+    permission.action == "kms:CreateAlias"
+        && split_arn(named).is_some_and(|parts| parts.resource_type == "alias")
 }
 
-/// `instance/*`: any of its kind.
-fn matches_any_of_kind(arn: &str) -> bool {
+/// Whether an ARN names any resource of its type, as in `instance/*`.
+fn names_any_of_type(arn: &str) -> bool {
     split_arn(arn).is_some_and(|parts| parts.resource_name == "*")
 }
 
-/// Whether an action that names no resource may be about this one: its service's, in its account and region. A ciphertext may
-/// be under a key of any account, and under a multi-Region key of any region.
-fn is_in_account_and_region(exact: &str, operation: &Operation, demand: &RequiredPermission) -> bool {
-    let Some(exact) = Arn::parse(exact) else { return false };
-    if exact.service == "kms" && demand.action.starts_with("kms:") {
-        let ours = operation.region.as_deref().is_none_or(|ours| ours == exact.region);
-        return ours || exact.resource.starts_with("key/mrk-");
+/// Whether an action that names no resource may affect this one: a resource of the action's service, in the account and region of
+/// the operation.
+fn is_in_account_and_region(target: &str, operation: &Operation, permission: &RequiredPermission) -> bool {
+    let Some(target) = Arn::parse(target) else { return false };
+    // `Decrypt` names no key: the ciphertext does, and it may be of any account. A multi-Region key has replicas that decrypt in
+    // other regions (KMS Developer Guide, "Multi-Region keys").
+    if target.service == "kms" && permission.action.starts_with("kms:") {
+        let is_same_region = operation.region.as_deref().is_none_or(|region| region == target.region);
+        return is_same_region || target.resource.starts_with("key/mrk-");
     }
-    let same = |theirs: &str, ours: &Option<String>| {
-        theirs.is_empty() || ours.as_deref().is_none_or(|ours| ours == theirs)
+    // A field that the ARN or the operation lacks excludes nothing.
+    let may_equal = |in_arn: &str, in_operation: &Option<String>| {
+        in_arn.is_empty() || in_operation.as_deref().is_none_or(|in_operation| in_operation == in_arn)
     };
-    demand.action.split(':').next() == Some(exact.service)
-        && same(exact.account, &operation.account)
-        && same(exact.region, &operation.region)
+    permission.action.split(':').next() == Some(target.service)
+        && may_equal(target.account, &operation.account)
+        && may_equal(target.region, &operation.region)
 }
 
-/// Whether this part of an operation gives tags to what another part makes (`TagSpecifications` of EC2).
-fn tags_created_resource(operation: &Operation, demand: &RequiredPermission) -> bool {
-    let is_part = demand.action.split_once(':').is_some_and(|(_service, name)| name != operation.name);
-    demand.access_level == AccessLevel::Tagging && is_part && is_creation_operation(&operation.name)
+/// Whether a permission tags the resource that the operation creates. EC2 checks `ec2:CreateTags` for the `TagSpecifications` of
+/// `RunInstances` (EC2 User Guide, "Grant permission to tag Amazon EC2 resources during creation").
+fn tags_created_resource(operation: &Operation, permission: &RequiredPermission) -> bool {
+    let is_other_action =
+        permission.action.split_once(':').is_some_and(|(_service, name)| name != operation.name);
+    permission.access_level == AccessLevel::Tagging
+        && is_other_action
+        && is_creation_operation(&operation.name)
 }

@@ -1,35 +1,63 @@
-//! Cedar: schema, entities, index, decisions, explanations and policy tests.
+//! Cedar policies: schema, loading, index, decisions, explanations and policy tests.
 //!
-//! The only room that names Cedar. Default deny; a satisfied `forbid` without `@approval` is final; an
-//! evaluation error denies and names the policy; a policy set that does not validate is never put in force.
+//! Promises:
+//! - Default deny. A satisfied `forbid` without `@approval` is final.
+//! - A policy that cannot be evaluated denies, and the log names it.
+//! - A policy set with any problem is never put in force; the last good set stays.
+//! - Only this crate names Cedar, so that Cedar's interface can change without touching another crate.
+//!
+//! Where to begin: [`PolicyStore`] keeps the set in force, [`PolicySet::decide_operation`] decides with it, and
+//! [`PolicySet::explain_operation`] says why. docs/policies.md describes the policies themselves. The modules, from the bottom:
+//!
+//! | | |
+//! |---|---|
+//! | data | `policy_query`, `context_attributes`, `required_attributes`, `parameter_type`, `arn_parts` |
+//! | loading | `policy_directory`, `policy_loader`, `schema`, `attribute_usage` |
+//! | a compiled set | `policy_set`, `scope_index`, `entity_literals`, `residual_condition`, `implicit_targets` |
+//! | deciding | `entities`, `cedar_context`, `evaluator`, `policy_decision`, `explanation` |
+//! | for people | `policy_query_input`, `policy_tests`, `load_error` |
 
 mod approval_annotations;
+mod arn_parts;
 mod attribute_usage;
+mod catalog_schema_source;
 mod cedar_context;
 mod cedar_json;
+mod context_attributes;
+mod creation_operations;
 mod entities;
 mod entity_literals;
 mod evaluator;
 mod explanation;
 mod implicit_targets;
 mod load_error;
+mod parameter_type;
+mod policy_decision;
 mod policy_directory;
 mod policy_loader;
+mod policy_query;
+mod policy_query_input;
 mod policy_set;
 mod policy_store;
 mod policy_tests;
+mod query_error;
+mod required_attributes;
 mod residual_condition;
 mod schema;
 mod schema_source;
 mod scope_index;
 
 pub use approval_annotations::ApprovalRule;
-pub use explanation::{EvaluatedPolicy, Explanation, PolicyOutcome};
+pub use evaluator::PolicyOutcome;
+pub use explanation::{EvaluatedPolicy, Explanation};
 pub use load_error::{PolicyLoadError, PolicyProblem, SourceExcerpt};
-pub use policy_set::{AttributeReads, AuthorizationRequest, PolicyQuery, PolicySet, RequestContext};
+pub use parameter_type::ParameterType;
+pub use policy_query::{AttributeReads, AuthorizationRequest, PolicyQuery, RequestContext};
+pub use policy_query_input::{CallerInput, PolicyQueryError, PolicyQueryInput};
+pub use policy_set::PolicySet;
 pub use policy_store::PolicyStore;
-pub use policy_tests::{CallerInput, PolicyQueryInput, PolicyTestError, PolicyTestResult, run_policy_tests};
-pub use schema_source::{ParameterType, SchemaSource};
+pub use policy_tests::{PolicyTestError, PolicyTestResult, run_policy_tests};
+pub use schema_source::{SchemaSource, UnnamedResource};
 
 #[cfg(test)]
 mod test_fixtures;

@@ -1,22 +1,22 @@
-//! What is wrong with a policy directory, told so that a person can fix it: file, line, column, policy, excerpt, remedy.
+//! The problems of a policy directory, with all that a person needs to fix them: file, line, column, policy, excerpt, remedy.
 
 use std::{fmt, path::PathBuf};
 
-/// The source line a problem is in, and which part of it.
+/// The source line of a problem, and the marked part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceExcerpt {
     pub text: String,
-    /// First marked character, counted from 0.
+    /// The first marked character, counted from 0.
     pub marked_start: usize,
-    /// Marked characters, at least 1.
+    /// The number of marked characters, at least 1.
     pub marked_length: usize,
 }
 
-/// One thing wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyProblem {
     pub file: PathBuf,
-    /// Line and column from 1; none: the file or directory as a whole.
+    /// Line and column, counted from 1. `None`: the file or directory as a whole.
     pub position: Option<(usize, usize)>,
     pub policy_id: Option<String>,
     pub message: String,
@@ -105,7 +105,7 @@ impl fmt::Display for PolicyProblem {
         if let (Some(excerpt), Some((line, _))) = (&self.excerpt, self.position) {
             let number = line.to_string();
             let gutter = " ".repeat(number.len());
-            // Tabs keep their width under the caret because they are repeated there.
+            // A tab is repeated under the source line, so that the caret stays below the marked text.
             let indent: String = excerpt
                 .text
                 .chars()
@@ -122,7 +122,7 @@ impl fmt::Display for PolicyProblem {
     }
 }
 
-/// Why a policy directory was not put in force: every problem found, in file order.
+/// Why a policy directory was not loaded: every problem, in the order of the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyLoadError {
     problems: Vec<PolicyProblem>,

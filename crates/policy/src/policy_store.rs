@@ -1,7 +1,7 @@
-//! The policy set in force, replaced as one when the directory changes.
+//! The policy set in force, replaced as a whole when the directory changes.
 //!
-//! The last good set stays in force while the directory does not load. A change is taken up once the directory has looked the
-//! same twice, so that a file caught half written does not count.
+//! The last good set stays in force while the directory does not load. A change is loaded once the directory has had the same
+//! fingerprint twice, so that a half-written file is not loaded.
 
 use crate::{
     load_error::PolicyLoadError,
@@ -10,14 +10,16 @@ use crate::{
     schema_source::SchemaSource,
 };
 use arc_swap::ArcSwap;
+use durward_core::lock_ignoring_poison;
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::time::MissedTickBehavior;
 
-/// How often the directory is looked at.
+/// How often the directory is checked for changes. Checking reads metadata only; a watch by inotify would miss changes on network
+/// file systems (inotify(7), "Limitations and caveats").
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A policy directory and the set in force.
@@ -25,65 +27,61 @@ pub struct PolicyStore {
     dir: PathBuf,
     schema_source: &'static dyn SchemaSource,
     current: ArcSwap<PolicySet>,
-    /// Replaced sets that an exchange may still hold: freeing thousands of policies is not left to an exchange.
+    /// Replaced sets that an exchange may still hold. They are freed here, so that no exchange pays for the freeing of thousands of
+    /// policies.
     replaced_sets: Mutex<Vec<Arc<PolicySet>>>,
     directory_state: Mutex<DirectoryState>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct DirectoryState {
-    /// What the directory looked like when it was last loaded, with or without success. None: it could not be read.
+    /// The fingerprint when the directory was last loaded, with or without success. `None`: it could not be read.
     last_tried: Option<DirectoryFingerprint>,
     last_seen: Option<DirectoryFingerprint>,
 }
 
 impl std::fmt::Debug for PolicyStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Policies").field("dir", &self.dir).field("current", &self.current()).finish()
+        f.debug_struct("PolicyStore").field("dir", &self.dir).field("current", &self.current()).finish()
     }
 }
 
 impl PolicyStore {
-    /// Loads the directory. A directory that does not load is an error: nothing is in force without a good set.
-    pub fn open(dir: &Path, vocabulary: &'static dyn SchemaSource) -> Result<Self, PolicyLoadError> {
-        // Taken before the load: a change during it is seen as one.
+    /// Loads the directory. Without a good set nothing could be decided, so a directory that does not load is an error.
+    pub fn open(dir: &Path, schema_source: &'static dyn SchemaSource) -> Result<Self, PolicyLoadError> {
+        // Before the load, so that a change during the load is noticed.
         let before = policy_directory::fingerprint_directory(dir);
-        let set = PolicySet::load(dir, vocabulary)?;
+        let set = PolicySet::load(dir, schema_source)?;
         Ok(Self {
             dir: dir.to_owned(),
-            schema_source: vocabulary,
+            schema_source,
             current: ArcSwap::from_pointee(set),
             replaced_sets: Mutex::default(),
             directory_state: Mutex::new(DirectoryState { last_tried: before.clone(), last_seen: before }),
         })
     }
 
-    /// The set in force. One exchange should keep one set from decision to record.
+    /// The set in force. An exchange should use one set from the decision to the record.
     pub fn current(&self) -> Arc<PolicySet> {
         self.current.load_full()
     }
 
-    /// Loads the directory now. Whether another set came into force; on an error the last good one stays.
+    /// Loads the directory now, and returns whether another set came into force. On an error the last good set stays.
     pub fn reload(&self) -> Result<bool, PolicyLoadError> {
         let set = PolicySet::load(&self.dir, self.schema_source)?;
         let changed = set.version() != self.current.load().version();
         if changed {
             tracing::info!(version = set.version(), policies = set.len(), "a new policy set is in force");
             let replaced = self.current.swap(Arc::new(set));
-            self.lock_replaced_sets().push(replaced);
+            lock_ignoring_poison(&self.replaced_sets).push(replaced);
             self.free_replaced_sets();
         }
         Ok(changed)
     }
 
-    fn lock_replaced_sets(&self) -> MutexGuard<'_, Vec<Arc<PolicySet>>> {
-        // The guarded list is whole at any time, so a poisoned lock is still good.
-        self.replaced_sets.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Frees the replaced sets that no exchange holds any more. Nobody can take hold of one again.
+    /// Frees the replaced sets that no exchange holds any more. No one can get hold of them again.
     fn free_replaced_sets(&self) {
-        self.lock_replaced_sets().retain(|set| Arc::strong_count(set) > 1);
+        lock_ignoring_poison(&self.replaced_sets).retain(|set| Arc::strong_count(set) > 1);
     }
 
     /// Reloads whenever the directory changes, until dropped. Run it as a task.
@@ -99,20 +97,20 @@ impl PolicyStore {
         }
     }
 
-    /// Looks at the directory once.
+    /// Checks the directory once.
     fn poll_directory(&self) {
         self.free_replaced_sets();
         let now = policy_directory::fingerprint_directory(&self.dir);
-        // The guarded value is whole at any time, so a poisoned lock is still good.
-        let mut seen = self.directory_state.lock().unwrap_or_else(PoisonError::into_inner);
-        if now != seen.last_seen {
-            seen.last_seen = now;
+        let mut state = lock_ignoring_poison(&self.directory_state);
+        // The first sight of a change only notes it: the next poll loads it if the files have not changed again.
+        if now != state.last_seen {
+            state.last_seen = now;
             return;
         }
-        if now == seen.last_tried {
+        if now == state.last_tried {
             return;
         }
-        seen.last_tried = now;
+        state.last_tried = now;
         if let Err(error) = self.reload() {
             tracing::error!(%error, "the policy directory does not load; the last good policy set stays in force");
         }
@@ -128,21 +126,25 @@ mod tests {
     const VALID_POLICY: &str = "permit (principal, action == Action::\"connect\", resource);\n";
 
     #[test]
-    fn reloads_once_a_change_has_settled() {
+    fn loads_a_change_once_it_has_settled() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::write(dir.path().join("a.cedar"), VALID_POLICY).expect("written");
         let policies = PolicyStore::open(dir.path(), &TestSchemaSource).expect("loads");
         let first = policies.current().version().to_owned();
         fs::write(dir.path().join("b.cedar"), VALID_POLICY).expect("written");
         policies.poll_directory();
-        assert_eq!(policies.current().version(), first, "a change seen once may be half written");
+        assert_eq!(
+            policies.current().version(),
+            first,
+            "a change that was seen only once may be half written"
+        );
         policies.poll_directory();
         assert_ne!(policies.current().version(), first);
         assert_eq!(policies.current().len(), 2);
     }
 
     #[test]
-    fn a_replaced_set_is_not_freed_by_the_exchange_that_held_it_last() {
+    fn a_replaced_set_is_not_freed_by_the_last_exchange_that_held_it() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::write(dir.path().join("a.cedar"), VALID_POLICY).expect("written");
         let policies = PolicyStore::open(dir.path(), &TestSchemaSource).expect("loads");
@@ -150,11 +152,11 @@ mod tests {
         fs::write(dir.path().join("b.cedar"), VALID_POLICY).expect("written");
         assert_eq!(policies.reload(), Ok(true));
         policies.poll_directory();
-        let watched = Arc::downgrade(&held);
+        let weak = Arc::downgrade(&held);
         drop(held);
-        assert!(watched.upgrade().is_some(), "the drop of the exchange freed it");
+        assert!(weak.upgrade().is_some(), "the exchange freed it");
         policies.poll_directory();
-        assert!(watched.upgrade().is_none(), "it is never freed");
+        assert!(weak.upgrade().is_none(), "it is never freed");
     }
 
     #[test]

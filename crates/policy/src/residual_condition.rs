@@ -1,20 +1,21 @@
-//! What is left of a policy to evaluate once its scope is known to match.
+//! The part of a policy that is left to evaluate once the index has matched its scope.
 //!
-//! The expressions are Cedar's own, without their places in the source: the evaluator copies the place of every part it visits,
-//! and all places of a file share one counter, which threads would fight over.
+//! The expressions are Cedar's own without their source locations. The evaluator copies the location of every expression that it
+//! visits, and all locations of a file share one reference count: the threads of the gateway would contend for it.
 
 use crate::scope_index::IndexMatch;
 use cedar_policy_core::ast::{Expr, ExprKind, Policy};
 
-/// None: the scope is all there is.
-pub(crate) fn residual_condition(policy: &Policy, placed: IndexMatch) -> Option<Expr> {
-    let whole = match placed {
+/// `None`: the policy has no condition beyond its scope.
+pub(crate) fn residual_condition(policy: &Policy, index_match: IndexMatch) -> Option<Expr> {
+    let whole = match index_match {
         IndexMatch::Exact => policy.non_scope_constraints()?.clone(),
         IndexMatch::Approximate => policy.condition(),
     };
-    let placeless = without_source_locations(&whole);
-    // Equality of expressions does not look at places: nothing else may have changed.
-    Some(if placeless == whole { placeless } else { whole })
+    let stripped = without_source_locations(&whole);
+    // Cedar's equality of expressions ignores locations. If it finds a difference, the rebuilding below does not know some new
+    // kind of expression, and the original is kept.
+    Some(if stripped == whole { stripped } else { whole })
 }
 
 fn without_source_locations(expression: &Expr) -> Expr {
@@ -71,9 +72,9 @@ mod tests {
                     unless { resource.hasTag(\"a\") && resource.getTag(\"a\") == \"b\" || context.l.isEmpty() };";
         let policy = cedar_policy::Policy::parse(None, text).expect("the test's policy parses");
         let policy: &Policy = policy.as_ref();
-        for placed in [IndexMatch::Exact, IndexMatch::Approximate] {
-            let kept = residual_condition(policy, placed).expect("it has conditions");
-            let whole = match placed {
+        for index_match in [IndexMatch::Exact, IndexMatch::Approximate] {
+            let kept = residual_condition(policy, index_match).expect("it has conditions");
+            let whole = match index_match {
                 IndexMatch::Exact => policy.non_scope_constraints().expect("it has conditions").clone(),
                 IndexMatch::Approximate => policy.condition(),
             };

@@ -1,14 +1,18 @@
-//! The Cedar schema: the product's vocabulary, and of AWS only what a policy set names.
+//! The Cedar schema: Durward's own entity types, and of AWS only the actions that a policy set names.
 //!
-//! A group of actions has thousands of members; validating against each would take minutes and prove nothing more. So a group
-//! is represented by one stand-in member whose request parameters are those that every reader may rely on.
+//! An action group has thousands of members. Validating against each would take minutes and prove no more, so a placeholder
+//! action represents the group: its request parameters are those on which a policy on the group can rely.
 
-use crate::schema_source::{ParameterType, SchemaSource, record_schema};
+use crate::{
+    context_attributes::{ContextScope, context_schema},
+    parameter_type::{ParameterType, merge_records, record_schema},
+    schema_source::SchemaSource,
+};
 use durward_core::AccessLevel;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The methods of MCP, all revisions (2024-11-05 to 2026-07-28), that a client can send.
+/// The methods that an MCP client can send, of all revisions from 2024-11-05 to 2026-07-28.
 pub(crate) const MCP_METHODS: [&str; 23] = [
     "completion/complete",
     "initialize",
@@ -35,7 +39,7 @@ pub(crate) const MCP_METHODS: [&str; 23] = [
     "notifications/roots/list_changed",
 ];
 
-/// Which actions a schema declares.
+/// The actions that a schema declares.
 #[derive(Debug, Default)]
 pub(crate) struct SchemaScope {
     /// Single AWS actions.
@@ -44,28 +48,22 @@ pub(crate) struct SchemaScope {
     pub aws_services: BTreeSet<String>,
     /// MCP methods.
     pub mcp_methods: BTreeSet<String>,
-    /// Single actions are members of their groups: right for a policy whose conditions test `action`. Otherwise a group has
-    /// only its stand-in, so that a policy on a group is not validated against every action the set names elsewhere.
+    /// Single actions are members of their groups, as a policy needs whose conditions test `action`. Otherwise a group has
+    /// only its placeholder action, so that a policy on a group is not validated against actions that other policies name.
     pub has_group_membership: bool,
-    /// Request members that policies on a service read: a service's stand-in has only these.
+    /// Request members that policies on a service read. A service's placeholder action has only these.
     pub request_members: BTreeSet<String>,
     /// The type of `context.arguments`.
     pub arguments_schema: Option<Value>,
 }
 
 /// The schema in Cedar's JSON format.
-pub(crate) fn generate_schema(scope: &SchemaScope, vocabulary: &dyn SchemaSource) -> Value {
-    let moment = || {
-        BTreeMap::from([
-            ("source_ip", json!({ "type": "Extension", "name": "ipaddr" })),
-            ("now", json!({ "type": "Extension", "name": "datetime" })),
-        ])
-    };
-    let own = |resource: &str| {
+pub(crate) fn generate_schema(scope: &SchemaScope, schema_source: &dyn SchemaSource) -> Value {
+    let gateway_action = |resource_type: &str| {
         json!({ "appliesTo": {
             "principalTypes": ["Caller"],
-            "resourceTypes": [resource],
-            "context": { "type": "Record", "attributes": moment() },
+            "resourceTypes": [resource_type],
+            "context": { "type": "Record", "attributes": context_schema(ContextScope::Every) },
         } })
     };
     let string = json!({ "type": "String" });
@@ -83,7 +81,7 @@ pub(crate) fn generate_schema(scope: &SchemaScope, vocabulary: &dyn SchemaSource
                 "Connection": {},
                 "DataClass": {},
             },
-            "actions": { "connect": own("Connection"), "reveal": own("DataClass") },
+            "actions": { "connect": gateway_action("Connection"), "reveal": gateway_action("DataClass") },
         },
         "Aws": {
             "entityTypes": {
@@ -97,7 +95,7 @@ pub(crate) fn generate_schema(scope: &SchemaScope, vocabulary: &dyn SchemaSource
                     "tags": string,
                 },
             },
-            "actions": aws_action_schemas(scope, vocabulary, &moment()),
+            "actions": aws_action_schemas(scope, schema_source),
         },
         "Mcp": {
             "entityTypes": {
@@ -107,28 +105,16 @@ pub(crate) fn generate_schema(scope: &SchemaScope, vocabulary: &dyn SchemaSource
                     "shape": { "type": "Record", "attributes": { "server": string, "name": string } },
                 },
             },
-            "actions": mcp_action_schemas(scope, &moment()),
+            "actions": mcp_action_schemas(scope),
         },
     })
 }
 
-fn aws_action_schemas(
-    scope: &SchemaScope,
-    vocabulary: &dyn SchemaSource,
-    moment: &BTreeMap<&str, Value>,
-) -> Map<String, Value> {
+fn aws_action_schemas(scope: &SchemaScope, schema_source: &dyn SchemaSource) -> Map<String, Value> {
     let mut actions = Map::new();
-    let applied = |groups: &[&str], params: &BTreeMap<String, ParameterType>| {
-        let mut context = moment.clone();
-        for name in ["operation", "region", "account", "connection", "access_level"] {
-            context.insert(name, json!({ "type": "String" }));
-        }
-        for name in ["irreversible", "escalates", "indirect", "returns_credentials"] {
-            context.insert(name, json!({ "type": "Boolean" }));
-        }
-        context.insert("risk", json!({ "type": "Long" }));
-        context.insert("request_tags", json!({ "type": "Set", "element": { "type": "String" } }));
-        context.insert("params", record_schema(params));
+    let action_schema = |groups: &[&str], params: &BTreeMap<String, ParameterType>| {
+        let mut context = context_schema(ContextScope::Aws);
+        context.insert("params".to_owned(), record_schema(params));
         let groups: Vec<Value> = groups.iter().map(|id| json!({ "id": id })).collect();
         json!({
             "memberOf": groups,
@@ -139,67 +125,61 @@ fn aws_action_schemas(
             },
         })
     };
-    let nothing = BTreeMap::new();
+    let no_params = BTreeMap::new();
     for level in AccessLevel::ALL {
         let level = level.as_str();
         actions.insert(level.to_owned(), json!({}));
-        actions.insert(format!("(any {level} action)"), applied(&[level], &nothing));
+        actions.insert(format!("(any {level} action)"), action_schema(&[level], &no_params));
     }
     for service in &scope.aws_services {
         let group = format!("{service}:*");
         let mut params = BTreeMap::new();
-        for action in vocabulary.service_actions(service) {
-            let mut members = vocabulary.request_parameters(&action);
+        for action in schema_source.service_actions(service) {
+            let mut members = schema_source.request_parameters(&action);
             members.retain(|name, _| scope.request_members.contains(name));
-            params = crate::schema_source::merge_records(&params, &members);
+            params = merge_records(&params, &members);
         }
-        actions.insert(format!("(any action of {service})"), applied(&[&group], &params));
+        actions.insert(format!("(any action of {service})"), action_schema(&[&group], &params));
         if scope.has_group_membership {
             for level in AccessLevel::ALL {
                 let level = level.as_str();
-                actions
-                    .insert(format!("(any {level} action of {service})"), applied(&[&group, level], &params));
+                let placeholder = format!("(any {level} action of {service})");
+                actions.insert(placeholder, action_schema(&[&group, level], &params));
             }
         }
         actions.insert(group, json!({}));
     }
     for action in &scope.aws_actions {
         let mut groups = Vec::new();
-        let group = action.split_once(':').map(|(service, _)| (service, format!("{service}:*")));
+        let service_group = action.split_once(':').map(|(service, _)| (service, format!("{service}:*")));
         if scope.has_group_membership {
-            groups.extend(vocabulary.access_level(action).map(AccessLevel::as_str));
-            if let Some((service, group)) = &group
+            groups.extend(schema_source.access_level(action).map(AccessLevel::as_str));
+            if let Some((service, group)) = &service_group
                 && scope.aws_services.contains(*service)
             {
                 groups.push(group);
             }
         }
-        actions.insert(action.clone(), applied(&groups, &vocabulary.request_parameters(action)));
+        actions.insert(action.clone(), action_schema(&groups, &schema_source.request_parameters(action)));
     }
     actions
 }
 
-fn mcp_action_schemas(scope: &SchemaScope, moment: &BTreeMap<&str, Value>) -> Map<String, Value> {
-    let arguments =
-        scope.arguments_schema.clone().unwrap_or_else(|| json!({ "type": "Record", "attributes": {} }));
+fn mcp_action_schemas(scope: &SchemaScope) -> Map<String, Value> {
     let mut actions = Map::new();
     for method in &scope.mcp_methods {
-        let mut context = moment.clone();
-        context.insert("server", json!({ "type": "String" }));
-        context.insert("risk", json!({ "type": "Long" }));
-        let mut arguments = arguments.clone();
-        if let Value::Object(fields) = &mut arguments {
-            fields.insert("required".to_owned(), Value::Bool(true));
+        let mut context = context_schema(ContextScope::Mcp);
+        if let Some(arguments) = &scope.arguments_schema {
+            context.insert("arguments".to_owned(), arguments.clone());
         }
-        context.insert("arguments", arguments);
-        let on_tool = method == "tools/call";
-        context.insert("tool", json!({ "type": "String", "required": on_tool }));
-        let resources = if on_tool { json!(["Tool"]) } else { json!(["Server", "Tool"]) };
+        let is_tool_call = method == "tools/call";
+        context["tool"]["required"] = Value::Bool(is_tool_call);
+        let resource_types = if is_tool_call { json!(["Tool"]) } else { json!(["Server", "Tool"]) };
         actions.insert(
             method.clone(),
             json!({ "appliesTo": {
                 "principalTypes": ["Caller"],
-                "resourceTypes": resources,
+                "resourceTypes": resource_types,
                 "context": { "type": "Record", "attributes": context },
             } }),
         );
@@ -210,8 +190,20 @@ fn mcp_action_schemas(scope: &SchemaScope, moment: &BTreeMap<&str, Value>) -> Ma
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_fixtures::TestSchemaSource;
+    use crate::{entity_literals::EntityKind, test_fixtures::TestSchemaSource};
     use cedar_policy::Schema;
+
+    #[test]
+    fn declares_exactly_the_entity_types_of_a_query() {
+        let schema = Schema::from_json_value(generate_schema(&SchemaScope::default(), &TestSchemaSource))
+            .expect("a schema");
+        let declared: BTreeSet<String> = schema.entity_types().map(ToString::to_string).collect();
+        let is_action = |name: &str| name == "Action" || name.ends_with("::Action");
+        let known = EntityKind::ALL.map(|(_, name)| name.to_owned());
+        let expected: BTreeSet<String> = known.into_iter().filter(|name| !is_action(name)).collect();
+        let declared: BTreeSet<String> = declared.into_iter().filter(|name| !is_action(name)).collect();
+        assert_eq!(declared, expected);
+    }
 
     #[test]
     fn is_a_schema_cedar_accepts() {

@@ -1,6 +1,9 @@
-//! A small vocabulary for tests of this room.
+//! A small table of AWS actions, callers and operations for the tests of this crate.
 
-use crate::schema_source::{ParameterType, SchemaSource, UnnamedResource};
+use crate::{
+    parameter_type::ParameterType,
+    schema_source::{SchemaSource, UnnamedResource},
+};
 use durward_core::{
     AccessLevel, Caller, CallerKind, FrontEndKind, Operation, OperationTraits, RequiredPermission, Resource,
 };
@@ -38,8 +41,8 @@ impl SchemaSource for TestSchemaSource {
             .collect()
     }
 
-    fn classify_unnamed_resource(&self, action: &str, kind: &str) -> UnnamedResource {
-        match (action, kind) {
+    fn classify_unnamed_resource(&self, action: &str, resource_type: &str) -> UnnamedResource {
+        match (action, resource_type) {
             ("dynamodb:ListTables", _) | ("s3:GetObject" | "s3:DeleteObject", "bucket") => {
                 UnnamedResource::Unrelated
             }
@@ -94,15 +97,15 @@ pub(crate) fn test_caller(subject: &str, groups: &[&str]) -> Caller {
     }
 }
 
-/// An operation with one demand for each (action, ARN or `*`).
-pub(crate) fn test_operation(demands: &[(&str, &str)], parameters: Value) -> Operation {
-    let first = demands.first().map_or("", |(action, _)| action);
+/// An operation that requires one permission for each (action, ARN or `*`).
+pub(crate) fn test_operation(permissions: &[(&str, &str)], parameters: Value) -> Operation {
+    let first = permissions.first().map_or("", |(action, _)| action);
     let (service, name) = first.split_once(':').unwrap_or_default();
     Operation {
         front_end: FrontEndKind::Aws,
         service: service.to_owned(),
         name: name.to_owned(),
-        required_permissions: demands
+        required_permissions: permissions
             .iter()
             .map(|(action, resource)| RequiredPermission {
                 action: (*action).to_owned(),

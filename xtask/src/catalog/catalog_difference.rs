@@ -1,4 +1,4 @@
-//! What a new index says otherwise than the committed one: the report to read when a pin is raised or the overlay edited.
+//! How a new index differs from the committed one: the report to read after a pin is raised or the overlay is edited.
 
 use durward_catalog::{Catalog, OperationModel, ServiceModel};
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Names of each kind that are printed; of more only the number.
 const MAX_SHOWN_NAMES: usize = 40;
 
-/// Prints what appeared, went, and changed in its IAM actions, resources or traits.
+/// Prints the operations that are new, were removed, or have other IAM actions, resources or traits.
 pub fn print_difference(old: Vec<u8>, new: &[ServiceModel]) {
     // The catalog borrows its bytes for the life of the program; this one ends soon.
     let Ok(old) = Catalog::from_bytes(old.leak()) else {
@@ -25,7 +25,7 @@ pub fn print_difference(old: Vec<u8>, new: &[ServiceModel]) {
     let changed = before.intersection(&after).filter(|id| old.get(**id) != new.get(**id)).copied().collect();
     for (what, names) in [
         ("new operations", after.difference(&before).copied().collect::<Vec<_>>()),
-        ("operations that went", before.difference(&after).copied().collect()),
+        ("removed operations", before.difference(&after).copied().collect()),
         ("operations with other actions, resources or traits", changed),
     ] {
         if !names.is_empty() {
@@ -36,7 +36,7 @@ pub fn print_difference(old: Vec<u8>, new: &[ServiceModel]) {
     }
 }
 
-/// `service:Operation` to what policy would see of it.
+/// `service:Operation` to the part of it that policies see.
 fn describe_operations(
     services: impl Iterator<Item = (String, Vec<OperationModel>)>,
 ) -> BTreeMap<String, String> {

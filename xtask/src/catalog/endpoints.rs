@@ -2,6 +2,7 @@
 //!
 //! FIPS and dual-stack endpoints are left out; the gateway sends to the plain ones.
 
+use super::catalog_error::CatalogError;
 use super::endpoint_ruleset;
 use super::overlay::Overlay;
 use super::source_packages::SourcePackages;
@@ -21,7 +22,7 @@ pub fn build_endpoint_table(
     sources: &SourcePackages,
     endpoint_prefixes: &BTreeMap<String, String>,
     overlay: &Overlay,
-) -> Result<EndpointTable, String> {
+) -> Result<EndpointTable, CatalogError> {
     let known = read_partitions(&sources.load_partitions()?)?;
     let mut services = Vec::new();
     for (id, endpoint_prefix) in endpoint_prefixes {
@@ -37,13 +38,13 @@ pub fn build_endpoint_table(
 }
 
 /// The partitions of partitions.json, those with the longest prefixes first, as `us-gov-` must be seen before `us-`.
-fn read_partitions(source: &Value) -> Result<Vec<KnownPartition>, String> {
+fn read_partitions(source: &Value) -> Result<Vec<KnownPartition>, CatalogError> {
     let mut known = Vec::new();
     for one in source["partitions"].as_array().into_iter().flatten() {
         let id = one["id"].as_str().unwrap_or_default().to_owned();
         let regex = one["regionRegex"].as_str().unwrap_or_default();
         let prefixes = region_prefixes(regex)
-            .ok_or_else(|| format!("the region pattern {regex} of {id} is of a new form"))?;
+            .ok_or_else(|| CatalogError::unknown_form(&id, format!("region pattern {regex}")))?;
         let regions = one["regions"].as_object().into_iter().flatten().map(|(name, _)| name.clone());
         let regions = regions.filter(|name| !name.ends_with("-global")).collect();
         known.push(KnownPartition {

@@ -2,6 +2,7 @@
 //! documentation links to the operation, a few name rules. What is left has no action and is denied by default.
 
 use super::arn_members::{self, InputMembers};
+use super::catalog_error::CatalogError;
 use super::inferred_access_level;
 use super::overlay::{Overlay, ServiceOverlay};
 use super::source_packages::SourcePackages;
@@ -38,7 +39,7 @@ pub struct AuthorizationReference {
 
 impl AuthorizationReference {
     /// What the packages say, and the overlay's newer actions beside it.
-    pub fn load(sources: &SourcePackages, overlay: &Overlay) -> Result<Self, String> {
+    pub fn load(sources: &SourcePackages, overlay: &Overlay) -> Result<Self, CatalogError> {
         let mut prefixes: BTreeMap<String, IamPrefix> = BTreeMap::new();
         for prefix in sources.iam_prefixes()? {
             let mut entry = IamPrefix::default();
@@ -49,9 +50,9 @@ impl AuthorizationReference {
             for (key, source) in
                 sources.load_iam_file("resourceTypes", &prefix)?.as_object().into_iter().flatten()
             {
-                let arn = source["arn"]
-                    .as_str()
-                    .ok_or_else(|| format!("resource type {prefix} {key} has no ARN"))?;
+                let arn = source["arn"].as_str().ok_or_else(|| {
+                    CatalogError::unknown_form(prefix.as_str(), format!("resource type {key} has no ARN"))
+                })?;
                 let spelt = source["key"].as_str().unwrap_or(key).to_owned();
                 entry.arn_templates.insert(key.to_ascii_lowercase(), (spelt, normalize_account(arn)));
             }
@@ -59,7 +60,7 @@ impl AuthorizationReference {
         }
         for (prefix, names) in &overlay.newer {
             let entry = prefixes.get_mut(prefix).ok_or_else(|| {
-                format!("overlay.toml: [newer] names the prefix {prefix}, which does not exist")
+                CatalogError::UnusedOverlayEntries(vec![format!("[newer] of the prefix {prefix}")])
             })?;
             for name in names {
                 let action = IamAction {
@@ -68,9 +69,7 @@ impl AuthorizationReference {
                     resource_types: Vec::new(),
                 };
                 if entry.actions.insert(name.to_ascii_lowercase(), action).is_some() {
-                    return Err(format!(
-                        "overlay.toml: the packages know {prefix}:{name} by now; take it out of [newer]"
-                    ));
+                    return Err(CatalogError::SupersededOverlayEntry(format!("{prefix}:{name}")));
                 }
             }
         }
@@ -116,15 +115,19 @@ fn normalize_account(arn: &str) -> String {
     parts.join(":")
 }
 
-fn read_action(prefix: &str, source: &Value) -> Result<IamAction, String> {
+fn read_action(prefix: &str, source: &Value) -> Result<IamAction, CatalogError> {
     let name = source["name"].as_str().unwrap_or_default();
     // "Tagging, Write" is the level Tagging: the reference lists the special ones first.
     let level = source["accessLevel"].as_str().and_then(|text| AccessLevel::parse(text.split(", ").next()?));
     let types = source["resourceTypes"].as_array().into_iter().flatten();
     Ok(IamAction {
         full_name: format!("{prefix}:{name}"),
-        access_level: level
-            .ok_or_else(|| format!("{prefix}:{name} has the unknown level {}", source["accessLevel"]))?,
+        access_level: level.ok_or_else(|| {
+            CatalogError::unknown_form(
+                format!("{prefix}:{name}"),
+                format!("access level {}", source["accessLevel"]),
+            )
+        })?,
         resource_types: types
             .map(|one| {
                 (one["name"].as_str().unwrap_or_default().to_ascii_lowercase(), one["required"] == true)
@@ -163,7 +166,7 @@ pub fn map_operation_actions(
     model: &Value,
     authorization: &AuthorizationReference,
     overlay: &Overlay,
-) -> Result<(), String> {
+) -> Result<(), CatalogError> {
     service.iam_prefix = choose_iam_prefix(service, model, authorization, overlay);
     let reviewed = overlay.service_overlay(&service.id);
     let found_by_name = types_found_by_name(service, authorization, reviewed);
@@ -243,7 +246,7 @@ fn operation_uses(
     authorization: &AuthorizationReference,
     reviewed: Option<&ServiceOverlay>,
     members: &InputMembers,
-) -> Result<Vec<RequiredAction>, String> {
+) -> Result<Vec<RequiredAction>, CatalogError> {
     if service.iam_prefix == "apigateway" {
         return Ok(api_gateway_use(operation, authorization, members).into_iter().collect());
     }
@@ -256,8 +259,9 @@ fn operation_uses(
     for extra in
         reviewed.into_iter().flat_map(|one| &one.uses).filter(|one| one.operations.contains(&operation.name))
     {
-        let action =
-            authorization.find_action(&extra.action).ok_or_else(|| format!("no action {}", extra.action))?;
+        let action = authorization.find_action(&extra.action).ok_or_else(|| {
+            CatalogError::UnknownOverlayAction { service: service.id.clone(), action: extra.action.clone() }
+        })?;
         let plain = match &extra.resources {
             None => action_uses(action, operation, authorization, reviewed, members),
             Some(arns) => vec![RequiredAction {
@@ -290,7 +294,10 @@ fn operation_uses(
             .flat_map(|arn| arn.placeholder_members.iter().map(|(_, path)| path).chain(&arn.arn_member));
         for path in paths.chain(&one.required_if_member) {
             if !members.has_member(path) {
-                return Err(format!("{}:{} has no input member {path}", service.id, operation.name));
+                return Err(CatalogError::UnusedOverlayEntries(vec![format!(
+                    "input member {path} of {}:{}",
+                    service.id, operation.name
+                )]));
             }
         }
     }
@@ -350,7 +357,7 @@ fn alternative_names(name: &str) -> Vec<String> {
     names
 }
 
-/// What one action demands: a use for each resource type that is always checked, one for each optional type that the
+/// The permissions that one action requires: one for each resource type that is always checked, one for each optional type that the
 /// request names, or one whose optional types are alternatives.
 fn action_uses(
     action: &IamAction,

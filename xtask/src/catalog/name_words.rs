@@ -1,4 +1,4 @@
-//! Names of members, placeholders and resource types as words, so that `DBClusterIdentifier` and `${DbClusterId}` are one thing.
+//! Names of members, placeholders and resource types as words, so that `DBClusterIdentifier` and `${DbClusterId}` match.
 
 /// The words of a name in lower case and the singular, with the long and short forms of a word made one.
 pub fn split_words(name: &str) -> Vec<String> {
@@ -42,7 +42,6 @@ fn normalize_word(word: &str) -> String {
         "environment" => "env",
         "repository" => "repo",
         "ids" => "id",
-        "arns" => "arn",
         other => other,
     }
     .to_owned()

@@ -1,4 +1,4 @@
-//! What makes operations risky beyond their access level, by the rules of the overlay.
+//! The traits of operations, which make them risky beyond their access level, by the rules of the overlay.
 
 use super::overlay::Overlay;
 use durward_catalog::{RequiredAction, ServiceModel, ShapeKind};
@@ -19,7 +19,7 @@ pub fn set_operation_traits(service: &mut ServiceModel, overlay: &Overlay) {
             let ShapeKind::Structure { members, .. } = members? else { return None };
             members.iter().find(|one| one.name == member).map(|one| one.is_required)
         };
-        // What an optional parameter adds is seen in the demands of the request, not in the operation.
+        // The permission that an optional parameter requires is a trait of the request that has it, not of the operation.
         let always = |one: &&RequiredAction| {
             one.required_if_member.as_ref().is_none_or(|path| required(path) == Some(true))
         };

@@ -1,7 +1,9 @@
-//! The reviewed overlay (crates/catalog/data/overlay.toml): what the packages do not say, with its sources as comments.
+//! The reviewed overlay (crates/catalog/data/overlay.toml): corrections and additions to the packages, with their sources as
+//! comments.
 //!
-//! Every action and operation it names must exist, so it cannot rot silently when a package is raised.
+//! Every action and operation that it names must exist, or generation fails: an entry cannot go stale unnoticed.
 
+use super::catalog_error::CatalogError;
 use super::iam_actions::AuthorizationReference;
 use durward_catalog::{ServiceModel, ShapeKind};
 use serde::Deserialize;
@@ -107,8 +109,8 @@ pub struct UseOverlay {
 }
 
 impl Overlay {
-    pub fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| format!("overlay.toml: {error}"))
+    pub fn parse(text: &str) -> Result<Self, CatalogError> {
+        Ok(toml::from_str(text)?)
     }
 
     pub fn reviewed_prefix(&self, id: &str) -> Option<&str> {
@@ -135,14 +137,15 @@ impl Overlay {
     }
 
     /// Refuses actions that the authorization data does not have.
-    pub fn check_actions(&self, authorization: &AuthorizationReference) -> Result<(), String> {
+    pub fn check_actions(&self, authorization: &AuthorizationReference) -> Result<(), CatalogError> {
         for (id, service) in &self.service {
             let listed = service.operations.values().flatten();
             for action in listed.chain(service.uses.iter().map(|one| &one.action)) {
                 if authorization.find_action(action).is_none_or(|found| found.full_name != *action) {
-                    return Err(format!(
-                        "overlay.toml: [service.{id}] names the action {action}, which does not exist"
-                    ));
+                    return Err(CatalogError::UnknownOverlayAction {
+                        service: id.clone(),
+                        action: action.clone(),
+                    });
                 }
             }
         }
@@ -150,7 +153,7 @@ impl Overlay {
     }
 
     /// Refuses operations, members and trait patterns that no model has, naming all of them.
-    pub fn check_operations(&self, services: &[ServiceModel]) -> Result<(), String> {
+    pub fn check_operations(&self, services: &[ServiceModel]) -> Result<(), CatalogError> {
         let by_id: BTreeMap<&str, &ServiceModel> =
             services.iter().map(|service| (service.id.as_str(), service)).collect();
         let mut unknown = Vec::new();
@@ -188,11 +191,7 @@ impl Overlay {
         }
         let named = self.prefixes.keys().chain(self.protocols.keys()).chain(self.endpoints.keys());
         unknown.extend(named.filter(|id| !by_id.contains_key(id.as_str())).map(|id| format!("service {id}")));
-        if unknown.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("overlay.toml names what no model has: {}", unknown.join(", ")))
-        }
+        if unknown.is_empty() { Ok(()) } else { Err(CatalogError::UnusedOverlayEntries(unknown)) }
     }
 }
 

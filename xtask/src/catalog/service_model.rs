@@ -1,5 +1,6 @@
 //! botocore's model of one service as the catalog's: protocols, routes and shapes, without documentation.
 
+use super::catalog_error::CatalogError;
 use super::overlay::Overlay;
 use durward_catalog::{
     AwsProtocol, MemberLocation, ModelShape, OperationModel, ServiceModel, ShapeId, ShapeKind, ShapeMember,
@@ -7,7 +8,7 @@ use durward_catalog::{
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-pub fn build_service(id: &str, model: &Value, overlay: &Overlay) -> Result<ServiceModel, String> {
+pub fn build_service(id: &str, model: &Value, overlay: &Overlay) -> Result<ServiceModel, CatalogError> {
     let metadata = &model["metadata"];
     let text = |key: &str| metadata[key].as_str().map(str::to_owned);
     let mut interner =
@@ -34,7 +35,7 @@ pub fn build_service(id: &str, model: &Value, overlay: &Overlay) -> Result<Servi
 }
 
 /// In the order botocore prefers them.
-fn read_protocols(id: &str, metadata: &Value, overlay: &Overlay) -> Result<Vec<AwsProtocol>, String> {
+fn read_protocols(id: &str, metadata: &Value, overlay: &Overlay) -> Result<Vec<AwsProtocol>, CatalogError> {
     const PROTOCOL_PREFERENCE: [&str; 6] =
         ["json", "rest-json", "rest-xml", "smithy-rpc-v2-cbor", "query", "ec2"];
     let mut named: Vec<&str> = match metadata["protocols"].as_array() {
@@ -55,8 +56,9 @@ fn read_protocols(id: &str, metadata: &Value, overlay: &Overlay) -> Result<Vec<A
         });
     }
     if named.len() != protocols.len() || protocols.is_empty() {
-        return Err(format!(
-            "{id} speaks {named:?}, of which the catalog does not know all; extend Protocol"
+        return Err(CatalogError::unknown_form(
+            id,
+            format!("one of the protocols {named:?}; extend AwsProtocol"),
         ));
     }
     Ok(protocols)
@@ -66,7 +68,7 @@ fn read_operation(
     name: &str,
     source: &Value,
     interner: &mut ShapeInterner,
-) -> Result<OperationModel, String> {
+) -> Result<OperationModel, CatalogError> {
     let http = &source["http"];
     let uri = http["requestUri"].as_str().unwrap_or("/");
     let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
@@ -111,10 +113,10 @@ struct ShapeInterner<'a> {
 }
 
 impl ShapeInterner<'_> {
-    fn intern_reference(&mut self, reference: &Value) -> Result<ShapeId, String> {
+    fn intern_reference(&mut self, reference: &Value) -> Result<ShapeId, CatalogError> {
         let name = reference["shape"]
             .as_str()
-            .ok_or_else(|| format!("{}: a reference without shape", self.service_id))?;
+            .ok_or_else(|| CatalogError::unknown_form(self.service_id, "a reference without shape"))?;
         let key = (
             name.to_owned(),
             reference["streaming"] == true,
@@ -135,7 +137,7 @@ impl ShapeInterner<'_> {
         Ok(id as ShapeId)
     }
 
-    fn read_shape_kind(&mut self, (name, streaming, format): &ShapeKey) -> Result<ShapeKind, String> {
+    fn read_shape_kind(&mut self, (name, streaming, format): &ShapeKey) -> Result<ShapeKind, CatalogError> {
         let source = &self.model["shapes"][name.as_str()];
         let located = |part: &Value| part["locationName"].as_str().map(str::to_owned);
         let flattened = source["flattened"] == true;
@@ -169,11 +171,14 @@ impl ShapeInterner<'_> {
             "timestamp" => ShapeKind::Timestamp {
                 format: format.clone().or_else(|| source["timestampFormat"].as_str().map(str::to_owned)),
             },
-            other => return Err(format!("{}: shape {name} has the unknown type {other:?}", self.service_id)),
+            other => {
+                let problem = format!("shape {name} has the type {other:?}");
+                return Err(CatalogError::unknown_form(self.service_id, problem));
+            }
         })
     }
 
-    fn read_members(&mut self, structure: &str) -> Result<Vec<ShapeMember>, String> {
+    fn read_members(&mut self, structure: &str) -> Result<Vec<ShapeMember>, CatalogError> {
         let model = self.model;
         let source = &model["shapes"][structure];
         let required =
@@ -186,8 +191,9 @@ impl ShapeInterner<'_> {
                 wire_name: wire.filter(|wire| wire != name).map(str::to_owned),
                 ec2_name: reference["queryName"].as_str().map(str::to_owned),
                 shape: self.intern_reference(reference)?,
-                location: read_location(reference)
-                    .ok_or_else(|| format!("{}: {structure}.{name}: unknown location", self.service_id))?,
+                location: read_location(reference).ok_or_else(|| {
+                    CatalogError::unknown_form(self.service_id, format!("the location of {structure}.{name}"))
+                })?,
                 is_required: required(name),
                 is_sensitive: reference["sensitive"] == true
                     || self.overlay.is_sensitive(self.service_id, structure, name),
@@ -198,13 +204,13 @@ impl ShapeInterner<'_> {
         Ok(members)
     }
 
-    fn finish(self) -> Result<Vec<ModelShape>, String> {
+    fn finish(self) -> Result<Vec<ModelShape>, CatalogError> {
         let count = self.shapes.len();
         let shapes: Vec<ModelShape> = self.shapes.into_iter().flatten().collect();
         if shapes.len() == count {
             Ok(shapes)
         } else {
-            Err(format!("{}: a shape was numbered, not read", self.service_id))
+            Err(CatalogError::unknown_form(self.service_id, "a shape was numbered and not read"))
         }
     }
 }

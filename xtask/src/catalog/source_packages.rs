@@ -2,6 +2,7 @@
 //!
 //! Downloads go through the registries' own clients; a file whose hash is not the pinned one is never opened.
 
+use super::catalog_error::CatalogError;
 use aws_lc_rs::digest;
 use serde_json::Value;
 use std::io::Read;
@@ -72,31 +73,23 @@ pub struct SourcePackages {
 
 impl SourcePackages {
     /// Downloads what is not yet here, checks every hash, and unpacks.
-    pub fn fetch() -> Result<Self, String> {
-        let store = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from)
-            .join("xtask-catalog");
-        std::fs::create_dir_all(&store)
-            .map_err(|error| format!("cannot make {}: {error}", store.display()))?;
-        let unpacked =
-            tempfile::tempdir().map_err(|error| format!("cannot make a temporary directory: {error}"))?;
+    pub fn fetch(target_directory: &Path) -> Result<Self, CatalogError> {
+        let store = target_directory.join("xtask-catalog");
+        std::fs::create_dir_all(&store).map_err(CatalogError::on_file("create", &store))?;
+        let unpacked = tempfile::tempdir()
+            .map_err(CatalogError::on_file("create a directory in", std::env::temp_dir()))?;
         for (at, package) in PINNED_PACKAGES.iter().enumerate() {
             let file = store.join(package.file);
             if !file.exists() {
                 download_package(package, &store)?;
             }
             let bytes = read_bytes(&file)?;
-            if sha256_hex(&bytes) != package.sha256 {
-                return Err(format!(
-                    "{} has the hash {}, not {}; remove it and run again, or review the new package and pin it",
-                    file.display(),
-                    sha256_hex(&bytes),
-                    package.sha256
-                ));
+            let found = sha256_hex(&bytes);
+            if found != package.sha256 {
+                return Err(CatalogError::HashMismatch { path: file, found, pinned: package.sha256 });
             }
             let into = unpacked.path().join(at.to_string());
-            std::fs::create_dir_all(&into)
-                .map_err(|error| format!("cannot make {}: {error}", into.display()))?;
+            std::fs::create_dir_all(&into).map_err(CatalogError::on_file("create", &into))?;
             match package.registry {
                 PackageRegistry::PyPi => {
                     run_to_success(
@@ -104,7 +97,7 @@ impl SourcePackages {
                     )?;
                 }
                 PackageRegistry::Npm => {
-                    run_to_success(Command::new("tar").arg("-xzf").arg(&file).arg("-C").arg(&into))?
+                    run_to_success(Command::new("tar").arg("-xzf").arg(&file).arg("-C").arg(&into))?;
                 }
             }
         }
@@ -117,12 +110,12 @@ impl SourcePackages {
     }
 
     /// botocore's service names, sorted.
-    pub fn service_ids(&self) -> Result<Vec<String>, String> {
+    pub fn service_ids(&self) -> Result<Vec<String>, CatalogError> {
         list_directories(&self.models_directory)
     }
 
     /// The newest model of a service with botocore's corrections merged in.
-    pub fn load_model(&self, id: &str) -> Result<Value, String> {
+    pub fn load_model(&self, id: &str) -> Result<Value, CatalogError> {
         let directory = self.newest_version_directory(id)?;
         let mut model = read_gzipped_json(&directory.join("service-2.json.gz"))?;
         let extras = directory.join("service-2.sdk-extras.json");
@@ -132,39 +125,41 @@ impl SourcePackages {
         Ok(model)
     }
 
-    pub fn load_ruleset(&self, id: &str) -> Result<Value, String> {
+    pub fn load_ruleset(&self, id: &str) -> Result<Value, CatalogError> {
         read_gzipped_json(&self.newest_version_directory(id)?.join("endpoint-rule-set-1.json.gz"))
     }
 
-    pub fn load_partitions(&self) -> Result<Value, String> {
+    pub fn load_partitions(&self) -> Result<Value, CatalogError> {
         read_json(&self.models_directory.join("partitions.json"))
     }
 
     /// One file of iam-data per IAM prefix: `kind` is `actions` or `resourceTypes`.
-    pub fn load_iam_file(&self, kind: &str, prefix: &str) -> Result<Value, String> {
+    pub fn load_iam_file(&self, kind: &str, prefix: &str) -> Result<Value, CatalogError> {
         let path = self.iam_directory.join(kind).join(format!("{prefix}.json"));
         if path.exists() { read_json(&path) } else { Ok(Value::Null) }
     }
 
-    pub fn iam_prefixes(&self) -> Result<Vec<String>, String> {
+    pub fn iam_prefixes(&self) -> Result<Vec<String>, CatalogError> {
         match read_json(&self.iam_directory.join("serviceNames.json"))? {
             Value::Object(names) => Ok(names.into_iter().map(|(prefix, _)| prefix).collect()),
-            _ => Err("serviceNames.json of iam-data is no object".to_owned()),
+            _ => Err(CatalogError::unknown_form("serviceNames.json of iam-data", "not an object")),
         }
     }
 
-    pub fn load_iam_definition(&self) -> Result<Value, String> {
+    pub fn load_iam_definition(&self) -> Result<Value, CatalogError> {
         read_json(&self.definition_path)
     }
 
-    fn newest_version_directory(&self, id: &str) -> Result<PathBuf, String> {
+    fn newest_version_directory(&self, id: &str) -> Result<PathBuf, CatalogError> {
         let directory = self.models_directory.join(id);
         let versions = list_directories(&directory)?;
         let newest = versions
             .into_iter()
             .rev()
             .find(|version| directory.join(version).join("service-2.json.gz").exists());
-        newest.map(|version| directory.join(version)).ok_or_else(|| format!("botocore has no model of {id}"))
+        newest
+            .map(|version| directory.join(version))
+            .ok_or_else(|| CatalogError::unknown_form(id, "botocore has no model of it"))
     }
 }
 
@@ -180,7 +175,7 @@ fn merge_json(base: &mut Value, extra: Value) {
     }
 }
 
-fn download_package(package: &PinnedPackage, store: &Path) -> Result<(), String> {
+fn download_package(package: &PinnedPackage, store: &Path) -> Result<(), CatalogError> {
     match package.registry {
         PackageRegistry::PyPi => run_to_success(
             Command::new("pip")
@@ -197,26 +192,26 @@ fn download_package(package: &PinnedPackage, store: &Path) -> Result<(), String>
     }
 }
 
-fn run_to_success(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("cannot run {command:?}: {error}"))?;
+fn run_to_success(command: &mut Command) -> Result<(), CatalogError> {
+    let output =
+        command.output().map_err(|source| CatalogError::Start { command: format!("{command:?}"), source })?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr)))
+    Err(CatalogError::Command {
+        command: format!("{command:?}"),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
 }
 
-/// Lower-case hex.
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    let digest = digest::digest(&digest::SHA256, bytes);
-    let nibbles = digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    nibbles.filter_map(|nibble| char::from_digit(u32::from(nibble), 16)).collect()
+    durward_core::encode_hex(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
-fn list_directories(path: &Path) -> Result<Vec<String>, String> {
-    let failed = |error| format!("cannot list {}: {error}", path.display());
+fn list_directories(path: &Path) -> Result<Vec<String>, CatalogError> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
+    for entry in std::fs::read_dir(path).map_err(CatalogError::on_file("list", path))? {
+        let entry = entry.map_err(CatalogError::on_file("list", path))?;
         if entry.path().is_dir()
             && let Ok(name) = entry.file_name().into_string()
         {
@@ -227,22 +222,22 @@ fn list_directories(path: &Path) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+fn read_bytes(path: &Path) -> Result<Vec<u8>, CatalogError> {
+    std::fs::read(path).map_err(CatalogError::on_file("read", path))
 }
 
-fn read_json(path: &Path) -> Result<Value, String> {
+fn read_json(path: &Path) -> Result<Value, CatalogError> {
     serde_json::from_slice(&read_bytes(path)?)
-        .map_err(|error| format!("{} is no JSON: {error}", path.display()))
+        .map_err(|source| CatalogError::Json { path: path.to_owned(), source })
 }
 
-fn read_gzipped_json(path: &Path) -> Result<Value, String> {
+fn read_gzipped_json(path: &Path) -> Result<Value, CatalogError> {
     let packed = read_bytes(path)?;
     let mut plain = Vec::new();
     flate2::read::GzDecoder::new(packed.as_slice())
         .read_to_end(&mut plain)
-        .map_err(|error| format!("{} does not unpack: {error}", path.display()))?;
-    serde_json::from_slice(&plain).map_err(|error| format!("{} is no JSON: {error}", path.display()))
+        .map_err(CatalogError::on_file("unpack", path))?;
+    serde_json::from_slice(&plain).map_err(|source| CatalogError::Json { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -258,10 +253,5 @@ mod tests {
             base,
             json!({"shapes": {"A": {"type": "timestamp", "min": 1}, "B": {"type": "list"}, "C": {}}})
         );
-    }
-
-    #[test]
-    fn hashes_in_lower_case_hex() {
-        assert_eq!(sha256_hex(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 }

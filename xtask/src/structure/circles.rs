@@ -124,7 +124,8 @@ fn absolute(module: &[String], path: &[String]) -> Option<ModulePath> {
         }
     };
     let mut rest = path;
-    while let Some(first) = rest.first().filter(|first| matches!(first.as_str(), "crate" | "self" | "super")) {
+    while let Some(first) = rest.first().filter(|first| matches!(first.as_str(), "crate" | "self" | "super"))
+    {
         if first == "super" {
             base.pop()?;
         }
@@ -203,6 +204,7 @@ mod tests {
             module: module.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect(),
             syntax: syn::parse_str(text).unwrap(),
             is_test: false,
+            test_modules: Vec::new(),
             code_lines: 0,
             test_lines: 0,
             comment_lines: 0,
@@ -215,7 +217,8 @@ mod tests {
 
     #[test]
     fn two_siblings_that_need_each_other_are_a_circle_also_through_the_parent() {
-        let direct = [file("", "mod a; mod b;"), file("a", "use crate::b::B;"), file("b", "use super::a::A;")];
+        let direct =
+            [file("", "mod a; mod b;"), file("a", "use crate::b::B;"), file("b", "use super::a::A;")];
         assert_eq!(circles(&direct), [["a", "b"]]);
         let reexported = [
             file("", "mod a; mod b; pub use a::A; pub use b::B;"),

@@ -1,4 +1,5 @@
-//! An approval lets exactly one thing pass: this operation, of this caller, here, once, soon, under the policies of now.
+//! A grant lets exactly one operation pass: of this caller, through this connection, once, before it expires, under the
+//! current policies.
 
 use crate::test_ledger::*;
 use durward_approval::*;
@@ -7,12 +8,12 @@ use std::time::Duration;
 
 #[tokio::test]
 async fn a_grant_is_for_the_approved_operation_only() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let new = delete_bucket_request(1);
-    let ask = stage.request_approval(&new).await;
-    assert_eq!(stage.consume_grant(&new).await, None, "asked is not approved");
-    let ask = stage.approve(&ask, &approver("ann", &[ONCALL_GROUP])).await;
-    assert_eq!(ask.state, ApprovalState::Approved);
+    let request = ledger.request_approval(&new).await;
+    assert_eq!(ledger.consume_grant(&new).await, None, "a pending request grants nothing");
+    let request = ledger.approve(&request, &approver("ann", &[ONCALL_GROUP])).await;
+    assert_eq!(request.state, ApprovalState::Approved);
 
     let act = vec!["bob".to_owned()];
     let others = [
@@ -46,16 +47,16 @@ async fn a_grant_is_for_the_approved_operation_only() {
         ("another connection", NewApprovalRequest { connection: "staging".to_owned(), ..new.clone() }),
     ];
     for (what, other) in others {
-        assert_eq!(stage.consume_grant(&other).await, None, "{what}");
+        assert_eq!(ledger.consume_grant(&other).await, None, "{what}");
     }
-    // groups may change between the ask and its use
+    // Groups may change between the request and its use.
     let regrouped =
         NewApprovalRequest { caller: Caller { groups: Vec::new(), ..test_caller("agent") }, ..new };
-    let grant = stage.consume_grant(&regrouped).await.unwrap();
+    let grant = ledger.consume_grant(&regrouped).await.unwrap();
     assert_eq!(
         grant,
         Grant {
-            approval_request: ask.id,
+            approval_request: request.id,
             overridden_policies: vec!["delete-bucket".to_owned()],
             approvers: vec!["corp/ann".to_owned()],
             time_bound: false,
@@ -66,46 +67,48 @@ async fn a_grant_is_for_the_approved_operation_only() {
 
 #[tokio::test]
 async fn a_grant_is_consumed_once() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let new = delete_bucket_request(1);
-    let ask = stage.request_approval(&new).await;
-    stage.approve(&ask, &approver("ann", &[ONCALL_GROUP])).await;
-    assert!(stage.consume_grant(&new).await.is_some());
-    let used = stage.get(&ask).await;
+    let request = ledger.request_approval(&new).await;
+    ledger.approve(&request, &approver("ann", &[ONCALL_GROUP])).await;
+    assert!(ledger.consume_grant(&new).await.is_some());
+    let used = ledger.get(&request).await;
     assert_eq!((used.state, used.uses), (ApprovalState::Consumed, 1));
-    assert_eq!(stage.consume_grant(&new).await, None);
-    // neither another answer nor asking again revives it
-    let again =
-        stage.approvals.cast_vote(ask.id, &approver("bea", &[ONCALL_GROUP]), VoteChoice::ApproveOnce).await;
-    assert!(matches!(again, Err(VoteError::NotPending(ApprovalState::Consumed))));
-    let denied = stage
+    assert_eq!(ledger.consume_grant(&new).await, None);
+    // Neither another vote nor another request revives it.
+    let again = ledger
         .approvals
-        .cast_vote(ask.id, &approver("bea", &[ONCALL_GROUP]), VoteChoice::Deny { reason: "x".into() })
+        .cast_vote(request.id, &approver("bea", &[ONCALL_GROUP]), VoteChoice::ApproveOnce)
+        .await;
+    assert!(matches!(again, Err(VoteError::NotPending(ApprovalState::Consumed))));
+    let denied = ledger
+        .approvals
+        .cast_vote(request.id, &approver("bea", &[ONCALL_GROUP]), VoteChoice::Deny { reason: "x".into() })
         .await;
     assert!(matches!(denied, Err(VoteError::NotPending(ApprovalState::Consumed))));
-    let third = stage.request_approval(&new).await;
-    assert_ne!(third.id, ask.id);
+    let third = ledger.request_approval(&new).await;
+    assert_ne!(third.id, request.id);
     assert_eq!(third.state, ApprovalState::Pending);
-    assert_eq!(stage.consume_grant(&new).await, None);
+    assert_eq!(ledger.consume_grant(&new).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_racing_consumers_one_gets_the_grant() {
-    let stage = TestLedger::new().await;
-    let other = stage.second_gateway().await;
+    let ledger = TestLedger::new().await;
+    let other = ledger.second_gateway().await;
     for round in 1..=10 {
         let new = delete_bucket_request(round);
-        let ask = stage.request_approval(&new).await;
-        stage.approve(&ask, &approver("ann", &[ONCALL_GROUP])).await;
-        let mut racers = Vec::new();
-        for racer in 0..8 {
-            let approvals = if racer % 2 == 0 { stage.approvals.clone() } else { other.clone() };
+        let request = ledger.request_approval(&new).await;
+        ledger.approve(&request, &approver("ann", &[ONCALL_GROUP])).await;
+        let mut tasks = Vec::new();
+        for task in 0..8 {
+            let approvals = if task % 2 == 0 { ledger.approvals.clone() } else { other.clone() };
             let new = new.clone();
-            racers.push(tokio::spawn(async move { consume_grant(&approvals, &new).await.is_some() }));
+            tasks.push(tokio::spawn(async move { consume_grant(&approvals, &new).await.is_some() }));
         }
         let mut winners = 0;
-        for racer in racers {
-            winners += usize::from(racer.await.unwrap());
+        for task in tasks {
+            winners += usize::from(task.await.unwrap());
         }
         assert_eq!(winners, 1, "round {round}");
     }
@@ -113,73 +116,77 @@ async fn of_many_racing_consumers_one_gets_the_grant() {
 
 #[tokio::test]
 async fn an_approval_expires() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let new = delete_bucket_request(1);
-    let ask = stage.request_approval(&new).await;
-    stage.test_clock.advance(60);
-    let ask = stage.approve(&ask, &approver("ann", &[ONCALL_GROUP])).await;
-    assert_eq!(ask.grant_until, Some(stage.test_clock.now() + Duration::from_mins(10)));
-    stage.test_clock.advance(600);
-    assert_eq!(stage.consume_grant(&new).await, None);
-    assert_eq!(stage.get(&ask).await.state, ApprovalState::Expired);
+    let request = ledger.request_approval(&new).await;
+    ledger.test_clock.advance(60);
+    let request = ledger.approve(&request, &approver("ann", &[ONCALL_GROUP])).await;
+    assert_eq!(request.grant_until, Some(ledger.test_clock.now() + Duration::from_mins(10)));
+    ledger.test_clock.advance(600);
+    assert_eq!(ledger.consume_grant(&new).await, None);
+    assert_eq!(ledger.get(&request).await.state, ApprovalState::Expired);
 
-    let next = stage.request_approval(&new).await;
-    assert_ne!(next.id, ask.id);
-    stage.approve(&next, &approver("ann", &[ONCALL_GROUP])).await;
-    stage.test_clock.advance(599);
-    assert!(stage.consume_grant(&new).await.is_some(), "a second before");
+    let next = ledger.request_approval(&new).await;
+    assert_ne!(next.id, request.id);
+    ledger.approve(&next, &approver("ann", &[ONCALL_GROUP])).await;
+    ledger.test_clock.advance(599);
+    assert!(ledger.consume_grant(&new).await.is_some(), "a second before it expires");
 }
 
 #[tokio::test]
 async fn requirements_are_evaluated_when_the_grant_is_consumed() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let mut new = delete_bucket_request(1);
-    let ask = stage.request_approval(&new).await;
-    stage.approve(&ask, &approver("ann", &[ONCALL_GROUP, "security"])).await;
+    let request = ledger.request_approval(&new).await;
+    ledger.approve(&request, &approver("ann", &[ONCALL_GROUP, "security"])).await;
     let before = new.requirements.clone();
     for (what, now) in [
-        ("nothing is asked", vec![]),
+        ("no requirement", vec![]),
         ("another forbid too", vec![before[0].clone(), approval_requirement("no-fridays", ONCALL_GROUP, 1)]),
         ("another forbid instead", vec![approval_requirement("no-fridays", ONCALL_GROUP, 1)]),
         ("more people", vec![approval_requirement("delete-bucket", ONCALL_GROUP, 2)]),
         ("another group", vec![approval_requirement("delete-bucket", "security", 1)]),
     ] {
         new.requirements = now;
-        assert_eq!(stage.consume_grant(&new).await, None, "{what}");
+        assert_eq!(ledger.consume_grant(&new).await, None, "{what}");
     }
-    assert_eq!(stage.get(&ask).await.state, ApprovalState::Approved, "and none of these used it");
+    assert_eq!(ledger.get(&request).await.state, ApprovalState::Approved, "and none of these consumed it");
     new.requirements = before;
-    assert!(stage.consume_grant(&new).await.is_some());
+    assert!(ledger.consume_grant(&new).await.is_some());
 }
 
 #[tokio::test]
 async fn a_request_with_outdated_requirements_is_superseded() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let new = delete_bucket_request(1);
-    let old = stage.request_approval(&new).await;
+    let old = ledger.request_approval(&new).await;
     let stricter = request_requiring(vec![approval_requirement("delete-bucket", ONCALL_GROUP, 2)]);
-    let fresh = stage.request_approval(&stricter).await;
+    let fresh = ledger.request_approval(&stricter).await;
     assert_ne!(old.id, fresh.id);
-    assert_eq!(stage.get(&old).await.state, ApprovalState::Expired);
+    assert_eq!(ledger.get(&old).await.state, ApprovalState::Expired);
     let late =
-        stage.approvals.cast_vote(old.id, &approver("ann", &[ONCALL_GROUP]), VoteChoice::ApproveOnce).await;
+        ledger.approvals.cast_vote(old.id, &approver("ann", &[ONCALL_GROUP]), VoteChoice::ApproveOnce).await;
     assert!(matches!(late, Err(VoteError::NotPending(ApprovalState::Expired))));
-    assert_eq!(stage.request_approval(&new).await.id, fresh.id, "asking for less joins what asks for more");
+    assert_eq!(
+        ledger.request_approval(&new).await.id,
+        fresh.id,
+        "a request that requires less joins one that requires more"
+    );
 }
 
-async fn approve_time_bound(stage: &TestLedger, new: &NewApprovalRequest, minutes: u64) -> ApprovalRequest {
-    let ask = stage.request_approval(new).await;
-    let until = stage.test_clock.now() + Duration::from_mins(minutes);
-    let answer = VoteChoice::ApproveTimeBound { until };
-    stage.approvals.cast_vote(ask.id, &approver("ann", &[ONCALL_GROUP]), answer).await.unwrap()
+async fn approve_time_bound(ledger: &TestLedger, new: &NewApprovalRequest, minutes: u64) -> ApprovalRequest {
+    let request = ledger.request_approval(new).await;
+    let until = ledger.test_clock.now() + Duration::from_mins(minutes);
+    let choice = VoteChoice::ApproveTimeBound { until };
+    ledger.approvals.cast_vote(request.id, &approver("ann", &[ONCALL_GROUP]), choice).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_time_bound_grant_covers_its_actions_and_resources_until_it_ends() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let new = delete_bucket_request(1);
-    let ask = approve_time_bound(&stage, &new, 60).await;
-    assert_eq!((ask.state, ask.time_bound), (ApprovalState::Approved, true));
+    let request = approve_time_bound(&ledger, &new, 60).await;
+    assert_eq!((request.state, request.time_bound), (ApprovalState::Approved, true));
 
     let with = |change: fn(&mut Operation)| {
         let mut other = NewApprovalRequest { digest: [9; 32], ..new.clone() };
@@ -188,10 +195,10 @@ async fn a_time_bound_grant_covers_its_actions_and_resources_until_it_ends() {
     };
     let many = with(|operation| operation.parameters = serde_json::json!({"other": "parameters"}));
     for _ in 0..3 {
-        let grant = stage.consume_grant(&many).await.unwrap();
+        let grant = ledger.consume_grant(&many).await.unwrap();
         assert!(grant.time_bound);
     }
-    assert_eq!(stage.get(&ask).await.uses, 3);
+    assert_eq!(ledger.get(&request).await.uses, 3);
     let outside: [(&str, NewApprovalRequest); 11] = [
         ("another action", with(|it| it.required_permissions[0].action = "s3:PutBucketPolicy".to_owned())),
         (
@@ -200,7 +207,7 @@ async fn a_time_bound_grant_covers_its_actions_and_resources_until_it_ends() {
         ),
         ("any resource", with(|it| it.required_permissions[0].resource = Resource::Any)),
         (
-            "one more demand",
+            "one more permission",
             with(|it| {
                 let more = RequiredPermission {
                     action: "kms:Decrypt".to_owned(),
@@ -209,7 +216,7 @@ async fn a_time_bound_grant_covers_its_actions_and_resources_until_it_ends() {
                 it.required_permissions.push(more);
             }),
         ),
-        ("no demand", with(|it| it.required_permissions.clear())),
+        ("no permission", with(|it| it.required_permissions.clear())),
         ("another region", with(|it| it.region = Some("us-east-1".to_owned()))),
         ("another account", with(|it| it.account = Some("210987654321".to_owned()))),
         ("an uninspected part", with(|it| it.uninspected_parts = vec!["body".to_owned()])),
@@ -218,17 +225,17 @@ async fn a_time_bound_grant_covers_its_actions_and_resources_until_it_ends() {
         ("another connection", NewApprovalRequest { connection: "staging".to_owned(), ..new.clone() }),
     ];
     for (what, other) in &outside {
-        assert_eq!(stage.consume_grant(other).await, None, "{what}");
+        assert_eq!(ledger.consume_grant(other).await, None, "{what}");
     }
-    let unlifted = NewApprovalRequest {
+    let uncovered = NewApprovalRequest {
         requirements: vec![approval_requirement("other", ONCALL_GROUP, 1)],
         ..new.clone()
     };
-    assert_eq!(stage.consume_grant(&unlifted).await, None, "another forbid");
+    assert_eq!(ledger.consume_grant(&uncovered).await, None, "another forbid");
 
-    stage.test_clock.advance(3_600);
-    assert_eq!(stage.consume_grant(&new).await, None, "after its time");
-    assert_eq!(stage.get(&ask).await.state, ApprovalState::Expired);
+    ledger.test_clock.advance(3_600);
+    assert_eq!(ledger.consume_grant(&new).await, None, "after its time");
+    assert_eq!(ledger.get(&request).await.state, ApprovalState::Expired);
 }
 
 #[tokio::test]
@@ -239,99 +246,100 @@ async fn without_named_resources_a_time_bound_grant_requires_the_same_parameters
         ("ec2:StopInstances", pattern),
         ("sqs:*unknown*", Resource::Any),
     ] {
-        let stage = TestLedger::new().await;
+        let ledger = TestLedger::new().await;
         let mut new = delete_bucket_request(1);
         new.operation.required_permissions[0].action = action.to_owned();
         new.operation.required_permissions[0].resource = resource;
         new.operation.parameters = serde_json::json!({"CiphertextBlob": "harmless"});
-        approve_time_bound(&stage, &new, 60).await;
+        approve_time_bound(&ledger, &new, 60).await;
         let with = |change: fn(&mut Operation)| {
             let mut other = NewApprovalRequest { digest: [9; 32], ..new.clone() };
             change(&mut other.operation);
             other
         };
         let other = with(|it| it.parameters = serde_json::json!({"CiphertextBlob": "of another key"}));
-        assert_eq!(stage.consume_grant(&other).await, None, "{action}: other parameters");
+        assert_eq!(ledger.consume_grant(&other).await, None, "{action}: other parameters");
         let other = with(|it| it.name = "DestroyEverything".to_owned());
-        assert_eq!(stage.consume_grant(&other).await, None, "{action}: another operation");
-        assert!(stage.consume_grant(&with(|_same| {})).await.is_some(), "{action}: the same");
-        // What is masked in an ask is compared by its digest.
+        assert_eq!(ledger.consume_grant(&other).await, None, "{action}: another operation");
+        assert!(ledger.consume_grant(&with(|_same| {})).await.is_some(), "{action}: the same");
+        // The stored operation is masked; the same unmasked operation is recognised by its digest.
         let mut unmasked = new.clone();
         unmasked.operation.parameters = serde_json::json!({"CiphertextBlob": "unmasked"});
-        assert!(stage.consume_grant(&unmasked).await.is_some(), "{action}: the same, unmasked");
+        assert!(ledger.consume_grant(&unmasked).await.is_some(), "{action}: the same, unmasked");
     }
 }
 
 #[tokio::test]
 async fn a_time_bound_grant_has_a_maximum_and_ends_in_the_future() {
-    let stage = TestLedger::new().await;
-    // of two, so that the first answer alone is judged
-    let ask =
-        stage.request_approval(&request_requiring(vec![approval_requirement("p", ONCALL_GROUP, 2)])).await;
+    let ledger = TestLedger::new().await;
+    // A quorum of two, so that only the vote itself is judged.
+    let request =
+        ledger.request_approval(&request_requiring(vec![approval_requirement("p", ONCALL_GROUP, 2)])).await;
     let ann = approver("ann", &[ONCALL_GROUP]);
     for minutes in [0, -5, 8 * 60 + 1] {
-        let until = stage.test_clock.now() + time::Duration::minutes(minutes);
-        let refused = stage.approvals.cast_vote(ask.id, &ann, VoteChoice::ApproveTimeBound { until }).await;
+        let until = ledger.test_clock.now() + time::Duration::minutes(minutes);
+        let refused =
+            ledger.approvals.cast_vote(request.id, &ann, VoteChoice::ApproveTimeBound { until }).await;
         assert!(matches!(refused, Err(VoteError::InvalidTimeBound(_))), "{minutes}");
     }
-    assert!(stage.get(&ask).await.votes.is_empty());
+    assert!(ledger.get(&request).await.votes.is_empty());
 }
 
 #[tokio::test]
 async fn a_time_bound_grant_needs_every_vote_and_ends_with_the_earliest() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let (ann, bea) = (approver("ann", &[ONCALL_GROUP]), approver("bea", &[ONCALL_GROUP]));
     let two = |number| NewApprovalRequest {
         requirements: vec![approval_requirement("p", ONCALL_GROUP, 2)],
         ..delete_bucket_request(number)
     };
     let until = |minutes| VoteChoice::ApproveTimeBound {
-        until: stage.test_clock.now() + time::Duration::minutes(minutes),
+        until: ledger.test_clock.now() + time::Duration::minutes(minutes),
     };
 
-    let ask = stage.request_approval(&two(1)).await;
-    stage.approvals.cast_vote(ask.id, &ann, until(60)).await.unwrap();
-    let ask = stage.approvals.cast_vote(ask.id, &bea, until(30)).await.unwrap();
-    assert_eq!(ask.grant_until, Some(stage.test_clock.now() + time::Duration::minutes(30)));
-    assert!(ask.time_bound);
+    let request = ledger.request_approval(&two(1)).await;
+    ledger.approvals.cast_vote(request.id, &ann, until(60)).await.unwrap();
+    let request = ledger.approvals.cast_vote(request.id, &bea, until(30)).await.unwrap();
+    assert_eq!(request.grant_until, Some(ledger.test_clock.now() + time::Duration::minutes(30)));
+    assert!(request.time_bound);
 
-    let ask = stage.request_approval(&two(2)).await;
-    stage.approvals.cast_vote(ask.id, &ann, until(60)).await.unwrap();
-    let ask = stage.approve(&ask, &bea).await;
-    assert!(!ask.time_bound, "one of them said once");
-    assert!(stage.consume_grant(&two(2)).await.is_some_and(|grant| !grant.time_bound));
-    assert_eq!(stage.consume_grant(&two(2)).await, None);
+    let request = ledger.request_approval(&two(2)).await;
+    ledger.approvals.cast_vote(request.id, &ann, until(60)).await.unwrap();
+    let request = ledger.approve(&request, &bea).await;
+    assert!(!request.time_bound, "one of them chose once");
+    assert!(ledger.consume_grant(&two(2)).await.is_some_and(|grant| !grant.time_bound));
+    assert_eq!(ledger.consume_grant(&two(2)).await, None);
 }
 
 #[tokio::test]
 async fn a_denial_ends_a_time_bound_grant_and_an_unconsumed_grant() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let new = delete_bucket_request(1);
-    let open = approve_time_bound(&stage, &new, 60).await;
-    assert!(stage.consume_grant(&new).await.is_some());
-    let over = stage.deny(&open, &approver("bea", &[ONCALL_GROUP])).await;
+    let open = approve_time_bound(&ledger, &new, 60).await;
+    assert!(ledger.consume_grant(&new).await.is_some());
+    let over = ledger.deny(&open, &approver("bea", &[ONCALL_GROUP])).await;
     assert_eq!(over.state, ApprovalState::Denied);
-    assert_eq!(stage.consume_grant(&new).await, None);
+    assert_eq!(ledger.consume_grant(&new).await, None);
 
-    let ask = stage.request_approval(&delete_bucket_request(2)).await;
+    let request = ledger.request_approval(&delete_bucket_request(2)).await;
     let ann = approver("ann", &[ONCALL_GROUP]);
-    let ask = stage.approve(&ask, &ann).await;
-    stage.deny(&ask, &ann).await;
+    let request = ledger.approve(&request, &ann).await;
+    ledger.deny(&request, &ann).await;
     assert_eq!(
-        stage.consume_grant(&delete_bucket_request(2)).await,
+        ledger.consume_grant(&delete_bucket_request(2)).await,
         None,
-        "whoever approved may think again"
+        "an approver may deny after approving"
     );
 }
 
 #[tokio::test]
 async fn an_approval_between_consume_and_request_is_found() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let new = delete_bucket_request(1);
-    let ask = stage.request_approval(&new).await;
-    assert_eq!(stage.consume_grant(&new).await, None);
-    stage.approve(&ask, &approver("ann", &[ONCALL_GROUP])).await;
-    let again = stage.request_approval(&new).await;
-    assert_eq!((again.id, again.state), (ask.id, ApprovalState::Approved));
-    assert!(stage.consume_grant(&new).await.is_some());
+    let request = ledger.request_approval(&new).await;
+    assert_eq!(ledger.consume_grant(&new).await, None);
+    ledger.approve(&request, &approver("ann", &[ONCALL_GROUP])).await;
+    let again = ledger.request_approval(&new).await;
+    assert_eq!((again.id, again.state), (request.id, ApprovalState::Approved));
+    assert!(ledger.consume_grant(&new).await.is_some());
 }

@@ -1,6 +1,6 @@
 //! The promises of approvals, each as a test that fails without its guard.
 
-#![expect(clippy::unwrap_used, reason = "what cannot be set up fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failed setup fails the test")]
 
 mod durability;
 mod expiry;

@@ -1,5 +1,5 @@
-//! Whatever people, callers and time do, in whatever order: an approval is used at most once, only with its quorum of members
-//! other than the caller, and never after it ended or was denied.
+//! Any sequence of votes, requests, uses and clock changes, against a simple model: a single-use grant is consumed at most once,
+//! only with a quorum of members other than the caller, and never after it expired or was denied.
 
 use crate::test_ledger::*;
 use durward_approval::*;
@@ -7,13 +7,13 @@ use durward_core::Caller;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The people; the first is the caller's own subject, the second is the one the caller acts for.
+/// The first has the caller's own subject; the caller acts for the second.
 const APPROVERS: [&str; 5] = ["agent", "boss", "ann", "bea", "cid"];
 
 #[derive(Debug, Clone)]
 enum ModelStep {
     RequestApproval(u8),
-    /// The newest ask but so many, by whom.
+    /// Which request, counted from the newest, and which approver.
     Approve(usize, usize),
     ApproveTimeBound(usize, usize, i64),
     Deny(usize, usize),
@@ -48,121 +48,152 @@ fn two_approver_request(number: u8) -> NewApprovalRequest {
     }
 }
 
-/// What must be true of the world, kept beside the ledger and far simpler.
+/// What must hold, kept beside the ledger and far simpler.
 #[derive(Default)]
 struct ExpectedState {
     members: BTreeSet<usize>,
-    /// By ask: who approved, with or without a window.
+    /// By request: who approved, once or for a time.
     approved: BTreeMap<ApprovalRequestId, BTreeSet<usize>>,
-    /// Denied; never good again.
+    /// Denied by a vote.
     denied: BTreeSet<ApprovalRequestId>,
+    /// Had a quorum when another request for the same operation was denied: withdrawn, or expired before.
+    withdrawn: BTreeSet<ApprovalRequestId>,
     consumed: BTreeSet<ApprovalRequestId>,
     requested: Vec<(ApprovalRequestId, u8)>,
 }
 
+impl ExpectedState {
+    /// A denial also ends every grant for the same operation that was not consumed.
+    fn deny(&mut self, id: ApprovalRequestId) {
+        self.denied.insert(id);
+        let number_of =
+            |wanted| self.requested.iter().find(|(id, _)| *id == wanted).map(|(_, number)| *number);
+        let number = number_of(id);
+        for (other, other_number) in &self.requested {
+            let had_quorum = self.approved.get(other).is_some_and(|approvers| approvers.len() >= 2);
+            if Some(*other_number) == number
+                && had_quorum
+                && !self.denied.contains(other)
+                && !self.consumed.contains(other)
+            {
+                self.withdrawn.insert(*other);
+            }
+        }
+    }
+
+    fn is_barred(&self, id: ApprovalRequestId) -> bool {
+        self.denied.contains(&id) || self.withdrawn.contains(&id)
+    }
+}
+
 async fn run_steps(steps: Vec<ModelStep>) -> Result<(), TestCaseError> {
-    let mut stage = TestLedger::new().await;
-    let mut world = ExpectedState { members: (0..APPROVERS.len()).collect(), ..ExpectedState::default() };
+    let mut ledger = TestLedger::new().await;
+    let mut expected = ExpectedState { members: (0..APPROVERS.len()).collect(), ..ExpectedState::default() };
     for step in steps {
-        let person = |who: usize, world: &ExpectedState| {
-            approver(APPROVERS[who], if world.members.contains(&who) { &[ONCALL_GROUP] } else { &[] })
+        let person = |who: usize, expected: &ExpectedState| {
+            approver(APPROVERS[who], if expected.members.contains(&who) { &[ONCALL_GROUP] } else { &[] })
         };
-        let picked = |which: usize, world: &ExpectedState| {
-            world.requested.iter().rev().nth(which).or(world.requested.last()).map(|(id, _number)| *id)
+        let picked = |which: usize, expected: &ExpectedState| {
+            expected.requested.iter().rev().nth(which).or(expected.requested.last()).map(|(id, _number)| *id)
         };
         match step {
             ModelStep::RequestApproval(number) => {
-                let Ok(ask) = stage.approvals.request_approval(two_approver_request(number)).await else {
+                let Ok(request) = ledger.approvals.request_approval(two_approver_request(number)).await
+                else {
                     continue;
                 };
-                if !world.requested.contains(&(ask.id, number)) {
-                    world.requested.push((ask.id, number));
+                if !expected.requested.contains(&(request.id, number)) {
+                    expected.requested.push((request.id, number));
                 }
             }
             ModelStep::Approve(which, who) | ModelStep::ApproveTimeBound(which, who, _) => {
-                let Some(id) = picked(which, &world) else { continue };
-                let answer = match step {
+                let Some(id) = picked(which, &expected) else { continue };
+                let choice = match step {
                     ModelStep::ApproveTimeBound(_, _, minutes) => VoteChoice::ApproveTimeBound {
-                        until: stage.test_clock.now() + time::Duration::minutes(minutes),
+                        until: ledger.test_clock.now() + time::Duration::minutes(minutes),
                     },
                     _ => VoteChoice::ApproveOnce,
                 };
-                let answered = stage.approvals.cast_vote(id, &person(who, &world), answer).await;
-                prop_assert!(answered.is_err() || who > 1, "a request was approved by who made it");
-                if answered.is_ok() {
-                    prop_assert!(world.members.contains(&who), "approved by an outsider");
-                    prop_assert!(!world.denied.contains(&id) && !world.consumed.contains(&id));
+                let voted = ledger.approvals.cast_vote(id, &person(who, &expected), choice).await;
+                prop_assert!(voted.is_err() || who > 1, "the caller approved its own request");
+                if voted.is_ok() {
+                    prop_assert!(expected.members.contains(&who), "a person outside of the group approved");
+                    prop_assert!(!expected.is_barred(id) && !expected.consumed.contains(&id));
                     prop_assert!(
-                        world.approved.entry(id).or_default().insert(who),
+                        expected.approved.entry(id).or_default().insert(who),
                         "one person counted twice"
                     );
                 }
             }
             ModelStep::Deny(which, who) => {
-                let Some(id) = picked(which, &world) else { continue };
+                let Some(id) = picked(which, &expected) else { continue };
                 let deny = VoteChoice::Deny { reason: "no".to_owned() };
-                let before = all_requests(&stage).await;
-                if stage.approvals.cast_vote(id, &person(who, &world), deny).await.is_ok() {
-                    prop_assert!(world.members.contains(&who));
-                    let number =
-                        world.requested.iter().find(|(asked, _)| *asked == id).map(|(_, number)| *number);
-                    // With it every living approval of the same operation.
-                    for (other, other_number) in &world.requested {
-                        let approved = before[other].state == ApprovalState::Approved;
-                        if *other == id || (Some(*other_number) == number && approved) {
-                            world.denied.insert(*other);
-                        }
-                    }
+                if ledger.approvals.cast_vote(id, &person(who, &expected), deny).await.is_ok() {
+                    prop_assert!(expected.members.contains(&who));
+                    expected.deny(id);
                 }
             }
             ModelStep::ConsumeGrant(number) => {
-                let open: BTreeMap<ApprovalRequestId, ApprovalRequest> = all_requests(&stage).await;
-                let Some(grant) = consume_grant(&stage.approvals, &two_approver_request(number)).await else {
+                let open: BTreeMap<ApprovalRequestId, ApprovalRequest> = all_requests(&ledger).await;
+                let Some(grant) = consume_grant(&ledger.approvals, &two_approver_request(number)).await
+                else {
                     continue;
                 };
-                let ask = &open[&grant.approval_request];
-                prop_assert_eq!(ask.state, ApprovalState::Approved);
-                prop_assert!(!world.denied.contains(&grant.approval_request), "used after a denial");
-                prop_assert!(grant.time_bound || world.consumed.insert(grant.approval_request), "used twice");
+                let request = &open[&grant.approval_request];
+                prop_assert_eq!(request.state, ApprovalState::Approved);
+                prop_assert!(!expected.is_barred(grant.approval_request), "consumed after a denial");
                 prop_assert!(
-                    world.requested.contains(&(grant.approval_request, number)),
-                    "used for another operation"
+                    grant.time_bound || expected.consumed.insert(grant.approval_request),
+                    "consumed twice"
                 );
-                let people: BTreeSet<usize> =
-                    world.approved[&grant.approval_request].intersection(&world.members).copied().collect();
-                prop_assert!(people.len() >= 2, "used without its quorum: {:?}", people);
+                prop_assert!(
+                    expected.requested.contains(&(grant.approval_request, number)),
+                    "consumed for another operation"
+                );
+                let people: BTreeSet<usize> = expected.approved[&grant.approval_request]
+                    .intersection(&expected.members)
+                    .copied()
+                    .collect();
+                prop_assert!(people.len() >= 2, "consumed without its quorum: {:?}", people);
                 let named: Vec<String> =
                     people.iter().map(|who| format!("corp/{}", APPROVERS[*who])).collect();
                 prop_assert_eq!(grant.approvers, named);
-                prop_assert!(ask.grant_until.unwrap() > stage.test_clock.now(), "used after its end");
+                prop_assert!(
+                    request.grant_until.unwrap() > ledger.test_clock.now(),
+                    "consumed after it expired"
+                );
             }
-            ModelStep::AdvanceClock(seconds) => stage.test_clock.advance(seconds),
+            ModelStep::AdvanceClock(seconds) => ledger.test_clock.advance(seconds),
             ModelStep::JoinGroup(who) => {
-                world.members.insert(who);
-                stage.approvals.upsert_user(&person(who, &world)).await.unwrap();
+                expected.members.insert(who);
+                ledger.approvals.upsert_user(&person(who, &expected)).await.unwrap();
             }
             ModelStep::LeaveGroup(who) => {
-                world.members.remove(&who);
-                stage.approvals.upsert_user(&person(who, &world)).await.unwrap();
+                expected.members.remove(&who);
+                ledger.approvals.upsert_user(&person(who, &expected)).await.unwrap();
             }
-            ModelStep::KillAndRestart => stage = stage.restart_after_kill().await,
+            ModelStep::KillAndRestart => ledger = ledger.restart_after_kill().await,
         }
-        for (id, ask) in all_requests(&stage).await {
-            prop_assert!(ask.time_bound || ask.uses <= 1);
-            prop_assert!(!world.denied.contains(&id) || ask.state == ApprovalState::Denied);
-            prop_assert!(!world.consumed.contains(&id) || ask.state == ApprovalState::Consumed);
+        for (id, request) in all_requests(&ledger).await {
+            prop_assert!(request.time_bound || request.uses <= 1);
+            prop_assert!(!expected.denied.contains(&id) || request.state == ApprovalState::Denied);
+            prop_assert!(
+                !expected.withdrawn.contains(&id)
+                    || [ApprovalState::Denied, ApprovalState::Expired].contains(&request.state)
+            );
+            prop_assert!(!expected.consumed.contains(&id) || request.state == ApprovalState::Consumed);
         }
     }
     Ok(())
 }
 
-async fn all_requests(stage: &TestLedger) -> BTreeMap<ApprovalRequestId, ApprovalRequest> {
-    let all = stage
+async fn all_requests(ledger: &TestLedger) -> BTreeMap<ApprovalRequestId, ApprovalRequest> {
+    let all = ledger
         .approvals
         .list(ApprovalRequestFilter { limit: 1_000, ..ApprovalRequestFilter::default() })
         .await
         .unwrap();
-    all.into_iter().map(|ask| (ask.id, ask)).collect()
+    all.into_iter().map(|request| (request.id, request)).collect()
 }
 
 proptest! {

@@ -1,6 +1,7 @@
 //! Real processes: several gateways on one file, and one that is killed while it works.
 //!
-//! A child is this test binary, started again for one test that does nothing unless the variable below names a file.
+//! A child is this test binary, started again for one ignored test. Without the variable below, which names a store, such a
+//! test does nothing.
 
 use crate::test_ledger::*;
 use durward_approval::*;
@@ -15,7 +16,7 @@ const DATABASE_PATH_VARIABLE: &str = "DURWARD_TEST_APPROVALS";
 
 fn start_child(test: &str, path: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
+        .args(["--exact", test, "--ignored", "--nocapture"])
         .env(DATABASE_PATH_VARIABLE, path)
         .stdout(Stdio::piped())
         .spawn()
@@ -27,10 +28,10 @@ async fn open_in_child() -> Option<std::sync::Arc<Approvals>> {
     Some(open_approvals(&path, &TestClock::new()).await)
 }
 
-/// One line to the parent, past the capture of the test harness.
-fn report_state(word: &str, ask: &ApprovalRequest) {
+/// Writes one line to the parent, around the output capture of the test harness.
+fn report_state(word: &str, request: &ApprovalRequest) {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "\nreport {word} {}", ask.id).unwrap();
+    writeln!(out, "\nreport {word} {}", request.id).unwrap();
     out.flush().unwrap();
 }
 
@@ -43,49 +44,51 @@ fn child_reports(child: &mut Child) -> impl Iterator<Item = (String, ApprovalReq
 }
 
 #[tokio::test]
+#[ignore = "runs in a child process of another test"]
 async fn child_that_consumes() {
     let Some(approvals) = open_in_child().await else { return };
     for number in 0..20 {
         let Some(grant) = consume_grant(&approvals, &delete_bucket_request(number)).await else { continue };
-        report_state("took", &approvals.get(grant.approval_request).await.unwrap().unwrap());
+        report_state("consumed", &approvals.get(grant.approval_request).await.unwrap().unwrap());
     }
 }
 
 #[tokio::test]
 async fn racing_processes_consume_each_grant_once() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let ann = approver("ann", &[ONCALL_GROUP]);
     for number in 0..20 {
-        let ask = stage.request_approval(&delete_bucket_request(number)).await;
-        stage.approve(&ask, &ann).await;
+        let request = ledger.request_approval(&delete_bucket_request(number)).await;
+        ledger.approve(&request, &ann).await;
     }
-    let path = database_path(stage.directory.path());
+    let path = database_path(ledger.directory.path());
     let mut children: Vec<Child> =
         (0..4).map(|_| start_child("processes::child_that_consumes", &path)).collect();
-    let mut took: HashMap<ApprovalRequestId, usize> = HashMap::new();
+    let mut consumed: HashMap<ApprovalRequestId, usize> = HashMap::new();
     for child in &mut children {
         for (_word, id) in child_reports(child) {
-            *took.entry(id).or_default() += 1;
+            *consumed.entry(id).or_default() += 1;
         }
         assert!(child.wait().unwrap().success());
     }
-    assert_eq!(took.len(), 20, "each was used");
-    assert!(took.values().all(|times| *times == 1), "and once: {took:?}");
+    assert_eq!(consumed.len(), 20, "each grant was consumed");
+    assert!(consumed.values().all(|times| *times == 1), "and only once: {consumed:?}");
 }
 
 #[tokio::test]
+#[ignore = "runs in a child process of another test"]
 async fn child_that_runs_requests() {
     let Some(approvals) = open_in_child().await else { return };
     for number in 0..=255 {
-        let ask = approvals.request_approval(delete_bucket_request(number)).await.unwrap();
-        report_state("pending", &ask);
-        let ask = approvals
-            .cast_vote(ask.id, &approver("ann", &[ONCALL_GROUP]), VoteChoice::ApproveOnce)
+        let request = approvals.request_approval(delete_bucket_request(number)).await.unwrap();
+        report_state("pending", &request);
+        let request = approvals
+            .cast_vote(request.id, &approver("ann", &[ONCALL_GROUP]), VoteChoice::ApproveOnce)
             .await
             .unwrap();
-        report_state("approved", &ask);
+        report_state("approved", &request);
         consume_grant(&approvals, &delete_bucket_request(number)).await.unwrap();
-        report_state("used", &ask);
+        report_state("consumed", &request);
     }
 }
 
@@ -108,7 +111,7 @@ async fn what_a_killed_process_reported_is_there() {
         let step = |state: ApprovalState| order.iter().position(|step| *step == state).unwrap();
         for (id, state) in reported {
             let found = approvals.get(id).await.unwrap().unwrap();
-            // the step after the last report may have been on disk already
+            // The step after the last report may already have been on disk.
             assert!((step(state)..=step(state) + 1).contains(&step(found.state)), "{state:?} {found:?}");
             let passes = consume_grant(&approvals, &found.details).await.is_some();
             assert_eq!(passes, found.state == ApprovalState::Approved);

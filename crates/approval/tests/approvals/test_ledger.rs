@@ -1,4 +1,4 @@
-//! What the tests play with: a store in a fresh directory, a clock in the hand, callers and people.
+//! The fixture of these tests: a store in a fresh directory, a clock that the test moves, callers and approvers.
 
 use durward_approval::*;
 use durward_core::{
@@ -40,8 +40,8 @@ impl TestClock {
         OffsetDateTime::from_unix_timestamp(self.0.load(Ordering::SeqCst)).unwrap()
     }
     pub fn as_clock(&self) -> Clock {
-        let hand = self.clone();
-        Arc::new(move || hand.now())
+        let clock = self.clone();
+        Arc::new(move || clock.now())
     }
 }
 
@@ -58,26 +58,26 @@ pub fn database_path(directory: &Path) -> PathBuf {
     directory.join("state").join("durward.db")
 }
 
-pub async fn open_approvals(path: &Path, hand: &TestClock) -> Arc<Approvals> {
+pub async fn open_approvals(path: &Path, clock: &TestClock) -> Arc<Approvals> {
     let store = testing::open_test_store(path).await.unwrap();
-    Arc::new(Approvals::open(store, test_limits(), hand.as_clock()).await.unwrap())
+    Arc::new(Approvals::open(store, test_limits(), clock.as_clock()).await.unwrap())
 }
 
 impl TestLedger {
     pub async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let hand = TestClock::new();
-        let approvals = open_approvals(&database_path(directory.path()), &hand).await;
-        Self { approvals, test_clock: hand, directory }
+        let clock = TestClock::new();
+        let approvals = open_approvals(&database_path(directory.path()), &clock).await;
+        Self { approvals, test_clock: clock, directory }
     }
 
-    /// A second gateway on the same file.
+    /// A second gateway on the same store.
     pub async fn second_gateway(&self) -> Arc<Approvals> {
         open_approvals(&database_path(self.directory.path()), &self.test_clock).await
     }
 
-    /// What a gateway finds that starts after this one was killed right now: the files as they are, nothing closed. A database is
-    /// left as it is, with the connections of the other.
+    /// A gateway that starts after this one was killed: on SQLite with a copy of the files as they are now, on PostgreSQL with
+    /// the same database, whose other connections stay open.
     pub async fn restart_after_kill(self) -> Self {
         if testing::is_postgres() {
             let approvals = self.second_gateway().await;
@@ -103,32 +103,69 @@ impl TestLedger {
         self.approvals.request_approval(new.clone()).await.unwrap()
     }
 
-    pub async fn approve(&self, ask: &ApprovalRequest, by: &Approver) -> ApprovalRequest {
-        self.approvals.cast_vote(ask.id, by, VoteChoice::ApproveOnce).await.unwrap()
+    pub async fn approve(&self, request: &ApprovalRequest, by: &Approver) -> ApprovalRequest {
+        self.approvals.cast_vote(request.id, by, VoteChoice::ApproveOnce).await.unwrap()
     }
 
-    pub async fn deny(&self, ask: &ApprovalRequest, by: &Approver) -> ApprovalRequest {
+    pub async fn deny(&self, request: &ApprovalRequest, by: &Approver) -> ApprovalRequest {
         self.approvals
-            .cast_vote(ask.id, by, VoteChoice::Deny { reason: "not today".to_owned() })
+            .cast_vote(request.id, by, VoteChoice::Deny { reason: "not today".to_owned() })
             .await
             .unwrap()
     }
 
-    /// Sends the operation that was asked for.
+    /// Sends the operation of this request.
     pub async fn consume_grant(&self, new: &NewApprovalRequest) -> Option<Grant> {
         consume_grant(&self.approvals, new).await
     }
 
-    pub async fn get(&self, ask: &ApprovalRequest) -> ApprovalRequest {
-        self.approvals.get(ask.id).await.unwrap().unwrap()
+    pub async fn get(&self, request: &ApprovalRequest) -> ApprovalRequest {
+        self.approvals.get(request.id).await.unwrap().unwrap()
     }
 }
 
 pub async fn consume_grant(approvals: &Approvals, new: &NewApprovalRequest) -> Option<Grant> {
+    try_consume(approvals, new).await.unwrap()
+}
+
+pub async fn try_consume(
+    approvals: &Approvals,
+    new: &NewApprovalRequest,
+) -> Result<Option<Grant>, StoreError> {
     approvals
         .consume_grant(&new.caller, &new.connection, &new.operation, &new.digest, &new.requirements)
         .await
-        .unwrap()
+}
+
+pub async fn try_find_grant(
+    approvals: &Approvals,
+    new: &NewApprovalRequest,
+) -> Result<Option<Grant>, StoreError> {
+    approvals.find_grant(&new.caller, &new.connection, &new.operation, &new.digest, &new.requirements).await
+}
+
+/// Waits like a held request: until the request is not pending, or as it is at `until`.
+pub async fn wait_for_end(
+    approvals: &Approvals,
+    id: ApprovalRequestId,
+    until: tokio::time::Instant,
+) -> Result<ApprovalRequest, StoreError> {
+    let mut waiter = approvals.end_waiter(id).await?;
+    match waiter.wait_until(until).await {
+        Some(request) => Ok(ApprovalRequest::clone(&request)),
+        None => Ok(ApprovalRequest::clone(&waiter.current_request())),
+    }
+}
+
+/// Polls until `is_reached`, for at most 30 seconds. For changes that no subscription announces.
+pub async fn poll_until(mut is_reached: impl AsyncFnMut() -> bool) {
+    let poll = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        while !is_reached().await {
+            tick.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), poll).await.expect("not reached within 30 seconds");
 }
 
 pub fn test_caller(subject: &str) -> Caller {
@@ -182,7 +219,7 @@ pub fn delete_bucket_operation(bucket: &str) -> Operation {
     }
 }
 
-/// Deletes bucket `number`; one forbid, which one person of the on-call group lifts.
+/// Deletes bucket `number`: forbidden by one policy, which one person of the on-call group can override.
 pub fn delete_bucket_request(number: u8) -> NewApprovalRequest {
     NewApprovalRequest {
         caller: test_caller("agent"),

@@ -1,17 +1,17 @@
-//! Who may answer, who counts, and what an answer is worth later.
+//! Who may vote, whose votes count, and what a vote is worth later.
 
 use crate::test_ledger::*;
 use durward_approval::*;
 use durward_core::Caller;
 
 async fn refused_vote(
-    stage: &TestLedger,
-    ask: &ApprovalRequest,
+    ledger: &TestLedger,
+    request: &ApprovalRequest,
     by: &Approver,
-    answer: VoteChoice,
+    choice: VoteChoice,
 ) -> VoteError {
-    let error = stage.approvals.cast_vote(ask.id, by, answer).await.unwrap_err();
-    assert_eq!(stage.get(ask).await.votes, ask.votes, "a refused answer leaves no vote");
+    let error = ledger.approvals.cast_vote(request.id, by, choice).await.unwrap_err();
+    assert_eq!(ledger.get(request).await.votes, request.votes, "a refused vote is not stored");
     error
 }
 
@@ -20,14 +20,14 @@ fn break_glass_choice(reason: &str) -> VoteChoice {
 }
 
 #[tokio::test]
-async fn nobody_approves_their_own_request_in_any_guise() {
-    let stage = TestLedger::new().await;
+async fn an_approver_cannot_approve_their_own_request_under_any_identity() {
+    let ledger = TestLedger::new().await;
     let act = vec!["boss".to_owned(), "top/chief".to_owned()];
     let new =
         NewApprovalRequest { caller: Caller { act, ..test_caller("agent") }, ..delete_bucket_request(1) };
-    let ask = stage.request_approval(&new).await;
+    let request = ledger.request_approval(&new).await;
     let groups = [ONCALL_GROUP, "admins", "firefighters"];
-    let guises = [
+    let identities = [
         approver("agent", &groups),
         Approver { id: "github/agent".to_owned(), ..approver("agent", &groups) },
         Approver { id: "github/AGENT".to_owned(), ..approver("AGENT", &groups) },
@@ -35,46 +35,49 @@ async fn nobody_approves_their_own_request_in_any_guise() {
         Approver { id: "github/boss".to_owned(), ..approver("boss", &groups) },
         Approver { id: "top/chief".to_owned(), ..approver("chief", &groups) },
     ];
-    for guise in guises {
-        let until = stage.test_clock.now() + time::Duration::minutes(5);
-        for answer in
+    for identity in identities {
+        let until = ledger.test_clock.now() + time::Duration::minutes(5);
+        for choice in
             [VoteChoice::ApproveOnce, VoteChoice::ApproveTimeBound { until }, break_glass_choice("now")]
         {
-            let error = refused_vote(&stage, &ask, &guise, answer).await;
-            assert!(matches!(error, VoteError::OwnRequest(_)), "{guise:?}: {error}");
+            let error = refused_vote(&ledger, &request, &identity, choice).await;
+            assert!(matches!(error, VoteError::OwnRequest(_)), "{identity:?}: {error}");
         }
     }
-    assert_eq!(stage.approve(&ask, &approver("ann", &groups)).await.state, ApprovalState::Approved);
+    assert_eq!(ledger.approve(&request, &approver("ann", &groups)).await.state, ApprovalState::Approved);
 }
 
 #[tokio::test]
 async fn only_members_of_the_named_groups_may_vote() {
-    let stage = TestLedger::new().await;
-    let ask = stage.request_approval(&delete_bucket_request(1)).await;
-    for stranger in
+    let ledger = TestLedger::new().await;
+    let request = ledger.request_approval(&delete_bucket_request(1)).await;
+    for outsider in
         [approver("eve", &[]), approver("eve", &["on"]), approver("eve", &["ONCALL", "firefighters"])]
     {
-        let error = refused_vote(&stage, &ask, &stranger, VoteChoice::ApproveOnce).await;
-        assert_eq!(error.to_string(), "only members of oncall may answer this so");
+        let error = refused_vote(&ledger, &request, &outsider, VoteChoice::ApproveOnce).await;
+        assert_eq!(error.to_string(), "only members of oncall may vote on this");
         let deny = VoteChoice::Deny { reason: "no".to_owned() };
-        assert!(matches!(refused_vote(&stage, &ask, &stranger, deny).await, VoteError::NotAnApprover(_)));
+        assert!(matches!(
+            refused_vote(&ledger, &request, &outsider, deny).await,
+            VoteError::NotAnApprover(_)
+        ));
     }
-    let nowhere = stage
+    let unknown = ledger
         .approvals
         .cast_vote(ApprovalRequestId::new(), &approver("ann", &[ONCALL_GROUP]), VoteChoice::ApproveOnce)
         .await;
-    assert!(matches!(nowhere, Err(VoteError::NotFound)));
+    assert!(matches!(unknown, Err(VoteError::NotFound)));
 }
 
 #[tokio::test]
 async fn a_quorum_is_of_different_people() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let new = request_requiring(vec![approval_requirement("p", ONCALL_GROUP, 2)]);
-    let ask = stage.request_approval(&new).await;
-    assert_eq!(ask.missing_approvals(), [(ONCALL_GROUP.to_owned(), 2)]);
-    let ask = stage.approve(&ask, &approver("ann", &[ONCALL_GROUP])).await;
+    let request = ledger.request_approval(&new).await;
+    assert_eq!(request.missing_approvals(), [(ONCALL_GROUP.to_owned(), 2)]);
+    let request = ledger.approve(&request, &approver("ann", &[ONCALL_GROUP])).await;
     assert_eq!(
-        (ask.state, ask.missing_approvals()),
+        (request.state, request.missing_approvals()),
         (ApprovalState::Pending, vec![(ONCALL_GROUP.to_owned(), 1)])
     );
     for again in [
@@ -83,237 +86,255 @@ async fn a_quorum_is_of_different_people() {
         Approver { id: "github/Ann".to_owned(), ..approver("Ann", &[ONCALL_GROUP]) },
     ] {
         assert!(matches!(
-            refused_vote(&stage, &ask, &again, VoteChoice::ApproveOnce).await,
+            refused_vote(&ledger, &request, &again, VoteChoice::ApproveOnce).await,
             VoteError::AlreadyApproved
         ));
     }
-    assert_eq!(stage.consume_grant(&new).await, None);
-    let ask = stage.approve(&ask, &approver("bea", &[ONCALL_GROUP])).await;
-    assert_eq!((ask.state, ask.missing_approvals()), (ApprovalState::Approved, vec![]));
-    assert_eq!(stage.consume_grant(&new).await.unwrap().approvers, ["corp/ann", "corp/bea"]);
+    assert_eq!(ledger.consume_grant(&new).await, None);
+    let request = ledger.approve(&request, &approver("bea", &[ONCALL_GROUP])).await;
+    assert_eq!((request.state, request.missing_approvals()), (ApprovalState::Approved, vec![]));
+    assert_eq!(ledger.consume_grant(&new).await.unwrap().approvers, ["corp/ann", "corp/bea"]);
 }
 
 #[tokio::test]
-async fn each_forbid_needs_its_own_quorum_and_a_person_counts_for_each_of_their_groups() {
-    let stage = TestLedger::new().await;
+async fn each_forbid_needs_its_own_quorum_and_a_vote_counts_for_every_group_of_the_voter() {
+    let ledger = TestLedger::new().await;
     let new = request_requiring(vec![
         approval_requirement("p", ONCALL_GROUP, 2),
         approval_requirement("q", "security", 1),
     ]);
-    let ask = stage.request_approval(&new).await;
-    let ask = stage.approve(&ask, &approver("ann", &[ONCALL_GROUP, "security"])).await;
-    assert_eq!(ask.missing_approvals(), [(ONCALL_GROUP.to_owned(), 1)]);
-    let ask = stage.approve(&ask, &approver("sam", &["security"])).await;
-    assert_eq!(ask.state, ApprovalState::Pending, "a second of the other group is no second of this one");
-    assert_eq!(stage.consume_grant(&new).await, None);
-    let ask = stage.approve(&ask, &approver("bea", &[ONCALL_GROUP])).await;
-    assert_eq!(ask.state, ApprovalState::Approved);
-    assert_eq!(stage.consume_grant(&new).await.unwrap().overridden_policies, ["p", "q"]);
+    let request = ledger.request_approval(&new).await;
+    let request = ledger.approve(&request, &approver("ann", &[ONCALL_GROUP, "security"])).await;
+    assert_eq!(request.missing_approvals(), [(ONCALL_GROUP.to_owned(), 1)]);
+    let request = ledger.approve(&request, &approver("sam", &["security"])).await;
+    assert_eq!(
+        request.state,
+        ApprovalState::Pending,
+        "a second vote of the other group does not count for this one"
+    );
+    assert_eq!(ledger.consume_grant(&new).await, None);
+    let request = ledger.approve(&request, &approver("bea", &[ONCALL_GROUP])).await;
+    assert_eq!(request.state, ApprovalState::Approved);
+    assert_eq!(ledger.consume_grant(&new).await.unwrap().overridden_policies, ["p", "q"]);
 }
 
 #[tokio::test]
 async fn an_older_session_does_not_restore_a_lost_membership() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let new = delete_bucket_request(1);
-    let ask = stage.request_approval(&new).await;
-    let now = stage.test_clock.now();
+    let request = ledger.request_approval(&new).await;
+    let now = ledger.test_clock.now();
     let earlier = Approver { groups_as_of: now, ..approver("ann", &[ONCALL_GROUP]) };
     let later = Approver { groups_as_of: now + time::Duration::minutes(1), ..approver("ann", &["other"]) };
-    stage.approvals.upsert_user(&earlier).await.unwrap();
-    stage.approvals.upsert_user(&later).await.unwrap();
-    let refused = stage.approvals.cast_vote(ask.id, &earlier, VoteChoice::ApproveOnce).await;
+    ledger.approvals.upsert_user(&earlier).await.unwrap();
+    ledger.approvals.upsert_user(&later).await.unwrap();
+    let refused = ledger.approvals.cast_vote(request.id, &earlier, VoteChoice::ApproveOnce).await;
     assert!(matches!(refused, Err(VoteError::NotAnApprover(_))), "{refused:?}");
-    stage.approvals.upsert_user(&earlier).await.unwrap();
-    assert_eq!(stage.consume_grant(&new).await, None);
+    ledger.approvals.upsert_user(&earlier).await.unwrap();
+    assert_eq!(ledger.consume_grant(&new).await, None);
 }
 
 #[tokio::test]
 async fn a_vote_does_not_count_after_its_approver_left_the_group() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let new = delete_bucket_request(1);
-    let ask = stage.request_approval(&new).await;
-    stage.approve(&ask, &approver("ann", &[ONCALL_GROUP])).await;
-    stage.approvals.upsert_user(&approver("ann", &["other"])).await.unwrap();
-    assert_eq!(stage.consume_grant(&new).await, None);
-    let next = stage.request_approval(&new).await;
+    let request = ledger.request_approval(&new).await;
+    ledger.approve(&request, &approver("ann", &[ONCALL_GROUP])).await;
+    ledger.approvals.upsert_user(&approver("ann", &["other"])).await.unwrap();
+    assert_eq!(ledger.consume_grant(&new).await, None);
+    let next = ledger.request_approval(&new).await;
+    assert_eq!(next.state, ApprovalState::Pending, "a grant that covers nothing does not end a new request");
+    ledger.approvals.upsert_user(&approver("ann", &[ONCALL_GROUP, "other"])).await.unwrap();
     assert_eq!(
-        next.state,
-        ApprovalState::Pending,
-        "an approval that lifts nothing does not answer a new ask"
-    );
-    stage.approvals.upsert_user(&approver("ann", &[ONCALL_GROUP, "other"])).await.unwrap();
-    assert_eq!(
-        stage.consume_grant(&new).await.unwrap().approval_request,
-        ask.id,
-        "back in the group, back in force"
+        ledger.consume_grant(&new).await.unwrap().approval_request,
+        request.id,
+        "back in the group, the vote counts again"
     );
 
-    let until = stage.test_clock.now() + time::Duration::hours(1);
-    stage
+    let until = ledger.test_clock.now() + time::Duration::hours(1);
+    ledger
         .approvals
         .cast_vote(next.id, &approver("bea", &[ONCALL_GROUP]), VoteChoice::ApproveTimeBound { until })
         .await
         .unwrap();
-    assert!(stage.consume_grant(&new).await.is_some());
-    stage.approvals.upsert_user(&approver("bea", &[])).await.unwrap();
-    assert_eq!(stage.consume_grant(&new).await, None, "a window closes with the membership");
+    assert!(ledger.consume_grant(&new).await.is_some());
+    ledger.approvals.upsert_user(&approver("bea", &[])).await.unwrap();
+    assert_eq!(ledger.consume_grant(&new).await, None, "a time-bound grant ends with the membership");
 }
 
 #[tokio::test]
 async fn a_denial_wins_and_carries_its_reason() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let new = request_requiring(vec![
         approval_requirement("p", ONCALL_GROUP, 2),
         approval_requirement("q", "security", 1),
     ]);
-    let ask = stage.request_approval(&new).await;
-    stage.approve(&ask, &approver("ann", &[ONCALL_GROUP])).await;
-    let ask = stage.deny(&ask, &approver("sam", &["security"])).await;
-    assert_eq!(ask.state, ApprovalState::Denied);
-    let denial = ask.last_denial().unwrap();
+    let request = ledger.request_approval(&new).await;
+    ledger.approve(&request, &approver("ann", &[ONCALL_GROUP])).await;
+    let request = ledger.deny(&request, &approver("sam", &["security"])).await;
+    assert_eq!(request.state, ApprovalState::Denied);
+    let denial = request.last_denial().unwrap();
     assert_eq!((denial.by.id.as_str(), denial.reason.as_deref()), ("corp/sam", Some("not today")));
     assert!(matches!(
-        refused_vote(&stage, &ask, &approver("bea", &[ONCALL_GROUP]), VoteChoice::ApproveOnce).await,
+        refused_vote(&ledger, &request, &approver("bea", &[ONCALL_GROUP]), VoteChoice::ApproveOnce).await,
         VoteError::NotPending(ApprovalState::Denied)
     ));
-    assert_eq!(stage.consume_grant(&new).await, None);
-    let waited = stage.approvals.wait_for_end(ask.id, tokio::time::Instant::now()).await.unwrap();
-    assert_eq!(waited.last_denial(), ask.last_denial());
+    assert_eq!(ledger.consume_grant(&new).await, None);
+    let waited = wait_for_end(&ledger.approvals, request.id, tokio::time::Instant::now()).await.unwrap();
+    assert_eq!(waited.last_denial(), request.last_denial());
 }
 
 #[tokio::test]
 async fn a_denial_applies_to_repeats_for_a_minute() {
-    let stage = TestLedger::new().await;
-    let ask = stage.request_approval(&delete_bucket_request(1)).await;
-    stage.deny(&ask, &approver("ann", &[ONCALL_GROUP])).await;
-    stage.test_clock.advance(59);
-    let repeat = stage.request_approval(&delete_bucket_request(1)).await;
-    assert_eq!((repeat.id, repeat.state, repeat.attempts), (ask.id, ApprovalState::Denied, 2));
-    stage.test_clock.advance(1);
-    assert_eq!(stage.request_approval(&delete_bucket_request(1)).await.state, ApprovalState::Pending);
+    let ledger = TestLedger::new().await;
+    let request = ledger.request_approval(&delete_bucket_request(1)).await;
+    ledger.deny(&request, &approver("ann", &[ONCALL_GROUP])).await;
+    ledger.test_clock.advance(59);
+    let repeat = ledger.request_approval(&delete_bucket_request(1)).await;
+    assert_eq!((repeat.id, repeat.state, repeat.attempts), (request.id, ApprovalState::Denied, 2));
+    ledger.test_clock.advance(1);
+    assert_eq!(ledger.request_approval(&delete_bucket_request(1)).await.state, ApprovalState::Pending);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn racing_votes_all_count_and_none_twice() {
-    let stage = TestLedger::new().await;
-    let other = stage.second_gateway().await;
+    let ledger = TestLedger::new().await;
+    let other = ledger.second_gateway().await;
     for round in 0..10 {
         let new = NewApprovalRequest {
             requirements: vec![approval_requirement("p", ONCALL_GROUP, 2)],
             ..delete_bucket_request(round)
         };
-        let ask = stage.request_approval(&new).await;
-        let mut racers = Vec::new();
-        // each of two people answers twice, at both gateways
+        let request = ledger.request_approval(&new).await;
+        let mut tasks = Vec::new();
+        // Each of two people votes twice, once at each gateway.
         for name in ["ann", "bea", "ann", "bea"] {
-            let approvals = if racers.len() < 2 { stage.approvals.clone() } else { other.clone() };
-            racers.push(tokio::spawn(async move {
+            let approvals = if tasks.len() < 2 { ledger.approvals.clone() } else { other.clone() };
+            tasks.push(tokio::spawn(async move {
                 approvals
-                    .cast_vote(ask.id, &approver(name, &[ONCALL_GROUP]), VoteChoice::ApproveOnce)
+                    .cast_vote(request.id, &approver(name, &[ONCALL_GROUP]), VoteChoice::ApproveOnce)
                     .await
                     .is_ok()
             }));
         }
         let mut accepted = 0;
-        for racer in racers {
-            accepted += usize::from(racer.await.unwrap());
+        for task in tasks {
+            accepted += usize::from(task.await.unwrap());
         }
-        let ask = stage.get(&ask).await;
-        assert_eq!((accepted, ask.votes.len(), ask.state), (2, 2, ApprovalState::Approved));
-        assert!(stage.consume_grant(&new).await.is_some());
+        let request = ledger.get(&request).await;
+        assert_eq!((accepted, request.votes.len(), request.state), (2, 2, ApprovalState::Approved));
+        assert!(ledger.consume_grant(&new).await.is_some());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_denial_that_races_an_approval_wins_unless_it_was_consumed() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     for round in 0..10 {
         let new = delete_bucket_request(round);
-        let ask = stage.request_approval(&new).await;
-        let (one, two) = (stage.approvals.clone(), stage.approvals.clone());
+        let request = ledger.request_approval(&new).await;
+        let (one, two) = (ledger.approvals.clone(), ledger.approvals.clone());
         let approve = tokio::spawn(async move {
-            one.cast_vote(ask.id, &approver("ann", &[ONCALL_GROUP]), VoteChoice::ApproveOnce).await.is_ok()
-        });
-        let deny = tokio::spawn(async move {
-            two.cast_vote(ask.id, &approver("bea", &[ONCALL_GROUP]), VoteChoice::Deny { reason: "no".into() })
+            one.cast_vote(request.id, &approver("ann", &[ONCALL_GROUP]), VoteChoice::ApproveOnce)
                 .await
                 .is_ok()
         });
+        let deny = tokio::spawn(async move {
+            two.cast_vote(
+                request.id,
+                &approver("bea", &[ONCALL_GROUP]),
+                VoteChoice::Deny { reason: "no".into() },
+            )
+            .await
+            .is_ok()
+        });
         approve.await.unwrap();
         assert!(deny.await.unwrap());
-        assert_eq!(stage.get(&ask).await.state, ApprovalState::Denied);
-        assert_eq!(stage.consume_grant(&new).await, None);
+        assert_eq!(ledger.get(&request).await.state, ApprovalState::Denied);
+        assert_eq!(ledger.consume_grant(&new).await, None);
     }
 }
 
 #[tokio::test]
 async fn break_glass_is_for_its_group_alone_and_is_marked_loudly() {
-    let stage = TestLedger::new().await;
+    let ledger = TestLedger::new().await;
     let new = request_requiring(vec![
         approval_requirement("p", ONCALL_GROUP, 2),
         approval_requirement("q", "security", 3),
     ]);
-    let ask = stage.request_approval(&new).await;
+    let request = ledger.request_approval(&new).await;
     let outsider = approver("ann", &[ONCALL_GROUP, "security"]);
-    let error = refused_vote(&stage, &ask, &outsider, break_glass_choice("fire")).await;
-    assert_eq!(error.to_string(), "only members of firefighters may answer this so");
+    let error = refused_vote(&ledger, &request, &outsider, break_glass_choice("fire")).await;
+    assert_eq!(error.to_string(), "only members of firefighters may vote on this");
     let fay = approver("fay", &["firefighters"]);
     assert!(matches!(
-        refused_vote(&stage, &ask, &fay, break_glass_choice(" \n")).await,
+        refused_vote(&ledger, &request, &fay, break_glass_choice(" \n")).await,
         VoteError::ReasonMissing
     ));
     assert!(matches!(
-        refused_vote(&stage, &ask, &fay, VoteChoice::ApproveOnce).await,
+        refused_vote(&ledger, &request, &fay, VoteChoice::ApproveOnce).await,
         VoteError::NotAnApprover(_)
     ));
 
-    let ask = stage.approvals.cast_vote(ask.id, &fay, break_glass_choice("the house burns")).await.unwrap();
-    assert_eq!((ask.state, ask.break_glass, ask.time_bound), (ApprovalState::Approved, true, false));
-    assert_eq!(ask.missing_approvals(), []);
-    let event = ask.history.iter().find(|event| event.kind == "BREAK_GLASS").unwrap();
+    let request =
+        ledger.approvals.cast_vote(request.id, &fay, break_glass_choice("the house burns")).await.unwrap();
+    assert_eq!(
+        (request.state, request.break_glass, request.time_bound),
+        (ApprovalState::Approved, true, false)
+    );
+    assert_eq!(request.missing_approvals(), []);
+    let event = request.history.iter().find(|event| event.kind == ApprovalEventKind::BreakGlass).unwrap();
     assert_eq!((event.by.as_deref(), event.note.as_deref()), (Some("corp/fay"), Some("the house burns")));
 
-    stage.approvals.upsert_user(&approver("fay", &[])).await.unwrap();
-    assert_eq!(stage.consume_grant(&new).await, None, "no longer in the group");
-    stage.approvals.upsert_user(&fay).await.unwrap();
-    let grant = stage.consume_grant(&new).await.unwrap();
+    ledger.approvals.upsert_user(&approver("fay", &[])).await.unwrap();
+    assert_eq!(ledger.consume_grant(&new).await, None, "no longer in the group");
+    ledger.approvals.upsert_user(&fay).await.unwrap();
+    let grant = ledger.consume_grant(&new).await.unwrap();
     assert!(grant.break_glass);
     assert_eq!(grant.approvers, ["corp/fay"]);
-    assert_eq!(stage.consume_grant(&new).await, None, "once");
-    assert!(stage.get(&ask).await.break_glass);
+    assert_eq!(ledger.consume_grant(&new).await, None, "once");
+    assert!(ledger.get(&request).await.break_glass);
 }
 
 #[tokio::test]
-async fn without_a_break_glass_group_nobody_breaks_glass() {
+async fn without_a_break_glass_group_break_glass_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let hand = TestClock::new();
+    let clock = TestClock::new();
     let store = testing::open_test_store(&database_path(directory.path())).await.unwrap();
-    let approvals = Approvals::open(store, ApprovalLimits::default(), hand.as_clock()).await.unwrap();
-    let ask = approvals.request_approval(delete_bucket_request(1)).await.unwrap();
-    let refused =
-        approvals.cast_vote(ask.id, &approver("ann", &[ONCALL_GROUP, ""]), break_glass_choice("fire")).await;
+    let approvals = Approvals::open(store, ApprovalLimits::default(), clock.as_clock()).await.unwrap();
+    let request = approvals.request_approval(delete_bucket_request(1)).await.unwrap();
+    let refused = approvals
+        .cast_vote(request.id, &approver("ann", &[ONCALL_GROUP, ""]), break_glass_choice("fire"))
+        .await;
     assert!(matches!(refused, Err(VoteError::NotAnApprover(_))));
 }
 
 #[tokio::test]
 async fn approver_text_is_kept_verbatim_and_bounded() {
-    let stage = TestLedger::new().await;
-    let ask = stage.request_approval(&delete_bucket_request(1)).await;
+    let ledger = TestLedger::new().await;
+    let request = ledger.request_approval(&delete_bucket_request(1)).await;
     let ann = approver("ann", &[ONCALL_GROUP]);
     let long = "x".repeat(4_097);
-    let too_long = refused_vote(&stage, &ask, &ann, VoteChoice::Deny { reason: long.clone() }).await;
+    let too_long = refused_vote(&ledger, &request, &ann, VoteChoice::Deny { reason: long.clone() }).await;
     assert!(matches!(too_long, VoteError::TooLong { field: "the reason", .. }));
     let named = Approver { name: long.clone(), ..ann.clone() };
     assert!(matches!(
-        refused_vote(&stage, &ask, &named, VoteChoice::ApproveOnce).await,
+        refused_vote(&ledger, &request, &named, VoteChoice::ApproveOnce).await,
         VoteError::TooLong { field: "a name", .. }
     ));
     let in_many = Approver { groups: vec![long; 100], ..ann.clone() };
-    assert!(stage.approvals.upsert_user(&in_many).await.is_err());
+    let refused = ledger.approvals.upsert_user(&in_many).await;
+    assert!(
+        matches!(refused, Err(UpsertUserError::TooLong { field: "the list of groups", .. })),
+        "{refused:?}"
+    );
 
-    let odd = "'); DROP TABLE ask; -- <script>\u{202e}\u{0}$1 %s";
-    let ask =
-        stage.approvals.cast_vote(ask.id, &ann, VoteChoice::Deny { reason: odd.to_owned() }).await.unwrap();
-    assert_eq!(ask.last_denial().unwrap().reason.as_deref(), Some(odd));
-    assert_eq!(stage.get(&ask).await, ask);
+    let hostile = "'); DROP TABLE approval_request; -- <script>\u{202e}\u{0}$1 %s";
+    let request = ledger
+        .approvals
+        .cast_vote(request.id, &ann, VoteChoice::Deny { reason: hostile.to_owned() })
+        .await
+        .unwrap();
+    assert_eq!(request.last_denial().unwrap().reason.as_deref(), Some(hostile));
+    assert_eq!(ledger.get(&request).await, request);
 }

@@ -1,11 +1,11 @@
-//! The checksums that an upload carries in its trailers (S3 User Guide, "Checking object integrity"), computed while it passes.
+//! The checksums in the trailers of an upload (S3 User Guide, "Checking object integrity in Amazon S3"), computed while it passes.
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use crc_fast::CrcAlgorithm;
 
-/// One checksum of the data, as far as it has passed.
+/// The running checksum of the data.
 pub(super) struct TrailerChecksum {
     trailer_name: &'static str,
     state: ChecksumState,
@@ -18,12 +18,12 @@ enum ChecksumState {
 }
 
 impl TrailerChecksum {
-    /// The checksum that a trailer of this lower-case name holds. `None` for a trailer that is none, and for the algorithms
-    /// that came later (MD5, SHA-512, XXHash): S3 itself holds the object to those.
+    /// The checksum in a trailer of this lower-case name. `None` for other trailers and for newer algorithms (MD5, SHA-512, XXHash),
+    /// which S3 itself verifies.
     pub fn from_trailer_name(trailer: &str) -> Option<Self> {
         let crc32 = |algorithm| ChecksumState::Crc32(crc_fast::Digest::new(algorithm));
         let sha = |algorithm| ChecksumState::Sha(digest::Context::new(algorithm));
-        let (trailer, running) = match trailer {
+        let (trailer_name, state) = match trailer {
             "x-amz-checksum-crc32" => ("x-amz-checksum-crc32", crc32(CrcAlgorithm::Crc32IsoHdlc)),
             "x-amz-checksum-crc32c" => ("x-amz-checksum-crc32c", crc32(CrcAlgorithm::Crc32Iscsi)),
             "x-amz-checksum-crc64nvme" => (
@@ -34,7 +34,7 @@ impl TrailerChecksum {
             "x-amz-checksum-sha256" => ("x-amz-checksum-sha256", sha(&digest::SHA256)),
             _ => return None,
         };
-        Some(Self { trailer_name: trailer, state: running })
+        Some(Self { trailer_name, state })
     }
 
     pub fn trailer_name(&self) -> &'static str {
@@ -48,7 +48,7 @@ impl TrailerChecksum {
         }
     }
 
-    /// Whether the value of the trailer, in base64, is that of the data.
+    /// Whether the base64 value of the trailer is the checksum of the data.
     pub fn matches(&self, value: &str) -> bool {
         let Ok(claimed) = STANDARD.decode(value) else { return false };
         match &self.state {
@@ -76,7 +76,7 @@ mod tests {
     ];
 
     #[test]
-    fn knows_the_check_value_of_each_algorithm_however_the_data_comes() {
+    fn matches_the_check_value_of_each_algorithm_however_the_data_is_split() {
         for (name, value) in CHECK_VALUES {
             for parts in [&["123456789"][..], &["1", "", "2345678", "9"]] {
                 let mut checksum =
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_what_it_does_not_know_to_s3() {
+    fn leaves_unknown_checksums_to_s3() {
         for name in ["x-amz-checksum-md5", "x-amz-checksum-xxhash3", "x-amz-meta-a", "x-amz-checksum-"] {
             assert!(TrailerChecksum::from_trailer_name(name).is_none());
         }

@@ -1,7 +1,7 @@
 use super::*;
 
 fn documented_chain() -> SignatureChain {
-    // The example of the S3 API reference, "Signature calculations ... chunked upload", with its published signatures.
+    // S3 API Reference, "Signature calculations for the Authorization header: Transferring payload in multiple chunks".
     SignatureChain::new(
         SigningKey::derive("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "20130524", "us-east-1", "s3"),
         "20130524T000000Z",
@@ -98,8 +98,8 @@ fn body_with_trailer(data: &[u8], name: &str, value: &str) -> Vec<u8> {
 }
 
 #[test]
-fn holds_the_body_to_the_checksum_in_its_trailer() {
-    // Of `hello`, as the AWS CLI and the SDKs for Python, JavaScript and Rust send them.
+fn verifies_the_checksum_in_a_trailer() {
+    // The checksums of `hello`, as the AWS CLI and the SDKs for Python, JavaScript and Rust send them.
     for (algorithm, value) in [
         ("crc32", "NhCmhg=="),
         ("crc32c", "mnG7TA=="),
@@ -114,8 +114,9 @@ fn holds_the_body_to_the_checksum_in_its_trailer() {
             let mut decoder = ChunkedDecoder::new(5, declared.clone(), None);
             assert_eq!(decode_in_steps(&mut decoder, &body, step), Ok(5), "{algorithm}");
             assert!(decoder.is_done());
-            let bent = body_with_trailer(b"hellO", &name, value);
-            let refused = decode_in_steps(&mut ChunkedDecoder::new(5, declared.clone(), None), &bent, step);
+            let changed = body_with_trailer(b"hellO", &name, value);
+            let refused =
+                decode_in_steps(&mut ChunkedDecoder::new(5, declared.clone(), None), &changed, step);
             assert!(
                 matches!(refused, Err(ChunkedBodyError::Checksum(trailer)) if trailer == name),
                 "{algorithm}"
@@ -130,7 +131,7 @@ fn holds_the_body_to_the_checksum_in_its_trailer() {
 }
 
 #[test]
-fn holds_an_empty_body_to_its_checksum_and_leaves_unknown_ones_to_s3() {
+fn verifies_the_checksum_of_an_empty_body_and_leaves_unknown_ones_to_s3() {
     let run = |name: &str, value: &str| {
         let mut decoder = ChunkedDecoder::new(0, vec![name.to_owned()], None);
         decode_in_steps(&mut decoder, &body_with_trailer(b"", name, value), 100)
@@ -143,7 +144,7 @@ fn holds_an_empty_body_to_its_checksum_and_leaves_unknown_ones_to_s3() {
     assert_eq!(run("x-amz-checksum-xxhash64", "AAAAAQ=="), Ok(0));
 }
 
-/// The example of the S3 API reference, "Signature calculations ... trailing headers", with its published signatures.
+/// S3 API Reference, "Signature calculations for the Authorization header: Including trailing headers (chunked upload)".
 #[test]
 fn accepts_the_documented_example_with_a_signed_trailer() {
     let body = |crc: &str, signature: &str| {
@@ -174,8 +175,8 @@ fn accepts_the_documented_example_with_a_signed_trailer() {
     };
     let signature = "d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435";
     assert_eq!(decode_in_steps(&mut decoder(), &body("sOO8/Q==", signature), 4096), Ok(66_560));
-    let bent = decode_in_steps(&mut decoder(), &body("sOO8/A==", signature), 4096);
-    assert_eq!(bent, Err(ChunkedBodyError::Checksum("x-amz-checksum-crc32c")));
+    let changed = decode_in_steps(&mut decoder(), &body("sOO8/A==", signature), 4096);
+    assert_eq!(changed, Err(ChunkedBodyError::Checksum("x-amz-checksum-crc32c")));
     let unsigned = decode_in_steps(&mut decoder(), &body("sOO8/Q==", &signature.replace('d', "e")), 4096);
     assert_eq!(unsigned, Err(ChunkedBodyError::TrailerSignature));
 }

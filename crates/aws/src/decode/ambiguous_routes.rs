@@ -1,21 +1,17 @@
-//! Operations that the wire does not tell apart. What needs the same IAM actions is decided as one of them, what needs more as
-//! the one that needs all; otherwise the body must fit exactly one, or the request is refused.
+//! Operations whose requests look alike on the wire: 41 signing names belong to several services each (botocore 1.44.5),
+//! and some of these services have operations with the same path or action name.
+//!
+//! Promise: where all candidates need the same IAM actions, any of them may be decided; where one needs all actions of the
+//! others, that one is decided; otherwise the parameters must fit exactly one, or the request is refused. So policy never
+//! decides less than what AWS may execute.
 
-use super::operation_routing::RouteChoice;
-use super::request_text::unknown_operation;
-use durward_catalog::OperationModel as Model;
+use super::route_choice::{AmbiguousRoute, RouteChoice};
+use crate::refusals::unknown_operation;
+use durward_catalog::OperationModel;
 use durward_core::{AccessLevel, Refusal};
 use std::collections::BTreeSet;
 
-/// What a head may ask for, the first choice first.
-#[derive(Debug, Clone, Default)]
-pub(super) struct AmbiguousRoute {
-    pub candidates: Vec<RouteChoice>,
-    /// They need different actions, so only the body can say which it is.
-    pub needs_parameters: bool,
-}
-
-/// Orders operations that the head does not tell apart.
+/// Orders the operations that a head may mean, the strictest first, and drops those that need fewer actions.
 pub(super) fn resolve_ambiguity(mut found: Vec<RouteChoice>) -> AmbiguousRoute {
     if found.len() < 2 {
         return AmbiguousRoute { candidates: found, needs_parameters: false };
@@ -38,7 +34,7 @@ pub(super) fn resolve_ambiguity(mut found: Vec<RouteChoice>) -> AmbiguousRoute {
     AmbiguousRoute { candidates: found, needs_parameters: true }
 }
 
-/// The refusal of a request that several operations could claim.
+/// Refuses a request that may mean several operations.
 pub(super) fn refuse_ambiguous_route(found: &[RouteChoice]) -> Refusal {
     let names: Vec<String> =
         found.iter().map(|choice| format!("{}:{}", choice.service.id, operation_name(choice))).collect();
@@ -46,24 +42,26 @@ pub(super) fn refuse_ambiguous_route(found: &[RouteChoice]) -> Refusal {
 }
 
 fn operation_name(choice: &RouteChoice) -> &str {
-    choice.operation_model().map_or("", |op| op.name.as_str())
+    choice.operation_model().map_or("", |model| model.name.as_str())
 }
 
 fn iam_actions(choice: &RouteChoice) -> BTreeSet<String> {
     choice
         .operation_model()
         .into_iter()
-        .flat_map(|op| &op.required_actions)
+        .flat_map(|model| &model.required_actions)
         .map(|needed| needed.action.clone())
         .collect()
 }
 
-/// The strictest access level, the most resources and, last, the service named like the signing name.
+/// Compared in this order: the strictest access level, the most resources, the service that is named like the signing name.
 fn strictness(choice: &RouteChoice) -> (AccessLevel, usize, bool) {
     let level = choice
         .operation_model()
-        .and_then(|op| op.required_actions.iter().map(|needed| needed.access_level).max());
-    let resources = |op: &Model| op.required_actions.iter().map(|needed| needed.resources.len()).sum();
+        .and_then(|operation| operation.required_actions.iter().map(|needed| needed.access_level).max());
+    let resources = |operation: &OperationModel| {
+        operation.required_actions.iter().map(|needed| needed.resources.len()).sum()
+    };
     (
         level.unwrap_or(AccessLevel::List),
         choice.operation_model().map_or(0, resources),

@@ -1,35 +1,41 @@
-//! Binding of a rest request's labels, query, headers and payload to members. Whatever is given twice, in two places or
-//! under a name that resembles a member's is refused; what the model does not know is kept.
+//! Binds the labels, query, headers and payload of a REST request to the members of its input (Smithy, "HTTP bindings").
+//!
+//! Promise: a member given twice, in two places or under a name that resembles it is refused. A value that the model does not
+//! know is kept.
 
-use super::operation_routing::Route;
-use super::request_text::{get_single_header, malformed_request, parse_query_pairs, quote_for_message};
+use super::operation_routing::{BodyUse, Route};
+use super::request::{DecodedParameters, RequestHead};
+use super::request_text::{get_single_header, parse_query_pairs};
 use super::rest_routing::{is_search_form, starts_with_ignore_case};
 use super::shape_conversion::{self, insert_once, parse_scalar, refuse_lookalike, wire_name};
-use super::{DecodedParameters, RequestHead, parse_form, parse_json, parse_xml};
+use super::{parse_json, xml_conversion};
+use crate::form::parse_form_body;
+use crate::refusals::{malformed_request, quote_for_message};
+use crate::xml::parse_xml_document;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use durward_catalog::{
-    AwsProtocol, MemberLocation, OperationModel as Model, ServiceModel, ShapeId, ShapeKind, ShapeMember,
+    AwsProtocol, MemberLocation, OperationModel, ServiceModel, ShapeId, ShapeKind, ShapeMember,
 };
 use durward_core::Refusal;
 use serde_json::{Map, Value};
 
-/// Parameters of a rest request.
+/// The parameters of a REST request.
 pub(super) fn bind_parameters(
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     head: &RequestHead<'_>,
-    recognised: &Route,
+    route: &Route,
     labels: &[(String, String)],
     body: &[u8],
 ) -> Result<DecodedParameters, Refusal> {
-    let input = op.input_shape.and_then(|input| service.shape(input)).map(|shape| &shape.kind);
+    let input = operation.input_shape.and_then(|input| service.shape(input)).map(|shape| &shape.kind);
     let empty = (Vec::new(), None);
     let (members, payload) = match input {
         Some(ShapeKind::Structure { members, payload, .. }) => (members, payload),
         _ => (&empty.0, &empty.1),
     };
-    let mut read = DecodedParameters::default();
-    let out = &mut read.parameters;
+    let mut decoded = DecodedParameters::default();
+    let out = &mut decoded.parameters;
     for (name, value) in labels {
         let value = match members
             .iter()
@@ -42,32 +48,32 @@ pub(super) fn bind_parameters(
         insert_once(out, name, value)?;
     }
     let mut query = parse_query_pairs(head.query)?;
-    let form = is_search_form(service, op, head);
-    if form {
-        // The one rest operation that SDKs send as a form: the body is the query.
-        let form = parse_form::parse_form_body(body)?.into_iter();
+    let is_form = is_search_form(service, operation, head);
+    if is_form {
+        // The body of this form takes the place of the query.
+        let form = parse_form_body(body)?.into_iter();
         query.extend(form.map(|(key, value)| (key.into_owned(), value.into_owned())));
     }
     let hoisted = take_hoisted_headers(service, &mut query)?;
-    bind_query(service, op, members, query, out)?;
+    bind_query(service, operation, members, query, out)?;
     bind_headers(service, members, head, &hoisted, out)?;
-    if form {
-        // Read with the query.
-    } else if recognised.body_use() == super::BodyUse::Streamed {
-        read.uninspected.push("body".to_owned());
+    if is_form {
+        // Bound with the query above.
+    } else if route.body_use() == BodyUse::Streamed {
+        decoded.uninspected.push("body".to_owned());
     } else {
-        let bound = bind_body(service, op, members, payload.as_deref(), recognised.protocol(), body)?;
+        let bound = bind_body(service, operation, members, payload.as_deref(), route.protocol(), body)?;
         for (name, value) in bound {
             insert_once(out, &name, value)?;
         }
     }
-    let marked = shape_conversion::mark_parameters(service, op.input_shape, &read.parameters);
-    read.sensitive = marked.sensitive;
-    read.uninspected.extend(marked.unknown);
-    Ok(read)
+    let marked = shape_conversion::mark_parameters(service, operation.input_shape, &decoded.parameters);
+    decoded.sensitive = marked.sensitive;
+    decoded.uninspected.extend(marked.unknown);
+    Ok(decoded)
 }
 
-/// Takes `x-amz-` query keys out of an S3 query: presigned URLs carry headers there.
+/// Removes the `x-amz-` keys from an S3 query. Presigned URLs carry headers there, and S3 honours them.
 fn take_hoisted_headers(
     service: &ServiceModel,
     query: &mut Vec<(String, String)>,
@@ -93,7 +99,7 @@ fn take_hoisted_headers(
 
 fn bind_query(
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     members: &[ShapeMember],
     query: Vec<(String, String)>,
     out: &mut Map<String, Value>,
@@ -104,14 +110,14 @@ fn bind_query(
     });
     let mut literals_seen = Vec::new();
     for (key, value) in query {
-        // The operation's name, which the JavaScript SDK adds; the router has held it to the operation.
+        // The JavaScript SDK adds the name of the operation; routing has checked it.
         if service.id == "s3" && key == "x-id" {
             continue;
         }
         let member = members
             .iter()
             .find(|member| member.location == MemberLocation::Query && wire_name(member) == key);
-        if op.query_literals.iter().any(|(literal, _)| *literal == key) && member.is_none() {
+        if operation.query_literals.iter().any(|(literal, _)| *literal == key) && member.is_none() {
             if literals_seen.contains(&key) {
                 return Err(malformed_request(format!(
                     "the query key `{}` is given twice",
@@ -146,7 +152,7 @@ fn bind_query(
     Ok(())
 }
 
-/// A query key that a map member collects.
+/// Adds a query key to the map member that collects all other keys.
 fn insert_into_map(
     service: &ServiceModel,
     member: &ShapeMember,
@@ -179,7 +185,7 @@ fn convert_item(service: &ServiceModel, item: ShapeId, value: String) -> Result<
     }
 }
 
-/// Headers of the transport and the signature, which no operation reads.
+/// Headers of the transport and the signature, which are not parameters.
 const TRANSPORT_HEADERS: [&str; 11] = [
     "x-amz-date",
     "x-amz-content-sha256",
@@ -201,7 +207,7 @@ fn bind_headers(
     hoisted: &[(String, String)],
     out: &mut Map<String, Value>,
 ) -> Result<(), Refusal> {
-    let mut bound: Vec<&str> = Vec::new();
+    let mut bound_keys: Vec<&str> = Vec::new();
     for member in members.iter().filter(|member| member.location == MemberLocation::Header) {
         let wire = wire_name(member);
         let lower = wire.to_ascii_lowercase();
@@ -222,7 +228,7 @@ fn bind_headers(
             }
             (Some(text), None) => text,
             (None, Some((key, value))) => {
-                bound.push(key);
+                bound_keys.push(key);
                 value.clone()
             }
             (None, None) => continue,
@@ -233,7 +239,7 @@ fn bind_headers(
                     .map(|part| convert_item(service, *item, part.trim().to_owned()))
                     .collect::<Result<_, _>>()?,
             ),
-            // JSON in a header travels as base64 (`jsonvalue`): kept as sent.
+            // JSON in a header is base64 (botocore, `jsonvalue`); it is kept as sent.
             Some(ShapeKind::Structure { .. } | ShapeKind::Map { .. }) | None => Value::String(text),
             Some(kind) => parse_scalar(kind, text)?,
         };
@@ -251,7 +257,7 @@ fn bind_headers(
         }
         for (key, value) in hoisted {
             if let Some(rest) = key.strip_prefix(&prefix) {
-                bound.push(key);
+                bound_keys.push(key);
                 insert_once(&mut map, rest, Value::String(value.clone()))?;
             }
         }
@@ -272,7 +278,7 @@ fn bind_headers(
             insert_once(out, name, Value::String(value.to_owned()))?;
         }
     }
-    for (key, value) in hoisted.iter().filter(|(key, _)| !bound.contains(&key.as_str())) {
+    for (key, value) in hoisted.iter().filter(|(key, _)| !bound_keys.contains(&key.as_str())) {
         if key != "x-amz-user-agent" {
             insert_once(out, key, Value::String(value.clone()))?;
         }
@@ -280,7 +286,7 @@ fn bind_headers(
     Ok(())
 }
 
-/// All values of a list header, joined by commas.
+/// All values of a list header, joined by commas (RFC 9110 section 5.3).
 fn join_header_values(head: &RequestHead<'_>, name: &str) -> Result<Option<String>, Refusal> {
     let mut out: Option<String> = None;
     for value in head.headers.get_all(name) {
@@ -299,7 +305,7 @@ fn join_header_values(head: &RequestHead<'_>, name: &str) -> Result<Option<Strin
 
 fn bind_body(
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     members: &[ShapeMember],
     payload: Option<&str>,
     protocol: AwsProtocol,
@@ -314,9 +320,9 @@ fn bind_body(
     }
     if !members.iter().any(|member| member.location == MemberLocation::Body) {
         // Some clients send an empty object with operations that have no body.
-        let hollow = body.is_empty() || (protocol == AwsProtocol::RestJson && body == b"{}");
-        if !hollow {
-            return Err(malformed_request(format!("{} takes no body; send none", op.name)));
+        let is_empty = body.is_empty() || (protocol == AwsProtocol::RestJson && body == b"{}");
+        if !is_empty {
+            return Err(malformed_request(format!("{} takes no body; send none", operation.name)));
         }
         return Ok(out);
     }
@@ -324,7 +330,7 @@ fn bind_body(
         return Ok(out);
     }
     if protocol == AwsProtocol::RestXml {
-        return parse_xml::convert_xml_structure(service, members, parse_xml::parse_xml_document(body)?);
+        return xml_conversion::convert_xml_structure(service, members, parse_xml_document(body)?);
     }
     shape_conversion::convert_structure(service, members, parse_json::parse_json_object(body)?)
 }
@@ -343,7 +349,7 @@ fn convert_payload(
             Err(_) => return Err(malformed_request("the body is not valid utf-8")),
         },
         _ if protocol == AwsProtocol::RestXml => {
-            let root = parse_xml::parse_xml_document(body)?;
+            let root = parse_xml_document(body)?;
             let expected = wire_name(member);
             if root.name != expected {
                 return Err(malformed_request(format!(
@@ -351,7 +357,7 @@ fn convert_payload(
                     quote_for_message(&root.name)
                 )));
             }
-            parse_xml::convert_xml_element(service, member.shape, root)?
+            xml_conversion::convert_xml_element(service, member.shape, root)?
         }
         _ => shape_conversion::convert_by_shape(service, member.shape, parse_json::parse_json_value(body)?)?,
     })

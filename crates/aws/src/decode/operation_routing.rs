@@ -1,61 +1,49 @@
-//! Which operation a head asks for. The service comes from the verified scope; target, content type, path and query must
-//! agree with it. Exactly one operation is found, or the request is refused.
+//! Routing: finds the operation of a request head.
+//!
+//! Promise: the service comes from the verified credential scope, never from the host or the path; target, content type, path
+//! and query must agree with it. Otherwise a caller could sign for a service that it may use and name an operation of
+//! another one.
 
-use super::ambiguous_routes::{AmbiguousRoute, resolve_ambiguity};
-use super::request_text::{
-    announces_body, get_single_header, malformed_request, parse_media_type, parse_query_pairs,
-    quote_for_message, unknown_operation,
-};
+use super::ambiguous_routes::resolve_ambiguity;
+use super::request::{RequestHead, RequestScope};
+use super::request_text::{announces_body, get_single_header, parse_media_type, parse_query_pairs};
+use super::rest_routing;
+use super::route_choice::{AmbiguousRoute, RouteChoice};
 use super::shape_conversion::wire_name;
-use super::{RequestHead, RequestScope, rest_routing};
-use durward_catalog::{AwsProtocol, MemberLocation, OperationModel as Model, ServiceModel, ShapeKind};
+use crate::refusals::{malformed_request, quote_for_message, unknown_operation};
+use durward_catalog::{AwsProtocol, MemberLocation, OperationModel, ServiceModel, ShapeKind};
 use durward_core::Refusal;
 use std::sync::Arc;
 
-/// The position of an operation that is newer than the catalog: none.
+/// Stands for the position of an operation that the catalog does not have.
 pub const UNKNOWN_OPERATION_INDEX: usize = usize::MAX;
 
-/// Whether a text can be the name of an operation.
+/// Whether a text can be the name of an operation. It goes into the record and into messages.
 pub(super) fn is_operation_name(name: &str) -> bool {
     name.len() <= 128
         && name.starts_with(|letter: char| letter.is_ascii_alphabetic())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// What the decision needs of the body.
+/// How the decoder uses the body of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyUse {
-    /// The operation has none and none is announced: send none upstream.
+    /// The operation has no body and the head announces none: none is sent upstream.
     None,
-    /// It holds parameters and must be read whole.
+    /// The body holds parameters and must be read whole.
     Whole,
-    /// It is a payload that streams through; the decision can come before it.
+    /// The body is a payload that streams through: policy decides before it is read.
     Streamed,
 }
 
-/// One operation that a head may ask for.
-#[derive(Debug, Clone)]
-pub(super) struct RouteChoice {
-    pub service: Arc<ServiceModel>,
-    pub operation_index: usize,
-    /// Path labels of the rest protocols by member name, decoded.
-    pub labels: Vec<(String, String)>,
-}
-
-impl RouteChoice {
-    pub(super) fn operation_model(&self) -> Option<&Model> {
-        self.service.operations.get(self.operation_index)
-    }
-}
-
-/// What the head of a request says. Of the query protocol only the service; the operation is in the body.
+/// The result of routing. In the query protocols it names only the services; the operation is in the body.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The operation; where models describe one wire several times, all that it may be, the first choice first.
+    /// The operations that the head may mean.
     choices: AmbiguousRoute,
-    /// The services whose forms this may be, when the operation is in the form.
+    /// In the query protocols, the services whose form this may be.
     form_services: Vec<Arc<ServiceModel>>,
-    /// The name of an operation that the service has and the catalog has not.
+    /// The name of an operation that the catalog does not have.
     unknown_operation: Option<String>,
     service: Arc<ServiceModel>,
     protocol: AwsProtocol,
@@ -63,23 +51,23 @@ pub struct Route {
 }
 
 impl Route {
-    /// Whether [`decode`](super::decode) must be given the body.
+    /// Whether [`decode_request`](super::decode_request) needs the body.
     pub fn needs_body(&self) -> bool {
         self.body_use == BodyUse::Whole
     }
 
-    /// What the decision needs of the body.
+    /// How the decoder uses the body.
     pub fn body_use(&self) -> BodyUse {
         self.body_use
     }
 
-    /// The service; where several share a signing name and only the body tells them apart, the first of them.
+    /// The service. Where only the body tells several services apart, the first of them.
     pub fn service(&self) -> &Arc<ServiceModel> {
         &self.service
     }
 
-    /// The operation, where the head names it.
-    pub fn operation_model(&self) -> Option<&Model> {
+    /// The operation, if the head names it.
+    pub fn operation_model(&self) -> Option<&OperationModel> {
         self.choices.candidates.first()?.operation_model()
     }
 
@@ -91,7 +79,7 @@ impl Route {
         &self.choices
     }
 
-    /// The name of an operation that is newer than the catalog.
+    /// The name of an operation that the catalog does not have.
     pub(super) fn unknown_operation(&self) -> Option<&str> {
         self.unknown_operation.as_deref()
     }
@@ -113,8 +101,8 @@ impl Route {
     }
 }
 
-/// [`recognise`](super::recognise) among services that the caller chose.
-pub fn route_among_services(
+/// Finds the operation of a head among these services.
+pub(super) fn route_among_services(
     services: &[Arc<ServiceModel>],
     scope: &RequestScope<'_>,
     head: &RequestHead<'_>,
@@ -143,8 +131,8 @@ pub fn route_among_services(
     }
 }
 
-/// Whether `prefix` is the service's in `X-Amz-Target` or an rpc-v2-cbor path. Of a dotted one
-/// (`com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101`) the newer SDKs send the last part alone.
+/// Whether `prefix` is the service's prefix in `X-Amz-Target` or an rpc-v2-cbor path. Newer SDKs send only the last part of a
+/// dotted prefix (`com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101`).
 fn matches_target_prefix(service: &ServiceModel, prefix: &str) -> bool {
     service
         .target_prefix
@@ -152,7 +140,7 @@ fn matches_target_prefix(service: &ServiceModel, prefix: &str) -> bool {
         .is_some_and(|own| own == prefix || own.rsplit_once('.').is_some_and(|(_, last)| last == prefix))
 }
 
-fn speaks_any_protocol(service: &ServiceModel, protocols: &[AwsProtocol]) -> bool {
+fn supports_any_protocol(service: &ServiceModel, protocols: &[AwsProtocol]) -> bool {
     service.protocols.iter().any(|protocol| protocols.contains(protocol))
 }
 
@@ -168,14 +156,14 @@ fn route_cbor_request(
         return Err(malformed_request("an rpc-v2-cbor request carries application/cbor"));
     }
     let mut segments = head.path.split('/');
-    let named = (segments.next(), segments.next(), segments.next(), segments.next(), segments.next());
-    let (Some(""), Some("service"), Some(prefix), Some("operation"), Some(name)) = named else {
+    let path = (segments.next(), segments.next(), segments.next(), segments.next(), segments.next());
+    let (Some(""), Some("service"), Some(prefix), Some("operation"), Some(name)) = path else {
         return Err(malformed_request(
             "the path of an rpc-v2-cbor request is /service/<service>/operation/<operation>",
         ));
     };
     if segments.next().is_some() {
-        return Err(malformed_request("the path of an rpc-v2-cbor request goes on after its operation"));
+        return Err(malformed_request("the path of an rpc-v2-cbor request continues after its operation"));
     }
     route_by_name(services, prefix, name, &[AwsProtocol::RpcV2Cbor], AwsProtocol::RpcV2Cbor)
 }
@@ -204,7 +192,7 @@ fn route_json_request(
     route_by_name(services, prefix, name, &[AwsProtocol::Json10, AwsProtocol::Json11], protocol)
 }
 
-/// The operation called `name` of the service whose target prefix is `prefix`.
+/// Finds the operation `name` of the service with this target prefix.
 fn route_by_name(
     services: &[Arc<ServiceModel>],
     prefix: &str,
@@ -212,24 +200,24 @@ fn route_by_name(
     accepted: &[AwsProtocol],
     protocol: AwsProtocol,
 ) -> Result<Route, Refusal> {
-    let named: Vec<&Arc<ServiceModel>> = services
+    let candidates: Vec<&Arc<ServiceModel>> = services
         .iter()
-        .filter(|service| speaks_any_protocol(service, accepted) && matches_target_prefix(service, prefix))
+        .filter(|service| supports_any_protocol(service, accepted) && matches_target_prefix(service, prefix))
         .collect();
-    if named.is_empty() {
+    if candidates.is_empty() {
         return Err(unknown_operation(format!(
-            "the request names the service `{}` and its signature another; sign it for the service it calls",
+            "the request names the service `{}` and its signature names another; sign it for the service that it calls",
             quote_for_message(prefix)
         )));
     }
-    let found: Vec<RouteChoice> = named
+    let found: Vec<RouteChoice> = candidates
         .iter()
         .filter_map(|service| {
-            let op_index = service.operation_index(name)?;
-            Some(RouteChoice { service: Arc::clone(service), operation_index: op_index, labels: Vec::new() })
+            let operation_index = service.operation_index(name)?;
+            Some(RouteChoice { service: Arc::clone(service), operation_index, labels: Vec::new() })
         })
         .collect();
-    if let (true, Some(service)) = (found.is_empty(), named.first()) {
+    if let (true, Some(service)) = (found.is_empty(), candidates.first()) {
         if !is_operation_name(name) {
             return Err(unknown_operation(format!(
                 "the operation `{}` of {} is not in the catalog",
@@ -249,7 +237,7 @@ fn route_by_name(
     Route::from_choices(resolve_ambiguity(found), protocol, BodyUse::Whole)
 }
 
-/// Requests without a header that names the operation: query, ec2 and the rest protocols.
+/// Routes a request without a header that names the operation: the query, EC2 and REST protocols.
 fn route_unnamed_request(
     services: &[Arc<ServiceModel>],
     scope: &RequestScope<'_>,
@@ -258,12 +246,12 @@ fn route_unnamed_request(
 ) -> Result<Route, Refusal> {
     let forms: Vec<Arc<ServiceModel>> = services
         .iter()
-        .filter(|service| speaks_any_protocol(service, &[AwsProtocol::Query, AwsProtocol::Ec2]))
+        .filter(|service| supports_any_protocol(service, &[AwsProtocol::Query, AwsProtocol::Ec2]))
         .cloned()
         .collect();
     let rest: Vec<Arc<ServiceModel>> = services
         .iter()
-        .filter(|service| speaks_any_protocol(service, &[AwsProtocol::RestJson, AwsProtocol::RestXml]))
+        .filter(|service| supports_any_protocol(service, &[AwsProtocol::RestJson, AwsProtocol::RestXml]))
         .cloned()
         .collect();
     let is_form = media == Some("application/x-www-form-urlencoded");
@@ -272,7 +260,7 @@ fn route_unnamed_request(
     };
     if let Some(first) = forms.first() {
         let at_root = matches!(head.path, "/" | "");
-        // A form goes to the query protocol; services that share the name with a rest service are told apart by it.
+        // Where a query service and a REST service share a signing name, the form or the `Action` decides.
         if at_root && (is_form || (rest.is_empty() || action_in_query()?)) {
             let body = form_body_use(head, is_form)?;
             let protocol = if first.protocols.contains(&AwsProtocol::Ec2) {
@@ -304,20 +292,20 @@ fn route_unnamed_request(
     }
     let mut choices = rest_routing::route_by_template(&rest, scope, head)?;
     let first = choices.candidates.first().ok_or_else(|| unknown_operation("no operation matches"))?;
-    let (service, op) = (Arc::clone(&first.service), first.operation_index);
+    let (service, operation) = (Arc::clone(&first.service), first.operation_index);
     let protocol = if service.protocols.contains(&AwsProtocol::RestXml) {
         AwsProtocol::RestXml
     } else {
         AwsProtocol::RestJson
     };
-    let body_of = |service: &ServiceModel, at: usize| match service.operations.get(at) {
-        Some(op) => rest_body_use(service, op, head, protocol, media),
+    let body_use_of = |service: &ServiceModel, at: usize| match service.operations.get(at) {
+        Some(operation) => rest_body_use(service, operation, head, protocol, media),
         None => Ok(BodyUse::Whole),
     };
-    let body = body_of(&service, op)?;
-    choices
-        .candidates
-        .retain(|choice| body_of(&choice.service, choice.operation_index).is_ok_and(|other| other == body));
+    let body = body_use_of(&service, operation)?;
+    choices.candidates.retain(|choice| {
+        body_use_of(&choice.service, choice.operation_index).is_ok_and(|other| other == body)
+    });
     Route::from_choices(choices, protocol, body)
 }
 
@@ -333,24 +321,24 @@ fn form_body_use(head: &RequestHead<'_>, is_form: bool) -> Result<BodyUse, Refus
     }
 }
 
-/// What the body of a rest operation is, and whether its media type fits.
+/// How a REST operation uses the body. Refuses a media type that the service would not parse as we do.
 fn rest_body_use(
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     head: &RequestHead<'_>,
     protocol: AwsProtocol,
     media: Option<&str>,
 ) -> Result<BodyUse, Refusal> {
-    let input = op.input_shape.and_then(|input| service.shape(input)).map(|shape| &shape.kind);
+    let input = operation.input_shape.and_then(|input| service.shape(input)).map(|shape| &shape.kind);
     let Some(ShapeKind::Structure { members, payload, .. }) = input else {
         return Ok(if announces_body(head.headers) { BodyUse::Whole } else { BodyUse::None });
     };
     let payload = payload.as_ref().and_then(|name| members.iter().find(|member| member.name == *name));
-    // Where the caller names the type of its own content, the service does not read the body by it.
-    let chosen = members.iter().any(|member| {
+    // An operation with a Content-Type member stores the type with the payload and does not parse the body by it.
+    let has_content_type_member = members.iter().any(|member| {
         member.location == MemberLocation::Header && wire_name(member).eq_ignore_ascii_case("content-type")
     });
-    let structured = match payload {
+    let is_structured = match payload {
         Some(member) => match service.shape(member.shape).map(|shape| &shape.kind) {
             Some(ShapeKind::Blob { is_streaming: true } | ShapeKind::EventStream) => {
                 return Ok(BodyUse::Streamed);
@@ -361,16 +349,16 @@ fn rest_body_use(
         None if members.iter().any(|member| member.location == MemberLocation::Body) => true,
         None => return Ok(if announces_body(head.headers) { BodyUse::Whole } else { BodyUse::None }),
     };
-    let fits = match (structured && !chosen, protocol, media) {
+    let fits = match (is_structured && !has_content_type_member, protocol, media) {
         (false, _, _) | (_, _, None) => true,
         (true, AwsProtocol::RestXml, Some(media)) => matches!(media, "application/xml" | "text/xml"),
         (true, _, Some(media)) => media == "application/json",
     };
-    // Some clients name a type without sending a body.
+    // Some clients send a Content-Type without a body.
     if !fits && announces_body(head.headers) {
         return Err(malformed_request(format!(
-            "the body of {} is declared as `{}`, which is not what the service reads",
-            op.name,
+            "the body of {} is declared as `{}`, which the service does not accept",
+            operation.name,
             quote_for_message(media.unwrap_or_default())
         )));
     }

@@ -1,7 +1,7 @@
-//! CBOR (RFC 8949, the part Smithy RPC v2 uses) to a value. Blobs become base64 text and timestamps their seconds; a key
-//! given twice, other tags, undefined and bytes after the end are refused.
+//! CBOR bodies (RFC 8949, as far as Smithy RPC v2 uses it). Blobs become base64 text and timestamps their seconds. A key given
+//! twice, other tags, undefined values and bytes after the end are refused.
 
-use super::request_text::{malformed_request, too_many_values};
+use crate::refusals::{malformed_request, too_many_values};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use durward_core::{Refusal, limits};
 use minicbor::data::{Tag, Type};
@@ -11,8 +11,8 @@ use serde_json::{Map, Number, Value};
 /// Reads a body that is one CBOR map.
 pub(super) fn parse_cbor_object(bytes: &[u8]) -> Result<Map<String, Value>, Refusal> {
     let mut decoder = Decoder::new(bytes);
-    let mut left = limits::MAX_BODY_VALUES;
-    let value = decode_item(&mut decoder, 0, &mut left).map_err(|error| match left {
+    let mut remaining = limits::MAX_BODY_VALUES;
+    let value = decode_item(&mut decoder, 0, &mut remaining).map_err(|error| match remaining {
         0 => too_many_values("values", limits::MAX_BODY_VALUES),
         _ => malformed_request("the body is not valid cbor of rpc-v2").with_detail(error),
     })?;
@@ -25,10 +25,10 @@ pub(super) fn parse_cbor_object(bytes: &[u8]) -> Result<Map<String, Value>, Refu
     }
 }
 
-/// `left`: how many values may yet come.
-fn decode_item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Result<Value, Error> {
-    *left = left.saturating_sub(1);
-    if *left == 0 {
+/// `remaining`: the number of values that may still follow.
+fn decode_item(decoder: &mut Decoder<'_>, depth: usize, remaining: &mut usize) -> Result<Value, Error> {
+    *remaining = remaining.saturating_sub(1);
+    if *remaining == 0 {
         return Err(Error::message("too many values"));
     }
     if depth > limits::MAX_NESTING_DEPTH {
@@ -58,7 +58,7 @@ fn decode_item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Res
             let mut out = Vec::new();
             let mut items = decoder.array()?;
             while has_next_item(decoder, &mut items)? {
-                out.push(decode_item(decoder, depth + 1, left)?);
+                out.push(decode_item(decoder, depth + 1, remaining)?);
             }
             Value::Array(out)
         }
@@ -67,7 +67,7 @@ fn decode_item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Res
             let mut members = decoder.map()?;
             while has_next_item(decoder, &mut members)? {
                 let key = decode_text(decoder)?;
-                let value = decode_item(decoder, depth + 1, left)?;
+                let value = decode_item(decoder, depth + 1, remaining)?;
                 if out.insert(key, value).is_some() {
                     return Err(Error::message("a key is given twice"));
                 }
@@ -75,22 +75,22 @@ fn decode_item(decoder: &mut Decoder<'_>, depth: usize, left: &mut usize) -> Res
             Value::Object(out)
         }
         Type::Tag => {
-            // 1 is epoch seconds; Smithy RPC v2 knows no other tag that a request needs.
+            // Tag 1 is epoch seconds, the only tag of Smithy RPC v2.
             if decoder.tag()? != Tag::new(1) {
                 return Err(Error::message("a tag other than 1"));
             }
-            match decode_item(decoder, depth + 1, left)? {
+            match decode_item(decoder, depth + 1, remaining)? {
                 number @ Value::Number(_) => number,
-                _ => return Err(Error::message("a timestamp that is no number")),
+                _ => return Err(Error::message("a timestamp that is not a number")),
             }
         }
         other => return Err(Error::type_mismatch(other)),
     })
 }
 
-/// Whether another item follows; reads the break of an indefinite length.
-fn has_next_item(decoder: &mut Decoder<'_>, left: &mut Option<u64>) -> Result<bool, Error> {
-    match left {
+/// Whether another item follows. Consumes the break that ends an indefinite length.
+fn has_next_item(decoder: &mut Decoder<'_>, remaining: &mut Option<u64>) -> Result<bool, Error> {
+    match remaining {
         Some(0) => Ok(false),
         Some(count) => {
             *count -= 1;
@@ -115,7 +115,7 @@ fn decode_text(decoder: &mut Decoder<'_>) -> Result<String, Error> {
     decoder.str().map(str::to_owned)
 }
 
-/// A half-precision number (RFC 8949 appendix D); the decoder has no reader for it.
+/// A half-precision number (RFC 8949 appendix D), which minicbor reads only with a feature that pulls in another crate.
 fn decode_half_float(decoder: &mut Decoder<'_>) -> Result<f64, Error> {
     let at = decoder.position();
     let Some([_, high, low]) = decoder.input().get(at..).and_then(<[u8]>::first_chunk::<3>) else {
@@ -133,7 +133,7 @@ fn decode_half_float(decoder: &mut Decoder<'_>) -> Result<f64, Error> {
     Ok(if bits & 0x8000 == 0 { value } else { -value })
 }
 
-/// Infinities and NaN are no JSON numbers: they stay as text.
+/// JSON has no infinities and no NaN (RFC 8259 section 6): they become text.
 fn float_to_json(value: f64) -> Value {
     Number::from_f64(value).map_or_else(|| Value::String(value.to_string()), Value::Number)
 }

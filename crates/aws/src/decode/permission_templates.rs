@@ -1,31 +1,32 @@
-//! What policy must allow: the IAM actions of the operation, each on the resources that its parameters name. Where the
-//! catalog's templates cannot be filled the demand is on any resource, never on none.
+//! The permissions that an operation requires by the catalog: its IAM actions, each on the resources that the parameters name.
+//!
+//! Promise: where the parameters do not fill a template, the permission is on any resource (`*`), never left out.
 
-use super::RequestScope;
-use durward_catalog::{ArnTemplate, OperationModel as Model, RequiredAction, ServiceModel};
+use super::request::RequestScope;
+use durward_catalog::{ArnTemplate, OperationModel, RequiredAction, ServiceModel};
 use durward_core::{AccessLevel, Arn, RequiredPermission, Resource};
 use serde_json::{Map, Value};
 
-/// More combinations of list items than this are one demand on any resource.
+/// With more combinations of list items than this, the permission is on any resource.
 const MAX_ARNS_PER_ACTION: usize = 1_000;
 
-/// What demands are made of.
+/// Everything that the required permissions of a request depend on.
 pub(super) struct PermissionContext<'a> {
     pub partition: &'a str,
     pub scope: &'a RequestScope<'a>,
     pub service: &'a ServiceModel,
-    pub operation_model: &'a Model,
-    /// Those that the model knows.
+    pub operation_model: &'a OperationModel,
+    /// Without the parameters that the model does not know.
     pub parameters: &'a Map<String, Value>,
 }
 
 impl PermissionContext<'_> {
-    /// A top-level parameter that is text and not empty.
+    /// A top-level parameter that is a non-empty string.
     pub(super) fn text_parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
-    /// Whether the parameter that a path leads to is there at all, in any item.
+    /// Whether a path leads to a parameter, in any item of a list.
     pub(super) fn has_parameter(&self, path: &str) -> bool {
         is_present(self.parameters, path)
     }
@@ -49,91 +50,102 @@ impl PermissionContext<'_> {
         }
     }
 
-    /// The catalog's action uses that apply to these parameters.
+    /// The catalog's required actions that apply to these parameters.
     pub(super) fn applicable_actions(&self) -> impl Iterator<Item = &RequiredAction> {
-        self.operation_model
-            .required_actions
-            .iter()
-            .filter(|use_| use_.required_if_member.as_deref().is_none_or(|member| self.has_parameter(member)))
+        self.operation_model.required_actions.iter().filter(|required_action| {
+            required_action.required_if_member.as_deref().is_none_or(|member| self.has_parameter(member))
+        })
     }
 
-    /// The catalog's access level for an action of this operation, or the given one.
+    /// The catalog's access level for an action of this operation, or `otherwise`.
     pub(super) fn access_level(&self, action: &str, otherwise: AccessLevel) -> AccessLevel {
         self.operation_model
             .required_actions
             .iter()
-            .find(|use_| use_.action == action)
-            .map_or(otherwise, |use_| use_.access_level)
+            .find(|required_action| required_action.action == action)
+            .map_or(otherwise, |required_action| required_action.access_level)
     }
 }
 
-/// A demand on an ARN.
+/// The permission for an action on one ARN.
 pub(super) fn permission_on_arn(action: &str, access_level: AccessLevel, arn: String) -> RequiredPermission {
     RequiredPermission { action: action.to_owned(), resource: Resource::Arn(arn), access_level }
 }
 
-/// A demand on any resource.
+/// The permission for an action on any resource.
 pub(super) fn permission_on_any(action: &str, access_level: AccessLevel) -> RequiredPermission {
     RequiredPermission { action: action.to_owned(), resource: Resource::Any, access_level }
 }
 
-/// Adds a demand once.
-pub(super) fn push_unique(demands: &mut Vec<RequiredPermission>, demand: RequiredPermission) {
-    if !demands.contains(&demand) {
-        demands.push(demand);
-    }
-}
-
-/// The demands by the catalog's templates alone.
+/// The required permissions by the catalog's templates alone.
 pub(super) fn permissions_by_templates(context: &PermissionContext<'_>) -> Vec<RequiredPermission> {
     let mut out = Vec::new();
-    for use_ in context.applicable_actions() {
-        push_template_permissions(context, use_, &mut out);
+    for required_action in context.applicable_actions() {
+        push_template_permissions(context, required_action, &mut out);
     }
     out
 }
 
-/// The demands of one action by its templates. A template that the request fills only in part counts where none is whole:
-/// its open parts are `*`.
+/// Adds the permissions for one action by its templates. Templates that the request fills only in part count when it fills
+/// none completely; their open parts become `*`.
 pub(super) fn push_template_permissions(
     context: &PermissionContext<'_>,
-    use_: &RequiredAction,
+    required_action: &RequiredAction,
     out: &mut Vec<RequiredPermission>,
 ) {
     let mut arns: Vec<String> = Vec::new();
     let mut complete = true;
     for open in [UnfilledPlaceholder::Skip, UnfilledPlaceholder::Wildcard] {
-        for template in &use_.resources {
-            // Items without the member that makes the action needed do not need it.
-            let needless = template.arn_member.is_some() && template.arn_member == use_.required_if_member;
-            complete &= fill_template(context, template, open, &mut arns) || needless;
+        for template in &required_action.resources {
+            // The action is required only because of this member: an item without it needs no permission.
+            let is_optional =
+                template.arn_member.is_some() && template.arn_member == required_action.required_if_member;
+            complete &= fill_template(context, template, open, &mut arns) || is_optional;
         }
         if !arns.is_empty() {
             break;
         }
     }
     if arns.is_empty() || !complete || arns.len() > MAX_ARNS_PER_ACTION {
-        push_unique(out, permission_on_any(&use_.action, use_.access_level));
+        out.push(permission_on_any(&required_action.action, required_action.access_level));
     }
     if arns.len() <= MAX_ARNS_PER_ACTION {
-        let mut seen = std::collections::HashSet::new();
-        for arn in arns {
-            if seen.insert(arn.clone()) {
-                push_unique(out, permission_on_arn(&use_.action, use_.access_level, arn));
-            }
-        }
+        out.extend(
+            arns.into_iter()
+                .map(|arn| permission_on_arn(&required_action.action, required_action.access_level, arn)),
+        );
     }
 }
 
-/// What becomes of a template with a placeholder that the request does not fill.
+/// The permissions for the service's own actions (those that begin with `own_prefix`) on `arns`, and for the actions of other
+/// services by the templates.
+pub(super) fn permissions_on_arns(
+    context: &PermissionContext<'_>,
+    own_prefix: &str,
+    arns: &[String],
+) -> Vec<RequiredPermission> {
+    let mut out = Vec::new();
+    for required_action in context.applicable_actions() {
+        if required_action.action.starts_with(own_prefix) {
+            let RequiredAction { action, access_level, .. } = required_action;
+            out.extend(arns.iter().map(|arn| permission_on_arn(action, *access_level, arn.clone())));
+        } else {
+            push_template_permissions(context, required_action, &mut out);
+        }
+    }
+    out
+}
+
+/// How to treat a placeholder that the request does not fill.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum UnfilledPlaceholder {
+    /// Drop the template.
     Skip,
-    /// The placeholder is `*`, provided that another one is filled.
+    /// Write `*`, provided that the request fills another placeholder.
     Wildcard,
 }
 
-/// Adds the ARNs of a template. False when a list held items that name nothing.
+/// Adds the ARNs of a template. Returns false when a list held items that name no resource.
 fn fill_template(
     context: &PermissionContext<'_>,
     template: &ArnTemplate,
@@ -146,7 +158,7 @@ fn fill_template(
         let mut whole: Vec<String> =
             found.texts.iter().filter(|text| text.starts_with("arn:")).cloned().collect();
         if !whole.is_empty() {
-            // A list of which some are ARNs: the others are names that this template cannot place.
+            // In a mixed list, the other items are names that this template cannot turn into ARNs.
             complete &= found.is_complete && whole.len() == found.texts.len();
             arns.append(&mut whole);
             return complete;
@@ -182,17 +194,17 @@ fn fill_template(
         }
         complete &= found.is_complete;
         if connection.is_none() && has_placeholder(tail) {
-            // Where the resource is in: its name is in the ARN of that, too.
+            // A placeholder before the last names the outer resource (`cluster`), which may be given as its ARN.
             let outer = |text: &&mut String| {
                 text.starts_with("arn:") && !matches_template_type(&template.template, text)
             };
             for text in found.texts.iter_mut().filter(outer) {
-                let (name, ours) = name_in_outer_arn(context, text);
-                complete &= ours;
+                let (name, is_ours) = name_in_outer_arn(context, text);
+                complete &= is_ours;
                 *text = name;
             }
         }
-        // A name that is a whole ARN is the resource itself.
+        // An ARN in place of a name is the resource itself.
         let (whole, names): (Vec<&String>, Vec<&String>) =
             found.texts.iter().partition(|text| text.starts_with("arn:"));
         arns.extend(whole.into_iter().cloned());
@@ -212,14 +224,14 @@ fn fill_template(
     complete
 }
 
-/// Whether a request fills anything in the rest of a template.
+/// Whether the rest of a template has a placeholder that a request fills.
 fn has_placeholder(rest: &str) -> bool {
     rest.split("${").skip(1).any(|part| {
         !["Partition}", "Region}", "Account}"].iter().any(|connection| part.starts_with(connection))
     })
 }
 
-/// Whether an ARN has the type of a template, and as many parts at least: `stack/name/id`, and not `stack/name`.
+/// Whether an ARN has the resource type of a template and at least as many parts: `stack/name/id`, not `stack/name`.
 fn matches_template_type(template: &str, arn: &str) -> bool {
     let parts = |text: &str| text.matches(['/', ':']).count();
     let [wanted, given] = [template, arn].map(|text| Arn::parse(text).map_or("", |arn| arn.resource));
@@ -227,19 +239,19 @@ fn matches_template_type(template: &str, arn: &str) -> bool {
     given.starts_with(kind) && parts(given) >= parts(wanted)
 }
 
-/// The name in an ARN of an outer resource (`cluster/prod`), and whether that is where the connection is.
+/// The name in the ARN of an outer resource (`cluster/prod`), and whether it is in the connection's account and region.
 fn name_in_outer_arn(context: &PermissionContext<'_>, arn: &str) -> (String, bool) {
     let Some(fields) = Arn::parse(arn) else { return ("*".to_owned(), false) };
-    let elsewhere = |theirs: &str, ours: &str| !theirs.is_empty() && theirs != ours;
-    let ours =
-        !elsewhere(fields.account, context.scope.account) && !elsewhere(fields.region, context.scope.region);
+    let differs = |theirs: &str, ours: &str| !theirs.is_empty() && theirs != ours;
+    let is_ours =
+        !differs(fields.account, context.scope.account) && !differs(fields.region, context.scope.region);
     match fields.resource.split_once(['/', ':']) {
-        Some((_kind, name)) if !name.is_empty() => (name.to_owned(), ours),
+        Some((_kind, name)) if !name.is_empty() => (name.to_owned(), is_ours),
         _ => ("*".to_owned(), false),
     }
 }
 
-/// Whether a path leads to anything.
+/// Whether a path leads to a value other than null.
 fn is_present(object: &Map<String, Value>, path: &str) -> bool {
     let (step, rest) = path.split_once('.').unwrap_or((path, ""));
     let name = step.trim_end_matches("[]").trim_end_matches("{}");
@@ -268,14 +280,14 @@ impl PathValues {
     }
 }
 
-/// The texts a path leads to: `Name`, `A.B`, `Items[].Name`, `Tables{}` (the keys), `Tables{}.Name` (in the values).
+/// The texts that a path leads to: `Name`, `A.B`, `Items[].Name`, `Tables{}` (the keys), `Tables{}.Name` (in the values).
 fn collect_values(parameters: &Map<String, Value>, path: &str) -> PathValues {
     let mut out = PathValues { texts: Vec::new(), is_complete: true };
     descend_member(parameters, path, &mut out, false);
     out
 }
 
-/// `expected`: a list or map holds this, so that an absence is an item that names nothing.
+/// `expected`: the object is an item of a list or map, so an absent member means an item that names nothing.
 fn descend_member(object: &Map<String, Value>, path: &str, out: &mut PathValues, expected: bool) {
     let (step, rest) = path.split_once('.').unwrap_or((path, ""));
     let name = step.trim_end_matches("[]").trim_end_matches("{}");
@@ -353,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_names_nothing_is_noticed() {
+    fn reports_an_item_that_names_nothing() {
         let parameters = json!({"Entries": [{"Q": "x"}, {}], "Names": ["a", {}], "Tables": ["x"]});
         assert!(!collect_texts(&parameters, "Entries[].Q").1);
         assert!(!collect_texts(&parameters, "Names[]").1);

@@ -1,22 +1,24 @@
-//! Requests of the query and ec2 protocols: the operation is the `Action` of the form (or of the query of a GET), its
-//! service the one with that operation and that `Version`.
+//! Requests of the query and EC2 protocols: `Action` names the operation, and `Version` chooses among the services of a signing
+//! name. Both are in the form, or in the query of a GET.
 
 use super::ambiguous_routes::{refuse_ambiguous_route, resolve_ambiguity};
-use super::operation_routing::{Route, RouteChoice, UNKNOWN_OPERATION_INDEX, is_operation_name};
-use super::parse_form::{FormDecoder, build_form_tree, parse_form_body, take_parameter, untyped_parameters};
-use super::request_text::{
-    ParameterPair, malformed_request, parse_query_pairs, quote_for_message, unknown_operation,
-};
-use super::{DecodedParameters, RequestHead, shape_conversion};
+use super::form_conversion::{FormDecoder, build_form_tree, take_parameter, untyped_parameters};
+use super::operation_routing::{Route, UNKNOWN_OPERATION_INDEX, is_operation_name};
+use super::request::{DecodedParameters, RequestHead};
+use super::request_text::parse_query_pairs;
+use super::route_choice::RouteChoice;
+use super::shape_conversion;
+use crate::form::{ParameterPair, parse_form_body};
+use crate::refusals::{malformed_request, quote_for_message, unknown_operation};
 use durward_catalog::{AwsProtocol, ServiceModel};
 use durward_core::Refusal;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// Service, operation and parameters of a form.
+/// Decodes a form: returns the service, the position of the operation and the parameters.
 pub(super) fn decode_form_request(
     head: &RequestHead<'_>,
-    recognised: &Route,
+    route: &Route,
     body: &[u8],
 ) -> Result<(Arc<ServiceModel>, usize, DecodedParameters), Refusal> {
     let in_query = parse_query_pairs(head.query)?;
@@ -30,17 +32,13 @@ pub(super) fn decode_form_request(
     let version = take_parameter(&mut pairs, "Version")?
         .ok_or_else(|| malformed_request("the request has no Version"))?;
     let mut found = Vec::new();
-    for service in recognised.form_services().iter().filter(|service| service.api_version == version) {
-        if let Some(op_index) = service.operation_index(&action) {
-            found.push(RouteChoice {
-                service: Arc::clone(service),
-                operation_index: op_index,
-                labels: Vec::new(),
-            });
+    for service in route.form_services().iter().filter(|service| service.api_version == version) {
+        if let Some(operation_index) = service.operation_index(&action) {
+            found.push(RouteChoice { service: Arc::clone(service), operation_index, labels: Vec::new() });
         }
     }
     if found.is_empty() {
-        let service = find_service_of_unknown_operation(recognised, &action, &version)?;
+        let service = find_service_of_unknown_operation(route, &action, &version)?;
         let parameters = untyped_parameters(build_form_tree(&pairs)?)?;
         return Ok((
             service,
@@ -48,43 +46,44 @@ pub(super) fn decode_form_request(
             DecodedParameters::for_unknown_operation(action, parameters),
         ));
     }
-    let tied = resolve_ambiguity(found);
-    if tied.needs_parameters {
-        return Err(refuse_ambiguous_route(&tied.candidates));
+    let ambiguous = resolve_ambiguity(found);
+    if ambiguous.needs_parameters {
+        return Err(refuse_ambiguous_route(&ambiguous.candidates));
     }
-    let RouteChoice { service, operation_index: at, .. } =
-        tied.candidates.into_iter().next().ok_or_else(|| unknown_operation("no operation matches"))?;
-    let node = build_form_tree(&pairs)?;
-    let input = service.operations.get(at).and_then(|op| op.input_shape);
-    let reader = FormDecoder { service: &service, is_ec2: recognised.protocol() == AwsProtocol::Ec2 };
+    let RouteChoice { service, operation_index, .. } =
+        ambiguous.candidates.into_iter().next().ok_or_else(|| unknown_operation("no operation matches"))?;
+    let tree = build_form_tree(&pairs)?;
+    let input = service.operations.get(operation_index).and_then(|operation| operation.input_shape);
+    let decoder = FormDecoder { service: &service, is_ec2: route.protocol() == AwsProtocol::Ec2 };
     let members = input.map_or(&[][..], |input| service.structure_members(input));
-    let parameters: Map<String, Value> = reader.decode_structure(members, node)?;
+    let parameters: Map<String, Value> = decoder.decode_structure(members, tree)?;
     let marked = shape_conversion::mark_parameters(&service, input, &parameters);
-    let read = DecodedParameters {
+    let decoded = DecodedParameters {
         parameters,
         sensitive: marked.sensitive,
         uninspected: marked.unknown,
         unknown_operation: None,
     };
-    Ok((service, at, read))
+    Ok((service, operation_index, decoded))
 }
 
-/// The service of an operation that is newer than the catalog: the one with that version, of several the one named like the scope.
+/// The service of an operation that the catalog does not have: one with this version, preferably the one named like the signing
+/// name.
 fn find_service_of_unknown_operation(
-    recognised: &Route,
+    route: &Route,
     action: &str,
     version: &str,
 ) -> Result<Arc<ServiceModel>, Refusal> {
-    let mut of_version = recognised.form_services().iter().filter(|service| service.api_version == version);
-    let first = of_version.next();
-    let own = of_version.chain(first).find(|service| service.id == service.signing_name).or(first);
-    match own {
+    let mut with_version = route.form_services().iter().filter(|service| service.api_version == version);
+    let first = with_version.next();
+    let preferred = with_version.chain(first).find(|service| service.id == service.signing_name).or(first);
+    match preferred {
         Some(service) if is_operation_name(action) => Ok(Arc::clone(service)),
         _ => Err(unknown_operation(format!(
             "the operation `{}` (version `{}`) of {} is not in the catalog",
             quote_for_message(action),
             quote_for_message(version),
-            recognised.service().id
+            route.service().id
         ))),
     }
 }

@@ -1,26 +1,30 @@
-//! Routing of the rest protocols by method, path template and query literals. S3 is routed more strictly than the others:
-//! a query key that is not the operation's own refuses the request.
+//! Routing of the REST protocols by method, path template and query literals (Smithy, "HTTP bindings").
+//!
+//! Promise: a query key that selects another operation refuses the request. For S3 any query key that the operation does not
+//! have refuses it: a sub-resource that the catalog does not know (`?newthing`) would select an operation that policy has
+//! not seen.
 
-use super::ambiguous_routes::{AmbiguousRoute, resolve_ambiguity};
-use super::operation_routing::RouteChoice;
-use super::request_text::{
-    decode_percent, malformed_request, parse_query_pairs, quote_for_message, unknown_operation,
-};
+use super::ambiguous_routes::resolve_ambiguity;
+use super::bucket_name::is_bucket_name;
+use super::request::{RequestHead, RequestScope};
+use super::request_text::parse_query_pairs;
+use super::route_choice::{AmbiguousRoute, RouteChoice};
 use super::shape_conversion::wire_name;
-use super::{RequestHead, RequestScope};
-use durward_catalog::{MemberLocation, OperationModel as Model, ServiceModel};
+use crate::form::{PlusSign, decode_escapes};
+use crate::refusals::{malformed_request, quote_for_message, unknown_operation};
+use durward_catalog::{MemberLocation, OperationModel, ServiceModel};
 use durward_core::Refusal;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// How well an operation fits; more is better, compared in this order.
+/// How well an operation fits a request: compared in this order, more is better.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
 struct RouteFit {
     has_required_members: bool,
     literal_segments: usize,
     query_literals: usize,
     required_member_count: usize,
-    /// The slash at the end is there, or not, as in the template.
+    /// The path ends in a slash exactly if the template does.
     matches_trailing_slash: bool,
 }
 
@@ -30,17 +34,17 @@ struct RouteCandidate {
     fit: RouteFit,
 }
 
-/// The operation whose template the head fits best.
+/// Finds the operations whose templates fit the head best.
 pub(super) fn route_by_template(
     services: &[Arc<ServiceModel>],
     scope: &RequestScope<'_>,
     head: &RequestHead<'_>,
 ) -> Result<AmbiguousRoute, Refusal> {
     let query = parse_query_pairs(head.query)?;
-    // s3control's paths could be objects of a bucket `v20180820`: the account header, the scope, or AWS's own host (proxy mode)
-    // tells them apart.
-    let versioned = head.path.starts_with("/v20180820/");
-    let control = versioned
+    // All paths of s3control begin with its API version, which could also be the name of a bucket. The account header, the
+    // scope or AWS's own host (proxy mode) decides.
+    let has_control_path = head.path.starts_with("/v20180820/");
+    let is_control = has_control_path
         && (scope.service == "s3-outposts"
             || head.headers.contains_key("x-amz-account-id")
             || has_s3control_host(head));
@@ -48,39 +52,41 @@ pub(super) fn route_by_template(
     let path = path_with_bucket(head)?;
     for service in services {
         let is_s3 = service.id == "s3";
-        if (is_s3 && control) || (service.id == "s3control" && !control) {
-            let may_be_either = versioned && !control && head.bucket_host.is_none();
+        if (is_s3 && is_control) || (service.id == "s3control" && !is_control) {
+            let may_be_either = has_control_path && !is_control && head.bucket_host.is_none();
             if service.id == "s3control" && may_be_either {
                 refuse_control_without_account(service, head)?;
             }
             continue;
         }
-        for (op_index, op) in service.operations.iter().enumerate() {
-            if !method_fits(service, op, head) {
+        for (operation_index, operation) in service.operations.iter().enumerate() {
+            if !method_fits(service, operation, head) {
                 continue;
             }
-            let form = is_search_form(service, op, head);
-            if !form && !op.query_literals.iter().all(|literal| has_query_literal(&query, literal)) {
+            let is_form = is_search_form(service, operation, head);
+            if !is_form && !operation.query_literals.iter().all(|literal| has_query_literal(&query, literal))
+            {
                 continue;
             }
-            let Some(literal_segments) = match_path_template(&op.path_template, &path, |_, _| {}) else {
+            let Some(literal_segments) = match_path_template(&operation.path_template, &path, |_, _| {})
+            else {
                 continue;
             };
-            if is_s3 && !fits_s3_request(scope, service, op, &query) {
+            if is_s3 && !fits_s3_request(scope, service, operation, &query) {
                 continue;
             }
-            let (required, missing) = count_required_members(service, op, head, &query);
+            let (required, missing) = count_required_members(service, operation, head, &query);
             if is_s3 && missing > 0 {
                 continue;
             }
             let fit = RouteFit {
                 has_required_members: missing == 0,
                 literal_segments,
-                query_literals: op.query_literals.len(),
+                query_literals: operation.query_literals.len(),
                 required_member_count: required,
-                matches_trailing_slash: op.path_template.ends_with('/') == path.ends_with('/'),
+                matches_trailing_slash: operation.path_template.ends_with('/') == path.ends_with('/'),
             };
-            candidates.push(RouteCandidate { service: Arc::clone(service), operation_index: op_index, fit });
+            candidates.push(RouteCandidate { service: Arc::clone(service), operation_index, fit });
         }
     }
     select_best_fit(services, head, &path, &query, candidates)
@@ -103,10 +109,10 @@ fn select_best_fit(
     let fitting = candidates.iter().filter(|candidate| candidate.fit == best);
     let found = fitting
         .filter_map(|candidate| {
-            let op = candidate.service.operations.get(candidate.operation_index)?;
+            let operation = candidate.service.operations.get(candidate.operation_index)?;
             let mut raw = Vec::new();
-            match_path_template(&op.path_template, path, |label, value| raw.push((label, value)))?;
-            let choice = decode_labels(&candidate.service, op, &raw).map(|labels| RouteChoice {
+            match_path_template(&operation.path_template, path, |label, value| raw.push((label, value)))?;
+            let choice = decode_labels(&candidate.service, operation, &raw).map(|labels| RouteChoice {
                 service: Arc::clone(&candidate.service),
                 operation_index: candidate.operation_index,
                 labels,
@@ -114,27 +120,27 @@ fn select_best_fit(
             Some(choice)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let tied = resolve_ambiguity(found);
-    let first = tied.candidates.first().ok_or_else(|| unknown_operation("no operation matches"))?;
-    let op = first.operation_model().ok_or_else(|| unknown_operation("no operation matches"))?;
-    refuse_other_selectors(services, op, &first.service, head, path, query)?;
+    let ambiguous = resolve_ambiguity(found);
+    let first = ambiguous.candidates.first().ok_or_else(|| unknown_operation("no operation matches"))?;
+    let operation = first.operation_model().ok_or_else(|| unknown_operation("no operation matches"))?;
+    refuse_other_selectors(services, operation, &first.service, head, path, query)?;
     if let Some((_, named)) = query.iter().find(|(key, _)| key == "x-id")
         && first.service.id == "s3"
-        && *named != op.name
+        && *named != operation.name
     {
         return Err(unknown_operation(format!(
             "the query names the operation `{}` and the request is {}",
             quote_for_message(named),
-            op.name
+            operation.name
         )));
     }
-    Ok(tied)
+    Ok(ambiguous)
 }
 
-/// A query key that selects another operation on this method and path must be a member of the chosen one.
+/// Refuses a query key that selects another operation of the same method and path, unless the chosen operation has it too.
 fn refuse_other_selectors(
     services: &[Arc<ServiceModel>],
-    op: &Model,
+    operation: &OperationModel,
     service: &ServiceModel,
     head: &RequestHead<'_>,
     path: &str,
@@ -143,13 +149,13 @@ fn refuse_other_selectors(
     if query.is_empty() {
         return Ok(());
     }
-    let members = op.input_shape.map_or(&[][..], |input| service.structure_members(input));
+    let members = operation.input_shape.map_or(&[][..], |input| service.structure_members(input));
     for (key, _) in query {
-        let own = op.query_literals.iter().any(|(literal, _)| literal == key)
+        let is_own = operation.query_literals.iter().any(|(literal, _)| literal == key)
             || members
                 .iter()
                 .any(|member| member.location == MemberLocation::Query && wire_name(member) == key);
-        if own {
+        if is_own {
             continue;
         }
         let selects = services.iter().flat_map(|service| &service.operations).any(|other| {
@@ -159,16 +165,16 @@ fn refuse_other_selectors(
         });
         if selects {
             return Err(unknown_operation(format!(
-                "the query key `{}` selects another operation than {}; send one of them",
+                "the query key `{}` selects another operation than {}; send only one of them",
                 quote_for_message(key),
-                op.name
+                operation.name
             )));
         }
     }
     Ok(())
 }
 
-/// The path with a bucket of a virtual-host name in front.
+/// The path with the bucket of a virtual-hosted-style request in front.
 fn path_with_bucket<'a>(head: &RequestHead<'a>) -> Result<Cow<'a, str>, Refusal> {
     if !head.path.is_empty() && !head.path.starts_with('/') {
         return Err(malformed_request("the path does not begin with a slash"));
@@ -180,13 +186,18 @@ fn path_with_bucket<'a>(head: &RequestHead<'a>) -> Result<Cow<'a, str>, Refusal>
     })
 }
 
-fn method_fits(service: &ServiceModel, op: &Model, head: &RequestHead<'_>) -> bool {
-    op.http_method == head.method.as_str() || is_search_form(service, op, head)
+fn method_fits(service: &ServiceModel, operation: &OperationModel, head: &RequestHead<'_>) -> bool {
+    operation.http_method == head.method.as_str() || is_search_form(service, operation, head)
 }
 
-/// The one search that SDKs send as a form by POST, so that it may be long (botocore, `change_get_to_post`).
-pub(super) fn is_search_form(service: &ServiceModel, op: &Model, head: &RequestHead<'_>) -> bool {
-    service.id == "cloudsearchdomain" && op.name == "Search" && head.method == http::Method::POST
+/// The one REST operation that SDKs send as a form by POST, because the search text may be too long for a URL (botocore,
+/// `change_get_to_post`).
+pub(super) fn is_search_form(
+    service: &ServiceModel,
+    operation: &OperationModel,
+    head: &RequestHead<'_>,
+) -> bool {
+    service.id == "cloudsearchdomain" && operation.name == "Search" && head.method == http::Method::POST
 }
 
 fn has_s3control_host(head: &RequestHead<'_>) -> bool {
@@ -194,26 +205,27 @@ fn has_s3control_host(head: &RequestHead<'_>) -> bool {
     host.split('.').any(|label| matches!(label, "s3-control" | "s3-control-fips"))
 }
 
-/// s3control's operations without an account (CreateBucket) are also objects of a bucket named like the version.
+/// Some operations of s3control have no account header (CreateBucket). Without it the request may as well mean an object of a
+/// bucket named `v20180820`, so it is refused.
 fn refuse_control_without_account(control: &ServiceModel, head: &RequestHead<'_>) -> Result<(), Refusal> {
-    let claimed = control.operations.iter().find(|op| {
-        let members = op.input_shape.map_or(&[][..], |input| control.structure_members(input));
+    let claimed = control.operations.iter().find(|operation| {
+        let members = operation.input_shape.map_or(&[][..], |input| control.structure_members(input));
         let account =
             members.iter().any(|member| member.is_required && wire_name(member) == "x-amz-account-id");
         !account
-            && op.http_method == head.method.as_str()
-            && match_path_template(&op.path_template, head.path, |_, _| {}).is_some()
+            && operation.http_method == head.method.as_str()
+            && match_path_template(&operation.path_template, head.path, |_, _| {}).is_some()
     });
     match claimed {
-        Some(op) => Err(unknown_operation(format!(
-            "the request could be s3control:{} or an object of the bucket v20180820",
-            op.name
+        Some(operation) => Err(unknown_operation(format!(
+            "the request may mean s3control:{} or an object of the bucket v20180820",
+            operation.name
         ))),
         None => Ok(()),
     }
 }
 
-/// The number of literal segments when the path fits the template; its labels go to `label`.
+/// Returns the number of literal segments when the path fits the template, and passes each label to `label`.
 fn match_path_template<'t, 'p>(
     template: &'t str,
     path: &'p str,
@@ -256,7 +268,7 @@ fn match_path_template<'t, 'p>(
         }
         match (after, tail) {
             (Some(after), Some(tail)) => (rest, template) = (after, tail),
-            // One slash at the end is the same resource.
+            // AWS treats a path with one slash at its end as the same resource.
             (None | Some(""), None) | (None, Some("")) => return Some(literals),
             _ => return None,
         }
@@ -268,55 +280,55 @@ fn has_query_literal(query: &[(String, String)], literal: &(String, Option<Strin
     query.iter().any(|(key, value)| *key == literal.0 && value == wanted)
 }
 
-/// S3 decides by its sub-resources: every query key must be one of the operation's, so that a key this catalog does not
-/// know cannot mean an operation it does not know. `x-` keys are the caller's own and are only logged by S3.
+/// Whether the operation has every query key of the request. Keys that begin with `x-` are free: S3 ignores them and writes them
+/// to its access logs (S3 User Guide, "Amazon S3 server access log format").
 fn fits_s3_request(
     scope: &RequestScope<'_>,
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     query: &[(String, String)],
 ) -> bool {
-    let fits_scope = match op.name.as_str() {
+    let fits_scope = match operation.name.as_str() {
         "WriteGetObjectResponse" => scope.service == "s3-object-lambda",
         "ListDirectoryBuckets" => scope.service == "s3express",
         "ListBuckets" => scope.service != "s3express",
-        // Older names of the same requests; the newer ones end in Configuration.
+        // Older names of operations that now end in `Configuration`: same request, same IAM action.
         "GetBucketLifecycle" | "PutBucketLifecycle" | "GetBucketNotification" | "PutBucketNotification" => {
             false
         }
         _ => true,
     };
-    let members = op.input_shape.map_or(&[][..], |input| service.structure_members(input));
+    let members = operation.input_shape.map_or(&[][..], |input| service.structure_members(input));
     fits_scope
         && query.iter().all(|(key, _)| {
             starts_with_ignore_case(key, "x-")
-                || op.query_literals.iter().any(|(literal, _)| literal == key)
+                || operation.query_literals.iter().any(|(literal, _)| literal == key)
                 || members
                     .iter()
                     .any(|member| member.location == MemberLocation::Query && wire_name(member) == key)
         })
 }
 
-/// Whether a text begins with an ASCII prefix, in any case.
+/// Whether a text begins with an ASCII prefix, whatever its case.
 pub(super) fn starts_with_ignore_case(text: &str, prefix: &str) -> bool {
     text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-/// Required query and header members: how many there are, and how many are missing.
+/// Counts the required query and header members: all, and those that the request lacks.
 fn count_required_members(
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     head: &RequestHead<'_>,
     query: &[(String, String)],
 ) -> (usize, usize) {
-    let members = op.input_shape.map_or(&[][..], |input| service.structure_members(input));
+    let members = operation.input_shape.map_or(&[][..], |input| service.structure_members(input));
     let mut required = 0;
     let mut missing = 0;
     for member in members.iter().filter(|member| member.is_required) {
         let wire = wire_name(member);
         let present = match member.location {
             MemberLocation::Query => query.iter().any(|(key, _)| key == wire),
-            // Presigned requests may carry `x-amz-` headers in the query.
+            // Presigned requests may carry `x-amz-` headers as query keys.
             MemberLocation::Header => {
                 head.headers.contains_key(wire) || query.iter().any(|(key, _)| key.eq_ignore_ascii_case(wire))
             }
@@ -328,13 +340,14 @@ fn count_required_members(
     (required, missing)
 }
 
-/// Decoded labels by member name. Elsewhere than in S3 keys, what a service could read as another path is refused.
+/// The decoded labels by member name. Only S3 keys may hold dot segments and double slashes: a service behind a path normaliser
+/// would read another path.
 fn decode_labels(
     service: &ServiceModel,
-    op: &Model,
+    operation: &OperationModel,
     labels: &[(&str, &str)],
 ) -> Result<Vec<(String, String)>, Refusal> {
-    let members = op.input_shape.map_or(&[][..], |input| service.structure_members(input));
+    let members = operation.input_shape.map_or(&[][..], |input| service.structure_members(input));
     let mut out = Vec::with_capacity(labels.len());
     for (label, raw) in labels {
         let member = members
@@ -345,13 +358,13 @@ fn decode_labels(
             ("s3", "Bucket") => parse_bucket_label(raw)?,
             ("s3", _) => {
                 if raw.contains('+') {
-                    // S3 has read it as a space and as a plus.
+                    // S3 has been seen to read it as a space and as a plus.
                     return Err(malformed_request("the object key holds a bare `+`; send %2B or %20"));
                 }
-                decode_percent(raw, false)?
+                decode_escapes(raw, PlusSign::Literal).map(Cow::into_owned)?
             }
             _ => {
-                let greedy = op.path_template.contains(&format!("{{{label}+}}"));
+                let greedy = operation.path_template.contains(&format!("{{{label}+}}"));
                 decode_plain_label(raw, greedy)?
             }
         };
@@ -360,30 +373,28 @@ fn decode_labels(
     Ok(out)
 }
 
-/// A bucket name as it must stand in a path, or the ARN that the listener made of an access point's host.
+/// A bucket name, never percent-encoded, or the ARN that the listener derived from the host of an access point.
 fn parse_bucket_label(raw: &str) -> Result<String, Refusal> {
     if raw.starts_with("arn:") {
-        return decode_percent(raw, false);
+        return decode_escapes(raw, PlusSign::Literal).map(Cow::into_owned);
     }
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if raw.len() < 3
-        || raw.len() > 255
-        || !raw.bytes().all(legal)
-        || raw.starts_with('.')
-        || raw.contains("..")
-    {
+    if !is_bucket_name(raw) {
         return Err(malformed_request(format!("`{}` is not the name of a bucket", quote_for_message(raw))));
     }
     Ok(raw.to_owned())
 }
 
-/// A label of another service than S3. An encoded slash may only be part of an ARN, which services take as one label.
+/// The label of a service other than S3. An encoded slash is allowed only in an ARN, which services take as one label.
 fn decode_plain_label(raw: &str, greedy: bool) -> Result<String, Refusal> {
-    let value = decode_percent(raw, false)?;
+    let value = decode_escapes(raw, PlusSign::Literal).map(Cow::into_owned)?;
     let slashes_decoded = value.matches('/').count() > raw.matches('/').count();
-    let dots = value.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."));
-    let empty = value.contains("//") && !value.starts_with("arn:");
-    if dots || empty || (slashes_decoded && !greedy && !value.starts_with("arn:")) || value.contains('\0') {
+    let has_dot_segment = value.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."));
+    let has_empty_segment = value.contains("//") && !value.starts_with("arn:");
+    if has_dot_segment
+        || has_empty_segment
+        || (slashes_decoded && !greedy && !value.starts_with("arn:"))
+        || value.contains('\0')
+    {
         return Err(malformed_request(
             "the path holds a dot segment, an empty segment or an encoded slash that could name another resource",
         ));

@@ -1,25 +1,28 @@
-//! Values of the wire to parameters by model names. What the model does not know is kept under its wire name, unless that
-//! name could be taken for a member: then the request is refused, so that no reader can be led to another value.
+//! Converts values on the wire to parameters under the names of the model, and marks the sensitive and the unknown ones.
+//!
+//! Promise: a value that the model does not know is kept under its wire name. A name that resembles a member's is refused:
+//! a service that ignores case would take it for that member.
 
-use super::DecodedParameters;
-use super::request_text::{malformed_request, quote_for_message};
+use super::json_pointer::push_pointer_token;
+use super::request::DecodedParameters;
+use crate::refusals::{malformed_request, quote_for_message};
 use durward_catalog::{MemberLocation, ServiceModel, ShapeId, ShapeKind, ShapeMember};
 use durward_core::Refusal;
 use serde_json::{Map, Number, Value};
 
-/// The name of a member in JSON, CBOR, XML and query forms.
+/// The name of a member on the wire.
 pub(super) fn wire_name(member: &ShapeMember) -> &str {
     member.wire_name.as_deref().unwrap_or(&member.name)
 }
 
-/// Refuses a name that is no member's wire name but resembles one, or is a member's model name.
+/// Refuses an unknown name that equals the name of a member in another case, or its name in the model.
 pub(super) fn refuse_lookalike(members: &[ShapeMember], key: &str) -> Result<(), Refusal> {
-    let taken = |member: &ShapeMember| {
+    let resembles = |member: &ShapeMember| {
         member.name.eq_ignore_ascii_case(key)
             || member.wire_name.as_deref().is_some_and(|wire| wire.eq_ignore_ascii_case(key))
             || member.ec2_name.as_deref().is_some_and(|wire| wire.eq_ignore_ascii_case(key))
     };
-    if members.iter().any(taken) {
+    if members.iter().any(resembles) {
         return Err(malformed_request(format!(
             "the parameter `{}` is not spelled as the service spells it; correct its name",
             quote_for_message(key)
@@ -28,7 +31,7 @@ pub(super) fn refuse_lookalike(members: &[ShapeMember], key: &str) -> Result<(),
     Ok(())
 }
 
-/// Inserts a parameter once.
+/// Inserts a parameter; refuses a second one of that name.
 pub(super) fn insert_once(map: &mut Map<String, Value>, name: &str, value: Value) -> Result<(), Refusal> {
     if map.insert(name.to_owned(), value).is_some() {
         return Err(malformed_request(format!("the parameter `{}` is given twice", quote_for_message(name))));
@@ -36,7 +39,7 @@ pub(super) fn insert_once(map: &mut Map<String, Value>, name: &str, value: Value
     Ok(())
 }
 
-/// A JSON or CBOR object as the whole input of an operation.
+/// Converts the JSON or CBOR object that is the whole input of an operation.
 pub(super) fn convert_input_object(
     service: &ServiceModel,
     input: Option<ShapeId>,
@@ -55,7 +58,7 @@ pub(super) fn convert_input_object(
     })
 }
 
-/// An object of the wire to one with model names, by the members of its structure.
+/// Renames the members of an object to their names in the model.
 pub(super) fn convert_structure(
     service: &ServiceModel,
     members: &[ShapeMember],
@@ -65,7 +68,7 @@ pub(super) fn convert_structure(
     Ok(object)
 }
 
-/// A JSON or CBOR value by its shape. `null` stays `null`: services read it as absent.
+/// Converts a JSON or CBOR value by its shape. `null` stays: services treat it as absent.
 pub(super) fn convert_by_shape(
     service: &ServiceModel,
     shape: ShapeId,
@@ -75,7 +78,7 @@ pub(super) fn convert_by_shape(
     Ok(value)
 }
 
-/// Gives the members of an object their model names, in place: most are called the same on the wire.
+/// Renames in place, because most names are the same on the wire.
 fn rename_members(
     service: &ServiceModel,
     members: &[ShapeMember],
@@ -95,9 +98,9 @@ fn rename_members(
             refuse_lookalike(members, key)?;
         }
     }
-    let taken: Vec<(&str, Value)> =
+    let values: Vec<(&str, Value)> =
         renamed.iter().filter_map(|(wire, name)| Some((*name, object.remove(wire)?))).collect();
-    for (name, value) in taken {
+    for (name, value) in values {
         insert_once(object, name, value)?;
     }
     Ok(())
@@ -113,8 +116,8 @@ fn conform_value(service: &ServiceModel, shape: ShapeId, value: &mut Value) -> R
         (ShapeKind::List { member, .. }, Value::Array(items)) => {
             items.iter_mut().try_for_each(|item| conform_value(service, *member, item))
         }
-        (ShapeKind::Map { value: of, .. }, Value::Object(object)) => {
-            object.values_mut().try_for_each(|item| conform_value(service, *of, item))
+        (ShapeKind::Map { value: item_shape, .. }, Value::Object(object)) => {
+            object.values_mut().try_for_each(|item| conform_value(service, *item_shape, item))
         }
         (ShapeKind::Structure { .. } | ShapeKind::Map { .. } | ShapeKind::List { .. }, _)
         | (_, Value::Array(_) | Value::Object(_)) => {
@@ -124,7 +127,7 @@ fn conform_value(service: &ServiceModel, shape: ShapeId, value: &mut Value) -> R
     }
 }
 
-/// Text of a form, an XML element, a header or a path by its shape. Timestamps and blobs stay as sent.
+/// Parses the text of a form, an XML element, a header or a path by its shape. Timestamps and blobs stay as sent.
 pub(super) fn parse_scalar(kind: &ShapeKind, text: String) -> Result<Value, Refusal> {
     Ok(match kind {
         ShapeKind::Boolean if text.eq_ignore_ascii_case("true") => Value::Bool(true),
@@ -148,32 +151,32 @@ pub(super) fn parse_scalar(kind: &ShapeKind, text: String) -> Result<Value, Refu
             )));
         }
         ShapeKind::Structure { .. } | ShapeKind::List { .. } | ShapeKind::Map { .. } => {
-            return Err(malformed_request("a parameter with parts is sent as plain text"));
+            return Err(malformed_request("a structured parameter is sent as plain text"));
         }
         _ => Value::String(text),
     })
 }
 
-/// What the models say of the values in parameters, as JSON Pointers.
+/// JSON Pointers to values with a meaning for masking and policy.
 #[derive(Debug, Default)]
 pub(super) struct MarkedParameters {
     pub sensitive: Vec<String>,
-    /// Names that the model does not know.
+    /// Values that the model does not know.
     pub unknown: Vec<String>,
 }
 
-/// Points at the values that the models mark sensitive, and at those that they do not know.
+/// Finds the values that the model marks sensitive, and those that it does not know.
 pub(super) fn mark_parameters(
     service: &ServiceModel,
     input: Option<ShapeId>,
     parameters: &Map<String, Value>,
 ) -> MarkedParameters {
-    let mut walk = ParameterMarker { service, path: String::new(), marked: MarkedParameters::default() };
-    walk.mark_members(input.map_or(&[][..], |input| service.structure_members(input)), parameters);
-    // In one order whatever order the caller wrote them in: an approval is bound to them.
-    walk.marked.sensitive.sort_unstable();
-    walk.marked.unknown.sort_unstable();
-    walk.marked
+    let mut marker = ParameterMarker { service, path: String::new(), marked: MarkedParameters::default() };
+    marker.mark_members(input.map_or(&[][..], |input| service.structure_members(input)), parameters);
+    // Sorted, because an approval is bound to the digest of the operation: a retry may write its members in another order.
+    marker.marked.sensitive.sort_unstable();
+    marker.marked.unknown.sort_unstable();
+    marker.marked
 }
 
 struct ParameterMarker<'a> {
@@ -186,22 +189,22 @@ impl ParameterMarker<'_> {
     fn mark_members(&mut self, members: &[ShapeMember], object: &Map<String, Value>) {
         for (key, value) in object {
             let member = members.iter().find(|member| member.name == *key);
-            let tells = match member {
+            let is_relevant = match member {
                 Some(member) => member.is_sensitive || may_hold_sensitive(self.service, member.shape),
-                // The checksum of the body, which the SDKs add to operations whose models do not name it.
+                // SDKs add the checksum of the body even to operations whose models do not have it.
                 None => !key.starts_with("x-amz-checksum-"),
             };
-            if !tells || (member.is_some() && value.is_null()) {
+            if !is_relevant || (member.is_some() && value.is_null()) {
                 continue;
             }
-            let before = self.path.len();
+            let parent_length = self.path.len();
             push_pointer_token(&mut self.path, key);
             match member {
                 Some(member) if member.is_sensitive => self.marked.sensitive.push(self.path.clone()),
                 Some(member) => self.mark_value(member.shape, value),
                 None => self.marked.unknown.push(self.path.clone()),
             }
-            self.path.truncate(before);
+            self.path.truncate(parent_length);
         }
     }
 
@@ -221,24 +224,24 @@ impl ParameterMarker<'_> {
             }
             (ShapeKind::List { member, .. }, Value::Array(items)) if may_hold_sensitive(service, *member) => {
                 for (index, item) in items.iter().enumerate() {
-                    let before = self.path.len();
+                    let parent_length = self.path.len();
                     push_pointer_token(&mut self.path, &index.to_string());
                     self.mark_value(*member, item);
-                    self.path.truncate(before);
+                    self.path.truncate(parent_length);
                 }
             }
-            (ShapeKind::Map { key, value: of, .. }, Value::Object(object)) => {
-                // Keys that are sensitive cannot be pointed at: the whole map is.
+            (ShapeKind::Map { key, value: item_shape, .. }, Value::Object(object)) => {
+                // A JSON Pointer cannot name a key: with sensitive keys, the whole map is sensitive.
                 if service.shape(*key).is_some_and(|key| key.is_sensitive) {
                     self.marked.sensitive.push(self.path.clone());
                     return;
                 }
-                if may_hold_sensitive(service, *of) {
+                if may_hold_sensitive(service, *item_shape) {
                     for (key, item) in object {
-                        let before = self.path.len();
+                        let parent_length = self.path.len();
                         push_pointer_token(&mut self.path, key);
-                        self.mark_value(*of, item);
-                        self.path.truncate(before);
+                        self.mark_value(*item_shape, item);
+                        self.path.truncate(parent_length);
                     }
                 }
             }
@@ -247,7 +250,7 @@ impl ParameterMarker<'_> {
     }
 }
 
-/// Whether a value of this shape can be, or hold, something sensitive; a scalar that is not marked cannot.
+/// Whether a value of this shape can be or contain a sensitive value.
 fn may_hold_sensitive(service: &ServiceModel, shape: ShapeId) -> bool {
     service.shape(shape).is_some_and(|shape| {
         shape.is_sensitive
@@ -256,27 +259,4 @@ fn may_hold_sensitive(service: &ServiceModel, shape: ShapeId) -> bool {
                 ShapeKind::Structure { .. } | ShapeKind::List { .. } | ShapeKind::Map { .. }
             )
     })
-}
-
-/// The JSON Pointer to a top-level name.
-pub(super) fn json_pointer(name: &str) -> String {
-    let mut path = String::with_capacity(name.len() + 1);
-    push_pointer_token(&mut path, name);
-    path
-}
-
-/// Appends one reference token (RFC 6901).
-fn push_pointer_token(path: &mut String, token: &str) {
-    path.push('/');
-    if !token.contains(['~', '/']) {
-        path.push_str(token);
-        return;
-    }
-    for c in token.chars() {
-        match c {
-            '~' => path.push_str("~0"),
-            '/' => path.push_str("~1"),
-            other => path.push(other),
-        }
-    }
 }

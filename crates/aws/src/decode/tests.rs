@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use std::io::Write as _;
 
-/// A request as the tests write it.
+/// A request that a test builds step by step.
 #[derive(Clone)]
 struct TestRequest {
     service: &'static str,
@@ -84,9 +84,9 @@ impl TestRequest {
             headers: &self.headers,
             bucket_host: self.bucket_host,
         };
-        let recognised = route_operation(catalog, &scope, &head)?;
-        let body = recognised.needs_body().then_some(self.body.as_slice());
-        decode_request(catalog, &scope, &head, &recognised, body)
+        let route = route_operation(catalog, &scope, &head)?;
+        let body = route.needs_body().then_some(self.body.as_slice());
+        decode_request(catalog, &scope, &head, &route, body)
     }
 
     #[track_caller]
@@ -113,7 +113,7 @@ fn permission_texts(operation: &Operation) -> Vec<String> {
     operation
         .required_permissions
         .iter()
-        .map(|demand| format!("{} {}", demand.action, demand.resource.to_text()))
+        .map(|permission| format!("{} {}", permission.action, permission.resource.to_text()))
         .collect()
 }
 
@@ -219,11 +219,11 @@ fn reads_one_request_of_each_service() {
             "cloudwatch:DeleteAlarms arn:aws:cloudwatch:eu-west-1:111122223333:alarm:a",
         ),
     ];
-    for (request, name, demand) in cases {
+    for (request, name, permission) in cases {
         let read = request.expect_decoded();
         assert_eq!(read.name, name);
         assert!(
-            permission_texts(&read).contains(&demand.to_owned()),
+            permission_texts(&read).contains(&permission.to_owned()),
             "{name}: {:?}",
             permission_texts(&read)
         );
@@ -288,13 +288,13 @@ fn refuses_forms_that_contradict_themselves() {
     TestRequest { method: Method::GET, ..form_request("iam", body) }.expect_refused();
     TestRequest { path: "/x".into(), ..form_request("iam", body) }.expect_refused();
     post_request("iam", "/").with_header("content-type", "application/json").with_body("{}").expect_refused();
-    // The model's own name, where the wire's is another, cannot stand in for it.
+    // The name in the model does not replace the name on the wire.
     form_request("ec2", "Action=TerminateInstances&Version=2016-11-15&InstanceIds.1=i-0123456789abcdef0")
         .expect_refused();
 }
 
 #[test]
-fn a_presigned_query_call_is_read_from_its_query() {
+fn a_presigned_query_request_is_read_from_its_query() {
     let read =
         get_request("sts", "/?Action=GetCallerIdentity&Version=2011-06-15&X-Amz-Signature=00&X-Amz-Date=1")
             .expect_decoded();
@@ -302,224 +302,7 @@ fn a_presigned_query_call_is_read_from_its_query() {
 }
 
 #[test]
-fn s3_sub_resources_select_one_operation() {
-    for (request, name) in [
-        (get_request("s3", "/example-bucket?acl"), "GetBucketAcl"),
-        (get_request("s3", "/example-bucket/"), "ListObjects"),
-        (get_request("s3", "/example-bucket?list-type=2&prefix=a%2Fb"), "ListObjectsV2"),
-        (get_request("s3", "/example-bucket/k?acl&versionId=v"), "GetObjectAcl"),
-        (get_request("s3", "/example-bucket/k?uploadId=u&x-id=ListParts"), "ListParts"),
-        (put_request("s3", "/example-bucket/k?partNumber=1&uploadId=u"), "UploadPart"),
-        (
-            put_request("s3", "/example-bucket/k").with_header("x-amz-copy-source", "/src-bucket/k"),
-            "CopyObject",
-        ),
-        (put_request("s3", "/example-bucket/k?x-amz-copy-source=src-bucket%2Fk"), "CopyObject"),
-        (test_request("s3", Method::HEAD, "/example-bucket"), "HeadBucket"),
-        (get_request("s3", "/"), "ListBuckets"),
-        (
-            get_request("s3", "/?lifecycle").with_bucket_host("example-bucket"),
-            "GetBucketLifecycleConfiguration",
-        ),
-        (get_request("s3", "/v20180820/key"), "GetObject"),
-    ] {
-        assert_eq!(request.expect_decoded().name, name);
-    }
-    for target in [
-        "/example-bucket?acl&policy",
-        "/example-bucket?policy&x-id=GetObject",
-        "/example-bucket/k?x-id=PutObject",
-        "/example-bucket?ACL",
-        "/example-bucket?acl=1",
-        "/example-bucket?acl&acl",
-        "/example-bucket/k?newthing",
-        "/example-bucket/k?versionId=a&versionId=b",
-        "/example-bucket?list-type=3",
-        "/..%2Fother/k",
-        "/exam%70le-bucket/k",
-        "/example-bucket%2Fk",
-        "/example-bucket/a+b",
-        "/example-bucket/%ff",
-        "/example-bucket/%2",
-    ] {
-        get_request("s3", target).expect_refused();
-    }
-    put_request("s3", "/example-bucket/k?partNumber=1").expect_refused();
-    put_request("s3", "/example-bucket/k?uploadId=1").expect_refused();
-    post_request("s3", "/example-bucket")
-        .with_header("content-type", "multipart/form-data; boundary=b")
-        .with_body("--b")
-        .expect_refused();
-    let copy = || put_request("s3", "/example-bucket/k").with_header("x-amz-copy-source", "src-bucket/k");
-    copy().with_header("x-amz-copy-source", "other/k").expect_refused();
-    TestRequest { query: "x-amz-copy-source=other/k".into(), ..copy() }.expect_refused();
-}
-
-#[test]
-fn s3_keys_are_kept_byte_for_byte() {
-    for (path, key) in [
-        ("/example-bucket//a", "/a"),
-        ("/example-bucket/a/../b", "a/../b"),
-        ("/example-bucket/a%2Fb", "a/b"),
-        ("/example-bucket/a//b/", "a//b/"),
-        ("/example-bucket/%C3%BC%2B", "ü+"),
-    ] {
-        assert_eq!(get_request("s3", path).expect_decoded().parameters["Key"], key);
-    }
-    let read = get_request("s3", "/../b").with_bucket_host("example-bucket").expect_decoded();
-    assert_eq!(
-        read.required_permissions[0].resource,
-        Resource::Arn("arn:aws:s3:::example-bucket/../b".into())
-    );
-}
-
-#[test]
-fn s3_headers_and_versions_change_the_required_permissions() {
-    let arn = "arn:aws:s3:::example-bucket/k";
-    let read = put_request("s3", "/example-bucket/k")
-        .with_header("x-amz-acl", "public-read")
-        .with_header("x-amz-tagging", "a=b")
-        .with_header("content-type", "text/plain")
-        .with_body("hello")
-        .expect_decoded();
-    assert_eq!(
-        permission_texts(&read),
-        [
-            format!("s3:PutObject {arn}"),
-            format!("s3:PutObjectAcl {arn}"),
-            format!("s3:PutObjectTagging {arn}")
-        ]
-    );
-    assert_eq!(read.uninspected_parts, ["body"]);
-    let hoisted = put_request("s3", "/example-bucket/k?x-amz-acl=public-read").expect_decoded();
-    assert!(permission_texts(&hoisted).contains(&format!("s3:PutObjectAcl {arn}")));
-    let version = test_request("s3", Method::DELETE, "/example-bucket/k?versionId=v").expect_decoded();
-    assert_eq!(permission_texts(&version), [format!("s3:DeleteObjectVersion {arn}")]);
-    let copy = put_request("s3", "/example-bucket/k")
-        .with_header("x-amz-copy-source", "src-bucket/a%20b?versionId=v")
-        .expect_decoded();
-    assert!(permission_texts(&copy).contains(&"s3:GetObjectVersion arn:aws:s3:::src-bucket/a b".to_owned()));
-    for bad in [
-        "src-bucket",
-        "src-bucket/",
-        "src-bucket/k?x=1",
-        "src-bucket/k?versionId=a&b",
-        "a+b/k",
-        "arn:aws:s3:::x",
-    ] {
-        put_request("s3", "/example-bucket/k").with_header("x-amz-copy-source", bad).expect_refused();
-    }
-}
-
-#[test]
-fn delete_objects_requires_permission_for_every_key() {
-    let call = |body: &str| post_request("s3", "/example-bucket?delete").with_body(body);
-    let read = call(
-        "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Object><Key>a&amp;b</Key></Object>\
-         <Object><Key>c</Key><VersionId>v</VersionId></Object></Delete>",
-    )
-    .expect_decoded();
-    assert_eq!(
-        permission_texts(&read),
-        [
-            "s3:DeleteObject arn:aws:s3:::example-bucket/a&b",
-            "s3:DeleteObjectVersion arn:aws:s3:::example-bucket/c"
-        ]
-    );
-    for bad in [
-        "<Delete/>",
-        "<Other><Object><Key>a</Key></Object></Other>",
-        "<Delete><Object><Key>a</Key><Key>b</Key></Object></Delete>",
-        "<Delete><object><Key>a</Key></object></Delete>",
-        "<Delete><Object><Key>a<!-- x -->b</Key></Object></Delete>",
-        "<!DOCTYPE d [<!ENTITY x 'a'>]><Delete><Object><Key>&x;</Key></Object></Delete>",
-        "<Delete><Object><Key><b/></Key></Object></Delete>",
-        "",
-    ] {
-        call(bad).expect_refused();
-    }
-}
-
-#[test]
-fn dynamodb_requires_permission_for_every_table() {
-    let arn = "arn:aws:dynamodb:eu-west-1:111122223333:table";
-    let call = |target, body: &str| json_request("dynamodb", target, body);
-    let query = call("DynamoDB_20120810.Query", r#"{"TableName":"t","IndexName":"i"}"#).expect_decoded();
-    assert_eq!(permission_texts(&query), [format!("dynamodb:Query {arn}/t/index/i")]);
-    let other = "arn:aws:dynamodb:eu-west-1:999988887777:table/x";
-    let batch =
-        call("DynamoDB_20120810.BatchGetItem", &format!(r#"{{"RequestItems":{{"a":{{}},"{other}":{{}}}}}}"#))
-            .expect_decoded();
-    assert_eq!(
-        permission_texts(&batch),
-        [format!("dynamodb:BatchGetItem {arn}/a"), format!("dynamodb:BatchGetItem {other}")]
-    );
-    let transact = call(
-        "DynamoDB_20120810.TransactWriteItems",
-        r#"{"TransactItems":[{"Put":{"TableName":"a"}},{"Delete":{"TableName":"b"}}]}"#,
-    )
-    .expect_decoded();
-    assert_eq!(
-        permission_texts(&transact),
-        [format!("dynamodb:PutItem {arn}/a"), format!("dynamodb:DeleteItem {arn}/b")]
-    );
-    let partiql =
-        call("DynamoDB_20120810.ExecuteStatement", r#"{"Statement":"DELETE FROM \"t\" WHERE k=1"}"#)
-            .expect_decoded();
-    assert_eq!(permission_texts(&partiql), [format!("dynamodb:PartiQLDelete {arn}/t")]);
-    for (target, body) in [
-        ("DynamoDB_20120810.BatchGetItem", r#"{"RequestItems":{}}"#),
-        ("DynamoDB_20120810.TransactWriteItems", r#"{"TransactItems":[{"Steal":{"TableName":"a"}}]}"#),
-        ("DynamoDB_20120810.ExecuteStatement", r#"{"Statement":"SELECT * FROM a, b"}"#),
-        ("DynamoDB_20120810.BatchExecuteStatement", r#"{"Statements":[{"Statement":"SELECT * FROM a"},{}]}"#),
-    ] {
-        call(target, body).expect_refused();
-    }
-}
-
-#[test]
-fn lambda_functions_are_named_in_three_ways() {
-    let arn = "arn:aws:lambda:eu-west-1:111122223333:function:f";
-    for (label, expected) in [
-        ("f", arn.to_owned()),
-        ("f%3A1", format!("{arn}:1")),
-        ("111122223333%3Afunction%3Af", arn.to_owned()),
-        ("999988887777%3Afunction%3Af", "arn:aws:lambda:eu-west-1:999988887777:function:f".to_owned()),
-        ("arn%3Aaws%3Alambda%3Aeu-west-1%3A111122223333%3Afunction%3Af%3Alive", format!("{arn}:live")),
-    ] {
-        let read =
-            post_request("lambda", &format!("/2015-03-31/functions/{label}/invocations")).expect_decoded();
-        assert_eq!(permission_texts(&read), [format!("lambda:InvokeFunction {expected}")]);
-    }
-    post_request("lambda", "/2015-03-31/functions/f%3A1/invocations?Qualifier=2").expect_refused();
-}
-
-#[test]
-fn a_web_acl_is_named_as_its_arn_names_its_scope() {
-    for (asked, scope) in [("REGIONAL", "regional"), ("CLOUDFRONT", "global")] {
-        let body = format!(r#"{{"Name":"REGIONAL","Scope":"{asked}","Id":"i","LockToken":"t"}}"#);
-        let read = json_request("wafv2", "AWSWAF_20190729.DeleteWebACL", &body).decode().unwrap().operation;
-        let arn = format!("arn:aws:wafv2:eu-west-1:111122223333:{scope}/webacl/REGIONAL/i");
-        assert_eq!(permission_texts(&read), [format!("wafv2:DeleteWebACL {arn}")]);
-    }
-}
-
-#[test]
-fn the_tagging_api_requires_permission_for_each_arn() {
-    let body = r#"{"ResourceARNList":["arn:aws:s3:::b","arn:aws:sqs:r:1:q"],"TagKeys":["env"]}"#;
-    let read = json_request("tagging", "ResourceGroupsTaggingAPI_20170126.UntagResources", body);
-    let read = read.decode().unwrap().operation;
-    for arn in ["arn:aws:s3:::b", "arn:aws:sqs:r:1:q"] {
-        assert!(
-            permission_texts(&read).contains(&format!("tag:UntagResources {arn}")),
-            "{:?}",
-            permission_texts(&read)
-        );
-    }
-}
-
-#[test]
-fn what_no_model_knows_stands_for_no_resource() {
+fn unknown_parameters_name_no_resource() {
     let tag = r#""Tags":[{"Key":"a","Value":"b"}]"#;
     let table = "arn:aws:dynamodb:eu-west-1:111122223333:table/prod";
     let (group, queue) =
@@ -562,7 +345,7 @@ fn what_no_model_knows_stands_for_no_resource() {
         assert_eq!(permission_texts(&plain), permission_texts(&decoyed), "{target}");
         assert!(
             !decoyed.uninspected_parts.is_empty() && decoyed.parameters != plain.parameters,
-            "but it is shown"
+            "the unknown parameters are kept and marked"
         );
     }
 }
@@ -588,27 +371,6 @@ fn rest_paths_cannot_be_read_as_other_paths() {
     get_request("lambda", "/2015-03-31/functions/f?Qualifier=1&Qualifier=2").expect_refused();
     get_request("lambda", "/2019-09-30/functions/f/provisioned-concurrency?List=all&Qualifier=1")
         .expect_refused();
-}
-
-#[test]
-fn sqs_queues_are_named_by_urls_of_their_region() {
-    let call =
-        |url: &str| json_request("sqs", "AmazonSQS.PurgeQueue", &json!({ "QueueUrl": url }).to_string());
-    for good in
-        ["https://sqs.eu-west-1.amazonaws.com/111122223333/q.fifo", "http://127.0.0.1:8610/111122223333/q"]
-    {
-        call(good).expect_decoded();
-    }
-    for bad in [
-        "https://sqs.us-east-1.amazonaws.com/111122223333/q",
-        "https://gw/111122223333/q/../r",
-        "https://gw/1/q",
-        "ftp://gw/111122223333/q",
-        "https://gw@evil/111122223333/q",
-        "q",
-    ] {
-        call(bad).expect_refused();
-    }
 }
 
 #[test]
@@ -657,7 +419,7 @@ fn the_body_is_needed_only_where_it_matters() {
     assert_eq!(needs(&put_request("s3", "/example-bucket/k").with_body("x")), BodyUse::Streamed);
     assert_eq!(needs(&get_request("s3", "/example-bucket/k")), BodyUse::None);
     assert_eq!(needs(&post_request("s3", "/example-bucket?delete").with_body("x")), BodyUse::Whole);
-    // A body where none belongs is read, so that it can be refused.
+    // A body that the operation does not have is read, so that it can be refused.
     assert_eq!(needs(&get_request("s3", "/example-bucket/k").with_body("x")), BodyUse::Whole);
     get_request("s3", "/example-bucket/k").with_body("x").expect_refused();
 }
@@ -667,25 +429,6 @@ fn a_lambda_payload_is_kept_as_base64() {
     let read =
         post_request("lambda", "/2015-03-31/functions/f/invocations").with_body(b"\xff{}").expect_decoded();
     assert_eq!(read.parameters["Payload"], STANDARD.encode(b"\xff{}"));
-}
-
-#[test]
-fn launching_instances_requires_the_role_and_the_tags() {
-    let read = form_request(
-        "ec2",
-        "Action=RunInstances&Version=2016-11-15&ImageId=ami-01234567&MinCount=1&MaxCount=1\
-         &IamInstanceProfile.Name=p&TagSpecification.1.Tag.1.Key=k&TagSpecification.1.ResourceType=instance",
-    )
-    .expect_decoded();
-    let demands = permission_texts(&read);
-    for expected in [
-        "ec2:RunInstances arn:aws:ec2:eu-west-1::image/ami-01234567",
-        "ec2:RunInstances arn:aws:ec2:eu-west-1:111122223333:instance/*",
-        "iam:PassRole *",
-    ] {
-        assert!(demands.iter().any(|demand| demand == expected), "{expected}: {demands:?}");
-    }
-    assert!(demands.iter().any(|demand| demand.starts_with("ec2:CreateTags")), "{demands:?}");
 }
 
 proptest! {
@@ -710,4 +453,6 @@ mod ambiguous_routes;
 mod bad_input;
 mod ec2;
 mod hidden_resources;
+mod s3;
+mod service_overrides;
 mod unknown_operations;

@@ -1,6 +1,8 @@
-//! Error bodies and their headers in each wire protocol.
+//! Error bodies and their headers in each protocol (Smithy, "AWS JSON 1.0 protocol" and its siblings, "Operation error
+//! serialization").
 
 use super::ErrorEncoding;
+use crate::xml::escape_xml;
 use bytes::Bytes;
 use durward_catalog::AwsProtocol;
 use http::StatusCode;
@@ -12,22 +14,18 @@ pub(super) struct EncodedError {
     pub headers: Vec<(&'static str, String)>,
 }
 
-/// Code and message in the wire's protocol. The texts are escaped for it.
+/// Encodes a code and a message, escaped for the protocol.
 pub(super) fn encode_error(
-    wire: &ErrorEncoding,
+    encoding: &ErrorEncoding,
     code: &str,
     message: &str,
     request_id: &str,
     status: StatusCode,
 ) -> EncodedError {
     let mut headers = vec![("x-amzn-requestid", request_id.to_owned())];
-    let (content_type, body) = match wire.effective_protocol() {
+    let (content_type, body) = match encoding.effective_protocol() {
         protocol @ (AwsProtocol::Json10 | AwsProtocol::Json11) => {
-            if wire.service.as_ref().is_some_and(|service| service.is_query_compatible) {
-                let short = code.strip_suffix("Exception").unwrap_or(code);
-                let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
-                headers.push(("x-amzn-query-error", format!("{short};{fault}")));
-            }
+            headers.extend(query_error_header(encoding, code, status));
             let body = json!({"__type": format!("com.amazon.coral.service#{code}"), "message": message, "Message": message});
             let one = protocol == AwsProtocol::Json10;
             (if one { "application/x-amz-json-1.0" } else { "application/x-amz-json-1.1" }, body.to_string().into_bytes())
@@ -38,11 +36,7 @@ pub(super) fn encode_error(
         }
         AwsProtocol::RpcV2Cbor => {
             headers.push(("smithy-protocol", "rpc-v2-cbor".to_owned()));
-            if wire.service.as_ref().is_some_and(|service| service.is_query_compatible) {
-                let short = code.strip_suffix("Exception").unwrap_or(code);
-                let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
-                headers.push(("x-amzn-query-error", format!("{short};{fault}")));
-            }
+            headers.extend(query_error_header(encoding, code, status));
             ("application/cbor", encode_cbor_error(code, message))
         }
         AwsProtocol::Ec2 => (
@@ -55,7 +49,7 @@ pub(super) fn encode_error(
             )
             .into_bytes(),
         ),
-        AwsProtocol::RestXml if wire.is_s3 => {
+        AwsProtocol::RestXml if encoding.is_s3 => {
             headers.push(("x-amz-request-id", request_id.to_owned()));
             headers.push(("x-amz-id-2", request_id.to_owned()));
             let id = escape_xml(request_id);
@@ -70,14 +64,14 @@ pub(super) fn encode_error(
             )
         }
         AwsProtocol::Query | AwsProtocol::RestXml => {
-            let namespace = wire
+            let namespace = encoding
                 .service
                 .as_ref()
                 .and_then(|service| service.xml_namespace.as_deref())
-                .or(wire.is_sts_sign_in.then_some("https://sts.amazonaws.com/doc/2011-06-15/"))
+                .or(encoding.is_sts_sign_in.then_some("https://sts.amazonaws.com/doc/2011-06-15/"))
                 .map(|uri| format!(" xmlns=\"{}\"", escape_xml(uri)))
                 .unwrap_or_default();
-            let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
+            let fault = fault(status);
             (
                 "text/xml",
                 format!(
@@ -93,6 +87,23 @@ pub(super) fn encode_error(
     EncodedError { body: Bytes::from(body), content_type, headers }
 }
 
+/// Whose fault an error is, in the words of the query protocol.
+fn fault(status: StatusCode) -> &'static str {
+    if status.is_server_error() { "Receiver" } else { "Sender" }
+}
+
+/// Services that once used the query protocol tell SDKs the old code in a header (Smithy, "awsQueryCompatible trait"), because
+/// callers match on it.
+fn query_error_header(
+    encoding: &ErrorEncoding,
+    code: &str,
+    status: StatusCode,
+) -> Option<(&'static str, String)> {
+    let is_query_compatible = encoding.service.as_ref().is_some_and(|service| service.is_query_compatible);
+    let short = code.strip_suffix("Exception").unwrap_or(code);
+    is_query_compatible.then(|| ("x-amzn-query-error", format!("{short};{}", fault(status))))
+}
+
 const XML_DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
 fn encode_cbor_error(code: &str, message: &str) -> Vec<u8> {
@@ -101,26 +112,10 @@ fn encode_cbor_error(code: &str, message: &str) -> Vec<u8> {
     let written = encoder
         .map(2)
         .and_then(|encoder| encoder.str("__type"))
+        // SDKs drop the namespace (Smithy, "Smithy RPC v2 CBOR protocol").
         .and_then(|encoder| encoder.str(&format!("com.amazonaws.durward#{code}")))
         .and_then(|encoder| encoder.str("message"))
         .and_then(|encoder| encoder.str(message));
-    // Writing to a Vec cannot fail; an empty map is still an error answer by its status.
+    // Writing to a Vec cannot fail; with an empty map the response would still be an error by its status.
     if written.is_err() { vec![0xa0] } else { out }
-}
-
-/// Text for XML: markup escaped, characters that XML 1.0 cannot hold replaced.
-fn escape_xml(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' | '\t' => out.push(c),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('?'),
-            c => out.push(c),
-        }
-    }
-    out
 }

@@ -18,33 +18,37 @@ const ALL_PROTOCOLS: [AwsProtocol; 7] = [
     AwsProtocol::RpcV2Cbor,
 ];
 
-const ALL_REASONS: [RefusalReason; 19] = [
-    RefusalReason::MissingAuthentication,
-    RefusalReason::InvalidToken,
-    RefusalReason::ExpiredToken,
-    RefusalReason::SignatureMismatch,
-    RefusalReason::ClockSkew,
-    RefusalReason::RequestExpired,
-    RefusalReason::Replay,
-    RefusalReason::AccessDenied,
-    RefusalReason::ApprovalRequired,
-    RefusalReason::PolicyChanged,
-    RefusalReason::TagsUnavailable,
-    RefusalReason::ClientDisconnected,
-    RefusalReason::Malformed,
-    RefusalReason::BodyMismatch,
-    RefusalReason::TooLarge,
-    RefusalReason::UnknownOperation,
-    RefusalReason::Busy,
-    RefusalReason::Upstream,
-    RefusalReason::Internal,
-];
+/// Every reason. A new one breaks the match and must be added to the chain.
+fn all_reasons() -> impl Iterator<Item = RefusalReason> {
+    use RefusalReason::*;
+    std::iter::successors(Some(MissingAuthentication), |reason| match reason {
+        MissingAuthentication => Some(InvalidToken),
+        InvalidToken => Some(ExpiredToken),
+        ExpiredToken => Some(SignatureMismatch),
+        SignatureMismatch => Some(ClockSkew),
+        ClockSkew => Some(RequestExpired),
+        RequestExpired => Some(Replay),
+        Replay => Some(AccessDenied),
+        AccessDenied => Some(ApprovalRequired),
+        ApprovalRequired => Some(PolicyChanged),
+        PolicyChanged => Some(TagsUnavailable),
+        TagsUnavailable => Some(ClientDisconnected),
+        ClientDisconnected => Some(Malformed),
+        Malformed => Some(BodyMismatch),
+        BodyMismatch => Some(TooLarge),
+        TooLarge => Some(UnknownOperation),
+        UnknownOperation => Some(Busy),
+        Busy => Some(Upstream),
+        Upstream => Some(Internal),
+        Internal => None,
+    })
+}
 
 #[test]
-fn what_the_caller_or_policy_did_is_never_retried() {
+fn refusals_for_the_caller_or_by_policy_are_never_retried() {
     let throttling = ["Throttl", "TooManyRequests", "SlowDown", "LimitExceeded", "RequestTimeout"];
     for protocol in ALL_PROTOCOLS {
-        for reason in ALL_REASONS {
+        for reason in all_reasons() {
             if matches!(
                 reason,
                 RefusalReason::Busy
@@ -54,13 +58,13 @@ fn what_the_caller_or_policy_did_is_never_retried() {
             ) {
                 continue;
             }
-            for wire in [
+            for encoding in [
                 error_encoding(protocol),
                 ErrorEncoding { is_s3: protocol == AwsProtocol::RestXml, ..error_encoding(protocol) },
             ] {
-                let answer = build_error_response(&Refusal::new(reason, "m"), &wire, "r", false);
-                assert!(matches!(answer.status().as_u16(), 400 | 403), "{protocol:?} {reason:?}");
-                let code = error_code(reason, &wire);
+                let response = build_error_response(&Refusal::new(reason, "m"), &encoding, "r", false);
+                assert!(matches!(response.status().as_u16(), 400 | 403), "{protocol:?} {reason:?}");
+                let code = error_code(reason, &encoding);
                 assert!(!throttling.iter().any(|part| code.contains(part)), "{code}");
             }
         }
@@ -68,7 +72,7 @@ fn what_the_caller_or_policy_did_is_never_retried() {
 }
 
 #[test]
-fn denials_have_the_shape_of_each_protocol() {
+fn denials_have_the_format_of_each_protocol() {
     let denied = Refusal::new(RefusalReason::AccessDenied, "no <policy> & \"none\"\u{7}");
     let json = build_error_response(&denied, &error_encoding(AwsProtocol::Json10), "r1", false);
     assert_eq!(json.status(), 400);
@@ -95,18 +99,18 @@ fn denials_have_the_shape_of_each_protocol() {
     let cbor = build_error_response(&denied, &error_encoding(AwsProtocol::RpcV2Cbor), "r1", false);
     assert_eq!(cbor.headers()["smithy-protocol"], "rpc-v2-cbor");
     assert_eq!(cbor.status(), 403);
-    for answer in [&json, &rest, &query, &ec2, &s3, &cbor] {
-        assert_eq!(answer.headers()["x-durward-exchange"], "r1");
+    for response in [&json, &rest, &query, &ec2, &s3, &cbor] {
+        assert_eq!(response.headers()["x-durward-exchange"], "r1");
     }
 }
 
 #[test]
 fn a_response_to_head_has_no_body_and_names_the_reason() {
-    let wire = ErrorEncoding { is_s3: true, ..error_encoding(AwsProtocol::RestXml) };
+    let encoding = ErrorEncoding { is_s3: true, ..error_encoding(AwsProtocol::RestXml) };
     let refusal = Refusal::new(RefusalReason::AccessDenied, "no\r\nx: y");
-    let answer = build_error_response(&refusal, &wire, "r1", true);
-    assert!(answer.body().is_empty());
-    assert_eq!(answer.headers()["x-durward-reason"], "no??x: y");
+    let response = build_error_response(&refusal, &encoding, "r1", true);
+    assert!(response.body().is_empty());
+    assert_eq!(response.headers()["x-durward-reason"], "no??x: y");
 }
 
 #[test]
@@ -120,7 +124,7 @@ fn sign_in_errors_are_those_of_sts() {
     let unreachable = build_error_response(&Refusal::new(RefusalReason::Upstream, "m"), &sts, "r", false);
     assert_eq!(unreachable.status(), 400);
     assert!(body_text(&unreachable).contains("<Code>IDPCommunicationError</Code>"));
-    // A call that is signed has the errors of any service.
+    // A signed call has the errors of any service.
     let guessed = ErrorEncoding::guess_from_head(
         &Method::POST,
         "/",

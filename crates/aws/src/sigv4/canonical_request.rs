@@ -1,4 +1,4 @@
-//! The canonical request. One implementation for verifying and for signing.
+//! The canonical request (IAM User Guide, "Create a signed AWS API request"): one implementation for verifying and signing.
 
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
@@ -7,33 +7,42 @@ use std::borrow::Cow;
 /// How a service canonicalises the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathCanonicalization {
-    /// S3 and its kin: the path is decoded once and encoded once, never normalised.
+    /// The S3 family: the path is decoded once and encoded once, never normalised, because object keys may contain `//` and `..`.
     S3,
-    /// Everyone else: dot segments and double slashes removed, then the path as sent is encoded again.
+    /// All other services: dot segments and double slashes are removed, then the path as sent is encoded again.
     Normalized,
 }
 
 impl PathCanonicalization {
-    /// By the service in the credential scope.
+    /// The form for the service in a credential scope.
     pub fn for_service(service: &str) -> Self {
-        match service {
-            "s3" | "s3express" | "s3-outposts" | "s3-object-lambda" => Self::S3,
-            _ => Self::Normalized,
-        }
+        if is_s3_signing_name(service) { Self::S3 } else { Self::Normalized }
     }
 }
 
-/// RFC 3986 unreserved characters stay; all else is encoded.
+/// Whether a signing name belongs to the S3 family: same canonical path, same errors.
+pub(crate) fn is_s3_signing_name(service: &str) -> bool {
+    matches!(service, "s3" | "s3express" | "s3-outposts" | "s3-object-lambda")
+}
+
+/// Everything but the unreserved characters of RFC 3986 section 2.3.
 const URI_ENCODE_SET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const PATH_ENCODE_SET: &AsciiSet = &URI_ENCODE_SET.remove(b'/');
 
+/// Decodes percent escapes leniently: a bad escape stays as it is.
 pub fn percent_decode(text: &str) -> Cow<'_, [u8]> {
     percent_encoding::percent_decode_str(text).into()
 }
 
+/// Encodes everything but unreserved characters.
 pub fn percent_encode(bytes: &[u8]) -> String {
     percent_encoding::percent_encode(bytes, URI_ENCODE_SET).to_string()
 }
+
+/// A signed header cannot be canonicalised.
+#[derive(Debug, thiserror::Error)]
+#[error("signed header `{0}` is missing or is not text")]
+pub(super) struct SignedHeaderError(String);
 
 pub(super) struct CanonicalRequest<'a> {
     pub method: &'a str,
@@ -46,8 +55,8 @@ pub(super) struct CanonicalRequest<'a> {
 }
 
 impl CanonicalRequest<'_> {
-    /// The canonical request, or the name of a signed header that the request lacks or that is not text.
-    pub fn to_text(&self) -> Result<String, String> {
+    /// The text of the canonical request.
+    pub fn to_text(&self) -> Result<String, SignedHeaderError> {
         let mut text = String::with_capacity(1024);
         text.push_str(self.method);
         text.push('\n');
@@ -64,11 +73,12 @@ impl CanonicalRequest<'_> {
                     text.push(',');
                 }
                 found = true;
-                let value = std::str::from_utf8(value.as_bytes()).map_err(|_invalid| name.clone())?;
+                let value = std::str::from_utf8(value.as_bytes())
+                    .map_err(|_invalid| SignedHeaderError(name.clone()))?;
                 push_trimmed_value(value, &mut text);
             }
             if !found {
-                return Err(name.clone());
+                return Err(SignedHeaderError(name.clone()));
             }
             text.push('\n');
         }
@@ -99,23 +109,23 @@ fn push_canonical_path(path: &str, style: PathCanonicalization, out: &mut String
     }
 }
 
-/// RFC 3986 section 5.2.4 dot-segment removal, with empty segments dropped too.
+/// Removes dot segments (RFC 3986 section 5.2.4), and empty segments too.
 fn normalize_path(path: &str) -> Cow<'_, str> {
     if !path.contains("//") && !path.contains("/.") {
         return Cow::Borrowed(path);
     }
-    let mut kept: Vec<&str> = Vec::new();
+    let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {
         match segment {
             "" | "." => {}
             ".." => {
-                kept.pop();
+                segments.pop();
             }
-            other => kept.push(other),
+            other => segments.push(other),
         }
     }
     let mut normal = String::with_capacity(path.len());
-    for segment in &kept {
+    for segment in &segments {
         normal.push('/');
         normal.push_str(segment);
     }
@@ -148,7 +158,7 @@ fn push_canonical_query(query: &str, out: &mut String) {
     }
 }
 
-/// Leading and trailing blanks removed, runs of blanks inside made one.
+/// Appends a value without leading and trailing blanks, and with one space for each run of blanks inside.
 fn push_trimmed_value(value: &str, out: &mut String) {
     let mut blank = false;
     for character in value.trim_matches([' ', '\t']).chars() {

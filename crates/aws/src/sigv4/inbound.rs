@@ -1,15 +1,18 @@
-//! What a caller signed: the Authorization header or query parameters, read strictly, and the check itself.
+//! Verifies the signature of a caller: the Authorization header or the query parameters of a presigned URL.
 //!
-//! Reading and checking are apart because the secret comes from the session token that reading finds. Nothing here
-//! is lenient: a second credential, an unsigned `x-amz-*` header or an unsorted header list refuses the request.
+//! Parsing and verifying are separate steps, because the secret is sealed in the session token that parsing finds.
+//!
+//! Promise: a second credential, an unsigned `x-amz-*` header or an unsorted list of headers refuses the request. Credentials
+//! in the query beside those in the header have bypassed authentication elsewhere (MinIO, CVE-2026-41145).
 
 use super::canonical_request::CanonicalRequest;
 use super::{
     PathCanonicalization, SIGNING_ALGORITHM, Signature, SigningKey, UNSIGNED_PAYLOAD, build_string_to_sign,
 };
+use crate::form::{ParameterPair, PlusSign, parse_pairs};
+use crate::refusals::malformed_request;
 use durward_core::{Refusal, RefusalReason, limits};
 use http::{HeaderMap, Method};
-use std::borrow::Cow;
 use time::{OffsetDateTime, PrimitiveDateTime, macros::format_description};
 
 /// The parts of a request that its signature covers.
@@ -32,12 +35,12 @@ pub enum SignatureLocation {
     },
 }
 
-/// What `x-amz-content-sha256` says about the body.
+/// How the signature covers the body, by `x-amz-content-sha256`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PayloadMode {
-    /// The header is absent (all services but S3): the signature covers the SHA-256 of the body.
+    /// The header is absent (outside S3): the signature covers the SHA-256 of the body.
     BodyHash,
-    /// Lower-case hex SHA-256, declared in the header.
+    /// The SHA-256 that the header declares, in lower-case hexadecimal.
     Sha256(String),
     Unsigned,
     /// `STREAMING-UNSIGNED-PAYLOAD-TRAILER`
@@ -49,7 +52,7 @@ pub enum PayloadMode {
 }
 
 impl PayloadMode {
-    /// The text in the canonical request; `None` where the body must be hashed first.
+    /// The text in the canonical request; `None` if the body must be hashed first.
     pub fn canonical_text(&self) -> Option<&str> {
         match self {
             Self::BodyHash => None,
@@ -66,12 +69,12 @@ impl PayloadMode {
     }
 }
 
-/// A credential and signature as read from a request; not yet checked.
+/// The credential and signature of a request, not yet verified.
 #[derive(Debug, Clone)]
 pub struct ClaimedSignature {
     pub location: SignatureLocation,
     pub access_key_id: String,
-    /// `YYYYMMDD` of the scope.
+    /// `YYYYMMDD`, from the credential scope.
     pub scope_date: String,
     pub region: String,
     pub service: String,
@@ -84,11 +87,7 @@ pub struct ClaimedSignature {
     pub payload_mode: PayloadMode,
 }
 
-fn malformed_request(message: impl Into<String>) -> Refusal {
-    Refusal::new(RefusalReason::Malformed, message)
-}
-
-/// Headers that may occur once only: two of them would let two readers disagree.
+/// Headers that may occur only once: of two, this gateway and AWS could read different ones.
 const SINGLE_VALUE_HEADERS: [&str; 8] = [
     "authorization",
     "host",
@@ -100,16 +99,18 @@ const SINGLE_VALUE_HEADERS: [&str; 8] = [
     "content-type",
 ];
 
-/// Reads the one credential of a request.
+/// Parses the single credential of a request.
 pub fn parse_claimed_signature(head: &SignedRequestHead<'_>) -> Result<ClaimedSignature, Refusal> {
     for name in SINGLE_VALUE_HEADERS {
         if head.headers.get_all(name).iter().nth(1).is_some() {
             return Err(malformed_request(format!("header `{name}` occurs more than once")));
         }
     }
-    let in_query = decode_query_pairs(head.query).any(|(name, _value)| {
-        let name = name.to_ascii_lowercase();
-        name == "x-amz-algorithm" || name == "x-amz-credential" || name == "x-amz-signature"
+    let query = parse_pairs(head.query, PlusSign::Literal)?;
+    let in_query = query.iter().any(|(name, _value)| {
+        ["x-amz-algorithm", "x-amz-credential", "x-amz-signature"]
+            .iter()
+            .any(|signature_key| name.eq_ignore_ascii_case(signature_key))
     });
     let claimed = match (header_text(head.headers, "authorization")?, in_query) {
         (Some(_both), true) => {
@@ -118,8 +119,8 @@ pub fn parse_claimed_signature(head: &SignedRequestHead<'_>) -> Result<ClaimedSi
             ));
         }
         (Some(authorization), false) => parse_authorization_header(head, authorization)?,
-        (None, true) => parse_presigned_query(head)?,
-        (None, false) if decode_query_pairs(head.query).any(|(name, _value)| name == "AWSAccessKeyId") => {
+        (None, true) => parse_presigned_query(head, &query)?,
+        (None, false) if query.iter().any(|(name, _value)| name == "AWSAccessKeyId") => {
             return Err(malformed_request(
                 "Signature Version 2 is not supported; sign with Signature Version 4 (boto3: Config(signature_version=\"s3v4\"))",
             ));
@@ -179,38 +180,47 @@ fn parse_authorization_header(
     )
 }
 
-fn parse_presigned_query(head: &SignedRequestHead<'_>) -> Result<ClaimedSignature, Refusal> {
-    let one = |wanted: &str| -> Result<Option<String>, Refusal> {
+fn parse_presigned_query(
+    head: &SignedRequestHead<'_>,
+    query: &[ParameterPair<'_>],
+) -> Result<ClaimedSignature, Refusal> {
+    let single = |wanted: &str| -> Result<Option<&str>, Refusal> {
         let mut found = None;
-        for (name, value) in decode_query_pairs(head.query) {
+        for (name, value) in query {
             if name.eq_ignore_ascii_case(wanted) {
                 if name != wanted || found.is_some() {
                     return Err(malformed_request(format!(
-                        "query parameter `{wanted}` is repeated or spelt in another case"
+                        "query parameter `{wanted}` is given twice or in another case"
                     )));
                 }
-                found = Some(value.into_owned());
+                found = Some(value.as_ref());
             }
         }
         Ok(found)
     };
-    if one("X-Amz-Algorithm")?.as_deref() != Some(SIGNING_ALGORITHM) {
+    if single("X-Amz-Algorithm")? != Some(SIGNING_ALGORITHM) {
         return Err(malformed_request(format!(
             "query parameter `X-Amz-Algorithm` is not {SIGNING_ALGORITHM}"
         )));
     }
     let (credential, signed_headers, signature) =
-        (one("X-Amz-Credential")?, one("X-Amz-SignedHeaders")?, one("X-Amz-Signature")?);
+        (single("X-Amz-Credential")?, single("X-Amz-SignedHeaders")?, single("X-Amz-Signature")?);
     let timestamp =
-        one("X-Amz-Date")?.ok_or_else(|| malformed_request("query parameter `X-Amz-Date` is missing"))?;
-    let expires = one("X-Amz-Expires")?
+        single("X-Amz-Date")?.ok_or_else(|| malformed_request("query parameter `X-Amz-Date` is missing"))?;
+    let expires = single("X-Amz-Expires")?
         .and_then(|text| text.parse::<u64>().ok())
         .filter(|seconds| (1..=limits::MAX_PRESIGN_EXPIRES.as_secs()).contains(seconds))
-        .ok_or_else(|| malformed_request("query parameter `X-Amz-Expires` must be 1 to 604800 seconds"))?;
-    let session_token = one("X-Amz-Security-Token")?.unwrap_or_default();
-    let payload = match (one("X-Amz-Content-Sha256")?, header_text(head.headers, "x-amz-content-sha256")?) {
+        .ok_or_else(|| {
+            malformed_request(format!(
+                "query parameter `X-Amz-Expires` must be 1 to {} seconds",
+                limits::MAX_PRESIGN_EXPIRES.as_secs()
+            ))
+        })?;
+    let session_token = single("X-Amz-Security-Token")?.unwrap_or_default().to_owned();
+    let payload = match (single("X-Amz-Content-Sha256")?, header_text(head.headers, "x-amz-content-sha256")?)
+    {
         (None, None) => PayloadMode::Unsigned,
-        (Some(value), None) => parse_payload_mode(&value)?,
+        (Some(value), None) => parse_payload_mode(value)?,
         (None, Some(value)) => parse_payload_mode(value)?,
         (Some(_query), Some(_header)) => {
             return Err(malformed_request("`x-amz-content-sha256` is both in the query and in a header"));
@@ -223,24 +233,24 @@ fn parse_presigned_query(head: &SignedRequestHead<'_>) -> Result<ClaimedSignatur
     }
     let mut claimed = build_claimed_signature(
         SignatureLocation::Query { expires_seconds: expires },
-        credential.as_deref(),
-        signed_headers.as_deref(),
-        signature.as_deref(),
-        &timestamp,
+        credential,
+        signed_headers,
+        signature,
+        timestamp,
         session_token,
         payload,
     )?;
     if claimed.payload_mode == PayloadMode::Unsigned
         && PathCanonicalization::for_service(&claimed.service) == PathCanonicalization::Normalized
     {
-        // Outside S3 a presigned request signs the hash of its (usually empty) body.
+        // Outside S3 a presigned request signs the hash of its (usually empty) body, as botocore and the SDK for Rust do.
         claimed.payload_mode = PayloadMode::BodyHash;
     }
     Ok(claimed)
 }
 
 fn build_claimed_signature(
-    form: SignatureLocation,
+    location: SignatureLocation,
     credential: Option<&str>,
     signed_headers: Option<&str>,
     signature: Option<&str>,
@@ -263,20 +273,20 @@ fn build_claimed_signature(
     }
     let signature = Signature::parse(signature)
         .ok_or_else(|| malformed_request("the signature is not 64 lower-case hexadecimal digits"))?;
-    let at = parse_timestamp(timestamp)
+    let signing_time = parse_timestamp(timestamp)
         .ok_or_else(|| malformed_request("the signature's date is not `YYYYMMDDTHHMMSSZ`"))?;
     if timestamp.get(..8) != Some(date) {
         return Err(malformed_request("the date of the credential scope is not the date of the request"));
     }
     let signed_headers: Vec<String> = signed_headers.split(';').map(str::to_owned).collect();
-    let sorted = signed_headers.windows(2).all(|pair| matches!(pair, [one, two] if one < two));
-    let lower =
+    let is_sorted = signed_headers.windows(2).all(|pair| matches!(pair, [one, two] if one < two));
+    let is_lower_case =
         signed_headers.iter().all(|name| !name.is_empty() && !name.bytes().any(|b| b.is_ascii_uppercase()));
-    if !sorted || !lower {
+    if !is_sorted || !is_lower_case {
         return Err(malformed_request("SignedHeaders must be lower case, sorted and without repeats"));
     }
     Ok(ClaimedSignature {
-        location: form,
+        location,
         access_key_id: (*access_key_id).to_owned(),
         scope_date: (*date).to_owned(),
         region: (*region).to_owned(),
@@ -284,7 +294,7 @@ fn build_claimed_signature(
         signed_headers,
         signature,
         timestamp: timestamp.to_owned(),
-        signing_time: at,
+        signing_time,
         session_token,
         payload_mode: payload,
     })
@@ -297,7 +307,8 @@ fn is_scope_word(word: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_')
 }
 
-/// `host`, and every `x-amz-*` header that is there, must be covered by the signature.
+/// The signature must cover `host` and every `x-amz-*` header that is present. Otherwise anyone on the way could add
+/// `x-amz-copy-source` or another header that changes the operation.
 fn require_signed_headers(head: &SignedRequestHead<'_>, claimed: &ClaimedSignature) -> Result<(), Refusal> {
     let signed = |name: &str| claimed.signed_headers.binary_search_by(|item| item.as_str().cmp(name)).is_ok();
     if !signed("host") {
@@ -331,29 +342,18 @@ impl ClaimedSignature {
         format!("{}/{}/{}/aws4_request", self.scope_date, self.region, self.service)
     }
 
-    /// Whether the date is inside the clock window, and a presigned URL still valid.
+    /// Refuses a date outside the allowed clock skew, and an expired presigned URL.
     pub fn check_signing_time(&self, now: OffsetDateTime) -> Result<(), Refusal> {
         let skew = time::Duration::try_from(limits::MAX_CLOCK_SKEW).unwrap_or_default();
         let ahead = self.signing_time - now;
-        if ahead > skew {
-            return Err(Refusal::new(
-                RefusalReason::ClockSkew,
-                format!(
-                    "the request is dated {} and this clock says {}",
-                    self.timestamp,
-                    format_timestamp(now)
-                ),
-            ));
-        }
+        let skewed = || {
+            let clock = format_timestamp(now);
+            let message = format!("the request is dated {}, but this clock says {clock}", self.timestamp);
+            Err(Refusal::new(RefusalReason::ClockSkew, message))
+        };
         match self.location {
-            SignatureLocation::Header if -ahead > skew => Err(Refusal::new(
-                RefusalReason::ClockSkew,
-                format!(
-                    "the request is dated {} and this clock says {}",
-                    self.timestamp,
-                    format_timestamp(now)
-                ),
-            )),
+            _ if ahead > skew => skewed(),
+            SignatureLocation::Header if -ahead > skew => skewed(),
             SignatureLocation::Query { expires_seconds: expires }
                 if -ahead > time::Duration::seconds(i64::try_from(expires).unwrap_or(0)) =>
             {
@@ -363,7 +363,7 @@ impl ClaimedSignature {
         }
     }
 
-    /// Checks the signature over `head` and `payload_hash` (the hex SHA-256 of the body, or the mode's text).
+    /// Verifies the signature over `head` and `payload_hash` (the SHA-256 of the body in hexadecimal, or the text of the mode).
     pub fn verify_signature(
         &self,
         head: &SignedRequestHead<'_>,
@@ -380,10 +380,10 @@ impl ClaimedSignature {
             path_canonicalization: PathCanonicalization::for_service(&self.service),
         }
         .to_text()
-        .map_err(|name| malformed_request(format!("signed header `{name}` is missing or is not text")))?;
-        let ours =
+        .map_err(|error| malformed_request(error.to_string()))?;
+        let expected =
             key.sign(build_string_to_sign(&self.timestamp, &self.credential_scope(), &canonical).as_bytes());
-        if ours.matches(&self.signature) {
+        if expected.matches(&self.signature) {
             Ok(())
         } else {
             Err(Refusal::new(
@@ -403,26 +403,18 @@ fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>
         .transpose()
 }
 
-fn decode_query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    let decode = |text| percent_encoding::percent_decode_str(text).decode_utf8_lossy();
-    query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(name), decode(value))
-    })
-}
-
 const TIMESTAMP_FORMAT: &[time::format_description::FormatItem<'_>] =
     format_description!("[year][month][day]T[hour][minute][second]Z");
 
-/// `YYYYMMDDTHHMMSSZ`
-pub fn parse_timestamp(text: &str) -> Option<OffsetDateTime> {
+/// Parses `YYYYMMDDTHHMMSSZ`.
+fn parse_timestamp(text: &str) -> Option<OffsetDateTime> {
     if text.len() != 16 || !text.is_ascii() {
         return None;
     }
     PrimitiveDateTime::parse(text, TIMESTAMP_FORMAT).ok().map(PrimitiveDateTime::assume_utc)
 }
 
-/// `YYYYMMDDTHHMMSSZ`
+/// `at` as `YYYYMMDDTHHMMSSZ`, in UTC.
 pub fn format_timestamp(at: OffsetDateTime) -> String {
     let at = at.to_offset(time::UtcOffset::UTC);
     format!(

@@ -1,20 +1,24 @@
 //! AWS Signature Version 4 (AWS General Reference, "AWS Signature Version 4 for API requests"), both ways.
 //!
-//! [`inbound`] reads and checks what a caller signed; [`outbound`] signs what goes upstream. Both use the one
-//! canonicaliser in [`canonical`], so the two sides cannot drift apart. Comparison is in constant time.
+//! [`inbound`] checks the signatures of callers, [`outbound`] signs the requests that go upstream. Both use the one
+//! canonicaliser in `canonical_request`, so that the two sides cannot drift apart.
+//!
+//! Promise: signatures are compared in constant time, and neither keys nor signatures are printed by `Debug`.
 
 mod canonical_request;
 pub mod inbound;
 pub mod outbound;
 
 use aws_lc_rs::{constant_time, digest, hmac};
+use durward_core::encode_hex;
 use std::fmt;
 
+pub(crate) use canonical_request::is_s3_signing_name;
 pub use canonical_request::{PathCanonicalization, percent_decode, percent_encode};
 
 pub const SIGNING_ALGORITHM: &str = "AWS4-HMAC-SHA256";
 pub const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
-/// SHA-256 of nothing.
+/// SHA-256 of the empty string.
 pub const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// A 32-byte signature.
@@ -22,7 +26,7 @@ pub const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934c
 pub struct Signature([u8; 32]);
 
 impl Signature {
-    /// From 64 hex digits, as AWS writes them (lower case).
+    /// Parses 64 lower-case hexadecimal digits, as AWS writes them.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.as_bytes();
         if text.len() != 64 {
@@ -44,7 +48,7 @@ impl Signature {
         encode_hex(&self.0)
     }
 
-    /// Whether two signatures are the same, in constant time.
+    /// Whether two signatures are equal, in constant time.
     pub fn matches(&self, other: &Self) -> bool {
         constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
@@ -90,18 +94,6 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Lower-case hex of `bytes`.
-pub fn encode_hex(bytes: &[u8]) -> String {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(DIGITS[usize::from(byte >> 4)]);
-        text.push(DIGITS[usize::from(byte & 15)]);
-    }
-    text
-}
-
 /// Lower-case hex SHA-256 of `bytes`.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     encode_hex(digest::digest(&digest::SHA256, bytes).as_ref())
@@ -115,7 +107,7 @@ fn parse_hex_digit(byte: u8) -> Option<u8> {
     }
 }
 
-/// `<timestamp>\n<scope>`-prefixed text that is signed for a whole request.
+/// The string to sign for a whole request.
 fn build_string_to_sign(timestamp: &str, scope: &str, canonical_request: &str) -> String {
     format!("{SIGNING_ALGORITHM}\n{timestamp}\n{scope}\n{}", sha256_hex(canonical_request.as_bytes()))
 }

@@ -1,4 +1,4 @@
-//! Signing what goes upstream. The signature covers every header that goes along but those a hop may change.
+//! Signs requests that go upstream. The signature covers every header except those that a proxy on the way may change.
 
 use super::canonical_request::CanonicalRequest;
 use super::inbound::format_timestamp;
@@ -7,24 +7,24 @@ use durward_core::Secret;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use time::OffsetDateTime;
 
-/// What signs, and for whom.
+/// The credential and scope of a signature.
 #[derive(Debug, Clone, Copy)]
 pub struct SigningParams<'a> {
     pub access_key_id: &'a str,
     pub session_token: Option<&'a Secret>,
-    /// Derived from the secret for `region`, `service` and the day of `at`.
+    /// Derived from the secret for `region`, `service` and the day of `signing_time`.
     pub signing_key: &'a SigningKey,
     pub region: &'a str,
     pub service: &'a str,
     pub signing_time: OffsetDateTime,
 }
 
-/// A header or value that cannot be written; the request must not be sent.
+/// The request cannot be signed, so it must not be sent.
 #[derive(Debug, thiserror::Error)]
 #[error("the request cannot be signed: {0}")]
 pub struct SigningError(String);
 
-/// Left out of the signature: a hop may change them, or they are the signature.
+/// Headers that a proxy may change (RFC 9110 section 7.6.1), and the signature itself.
 fn is_unsigned_header(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -38,8 +38,8 @@ fn is_unsigned_header(name: &HeaderName) -> bool {
     )
 }
 
-/// Signs a request in place. `headers` must hold `host` and whatever travels on; `payload_hash` is the text for the
-/// canonical request, written as `x-amz-content-sha256` where S3 wants it or the header is there already.
+/// Signs a request in place. `headers` must hold `host` and everything else that is sent. `payload_hash` is the text for the
+/// canonical request; it also becomes `x-amz-content-sha256` where S3 requires that header or it is there already.
 pub fn sign_request(
     signer: &SigningParams<'_>,
     method: &Method,
@@ -76,7 +76,7 @@ pub fn sign_request(
         path_canonicalization: style,
     }
     .to_text()
-    .map_err(|name| SigningError(format!("header `{name}` is not text")))?;
+    .map_err(|error| SigningError(error.to_string()))?;
     let scope = format!("{}/{}/{}/aws4_request", &timestamp[..8], signer.region, signer.service);
     let signature = signer.signing_key.sign(build_string_to_sign(&timestamp, &scope, &canonical).as_bytes());
     let mut authorization = value(&format!(

@@ -1,4 +1,4 @@
-//! Against AWS's published examples, against the AWS SDK's own signer, and against every change of a signed part.
+//! AWS's published examples, the AWS SDK's own signer as an oracle, and a change of every signed part.
 
 use super::inbound::{self, SignatureLocation, SignedRequestHead};
 use super::*;
@@ -84,7 +84,7 @@ fn signed_headers(
 }
 
 #[test]
-fn what_is_signed_verifies_and_any_change_of_a_signed_part_is_refused() {
+fn a_signed_request_verifies_and_any_change_of_a_signed_part_is_refused() {
     let post = Method::POST;
     let map = signed_headers(&post, "/a%20b", "x=1&a=%2F", "s3", &[("x-amz-meta-a", "  two   words ")]);
     let head = SignedRequestHead { method: &post, path: "/a%20b", query: "x=1&a=%2F", headers: &map };
@@ -92,17 +92,17 @@ fn what_is_signed_verifies_and_any_change_of_a_signed_part_is_refused() {
     let hash = sha256_hex(b"{}");
     let key = derive_signing_key(&claimed);
     claimed.verify_signature(&head, &hash, &key).unwrap();
-    let refused = |head: SignedRequestHead<'_>, hash: &str| {
+    let is_refused = |head: SignedRequestHead<'_>, hash: &str| {
         claimed.verify_signature(&head, hash, &key).unwrap_err().reason == RefusalReason::SignatureMismatch
     };
-    assert!(refused(SignedRequestHead { method: &Method::PUT, ..head }, &hash));
-    assert!(refused(SignedRequestHead { path: "/a%20c", ..head }, &hash));
-    assert!(refused(SignedRequestHead { query: "x=2&a=%2F", ..head }, &hash));
-    assert!(refused(head, &sha256_hex(b"{ }")));
+    assert!(is_refused(SignedRequestHead { method: &Method::PUT, ..head }, &hash));
+    assert!(is_refused(SignedRequestHead { path: "/a%20c", ..head }, &hash));
+    assert!(is_refused(SignedRequestHead { query: "x=2&a=%2F", ..head }, &hash));
+    assert!(is_refused(head, &sha256_hex(b"{ }")));
     for name in ["host", "content-type", "x-amz-meta-a", "x-amz-security-token"] {
         let mut changed = map.clone();
         changed.insert(name, HeaderValue::from_static("changed"));
-        assert!(refused(SignedRequestHead { headers: &changed, ..head }, &hash), "{name}");
+        assert!(is_refused(SignedRequestHead { headers: &changed, ..head }, &hash), "{name}");
     }
 }
 
@@ -110,7 +110,7 @@ fn what_is_signed_verifies_and_any_change_of_a_signed_part_is_refused() {
 fn refuses_headers_that_are_doubled_or_left_out_of_the_signature() {
     let post = Method::POST;
     let map = signed_headers(&post, "/", "", "dynamodb", &[("x-amz-target", "DynamoDB_20120810.ListTables")]);
-    let read = |map: &HeaderMap| {
+    let parse = |map: &HeaderMap| {
         inbound::parse_claimed_signature(&SignedRequestHead {
             method: &post,
             path: "/",
@@ -118,14 +118,14 @@ fn refuses_headers_that_are_doubled_or_left_out_of_the_signature() {
             headers: map,
         })
     };
-    assert!(read(&map).is_ok());
+    assert!(parse(&map).is_ok());
     let mut unsigned = map.clone();
     unsigned.insert("x-amz-copy-source", HeaderValue::from_static("b/k"));
-    assert!(read(&unsigned).unwrap_err().message.contains("`x-amz-copy-source` is not signed"));
+    assert!(parse(&unsigned).unwrap_err().message.contains("`x-amz-copy-source` is not signed"));
     for name in ["x-amz-target", "host", "authorization", "x-amz-date", "x-amz-security-token"] {
         let mut doubled = map.clone();
         doubled.append(name, HeaderValue::from_static("DynamoDB_20120810.DeleteTable"));
-        assert!(read(&doubled).unwrap_err().message.contains("more than once"), "{name}");
+        assert!(parse(&doubled).unwrap_err().message.contains("more than once"), "{name}");
     }
     let text = map["authorization"].to_str().unwrap();
     for (from, to) in [
@@ -139,7 +139,7 @@ fn refuses_headers_that_are_doubled_or_left_out_of_the_signature() {
     ] {
         let mut changed = map.clone();
         changed.insert("authorization", HeaderValue::from_str(&text.replace(from, to)).unwrap());
-        assert!(read(&changed).is_err(), "{from} -> {to}");
+        assert!(parse(&changed).is_err(), "{from} -> {to}");
     }
 }
 
@@ -147,15 +147,15 @@ fn refuses_headers_that_are_doubled_or_left_out_of_the_signature() {
 fn refuses_credentials_in_two_places_and_old_or_missing_signatures() {
     let get = Method::GET;
     let map = signed_headers(&get, "/", "", "s3", &[]);
-    let read = |query: &str, map: &HeaderMap| {
+    let parse = |query: &str, map: &HeaderMap| {
         inbound::parse_claimed_signature(&SignedRequestHead { method: &get, path: "/", query, headers: map })
             .unwrap_err()
     };
-    assert_eq!(read("X-Amz-Signature=00", &map).reason, RefusalReason::Malformed);
-    assert_eq!(read("x-amz-credential=AKIA", &map).reason, RefusalReason::Malformed);
+    assert_eq!(parse("X-Amz-Signature=00", &map).reason, RefusalReason::Malformed);
+    assert_eq!(parse("x-amz-credential=AKIA", &map).reason, RefusalReason::Malformed);
     let bare = header_map(&[("host", "gw.example")]);
-    assert!(read("AWSAccessKeyId=AKIA&Signature=x&Expires=1", &bare).message.contains("Version 2"));
-    assert_eq!(read("", &bare).reason, RefusalReason::MissingAuthentication);
+    assert!(parse("AWSAccessKeyId=AKIA&Signature=x&Expires=1", &bare).message.contains("Version 2"));
+    assert_eq!(parse("", &bare).reason, RefusalReason::MissingAuthentication);
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! Most services have one operation that takes the resource's ARN and answers with its tags; the catalog tells which. The
-//! others, where the resource is named in another way, are listed here.
+//! Requests for the tags of a resource. Most services have one operation that takes an ARN and returns the tags, which the
+//! catalog shows; services that name the resource in another way are listed here.
 
 use crate::sigv4::percent_encode;
 use durward_catalog::{AwsProtocol, Catalog, MemberLocation, OperationModel, ServiceModel};
 use durward_core::{Arn, RequiredPermission, Resource};
 use std::sync::Arc;
 
-/// The operations that list the tags of one resource, the usual name first.
+/// Names of operations that list the tags of one resource, the most common first.
 const LIST_TAGS_OPERATIONS: [&str; 7] = [
     "ListTagsForResource",
     "ListTagsOfResource",
@@ -17,22 +17,22 @@ const LIST_TAGS_OPERATIONS: [&str; 7] = [
     "ListTagsForDeliveryStream",
 ];
 
-/// The input members that take what the caller got from the page before.
+/// Input members that take the token of the next page.
 const PAGE_TOKEN_INPUTS: [&str; 4] = ["NextToken", "nextToken", "Marker", "marker"];
 
-/// One call that tells the tags of one resource.
+/// A call that returns the tags of one resource.
 #[derive(Debug, Clone)]
 pub struct TagLookup {
     pub service: Arc<ServiceModel>,
     operation_index: usize,
     protocol: AwsProtocol,
-    /// What a credential for it must permit.
+    /// The permissions that the credential for the call needs.
     pub required_permissions: Vec<RequiredPermission>,
-    /// Input members and their values; for the query protocols the keys of the form.
+    /// Input members and their values; in the query protocols the names in the form.
     parameters: Vec<(String, String)>,
 }
 
-/// A request without host and signature.
+/// A request that still lacks its host and signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnsignedRequest {
     pub method: String,
@@ -42,59 +42,60 @@ pub struct UnsignedRequest {
     pub body: String,
 }
 
-/// The ARN of the resource whose tags count for `arn`: an S3 object has its bucket's, a version of a function the function's,
-/// an index or stream of a table the table's.
+/// The ARN of the resource whose tags apply to `arn`: the bucket of an S3 object, the function of a version, the table of an
+/// index or stream, the log group of a log stream.
 pub fn taggable_resource(arn: &str) -> &str {
     let Some(fields) = Arn::parse(arn) else { return arn };
     let head = arn.len() - fields.resource.len();
-    let parts = |separator: char, keep: usize| {
-        let end = fields.resource.match_indices(separator).nth(keep - 1).map(|(at, _)| head + at);
+    let first_parts = |separator: char, count: usize| {
+        let end = fields.resource.match_indices(separator).nth(count - 1).map(|(at, _)| head + at);
         end.and_then(|end| arn.get(..end)).unwrap_or(arn)
     };
     match fields.service {
-        "s3" if fields.region.is_empty() => parts('/', 1),
-        "lambda" if fields.resource.starts_with("function:") => parts(':', 2),
-        "dynamodb" if fields.resource.starts_with("table/") => parts('/', 2),
-        "logs" if fields.resource.starts_with("log-group:") => parts(':', 2),
+        "s3" if fields.region.is_empty() => first_parts('/', 1),
+        "lambda" if fields.resource.starts_with("function:") => first_parts(':', 2),
+        "dynamodb" if fields.resource.starts_with("table/") => first_parts('/', 2),
+        "logs" if fields.resource.starts_with("log-group:") => first_parts(':', 2),
         _ => arn,
     }
 }
 
-/// The call that tells the tags of a resource, for a [`holder`]. None: no call is known; then nobody can say that it has none.
+/// Finds the call that returns the tags of a resource, as [`taggable_resource`] gives it. `None` if no call is known: then its tags
+/// are unknown, not absent.
 pub fn find_tag_lookup(catalog: &Catalog, arn: &str, region: &str) -> Option<TagLookup> {
     let fields = Arn::parse(arn)?;
     let (kind, name) = fields.resource.split_once(['/', ':']).unwrap_or(("", fields.resource));
     let last = fields.resource.rsplit('/').next().unwrap_or_default().to_owned();
-    let one = |id: &str, operation: &str, member: &str, value: String| {
+    let call = |id: &str, operation: &str, member: &str, value: String| {
         TagLookup::new(catalog.service(id)?, operation, vec![(member.to_owned(), value)], arn)
     };
     match (fields.service, kind) {
         ("s3", "") if fields.region.is_empty() => {
-            one("s3", "GetBucketTagging", "Bucket", fields.resource.to_owned())
+            call("s3", "GetBucketTagging", "Bucket", fields.resource.to_owned())
         }
         ("sqs", "") => {
             let host = catalog.resolve_endpoint("sqs", region)?.host;
             let url = format!("https://{host}/{}/{}", fields.account, fields.resource);
-            one("sqs", "ListQueueTags", "QueueUrl", url)
+            call("sqs", "ListQueueTags", "QueueUrl", url)
         }
-        ("iam", "role") => one("iam", "ListRoleTags", "RoleName", last),
-        ("iam", "user") => one("iam", "ListUserTags", "UserName", last),
-        ("iam", "instance-profile") => one("iam", "ListInstanceProfileTags", "InstanceProfileName", last),
-        ("iam", "policy") => one("iam", "ListPolicyTags", "PolicyArn", arn.to_owned()),
-        ("kms", "key") => one("kms", "ListResourceTags", "KeyId", arn.to_owned()),
-        ("secretsmanager", "secret") => one("secretsmanager", "DescribeSecret", "SecretId", arn.to_owned()),
-        ("cloudformation", "stack") => one("cloudformation", "DescribeStacks", "StackName", arn.to_owned()),
+        ("iam", "role") => call("iam", "ListRoleTags", "RoleName", last),
+        ("iam", "user") => call("iam", "ListUserTags", "UserName", last),
+        ("iam", "instance-profile") => call("iam", "ListInstanceProfileTags", "InstanceProfileName", last),
+        ("iam", "policy") => call("iam", "ListPolicyTags", "PolicyArn", arn.to_owned()),
+        ("kms", "key") => call("kms", "ListResourceTags", "KeyId", arn.to_owned()),
+        ("secretsmanager", "secret") => call("secretsmanager", "DescribeSecret", "SecretId", arn.to_owned()),
+        ("cloudformation", "stack") => call("cloudformation", "DescribeStacks", "StackName", arn.to_owned()),
         ("firehose", "deliverystream") => {
-            one("firehose", "ListTagsForDeliveryStream", "DeliveryStreamName", name.to_owned())
+            call("firehose", "ListTagsForDeliveryStream", "DeliveryStreamName", name.to_owned())
         }
         ("ssm", "parameter") => {
-            // A parameter in a hierarchy begins with a slash, which its ARN has only once.
+            // The ARN of `/a/b` is `parameter/a/b`: the leading slash of a hierarchy is not repeated.
             let full = if name.contains('/') { format!("/{name}") } else { name.to_owned() };
             let parameters =
                 vec![("ResourceId".to_owned(), full), ("ResourceType".to_owned(), "Parameter".to_owned())];
             TagLookup::new(catalog.service("ssm")?, "ListTagsForResource", parameters, arn)
         }
-        // Some may be named by their names, on which no tags hang, and which may look like an id.
+        // Requests may give these by name. DescribeTags takes only ids, and a name may look like one.
         ("ec2", "key-pair") if !name.starts_with("key-") => None,
         ("ec2", "placement-group") if !name.starts_with("pg-") => None,
         ("ec2", _) if !is_ec2_resource_id(name) => None,
@@ -106,19 +107,19 @@ pub fn find_tag_lookup(catalog: &Catalog, arn: &str, region: &str) -> Option<Tag
             TagLookup::new(catalog.service("ec2")?, "DescribeTags", filter, arn)
         }
         ("elasticloadbalancing", _) => {
-            let classic = kind == "loadbalancer" && !name.contains('/');
-            let (id, member, value) = if classic {
+            let is_classic = kind == "loadbalancer" && !name.contains('/');
+            let (id, member, value) = if is_classic {
                 ("elb", "LoadBalancerNames.member.1", name)
             } else {
                 ("elbv2", "ResourceArns.member.1", arn)
             };
-            one(id, "DescribeTags", member, value.to_owned())
+            call(id, "DescribeTags", member, value.to_owned())
         }
         _ => find_list_tags_operation(catalog, fields.service, arn),
     }
 }
 
-/// `sg-0123456789abcdef0`: words, and eight or seventeen hexadecimal digits.
+/// Whether it looks like `sg-0123456789abcdef0`: words, then 8 or 17 hexadecimal digits (EC2 User Guide, "Resource IDs").
 fn is_ec2_resource_id(name: &str) -> bool {
     name.rsplit_once('-').is_some_and(|(words, digits)| {
         matches!(digits.len(), 8 | 17)
@@ -127,7 +128,7 @@ fn is_ec2_resource_id(name: &str) -> bool {
     })
 }
 
-/// By the one operation of the service that takes an ARN and lists tags.
+/// Finds the operation of a service that takes an ARN and lists tags.
 fn find_list_tags_operation(catalog: &Catalog, prefix: &str, arn: &str) -> Option<TagLookup> {
     let mut ids: Vec<&str> = catalog
         .service_entries()
@@ -144,7 +145,7 @@ fn find_list_tags_operation(catalog: &Catalog, prefix: &str, arn: &str) -> Optio
     })
 }
 
-/// The input member that takes the ARN, if the operation needs nothing else.
+/// The input member that takes the ARN, if the operation requires no other.
 fn find_arn_member(service: &ServiceModel, operation: &OperationModel) -> Option<String> {
     let takes_arn = |name: &str| {
         let name = name.to_ascii_lowercase();
@@ -167,15 +168,15 @@ impl TagLookup {
         parameters: Vec<(String, String)>,
         arn: &str,
     ) -> Option<Self> {
-        let index = service.operation_index(operation)?;
-        let model = service.operations.get(index)?;
-        // What is not there in the answer could be taken for no tags.
+        let operation_index = service.operation_index(operation)?;
+        let model = service.operations.get(operation_index)?;
+        // Without a known output member, a response with tags would parse as one without.
         service
             .structure_members(model.output_shape?)
             .iter()
             .find(|member| super::tag_response::holds_tags(&member.name))?;
         let protocol = service.protocols.iter().copied().find(|known| *known != AwsProtocol::RpcV2Cbor)?;
-        let demands: Vec<RequiredPermission> = model
+        let required_permissions: Vec<RequiredPermission> = model
             .required_actions
             .iter()
             .filter(|needed| needed.required_if_member.is_none())
@@ -189,15 +190,16 @@ impl TagLookup {
                 },
             })
             .collect();
-        (!demands.is_empty()).then_some(Self {
+        (!required_permissions.is_empty()).then_some(Self {
             service,
-            operation_index: index,
+            operation_index,
             protocol,
-            required_permissions: demands,
+            required_permissions,
             parameters,
         })
     }
 
+    /// The model of the operation that is called.
     pub fn operation_model(&self) -> Option<&OperationModel> {
         self.service.operations.get(self.operation_index)
     }
@@ -206,7 +208,7 @@ impl TagLookup {
         self.protocol
     }
 
-    /// The request, for the page after `page`. None: the operation has no pages.
+    /// Builds the request for the page after the token `page`. `None` if the operation has no pages.
     pub fn build_request(&self, page: Option<&str>) -> Option<UnsignedRequest> {
         let operation = self.operation_model()?;
         let mut parameters = self.parameters.clone();

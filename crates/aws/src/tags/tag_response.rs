@@ -1,17 +1,18 @@
-//! What a service answers when it is asked for the tags of a resource.
+//! Responses that hold the tags of a resource.
 
 use super::TagLookup;
-use crate::decode::xml_tree;
+use crate::xml::parse_xml_document;
 use durward_catalog::AwsProtocol;
+use durward_core::parse_strict_json;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Output members that hold tags, or what holds them, in lower case.
+/// Output members that hold tags, directly or inside, in lower case.
 const TAG_CONTAINERS: [&str; 7] =
     ["tags", "taglist", "tagset", "resourcetags", "tagdescriptions", "taginfoforresource", "stacks"];
-/// Where the next page begins.
+/// Output members with the token of the next page.
 const PAGE_TOKEN_OUTPUTS: [&str; 4] = ["NextToken", "nextToken", "NextMarker", "Marker"];
-/// Deeper than any service nests tags.
+/// Nesting of tags in a response; no service nests them deeper.
 const MAX_TAG_DEPTH: usize = 6;
 
 /// A page of tags.
@@ -19,51 +20,57 @@ const MAX_TAG_DEPTH: usize = 6;
 pub struct TagPage {
     pub tags: BTreeMap<String, String>,
     pub next_token: Option<String>,
-    /// The resource does not exist: it has no tags now, and may have some soon.
+    /// The resource does not exist. It has no tags now, but may have some soon: do not cache this.
     pub is_resource_missing: bool,
 }
 
-/// Why the tags of a resource are not known.
+/// Why the tags of a resource are unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TagLookupError {
-    #[error("the service answered {status} {code}")]
+    #[error("the service returned HTTP {status} {code}")]
     Refused { status: u16, code: String },
-    #[error("the answer of the service was not understood: {0}")]
+    #[error("the service's response was not understood: {0}")]
     UnexpectedResponse(&'static str),
 }
 
-/// Whether an output member holds tags, or is, as the whole body, what holds them.
+/// Whether an output member holds tags. `TagsModel` is the whole body of some responses.
 pub(super) fn holds_tags(member: &str) -> bool {
     let member = member.to_ascii_lowercase();
     TAG_CONTAINERS.contains(&member.as_str()) || member == "tagsmodel"
 }
 
 impl TagLookup {
-    /// Reads an answer.
+    /// Parses a response.
     pub fn parse_response(&self, status: u16, body: &[u8]) -> Result<TagPage, TagLookupError> {
-        let xml = matches!(self.protocol(), AwsProtocol::Query | AwsProtocol::Ec2 | AwsProtocol::RestXml);
+        let is_xml = matches!(self.protocol(), AwsProtocol::Query | AwsProtocol::Ec2 | AwsProtocol::RestXml);
         if !(200..300).contains(&status) {
-            return interpret_error(status, if xml { parse_xml_error(body) } else { parse_json_error(body) });
+            return interpret_error(
+                status,
+                if is_xml { parse_xml_error(body) } else { parse_json_error(body) },
+            );
         }
-        if xml { parse_xml_tags(body) } else { parse_json_tags(body) }
+        if is_xml { parse_xml_tags(body) } else { parse_json_tags(body) }
     }
 }
 
 fn interpret_error(status: u16, (code, message): (String, String)) -> Result<TagPage, TagLookupError> {
+    // S3 returns an error for a bucket without tags (S3 API Reference, GetBucketTagging).
     if code == "NoSuchTagSet" {
         return Ok(TagPage::default());
     }
-    let absent = ["NotFound", "NoSuch", "NonExistent", "DoesNotExist"].iter().any(|word| code.contains(word))
-        || (code == "ValidationError" && message.contains("does not exist"));
-    if absent && (400..500).contains(&status) {
+    let is_missing =
+        ["NotFound", "NoSuch", "NonExistent", "DoesNotExist"].iter().any(|word| code.contains(word))
+            || (code == "ValidationError" && message.contains("does not exist"));
+    if is_missing && (400..500).contains(&status) {
         return Ok(TagPage { is_resource_missing: true, ..TagPage::default() });
     }
-    let code = code.chars().filter(char::is_ascii_graphic).take(80).collect();
+    let code: String = code.chars().filter(char::is_ascii_graphic).take(80).collect();
+    let code = if code.is_empty() { "without an error code".to_owned() } else { code };
     Err(TagLookupError::Refused { status, code })
 }
 
 fn parse_json_error(body: &[u8]) -> (String, String) {
-    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let value = parse_strict_json(body).unwrap_or_default();
     let text = |names: [&str; 3]| {
         names.iter().find_map(|name| value.get(*name)?.as_str()).unwrap_or_default().to_owned()
     };
@@ -72,19 +79,21 @@ fn parse_json_error(body: &[u8]) -> (String, String) {
 }
 
 fn parse_xml_error(body: &[u8]) -> (String, String) {
-    let Ok(root) = xml_tree(body) else { return (String::new(), String::new()) };
+    let Ok(root) = parse_xml_document(body) else { return (String::new(), String::new()) };
     let text = |name| {
-        root.find_descendant(name, MAX_TAG_DEPTH).map(|found| found.text().to_owned()).unwrap_or_default()
+        root.find_descendant(name, MAX_TAG_DEPTH)
+            .map(|found| found.trimmed_text().to_owned())
+            .unwrap_or_default()
     };
     (text("Code"), text("Message"))
 }
 
 fn parse_json_tags(body: &[u8]) -> Result<TagPage, TagLookupError> {
-    let not = TagLookupError::UnexpectedResponse;
-    let value: Value = serde_json::from_slice(body).map_err(|_error| not("it is not JSON"))?;
-    let members = value.as_object().ok_or(not("it is not an object"))?;
+    let unexpected = TagLookupError::UnexpectedResponse;
+    let value = parse_strict_json(body).map_err(|_error| unexpected("it is not valid JSON"))?;
+    let members = value.as_object().ok_or(unexpected("it is not an object"))?;
     if members.get("HasMoreTags").and_then(Value::as_bool) == Some(true) {
-        return Err(not("it has more tags than fit on a page"));
+        return Err(unexpected("it has more tags than fit on a page"));
     }
     let mut page = TagPage::default();
     for (name, member) in members {
@@ -97,28 +106,29 @@ fn parse_json_tags(body: &[u8]) -> Result<TagPage, TagLookupError> {
     Ok(page)
 }
 
-/// A list of keys and values, a map, or something that holds one of these under a name of [`HOLDERS`].
+/// Collects the tags of a list of keys and values, of a map, or of an object that has one of these under a name of
+/// [`TAG_CONTAINERS`].
 fn collect_json_tags(
     value: &Value,
     depth: usize,
     tags: &mut BTreeMap<String, String>,
 ) -> Result<(), TagLookupError> {
-    let not = TagLookupError::UnexpectedResponse;
-    let deeper = depth.checked_sub(1).ok_or(not("it is nested too deeply"))?;
+    let unexpected = TagLookupError::UnexpectedResponse;
+    let deeper = depth.checked_sub(1).ok_or(unexpected("it is nested too deeply"))?;
     match value {
         Value::Null => Ok(()),
         Value::Array(items) => {
             for item in items {
-                let item = item.as_object().ok_or(not("a tag is not an object"))?;
+                let item = item.as_object().ok_or(unexpected("a tag is not an object"))?;
                 let text = |names: [&str; 4]| names.iter().find_map(|name| item.get(*name)?.as_str());
                 if let Some(key) = text(["Key", "key", "TagKey", "tagKey"]) {
                     let value = text(["Value", "value", "TagValue", "tagValue"]).unwrap_or_default();
                     tags.insert(key.to_owned(), value.to_owned());
                 } else {
-                    let held = item
+                    let container = item
                         .iter()
                         .find(|(name, _)| TAG_CONTAINERS.contains(&name.to_ascii_lowercase().as_str()));
-                    collect_json_tags(held.ok_or(not("a tag has no key"))?.1, deeper, tags)?;
+                    collect_json_tags(container.ok_or(unexpected("a tag has no key"))?.1, deeper, tags)?;
                 }
             }
             Ok(())
@@ -127,10 +137,10 @@ fn collect_json_tags(
             if map.keys().any(|key| TAG_CONTAINERS.contains(&key.to_ascii_lowercase().as_str()))
                 && map.values().any(|value| !value.is_string()) =>
         {
-            for (_, held) in
+            for (_, container) in
                 map.iter().filter(|(key, _)| TAG_CONTAINERS.contains(&key.to_ascii_lowercase().as_str()))
             {
-                collect_json_tags(held, deeper, tags)?;
+                collect_json_tags(container, deeper, tags)?;
             }
             Ok(())
         }
@@ -143,19 +153,20 @@ fn collect_json_tags(
                     Value::Null => {
                         tags.insert(key.clone(), String::new());
                     }
-                    _ => return Err(not("the value of a tag is not text")),
+                    _ => return Err(unexpected("the value of a tag is not text")),
                 }
             }
             Ok(())
         }
-        _ => Err(not("the tags are neither a list nor a map")),
+        _ => Err(unexpected("the tags are neither a list nor a map")),
     }
 }
 
 fn parse_xml_tags(body: &[u8]) -> Result<TagPage, TagLookupError> {
-    let root = xml_tree(body).map_err(|_refusal| TagLookupError::UnexpectedResponse("it is not XML"))?;
+    let root = parse_xml_document(body)
+        .map_err(|_refusal| TagLookupError::UnexpectedResponse("it is not valid XML"))?;
     if !(root.name.ends_with("Response") || matches!(root.name.as_str(), "Tagging" | "Tags")) {
-        return Err(TagLookupError::UnexpectedResponse("its root element is not that of an answer"));
+        return Err(TagLookupError::UnexpectedResponse("its root element is not that of a response"));
     }
     let mut page = TagPage::default();
     root.visit_all(&mut |element| {
@@ -163,11 +174,12 @@ fn parse_xml_tags(body: &[u8]) -> Result<TagPage, TagLookupError> {
         if matches!(element.name.as_str(), "Tag" | "tag" | "member" | "item")
             && let Some(key) = child(["Key", "key"])
         {
-            let value = child(["Value", "value"]).map(|value| value.text().to_owned()).unwrap_or_default();
-            page.tags.insert(key.text().to_owned(), value);
+            let value =
+                child(["Value", "value"]).map(|value| value.trimmed_text().to_owned()).unwrap_or_default();
+            page.tags.insert(key.trimmed_text().to_owned(), value);
         }
     });
     let next = PAGE_TOKEN_OUTPUTS.iter().find_map(|name| root.find_descendant(name, 3));
-    page.next_token = next.map(|next| next.text().to_owned()).filter(|next| !next.is_empty());
+    page.next_token = next.map(|next| next.trimmed_text().to_owned()).filter(|next| !next.is_empty());
     Ok(page)
 }

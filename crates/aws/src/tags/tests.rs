@@ -3,13 +3,14 @@ use durward_catalog::Catalog;
 use std::collections::BTreeMap;
 
 fn tag_lookup(arn: &str) -> TagLookup {
-    find_tag_lookup(Catalog::embedded(), arn, "eu-west-1").unwrap_or_else(|| panic!("no call for {arn}"))
+    find_tag_lookup(Catalog::embedded(), arn, "eu-west-1")
+        .unwrap_or_else(|| panic!("no tag lookup for {arn}"))
 }
 
 /// Method, path with query, body, and the action that a credential must permit.
 fn built_request(arn: &str) -> (String, String, String, String) {
     let call = tag_lookup(arn);
-    let request = call.build_request(None).expect("it can be written");
+    let request = call.build_request(None).expect("the request can be built");
     let target =
         if request.query.is_empty() { request.path } else { format!("{}?{}", request.path, request.query) };
     (request.method, target, request.body, call.required_permissions[0].action.clone())
@@ -102,19 +103,21 @@ fn an_ec2_resource_named_by_name_has_no_tag_lookup() {
 
 #[test]
 fn most_services_have_a_tag_lookup() {
-    let of = |service: &str| format!("arn:aws:{service}:eu-west-1:123456789012:thing/x");
+    let arn_of = |service: &str| format!("arn:aws:{service}:eu-west-1:123456789012:thing/x");
     let catalog = Catalog::embedded();
     let mut prefixes: Vec<&str> =
         catalog.service_entries().iter().map(|entry| entry.iam_prefix.as_str()).collect();
     prefixes.sort_unstable();
     prefixes.dedup();
-    let asked =
-        prefixes.iter().filter(|prefix| find_tag_lookup(catalog, &of(prefix), "eu-west-1").is_some()).count();
-    assert!(asked >= 250, "{asked} of {}", prefixes.len());
+    let supported = prefixes
+        .iter()
+        .filter(|prefix| find_tag_lookup(catalog, &arn_of(prefix), "eu-west-1").is_some())
+        .count();
+    assert!(supported >= 250, "{supported} of {}", prefixes.len());
 }
 
 #[test]
-fn parts_have_the_tags_of_the_whole() {
+fn parts_have_the_tags_of_their_resource() {
     for (arn, of) in [
         ("arn:aws:s3:::b/k/l", "arn:aws:s3:::b"),
         ("arn:aws:s3:::b", "arn:aws:s3:::b"),
@@ -175,15 +178,11 @@ fn responses_are_parsed_in_every_form() {
             "{body}"
         );
     }
-    assert_eq!(
-        table.parse_response(200, b"{}"),
-        Ok(TagPage::default()),
-        "a service may leave out an empty list"
-    );
+    assert_eq!(table.parse_response(200, b"{}"), Ok(TagPage::default()), "a service may omit an empty list");
 }
 
 #[test]
-fn what_is_not_understood_is_no_lack_of_tags() {
+fn a_response_that_is_not_understood_is_an_error() {
     let (bucket, table) =
         (tag_lookup("arn:aws:s3:::b"), tag_lookup("arn:aws:dynamodb:eu-west-1:123456789012:table/T"));
     for body in [
@@ -208,7 +207,7 @@ fn what_is_not_understood_is_no_lack_of_tags() {
 }
 
 #[test]
-fn what_has_no_tags_or_is_not_there_is_told_apart() {
+fn untagged_and_missing_resources_are_distinguished() {
     let (bucket, table) =
         (tag_lookup("arn:aws:s3:::b"), tag_lookup("arn:aws:dynamodb:eu-west-1:123456789012:table/T"));
     assert_eq!(
@@ -226,9 +225,10 @@ fn what_has_no_tags_or_is_not_there_is_told_apart() {
 #[test]
 fn pages_are_followed_where_the_service_has_them() {
     let table = tag_lookup("arn:aws:dynamodb:eu-west-1:123456789012:table/T");
-    let page = table.parse_response(200, br#"{"Tags":[],"NextToken":"n"}"#).expect("it is read");
+    let page =
+        table.parse_response(200, br#"{"Tags":[],"NextToken":"n"}"#).expect("the response is understood");
     assert_eq!(page.next_token.as_deref(), Some("n"));
-    let next = table.build_request(Some("n")).expect("it has pages");
+    let next = table.build_request(Some("n")).expect("the operation has pages");
     assert!(next.body.contains(r#""NextToken":"n""#), "{}", next.body);
     assert!(tag_lookup("arn:aws:s3:::b").build_request(Some("n")).is_none());
 }

@@ -1,14 +1,14 @@
-//! Whether parameters that were read are those that the SDK was given. The SDK's own model is the judge: nothing here asks
-//! the catalog what a request means.
+//! Compares decoded parameters with those that the SDK was given. The SDK's own model is the oracle; the catalog has no part in
+//! it.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::{Rfc2822, Rfc3339};
 
-/// Where the parameters read differ from those meant, `None` where they agree. `uninspected` says that a streamed body was
-/// announced as such; `added` are top-level parameters that the SDK itself adds on the wire.
-/// Another service's model of the same wire (`exact` is false) may spell the case of a name differently.
+/// Describes the first difference between decoded and intended parameters; `None` if they agree. `uninspected`: a streamed body was
+/// marked as such. `added`: top-level parameters that the SDK adds by itself. `exact` is false when another service's
+/// look-alike operation was decoded: its model may write a name in another case.
 pub fn find_difference(
     meant: &Value,
     read: &Value,
@@ -24,7 +24,7 @@ pub fn find_difference(
             !is_empty_value(value) && !meant.contains_key(*key) && !added.contains(&key.as_str())
         })
     {
-        return Some(format!("/{extra} was read and not meant"));
+        return Some(format!("/{extra} was decoded and not intended"));
     }
     find_value_difference(meant, read, uninspected, "")
 }
@@ -59,7 +59,7 @@ fn find_value_difference(meant: &Value, read: &Value, uninspected: bool, path: &
                 }
             }
             let extra = read.keys().find(|key| !path.is_empty() && !meant.contains_key(*key));
-            extra.map(|key| format!("{path}/{key} was read and not meant"))
+            extra.map(|key| format!("{path}/{key} was decoded and not intended"))
         }
         (Value::Array(meant), Value::Array(read)) => {
             if meant.iter().all(is_empty_value) && read.iter().all(is_empty_value) {
@@ -78,7 +78,7 @@ fn find_value_difference(meant: &Value, read: &Value, uninspected: bool, path: &
     }
 }
 
-/// With all names in lower case.
+/// The value with all names in lower case.
 fn lowercase_names(value: &Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(
@@ -89,14 +89,14 @@ fn lowercase_names(value: &Value) -> Value {
     }
 }
 
-/// A value whose wire form is free, by the one key that says so.
+/// A value with a free form on the wire, marked by its single key.
 fn free_form_value(value: &Value) -> Option<(&str, &Value)> {
     let object = value.as_object().filter(|object| object.len() == 1)?;
     let (key, value) = object.iter().next()?;
     ["$time", "$blob", "$json", "$url", "$streamed"].contains(&key.as_str()).then_some((key.as_str(), value))
 }
 
-/// Seconds since the epoch of a timestamp in any of its wire forms.
+/// Seconds since the epoch, from a timestamp in any form.
 fn epoch_seconds(value: &Value) -> Option<i64> {
     if let Some(number) = value.as_f64() {
         return Some(number as i64);
@@ -113,7 +113,7 @@ fn decoded_json(value: &Value) -> Option<Value> {
     serde_json::from_slice(&STANDARD.decode(value.as_str()?).ok()?).ok()
 }
 
-/// Nothing but empty structures and lists, which forms and XML cannot write.
+/// Whether a value holds only empty structures and lists, which forms and XML cannot express.
 fn is_empty_value(value: &Value) -> bool {
     match value {
         Value::Object(map) => map.values().all(is_empty_value),

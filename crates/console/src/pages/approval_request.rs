@@ -1,13 +1,16 @@
-//! `/approvals/{id}`: one ask on one page, and the buttons. Only the POST decides.
+//! `/approvals/{id}`: one approval request and the buttons to vote. Only the POST casts a vote.
 
-use super::{PageFrame, error_page, internal_error_page, redirect_see_other, render_page};
+use super::BrowserUser;
 use crate::{
-    ConsoleState,
-    approval_request_view::{ApprovalRequestView, VotingOptions, format_duration},
+    approval_request_view::{ApprovalRequestView, VotingOptions},
     display_text::DisplayText,
+    eligibility::approval_refusal_text,
+    html::{PageFrame, error_page, internal_error_page, redirect_see_other, render_page},
     logins::SignedInUser,
     request_guard,
-    users::{self, BrowserUser},
+    service::{self, vote_error_status},
+    state::ConsoleState,
+    time_view::format_duration,
 };
 use askama::Template;
 use axum::{
@@ -15,17 +18,18 @@ use axum::{
     body::Body,
     extract::{Path, Query, State, rejection::FormRejection},
 };
-use durward_approval::{
-    ApprovalRequest, ApprovalRequestId, ApprovalState as AskState, VoteChoice, VoteError,
-};
+use durward_approval::{ApprovalRequest, ApprovalState, Approver, VoteChoice, VoteError};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
+use time::OffsetDateTime;
 
-/// Past asks of the same kind that an approver sees.
+/// Most earlier requests for the same actions that an approver sees.
 const MAX_SIMILAR_REQUESTS: usize = 5;
-/// The windows on offer, in minutes; those longer than the operator permits are left out.
+/// The durations of time-bound grants on offer, in minutes. The page leaves out those above the operator's maximum.
 const GRANT_DURATIONS_MINUTES: [u64; 5] = [15, 60, 240, 480, 1_440];
+/// How long the page confirms a vote that was just cast. The link to it may be opened much later, or by others.
+const NOTICE_DURATION: time::Duration = time::Duration::MINUTE;
 
 #[derive(Template)]
 #[template(path = "approval_request.html")]
@@ -37,23 +41,23 @@ struct ApprovalRequestPage {
     error: Option<DisplayText>,
 }
 
-/// For how long a page says that an answer was just given.
-const NOTICE_DURATION: time::Duration = time::Duration::MINUTE;
-
-/// What the visitor just did, if it still holds: their answer stands, and nothing has gone against it since.
+/// The confirmation of the viewer's own recent vote, if the vote is still in force.
 fn recent_vote_notice(
-    ask: &ApprovalRequest,
-    person: &durward_approval::Approver,
-    done: &str,
-    now: time::OffsetDateTime,
+    request: &ApprovalRequest,
+    viewer: &Approver,
+    choice: &str,
+    now: OffsetDateTime,
 ) -> Option<&'static str> {
-    let vote = ask.votes.iter().rfind(|vote| vote.by.id == person.id && vote.at + NOTICE_DURATION > now)?;
-    let denied = matches!(ask.state, AskState::Denied | AskState::TimedOut);
-    match (done, vote.is_approval, vote.break_glass) {
-        ("approve_once" | "approve_time_bound", true, false) if !denied => Some("Your approval is recorded."),
-        ("deny", false, _) if ask.time_bound => Some("The grant is revoked."),
+    let mut votes = request.votes.iter();
+    let vote = votes.rfind(|vote| vote.by.id == viewer.id && vote.at + NOTICE_DURATION > now)?;
+    let is_denied = matches!(request.state, ApprovalState::Denied | ApprovalState::TimedOut);
+    match (choice, vote.is_approval, vote.break_glass) {
+        ("approve_once" | "approve_time_bound", true, false) if !is_denied => {
+            Some("Your approval is recorded.")
+        }
+        ("deny", false, _) if request.time_bound => Some("The grant is revoked."),
         ("deny", false, _) => Some("Your denial is recorded."),
-        ("break_glass", true, true) if !denied => {
+        ("break_glass", true, true) if !is_denied => {
             Some("You used break-glass. It is recorded and will be reviewed.")
         }
         _ => None,
@@ -62,100 +66,87 @@ fn recent_vote_notice(
 
 #[derive(Deserialize)]
 pub struct VoteNoticeQuery {
+    /// The vote that was just cast.
     done: Option<String>,
 }
 
 pub async fn show_approval_request(
-    State(inner): State<Arc<ConsoleState>>,
-    BrowserUser(session): BrowserUser,
+    State(state): State<Arc<ConsoleState>>,
+    BrowserUser(user): BrowserUser,
     Path(id): Path<String>,
-    Query(after): Query<VoteNoticeQuery>,
+    Query(query): Query<VoteNoticeQuery>,
 ) -> Response<Body> {
-    match find_approval_request(&inner, &session, &id).await {
-        Ok(ask) => {
-            let done = after.done.unwrap_or_default();
-            let notice = recent_vote_notice(&ask, &session.person, &done, (inner.clock)());
-            render_approval_request(&inner, &session, &ask, notice, None, StatusCode::OK).await
+    match find_approval_request(&state, &user, &id).await {
+        Ok(request) => {
+            let choice = query.done.unwrap_or_default();
+            let notice = recent_vote_notice(&request, &user.person, &choice, (state.clock)());
+            render_approval_request(&state, &user, &request, notice, None, StatusCode::OK).await
         }
         Err(response) => *response,
     }
 }
 
-/// What the visitor may do now.
-pub fn voting_options(inner: &ConsoleState, session: &SignedInUser, ask: &ApprovalRequest) -> VotingOptions {
-    let person = &session.person;
-    let barred = users::vote_refusal(ask, person);
-    let pending = ask.state == AskState::Pending;
-    let entitled = users::is_approver(ask, person);
-    let own = users::is_own_request(ask, person);
-    let in_glass_group =
-        inner.settings.break_glass_group.as_ref().is_some_and(|group| person.groups.contains(group));
-    let most = inner.settings.max_grant_duration.as_secs() / 60;
+/// What the viewer may do now. Everything here is checked again when the vote is cast.
+fn voting_options(state: &ConsoleState, viewer: &Approver, request: &ApprovalRequest) -> VotingOptions {
+    let refusal = approval_refusal_text(request, viewer);
+    let is_pending = request.state == ApprovalState::Pending;
+    let is_approver = request.has_approver(viewer);
+    let may_use_break_glass =
+        state.settings.break_glass_group.as_ref().is_some_and(|group| viewer.groups.contains(group));
+    let max_minutes = state.settings.max_grant_duration.as_secs() / 60;
     VotingOptions {
-        may_approve: pending && barred.is_none(),
-        may_deny: pending && entitled,
-        may_withdraw: ask.state == AskState::Approved && entitled,
-        may_break_glass: pending && in_glass_group && !own,
+        may_approve: is_pending && refusal.is_none(),
+        may_deny: is_pending && is_approver,
+        may_withdraw: request.state == ApprovalState::Approved && is_approver,
+        may_break_glass: is_pending && may_use_break_glass && !request.is_own_request_of(viewer),
         grant_durations: GRANT_DURATIONS_MINUTES
             .into_iter()
-            .filter(|minutes| *minutes <= most)
+            .filter(|minutes| *minutes <= max_minutes)
             .map(|minutes| (minutes, format_duration(Duration::from_mins(minutes))))
             .collect(),
-        approve_refusal: barred.filter(|_| pending).map(DisplayText::new),
+        approve_refusal: refusal.filter(|_refusal| is_pending).map(DisplayText::new),
     }
 }
 
 async fn render_approval_request(
-    inner: &ConsoleState,
-    session: &SignedInUser,
-    ask: &ApprovalRequest,
+    state: &ConsoleState,
+    user: &SignedInUser,
+    request: &ApprovalRequest,
     notice: Option<&'static str>,
-    wrong: Option<DisplayText>,
+    error: Option<DisplayText>,
     status: StatusCode,
 ) -> Response<Body> {
-    let similar = match inner.approvals.similar_requests(ask, MAX_SIMILAR_REQUESTS).await {
+    let similar = match state.approvals.similar_requests(request, MAX_SIMILAR_REQUESTS).await {
         Ok(similar) => similar,
-        Err(error) => return internal_error_page(inner, Some(session), &error),
+        Err(error) => return internal_error_page(state, Some(user), &error),
     };
-    let answering = voting_options(inner, session, ask);
-    let view = ApprovalRequestView::from_approval_request(
-        ask,
-        &similar,
-        &session.person,
-        answering,
-        (inner.clock)(),
-    );
-    let frame = PageFrame::new(inner, Some(session), "approvals");
-    render_page(
-        status,
-        &ApprovalRequestPage {
-            frame,
-            approval_request: view,
-            csrf_token: session.csrf_token.clone(),
-            notice,
-            error: wrong,
-        },
-    )
+    let voting = voting_options(state, &user.person, request);
+    let view = ApprovalRequestView::new(request, &similar, &user.person, voting, (state.clock)());
+    let page = ApprovalRequestPage {
+        frame: PageFrame::new(state, Some(user), "approvals"),
+        approval_request: view,
+        csrf_token: user.csrf_token.clone(),
+        notice,
+        error,
+    };
+    render_page(status, &page)
 }
 
 async fn find_approval_request(
-    inner: &ConsoleState,
-    session: &SignedInUser,
+    state: &ConsoleState,
+    user: &SignedInUser,
     id: &str,
 ) -> Result<ApprovalRequest, Box<Response<Body>>> {
-    let missing = || {
-        Box::new(error_page(
-            inner,
-            Some(session),
+    match service::find_approval_request(state, id).await {
+        Ok(Some(request)) => Ok(request),
+        Ok(None) => Err(Box::new(error_page(
+            state,
+            Some(user),
             StatusCode::NOT_FOUND,
-            "There is no such approval request",
-            "Its link may be incomplete. The approvals page lists all requests.",
-        ))
-    };
-    let id: ApprovalRequestId = id.parse().map_err(|_error| missing())?;
-    match inner.approvals.get(id).await {
-        Ok(found) => found.ok_or_else(missing),
-        Err(error) => Err(Box::new(internal_error_page(inner, Some(session), &error))),
+            "Approval request not found",
+            "The link may be incomplete. The approvals page lists the requests.",
+        ))),
+        Err(error) => Err(Box::new(internal_error_page(state, Some(user), &error))),
     }
 }
 
@@ -163,6 +154,7 @@ async fn find_approval_request(
 pub struct VoteForm {
     csrf: String,
     vote: String,
+    /// The duration of a time-bound grant.
     #[serde(default)]
     minutes: String,
     #[serde(default)]
@@ -171,106 +163,87 @@ pub struct VoteForm {
 
 /// `POST /approvals/{id}/votes`.
 pub async fn cast_vote(
-    State(inner): State<Arc<ConsoleState>>,
-    BrowserUser(session): BrowserUser,
+    State(state): State<Arc<ConsoleState>>,
+    BrowserUser(user): BrowserUser,
     Path(id): Path<String>,
     headers: HeaderMap,
     form: Result<Form<VoteForm>, FormRejection>,
 ) -> Response<Body> {
-    let refused =
-        |status, text: &str| error_page(&inner, Some(&session), status, "No vote was recorded", text);
+    let refuse =
+        |status, message: &str| error_page(&state, Some(&user), status, "No vote was recorded", message);
     let Ok(Form(form)) = form else {
-        return refused(
-            StatusCode::BAD_REQUEST,
-            "The form is not complete. Go back, reload the page and vote again.",
-        );
+        let message = "The form is not complete. Go back, reload the page and vote again.";
+        return refuse(StatusCode::BAD_REQUEST, message);
     };
-    if let Err(why) = request_guard::verify_form(&inner, &headers, &session.csrf_token, &form.csrf) {
-        tracing::warn!(person = session.person.id, why, "a vote was refused: it did not come from our page");
-        return refused(
-            StatusCode::FORBIDDEN,
-            &format!("{why}. Open the approval request here and vote with its buttons."),
+    if let Err(error) = request_guard::verify_form(&state.origin, &headers, &user.csrf_token, &form.csrf) {
+        tracing::warn!(person = user.person.id, %error, "a vote was refused: it did not come from a console page");
+        let message = format!(
+            "This vote was refused: {error}. Open the approval request here and vote with its buttons."
         );
+        return refuse(StatusCode::FORBIDDEN, &message);
     }
-    let ask = match find_approval_request(&inner, &session, &id).await {
-        Ok(ask) => ask,
+    let request = match find_approval_request(&state, &user, &id).await {
+        Ok(request) => request,
         Err(response) => return *response,
     };
-    let given = match parse_vote_form(&inner, &form) {
-        Ok(given) => given,
-        Err(why) => {
-            return render_approval_request(
-                &inner,
-                &session,
-                &ask,
-                None,
-                Some(DisplayText::new(why)),
-                StatusCode::BAD_REQUEST,
-            )
-            .await;
+    let choice = match parse_vote_form(&form, (state.clock)()) {
+        Ok(choice) => choice,
+        Err(error) => {
+            let error = Some(DisplayText::new(error.to_string()));
+            return render_approval_request(&state, &user, &request, None, error, StatusCode::BAD_REQUEST)
+                .await;
         }
     };
-    match inner.approvals.cast_vote(ask.id, &session.person, given).await {
-        Ok(_ask) => redirect_see_other(&format!("/approvals/{}?done={}", ask.id, form.vote)),
-        Err(VoteError::Store(error)) => internal_error_page(&inner, Some(&session), &error),
+    match state.approvals.cast_vote(request.id, &user.person, choice).await {
+        Ok(_request) => redirect_see_other(&format!("/approvals/{}?done={}", request.id, form.vote)),
+        Err(VoteError::Store(error)) => internal_error_page(&state, Some(&user), &error),
         Err(error) => {
-            // What changed since the page was drawn is on it now.
-            let now = inner.approvals.get(ask.id).await.ok().flatten().unwrap_or(ask);
-            let status = vote_error_status(&error);
-            render_approval_request(
-                &inner,
-                &session,
-                &now,
-                None,
-                Some(DisplayText::new(error.to_string())),
-                status,
-            )
-            .await
+            // Read again: the page then shows the change that made the vote invalid.
+            let current = state.approvals.get(request.id).await.ok().flatten().unwrap_or(request);
+            let message = Some(DisplayText::new(error.to_string()));
+            render_approval_request(&state, &user, &current, None, message, vote_error_status(&error)).await
         }
     }
 }
 
-/// The answer that the form means.
-fn parse_vote_form(inner: &ConsoleState, form: &VoteForm) -> Result<VoteChoice, &'static str> {
+/// Why a form is not a vote.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum VoteFormError {
+    #[error("choose how long the approval lasts")]
+    NoDuration,
+    #[error("vote with one of the buttons")]
+    UnknownVote,
+}
+
+fn parse_vote_form(form: &VoteForm, now: OffsetDateTime) -> Result<VoteChoice, VoteFormError> {
     let reason = form.reason.trim().to_owned();
     match form.vote.as_str() {
         "approve_once" => Ok(VoteChoice::ApproveOnce),
         "approve_time_bound" => {
-            let minutes: i64 =
-                form.minutes.parse().map_err(|_error| "choose how long the approval is good")?;
-            Ok(VoteChoice::ApproveTimeBound {
-                until: (inner.clock)() + time::Duration::minutes(minutes.clamp(1, 10_080)),
-            })
+            let minutes: u32 = form.minutes.parse().map_err(|_malformed| VoteFormError::NoDuration)?;
+            // The approval crate refuses durations of zero and those above the operator's maximum.
+            let until = now.checked_add(time::Duration::minutes(minutes.into()));
+            Ok(VoteChoice::ApproveTimeBound { until: until.ok_or(VoteFormError::NoDuration)? })
         }
         "deny" => Ok(VoteChoice::Deny { reason }),
         "break_glass" => Ok(VoteChoice::BreakGlass { reason }),
-        _ => Err("vote with one of the buttons"),
+        _ => Err(VoteFormError::UnknownVote),
     }
 }
 
-pub fn vote_error_status(error: &VoteError) -> StatusCode {
-    match error {
-        VoteError::NotFound => StatusCode::NOT_FOUND,
-        VoteError::NotPending(_) | VoteError::AlreadyApproved => StatusCode::CONFLICT,
-        VoteError::NotAnApprover(_) | VoteError::OwnRequest(_) => StatusCode::FORBIDDEN,
-        VoteError::ReasonMissing | VoteError::TooLong { .. } | VoteError::InvalidTimeBound(_) => {
-            StatusCode::BAD_REQUEST
-        }
-        VoteError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-/// `GET /approvals/{id}/parameters.json`: the parameters whole, as they were recorded, to be saved and not to be shown.
+/// `GET /approvals/{id}/parameters.json`: the whole parameters, as they were recorded.
+///
+/// As an attachment: a browser must not render text that the caller wrote as a document of the console's origin.
 pub async fn download_parameters(
-    State(inner): State<Arc<ConsoleState>>,
-    BrowserUser(session): BrowserUser,
+    State(state): State<Arc<ConsoleState>>,
+    BrowserUser(user): BrowserUser,
     Path(id): Path<String>,
 ) -> Response<Body> {
-    let ask = match find_approval_request(&inner, &session, &id).await {
-        Ok(ask) => ask,
+    let request = match find_approval_request(&state, &user, &id).await {
+        Ok(request) => request,
         Err(response) => return *response,
     };
-    let mut response = Response::new(Body::from(ask.details.operation.parameters.to_string()));
+    let mut response = Response::new(Body::from(request.details.operation.parameters.to_string()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(

@@ -1,28 +1,29 @@
-//! `/`: the asks that wait for people, the windows that are open, then the asks that were answered lately.
+//! `/`: the pending approval requests, the active time-bound grants, then the requests that were decided lately.
 
-use super::{PageFrame, internal_error_page, render_page};
+use super::BrowserUser;
 use crate::{
-    ConsoleState,
-    approval_request_view::ApprovalRequestListItem,
-    time_bound_grants::{self, TimeBoundGrantView},
-    users::BrowserUser,
+    approval_request_list::ApprovalRequestListItem,
+    html::{PageFrame, internal_error_page, render_page},
+    state::ConsoleState,
+    time_bound_grants::{ActiveTimeBoundGrants, TimeBoundGrantView, list_active_grants},
 };
 use askama::Template;
 use axum::{body::Body, extract::State};
-use durward_approval::{ApprovalRequestFilter, ApprovalState as AskState};
+use durward_approval::{ApprovalRequest, ApprovalRequestFilter, ApprovalState, Approvals, StoreError};
 use http::{Response, StatusCode};
 use std::sync::Arc;
+use time::OffsetDateTime;
 
-/// Waiting asks of the page; the caps of the approval room are of this order.
+/// Most pending requests on the page. The approval crate's own limits on pending requests are of this order.
 const MAX_PENDING_REQUESTS: usize = 200;
-/// Answered asks of the page.
+/// Most decided requests on the page.
 const MAX_RECENT_REQUESTS: usize = 25;
 
 #[derive(Template)]
 #[template(path = "approvals.html")]
 struct ApprovalsPage {
     frame: PageFrame,
-    /// Those the visitor can answer.
+    /// The pending requests that the viewer can approve.
     for_viewer: Vec<ApprovalRequestListItem>,
     for_others: Vec<ApprovalRequestListItem>,
     time_bound_grants: Vec<TimeBoundGrantView>,
@@ -31,55 +32,57 @@ struct ApprovalsPage {
     has_more_pending: bool,
 }
 
+struct ApprovalsLists {
+    pending: Vec<ApprovalRequest>,
+    active: ActiveTimeBoundGrants,
+    recent: Vec<ApprovalRequest>,
+}
+
+async fn load_lists(approvals: &Approvals, now: OffsetDateTime) -> Result<ApprovalsLists, StoreError> {
+    let list = |states: Vec<ApprovalState>, limit| {
+        approvals.list(ApprovalRequestFilter { states, caller: None, limit })
+    };
+    let (mut pending, active) = tokio::try_join!(
+        list(vec![ApprovalState::Pending], MAX_PENDING_REQUESTS),
+        list_active_grants(approvals, None, now)
+    )?;
+    // The request whose deadline is the nearest comes first.
+    pending.sort_by_key(|request| request.deadline);
+    let decided = ApprovalState::ALL.into_iter().filter(|state| *state != ApprovalState::Pending).collect();
+    // Active grants have a section of their own. They are taken out of the recent requests, so as many more are listed.
+    let mut recent = list(decided, MAX_RECENT_REQUESTS + active.grants.len()).await?;
+    recent.retain(|request| active.grants.iter().all(|grant| grant.approval_request.id != request.id));
+    recent.truncate(MAX_RECENT_REQUESTS);
+    Ok(ApprovalsLists { pending, active, recent })
+}
+
 pub async fn show_approvals(
-    State(inner): State<Arc<ConsoleState>>,
-    BrowserUser(session): BrowserUser,
+    State(state): State<Arc<ConsoleState>>,
+    BrowserUser(user): BrowserUser,
 ) -> Response<Body> {
-    let filter = |states: Vec<AskState>, limit| ApprovalRequestFilter { states, caller: None, limit };
-    let answered = [
-        AskState::Approved,
-        AskState::Denied,
-        AskState::TimedOut,
-        AskState::Consumed,
-        AskState::Expired,
-        AskState::Corrupt,
-    ];
-    let now = (inner.clock)();
-    let listed = tokio::try_join!(
-        inner.approvals.list(filter(vec![AskState::Pending], MAX_PENDING_REQUESTS)),
-        inner.approvals.list(filter(answered.to_vec(), MAX_RECENT_REQUESTS)),
-        time_bound_grants::list_active_grants(&inner.approvals, now),
-    );
-    let (mut waiting, mut answered, open) = match listed {
-        Ok(listed) => listed,
-        Err(error) => return internal_error_page(&inner, Some(&session), &error),
+    let now = (state.clock)();
+    let ApprovalsLists { pending, active, recent } = match load_lists(&state.approvals, now).await {
+        Ok(lists) => lists,
+        Err(error) => return internal_error_page(&state, Some(&user), &error),
     };
-    let more = waiting.len() == MAX_PENDING_REQUESTS;
-    // Whose time runs out first comes first.
-    waiting.sort_by_key(|ask| ask.deadline);
-    let line = |ask: &durward_approval::ApprovalRequest| {
-        ApprovalRequestListItem::from_approval_request(ask, &session.person, now)
+    let list_item = |request: &ApprovalRequest| {
+        ApprovalRequestListItem::from_approval_request(request, &user.person, now)
     };
-    let (yours, others) = waiting.iter().map(line).partition(|line: &ApprovalRequestListItem| line.may_vote);
-    // Those are a section of their own.
-    answered.retain(|ask| open.approval_requests.iter().all(|window| window.id != ask.id));
-    let answered = answered.iter().map(line).collect();
-    let windows = open
-        .approval_requests
-        .iter()
-        .filter_map(|ask| TimeBoundGrantView::from_approval_request(ask, &session.person, now))
-        .collect();
-    let frame = PageFrame::new(&inner, Some(&session), "approvals");
+    let (for_viewer, for_others) =
+        pending.iter().map(list_item).partition(|item: &ApprovalRequestListItem| item.may_vote);
+    let grants = active.grants.iter();
     render_page(
         StatusCode::OK,
         &ApprovalsPage {
-            frame,
-            for_viewer: yours,
-            for_others: others,
-            time_bound_grants: windows,
-            may_have_more_grants: open.may_be_incomplete,
-            recent_requests: answered,
-            has_more_pending: more,
+            frame: PageFrame::new(&state, Some(&user), "approvals"),
+            for_viewer,
+            for_others,
+            time_bound_grants: grants
+                .map(|grant| TimeBoundGrantView::from_grant(grant, &user.person, now))
+                .collect(),
+            may_have_more_grants: active.may_be_incomplete,
+            recent_requests: recent.iter().map(list_item).collect(),
+            has_more_pending: pending.len() == MAX_PENDING_REQUESTS,
         },
     )
 }

@@ -1,7 +1,12 @@
-//! `/policies`: the policy files as they are, whether they are in force, and what they answer to one question.
+//! `/policies`: the policy files, whether they are in force, and what the set in force decides for one request.
 
-use super::{PageFrame, internal_error_page, render_page};
-use crate::{ConsoleState, display_text::DisplayText, users::BrowserUser};
+use super::BrowserUser;
+use crate::{
+    display_text::DisplayText,
+    html::{PageFrame, internal_error_page, render_page},
+    policy_files::{PolicyFileView, PolicyFilesStatus, compare_policy_files, read_policy_files},
+    state::ConsoleState,
+};
 use askama::Template;
 use axum::{
     body::Body,
@@ -10,20 +15,9 @@ use axum::{
 use durward_policy::{CallerInput, PolicyQueryInput, PolicySet};
 use http::{Response, StatusCode};
 use serde::Deserialize;
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-/// Bytes of one file that the page shows.
-const MAX_POLICY_FILE_CHARS: usize = 256 << 10;
-
-struct PolicyFileView {
-    name: DisplayText,
-    /// The `@id`s in it.
-    ids: Vec<DisplayText>,
-    text: DisplayText,
-    hidden_chars: usize,
-}
-
-/// What the form asks.
+/// The request that the form describes.
 #[derive(Deserialize, Default)]
 pub struct ExplainQuery {
     #[serde(default)]
@@ -50,6 +44,19 @@ struct ExplainForm {
     tags: DisplayText,
 }
 
+impl ExplainForm {
+    fn from_query(query: &ExplainQuery) -> Self {
+        Self {
+            action: DisplayText::new(&query.action),
+            resource: DisplayText::new(&query.resource),
+            subject: DisplayText::new(&query.subject),
+            groups: DisplayText::new(&query.groups),
+            connection: DisplayText::new(&query.connection),
+            tags: DisplayText::new(&query.tags),
+        }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "policies.html")]
 struct PoliciesPage {
@@ -57,7 +64,7 @@ struct PoliciesPage {
     version: DisplayText,
     policy_count: usize,
     dir: DisplayText,
-    /// Why what is on disk is not what is in force.
+    /// Why the files are not the set in force.
     files_warning: Option<DisplayText>,
     files: Vec<PolicyFileView>,
     form: ExplainForm,
@@ -65,126 +72,83 @@ struct PoliciesPage {
     error: Option<DisplayText>,
 }
 
-/// The policy files, beside the set in force.
-pub enum PolicyFilesStatus {
-    InForce,
-    /// Loads, and has this version.
-    Newer(String),
-    /// Does not load, for this reason.
-    Invalid(String),
-}
-
-/// Reads the policy files: it blocks.
-pub fn compare_policy_files(inner: &ConsoleState, set: &PolicySet) -> PolicyFilesStatus {
-    match PolicySet::load(&inner.settings.policy_dir, inner.schema_source) {
-        Ok(files) if files.version() == set.version() => PolicyFilesStatus::InForce,
-        Ok(files) => PolicyFilesStatus::Newer(files.version().to_owned()),
-        Err(error) => PolicyFilesStatus::Invalid(error.to_string()),
-    }
-}
-
 pub async fn show_policies(
-    State(inner): State<Arc<ConsoleState>>,
-    BrowserUser(visitor): BrowserUser,
-    Query(question): Query<ExplainQuery>,
+    State(state): State<Arc<ConsoleState>>,
+    BrowserUser(user): BrowserUser,
+    Query(query): Query<ExplainQuery>,
 ) -> Response<Body> {
-    let frame = PageFrame::new(&inner, Some(&visitor), "policies");
-    let reading = inner.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let inner = reading;
-        let set = inner.policies.current();
-        let dir = &inner.settings.policy_dir;
-        let pending = match compare_policy_files(&inner, &set) {
-            PolicyFilesStatus::InForce => None,
-            PolicyFilesStatus::Newer(version) => {
-                Some(DisplayText::new(format!("The files are version {version} and not in force yet.")))
-            }
-            PolicyFilesStatus::Invalid(why) => Some(DisplayText::from_multiline(&format!(
-                "The files do not load, and the last good set stays in force:\n{why}"
-            ))),
-        };
-        let (answer, wrong) = match explain_query(&inner, &set, &question) {
-            None => (None, None),
-            Some(Ok(answer)) => (Some(DisplayText::from_multiline(&answer)), None),
-            Some(Err(why)) => (None, Some(DisplayText::new(why))),
-        };
-        PoliciesPage {
-            frame,
-            version: DisplayText::new(set.version()),
-            policy_count: set.len(),
-            dir: DisplayText::new(dir.display().to_string()),
-            files_warning: pending,
-            files: read_policy_files(dir),
-            form: ExplainForm {
-                action: DisplayText::new(&question.action),
-                resource: DisplayText::new(&question.resource),
-                subject: DisplayText::new(&question.subject),
-                groups: DisplayText::new(&question.groups),
-                connection: DisplayText::new(&question.connection),
-                tags: DisplayText::new(&question.tags),
-            },
-            explanation: answer,
-            error: wrong,
-        }
-    });
-    match read.await {
-        Ok(policies) => render_page(StatusCode::OK, &policies),
-        Err(error) => internal_error_page(&inner, Some(&visitor), &error),
+    let frame = PageFrame::new(&state, Some(&user), "policies");
+    let task_state = state.clone();
+    let page = tokio::task::spawn_blocking(move || build_page(&task_state, frame, &query));
+    match page.await {
+        Ok(page) => render_page(StatusCode::OK, &page),
+        Err(error) => internal_error_page(&state, Some(&user), &error),
     }
 }
 
-/// What the set in force answers, if something was asked.
+/// Blocks on file I/O.
+fn build_page(state: &ConsoleState, frame: PageFrame, query: &ExplainQuery) -> PoliciesPage {
+    let set = state.policies.current();
+    let dir = &state.settings.policy_dir;
+    let files_warning = match compare_policy_files(state, &set) {
+        PolicyFilesStatus::InForce => None,
+        PolicyFilesStatus::Newer(version) => {
+            Some(DisplayText::new(format!("The files are version {version} and not in force yet.")))
+        }
+        PolicyFilesStatus::Invalid(reason) => Some(DisplayText::from_multiline(&format!(
+            "The files do not load, and the last good set stays in force:\n{reason}"
+        ))),
+    };
+    let (explanation, error) = match explain_query(state, &set, query) {
+        None => (None, None),
+        Some(Ok(explanation)) => (Some(DisplayText::from_multiline(&explanation)), None),
+        Some(Err(error)) => (None, Some(DisplayText::new(error))),
+    };
+    PoliciesPage {
+        frame,
+        version: DisplayText::new(set.version()),
+        policy_count: set.len(),
+        dir: DisplayText::new(dir.display().to_string()),
+        files_warning,
+        files: read_policy_files(dir),
+        form: ExplainForm::from_query(query),
+        explanation,
+        error,
+    }
+}
+
+/// What the set in force decides, if the form names an action. An error is the policy crate's own text.
 fn explain_query(
-    inner: &ConsoleState,
+    state: &ConsoleState,
     set: &PolicySet,
-    question: &ExplainQuery,
+    query: &ExplainQuery,
 ) -> Option<Result<String, String>> {
-    if question.action.trim().is_empty() {
+    if query.action.trim().is_empty() {
         return None;
     }
-    let filled = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    let non_empty = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     let tag = |text: &str| {
         let (key, value) = text.split_once('=').unwrap_or((text, ""));
-        Some((filled(key)?, value.trim().to_owned()))
+        Some((non_empty(key)?, value.trim().to_owned()))
     };
-    let asked = PolicyQueryInput {
+    let input = PolicyQueryInput {
         caller: CallerInput {
-            subject: filled(&question.subject).unwrap_or_else(|| "tester".to_owned()),
-            groups: question.groups.split(',').filter_map(filled).collect(),
+            subject: non_empty(&query.subject).unwrap_or_else(|| "tester".to_owned()),
+            groups: query.groups.split(',').filter_map(non_empty).collect(),
             ..CallerInput::default()
         },
-        action: question.action.trim().to_owned(),
-        resource: filled(&question.resource).unwrap_or_else(|| "*".to_owned()),
+        action: query.action.trim().to_owned(),
+        resource: non_empty(&query.resource).unwrap_or_else(|| "*".to_owned()),
         params: serde_json::json!({}),
         operation: None,
-        connection: filled(&question.connection),
+        connection: non_empty(&query.connection),
         account: None,
         region: None,
         source_ip: None,
         now: None,
-        tags: question.tags.split(',').filter_map(tag).collect(),
+        tags: query.tags.split(',').filter_map(tag).collect(),
         risk: None,
     };
-    Some(asked.explain(set, inner.schema_source).map(|explanation| explanation.to_string()))
-}
-
-/// The `*.cedar` files of the directory in name order. One that cannot be read says so.
-fn read_policy_files(dir: &Path) -> Vec<PolicyFileView> {
-    let mut paths: Vec<_> = std::fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "cedar"))
-        .collect();
-    paths.sort();
-    let file = |path: std::path::PathBuf| {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| format!("cannot be read: {error}"));
-        let ids =
-            text.split("@id(\"").skip(1).filter_map(|rest| rest.split('"').next()).map(DisplayText::new);
-        let ids = ids.collect();
-        let (text, cut) = DisplayText::from_multiline(&text).truncate_chars(MAX_POLICY_FILE_CHARS);
-        PolicyFileView { name: DisplayText::new(name), ids, text, hidden_chars: cut }
-    };
-    paths.into_iter().map(file).collect()
+    let explained = input.explain(set, state.schema_source);
+    Some(explained.map(|explanation| explanation.to_string()).map_err(|error| error.to_string()))
 }

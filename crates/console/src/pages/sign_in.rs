@@ -1,12 +1,15 @@
-//! Signing in and out. Nothing here knows a password; the identity provider does.
+//! The sign-in pages. Passwords are the identity provider's business: the console never sees one.
 
-use super::{PageFrame, error_page, internal_error_page, redirect_see_other, render_page};
 use crate::{
-    ConsoleState,
+    cookies::ConsoleCookie,
     display_text::DisplayText,
-    logins::ConsoleCookie,
-    oidc_sign_in::{self, SignInError},
-    request_guard, users,
+    html::{PageFrame, error_page, internal_error_page, redirect_see_other, render_page},
+    logins::LOGIN_LIFETIME,
+    oidc_client::OidcClient,
+    oidc_sign_in::{self, SIGN_IN_TIMEOUT, SignInError, local_path_or_root},
+    request_guard,
+    state::ConsoleState,
+    users,
 };
 use askama::Template;
 use axum::{
@@ -15,13 +18,14 @@ use axum::{
     extract::{Query, State, rejection::FormRejection},
 };
 use durward_identity::relying_party::AuthorizationResponse;
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use std::sync::Arc;
 
 #[derive(Deserialize)]
 pub struct SignInQuery {
+    /// The path to which the user returns.
     #[serde(default)]
     to: String,
     #[serde(default)]
@@ -41,90 +45,98 @@ struct SignInPage {
     choices: Vec<ProviderChoice>,
 }
 
-/// The sign-in page that leads back to `to`.
-pub fn sign_in_link(to: &str) -> String {
-    match oidc_sign_in::local_path_or_root(to) {
+/// The address of the sign-in page that leads back to `return_path`.
+pub fn sign_in_link(return_path: &str) -> String {
+    match local_path_or_root(return_path) {
         "/" => "/signin".to_owned(),
-        to => format!("/signin?to={}", utf8_percent_encode(to, NON_ALPHANUMERIC)),
+        path => format!("/signin?to={}", utf8_percent_encode(path, NON_ALPHANUMERIC)),
     }
 }
 
 pub async fn show_sign_in(
-    State(inner): State<Arc<ConsoleState>>,
+    State(state): State<Arc<ConsoleState>>,
     headers: HeaderMap,
-    Query(wanted): Query<SignInQuery>,
+    Query(query): Query<SignInQuery>,
 ) -> Response<Body> {
-    match users::find_signed_in_user(&inner, &headers).await {
-        Ok(Some(_session)) => return redirect_see_other(oidc_sign_in::local_path_or_root(&wanted.to)),
+    let return_path = local_path_or_root(&query.to);
+    match users::find_signed_in_user(&state, &headers).await {
+        Ok(Some(_user)) => return redirect_see_other(return_path),
         Ok(None) => {}
-        Err(error) => return internal_error_page(&inner, None, &error),
+        Err(error) => return internal_error_page(&state, None, &error),
     }
-    let to = oidc_sign_in::local_path_or_root(&wanted.to);
-    let choice = |client: &oidc_sign_in::OidcClient| ProviderChoice {
+    let choice = |client: &OidcClient| ProviderChoice {
         name: DisplayText::new(client.name()),
         issuer: DisplayText::new(&client.settings.provider.issuer),
         link: format!(
             "/signin/start?provider={}&to={}",
             utf8_percent_encode(client.name(), NON_ALPHANUMERIC),
-            utf8_percent_encode(to, NON_ALPHANUMERIC)
+            utf8_percent_encode(return_path, NON_ALPHANUMERIC)
         ),
     };
-    let choices = inner.oidc_clients.iter().map(choice).collect();
-    render_page(StatusCode::OK, &SignInPage { frame: PageFrame::new(&inner, None, ""), choices })
+    let choices = state.oidc_clients.iter().map(choice).collect();
+    render_page(StatusCode::OK, &SignInPage { frame: PageFrame::new(&state, None, ""), choices })
 }
 
 pub async fn start_sign_in(
-    State(inner): State<Arc<ConsoleState>>,
-    Query(wanted): Query<SignInQuery>,
+    State(state): State<Arc<ConsoleState>>,
+    Query(query): Query<SignInQuery>,
 ) -> Response<Body> {
-    match oidc_sign_in::begin_sign_in(&inner, &wanted.provider, &wanted.to).await {
-        Ok((there, cookie)) => {
-            let mut response = redirect_see_other(&there);
-            set_cookie(&mut response, &inner, ConsoleCookie::SignIn, &cookie);
+    match oidc_sign_in::begin_sign_in(&state, &query.provider, &query.to).await {
+        Ok((url, cookie)) => {
+            let mut response = redirect_see_other(&url);
+            let uses_tls = state.origin.uses_tls;
+            add_cookie(&mut response, ConsoleCookie::SignIn.set_header(&cookie, SIGN_IN_TIMEOUT, uses_tls));
             response
         }
-        Err(error) => sign_in_failed_page(&inner, &error),
+        Err(error) => sign_in_failed_page(&state, &error),
     }
 }
 
 pub async fn handle_callback(
-    State(inner): State<Arc<ConsoleState>>,
+    State(state): State<Arc<ConsoleState>>,
     headers: HeaderMap,
-    Query(answer): Query<AuthorizationResponse>,
+    Query(callback): Query<AuthorizationResponse>,
 ) -> Response<Body> {
-    let cookie = ConsoleCookie::SignIn.read_value(&headers, inner.origin.is_tls);
-    let mut response = match oidc_sign_in::finish_sign_in(&inner, cookie, &answer).await {
-        Ok((session, to)) => {
-            // Whoever was signed in before in this browser no longer is.
-            if let Some(before) = ConsoleCookie::Session.read_value(&headers, inner.origin.is_tls)
-                && let Err(error) = inner.logins.end_login(before).await
+    let uses_tls = state.origin.uses_tls;
+    let cookie = ConsoleCookie::SignIn.read_value(&headers, uses_tls);
+    let mut response = match oidc_sign_in::finish_sign_in(&state, cookie, &callback).await {
+        Ok((login_id, return_path)) => {
+            // One login per browser: the earlier one would live on in the store, although no cookie leads to it.
+            if let Some(earlier) = ConsoleCookie::Session.read_value(&headers, uses_tls)
+                && let Err(error) = state.logins.end_login(earlier).await
             {
-                tracing::error!(%error, "an earlier sign-in could not be ended");
+                tracing::error!(%error, "an earlier login could not be ended");
             }
-            let mut response = redirect_see_other(&to);
-            set_cookie(&mut response, &inner, ConsoleCookie::Session, &session);
+            let mut response = redirect_see_other(&return_path);
+            add_cookie(&mut response, ConsoleCookie::Session.set_header(&login_id, LOGIN_LIFETIME, uses_tls));
             response
         }
-        Err(error) => sign_in_failed_page(&inner, &error),
+        Err(error) => sign_in_failed_page(&state, &error),
     };
-    set_cookie(&mut response, &inner, ConsoleCookie::SignIn, "");
+    add_cookie(&mut response, ConsoleCookie::SignIn.removal_header(uses_tls));
     response
 }
 
-fn sign_in_failed_page(inner: &ConsoleState, error: &SignInError) -> Response<Body> {
-    tracing::info!(%error, "a sign-in to the console was refused");
+fn sign_in_failed_page(state: &ConsoleState, error: &SignInError) -> Response<Body> {
+    tracing::info!(%error, "a sign-in to the console failed");
     let status = match error {
-        SignInError::NotAdmitted => StatusCode::FORBIDDEN,
+        SignInError::NotAdmitted | SignInError::TooLong(_) => StatusCode::FORBIDDEN,
         SignInError::ProviderUnavailable(_) => StatusCode::BAD_GATEWAY,
-        SignInError::TooManyLogins | SignInError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        SignInError::TooManyLogins | SignInError::Internal => StatusCode::SERVICE_UNAVAILABLE,
         SignInError::UnknownProvider => StatusCode::NOT_FOUND,
-        _ => StatusCode::UNAUTHORIZED,
+        SignInError::NotStarted
+        | SignInError::AuthorizationResponse(_)
+        | SignInError::InvalidIdToken(_)
+        | SignInError::Revoked => StatusCode::UNAUTHORIZED,
     };
-    let mut text = error.to_string();
-    if let Some(first) = text.get(..1) {
-        text = first.to_uppercase() + text.get(1..).unwrap_or_default();
-    }
-    error_page(inner, None, status, "You are not signed in", &format!("{text}."))
+    error_page(state, None, status, "You are not signed in", &as_sentence(&error.to_string()))
+}
+
+/// An error text as a sentence: with a capital letter and a full stop.
+fn as_sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", characters.as_str())
 }
 
 #[derive(Deserialize)]
@@ -133,32 +145,40 @@ pub struct SignOutForm {
 }
 
 pub async fn sign_out(
-    State(inner): State<Arc<ConsoleState>>,
+    State(state): State<Arc<ConsoleState>>,
     headers: HeaderMap,
     form: Result<Form<SignOutForm>, FormRejection>,
 ) -> Response<Body> {
-    let session = match users::find_signed_in_user(&inner, &headers).await {
-        Ok(session) => session,
-        Err(error) => return internal_error_page(&inner, None, &error),
+    let uses_tls = state.origin.uses_tls;
+    let user = match users::find_signed_in_user(&state, &headers).await {
+        Ok(user) => user,
+        Err(error) => return internal_error_page(&state, None, &error),
     };
-    if let Some(session) = session {
-        let given = form.map(|Form(form)| form.csrf).unwrap_or_default();
-        if let Err(why) = request_guard::verify_form(&inner, &headers, &session.csrf_token, &given) {
-            return error_page(&inner, Some(&session), StatusCode::FORBIDDEN, "You are still signed in", why);
+    if let Some(user) = user {
+        let token = form.map(|Form(form)| form.csrf).unwrap_or_default();
+        if let Err(error) = request_guard::verify_form(&state.origin, &headers, &user.csrf_token, &token) {
+            let message = as_sentence(&error.to_string());
+            return error_page(
+                &state,
+                Some(&user),
+                StatusCode::FORBIDDEN,
+                "You are still signed in",
+                &message,
+            );
         }
-        if let Some(id) = ConsoleCookie::Session.read_value(&headers, inner.origin.is_tls)
-            && let Err(error) = inner.logins.end_login(id).await
+        if let Some(id) = ConsoleCookie::Session.read_value(&headers, uses_tls)
+            && let Err(error) = state.logins.end_login(id).await
         {
-            return internal_error_page(&inner, Some(&session), &error);
+            return internal_error_page(&state, Some(&user), &error);
         }
     }
     let mut response = redirect_see_other("/signin");
-    set_cookie(&mut response, &inner, ConsoleCookie::Session, "");
+    add_cookie(&mut response, ConsoleCookie::Session.removal_header(uses_tls));
     response
 }
 
-fn set_cookie(response: &mut Response<Body>, inner: &ConsoleState, cookie: ConsoleCookie, value: &str) {
-    if let Some(value) = cookie.to_set_cookie(value, inner.origin.is_tls) {
-        response.headers_mut().append(header::SET_COOKIE, value);
+fn add_cookie(response: &mut Response<Body>, cookie: Option<HeaderValue>) {
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
 }

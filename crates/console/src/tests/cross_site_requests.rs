@@ -1,5 +1,5 @@
-//! Links and forms of others: whatever follows a link, previews it or scans it decides nothing, and no other site's page can send
-//! an answer.
+//! Cross-site requests: following, previewing or scanning a link decides nothing, and a page of another site cannot cast a
+//! vote.
 
 use super::test_console::TestConsole;
 use bytes::Bytes;
@@ -8,50 +8,52 @@ use http::{Method, Request, StatusCode};
 
 #[tokio::test]
 async fn viewing_every_page_decides_nothing() {
-    let stage = TestConsole::start().await;
-    let ask = stage.open_approval_request().await;
-    let mut alice = stage.sign_in_person("alice", "oncall").await;
+    let console = TestConsole::start().await;
+    let approval_request = console.open_approval_request().await;
+    let mut alice = console.sign_in_person("alice", "oncall").await;
     let csrf = alice.csrf_token().await;
-    let before = stage.approvals.get(ask.id).await.unwrap().unwrap();
+    let before = console.approvals.get(approval_request.id).await.unwrap().unwrap();
     for path in [
         "/".to_owned(),
-        format!("/approvals/{}", ask.id),
-        format!("/approvals/{}/parameters.json", ask.id),
-        format!("/approvals/{}/votes", ask.id),
-        format!("/approvals/{}/votes?csrf={csrf}&vote=approve_once", ask.id),
-        format!("/approvals/{}/approve?csrf={csrf}", ask.id),
+        format!("/approvals/{}", approval_request.id),
+        format!("/approvals/{}/parameters.json", approval_request.id),
+        format!("/approvals/{}/votes", approval_request.id),
+        format!("/approvals/{}/votes?csrf={csrf}&vote=approve_once", approval_request.id),
+        format!("/approvals/{}/approve?csrf={csrf}", approval_request.id),
         "/sessions".to_owned(),
-        format!("/sessions/{}", ask.details.session),
-        format!("/sessions/{}/revoke?csrf={csrf}", ask.details.session),
+        format!("/sessions/{}", approval_request.details.session),
+        format!("/sessions/{}/revoke?csrf={csrf}", approval_request.details.session),
         "/policies".to_owned(),
         "/connections".to_owned(),
         "/health".to_owned(),
         format!("/signout?csrf={csrf}"),
-        format!("/api/v1/approval-requests/{}", ask.id),
-        format!("/api/v1/approval-requests/{}/votes?vote=approve_once", ask.id),
+        format!("/api/v1/approval-requests/{}", approval_request.id),
+        format!("/api/v1/approval-requests/{}/votes?vote=approve_once", approval_request.id),
     ] {
         for method in [Method::GET, Method::HEAD] {
-            let answer = alice.send(method.clone(), &path, "").await;
-            assert!(answer.status != StatusCode::SEE_OTHER, "{method} {path}: {}", answer.status);
+            let response = alice.send(method.clone(), &path, "").await;
+            assert!(response.status != StatusCode::SEE_OTHER, "{method} {path}: {}", response.status);
+            assert!(!response.status.is_server_error(), "{method} {path}: {}", response.status);
         }
-        // A scanner that has no session sees the way to the sign-in page at most.
-        let answer = stage.new_browser().get(&path).await;
-        assert!(!answer.body.contains("payroll"), "{path}");
+        // A scanner without a login gets to the sign-in page at most.
+        let response = console.new_browser().get(&path).await;
+        assert!(!response.body.contains("payroll"), "{path}");
     }
-    assert_eq!(stage.approvals.get(ask.id).await.unwrap().unwrap(), before);
-    assert_eq!(alice.get("/").await.status, StatusCode::OK, "still signed in");
+    assert_eq!(console.approvals.get(approval_request.id).await.unwrap().unwrap(), before);
+    assert_eq!(alice.get("/").await.status, StatusCode::OK, "the login has ended");
 }
 
 #[tokio::test]
 async fn the_api_takes_no_cookie_and_no_form() {
-    let stage = TestConsole::start().await;
-    let ask = stage.open_approval_request().await;
-    let mut alice = stage.sign_in_person("alice", "oncall").await;
+    let console = TestConsole::start().await;
+    let approval_request = console.open_approval_request().await;
+    let mut alice = console.sign_in_person("alice", "oncall").await;
     alice.csrf_token().await;
     let cookies: Vec<String> = alice.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let path = format!("/api/v1/approval-requests/{}/votes", ask.id);
-    // What a form of another site can send without asking first: these three kinds, with her cookies.
-    for (kind, body) in [
+    let path = format!("/api/v1/approval-requests/{}/votes", approval_request.id);
+    // A cross-site form can send these three content types without a preflight, and her cookies with them (Fetch standard,
+    // CORS-safelisted request header).
+    for (content_type, body) in [
         ("text/plain", "{\"vote\":\"approve_once\",\"reason\":\"=\"}"),
         ("application/x-www-form-urlencoded", "vote=approve_once"),
         (
@@ -63,15 +65,15 @@ async fn the_api_takes_no_cookie_and_no_form() {
             let request = Request::post(&path)
                 .header("host", "127.0.0.1:8600")
                 .header("origin", origin)
-                .header("content-type", kind)
+                .header("content-type", content_type)
                 .header("cookie", cookies.join("; "))
                 .body(Bytes::from(body))
                 .unwrap();
-            let answer = stage.send(request).await;
-            assert!(answer.status.is_client_error(), "{kind} {origin}: {}", answer.status);
+            let response = console.send(request).await;
+            assert!(response.status.is_client_error(), "{content_type} {origin}: {}", response.status);
         }
     }
-    // And it never says that another site may ask for more.
+    // A preflight gets no permission for anything else.
     let preflight = Request::builder()
         .method(Method::OPTIONS)
         .uri(&path)
@@ -81,12 +83,12 @@ async fn the_api_takes_no_cookie_and_no_form() {
         .header("access-control-request-headers", "authorization")
         .body(Bytes::new())
         .unwrap();
-    let answer = stage.send(preflight).await;
+    let response = console.send(preflight).await;
     assert!(
-        answer.headers.keys().all(|name| !name.as_str().starts_with("access-control-")),
+        response.headers.keys().all(|name| !name.as_str().starts_with("access-control-")),
         "{:?}",
-        answer.headers
+        response.headers
     );
-    let now = stage.approvals.get(ask.id).await.unwrap().unwrap();
+    let now = console.approvals.get(approval_request.id).await.unwrap().unwrap();
     assert!(now.votes.is_empty() && now.state == ApprovalState::Pending);
 }

@@ -1,21 +1,21 @@
-//! A console with everything behind it, and a browser that keeps cookies.
+//! A console with real services behind it, and a browser that keeps cookies.
 
 use crate::{
     ApiTokenProvider, AwsIdentity, AwsIdentityState, CliClient, ConnectionSummary, Console,
-    ConsoleDependencies, ConsoleSettings, HttpClient, SignInProvider,
+    ConsoleDependencies, ConsoleSettings, SignInProvider,
 };
 use bytes::Bytes;
 use durward_approval::{
-    ApprovalLimits, ApprovalRequest, ApprovalRequirement, Approvals, Clock, NewApprovalRequest, Store,
-    TimeoutAction,
+    ApprovalLimits, ApprovalRequest, ApprovalRequirement, Approvals, NewApprovalRequest, Store, TimeoutAction,
 };
 use durward_catalog::Catalog;
 use durward_core::{
-    AccessLevel, Caller, CallerKind, ExchangeId, FrontEndKind, Operation, OperationTraits,
-    RequiredPermission, Resource, Secret, SessionId,
+    AccessLevel, Caller, CallerKind, ExchangeId, FrontEndKind, HttpClient, HttpClientError, HttpFuture,
+    HttpLimits, Operation, OperationTraits, RequiredPermission, Resource, Secret, SessionId,
+    timestamps::Clock,
 };
 use durward_fake_aws::oidc_issuer::FakeOidcIssuer;
-use durward_identity::{FetchedDocument, ProviderConfig, ProviderHttpClient, Revocations};
+use durward_identity::{ProviderConfig, Revocations};
 use durward_notification::{ChannelStatusReader, NotificationChannel};
 use durward_policy::PolicyStore;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -38,11 +38,11 @@ use tokio::net::TcpStream;
 
 pub const CONSOLE_CLIENT_ID: &str = "durward-console";
 pub const CLI_CLIENT_ID: &str = "durward-cli";
-/// The audience of tokens with which people use the admin API.
+/// The audience of tokens for the admin API (`console_audience`).
 pub const USER_AUDIENCE: &str = "durward-people";
 pub const CONSOLE_ORIGIN: &str = "http://127.0.0.1:8600";
 
-/// The way to the issuer.
+/// Connects to the issuer on loopback without any checks.
 struct DirectHttpClient;
 
 async fn send_http(request: Request<Bytes>) -> Result<Response<Bytes>, String> {
@@ -65,31 +65,12 @@ async fn send_http(request: Request<Bytes>) -> Result<Response<Bytes>, String> {
 }
 
 impl HttpClient for DirectHttpClient {
-    fn send(
-        &self,
-        request: Request<Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, String>> + Send + '_>> {
-        Box::pin(send_http(request))
+    fn send(&self, request: Request<Bytes>, _limits: HttpLimits) -> HttpFuture<'_> {
+        Box::pin(async move { send_http(request).await.map_err(HttpClientError::Failed) })
     }
 }
 
-impl ProviderHttpClient for DirectHttpClient {
-    fn get<'a>(
-        &'a self,
-        url: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<FetchedDocument, String>> + Send + 'a>> {
-        Box::pin(async move {
-            let response = send_http(Request::get(url).body(Bytes::new()).unwrap()).await?;
-            Ok(FetchedDocument {
-                status: response.status().as_u16(),
-                cache_control: None,
-                body: response.into_body(),
-            })
-        })
-    }
-}
-
-/// The gateway's identity at AWS, of which the tests say how it is.
+/// The gateway's AWS identity, in the state that a test sets.
 #[derive(Clone)]
 pub struct FakeAwsIdentity(pub Arc<Mutex<AwsIdentityState>>);
 
@@ -108,7 +89,7 @@ impl AwsIdentity for FakeAwsIdentity {
 }
 
 pub struct TestConsole {
-    pub console: Console,
+    pub app: Console,
     pub approvals: Arc<Approvals>,
     pub issuer: FakeOidcIssuer,
     pub dir: tempfile::TempDir,
@@ -116,11 +97,11 @@ pub struct TestConsole {
     pub store: Store,
     pub aws_identity: FakeAwsIdentity,
     settings: ConsoleSettings,
-    /// Seconds that the console's clock is ahead.
+    /// How far the console's clock is ahead of the system's.
     clock_offset_seconds: Arc<AtomicI64>,
 }
 
-/// One channel, of which the tests say how it is.
+/// One channel; the tests write its state to the store.
 fn test_channels(store: &Store) -> ChannelStatusReader {
     let url = Secret::new("https://hooks.example.com/secret");
     let channel = NotificationChannel::slack("oncall-chat", Vec::new(), &url).unwrap();
@@ -138,22 +119,9 @@ impl TestConsole {
     pub async fn start_with(change: impl FnOnce(&mut ConsoleSettings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let issuer = FakeOidcIssuer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
-        let ahead = Arc::new(AtomicI64::new(0));
-        let hand = ahead.clone();
-        let clock: Clock = Arc::new(move || {
-            OffsetDateTime::now_utc() + time::Duration::seconds(hand.load(Ordering::Relaxed))
-        });
-        let store = durward_store::testing::open_test_store(&dir.path().join("state.db")).await.unwrap();
-        let limits =
-            ApprovalLimits { break_glass_group: Some("fire".to_owned()), ..ApprovalLimits::default() };
-        let max_window = limits.max_time_bound;
-        let approvals = Arc::new(Approvals::open(store.clone(), limits, clock.clone()).await.unwrap());
-        let revocations = Revocations::open(store.clone()).await.unwrap();
-        let policy_dir = dir.path().join("policies");
-        std::fs::create_dir(&policy_dir).unwrap();
-        std::fs::write(policy_dir.join("a.cedar"), CONNECT_POLICY).unwrap();
+        std::fs::create_dir(dir.path().join("policies")).unwrap();
+        std::fs::write(dir.path().join("policies/a.cedar"), CONNECT_POLICY).unwrap();
         std::fs::create_dir(dir.path().join("journal")).unwrap();
-        let policies = Arc::new(PolicyStore::open(&policy_dir, Catalog::embedded()).unwrap());
         let provider = |audience: &str| ProviderConfig {
             kind: CallerKind::Human,
             ..ProviderConfig::new("corp", issuer.url(), vec![audience.to_owned()])
@@ -182,87 +150,63 @@ impl TestConsole {
             allowed_groups: Vec::new(),
             revoke_groups: Vec::new(),
             break_glass_group: Some("fire".to_owned()),
-            max_grant_duration: max_window,
+            max_grant_duration: ApprovalLimits::default().max_time_bound,
             connections: vec![ConnectionSummary {
                 name: "prod".to_owned(),
                 kind: "AWS role",
                 target: "arn:aws:iam::123456789012:role/agents".to_owned(),
                 description: String::new(),
             }],
-            policy_dir,
+            policy_dir: dir.path().join("policies"),
             journal_dir: dir.path().join("journal"),
             version: "test",
         };
         change(&mut settings);
-        let identity = FakeAwsIdentity::found();
-        let handles = ConsoleDependencies {
-            approvals: approvals.clone(),
-            revocations: revocations.clone(),
-            store: store.clone(),
-            channels: test_channels(&store),
-            policies,
-            schema_source: Catalog::embedded(),
-            discovery_client: Arc::new(DirectHttpClient),
-            token_client: Arc::new(DirectHttpClient),
-            aws_identity: Some(Arc::new(identity.clone())),
-            clock,
-        };
-        let console = Console::new(handles, settings.clone()).unwrap();
-        Self {
-            console,
-            approvals,
-            issuer,
-            dir,
-            revocations,
-            store,
-            aws_identity: identity,
-            settings,
-            clock_offset_seconds: ahead,
-        }
+        Self::open(dir, issuer, settings, FakeAwsIdentity::found(), Arc::new(AtomicI64::new(0))).await
     }
 
-    /// The same gateway, started again.
-    pub async fn restart(self) -> Self {
-        let Self {
-            issuer, dir, settings, clock_offset_seconds: ahead, store, aws_identity: identity, ..
-        } = self;
-        store.close().await;
-        let hand = ahead.clone();
+    /// Opens the gateway's parts over what is in the directory.
+    async fn open(
+        dir: tempfile::TempDir,
+        issuer: FakeOidcIssuer,
+        settings: ConsoleSettings,
+        aws_identity: FakeAwsIdentity,
+        clock_offset_seconds: Arc<AtomicI64>,
+    ) -> Self {
+        let offset = clock_offset_seconds.clone();
         let clock: Clock = Arc::new(move || {
-            OffsetDateTime::now_utc() + time::Duration::seconds(hand.load(Ordering::Relaxed))
+            OffsetDateTime::now_utc() + time::Duration::seconds(offset.load(Ordering::Relaxed))
         });
         let store = durward_store::testing::open_test_store(&dir.path().join("state.db")).await.unwrap();
-        let approvals =
-            Approvals::open(store.clone(), ApprovalLimits::default(), clock.clone()).await.unwrap();
-        let approvals = Arc::new(approvals);
+        let limits = ApprovalLimits {
+            break_glass_group: settings.break_glass_group.clone(),
+            ..ApprovalLimits::default()
+        };
+        let approvals = Arc::new(Approvals::open(store.clone(), limits, clock.clone()).await.unwrap());
         let revocations = Revocations::open(store.clone()).await.unwrap();
-        let handles = ConsoleDependencies {
+        let dependencies = ConsoleDependencies {
             approvals: approvals.clone(),
             revocations: revocations.clone(),
             store: store.clone(),
             channels: test_channels(&store),
             policies: Arc::new(PolicyStore::open(&settings.policy_dir, Catalog::embedded()).unwrap()),
             schema_source: Catalog::embedded(),
-            discovery_client: Arc::new(DirectHttpClient),
-            token_client: Arc::new(DirectHttpClient),
-            aws_identity: Some(Arc::new(identity.clone())),
+            http_client: Arc::new(DirectHttpClient),
+            aws_identity: Some(Arc::new(aws_identity.clone())),
             clock,
         };
-        let console = Console::new(handles, settings.clone()).unwrap();
-        Self {
-            console,
-            approvals,
-            issuer,
-            dir,
-            revocations,
-            store,
-            aws_identity: identity,
-            settings,
-            clock_offset_seconds: ahead,
-        }
+        let app = Console::new(dependencies, settings.clone()).unwrap();
+        Self { app, approvals, issuer, dir, revocations, store, aws_identity, settings, clock_offset_seconds }
     }
 
-    /// Closes the state: nothing can be read or written from then on.
+    /// The same gateway after a restart: same directory, issuer, settings and clock.
+    pub async fn restart(self) -> Self {
+        let Self { issuer, dir, settings, clock_offset_seconds, store, aws_identity, .. } = self;
+        store.close().await;
+        Self::open(dir, issuer, settings, aws_identity, clock_offset_seconds).await
+    }
+
+    /// Closes the store: every later read and write fails.
     pub async fn close_store(&self) {
         self.store.close().await;
     }
@@ -276,7 +220,7 @@ impl TestConsole {
     }
 
     pub async fn send(&self, request: Request<Bytes>) -> TestResponse {
-        let response = self.console.respond(request.map(Full::new)).await;
+        let response = self.app.respond(request.map(Full::new)).await;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         TestResponse {
@@ -295,15 +239,15 @@ impl TestConsole {
         }
     }
 
-    /// A browser in which this person is signed in.
+    /// A browser in which this person has signed in.
     pub async fn sign_in_person(&self, subject: &str, groups: &str) -> TestBrowser<'_> {
         let mut browser = self.new_browser();
-        let answer = browser.sign_in(subject, groups, "/").await;
-        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+        let response = browser.sign_in(subject, groups, "/").await;
+        assert_eq!(response.status, StatusCode::SEE_OTHER, "{}", response.body);
         browser
     }
 
-    /// A token as a terminal sends it.
+    /// A token for the admin API.
     pub fn issue_token(&self, subject: &str, groups: &[&str]) -> String {
         self.issuer.issue_token(subject, groups, USER_AUDIENCE, Duration::from_hours(3))
     }
@@ -319,9 +263,9 @@ impl TestConsole {
         if !token.is_empty() {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let answer = self.send(request.body(Bytes::from(body.to_owned())).unwrap()).await;
-        let document = serde_json::from_str(&answer.body);
-        (answer.status, document.unwrap_or_else(|error| panic!("{error}: {}", answer.body)))
+        let response = self.send(request.body(Bytes::from(body.to_owned())).unwrap()).await;
+        let document = serde_json::from_str(&response.body);
+        (response.status, document.unwrap_or_else(|error| panic!("{error}: {}", response.body)))
     }
 
     pub async fn open_approval_request(&self) -> ApprovalRequest {
@@ -348,7 +292,7 @@ impl TestResponse {
 pub struct TestBrowser<'s> {
     test_console: &'s TestConsole,
     pub cookies: BTreeMap<String, String>,
-    /// What it says of the page that sends a form.
+    /// The `Origin` header with which the browser sends a form.
     pub origin: Option<&'static str>,
     pub fetch_site: Option<&'static str>,
 }
@@ -375,8 +319,8 @@ impl TestBrowser<'_> {
                 request = request.header("sec-fetch-site", site);
             }
         }
-        let answer = self.test_console.send(request.body(Bytes::from(form.to_owned())).unwrap()).await;
-        for line in answer.headers.get_all(header::SET_COOKIE) {
+        let response = self.test_console.send(request.body(Bytes::from(form.to_owned())).unwrap()).await;
+        for line in response.headers.get_all(header::SET_COOKIE) {
             let line = line.to_str().unwrap();
             let (name, value) = line.split_once(';').unwrap().0.split_once('=').unwrap();
             if value.is_empty() {
@@ -385,38 +329,43 @@ impl TestBrowser<'_> {
                 self.cookies.insert(name.to_owned(), value.to_owned());
             }
         }
-        answer
+        response
     }
 
-    /// Goes to the issuer and comes back; what the callback's address is.
+    /// Signs in at the issuer; returns the path and query of the callback without requesting it.
     pub async fn callback_from_issuer(&mut self, subject: &str, groups: &str, to: &str) -> String {
-        let begun = self.get(&format!("/signin/start?provider=corp&to={to}")).await;
-        assert_eq!(begun.status, StatusCode::SEE_OTHER, "{}", begun.body);
-        let there = format!("{}&sub={subject}&groups={groups}", begun.location());
-        let back = send_http(Request::get(there).body(Bytes::new()).unwrap()).await.unwrap();
-        let back = back.headers()[header::LOCATION].to_str().unwrap();
-        back.strip_prefix(CONSOLE_ORIGIN).unwrap().to_owned()
+        let started = self.get(&format!("/signin/start?provider=corp&to={to}")).await;
+        assert_eq!(started.status, StatusCode::SEE_OTHER, "{}", started.body);
+        let url = format!("{}&sub={subject}&groups={groups}", started.location());
+        let redirect = send_http(Request::get(url).body(Bytes::new()).unwrap()).await.unwrap();
+        let location = redirect.headers()[header::LOCATION].to_str().unwrap();
+        location.strip_prefix(CONSOLE_ORIGIN).unwrap().to_owned()
     }
 
     pub async fn sign_in(&mut self, subject: &str, groups: &str, to: &str) -> TestResponse {
-        let back = self.callback_from_issuer(subject, groups, to).await;
-        self.get(&back).await
+        let callback = self.callback_from_issuer(subject, groups, to).await;
+        self.get(&callback).await
     }
 
-    /// The token of the session, from any page's form.
+    /// The CSRF token of the login, from the form of a page.
     pub async fn csrf_token(&mut self) -> String {
         let page = self.get("/").await.body;
         let (_before, rest) = page.split_once("name=\"csrf\" value=\"").unwrap();
         rest.split_once('"').unwrap().0.to_owned()
     }
 
-    pub async fn cast_vote(&mut self, ask: &ApprovalRequest, form: &str) -> TestResponse {
+    pub async fn cast_vote(&mut self, approval_request: &ApprovalRequest, form: &str) -> TestResponse {
         let csrf = self.csrf_token().await;
-        self.send(Method::POST, &format!("/approvals/{}/votes", ask.id), &format!("csrf={csrf}&{form}")).await
+        self.send(
+            Method::POST,
+            &format!("/approvals/{}/votes", approval_request.id),
+            &format!("csrf={csrf}&{form}"),
+        )
+        .await
     }
 }
 
-/// `corp/agent-7` acting for `boss` wants to delete a bucket; two of `oncall` must agree.
+/// `corp/agent-7`, acting for `boss`, requests to delete a bucket; two members of `oncall` must approve.
 pub fn new_approval_request() -> NewApprovalRequest {
     let operation = Operation {
         front_end: FrontEndKind::Aws,
@@ -435,13 +384,13 @@ pub fn new_approval_request() -> NewApprovalRequest {
         uninspected_parts: Vec::new(),
         body_sha256: None,
     };
-    let around = durward_core::RiskContext {
+    let context = durward_core::RiskContext {
         is_first_seen: true,
         resource_tags: None,
         has_unnamed_resource: false,
         risky_tags: &[],
     };
-    let risk = durward_core::assess_risk(&operation, around);
+    let risk = durward_core::assess_risk(&operation, context);
     NewApprovalRequest {
         caller: Caller {
             provider: "corp".to_owned(),
@@ -468,7 +417,7 @@ pub fn new_approval_request() -> NewApprovalRequest {
         }],
         risk,
         tags: durward_core::ResourceTags::new(),
-        reason: "s3:DeleteBucket needs an approval by policy `no-deletion`".to_owned(),
+        reason: "s3:DeleteBucket needs an approval required by policy `no-deletion`".to_owned(),
         policy_set: "0123456789abcdef".to_owned(),
         source_address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
         user_agent: Some("Boto3/1.40".to_owned()),

@@ -1,36 +1,39 @@
-//! Open windows: everybody sees them, whoever may answer closes them, and what is closed lets nothing pass.
+//! Time-bound grants: every user sees the active ones, approvers may revoke them, and a revoked grant lets nothing pass.
 
 use super::test_console::{TestBrowser, TestConsole, TestResponse, new_approval_request};
-use durward_approval::{ApprovalRequest, ApprovalState, NewApprovalRequest};
+use durward_approval::{ApprovalEventKind, ApprovalRequest, ApprovalState, NewApprovalRequest};
 use http::{Method, StatusCode};
 use std::time::Duration;
 
-/// An ask that one person can answer.
+/// A request that needs one approval.
 fn single_vote_request() -> NewApprovalRequest {
     let mut new = new_approval_request();
     new.requirements[0].quorum = 1;
     new
 }
 
-async fn consumes_grant(stage: &TestConsole, ask: &ApprovalRequest) -> bool {
-    let what = &ask.details;
-    let taken = stage.approvals.consume_grant(
-        &what.caller,
-        &what.connection,
-        &what.operation,
-        &what.digest,
-        &what.requirements,
+async fn consumes_grant(console: &TestConsole, approval_request: &ApprovalRequest) -> bool {
+    let details = &approval_request.details;
+    let grant = console.approvals.consume_grant(
+        &details.caller,
+        &details.connection,
+        &details.operation,
+        &details.digest,
+        &details.requirements,
     );
-    taken.await.unwrap().is_some()
+    grant.await.unwrap().is_some()
 }
 
-async fn approve_for_fifteen_minutes(alice: &mut TestBrowser<'_>, ask: &ApprovalRequest) -> TestResponse {
-    let answer = alice.cast_vote(ask, "vote=approve_time_bound&minutes=15").await;
-    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
-    answer
+async fn approve_for_fifteen_minutes(
+    alice: &mut TestBrowser<'_>,
+    approval_request: &ApprovalRequest,
+) -> TestResponse {
+    let response = alice.cast_vote(approval_request, "vote=approve_time_bound&minutes=15").await;
+    assert_eq!(response.status, StatusCode::SEE_OTHER, "{}", response.body);
+    response
 }
 
-/// The section of the queue.
+/// The section of the approvals page.
 async fn grants_section(browser: &mut TestBrowser<'_>) -> String {
     let page = browser.get("/").await.body;
     let (_before, rest) = page.split_once("<section id=\"time-bound-grants\"").unwrap();
@@ -39,19 +42,22 @@ async fn grants_section(browser: &mut TestBrowser<'_>) -> String {
 
 #[tokio::test]
 async fn the_approvals_page_lists_active_time_bound_grants() {
-    let stage = TestConsole::start().await;
-    let mut alice = stage.sign_in_person("alice", "oncall").await;
+    let console = TestConsole::start().await;
+    let mut alice = console.sign_in_person("alice", "oncall").await;
     assert!(grants_section(&mut alice).await.contains("None. A time-bound grant is"));
-    let ask = stage.open_approval_request_with(single_vote_request()).await;
-    approve_for_fifteen_minutes(&mut alice, &ask).await;
-    assert!(consumes_grant(&stage, &ask).await && consumes_grant(&stage, &ask).await);
+    let approval_request = console.open_approval_request_with(single_vote_request()).await;
+    approve_for_fifteen_minutes(&mut alice, &approval_request).await;
+    assert!(
+        consumes_grant(&console, &approval_request).await
+            && consumes_grant(&console, &approval_request).await
+    );
     let mut once = single_vote_request();
     once.digest = [9; 32];
-    let once = stage.open_approval_request_with(once).await;
-    // The window covers it, so that it is not asked about.
-    assert_eq!(once.id, ask.id);
-    let mut carol = stage.sign_in_person("carol", "finance").await;
-    let seen = grants_section(&mut carol).await;
+    let once = console.open_approval_request_with(once).await;
+    // The active grant covers it, so no new request is opened.
+    assert_eq!(once.id, approval_request.id);
+    let mut carol = console.sign_in_person("carol", "finance").await;
+    let section = grants_section(&mut carol).await;
     for wanted in [
         "Active time-bound grants <span class=\"count\">1</span>",
         "corp/agent-7 for boss",
@@ -60,55 +66,72 @@ async fn the_approvals_page_lists_active_time_bound_grants() {
         "arn:aws:s3:::payroll",
         ">2 times<",
         ">corp/alice<",
-        &format!("href=\"/approvals/{}\"", ask.id),
+        &format!("href=\"/approvals/{}\"", approval_request.id),
     ] {
-        assert!(seen.contains(wanted), "{wanted}: {seen}");
+        assert!(section.contains(wanted), "{wanted}: {section}");
     }
-    assert!(!seen.contains("#voting"), "carol closes nothing: {seen}");
-    assert!(grants_section(&mut alice).await.contains(&format!("href=\"/approvals/{}#voting\"", ask.id)));
+    assert!(!section.contains("#voting"), "carol may not revoke: {section}");
+    assert!(
+        grants_section(&mut alice)
+            .await
+            .contains(&format!("href=\"/approvals/{}#voting\"", approval_request.id))
+    );
     let page = carol.get("/").await.body;
-    assert_eq!(page.matches(&format!("href=\"/approvals/{}\"", ask.id)).count(), 1, "in one list: {page}");
-    stage.advance_clock(Duration::from_mins(16));
+    assert_eq!(
+        page.matches(&format!("href=\"/approvals/{}\"", approval_request.id)).count(),
+        1,
+        "the grant is in two lists: {page}"
+    );
+    console.advance_clock(Duration::from_mins(16));
     assert!(grants_section(&mut carol).await.contains("None. A time-bound grant is"));
-    assert!(!consumes_grant(&stage, &ask).await);
+    assert!(!consumes_grant(&console, &approval_request).await);
 }
 
 #[tokio::test]
-async fn a_single_use_approval_is_no_time_bound_grant() {
-    let stage = TestConsole::start().await;
-    let mut alice = stage.sign_in_person("alice", "oncall").await;
-    let ask = stage.open_approval_request_with(single_vote_request()).await;
-    assert_eq!(alice.cast_vote(&ask, "vote=approve_once").await.status, StatusCode::SEE_OTHER);
+async fn a_single_use_approval_is_not_listed_as_a_grant() {
+    let console = TestConsole::start().await;
+    let mut alice = console.sign_in_person("alice", "oncall").await;
+    let approval_request = console.open_approval_request_with(single_vote_request()).await;
+    assert_eq!(alice.cast_vote(&approval_request, "vote=approve_once").await.status, StatusCode::SEE_OTHER);
     assert!(grants_section(&mut alice).await.contains("None. A time-bound grant is"));
-    assert!(alice.get(&format!("/approvals/{}", ask.id)).await.body.contains("Withdraw the approval"));
+    assert!(
+        alice
+            .get(&format!("/approvals/{}", approval_request.id))
+            .await
+            .body
+            .contains("Withdraw the approval")
+    );
 }
 
 #[tokio::test]
 async fn an_approver_revokes_a_time_bound_grant_and_nothing_more_passes() {
-    let stage = TestConsole::start().await;
-    let mut alice = stage.sign_in_person("alice", "oncall").await;
-    let ask = stage.open_approval_request_with(single_vote_request()).await;
-    let opened = approve_for_fifteen_minutes(&mut alice, &ask).await;
-    assert!(alice.get(opened.location()).await.body.contains("Your approval is recorded."));
-    assert!(consumes_grant(&stage, &ask).await);
-    let mut carol = stage.sign_in_person("carol", "finance").await;
-    let page = carol.get(&format!("/approvals/{}", ask.id)).await.body;
+    let console = TestConsole::start().await;
+    let mut alice = console.sign_in_person("alice", "oncall").await;
+    let approval_request = console.open_approval_request_with(single_vote_request()).await;
+    let approved = approve_for_fifteen_minutes(&mut alice, &approval_request).await;
+    assert!(alice.get(approved.location()).await.body.contains("Your approval is recorded."));
+    assert!(consumes_grant(&console, &approval_request).await);
+    let mut carol = console.sign_in_person("carol", "finance").await;
+    let page = carol.get(&format!("/approvals/{}", approval_request.id)).await.body;
     assert!(page.contains("grant active") && !page.contains("Revoke the grant"), "{page}");
-    let refused = carol.cast_vote(&ask, "vote=deny&reason=no").await;
+    let refused = carol.cast_vote(&approval_request, "vote=deny&reason=no").await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.body);
-    let mut bob = stage.sign_in_person("bob", "oncall").await;
-    let page = bob.get(&format!("/approvals/{}", ask.id)).await.body;
-    assert!(page.contains("Revoke the grant") && page.contains("To revoke this grant"), "{page}");
-    let path = format!("/approvals/{}/votes", ask.id);
+    let mut bob = console.sign_in_person("bob", "oncall").await;
+    let page = bob.get(&format!("/approvals/{}", approval_request.id)).await.body;
+    assert!(page.contains("Revoke the grant") && page.contains("Revoke this grant"), "{page}");
+    let path = format!("/approvals/{}/votes", approval_request.id);
     let forged = bob.send(Method::POST, &path, "csrf=forged&vote=deny&reason=no").await;
     assert_eq!(forged.status, StatusCode::FORBIDDEN);
-    assert!(consumes_grant(&stage, &ask).await, "it is open still");
-    let closed = bob.cast_vote(&ask, "vote=deny&reason=it+went+too+far").await;
-    assert_eq!(closed.status, StatusCode::SEE_OTHER, "{}", closed.body);
-    assert!(!consumes_grant(&stage, &ask).await);
-    let now = stage.approvals.get(ask.id).await.unwrap().unwrap();
-    assert_eq!((now.state, now.history.last().unwrap().kind.as_str()), (ApprovalState::Denied, "withdrawn"));
-    let page = bob.get(closed.location()).await.body;
+    assert!(consumes_grant(&console, &approval_request).await, "the forged form revoked the grant");
+    let revoked = bob.cast_vote(&approval_request, "vote=deny&reason=it+went+too+far").await;
+    assert_eq!(revoked.status, StatusCode::SEE_OTHER, "{}", revoked.body);
+    assert!(!consumes_grant(&console, &approval_request).await);
+    let now = console.approvals.get(approval_request.id).await.unwrap().unwrap();
+    assert_eq!(
+        (now.state, now.history.last().unwrap().kind),
+        (ApprovalState::Denied, ApprovalEventKind::Withdrawn)
+    );
+    let page = bob.get(revoked.location()).await.body;
     for wanted in [
         "The grant is revoked.",
         "The time-bound grant was revoked early by <strong>corp/bob</strong>: <q>it went too far</q>. It was used 2 times",
@@ -117,24 +140,59 @@ async fn an_approver_revokes_a_time_bound_grant_and_nothing_more_passes() {
     ] {
         assert!(page.contains(wanted), "{wanted}: {page}");
     }
-    assert_eq!(page.matches("approved for a time").count(), 1, "each answer once: {page}");
-    let alices = alice.get(opened.location()).await.body;
-    assert!(!alices.contains("Your approval is recorded."), "it holds no more: {alices}");
+    assert_eq!(page.matches("approved for a limited time").count(), 1, "each vote once: {page}");
+    let alices_page = alice.get(approved.location()).await.body;
+    assert!(
+        !alices_page.contains("Your approval is recorded."),
+        "the approval is still confirmed: {alices_page}"
+    );
     assert!(grants_section(&mut alice).await.contains("None. A time-bound grant is"));
 }
 
 #[tokio::test]
-async fn a_notice_is_shown_for_a_minute_and_to_nobody_else() {
-    let stage = TestConsole::start().await;
-    let ask = stage.open_approval_request().await;
-    let mut alice = stage.sign_in_person("alice", "oncall").await;
-    let answered = alice.cast_vote(&ask, "vote=approve_once").await;
-    let path = answered.location();
+async fn a_vote_is_confirmed_for_a_minute_and_only_to_the_voter() {
+    let console = TestConsole::start().await;
+    let approval_request = console.open_approval_request().await;
+    let mut alice = console.sign_in_person("alice", "oncall").await;
+    let voted = alice.cast_vote(&approval_request, "vote=approve_once").await;
+    let path = voted.location();
     assert!(alice.get(path).await.body.contains("Your approval is recorded."));
-    let mut bob = stage.sign_in_person("bob", "oncall").await;
-    assert!(!bob.get(path).await.body.contains("Your approval is recorded."), "he gave none");
-    let lie = format!("/approvals/{}?done=deny", ask.id);
-    assert!(!alice.get(&lie).await.body.contains("class=\"notice\""), "she did not deny");
-    stage.advance_clock(Duration::from_mins(2));
+    let mut bob = console.sign_in_person("bob", "oncall").await;
+    assert!(!bob.get(path).await.body.contains("Your approval is recorded."), "he cast no vote");
+    let wrong_notice = format!("/approvals/{}?done=deny", approval_request.id);
+    assert!(!alice.get(&wrong_notice).await.body.contains("class=\"notice\""), "she did not deny");
+    console.advance_clock(Duration::from_mins(2));
     assert!(!alice.get(path).await.body.contains("Your approval is recorded."));
+}
+
+#[tokio::test]
+async fn the_api_lists_active_time_bound_grants() {
+    let console = TestConsole::start().await;
+    let token = console.issue_token("carol", &["finance"]);
+    let list = async |query: &str| {
+        let path = format!("/api/v1/time-bound-grants{query}");
+        console.call_api(Method::GET, &path, &token, "").await
+    };
+    let empty = serde_json::json!({"time_bound_grants": [], "may_be_incomplete": false});
+    assert_eq!(list("").await, (StatusCode::OK, empty.clone()));
+    let mut alice = console.sign_in_person("alice", "oncall").await;
+    let mut once = single_vote_request();
+    once.operation.name = "GetBucketPolicy".to_owned();
+    once.operation.required_permissions[0].action = "s3:GetBucketPolicy".to_owned();
+    once.digest = [9; 32];
+    let once = console.open_approval_request_with(once).await;
+    assert_eq!(alice.cast_vote(&once, "vote=approve_once").await.status, StatusCode::SEE_OTHER);
+    let approval_request = console.open_approval_request_with(single_vote_request()).await;
+    approve_for_fifteen_minutes(&mut alice, &approval_request).await;
+    for query in ["", "?caller=corp/agent-7"] {
+        let (_status, listed) = list(query).await;
+        assert_eq!(listed["time_bound_grants"].as_array().unwrap().len(), 1, "{query}: {listed}");
+        let grant = &listed["time_bound_grants"][0];
+        assert_eq!(grant["id"], approval_request.id.to_string());
+        assert!(grant["time_bound"] == true && grant["grant_until"].is_string(), "{grant}");
+    }
+    assert_eq!(list("?caller=corp/agent-8").await.1, empty);
+    assert_eq!(list("?state=all").await.0, StatusCode::BAD_REQUEST);
+    console.advance_clock(Duration::from_mins(16));
+    assert_eq!(list("").await.1, empty);
 }

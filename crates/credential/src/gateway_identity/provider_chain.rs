@@ -1,12 +1,12 @@
-//! The standard chain, one source after another, each read by reqsign. The order is reqsign's; its own chain is not used,
-//! because it goes on after a source that fails, and the gateway would silently become somebody else (a pod whose web
-//! identity is broken would act as its node).
+//! The standard credential provider chain: one source after another, each read by reqsign, in the order of reqsign.
+//!
+//! Promise: a source that is configured and fails ends the search. reqsign's own chain is not used because it continues with the
+//! next source. The gateway would silently get another identity: a pod whose web identity is broken would act as its node.
 
 use super::{BaseCredential, GatewayIdentityError};
-use crate::error::sanitize_error_text;
-use crate::http_client::{HttpClient, send_with_timeout};
+use crate::error_text::sanitize_error_text;
 use bytes::Bytes;
-use durward_core::Secret;
+use durward_core::{HttpClient, HttpLimits, Secret};
 use http::{Request, Response, StatusCode, Uri};
 use reqsign_aws_v4::{
     AssumeRoleWithWebIdentityCredentialProvider, Credential, ECSCredentialProvider, EnvCredentialProvider,
@@ -23,15 +23,18 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Metadata endpoints answer from the same machine; off AWS nobody is there, and a start must not hang on that.
-const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
-const SERVICE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A `credential_process` may ask a person.
+/// Metadata endpoints respond from the same machine. Off AWS there is none, and the start of the gateway must not wait for it.
+const METADATA_LIMITS: HttpLimits =
+    HttpLimits { timeout: Duration::from_secs(2), max_response_bytes: MAX_CREDENTIAL_BYTES as usize };
+const SERVICE_LIMITS: HttpLimits =
+    HttpLimits { timeout: Duration::from_secs(10), max_response_bytes: MAX_CREDENTIAL_BYTES as usize };
+/// A `credential_process` may wait for a person.
 const CREDENTIAL_PROCESS_TIMEOUT: Duration = Duration::from_mins(1);
-/// Largest file or process output that is read.
-const MAX_CREDENTIAL_FILE_BYTES: u64 = 1 << 20;
-/// The last source. Off EC2 it fails; that is then "not found", not a broken source.
+/// One file, process output or response.
+const MAX_CREDENTIAL_BYTES: u64 = 1 << 20;
+/// The last source. Off EC2 it fails, which means "not found" and not a broken source.
 const INSTANCE_METADATA: &str = "instance metadata";
 
 type BoxedCredentialProvider = Box<dyn ProvideCredentialDyn<Credential = Credential>>;
@@ -42,8 +45,13 @@ pub(super) struct CredentialProviderChain {
 }
 
 impl CredentialProviderChain {
-    pub fn new(transport: Arc<dyn HttpClient>, metadata: Arc<dyn HttpClient>, env: impl Env) -> Self {
+    pub fn new(
+        service_client: Arc<dyn HttpClient>,
+        metadata_client: Arc<dyn HttpClient>,
+        env: impl Env,
+    ) -> Self {
         let mut web_identity = AssumeRoleWithWebIdentityCredentialProvider::new();
+        // AWS recommends the regional endpoints of STS (IAM User Guide, "Manage AWS STS in an AWS Region").
         if env.var("AWS_REGION").is_some_and(|region| !region.is_empty()) {
             web_identity = web_identity.with_regional_sts_endpoint();
         }
@@ -63,7 +71,7 @@ impl CredentialProviderChain {
             .with_env(env)
             .with_file_read(BoundedFileReader)
             .with_command_execute(CredentialProcessRunner)
-            .with_http_send(CredentialHttpSender { service_client: transport, metadata_client: metadata });
+            .with_http_send(CredentialHttpSender { service_client, metadata_client });
         Self { context, providers: sources }
     }
 
@@ -101,7 +109,7 @@ fn convert_credential(
     let expires = expires_in
         .map(|at| OffsetDateTime::from_unix_timestamp(at.as_second()))
         .transpose()
-        .map_err(|_error| broken("the expiry is no time"))?;
+        .map_err(|_error| broken("the expiry is not a valid time"))?;
     Ok(BaseCredential {
         access_key_id,
         secret_access_key: Secret::new(secret_access_key),
@@ -111,7 +119,7 @@ fn convert_credential(
     })
 }
 
-/// reqsign's one-line message and what lies directly under it. Its further context repeats paths and addresses only.
+/// reqsign's one-line message and its direct cause. Its further context only repeats paths and addresses.
 fn describe_error(error: &Error) -> String {
     let mut text = error.to_string();
     if let Some(cause) = std::error::Error::source(error) {
@@ -120,7 +128,7 @@ fn describe_error(error: &Error) -> String {
     sanitize_error_text(&text, &[])
 }
 
-/// The process's environment. Variables that are not UTF-8 are left out; `std::env::vars` would panic.
+/// The environment of the process. Variables that are not UTF-8 are left out: `std::env::vars` would panic.
 #[derive(Debug)]
 pub(super) struct ProcessEnvironment;
 
@@ -145,13 +153,20 @@ struct BoundedFileReader;
 
 impl FileRead for BoundedFileReader {
     async fn file_read(&self, path: &str) -> reqsign_core::Result<Vec<u8>> {
-        let fail = |what: String| Error::config_invalid(format!("cannot read `{path}`: {what}"));
-        let size = tokio::fs::metadata(path).await.map_err(|error| fail(error.to_string()))?.len();
-        if size > MAX_CREDENTIAL_FILE_BYTES {
-            return Err(fail(format!("it is larger than {MAX_CREDENTIAL_FILE_BYTES} bytes")));
-        }
-        tokio::fs::read(path).await.map_err(|error| fail(error.to_string()))
+        let failed = |reason: String| Error::config_invalid(format!("cannot read `{path}`: {reason}"));
+        let file = tokio::fs::File::open(path).await.map_err(|error| failed(error.to_string()))?;
+        read_bounded(file).await.map_err(|error| failed(error.to_string()))
     }
+}
+
+/// Reads to the end. A reader with more than the limit is an error: the size of a device or pipe is not known before.
+async fn read_bounded(reader: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(MAX_CREDENTIAL_BYTES + 1).read_to_end(&mut bytes).await?;
+    if bytes.len() as u64 > MAX_CREDENTIAL_BYTES {
+        return Err(std::io::Error::other(format!("it is larger than {MAX_CREDENTIAL_BYTES} bytes")));
+    }
+    Ok(bytes)
 }
 
 #[derive(Debug)]
@@ -164,25 +179,35 @@ impl CommandExecute for CredentialProcessRunner {
         args: &'a [&'a str],
     ) -> reqsign_core::Result<CommandOutput> {
         let mut command = tokio::process::Command::new(program);
-        // What it says to people stays out of our errors: it may hold a secret.
-        command.args(args).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(CREDENTIAL_PROCESS_TIMEOUT, command.output())
+        // Its standard error stays out of our errors: it may hold a secret.
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        let run = async {
+            let mut child = command.spawn()?;
+            let stdout = match child.stdout.take() {
+                Some(stdout) => read_bounded(stdout).await?,
+                None => Vec::new(),
+            };
+            Ok::<_, std::io::Error>((child.wait().await?, stdout))
+        };
+        let (status, stdout) = tokio::time::timeout(CREDENTIAL_PROCESS_TIMEOUT, run)
             .await
             .map_err(|_elapsed| Error::unexpected("the credential process did not end in time"))?
             .map_err(|error| Error::config_invalid(format!("cannot run `{program}`: {error}")))?;
-        let readable = serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok();
-        if output.status.success() && !readable {
+        // reqsign's own error would repeat the output, which may hold a secret.
+        let is_json = serde_json::from_slice::<serde_json::Value>(&stdout).is_ok();
+        if status.success() && !is_json {
             return Err(Error::config_invalid("the credential process did not write JSON"));
         }
-        Ok(CommandOutput {
-            status: output.status.code().unwrap_or(-1),
-            stdout: output.stdout,
-            stderr: Vec::new(),
-        })
+        Ok(CommandOutput { status: status.code().unwrap_or(-1), stdout, stderr: Vec::new() })
     }
 }
 
-/// Plain HTTP goes only to link-local and loopback endpoints, and only by the metadata transport.
+/// Sends plain HTTP only to link-local and loopback endpoints, and only with the metadata client.
 struct CredentialHttpSender {
     service_client: Arc<dyn HttpClient>,
     metadata_client: Arc<dyn HttpClient>,
@@ -190,16 +215,16 @@ struct CredentialHttpSender {
 
 impl fmt::Debug for CredentialHttpSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sender")
+        f.write_str("CredentialHttpSender")
     }
 }
 
 impl HttpSend for CredentialHttpSender {
     async fn http_send(&self, request: Request<Bytes>) -> reqsign_core::Result<Response<Bytes>> {
-        let answer = match request.uri().scheme_str() {
-            Some("https") => send_with_timeout(&*self.service_client, request, SERVICE_TIMEOUT).await,
+        let result = match request.uri().scheme_str() {
+            Some("https") => self.service_client.send(request, SERVICE_LIMITS).await,
             Some("http") if is_metadata_endpoint(request.uri()) => {
-                send_with_timeout(&*self.metadata_client, request, METADATA_TIMEOUT).await
+                self.metadata_client.send(request, METADATA_LIMITS).await
             }
             _ => {
                 return Err(Error::config_invalid(
@@ -207,8 +232,9 @@ impl HttpSend for CredentialHttpSender {
                 ));
             }
         };
-        let mut response = answer.map_err(|error| Error::unexpected(sanitize_error_text(&error, &[])))?;
-        // reqsign repeats the body of any answer but 200 in its errors; a 2xx may hold a credential.
+        let mut response =
+            result.map_err(|error| Error::unexpected(sanitize_error_text(&error.to_string(), &[])))?;
+        // reqsign's errors repeat the body of every response but 200, and another 2xx may hold a credential.
         if response.status() != StatusCode::OK && !response.status().is_client_error() {
             *response.body_mut() = Bytes::new();
         }

@@ -6,8 +6,8 @@ use time::macros::datetime;
 
 const NOT_AFTER: OffsetDateTime = datetime!(2026-11-21 06:01:00.75 UTC);
 
-fn policy_for(demands: &[(&str, Resource)]) -> SessionPolicy {
-    build_session_policy(&operation_requiring(demands), NOT_AFTER, &SessionPolicyConditions::default())
+fn policy_for(permissions: &[(&str, Resource)]) -> SessionPolicy {
+    build_session_policy(&operation_requiring(permissions), NOT_AFTER, &SessionPolicyConditions::default())
         .unwrap()
 }
 
@@ -15,9 +15,15 @@ fn parse_policy(policy: &SessionPolicy) -> Value {
     serde_json::from_str(&policy.json).unwrap()
 }
 
+fn patterns_for_arn(arn: &str) -> Vec<String> {
+    let policy = parse_policy(&policy_for(&[("s3:GetObject", Resource::Arn(arn.to_owned()))]));
+    let patterns = policy["Statement"][0]["Resource"].as_array().unwrap();
+    patterns.iter().map(|pattern| pattern.as_str().unwrap().to_owned()).collect()
+}
+
+/// The pattern of the ARN itself. Its alternate form, which is shorter, sorts before it.
 fn pattern_for_arn(arn: &str) -> String {
-    let text = parse_policy(&policy_for(&[("s3:GetObject", Resource::Arn(arn.to_owned()))]));
-    text["Statement"][0]["Resource"].as_array().unwrap().last().unwrap().as_str().unwrap().to_owned()
+    patterns_for_arn(arn).pop().unwrap()
 }
 
 #[test]
@@ -37,7 +43,24 @@ fn log_groups_and_secrets_are_allowed_in_both_forms_of_their_arns() {
 }
 
 #[test]
-fn an_instance_that_is_yet_to_be_made_is_any_instance() {
+fn only_the_fields_of_an_arn_give_an_alternate_form() {
+    let logs = "arn:aws:logs:us-east-1:1:log-group";
+    for arn in [
+        // Keys of S3 objects that contain the words of other services: the alternate form would be another object.
+        "arn:aws:s3:::b/x:logs:g:log-stream:s".to_owned(),
+        "arn:aws:s3:::b:logs:us-east-1:1:log-group:g:log-stream:s".to_owned(),
+        "arn:aws:s3:::b/x:secretsmanager:secret:s-??????".to_owned(),
+        "arn:aws:s3:::b/x:logs:*".to_owned(),
+        // Neither a group nor a stream can have a colon in its name.
+        format!("{logs}:g:log-stream:s:log-stream:t"),
+        format!("{logs}:g:h:log-stream:s"),
+    ] {
+        assert_eq!(patterns_for_arn(&arn).len(), 1, "{arn}: {:?}", patterns_for_arn(&arn));
+    }
+}
+
+#[test]
+fn an_instance_to_be_created_is_any_instance() {
     let any = "arn:aws:ec2:us-east-1:1:instance/*";
     assert_eq!(pattern_for_arn(any), any);
     assert_eq!(pattern_for_arn("arn:aws:ec2:us-east-1:1:volume/*"), "arn:aws:ec2:us-east-1:1:volume/${*}");
@@ -114,8 +137,8 @@ fn wildcards_before_the_resource_part_are_refused() {
         "",
     ] {
         let operation = operation_on("s3:GetObject", arn);
-        let answer = build_session_policy(&operation, NOT_AFTER, &SessionPolicyConditions::default());
-        assert_eq!(answer, Err(SessionPolicyError::InvalidArn(arn.to_owned())), "{arn}");
+        let result = build_session_policy(&operation, NOT_AFTER, &SessionPolicyConditions::default());
+        assert_eq!(result, Err(SessionPolicyError::InvalidArn(arn.to_owned())), "{arn}");
     }
 }
 
@@ -141,20 +164,20 @@ fn only_the_catalogs_own_suffixes_are_wildcards() {
 #[test]
 fn an_action_with_a_wildcard_is_refused() {
     for action in ["s3:*", "s3:Get?bject", "*", "s3", "s3:", ":GetObject", "s3:Get Object"] {
-        let answer = build_session_policy(
+        let result = build_session_policy(
             &operation_on(action, "arn:aws:s3:::b"),
             NOT_AFTER,
             &SessionPolicyConditions::default(),
         );
-        assert_eq!(answer, Err(SessionPolicyError::InvalidAction(action.to_owned())));
+        assert_eq!(result, Err(SessionPolicyError::InvalidAction(action.to_owned())));
     }
 }
 
 #[test]
 fn no_policy_without_a_required_permission_or_for_a_tool() {
-    let answer =
+    let result =
         build_session_policy(&operation_requiring(&[]), NOT_AFTER, &SessionPolicyConditions::default());
-    assert_eq!(answer, Err(SessionPolicyError::NoRequiredPermission));
+    assert_eq!(result, Err(SessionPolicyError::NoRequiredPermission));
     let tool = operation_requiring(&[("s3:GetObject", Resource::McpServer("files".to_owned()))]);
     assert_eq!(
         build_session_policy(&tool, NOT_AFTER, &SessionPolicyConditions::default()),
@@ -164,10 +187,10 @@ fn no_policy_without_a_required_permission_or_for_a_tool() {
 
 #[test]
 fn too_many_resources_fall_back_to_the_actions() {
-    let demands: Vec<(&str, Resource)> = (0..100)
+    let permissions: Vec<(&str, Resource)> = (0..100)
         .map(|n| ("s3:DeleteObject", Resource::Arn(format!("arn:aws:s3:::bucket/some/long/prefix/{n}"))))
         .collect();
-    let cut = policy_for(&demands);
+    let cut = policy_for(&permissions);
     assert_eq!(cut.scope, CredentialScope::Actions);
     let statement = &parse_policy(&cut)["Statement"];
     assert_eq!(statement.as_array().unwrap().len(), 1);
@@ -176,7 +199,7 @@ fn too_many_resources_fall_back_to_the_actions() {
     assert!(statement[0]["Condition"]["DateLessThan"].is_object());
 }
 
-/// What IAM does with a pattern: `${*}`, `${?}` and `${$}` are the characters, bare `*` and `?` are wildcards.
+/// How IAM matches a pattern: `${*}`, `${?}` and `${$}` are the characters, bare `*` and `?` are wildcards.
 fn iam_matches(pattern: &str, text: &str) -> bool {
     fn matches_from(pattern: &[char], text: &[char]) -> bool {
         match pattern {
@@ -192,13 +215,40 @@ fn iam_matches(pattern: &str, text: &str) -> bool {
     matches_from(&pattern.chars().collect::<Vec<_>>(), &text.chars().collect::<Vec<_>>())
 }
 
+/// Names with everything that has a meaning in some pattern.
+fn resource_name() -> impl Strategy<Value = String> {
+    let parts = [
+        "a",
+        "*",
+        "?",
+        "$",
+        "{",
+        "}",
+        ":",
+        "/",
+        "-",
+        "logs",
+        ":logs:",
+        ":log-stream:",
+        ":secretsmanager:",
+        "-??????",
+        ":*",
+    ];
+    proptest::collection::vec(proptest::sample::select(parts.to_vec()), 1..8).prop_map(|parts| parts.concat())
+}
+
 proptest! {
     #[test]
-    fn a_resource_matches_itself_and_nothing_else(name in "[a*?${}:/\\-]{1,8}", other in "[a*?${}:/\\-]{1,8}") {
+    fn a_resource_matches_itself_and_nothing_else(name in resource_name(), other in resource_name()) {
         let (arn, elsewhere) = (format!("arn:aws:s3:::{name}"), format!("arn:aws:s3:::{other}"));
-        let pattern = pattern_for_arn(&arn);
-        prop_assert!(iam_matches(&pattern, &arn));
-        prop_assert_eq!(iam_matches(&pattern, &elsewhere), arn == elsewhere);
+        let patterns = patterns_for_arn(&arn);
+        let matches = |arn: &str| patterns.iter().any(|pattern| iam_matches(pattern, arn));
+        prop_assert!(matches(&arn));
+        prop_assert_eq!(matches(&elsewhere), arn == elsewhere);
+        // A name that is one part of it: the shape of an alternate form.
+        for (at, _) in name.match_indices(':') {
+            prop_assert!(!matches(&format!("arn:aws:s3:::{}", &name[..at])), "{name} {at}");
+        }
     }
 
     #[test]

@@ -198,12 +198,12 @@ async fn an_approved_tool_call_is_for_its_arguments() {
     let policies = mcp::MCP_POLICIES
         .replace("@approval(\"oncall\")", "@approval(\"oncall\") @on_timeout(\"queue\") @timeout(\"10m\")");
     std::fs::write(stage.dir.path().join("policies/all.cedar"), policies).unwrap();
-    stage.gateway.services.policies.reload().unwrap();
+    stage.gateway.parts.policies.reload().unwrap();
     stage.mcp_server.respond_json(200, r#"{"jsonrpc":"2.0","id":ID,"result":{"content":[]}}"#);
     let approved = mcp::tool_call("pay", json!({"to": "acme", "amount": 1}));
     let refused = stage.post_message(&approved).await;
     assert!(refused.text().contains("the approval is pending"), "{}", refused.text());
-    let approvals = &stage.gateway.services.approvals;
+    let approvals = &stage.gateway.parts.approvals;
     let pending =
         ApprovalRequestFilter { states: vec![ApprovalState::Pending], ..ApprovalRequestFilter::default() };
     let ask = approvals.list(pending).await.unwrap().pop().unwrap();

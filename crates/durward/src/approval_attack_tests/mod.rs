@@ -10,7 +10,7 @@
 //! | the same for a tool call | `binding::an_approved_tool_call_is_for_its_arguments` |
 //! | a window used for more than was seen | ledger `binding::a_window_is_for_these_actions_on_these_resources_until_then` |
 //! | a window for what the request does not name, used for something else | ledger `binding::where_not_all_is_named_a_window_is_for_the_same_parameters` |
-//! | a resource hidden behind a parameter that no model knows, behind another's id, or behind another of its names | `durward_aws`: `decode::tests::what_no_model_knows_stands_for_no_resource`, `decode::tests::ec2::*`, `decode::tests::hidden::*`; python `test_tag_names.py` |
+//! | a resource hidden behind a parameter that no model knows, behind another's id, or behind another of its names | `durward_aws`: `decode::tests::unknown_parameters_name_no_resource`, `decode::tests::ec2::*`, `decode::tests::hidden_resources::*`; python `test_tag_names.py` |
 //! | replay of a used approval, of the very same bytes | `binding::a_used_approval_is_not_good_again`; ledger `binding::an_approval_is_used_once` |
 //! | many racing for one approval | `races::of_many_that_wait_for_one_approval_one_is_executed`; ledger `binding::of_many_that_race_for_an_approval_one_gets_it`, `processes::processes_that_race_use_each_approval_once` |
 //! | approvers racing, a denial racing an approval | ledger `people::approvers_that_race_are_all_heard_and_none_twice`, `people::a_denial_that_races_an_approval_wins_unless_it_was_used` |

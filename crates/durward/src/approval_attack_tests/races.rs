@@ -34,7 +34,7 @@ async fn excess_approval_requests_are_refused_and_repeats_coalesce() {
     for number in 0..25 {
         let answer = stage.send_request(&agent, &put_object(&format!("flood-{number}"))).await;
         assert_eq!(answer.status, 403);
-        refused += usize::from(answer.text.contains("already has 20 asks waiting for people"));
+        refused += usize::from(answer.text.contains("already has 20 pending approval requests"));
     }
     assert_eq!((refused, stage.list_requests(&[ApprovalState::Pending]).await.len()), (5, 20));
     for _ in 0..10 {

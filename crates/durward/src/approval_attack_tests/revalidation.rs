@@ -125,7 +125,7 @@ async fn a_credential_that_expires_while_waiting_for_approval_is_refused() {
     stage.approve_request(ask.id, "ann").await;
     let answer = held.await.unwrap();
     assert!(
-        answer.status >= 400 && answer.text.contains("expired while people were asked"),
+        answer.status >= 400 && answer.text.contains("expired while the request waited for approval"),
         "{}",
         answer.text
     );
@@ -149,7 +149,7 @@ async fn a_token_that_expires_while_waiting_for_approval_is_refused() {
         let message = mcp::tool_call("pay", json!({"amount": 1}));
         async move { stage.send_request(stage.build_request(&token, &[], message.to_string())).await }
     });
-    let approvals = &stage.gateway.services.approvals;
+    let approvals = &stage.gateway.parts.approvals;
     let ask = wait_until("somebody is asked", || async {
         approvals
             .list(ApprovalRequestFilter {
@@ -161,7 +161,7 @@ async fn a_token_that_expires_while_waiting_for_approval_is_refused() {
             .pop()
     })
     .await;
-    let verifier = &stage.gateway.services.token_verifier;
+    let verifier = &stage.gateway.parts.token_verifier;
     wait_until("the token ends", || async {
         verifier.verify(&token, OffsetDateTime::now_utc()).await.err().map(|_ended| ())
     })
@@ -176,7 +176,7 @@ async fn a_token_that_expires_while_waiting_for_approval_is_refused() {
     approvals.cast_vote(ask.id, &ann, VoteChoice::ApproveOnce).await.unwrap();
     let answer = held.await.unwrap();
     assert!(
-        answer.text().contains("expired while people were asked"),
+        answer.text().contains("expired while the request waited for approval"),
         "{} {}",
         answer.status(),
         answer.text()

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use durward_approval::{ApprovalRequest, ApprovalRequestFilter, ApprovalRequestId, ApprovalState};
 use durward_aws::sigv4::outbound::{SigningParams, sign_request};
 use durward_aws::sigv4::{SigningKey, inbound, sha256_hex};
+use durward_core::Origin;
 use durward_core::{Caller, CallerKind, Secret, SessionId};
 use durward_fake_aws::aws::FakeAws;
 use durward_fake_aws::oidc_issuer::FakeOidcIssuer;
 use durward_gateway::aws_frontend::CONTAINER_CREDENTIALS_PATH;
-use durward_gateway::upstream_client::{UpstreamClient, UpstreamOrigin};
+use durward_gateway::upstream_client::UpstreamClient;
 use durward_identity::GatewayCredentialClaims;
 use durward_journal::JournalRecord;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -35,8 +36,8 @@ pub struct ApprovalTestGateway {
     pub workload_issuer: FakeOidcIssuer,
     pub user_issuer: FakeOidcIssuer,
     pub dir: tempfile::TempDir,
-    pub aws_origin: UpstreamOrigin,
-    pub console_origin: UpstreamOrigin,
+    pub aws_origin: Origin,
+    pub console_origin: Origin,
     http_client: UpstreamClient,
 }
 
@@ -135,9 +136,8 @@ role_arn = "arn:aws:iam::123456789012:role/others"
         let mut config = config::load_config(&dir.path().join("durward.toml")).unwrap();
         config.approval.hold = hold;
         let running = serve::start_gateway(config, Some(gateway_identity(&aws))).await.unwrap();
-        let origin = |address: Option<SocketAddr>| {
-            serve::parse_origin(&format!("http://{}", address.unwrap())).unwrap()
-        };
+        let origin =
+            |address: Option<SocketAddr>| format!("http://{}", address.unwrap()).parse::<Origin>().unwrap();
         let (door, console) = (origin(running.aws_address), origin(running.console_address));
         let transport = UpstreamClient::new(vec![door.clone(), console.clone()]).unwrap();
         aws.put_object("data", "kept", "kept");
@@ -155,7 +155,7 @@ role_arn = "arn:aws:iam::123456789012:role/others"
 
     pub fn replace_policies(&self, text: &str) {
         std::fs::write(self.dir.path().join("policies/all.cedar"), text).unwrap();
-        self.gateway.services.policies.reload().unwrap();
+        self.gateway.parts.policies.reload().unwrap();
     }
 
     /// What AWS saw beside the gateway's own STS calls.
@@ -204,7 +204,7 @@ role_arn = "arn:aws:iam::123456789012:role/others"
             issued_at: now,
             expires_at: now + lifetime,
         };
-        let issued = self.gateway.services.seal_keys.issue(&claims).unwrap();
+        let issued = self.gateway.parts.seal_keys.issue(&claims).unwrap();
         TestAgent {
             access_key_id: issued.access_key_id,
             secret_access_key: issued.secret_access_key,
@@ -214,7 +214,7 @@ role_arn = "arn:aws:iam::123456789012:role/others"
 
     pub fn is_expired(&self, agent: &TestAgent) -> bool {
         let now = OffsetDateTime::now_utc();
-        self.gateway.services.seal_keys.open(&agent.access_key_id, agent.session_token.expose(), now).is_err()
+        self.gateway.parts.seal_keys.open(&agent.access_key_id, agent.session_token.expose(), now).is_err()
     }
 
     pub fn sign_request(&self, agent: &TestAgent, shot: &TestRequest) -> Request<Bytes> {
@@ -263,11 +263,11 @@ role_arn = "arn:aws:iam::123456789012:role/others"
 
     pub async fn list_requests(&self, states: &[ApprovalState]) -> Vec<ApprovalRequest> {
         let filter = ApprovalRequestFilter { states: states.to_vec(), limit: 1_000, caller: None };
-        self.gateway.services.approvals.list(filter).await.unwrap()
+        self.gateway.parts.approvals.list(filter).await.unwrap()
     }
 
     pub async fn get_request(&self, id: ApprovalRequestId) -> ApprovalRequest {
-        self.gateway.services.approvals.get(id).await.unwrap().unwrap()
+        self.gateway.parts.approvals.get(id).await.unwrap().unwrap()
     }
 
     /// The only ask that waits, once there is one.

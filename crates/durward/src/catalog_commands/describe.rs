@@ -1,4 +1,4 @@
-//! What the catalog says of actions and operations, as text for a terminal and as JSON.
+//! Actions and operations of the catalog as text for a terminal and as JSON.
 
 use super::lookup::{CatalogMatch, SearchHit, trait_names};
 use durward_catalog::{
@@ -8,12 +8,12 @@ use durward_catalog::{
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
-/// Operations shown whole; of more only the names.
+/// Operations that are described in full: more would fill several screens.
 const MAX_DETAILED_OPERATIONS: usize = 4;
-/// Parameters deeper than this are cut.
+/// Depth to which members of structures are printed. Some types contain themselves.
 const MAX_MEMBER_DEPTH: usize = 3;
 
-/// Everything found, as text.
+/// Writes a match as text.
 pub fn write_match_text(catalog: &Catalog, found: &CatalogMatch, out: &mut impl Write) -> io::Result<()> {
     if let Some((action, level)) = &found.action {
         writeln!(out, "{action}  IAM action, {}", level.as_str())?;
@@ -31,7 +31,11 @@ pub fn write_match_text(catalog: &Catalog, found: &CatalogMatch, out: &mut impl 
         write_operation(service, operation, out)?;
     }
     if all.len() > MAX_DETAILED_OPERATIONS {
-        writeln!(out, "\n{} more operations; show one by its name", all.len() - MAX_DETAILED_OPERATIONS)?;
+        writeln!(
+            out,
+            "\n{} more operations; show one of them by its name",
+            all.len() - MAX_DETAILED_OPERATIONS
+        )?;
     }
     Ok(())
 }
@@ -53,12 +57,12 @@ fn write_operation(
     writeln!(out, "{head}")?;
     writeln!(out, "  sent as     {}", request_forms(service, operation).join(", "))?;
     if operation.is_unsigned {
-        writeln!(out, "              unsigned: the caller is not known by a signature")?;
+        writeln!(out, "              unsigned: no signature identifies the caller")?;
     }
     if operation.required_actions.is_empty() {
         writeln!(
             out,
-            "  IAM         {}:*unknown*, denied by default: no action is known for it",
+            "  IAM         {}:*unknown*, denied by default: the catalog has no action for it",
             service.iam_prefix
         )?;
     }
@@ -80,11 +84,11 @@ fn write_operation(
     if durward_aws::decode::has_service_override(service) {
         writeln!(
             out,
-            "              what a request needs of these also depends on its values (versions, headers, statements)"
+            "              which of these a request needs also depends on its values (versions, headers, statements)"
         )?;
     }
     write_members(service, "parameters", operation.input_shape, out)?;
-    write_members(service, "answer", operation.output_shape, out)
+    write_members(service, "response", operation.output_shape, out)
 }
 
 fn wildcard_resource_reason(needed: &RequiredAction) -> &'static str {
@@ -114,7 +118,7 @@ fn protocol_name(protocol: AwsProtocol) -> &'static str {
     }
 }
 
-/// How a request for the operation looks in each protocol of its service.
+/// The form of a request for the operation in each protocol of its service.
 fn request_forms(service: &ServiceModel, operation: &OperationModel) -> Vec<String> {
     let prefix = service.target_prefix.as_deref().unwrap_or_default();
     let name = &operation.name;
@@ -172,9 +176,9 @@ fn write_member(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let name = format!("{}{}", member.name, if member.is_required { "*" } else { "" });
-    let mut said = vec![type_name(service, member.shape)];
-    said.extend(member_annotations(service, member));
-    writeln!(out, "{}{name}  {}", "  ".repeat(depth), said.join(", "))?;
+    let mut notes = vec![type_name(service, member.shape)];
+    notes.extend(member_annotations(service, member));
+    writeln!(out, "{}{name}  {}", "  ".repeat(depth), notes.join(", "))?;
     if let Some(structure) = element_structure(service, member.shape)
         && depth < MAX_MEMBER_DEPTH
         && !seen.contains(&structure)
@@ -188,7 +192,7 @@ fn write_member(
     Ok(())
 }
 
-/// Where a member travels, and what must be kept in mind of it.
+/// Where a member is in the HTTP message, and whether it is sensitive.
 fn member_annotations(service: &ServiceModel, member: &ShapeMember) -> Vec<String> {
     let wire = member.wire_name.as_deref().unwrap_or(&member.name);
     let mut marks = Vec::new();
@@ -209,7 +213,7 @@ fn is_sensitive(service: &ServiceModel, member: &ShapeMember) -> bool {
     member.is_sensitive || service.shape(member.shape).is_some_and(|shape| shape.is_sensitive)
 }
 
-/// The structure that a member is, or is a list or map of.
+/// The structure of a member: its own type, or the element type of its lists and maps.
 fn element_structure(service: &ServiceModel, shape: ShapeId) -> Option<ShapeId> {
     match &service.shape(shape)?.kind {
         ShapeKind::Structure { .. } => Some(shape),
@@ -240,7 +244,7 @@ fn type_name(service: &ServiceModel, shape: ShapeId) -> String {
     }
 }
 
-/// The type inside a list or map; lists of lists are written once, so that a type that holds itself ends.
+/// The type inside a list or map. Lists of lists are not followed: a type may contain itself (DynamoDB's `AttributeValue`).
 fn element_type_name(service: &ServiceModel, shape: ShapeId) -> String {
     match service.shape(shape).map(|shape| &shape.kind) {
         Some(ShapeKind::List { .. }) => "lists".to_owned(),
@@ -249,7 +253,7 @@ fn element_type_name(service: &ServiceModel, shape: ShapeId) -> String {
     }
 }
 
-/// Everything found, as JSON.
+/// A match as JSON.
 pub fn match_to_json(catalog: &Catalog, found: &CatalogMatch) -> Value {
     let action = found.action.as_ref().map(|(action, level)| {
         json!({"action": action, "access_level": level.as_str(), "needed_by": operations_needing_action(catalog, action)})
@@ -295,12 +299,12 @@ fn operation_json(service: &ServiceModel, operation: &OperationModel) -> Value {
         "name": operation.name,
         "iam_prefix": service.iam_prefix,
         "signing_name": service.signing_name,
-        "sent_as": request_forms(service, operation),
+        "request_forms": request_forms(service, operation),
         "unsigned": operation.is_unsigned,
         "traits": operation.traits,
         "actions": actions,
         "parameters": members(operation.input_shape),
-        "answer": members(operation.output_shape),
+        "response": members(operation.output_shape),
     })
 }
 
@@ -335,7 +339,7 @@ fn member_json(service: &ServiceModel, member: &ShapeMember, seen: &mut Vec<Shap
     value
 }
 
-/// The lines of a search.
+/// Writes the results of a search, one on each line.
 pub fn write_search_hits(shown: &[SearchHit], all: usize, out: &mut impl Write) -> io::Result<()> {
     let name = |hit: &SearchHit| match &hit.operation {
         Some((service, operation)) => format!("{service} {operation}"),
@@ -351,13 +355,13 @@ pub fn write_search_hits(shown: &[SearchHit], all: usize, out: &mut impl Write) 
         writeln!(out, "{:<widest$}  {actions}{traits}", name(hit))?;
     }
     match all {
-        0 => writeln!(out, "nothing in the catalog holds all these words"),
-        _ if all > shown.len() => writeln!(out, "{} more; use more words, or --limit", all - shown.len()),
+        0 => writeln!(out, "nothing in the catalog matches all these words"),
+        _ if all > shown.len() => writeln!(out, "{} more; add words, or raise --limit", all - shown.len()),
         _ => Ok(()),
     }
 }
 
-/// A search as JSON.
+/// The results of a search as JSON.
 pub fn search_hits_to_json(shown: &[SearchHit], all: usize) -> Value {
     let hits: Vec<Value> = shown
         .iter()

@@ -1,15 +1,15 @@
-//! Finding actions and operations by any of the names people know them by.
+//! Finds actions and operations by any of their names: IAM's, botocore's, the CLI's.
 
 use durward_catalog::{Catalog, OperationModel, ServiceModel};
 use durward_core::AccessLevel;
 use std::sync::Arc;
 
-/// What a name stands for.
+/// The action and the operations of a name.
 #[derive(Default)]
 pub struct CatalogMatch {
     /// The IAM action as IAM spells it, with its level.
     pub action: Option<(String, AccessLevel)>,
-    /// Operations of that name, or that need the action.
+    /// Each service with the index of its operation: those of that name, or those that need the action.
     pub operations: Vec<(Arc<ServiceModel>, usize)>,
 }
 
@@ -25,25 +25,25 @@ impl CatalogMatch {
     }
 }
 
-/// One line of a search.
+/// One result of a search.
 pub struct SearchHit {
-    /// botocore's service name and the operation; an IAM action that no operation needs has none.
+    /// Botocore's service name and the operation. `None` for an IAM action that no operation needs.
     pub operation: Option<(String, String)>,
     pub actions: Vec<(String, AccessLevel)>,
     pub traits: Vec<&'static str>,
 }
 
-/// The letters and digits of a name in lower case: `delete-object` and `DeleteObject` are one.
+/// The letters and digits of a name in lower case: `delete-object` and `DeleteObject` are the same name.
 fn normalize_name(text: &str) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect()
 }
 
-/// Service and name: parted by a colon, a dot, a slash or a space.
+/// Service and name, separated by a colon, a dot, a slash or a space.
 fn split_qualified_name(name: &str) -> Option<(&str, &str)> {
     name.trim().split_once([':', '.', '/', ' ']).map(|(service, name)| (service.trim(), name.trim()))
 }
 
-/// What `name` stands for: an IAM action with the operations that need it, or operations of that name.
+/// Finds an IAM action with the operations that need it, or the operations of that name.
 pub fn find_by_name(catalog: &Catalog, name: &str) -> CatalogMatch {
     let Some((service, operation)) = split_qualified_name(name) else { return CatalogMatch::default() };
     let action = catalog.actions_of(&service.to_ascii_lowercase()).find(|(action, _)| {
@@ -57,7 +57,7 @@ pub fn find_by_name(catalog: &Catalog, name: &str) -> CatalogMatch {
             operations.push((service, at));
         }
     }
-    // A name with a colon is an action's: all that need it.
+    // A name with a colon is an IAM action: all operations that need it belong to the match.
     if let Some((action, _)) = action.as_ref().filter(|_| name.contains(':')) {
         for (id, operation) in catalog.operations_needing(action) {
             let known = operations.iter().any(|(service, at): &(Arc<ServiceModel>, usize)| {
@@ -70,12 +70,12 @@ pub fn find_by_name(catalog: &Catalog, name: &str) -> CatalogMatch {
             }
         }
     }
-    // Without a colon the action only accompanies an operation.
+    // A name without a colon is an operation; its action is shown only if there is no such operation.
     let action = action.filter(|_| name.contains(':') || operations.is_empty());
     CatalogMatch { action, operations }
 }
 
-/// The services that go by `name`: botocore's name, the IAM prefix or the signing name.
+/// The services whose botocore name, IAM prefix or signing name is `name`.
 fn find_services(catalog: &Catalog, name: &str) -> Vec<Arc<ServiceModel>> {
     let wanted = normalize_name(name);
     let entries = catalog.service_entries().iter();
@@ -93,21 +93,21 @@ fn find_services(catalog: &Catalog, name: &str) -> Vec<Arc<ServiceModel>> {
     by_id.into_iter().chain(others).collect()
 }
 
-/// The names that a misspelt one may have meant.
+/// Names in the catalog that are similar to a misspelt one.
 pub fn suggest_names(catalog: &Catalog, name: &str) -> Vec<String> {
     let Some((service, operation)) = split_qualified_name(name) else { return Vec::new() };
     let action = catalog.nearest_action(name).map(|action| format!("`{action}`"));
     let operation = catalog.nearest_operation(service, operation).map(|(id, name)| format!("`{id} {name}`"));
     let both = if name.contains(':') { [action, operation] } else { [operation, action] };
-    let mut near: Vec<String> = both.into_iter().flatten().collect();
-    near.dedup();
-    near
+    let mut similar: Vec<String> = both.into_iter().flatten().collect();
+    similar.dedup();
+    similar
 }
 
-/// Operations, and IAM actions that no operation needs, that hold every word in a name, a level or a trait.
+/// Finds the operations, and the IAM actions that no operation needs, whose names, access levels or traits contain every word.
 pub fn search_catalog(catalog: &Catalog, words: &[String]) -> Vec<SearchHit> {
     let words: Vec<String> = words.iter().map(|word| word.to_ascii_lowercase()).collect();
-    let holds = |text: &str| {
+    let matches = |text: &str| {
         let text = text.to_ascii_lowercase();
         words.iter().all(|word| {
             text.contains(word.as_str())
@@ -127,8 +127,13 @@ pub fn search_catalog(catalog: &Catalog, words: &[String]) -> Vec<SearchHit> {
             actions.dedup();
             let levels: Vec<String> =
                 actions.iter().map(|(action, level)| format!("{action} {}", level.as_str())).collect();
-            if holds(&format!("{} {} {} {}", service.id, operation.name, levels.join(" "), traits.join(" ")))
-            {
+            if matches(&format!(
+                "{} {} {} {}",
+                service.id,
+                operation.name,
+                levels.join(" "),
+                traits.join(" ")
+            )) {
                 let operation = Some((service.id.clone(), operation.name.clone()));
                 hits.push(SearchHit { operation, actions, traits });
             }
@@ -136,7 +141,7 @@ pub fn search_catalog(catalog: &Catalog, words: &[String]) -> Vec<SearchHit> {
     }
     for prefix in catalog.iam_prefixes() {
         for (action, level) in catalog.actions_of(prefix) {
-            if holds(&format!("{action} {}", level.as_str()))
+            if matches(&format!("{action} {}", level.as_str()))
                 && catalog.operations_needing(&action).is_empty()
             {
                 hits.push(SearchHit { operation: None, actions: vec![(action, level)], traits: Vec::new() });
@@ -146,7 +151,7 @@ pub fn search_catalog(catalog: &Catalog, words: &[String]) -> Vec<SearchHit> {
     hits
 }
 
-/// The traits of an operation, in words.
+/// The traits of an operation as words.
 pub fn trait_names(operation: &OperationModel) -> Vec<&'static str> {
     let traits = &operation.traits;
     [

@@ -1,4 +1,4 @@
-//! `[approval]`: how long callers wait, and who may go past a quorum.
+//! `[approval]`: how long a request is held, who may override a quorum, which tags raise the risk.
 
 use super::ConfigProblem;
 use serde::Deserialize;
@@ -7,12 +7,12 @@ use std::time::Duration;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApprovalConfig {
-    /// How long a caller is held open while people are asked; also the time they have where the policy says none.
+    /// How long a request is held while it waits for approval. Also the deadline for votes if the policy has no `@timeout`.
     #[serde(default = "default_hold", deserialize_with = "deserialize_duration")]
     pub hold: Duration,
-    /// Its members may go on at once; loudly recorded.
+    /// Its members may override the quorum (break-glass).
     pub break_glass_group: Option<String>,
-    /// Tags that make what is done to a resource riskier.
+    /// Tags that raise the risk of an operation on a resource.
     #[serde(default)]
     pub risky_tag: Vec<RiskyTagConfig>,
 }
@@ -22,7 +22,7 @@ pub struct ApprovalConfig {
 pub struct RiskyTagConfig {
     pub key: String,
     pub value: String,
-    /// What it adds, from 1 to 100.
+    /// How much it adds to the risk, from 1 to 100.
     #[serde(deserialize_with = "deserialize_weight")]
     pub weight: u8,
 }
@@ -51,13 +51,13 @@ impl ApprovalConfig {
         if self.break_glass_group.as_ref().is_some_and(|group| group.trim().is_empty()) {
             problems.push(ConfigProblem::new(
                 "approval.break_glass_group",
-                "no group has an empty name: name one, or leave the key out for nobody",
+                "is empty: name a group, or remove the key, and then no user can override a quorum",
             ));
         }
         if self.hold > durward_core::limits::MAX_HOLD_TIME {
             problems.push(ConfigProblem::new(
                 "approval.hold",
-                "a caller is held open for an hour at most; what takes longer is sent again once it is approved",
+                "a request is held for an hour at most; after that the client sends it again once it is approved",
             ));
         }
     }
@@ -79,5 +79,5 @@ fn deserialize_weight<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Resu
         .as_integer()
         .and_then(|weight| u8::try_from(weight).ok())
         .filter(|weight| (1..=100).contains(weight))
-        .ok_or_else(|| serde::de::Error::custom(format!("`{value}`: a weight is from 1 to 100")))
+        .ok_or_else(|| serde::de::Error::custom(format!("`{value}`: a weight is a number from 1 to 100")))
 }

@@ -1,7 +1,7 @@
-//! `[aws]`: the roles that callers may use.
+//! `[aws]`: the roles that callers may use, and the sources of resource tags.
 
-use super::ConfigProblem;
-use durward_core::Arn;
+use super::{ConfigProblem, is_plain_name};
+use durward_core::{Arn, is_account_id};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AwsConfig {
-    /// Only for an emulator: every service goes here.
+    /// Every request goes to this URL instead of AWS. For emulators only.
     pub emulator_url: Option<String>,
-    /// PEM file with the authorities that `upstream`'s certificate may come from, instead of the system's.
+    /// PEM file with the authorities that may sign the emulator's certificate, instead of the system's authorities.
     pub emulator_ca_file: Option<PathBuf>,
     #[serde(default)]
     pub connection: Vec<AwsConnectionConfig>,
-    /// Where the tags of resources come from that policies read, beside the labels.
+    /// Where resource tags for policies come from, in addition to the labels.
     #[serde(default)]
     pub tags: TagSource,
     #[serde(default)]
@@ -25,18 +25,18 @@ pub struct AwsConfig {
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TagSource {
-    /// From AWS, as they are now.
+    /// Read from AWS when a policy needs them.
     #[default]
     Live,
-    /// From nowhere else.
+    /// Only the labels of this file.
     Labels,
 }
 
-/// Tags that resources have here whatever AWS says.
+/// Tags that resources have for policies, whatever AWS says.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelConfig {
-    /// An ARN; `*` stands for any text, `?` for one character.
+    /// An ARN pattern: `*` matches any text, `?` any character.
     pub arn: String,
     pub tags: BTreeMap<String, String>,
 }
@@ -49,9 +49,9 @@ pub struct AwsConnectionConfig {
     pub external_id: Option<String>,
     #[serde(default)]
     pub scope: ConnectionScopeConfig,
-    /// The role that reads tags for this connection, instead of its own.
+    /// The role that reads tags for this connection, instead of `role_arn`.
     pub tag_reader_role_arn: Option<String>,
-    /// The region whose STS is asked.
+    /// The region whose STS endpoint is used.
     #[serde(default = "default_region")]
     pub region: String,
 }
@@ -85,17 +85,17 @@ impl AwsConfig {
             ));
         }
         for (index, connection) in self.connection.iter().enumerate() {
-            let mut wrong = |key, why| {
-                problems.push(ConfigProblem::new(format!("aws.connection.{index}.{key}"), why));
+            let mut report = |key, reason| {
+                problems.push(ConfigProblem::new(format!("aws.connection.{index}.{key}"), reason));
             };
-            connection.check(&mut wrong);
+            connection.check(&mut report);
         }
         for (index, label) in self.label.iter().enumerate() {
             if label.arn != "*" && !label.arn.starts_with("arn:") {
                 problems.push(ConfigProblem::new(
                     format!("aws.label.{index}.arn"),
                     format!(
-                        "`{}` is not an ARN: write arn:aws:s3:::prod-*, or \"*\" for every resource",
+                        "`{}` is not an ARN pattern: write arn:aws:s3:::prod-*, or \"*\" for every resource",
                         label.arn
                     ),
                 ));
@@ -103,7 +103,7 @@ impl AwsConfig {
             if label.tags.is_empty() {
                 problems.push(ConfigProblem::new(
                     format!("aws.label.{index}.tags"),
-                    format!("`{}` is given no tags: write tags = {{ critical = \"true\" }}", label.arn),
+                    format!("`{}` has no tags: write tags = {{ critical = \"true\" }}", label.arn),
                 ));
             }
         }
@@ -111,12 +111,12 @@ impl AwsConfig {
 }
 
 impl AwsConnectionConfig {
-    fn check(&self, wrong: &mut impl FnMut(&'static str, String)) {
+    fn check(&self, report: &mut impl FnMut(&'static str, String)) {
         let roles =
             [("role_arn", Some(&self.role_arn)), ("tag_reader_role_arn", self.tag_reader_role_arn.as_ref())];
         for (key, role_arn) in roles {
             if let Some(role_arn) = role_arn.filter(|role_arn| !is_role_arn(role_arn)) {
-                wrong(
+                report(
                     key,
                     format!(
                         "`{role_arn}` is not a role ARN: write arn:aws:iam::<12-digit account>:role/<name>"
@@ -128,25 +128,19 @@ impl AwsConnectionConfig {
         if let Some(reader) = &self.tag_reader_role_arn
             && account(reader) != account(&self.role_arn)
         {
-            wrong(
+            report(
                 "tag_reader_role_arn",
-                format!(
-                    "`{reader}` is of another account than role_arn: it would find none of its resources"
-                ),
+                format!("`{reader}` is in another account than role_arn, so it cannot read its tags"),
             );
         }
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        if self.name.is_empty() || !self.name.bytes().all(plain) {
-            wrong("name", format!("connection `{}`: use letters, digits, `-`, `_` and `.` only", self.name));
+        if !is_plain_name(&self.name) {
+            report("name", format!("connection `{}`: use only letters, digits, `-`, `_` and `.`", self.name));
         }
     }
 }
 
 fn is_role_arn(text: &str) -> bool {
     Arn::parse(text).is_some_and(|arn| {
-        arn.service == "iam"
-            && arn.account.len() == 12
-            && arn.account.bytes().all(|byte| byte.is_ascii_digit())
-            && arn.resource.starts_with("role/")
+        arn.service == "iam" && is_account_id(arn.account) && arn.resource.starts_with("role/")
     })
 }

@@ -1,24 +1,25 @@
-//! What is wrong with a configuration, or should be otherwise, and where that stands in its file.
+//! Problems and warnings of a configuration, with the line of the file that each is about.
 
+use crate::input_files::read_secret;
 use durward_core::Secret;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
-/// One thing to be told of a configuration.
+/// One problem or warning.
 #[derive(Debug)]
 pub struct ConfigProblem {
-    /// The key with its tables and their indices, as `identity.oidc.0.issuer`. Empty: the configuration as a whole.
+    /// The key with its tables and their indices: `identity.oidc.0.issuer`. Empty for the configuration as a whole.
     key_path: String,
     message: String,
 }
 
 impl ConfigProblem {
-    pub fn new(place: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { key_path: place.into(), message: what.into() }
+    pub fn new(key_path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { key_path: key_path.into(), message: message.into() }
     }
 
-    /// The key with its table as it is written in a file: `[[identity.oidc]] issuer`.
+    /// The key with its table as a file has it: `[[identity.oidc]] issuer`.
     fn display_key(&self) -> String {
         let steps: Vec<&str> = self.key_path.split('.').collect();
         let is_index = |step: &&str| step.bytes().all(|byte| byte.is_ascii_digit());
@@ -38,7 +39,7 @@ impl ConfigProblem {
     }
 }
 
-/// All that was found: what keeps the gateway from starting, and what does not but should be mended.
+/// Everything that was found. The gateway does not start with problems; it starts with warnings.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     pub problems: Vec<ConfigProblem>,
@@ -46,20 +47,20 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// The value, or a problem at `place`, unless one is known there already.
-    pub fn value_or_problem<T>(&mut self, place: &str, result: Result<T, impl ToString>) -> Option<T> {
+    /// Returns the value, or records the error as a problem of the key. A key has one problem at most: the first.
+    pub fn value_or_problem<T>(&mut self, key_path: &str, result: Result<T, impl ToString>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
-            Err(why) => {
-                if !self.problems.iter().any(|known| known.key_path == place) {
-                    self.problems.push(ConfigProblem::new(place, why.to_string()));
+            Err(error) => {
+                if !self.problems.iter().any(|known| known.key_path == key_path) {
+                    self.problems.push(ConfigProblem::new(key_path, error.to_string()));
                 }
                 None
             }
         }
     }
 
-    /// Whether something is wrong in this table.
+    /// Whether this table has a problem.
     pub fn has_problems_in(&self, table: &str) -> bool {
         let within = |problem: &ConfigProblem| {
             problem.key_path.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -67,42 +68,27 @@ impl Diagnostics {
         self.problems.iter().any(within)
     }
 
-    /// The secret that a file holds, without the space around it.
-    pub fn load_secret(&mut self, place: &str, file: &Path) -> Option<Secret> {
-        let secret = self.value_or_problem(place, read_secret(file))?;
-        self.warn_if_exposed(place, file);
+    /// The secret that a file holds.
+    pub fn load_secret(&mut self, key_path: &str, file: &Path) -> Option<Secret> {
+        let secret = self.value_or_problem(key_path, read_secret(file))?;
+        self.warn_if_exposed(key_path, file);
         Some(secret)
     }
 
-    /// Warns if others may read a file with a secret. It is used all the same: Kubernetes mounts secrets so.
-    pub fn warn_if_exposed(&mut self, place: &str, file: &Path) {
+    /// Warns if other users can read a file with a secret. It is no problem, because Kubernetes mounts secrets with mode 644
+    /// (Kubernetes documentation, "Secrets": `defaultMode`).
+    pub fn warn_if_exposed(&mut self, key_path: &str, file: &Path) {
         let Ok(metadata) = std::fs::metadata(file) else { return };
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             let file = file.display();
-            let what =
-                format!("others than its owner may use this secret (mode {mode:03o}): chmod 600 {file}");
-            self.warnings.push(ConfigProblem::new(place, what));
+            let message = format!("other users can use this secret (mode {mode:03o}): chmod 600 {file}");
+            self.warnings.push(ConfigProblem::new(key_path, message));
         }
     }
 }
 
-fn read_secret(file: &Path) -> Result<Secret, String> {
-    let shown = file.display();
-    let bytes = std::fs::read(file).map_err(|error| {
-        format!(
-            "{shown}: cannot be read: {error}; put the secret there, for the user who runs `durward serve`"
-        )
-    })?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_error| format!("{shown}: is not text: put the secret there, and nothing else"))?;
-    match text.trim() {
-        "" => Err(format!("{shown}: is empty: put the secret there")),
-        secret => Ok(Secret::new(secret)),
-    }
-}
-
-/// A configuration file as it was read, to say where in it something is. The default one has no file.
+/// The text of a configuration file, to find the lines of its keys. A configuration that came without a file has no path.
 #[derive(Debug, Default)]
 pub struct ConfigSource {
     pub path: PathBuf,
@@ -110,7 +96,7 @@ pub struct ConfigSource {
 }
 
 impl ConfigSource {
-    /// A problem a line, in the order of the file.
+    /// One problem on each line, in the order of the file.
     pub fn format_problems(&self, problems: &[ConfigProblem]) -> String {
         let mut lines: Vec<(usize, String)> = problems
             .iter()
@@ -121,7 +107,7 @@ impl ConfigSource {
         lines.join("\n")
     }
 
-    /// File, line, key and what is wrong.
+    /// File, line, key and message.
     pub fn format_problem(&self, problem: &ConfigProblem) -> String {
         let mut shown = String::new();
         if !self.path.as_os_str().is_empty() {
@@ -137,12 +123,12 @@ impl ConfigSource {
         }
     }
 
-    /// The line of a key; of what is nearest above it where the key is not there.
-    fn line_number(&self, place: &str) -> usize {
+    /// The line of a key. If the file does not have it, the line of the innermost table above it that the file has.
+    fn line_number(&self, key_path: &str) -> usize {
         let Ok(document) = DeTable::parse(&self.text) else { return 1 };
         let document = DeValue::Table(document.into_inner());
         let (mut here, mut offset) = (&document, 0);
-        for step in place.split('.') {
+        for step in key_path.split('.') {
             let found = match (here, step.parse::<usize>()) {
                 (DeValue::Table(table), _) => {
                     table.get_key_value(step).map(|(key, value)| (value, key.span().start))
@@ -169,7 +155,7 @@ mod tests {
                    listen.tls = { key_file = \"k\" }\n# url_file\n[[notify.slack]]\nurl_file = \"u\"\n[[notify.slack]]\n"
                 .to_owned(),
         };
-        for (place, told) in [
+        for (key_path, expected) in [
             ("identity.oidc.1.issuer", "durward.toml:4: [[identity.oidc]] issuer: wrong"),
             ("identity.oidc.0.issuer", "durward.toml:2: [[identity.oidc]] issuer: wrong"),
             ("identity.oidc.0", "durward.toml:2: [[identity.oidc]]: wrong"),
@@ -179,10 +165,10 @@ mod tests {
             ("data_dir", "durward.toml:1: data_dir: wrong"),
             ("", "durward.toml: wrong"),
         ] {
-            assert_eq!(source.format_problem(&ConfigProblem::new(place, "wrong")), told);
+            assert_eq!(source.format_problem(&ConfigProblem::new(key_path, "wrong")), expected);
         }
-        let nowhere = ConfigSource::default();
-        assert_eq!(nowhere.format_problem(&ConfigProblem::new("policy.dir", "wrong")), "[policy] dir: wrong");
+        let no_file = ConfigSource::default();
+        assert_eq!(no_file.format_problem(&ConfigProblem::new("policy.dir", "wrong")), "[policy] dir: wrong");
     }
 
     #[test]
@@ -191,21 +177,27 @@ mod tests {
         let file = dir.path().join("secret");
         std::fs::write(&file, " s3cret\n").unwrap();
         let mode = |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-        for (bits, warned) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true), (0o644, true)] {
+        for (bits, is_warned) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true), (0o644, true)]
+        {
             mode(bits);
             let mut findings = Diagnostics::default();
             assert_eq!(findings.load_secret("x.file", &file).unwrap().expose(), "s3cret");
             assert!(findings.problems.is_empty());
-            let told = findings.warnings.pop().map(|warning| warning.message).unwrap_or_default();
-            assert_eq!(told.contains(&format!("chmod 600 {}", file.display())), warned, "{bits:o}: {told}");
-            assert!(!told.contains("s3cret"));
+            let warning = findings.warnings.pop().map(|warning| warning.message).unwrap_or_default();
+            assert_eq!(
+                warning.contains(&format!("chmod 600 {}", file.display())),
+                is_warned,
+                "{bits:o}: {warning}"
+            );
+            assert!(!warning.contains("s3cret"));
         }
         std::fs::write(&file, " \n").unwrap();
-        for (file, why) in [(file.clone(), "is empty"), (dir.path().join("none"), "cannot be read: No such")]
+        for (file, reason) in
+            [(file.clone(), "is empty"), (dir.path().join("none"), "cannot be read: No such")]
         {
             let mut findings = Diagnostics::default();
             assert!(findings.load_secret("x.file", &file).is_none());
-            assert!(findings.problems[0].message.contains(why), "{findings:?}");
+            assert!(findings.problems[0].message.contains(reason), "{findings:?}");
         }
     }
 }

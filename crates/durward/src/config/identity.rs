@@ -1,4 +1,4 @@
-//! `[[identity.oidc]]`: who vouches for callers and for people.
+//! `[[identity.oidc]]`: the identity providers of callers and of console users.
 
 use super::ConfigProblem;
 use durward_core::CallerKind;
@@ -23,18 +23,18 @@ pub struct OidcProviderConfig {
     pub groups_claim: String,
     #[serde(default)]
     pub kind: ProviderCallerKind,
-    /// The client by which people sign in to the console with this provider.
+    /// The client with which users sign in to the console.
     pub console_client_id: Option<String>,
-    /// File that holds the client's secret; without it the client is a public one.
+    /// File that holds the client's secret. Without it the client is a public one.
     pub console_client_secret_file: Option<PathBuf>,
-    /// What the console asks for beside `openid`: some providers send groups only with a scope for them.
+    /// Scopes that the console requests beside `openid`: some providers send groups only with a scope for them.
     #[serde(default = "default_console_scopes")]
     pub console_scopes: Vec<String>,
-    /// The public client by which `durward login` signs people in.
+    /// The public client with which `durward login` signs users in.
     pub cli_client_id: Option<String>,
-    /// What `durward login` asks for beside `openid`: by default what the console asks for, and `offline_access`.
+    /// Scopes that `durward login` requests beside `openid`. By default those of the console, and `offline_access`.
     pub cli_scopes: Option<Vec<String>>,
-    /// Audiences of other tokens by which people use the admin API.
+    /// Audiences of other tokens with which users call the admin API.
     #[serde(default)]
     pub console_audience: Vec<String>,
 }
@@ -56,17 +56,17 @@ fn default_groups_claim() -> String {
 }
 
 impl OidcProviderConfig {
-    /// The clients whose ID tokens let people in.
+    /// The clients whose ID tokens the admin API accepts.
     pub fn user_client_ids(&self) -> impl Iterator<Item = &String> {
         self.console_client_id.iter().chain(&self.cli_client_id)
     }
 
-    /// Whether people can come in by this provider at all.
+    /// Whether users can sign in with this provider.
     pub fn allows_user_sign_in(&self) -> bool {
         self.user_client_ids().next().is_some() || !self.console_audience.is_empty()
     }
 
-    /// Whose tokens the doors take.
+    /// The provider as the front ends see it: whose tokens they accept from callers.
     pub fn caller_provider(&self) -> ProviderConfig {
         ProviderConfig {
             groups_claim: self.groups_claim.clone(),
@@ -78,24 +78,25 @@ impl OidcProviderConfig {
         }
     }
 
-    fn check(&self, wrong: &mut impl FnMut(&'static str, String)) {
+    fn check(&self, report: &mut impl FnMut(&'static str, String)) {
         if self.console_client_id.is_none() && self.console_client_secret_file.is_some() {
-            wrong(
+            report(
                 "console_client_secret_file",
                 format!("`{}` has a client secret and no client: add console_client_id", self.name),
             );
         }
         if self.cli_client_id.is_none() && self.cli_scopes.is_some() {
-            wrong(
+            report(
                 "cli_scopes",
                 format!("`{}` has scopes for the command line and no client: add cli_client_id", self.name),
             );
         }
-        self.check_audiences(wrong);
+        self.check_audiences(report);
     }
 
-    /// Agents hold tokens for the doors, also those of people: none of these may answer what the agents ask.
-    fn check_audiences(&self, wrong: &mut impl FnMut(&'static str, String)) {
+    /// Checks that no token for a front end also works at the admin API. An agent holds such a token, often a user's own, and
+    /// would approve its own requests with it.
+    fn check_audiences(&self, report: &mut impl FnMut(&'static str, String)) {
         let keys = [
             ("console_client_id", self.console_client_id.as_slice()),
             ("cli_client_id", self.cli_client_id.as_slice()),
@@ -104,17 +105,16 @@ impl OidcProviderConfig {
         for (key, values) in keys {
             for value in values {
                 if value.is_empty() {
-                    wrong(
+                    report(
                         key,
-                        "is empty: write the name the identity provider knows it by, or leave it out"
-                            .to_owned(),
+                        "is empty: write the name that the identity provider uses, or remove it".to_owned(),
                     );
                 } else if self.audience.contains(value) {
-                    wrong(
+                    report(
                         key,
                         format!(
-                            "`{value}` is an audience of the doors too, so whoever calls could answer asks: register \
-                             one of its own for people"
+                            "`{value}` is also an audience for callers, so any caller could vote: register a separate one \
+                             for users"
                         ),
                     );
                 }
@@ -140,16 +140,16 @@ impl IdentityConfig {
                 "no identity provider: add an [[identity.oidc]] with name, issuer and audience",
             ));
         }
-        let mut wrong = |index: usize, key: &str, why: String| {
-            problems.push(ConfigProblem::new(format!("identity.oidc.{index}.{key}"), why));
+        let mut report = |index: usize, key: &str, reason: String| {
+            problems.push(ConfigProblem::new(format!("identity.oidc.{index}.{key}"), reason));
         };
         let providers: Vec<ProviderConfig> =
             self.oidc.iter().map(OidcProviderConfig::caller_provider).collect();
         for error in TokenVerifier::check_providers(&providers) {
-            wrong(error.index, error.key, error.reason);
+            report(error.index, error.key, error.reason);
         }
         for (index, oidc) in self.oidc.iter().enumerate() {
-            oidc.check(&mut |key, why| wrong(index, key, why));
+            oidc.check(&mut |key, reason| report(index, key, reason));
         }
     }
 }

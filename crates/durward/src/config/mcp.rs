@@ -1,7 +1,7 @@
-//! `[[mcp.server]]` and what `[listen]` says of the MCP door.
+//! `[[mcp.server]]`: the MCP servers behind the gateway.
 
-use super::{Config, ConfigProblem};
-use crate::serve;
+use super::{Config, ConfigProblem, is_written_as_origin};
+use crate::url_origin::origin_of_url;
 use durward_gateway::mcp_frontend::is_server_name;
 use serde::Deserialize;
 
@@ -31,18 +31,17 @@ pub fn check_mcp(config: &Config, problems: &mut Vec<ConfigProblem>) {
                 ),
             ));
         }
-        if let Err(why) = check_endpoint_url(&server.url) {
-            problems.push(ConfigProblem::new(format!("mcp.server.{index}.url"), why));
+        if let Err(reason) = check_endpoint_url(&server.url) {
+            problems.push(ConfigProblem::new(format!("mcp.server.{index}.url"), reason.to_string()));
         }
     }
     if let Some(url) = &config.listen.mcp_public_url
-        && let Err(why) = check_endpoint_url(url)
+        && let Err(reason) = check_endpoint_url(url)
     {
-        problems.push(ConfigProblem::new("listen.mcp_public_url", why));
+        problems.push(ConfigProblem::new("listen.mcp_public_url", reason.to_string()));
     }
     for origin in &config.listen.mcp_allowed_origins {
-        let bare = serve::parse_origin(origin).is_ok_and(|known| known.url().eq_ignore_ascii_case(origin));
-        if !bare {
+        if !is_written_as_origin(origin) {
             problems.push(ConfigProblem::new(
                 "listen.mcp_allowed_origins",
                 format!("`{origin}` is not an origin: write scheme, host and port only, as https://app.example.com"),
@@ -51,11 +50,19 @@ pub fn check_mcp(config: &Config, problems: &mut Vec<ConfigProblem>) {
     }
 }
 
-/// Where an MCP server is, as far as a URL may say it.
-fn check_endpoint_url(url: &str) -> Result<(), String> {
-    serve::parse_origin(url)?;
+/// The URL of an MCP endpoint may have a path. A password in it would reach logs, and a fragment is never sent.
+fn check_endpoint_url(url: &str) -> Result<(), EndpointUrlError> {
+    origin_of_url(url)?;
     if url.contains('#') || url.split('/').nth(2).is_some_and(|authority| authority.contains('@')) {
-        return Err(format!("`{url}`: a URL here has no fragment and holds no user or password"));
+        return Err(EndpointUrlError::HasFragmentOrUser(url.to_owned()));
     }
     Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+enum EndpointUrlError {
+    #[error(transparent)]
+    Origin(#[from] durward_core::OriginError),
+    #[error("`{0}`: a URL here has no fragment, no user name and no password")]
+    HasFragmentOrUser(String),
 }

@@ -1,6 +1,6 @@
-//! `[[notify.slack]]`, `[[notify.email]]` and `[[notify.webhook]]`: how people learn that something waits for them.
+//! `[[notify.slack]]`, `[[notify.email]]` and `[[notify.webhook]]`: the channels that notify approvers.
 
-use super::{Config, ConfigProblem};
+use super::{Config, ConfigProblem, is_plain_name};
 use durward_notification::{MailServer, NotificationEvent, check_mail_address, check_webhook_url};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,14 @@ pub struct NotifyConfig {
     pub webhook: Vec<WebhookConfig>,
 }
 
-/// An incoming webhook of Slack, or of what takes the same messages.
+/// An incoming webhook of Slack, or of a service that accepts the same messages.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlackConfig {
     pub name: String,
-    /// File that holds its URL: whoever knows that can post.
+    /// File that holds its URL. The URL is a secret: it is all that a sender needs.
     pub url_file: PathBuf,
-    /// Only asks that one of these groups may answer; by default all.
+    /// Notify only of approval requests on which one of these groups may vote. By default of all.
     #[serde(default)]
     pub groups: Vec<String>,
 }
@@ -43,19 +43,22 @@ pub struct EmailConfig {
     pub groups: Vec<String>,
 }
 
-/// A webhook for programs, signed as Standard Webhooks says.
+/// A webhook for programs, signed as the Standard Webhooks specification says.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
     pub name: String,
     pub url: String,
-    /// File that holds its secret, `whsec_...`; several, one a line, while they are changed.
+    /// File that holds its secret, `whsec_...`. Several, one on each line, while secrets are rotated.
     pub secret_file: PathBuf,
     #[serde(default)]
     pub groups: Vec<String>,
     #[serde(default = "all_event_names")]
     pub events: Vec<String>,
 }
+
+/// A channel's name is part of log lines, and of the keys of its deliveries in the store.
+const MAX_CHANNEL_NAME_CHARS: usize = 64;
 
 fn all_event_names() -> Vec<String> {
     NotificationEvent::ALL.map(|event| event.as_str().to_owned()).to_vec()
@@ -72,15 +75,15 @@ impl NotifyConfig {
         }
     }
 
-    /// The name of each channel, and where that stands.
+    /// The key path and the value of each channel's name.
     fn channel_names(&self) -> Vec<(String, &str)> {
-        let place = |kind: &str, index: usize| format!("notify.{kind}.{index}.name");
+        let key_path = |kind: &str, index: usize| format!("notify.{kind}.{index}.name");
         let slack =
-            self.slack.iter().enumerate().map(|(at, slack)| (place("slack", at), slack.name.as_str()));
+            self.slack.iter().enumerate().map(|(at, slack)| (key_path("slack", at), slack.name.as_str()));
         let email =
-            self.email.iter().enumerate().map(|(at, email)| (place("email", at), email.name.as_str()));
+            self.email.iter().enumerate().map(|(at, email)| (key_path("email", at), email.name.as_str()));
         let webhook = self.webhook.iter().enumerate();
-        let webhook = webhook.map(|(at, webhook)| (place("webhook", at), webhook.name.as_str()));
+        let webhook = webhook.map(|(at, webhook)| (key_path("webhook", at), webhook.name.as_str()));
         slack.chain(email).chain(webhook).collect()
     }
 }
@@ -94,75 +97,74 @@ pub fn check_notify(config: &Config, problems: &mut Vec<ConfigProblem>) {
     if config.console.as_ref().is_none_or(|console| console.public_url.is_none()) {
         problems.push(ConfigProblem::new(
             "notify",
-            "the messages link to the console and must know its address: add [console] public_url = \"https://durward.example.com\"",
+            "notifications link to the console and need its address: add [console] public_url = \"https://durward.example.com\"",
         ));
     }
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    for (number, (place, name)) in names.iter().enumerate() {
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+    for (number, (key_path, name)) in names.iter().enumerate() {
+        if name.len() > MAX_CHANNEL_NAME_CHARS || !is_plain_name(name) {
             problems.push(ConfigProblem::new(
-                place,
-                format!("`{name}`: a channel's name has up to 64 letters, digits, `-`, `_` and `.` only"),
+                key_path,
+                format!("`{name}`: a channel's name has 1 to {MAX_CHANNEL_NAME_CHARS} letters, digits, `-`, `_` and `.`"),
             ));
         }
-        if names.iter().take(number).any(|(_place, other)| other == name) {
-            let why = format!("`{name}` is the name of two channels: give each its own");
-            problems.push(ConfigProblem::new(place, why));
+        if names.iter().take(number).any(|(_key_path, other)| other == name) {
+            let reason = format!("`{name}` is the name of two channels: give each its own");
+            problems.push(ConfigProblem::new(key_path, reason));
         }
     }
     for (index, email) in notify.email.iter().enumerate() {
-        let mut wrong = |key, why| {
-            problems.push(ConfigProblem::new(format!("notify.email.{index}.{key}"), why));
+        let mut report = |key, reason| {
+            problems.push(ConfigProblem::new(format!("notify.email.{index}.{key}"), reason));
         };
-        check_email(email, &mut wrong);
+        check_email(email, &mut report);
     }
     for (index, webhook) in notify.webhook.iter().enumerate() {
-        let mut wrong = |key, why| {
-            problems.push(ConfigProblem::new(format!("notify.webhook.{index}.{key}"), why));
+        let mut report = |key, reason| {
+            problems.push(ConfigProblem::new(format!("notify.webhook.{index}.{key}"), reason));
         };
-        check_webhook(webhook, &mut wrong);
+        check_webhook(webhook, &mut report);
     }
 }
 
-fn check_email(email: &EmailConfig, wrong: &mut impl FnMut(&'static str, String)) {
-    if let Err(why) = MailServer::parse(&email.server) {
-        wrong("server", why.to_string());
+fn check_email(email: &EmailConfig, report: &mut impl FnMut(&'static str, String)) {
+    if let Err(reason) = MailServer::parse(&email.server) {
+        report("server", reason.to_string());
     }
-    if let Err(why) = check_mail_address(&email.from) {
-        wrong("from", why.to_string());
+    if let Err(reason) = check_mail_address(&email.from) {
+        report("from", reason.to_string());
     }
-    for reader in &email.to {
-        if let Err(why) = check_mail_address(reader) {
-            wrong("to", why.to_string());
+    for recipient in &email.to {
+        if let Err(reason) = check_mail_address(recipient) {
+            report("to", reason.to_string());
         }
     }
     if email.to.is_empty() {
-        wrong("to", format!("`{}` has nobody to write to: name at least one address", email.name));
+        report("to", format!("`{}` has no recipients: name at least one address", email.name));
     }
     match (&email.username, &email.password_file) {
-        (Some(user), None) => wrong("username", format!("`{user}` has no password: add password_file")),
+        (Some(user), None) => report("username", format!("`{user}` has no password: add password_file")),
         (None, Some(_file)) => {
-            wrong("password_file", format!("`{}` has a password and no user: add username", email.name));
+            report(
+                "password_file",
+                format!("`{}` has a password and no user name: add username", email.name),
+            );
         }
         _ => {}
     }
 }
 
-fn check_webhook(webhook: &WebhookConfig, wrong: &mut impl FnMut(&'static str, String)) {
-    if let Err(why) = check_webhook_url(&webhook.url) {
-        wrong("url", format!("`{}`: {why}", webhook.url));
+fn check_webhook(webhook: &WebhookConfig, report: &mut impl FnMut(&'static str, String)) {
+    if let Err(reason) = check_webhook_url(&webhook.url) {
+        report("url", format!("`{}`: {reason}", webhook.url));
     }
     let known = all_event_names().join(", ");
     for event in &webhook.events {
         if NotificationEvent::parse(event).is_none() {
-            wrong("events", format!("`{event}` is not an event: write some of {known}"));
+            report("events", format!("`{event}` is not an event: write some of {known}"));
         }
     }
     if webhook.events.is_empty() {
         let name = &webhook.name;
-        wrong(
-            "events",
-            format!("`{name}` would be told nothing: leave `events` out, or write some of {known}"),
-        );
+        report("events", format!("`{name}` has no events: remove `events`, or write some of {known}"));
     }
 }

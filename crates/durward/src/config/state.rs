@@ -1,4 +1,4 @@
-//! `[state.postgres]`: where asks, approvals, revocations and sign-ins are, if not in a file of `data_dir`.
+//! `[state.postgres]`: the database for approval requests, grants, revocations and logins, instead of a file in `data_dir`.
 
 use super::ConfigProblem;
 use serde::Deserialize;
@@ -10,11 +10,11 @@ pub struct StateConfig {
     pub postgres: Option<PostgresConfig>,
 }
 
-/// A database that several gateways share.
+/// A database that several gateways can share.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresConfig {
-    /// A name or address, or the directory of the server's Unix socket.
+    /// Host name or address, or the directory of the server's Unix socket.
     pub host: String,
     #[serde(default = "default_postgres_port")]
     pub port: u16,
@@ -24,7 +24,7 @@ pub struct PostgresConfig {
     pub user: String,
     /// File that holds the password.
     pub password_file: Option<PathBuf>,
-    /// PEM file of the authority that signed the server's certificate; without one, a public one.
+    /// PEM file of the authority that signed the server's certificate. By default the public authorities.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -47,12 +47,13 @@ impl StateConfig {
 
     pub fn check(&self, problems: &mut Vec<ConfigProblem>) {
         let Some(PostgresConfig { host, .. }) = &self.postgres else { return };
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte);
-        let is_name = !host.is_empty() && host.bytes().all(plain);
-        if !is_name && !host.starts_with('/') {
-            let why =
+        // A host name, or an IPv6 address.
+        let is_host_byte = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte);
+        let is_host = !host.is_empty() && host.bytes().all(is_host_byte);
+        if !is_host && !host.starts_with('/') {
+            let reason =
                 format!("`{host}`: write a host name, an IP address, or the directory of a Unix socket");
-            problems.push(ConfigProblem::new("state.postgres.host", why));
+            problems.push(ConfigProblem::new("state.postgres.host", reason));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the configuration accepts and what it says of the rest.
+//! Which configurations are accepted, and what the errors of the others say.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn load_text(text: &str) -> Result<Config, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("durward.toml");
     std::fs::write(&path, text).unwrap();
-    load_config(&path).map_err(|error| error.replace(&dir.path().display().to_string(), "DIR"))
+    load_config(&path).map_err(|error| error.to_string().replace(&dir.path().display().to_string(), "DIR"))
 }
 
 const VALID_CONFIG: &str = r#"
@@ -31,7 +31,7 @@ fn paths_are_relative_to_the_file() {
 }
 
 #[test]
-fn an_authority_is_for_an_upstream_over_tls() {
+fn an_authority_needs_an_emulator_over_tls() {
     let with = |more: &str| {
         load_text(&VALID_CONFIG.replace("[aws]\n", &format!("[aws]\nemulator_ca_file = \"ca.pem\"\n{more}")))
     };
@@ -60,7 +60,7 @@ fn errors_name_file_line_key_and_fix() {
 }
 
 #[test]
-fn the_console_needs_a_way_to_sign_in_and_an_address_that_is_safe() {
+fn the_console_needs_a_sign_in_client_and_a_confidential_address() {
     let with = |oidc: &str, more: &str| {
         load_text(&format!("{}\n{more}", VALID_CONFIG.replace("[aws]\n", &format!("{oidc}\n[aws]\n"))))
     };
@@ -75,23 +75,23 @@ fn the_console_needs_a_way_to_sign_in_and_an_address_that_is_safe() {
     }
     with("", "").unwrap();
     for (oidc, more, wanted) in [
-        ("", "[console]\n", "nobody could sign in"),
-        ("kind = \"human\"", "[console]\n", "nobody could sign in"),
+        ("", "[console]\n", "no user could sign in"),
+        ("kind = \"human\"", "[console]\n", "no user could sign in"),
         ("cli_scopes = [\"profile\"]", "", "add cli_client_id"),
         (
             "console_client_id = \"durward\"",
             "",
-            ":9: [[identity.oidc]] console_client_id: `durward` is an audience of the doors",
+            ":9: [[identity.oidc]] console_client_id: `durward` is also an audience for callers, so any caller could vote",
         ),
         (
             "cli_client_id = \"durward\"",
             "",
-            ":9: [[identity.oidc]] cli_client_id: `durward` is an audience of the doors",
+            ":9: [[identity.oidc]] cli_client_id: `durward` is also an audience for callers, so any caller could vote",
         ),
         (
             "console_audience = [\"people\", \"durward\"]",
             "",
-            ":9: [[identity.oidc]] console_audience: `durward` is an audience of the doors",
+            ":9: [[identity.oidc]] console_audience: `durward` is also an audience for callers, so any caller could vote",
         ),
         ("console_client_secret_file = \"secret\"", "", "add console_client_id"),
         (
@@ -109,7 +109,7 @@ fn the_console_needs_a_way_to_sign_in_and_an_address_that_is_safe() {
 }
 
 #[test]
-fn an_mcp_server_is_enough_and_its_errors_name_line_and_fix() {
+fn an_mcp_server_alone_is_enough_and_its_errors_name_line_and_fix() {
     let (before, _aws) = VALID_CONFIG.split_once("[aws]").unwrap();
     let with = |more: &str| load_text(&format!("{before}{more}"));
     let good = "[[mcp.server]]\nname = \"files\"\nurl = \"https://mcp.example.com/mcp\"\n";
@@ -117,7 +117,7 @@ fn an_mcp_server_is_enough_and_its_errors_name_line_and_fix() {
     for (more, wanted) in [
         (good.replace("files", "a/b"), ":10: [[mcp.server]] name: `a/b`: a server's name"),
         (good.replace("https", "ftp"), ":11: [[mcp.server]] url: `ftp://"),
-        (good.replace("//", "//user:password@"), "holds no user or password"),
+        (good.replace("//", "//user:password@"), "no user name and no password"),
         (format!("{good}{good}"), ":13: [[mcp.server]] name: `files` is the name of two"),
         (format!("{good}{}", good.replace("files", "-x")), ":13: [[mcp.server]] name: `-x`"),
         (
@@ -136,17 +136,20 @@ fn an_mcp_server_is_enough_and_its_errors_name_line_and_fix() {
 
 #[test]
 fn channel_errors_name_key_and_fix() {
-    let people = VALID_CONFIG.replace("[aws]\n", "console_client_id = \"console\"\n[aws]\n");
+    let users = VALID_CONFIG.replace("[aws]\n", "console_client_id = \"console\"\n[aws]\n");
     let console = "[console]\npublic_url = \"https://durward.example.com\"\n";
     let slack = "[[notify.slack]]\nname = \"chat\"\nurl_file = \"slack.url\"\n";
     let email = "[[notify.email]]\nname = \"mail\"\nserver = \"smtp://mail.example.com\"\nfrom = \"d@example.com\"\nto = [\"a@example.com\"]\n";
     let webhook = "[[notify.webhook]]\nname = \"robot\"\nurl = \"https://robot.example.com/x\"\nsecret_file = \"secret\"\n";
-    let with = |more: &str| load_text(&format!("{people}{console}{more}"));
+    let with = |more: &str| load_text(&format!("{users}{console}{more}"));
     let config = with(&format!("{slack}{email}{webhook}")).unwrap();
     assert!(
         config.notify.slack[0].url_file.is_absolute() && config.notify.webhook[0].secret_file.is_absolute()
     );
-    assert_eq!(config.notify.webhook[0].events, ["ask.opened", "ask.closed", "ask.break_glass"]);
+    assert_eq!(
+        config.notify.webhook[0].events,
+        ["approval_request.opened", "approval_request.closed", "approval_request.break_glass"]
+    );
     for (more, wanted) in [
         (
             format!("{slack}{}", email.replace("mail\"", "chat\"")),
@@ -159,34 +162,32 @@ fn channel_errors_name_key_and_fix() {
             ":18: [[notify.email]] server: `http://mail.example.com` is not a mail server",
         ),
         (email.replace("d@example.com", "d"), ":19: [[notify.email]] from: `d` is not a mail address"),
-        (
-            email.replace("[\"a@example.com\"]", "[]"),
-            ":20: [[notify.email]] to: `mail` has nobody to write to",
-        ),
+        (email.replace("[\"a@example.com\"]", "[]"), ":20: [[notify.email]] to: `mail` has no recipients"),
         (
             format!("{email}username = \"u\"\n"),
             ":21: [[notify.email]] username: `u` has no password: add password_file",
         ),
         (
             format!("{email}password_file = \"p\"\n"),
-            ":21: [[notify.email]] password_file: `mail` has a password and no user",
+            ":21: [[notify.email]] password_file: `mail` has a password and no user name",
         ),
         (
             webhook.replace("https", "http"),
-            ":18: [[notify.webhook]] url: `http://robot.example.com/x`: what is asked would travel in the clear",
+            ":18: [[notify.webhook]] url: `http://robot.example.com/x`: the request would travel unencrypted",
         ),
         (
-            format!("{webhook}events = [\"ask.open\"]\n"),
-            ":20: [[notify.webhook]] events: `ask.open` is not an event",
+            format!("{webhook}events = [\"approval_request.open\"]\n"),
+            ":20: [[notify.webhook]] events: `approval_request.open` is not an event",
         ),
-        (format!("{webhook}events = []\n"), ":20: [[notify.webhook]] events: `robot` would be told nothing"),
+        (format!("{webhook}events = []\n"), ":20: [[notify.webhook]] events: `robot` has no events"),
     ] {
         let error = with(&more).unwrap_err();
         assert!(error.contains(wanted), "{wanted}: {error}");
     }
-    let error = load_text(&format!("{people}[console]\n{slack}")).unwrap_err();
+    let error = load_text(&format!("{users}[console]\n{slack}")).unwrap_err();
     assert!(
-        error.contains(" notify: the messages link to the console") && error.contains("[console] public_url"),
+        error.contains(" notify: notifications link to the console")
+            && error.contains("[console] public_url"),
         "{error}"
     );
 }
@@ -240,20 +241,32 @@ fn invalid_identity_providers_are_each_reported_with_key() {
 #[test]
 fn two_listeners_cannot_share_an_address() {
     let with = |listen: &str, more: &str| {
-        let people = VALID_CONFIG.replace("[aws]\n", "cli_client_id = \"cli\"\n[aws]\n");
-        load_text(&format!("[listen]\n{listen}{people}{more}").replace("data_dir = \"data\"\n", ""))
+        let users = VALID_CONFIG.replace("[aws]\n", "cli_client_id = \"cli\"\n[aws]\n");
+        load_text(&format!("[listen]\n{listen}{users}{more}").replace("data_dir = \"data\"\n", ""))
     };
     let console = "[console]\npublic_url = \"https://durward.example.com\"\n";
     for (listen, more, wanted) in [
         (
             "aws = \"127.0.0.1:1\"\nmcp = \"127.0.0.1:1\"\n",
             "",
-            Some(":3: [listen] mcp: `127.0.0.1:1` is taken already by [listen] aws"),
+            Some(":3: [listen] mcp: `127.0.0.1:1` is already used by [listen] aws"),
         ),
-        ("aws = \"127.0.0.1:1\"\nmcp = \"0.0.0.0:1\"\n", "", Some(":3: [listen] mcp: `0.0.0.0:1` is taken")),
-        ("aws = \"[::]:1\"\nmcp = \"127.0.0.1:1\"\n", "", Some(":3: [listen] mcp: `127.0.0.1:1` is taken")),
-        ("aws = \"127.0.0.1:8600\"\n", console, Some(":1: [listen] console: `127.0.0.1:8600` is taken")),
-        ("mcp = \"127.0.0.1:8610\"\n", "", Some(":2: [listen] mcp: `127.0.0.1:8610` is taken")),
+        (
+            "aws = \"127.0.0.1:1\"\nmcp = \"0.0.0.0:1\"\n",
+            "",
+            Some(":3: [listen] mcp: `0.0.0.0:1` is already used"),
+        ),
+        (
+            "aws = \"[::]:1\"\nmcp = \"127.0.0.1:1\"\n",
+            "",
+            Some(":3: [listen] mcp: `127.0.0.1:1` is already used"),
+        ),
+        (
+            "aws = \"127.0.0.1:8600\"\n",
+            console,
+            Some(":1: [listen] console: `127.0.0.1:8600` is already used"),
+        ),
+        ("mcp = \"127.0.0.1:8610\"\n", "", Some(":2: [listen] mcp: `127.0.0.1:8610` is already used")),
         ("aws = \"127.0.0.1:0\"\nmcp = \"127.0.0.1:0\"\n", "", None),
         ("aws = \"127.0.0.1:1\"\nmcp = \"127.0.0.2:1\"\n", "", None),
         ("aws = \"0.0.0.0:1\"\nmcp = \"[::1]:1\"\n", "", None),
@@ -290,4 +303,29 @@ fn the_documented_configurations_and_policies_load() {
     let policies =
         durward_policy::PolicyStore::open(dir.path(), durward_catalog::Catalog::embedded()).unwrap();
     assert_eq!(policies.current().len(), 5);
+}
+
+#[test]
+fn every_example_configuration_loads() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut loaded = Vec::new();
+    for entry in std::fs::read_dir(&examples).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            load_config(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            loaded.push(path.file_stem().unwrap().to_string_lossy().into_owned());
+        }
+    }
+    loaded.sort();
+    assert_eq!(loaded, ["eks-irsa", "laptop", "mcp-only"]);
+}
+
+#[test]
+fn a_configuration_is_also_read_from_its_text() {
+    let config = parse_config(VALID_CONFIG, Path::new("/etc/durward")).unwrap();
+    assert_eq!(config.data_dir, Path::new("/etc/durward/data"));
+    let error = parse_config(&VALID_CONFIG.replace("123456789012", "1234"), Path::new("/")).unwrap_err();
+    assert!(error.to_string().starts_with("[[aws.connection]] role_arn: "), "{error}");
+    let error = parse_config("x = 1", Path::new("/")).unwrap_err();
+    assert!(matches!(error, ConfigError::Syntax(_)), "{error}");
 }

@@ -1,19 +1,22 @@
-//! What the commands print over journals that are whole, unfinished and damaged.
+//! What the commands print of journals that are intact, unfinished or corrupt.
 
 mod revocation_and_replay;
 
 use super::*;
+use crate::terminal_text::TERMINAL_COLUMNS;
 use durward_core::{
     AccessLevel, Caller, CallerKind, CredentialScope, Decision, ExchangeId, FrontEndKind, Operation,
-    OperationTraits, RefusalReason, RequiredPermission, Resource, Verdict,
+    OperationTraits, RefusalReason, RequiredPermission, Resource, SessionId, Verdict,
 };
-use durward_journal::{Journal, JournalOptions, MaskedCount};
+use durward_journal::history::{self, ExchangeHistory};
+use durward_journal::{Journal, JournalOptions, JournalRecord, MaskedCount};
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
 const SOURCE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// What an attacker would like to reach a terminal: clear the screen, set the title, C1 CSI, turn the text around.
+/// Clears the screen, sets the title, begins a C1 control sequence, reverses the text, and holds invisible characters.
 const HOSTILE_TEXT: &str = "a\u{1b}[2J\u{1b}]0;x\u{7}\u{9b}31m\n\r\u{202e}b\u{200b}\u{e0041}";
 
 fn test_caller() -> Caller {
@@ -73,7 +76,7 @@ fn test_outcome(exchange: ExchangeId) -> JournalRecord {
     }
 }
 
-/// A journal with one session (an allowed and a denied exchange, the latter hostile), and an exchange without a session.
+/// A journal with one session of an allowed and a denied exchange, the latter with hostile text, and an exchange without a session.
 fn record_test_journal() -> (TempDir, SessionId) {
     let dir = tempfile::tempdir().unwrap();
     let session = SessionId::new();
@@ -163,7 +166,7 @@ fn verify_summarizes_an_intact_journal() {
     let (code, text) = capture_output(|out| print_verification(dir.path(), out));
     assert_eq!(code, EXIT_DONE, "{text}");
     let head = durward_journal::verify_journal(dir.path()).unwrap().head_link;
-    for part in ["is as it was written", "segments    1", "records     6", &head] {
+    for part in ["is intact", "segments    1", "records     6", &head] {
         assert!(text.contains(part), "{part} in {text}");
     }
 }
@@ -172,12 +175,16 @@ fn verify_summarizes_an_intact_journal() {
 fn verify_names_the_first_bad_record() {
     let (dir, _) = record_test_journal();
     corrupt_last_record(&dir);
-    let broken = durward_journal::verify_journal(dir.path()).unwrap_err();
+    let corruption = durward_journal::verify_journal(dir.path()).unwrap_err();
     let (code, text) = capture_output(|out| print_verification(dir.path(), out));
     assert_eq!(code, EXIT_REFUSED, "{text}");
-    for part in
-        ["is NOT", "00000001.journal", "record      6", "checksum", &format!("byte        {}", broken.offset)]
-    {
+    for part in [
+        "is CORRUPT",
+        "00000001.journal",
+        "record         6",
+        "checksum",
+        &format!("byte           {}", corruption.offset),
+    ] {
         assert!(text.contains(part), "{part} in {text}");
     }
 }
@@ -196,20 +203,20 @@ fn a_missing_journal_is_not_reported_as_corruption() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    for (place, wanted) in [
+    for (path, expected) in [
         (dir.path().to_owned(), "a gateway that never started has none"),
         (dir.path().join("none"), "No such file"),
         (file, "Not a directory"),
     ] {
-        let why = require_journal(&place).unwrap_err();
-        assert!(why.contains("there is no journal") && why.contains(wanted), "{why}");
+        let error = require_journal(&path).unwrap_err().to_string();
+        assert!(error.contains("there is no journal") && error.contains(expected), "{error}");
     }
     let (journal, _) = record_test_journal();
-    assert_eq!(require_journal(journal.path()), Ok(()));
+    assert!(require_journal(journal.path()).is_ok());
     let data_dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(journal.path(), data_dir.path().join("journal")).unwrap();
-    let why = require_journal(data_dir.path()).unwrap_err();
-    assert!(why.contains(&format!("there is one in {}/journal", data_dir.path().display())), "{why}");
+    let error = require_journal(data_dir.path()).unwrap_err().to_string();
+    assert!(error.contains(&format!("there is one in {}/journal", data_dir.path().display())), "{error}");
 }
 
 #[test]
@@ -217,11 +224,15 @@ fn ls_lists_a_session_with_its_counts() {
     let (dir, session) = record_test_journal();
     let (code, text) = capture_output(|out| list_sessions(dir.path(), false, out));
     assert_eq!(code, EXIT_DONE);
-    let line = text.lines().find(|line| line.starts_with(&session.to_string())).unwrap();
-    assert!(line.contains("corp/agent-7 for maria") && line.contains("prod"), "{line}");
-    let counts: Vec<_> = line.split_whitespace().rev().take(2).collect();
-    assert_eq!(counts, ["1", "1"], "{line}");
-    assert!(text.contains("without a session: 1 allowed, 0 denied"), "{text}");
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[1].starts_with(&session.to_string()), "{text}");
+    let counts: Vec<_> = lines[1].split_whitespace().rev().take(2).collect();
+    assert_eq!(counts, ["1", "1"], "{text}");
+    assert_eq!(lines[2], "  corp/agent-7 for maria on prod");
+    assert!(text.contains("without a session: 1 permitted, 0 refused"), "{text}");
+    for line in lines {
+        assert!(line.chars().count() <= TERMINAL_COLUMNS, "{line}");
+    }
 }
 
 #[test]
@@ -232,17 +243,18 @@ fn show_prints_each_exchange_on_one_line() {
     let lines: Vec<_> = text.lines().filter(|line| line.contains(" s3:")).collect();
     assert_eq!(lines.len(), 2, "{text}");
     assert!(
-        lines[0]
-            .ends_with("allow  s3:GetObject arn:aws:s3:::bucket/fine  200  12.3 ms  masked 3  policy reads"),
+        lines[0].ends_with(
+            "  allowed            s3:GetObject arn:aws:s3:::bucket/fine  200  12.3 ms  masked 3  policy reads"
+        ),
         "{}",
         lines[0]
     );
     assert!(
-        lines[1].contains("deny   s3:DeleteObject") && lines[1].contains("policy no-deletes"),
+        lines[1].contains("  denied             s3:DeleteObject") && lines[1].contains("policy no-deletes"),
         "{}",
         lines[1]
     );
-    assert!(!text.contains("elsewhere"), "another session's exchange");
+    assert!(!text.contains("elsewhere"), "an exchange of no session is shown: {text}");
 }
 
 /// The ids of the exchanges as the JSON of a session names them.
@@ -320,15 +332,15 @@ fn json_holds_exactly_what_was_recorded() {
     let (code, text) = capture_output(|out| show_session(dir.path(), &session.to_string(), true, out));
     assert_eq!(code, EXIT_DONE);
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(value["session"]["allowed"], 1);
+    assert_eq!(value["session"]["counts"]["allowed"], 1);
     assert_eq!(value["exchanges"][0]["outcome"]["masked"][0]["count"], 3);
-    assert_eq!(value["exchanges"][0]["lent"]["scope"], "operation");
+    assert_eq!(value["exchanges"][0]["issued_credential"]["scope"], "operation");
     assert_eq!(value["exchanges"][1]["operation"]["parameters"]["Key"], HOSTILE_TEXT);
     let (_, text) = capture_output(|out| list_sessions(dir.path(), true, out));
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(value["sessions"][0]["denied"], 1);
+    assert_eq!(value["sessions"][0]["counts"]["denied"], 1);
     assert_eq!(value["without_session"]["allowed"], 1);
-    assert_eq!(value.get("broken"), None);
+    assert_eq!(value["journal_scan"], serde_json::json!({ "newer_records": 0 }));
 }
 
 #[test]
@@ -338,12 +350,12 @@ fn a_corrupt_journal_is_shown_up_to_the_corruption() {
     let id = session.to_string();
     let (code, text) = capture_output(|out| show_session(dir.path(), &id, false, out));
     assert_eq!(code, EXIT_REFUSED);
-    assert!(text.contains("GetObject") && text.contains("NOT as it was written"), "{text}");
+    assert!(text.contains("GetObject") && text.contains("the journal is CORRUPT"), "{text}");
     assert!(!text.contains("DeleteObject"), "{text}");
     let (code, text) = capture_output(|out| list_sessions(dir.path(), true, out));
     assert_eq!(code, EXIT_REFUSED);
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert!(value["broken"].as_str().unwrap().contains("record 6"), "{text}");
+    assert!(value["journal_scan"]["corruption"].as_str().unwrap().contains("record 6"), "{text}");
 }
 
 #[test]

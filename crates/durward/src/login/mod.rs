@@ -1,228 +1,221 @@
-//! `durward login` and `durward logout`: a person's sign-in at their OIDC provider, kept for the commands of people.
+//! `durward login` and `durward logout`: a user's sign-in with their OIDC provider, stored for the approver commands.
 //!
-//! Which provider, client and scopes is what the console says. Tokens are kept for one console each, in a file that nobody
-//! else may read, and are never printed; a short-lived one is renewed when it is needed.
+//! The console says which providers, clients and scopes there are. The tokens for one console are stored in one file that only
+//! its owner can read. They are never printed. An ID token that ends soon is renewed before it is used.
 
 mod authorization_code;
 mod device_authorization;
 mod provider_client;
 mod token_store;
 
-use crate::admin_api::{ConsoleEndpoint, RemoteError};
-use crate::journal_commands::terminal_text::escape_for_terminal;
-use crate::terminal_output::{PipeSafeStdout, map_write_error};
+use crate::command_error::CommandError;
+use crate::console_endpoint::{ConsoleEndpoint, ConsoleUrlArgs};
+use crate::json_values::{format_scalar, list_items};
+use crate::terminal_output::print_line;
+use crate::terminal_text::escape_for_terminal;
 use bytes::Bytes;
 use clap::Args;
-use durward_core::{Secret, env_vars};
+use durward_core::Secret;
 use provider_client::{ClientRegistration, ProviderClient};
 use serde::Deserialize;
-use std::io::Write as _;
 use time::OffsetDateTime;
 use token_store::StoredTokens;
 
-/// A token that ends sooner than this is renewed before it is used: it must still be good when it arrives.
+/// A token that ends sooner than this is renewed first: it must still be valid when the gateway checks it.
 const TOKEN_RENEWAL_MARGIN: time::Duration = time::Duration::seconds(30);
 
 #[derive(Args)]
 pub struct LoginArgs {
-    /// URL of the console and admin API
-    #[arg(long, env = env_vars::DURWARD_CONSOLE_URL, default_value = "http://127.0.0.1:8600", value_name = "URL")]
-    url: String,
-    /// The identity provider, where the console knows several
+    #[command(flatten)]
+    console: ConsoleUrlArgs,
+    /// Identity provider to sign in with, if the console has several
     #[arg(long, value_name = "NAME")]
     provider: Option<String>,
-    /// Sign in on another device: shows an address and a code. The way that is taken where there is no display
+    /// Sign in on another device: prints an address and a code. Default without a display
     #[arg(long)]
     device: bool,
-    /// Sign in with a browser on this machine, also where none can be opened from here
+    /// Sign in with a browser on this machine, even if this command cannot open one
     #[arg(long, conflicts_with = "device")]
     browser: bool,
-    /// Port on 127.0.0.1 that the browser comes back to, for a provider that must know it; by default a free one
+    /// Port on 127.0.0.1 for the redirect of the browser, if the provider requires a fixed one; by default a free port
     #[arg(long, conflicts_with = "device", value_name = "PORT")]
-    port: Option<u16>,
+    callback_port: Option<u16>,
 }
 
 #[derive(Args)]
 pub struct LogoutArgs {
-    /// URL of the console and admin API
-    #[arg(long, env = env_vars::DURWARD_CONSOLE_URL, default_value = "http://127.0.0.1:8600", value_name = "URL")]
-    url: String,
+    #[command(flatten)]
+    console: ConsoleUrlArgs,
 }
 
-/// Signs a person in and keeps their tokens.
-pub async fn sign_in_user(login: &LoginArgs) -> Result<u8, String> {
-    let console = ConsoleEndpoint::from_url(&login.url)?;
-    let way =
-        choose_registration(fetch_registrations(&console).await?, login.provider.as_deref(), console.url())?;
-    let provider = ProviderClient::discover(way).await?;
-    let on_device = login.device || (!login.browser && login.port.is_none() && !has_display());
-    let granted = if on_device && (login.device || provider.supports_device_authorization()) {
+/// Signs a user in and stores their tokens.
+pub async fn sign_in_user(login: &LoginArgs) -> Result<u8, CommandError> {
+    let console = ConsoleEndpoint::from_url(&login.console.url)?;
+    let registrations = fetch_registrations(&console).await?;
+    let registration = choose_registration(registrations, login.provider.as_deref(), console.url())?;
+    let provider = ProviderClient::discover(registration).await?;
+    let prefers_device = login.device || (!login.browser && login.callback_port.is_none() && !has_display());
+    let tokens = if prefers_device && (login.device || provider.supports_device_authorization()) {
         device_authorization::sign_in_with_device(&provider).await?
     } else {
-        authorization_code::sign_in_with_browser(&provider, login.port.unwrap_or(0)).await?
+        authorization_code::sign_in_with_browser(&provider, login.callback_port.unwrap_or(0)).await?
     };
-    // Who that is here: a sign-in that the console does not accept is not kept.
-    let me = console.send_request("GET", "/me", Some(&granted.id_token), Bytes::new()).await?;
-    let me = console.read_json(me).await?;
-    let kept = StoredTokens::new(&console, provider.registration(), granted);
+    // Before anything is stored: the provider may sign in a user whom this console does not admit.
+    let response = console.send_request("GET", "/me", Some(&tokens.id_token), Bytes::new()).await?;
+    let user = console.read_json(response).await?;
+    let stored = StoredTokens::new(&console, provider.registration(), tokens);
     let lock = token_store::lock_token_store(&console)?;
-    kept.save(&console)?;
+    stored.save(&console)?;
     drop(lock);
-    let groups: Vec<String> =
-        crate::admin_api::list_items(&me["groups"]).iter().map(crate::admin_api::format_scalar).collect();
+    let groups: Vec<String> = list_items(&user["groups"]).iter().map(format_scalar).collect();
     let groups =
         if groups.is_empty() { "no group".to_owned() } else { format!("groups: {}", groups.join(", ")) };
-    print_line(&format!(
-        "signed in to {} as {} ({groups})",
-        console.url(),
-        crate::admin_api::format_scalar(&me["id"])
-    ))?;
+    print_line(&format!("signed in to {} as {} ({groups})", console.url(), format_scalar(&user["id"])))?;
     Ok(0)
 }
 
-/// Forgets a sign-in, and asks the provider to end what it could be renewed with.
-pub async fn sign_out_user(logout: &LogoutArgs) -> Result<u8, String> {
-    let console = ConsoleEndpoint::from_url(&logout.url)?;
+/// Deletes a stored sign-in and asks the provider to revoke its refresh token.
+pub async fn sign_out_user(logout: &LogoutArgs) -> Result<u8, CommandError> {
+    let console = ConsoleEndpoint::from_url(&logout.console.url)?;
     let lock = token_store::lock_token_store(&console)?;
-    let found = StoredTokens::load(&console);
+    let loaded = StoredTokens::load(&console);
     token_store::remove_tokens(&console)?;
     drop(lock);
-    match found {
+    match loaded {
         Ok(None) => {
             print_line(&format!("you were not signed in to {}", console.url()))?;
             return Ok(0);
         }
-        Ok(Some(StoredTokens { registration: way, refresh_token: Some(refresh), .. })) => {
-            if let Err(why) = revoke_refresh_token(way, &refresh).await {
+        Ok(Some(StoredTokens { registration, refresh_token: Some(refresh_token), .. })) => {
+            if let Err(error) = revoke_refresh_token(registration, &refresh_token).await {
                 tracing::warn!(
-                    "the identity provider did not end the sign-in: {why}; it ends there by itself"
+                    "the identity provider did not revoke the refresh token: {error}; it expires by itself"
                 );
             }
         }
         Ok(Some(_)) => {}
-        // Its tokens cannot be taken from there, so they are forgotten and not ended.
-        Err(why) => {
-            tracing::warn!("{why}; it is gone now, but at the identity provider end your sessions yourself");
+        // Another user may have replaced such a file: nothing from it is sent anywhere.
+        Err(error) => {
+            tracing::warn!(
+                "{error}; the file is deleted, but its tokens are not revoked: end your sessions at the identity provider"
+            );
         }
     }
     print_line(&format!("signed out of {}", console.url()))?;
     Ok(0)
 }
 
-async fn revoke_refresh_token(way: ClientRegistration, refresh_token: &str) -> Result<(), String> {
-    ProviderClient::discover(way).await?.revoke_token(refresh_token).await
+async fn revoke_refresh_token(
+    registration: ClientRegistration,
+    refresh_token: &Secret,
+) -> Result<(), CommandError> {
+    ProviderClient::discover(registration).await?.revoke_token(refresh_token).await
 }
 
-/// The token of whoever is signed in to this console, renewed if need be.
-pub async fn current_id_token(console: &ConsoleEndpoint) -> Result<Secret, RemoteError> {
-    let kept = StoredTokens::load(console).map_err(RemoteError::Rejected)?;
-    let Some(kept) = kept else {
-        return Err(RemoteError::Rejected(format!(
-            "you are not signed in to {}\n  hint: run `durward login{}`, or name a file that holds your OIDC token with \
-             --token-file",
+/// The ID token of the user who is signed in to this console, renewed if it ends soon.
+pub async fn current_id_token(console: &ConsoleEndpoint) -> Result<Secret, CommandError> {
+    let Some(stored) = StoredTokens::load(console)? else {
+        return Err(CommandError::Refused(format!(
+            "you are not signed in to {}\n  hint: run `durward login{}`, or name a file with your OIDC token with --token-file",
             console.url(),
             console.url_option(),
         )));
     };
-    if kept.is_valid_for(OffsetDateTime::now_utc(), TOKEN_RENEWAL_MARGIN) {
-        return Ok(Secret::new(kept.id_token));
+    if stored.is_valid_for(OffsetDateTime::now_utc(), TOKEN_RENEWAL_MARGIN) {
+        return Ok(stored.id_token);
     }
     renew_id_token(console).await
 }
 
-/// Renews a sign-in, one process at a time: a provider takes a second use of a refresh token for theft.
-async fn renew_id_token(console: &ConsoleEndpoint) -> Result<Secret, RemoteError> {
-    let over = |why: &str| {
-        RemoteError::Rejected(format!(
-            "your sign-in to {} is over{why}\n  hint: run `durward login{}`",
+/// Renews a sign-in under the lock of its file. Providers that rotate refresh tokens revoke the whole sign-in when one is used
+/// twice (RFC 9700, section 4.14.2), so two commands must not renew at the same time.
+async fn renew_id_token(console: &ConsoleEndpoint) -> Result<Secret, CommandError> {
+    let expired = |reason: &str| {
+        CommandError::Refused(format!(
+            "your sign-in to {} has expired{reason}\n  hint: run `durward login{}`",
             console.url(),
             console.url_option()
         ))
     };
-    let _lock = token_store::lock_token_store(console).map_err(RemoteError::Rejected)?;
-    let Some(mut kept) = StoredTokens::load(console).map_err(RemoteError::Rejected)? else {
-        return Err(over(""));
-    };
+    let _lock = token_store::lock_token_store(console)?;
+    let Some(mut stored) = StoredTokens::load(console)? else { return Err(expired("")) };
     let now = OffsetDateTime::now_utc();
-    if kept.is_valid_for(now, TOKEN_RENEWAL_MARGIN) {
-        return Ok(Secret::new(kept.id_token));
+    // Another command may have renewed it while this one waited for the lock.
+    if stored.is_valid_for(now, TOKEN_RENEWAL_MARGIN) {
+        return Ok(stored.id_token);
     }
-    let Some(refresh) = kept.refresh_token.take() else {
-        // Without a way to renew it, it is used to its end.
-        return if kept.is_valid_for(now, time::Duration::ZERO) {
-            Ok(Secret::new(kept.id_token))
+    let Some(refresh_token) = stored.refresh_token.take() else {
+        // Nothing can renew it: it is used until it ends.
+        return if stored.is_valid_for(now, time::Duration::ZERO) {
+            Ok(stored.id_token)
         } else {
-            Err(over(""))
+            Err(expired(""))
         };
     };
-    let provider = ProviderClient::discover(kept.registration.clone()).await?;
-    let tokens = provider.renew_tokens(&refresh).await.map_err(|failure| match failure {
-        RemoteError::Rejected(why) => over(&format!(": {why}")),
-        way @ RemoteError::Unreachable(_) => way,
+    let provider = ProviderClient::discover(stored.registration.clone()).await?;
+    let response = provider.renew_tokens(&refresh_token).await.map_err(|error| match error {
+        CommandError::Refused(reason) => expired(&format!(": {reason}")),
+        other => other,
     })?;
-    // Kept before anything else can go wrong: the one before may be worth nothing any more.
-    kept.refresh_token = Some(tokens.refresh_token.clone().unwrap_or(refresh));
-    kept.save(console).map_err(RemoteError::Rejected)?;
-    let granted = provider.verify_tokens(tokens, None).await?;
-    if granted.subject != kept.subject {
-        return Err(over(": the identity provider renewed it for somebody else"));
+    // Stored before anything else can fail: the provider may have revoked the old one already.
+    stored.refresh_token = Some(response.refresh_token.clone().map_or(refresh_token, Secret::new));
+    stored.save(console)?;
+    let renewed = provider.verify_tokens(response, None).await?;
+    if renewed.subject != stored.subject {
+        return Err(expired(": the identity provider returned the token of another user"));
     }
-    granted.id_token.expose().clone_into(&mut kept.id_token);
-    kept.expires_at = granted.expires_at.unix_timestamp();
-    kept.save(console).map_err(RemoteError::Rejected)?;
-    Ok(granted.id_token)
+    stored.id_token = renewed.id_token.clone();
+    stored.expires_at = renewed.expires_at.unix_timestamp();
+    stored.save(console)?;
+    Ok(renewed.id_token)
 }
 
-/// How the console says people can sign in.
-async fn fetch_registrations(console: &ConsoleEndpoint) -> Result<Vec<ClientRegistration>, String> {
+/// The command-line clients that the console names.
+async fn fetch_registrations(console: &ConsoleEndpoint) -> Result<Vec<ClientRegistration>, CommandError> {
     #[derive(Deserialize)]
     struct SignInOptions {
         providers: Vec<ClientRegistration>,
     }
-    let answer =
-        console.read_json(console.send_request("GET", "/sign-in", None, Bytes::new()).await?).await?;
-    let ways: SignInOptions = serde_json::from_value(answer)
-        .map_err(|error| format!("{}: cannot read how to sign in: {error}", console.url()))?;
-    Ok(ways.providers)
+    let response = console.send_request("GET", "/sign-in", None, Bytes::new()).await?;
+    let options = serde_json::from_value::<SignInOptions>(console.read_json(response).await?);
+    options.map(|options| options.providers).map_err(|error| {
+        CommandError::Refused(format!("{}: cannot read the sign-in options: {error}", console.url()))
+    })
 }
 
 fn choose_registration(
-    ways: Vec<ClientRegistration>,
+    registrations: Vec<ClientRegistration>,
     wanted: Option<&str>,
     url: &str,
-) -> Result<ClientRegistration, String> {
-    let names: Vec<String> = ways.iter().map(|way| escape_for_terminal(&way.name)).collect();
+) -> Result<ClientRegistration, CommandError> {
+    let names: Vec<String> = registrations.iter().map(|one| escape_for_terminal(&one.name)).collect();
     let names = names.join(", ");
-    let mut ways = ways.into_iter();
-    match wanted {
-        Some(name) if !names.is_empty() => ways
-            .find(|way| way.name == name)
-            .ok_or_else(|| format!("`{name}` is no identity provider of {url}: choose one of {names} with --provider")),
-        None if ways.len() > 1 => {
-            Err(format!("{url} knows several identity providers: choose one of {names} with --provider"))
+    let is_ambiguous = registrations.len() > 1;
+    let mut registrations = registrations.into_iter();
+    let chosen = match wanted {
+        Some(name) if !names.is_empty() => registrations.find(|one| one.name == name).ok_or_else(|| {
+            format!("`{name}` is not an identity provider of {url}: choose one of {names} with --provider")
+        }),
+        None if is_ambiguous => {
+            Err(format!("{url} has several identity providers: choose one of {names} with --provider"))
         }
-        _ => ways.next().ok_or_else(|| {
+        _ => registrations.next().ok_or_else(|| {
             format!(
                 "{url} has no client for the command line\n  hint: its operator sets cli_client_id in [[identity.oidc]]; until \
                  then use --token-file"
             )
         }),
-    }
+    };
+    chosen.map_err(CommandError::Refused)
 }
 
-/// Whether a browser can be opened where the person sits.
+/// Whether a browser can be opened on the user's screen. Over SSH it would open on the remote machine.
 fn has_display() -> bool {
-    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if set("SSH_CONNECTION") || set("SSH_TTY") {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if is_set("SSH_CONNECTION") || is_set("SSH_TTY") {
         return false;
     }
-    cfg!(target_os = "macos") || set("DISPLAY") || set("WAYLAND_DISPLAY")
-}
-
-/// A line for the person, at once.
-fn print_line(line: &str) -> Result<(), String> {
-    let mut out = PipeSafeStdout;
-    map_write_error(writeln!(out, "{line}").and_then(|()| out.flush()))
+    cfg!(target_os = "macos") || is_set("DISPLAY") || is_set("WAYLAND_DISPLAY")
 }
 
 #[cfg(test)]
@@ -244,15 +237,16 @@ mod tests {
         assert_eq!(choose_registration(vec![test_registration("corp")], None, url).unwrap().name, "corp");
         let several = || vec![test_registration("corp"), test_registration("partner")];
         assert_eq!(choose_registration(several(), Some("partner"), url).unwrap().name, "partner");
-        for (ways, wanted, said) in [
+        for (registrations, wanted, reason) in [
             (several(), None, "choose one of corp, partner with --provider"),
-            (several(), Some("other"), "`other` is no identity provider"),
+            (several(), Some("other"), "`other` is not an identity provider"),
             (vec![test_registration("corp")], Some("other"), "choose one of corp"),
             (Vec::new(), None, "sets cli_client_id"),
             (Vec::new(), Some("corp"), "sets cli_client_id"),
         ] {
-            let error = choose_registration(ways, wanted, url).map(|way| way.name).unwrap_err();
-            assert!(error.contains(said), "{error}");
+            let error =
+                choose_registration(registrations, wanted, url).map(|one| one.name).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
         }
     }
 }

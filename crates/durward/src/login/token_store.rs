@@ -1,161 +1,219 @@
-//! The file that keeps a sign-in: one for each console, in a directory of the person's own.
+//! The files that hold sign-ins: one for each console, in a directory of the user's own.
 //!
-//! A file or directory that others may read or change is refused, and a file is replaced as a whole, so that two commands at
-//! once never see half of one.
+//! A file or directory that other users can read or change is refused. A file is replaced as a whole, so that a command never
+//! reads half of what another one writes. A file is written only under its lock.
 
 use super::provider_client::{ClientRegistration, SignInTokens};
-use crate::admin_api::ConsoleEndpoint;
+use crate::command_error::CommandError;
+use crate::config;
+use crate::console_endpoint::ConsoleEndpoint;
+use durward_core::Secret;
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
-/// Bytes of a file that are read: two long tokens and what belongs to them.
+/// Largest file that is read: two long tokens and the client registration.
 const MAX_TOKEN_FILE_BYTES: u64 = 256 << 10;
 
-/// A sign-in to one console.
+/// A sign-in to one console. Only this file format turns the tokens into plain text.
 #[derive(Serialize, Deserialize)]
 pub struct StoredTokens {
     console_address: String,
     pub registration: ClientRegistration,
     pub subject: String,
-    pub id_token: String,
-    /// When the ID token ends, in seconds since 1970.
+    #[serde(with = "secret_text")]
+    pub id_token: Secret,
+    /// When the ID token expires, in seconds since 1970.
     pub expires_at: i64,
-    pub refresh_token: Option<String>,
+    #[serde(with = "optional_secret_text")]
+    pub refresh_token: Option<Secret>,
+}
+
+mod secret_text {
+    use durward_core::Secret;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(secret.expose())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+        String::deserialize(deserializer).map(Secret::new)
+    }
+}
+
+mod optional_secret_text {
+    use durward_core::Secret;
+    use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde's `with` passes a reference to the field")]
+    pub(super) fn serialize<S: Serializer>(
+        secret: &Option<Secret>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        secret.as_ref().map(Secret::expose).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Secret>, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map(Secret::new))
+    }
+}
+
+/// Why a stored sign-in cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenStoreError {
+    #[error("there is no HOME to store a sign-in in: use --token-file, or set XDG_STATE_HOME")]
+    NoHome,
+    #[error("{}: cannot be {action}: {error}", path.display())]
+    Io { path: PathBuf, action: &'static str, error: io::Error },
+    #[error(
+        "{}: other users can read or change it (mode {mode:03o})\n  hint: `chmod go= {}`; if another user may have read it, run \
+         `durward logout` and `durward login` afterwards",
+        path.display(),
+        path.display()
+    )]
+    Exposed { path: PathBuf, mode: u32 },
+    #[error("{}: does not hold a sign-in to {address}: run `durward login` again", path.display())]
+    Invalid { path: PathBuf, address: String },
+}
+
+impl TokenStoreError {
+    fn io(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |error| Self::Io { path: path.clone(), action, error }
+    }
+}
+
+impl From<TokenStoreError> for CommandError {
+    fn from(error: TokenStoreError) -> Self {
+        Self::Refused(error.to_string())
+    }
 }
 
 impl StoredTokens {
-    pub fn new(console: &ConsoleEndpoint, way: &ClientRegistration, granted: SignInTokens) -> Self {
+    pub fn new(console: &ConsoleEndpoint, registration: &ClientRegistration, tokens: SignInTokens) -> Self {
         Self {
             console_address: console.canonical_address(),
-            registration: way.clone(),
-            subject: granted.subject,
-            id_token: granted.id_token.expose().to_owned(),
-            expires_at: granted.expires_at.unix_timestamp(),
-            refresh_token: granted.refresh_token,
+            registration: registration.clone(),
+            subject: tokens.subject,
+            id_token: tokens.id_token,
+            expires_at: tokens.expires_at.unix_timestamp(),
+            refresh_token: tokens.refresh_token,
         }
     }
 
-    /// Whether the ID token is good for at least `margin`.
+    /// Whether the ID token is valid for longer than `margin`.
     pub fn is_valid_for(&self, now: OffsetDateTime, margin: time::Duration) -> bool {
         self.expires_at.saturating_sub(now.unix_timestamp()) > margin.whole_seconds()
     }
 
-    pub fn load(console: &ConsoleEndpoint) -> Result<Option<Self>, String> {
+    pub fn load(console: &ConsoleEndpoint) -> Result<Option<Self>, TokenStoreError> {
         Self::load_from_dir(&token_directory()?, &console.canonical_address())
     }
 
-    pub fn save(&self, console: &ConsoleEndpoint) -> Result<(), String> {
+    pub fn save(&self, console: &ConsoleEndpoint) -> Result<(), TokenStoreError> {
         self.save_to_dir(&token_directory()?, &console.canonical_address())
     }
 
-    fn load_from_dir(directory: &Path, address: &str) -> Result<Option<Self>, String> {
+    fn load_from_dir(directory: &Path, address: &str) -> Result<Option<Self>, TokenStoreError> {
         let path = token_file_path(directory, address, "json");
-        let failed = |error: std::io::Error| format!("{}: cannot be read: {error}", path.display());
+        let failed = TokenStoreError::io(&path, "read");
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
         check_private_directory(directory)?;
-        // Asked of the open file, so that what was checked is what is read.
-        let metadata = file.metadata().map_err(failed)?;
+        // The mode of the open file, not of the path: the path may name another file by now.
+        let metadata = file.metadata().map_err(&failed)?;
         check_private_mode(&path, &metadata.permissions())?;
         let mut text = String::new();
-        file.take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
-        let kept: Option<Self> = serde_json::from_str(&text).ok();
-        kept.filter(|kept| kept.console_address == address).map(Some).ok_or_else(|| {
-            format!("{}: is not a sign-in to {address}: run `durward login` again", path.display())
-        })
+        file.take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text).map_err(&failed)?;
+        let stored: Option<Self> = serde_json::from_str(&text).ok();
+        // File names are not unique: `token_file_path` writes several characters as `_`.
+        match stored.filter(|stored| stored.console_address == address) {
+            Some(stored) => Ok(Some(stored)),
+            None => Err(TokenStoreError::Invalid { path, address: address.to_owned() }),
+        }
     }
 
-    fn save_to_dir(&self, directory: &Path, address: &str) -> Result<(), String> {
+    fn save_to_dir(&self, directory: &Path, address: &str) -> Result<(), TokenStoreError> {
         let path = token_file_path(directory, address, "json");
         let draft = token_file_path(directory, address, "new");
-        let failed = |error: std::io::Error| format!("{}: cannot be written: {error}", path.display());
+        let failed = TokenStoreError::io(&path, "written");
         let text = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
-        // Of a process that ended in the middle; the lock is ours.
+        // A process that was killed while it wrote may have left one. Nobody writes it now: the lock is ours.
         remove_file(&draft)?;
         let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(&failed)?;
         let written = file.write_all(&text).and_then(|()| file.sync_all());
         written.and_then(|()| std::fs::rename(&draft, &path)).map_err(failed)
     }
 }
 
-/// Forgets the sign-in to a console.
-pub fn remove_tokens(console: &ConsoleEndpoint) -> Result<(), String> {
+/// Deletes the stored sign-in to a console.
+pub fn remove_tokens(console: &ConsoleEndpoint) -> Result<(), TokenStoreError> {
     remove_file(&token_file_path(&token_directory()?, &console.canonical_address(), "json"))
 }
 
-fn remove_file(path: &Path) -> Result<(), String> {
+fn remove_file(path: &Path) -> Result<(), TokenStoreError> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(format!("{}: cannot be removed: {error}", path.display()))
-        }
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(TokenStoreError::io(path, "removed")(error)),
         _ => Ok(()),
     }
 }
 
-/// Whoever holds this may write the file of a console. The directory is made if it is not there.
-pub fn lock_token_store(console: &ConsoleEndpoint) -> Result<File, String> {
+/// Waits for the right to write the file of a console, which lasts until the returned file is dropped. Creates the directory
+/// if there is none.
+pub fn lock_token_store(console: &ConsoleEndpoint) -> Result<File, TokenStoreError> {
     lock_token_dir(&token_directory()?, &console.canonical_address())
 }
 
-fn lock_token_dir(directory: &Path, address: &str) -> Result<File, String> {
+fn lock_token_dir(directory: &Path, address: &str) -> Result<File, TokenStoreError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory)
-        .map_err(|error| format!("{}: cannot be made: {error}", directory.display()))?;
+        .map_err(TokenStoreError::io(directory, "created"))?;
     check_private_directory(directory)?;
     let path = token_file_path(directory, address, "lock");
-    let failed = |error: std::io::Error| format!("{}: cannot be locked: {error}", path.display());
+    let failed = TokenStoreError::io(&path, "locked");
     let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
         .open(&path)
-        .map_err(failed)?;
+        .map_err(&failed)?;
     file.lock().map_err(failed)?;
     Ok(file)
 }
 
-fn token_directory() -> Result<PathBuf, String> {
-    let state = crate::config::default_data_dir();
-    let state =
-        state.ok_or("there is no HOME to keep a sign-in in: use --token-file, or set XDG_STATE_HOME")?;
-    Ok(state.join("login"))
+fn token_directory() -> Result<PathBuf, TokenStoreError> {
+    config::default_data_dir().map(|state| state.join("login")).ok_or(TokenStoreError::NoHome)
 }
 
-fn token_file_path(directory: &Path, address: &str, kind: &str) -> PathBuf {
-    let plain = |character: char| {
+fn token_file_path(directory: &Path, address: &str, extension: &str) -> PathBuf {
+    let replace = |character: char| {
         if character.is_ascii_alphanumeric() || ".-".contains(character) { character } else { '_' }
     };
-    let name: String = address.chars().map(plain).collect();
-    directory.join(format!("{name}.{kind}"))
+    let name: String = address.chars().map(replace).collect();
+    directory.join(format!("{name}.{extension}"))
 }
 
-fn check_private_directory(directory: &Path) -> Result<(), String> {
-    let metadata = std::fs::metadata(directory)
-        .map_err(|error| format!("{}: cannot be looked at: {error}", directory.display()))?;
+fn check_private_directory(directory: &Path) -> Result<(), TokenStoreError> {
+    let metadata = std::fs::metadata(directory).map_err(TokenStoreError::io(directory, "read"))?;
     check_private_mode(directory, &metadata.permissions())
 }
 
-fn check_private_mode(path: &Path, permissions: &Permissions) -> Result<(), String> {
+fn check_private_mode(path: &Path, permissions: &Permissions) -> Result<(), TokenStoreError> {
     let mode = permissions.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(format!(
-            "{}: others may read or change it (mode {mode:03o})\n  hint: `chmod go= {}`; if somebody may have read it, run `durward logout` and `durward login` after",
-            path.display(),
-            path.display()
-        ));
-    }
-    Ok(())
+    if mode & 0o077 == 0 { Ok(()) } else { Err(TokenStoreError::Exposed { path: path.to_owned(), mode }) }
 }
 
 #[cfg(test)]
@@ -175,9 +233,9 @@ mod tests {
                 scopes: Vec::new(),
             },
             subject: "alice".to_owned(),
-            id_token: "e30.e30.x".to_owned(),
+            id_token: Secret::new("e30.e30.x"),
             expires_at: 1_000,
-            refresh_token: Some(refresh.to_owned()),
+            refresh_token: Some(Secret::new(refresh)),
         }
     }
 
@@ -194,9 +252,9 @@ mod tests {
         let file = token_file_path(&directory, CONSOLE_ADDRESS, "json");
         assert_eq!((mode(&file), mode(&directory)), (0o600, 0o700));
         let loaded = StoredTokens::load_from_dir(&directory, CONSOLE_ADDRESS).unwrap().unwrap();
-        assert_eq!(loaded.refresh_token.as_deref(), Some("two"));
-        let left: Vec<_> = fs::read_dir(&directory).unwrap().map(|one| one.unwrap().file_name()).collect();
-        assert_eq!(left.len(), 2, "the file and its lock: {left:?}");
+        assert_eq!(loaded.refresh_token.unwrap().expose(), "two");
+        let files: Vec<_> = fs::read_dir(&directory).unwrap().map(|one| one.unwrap().file_name()).collect();
+        assert_eq!(files.len(), 2, "the file and its lock: {files:?}");
     }
 
     #[test]
@@ -206,12 +264,12 @@ mod tests {
         drop(lock_token_dir(&directory, CONSOLE_ADDRESS).unwrap());
         stored_tokens("one").save_to_dir(&directory, CONSOLE_ADDRESS).unwrap();
         let file = token_file_path(&directory, CONSOLE_ADDRESS, "json");
-        let refused = |said: &str| {
+        let refused = |reason: &str| {
             let error = StoredTokens::load_from_dir(&directory, CONSOLE_ADDRESS).map(|_| ()).unwrap_err();
-            assert!(error.contains(said), "{error}");
+            assert!(error.to_string().contains(reason), "{error}");
         };
         fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
-        refused("others may read or change it (mode 640)");
+        refused("other users can read or change it (mode 640)");
         fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
         refused("(mode 755)");
@@ -220,7 +278,7 @@ mod tests {
         StoredTokens { console_address: "https://evil.example:443".to_owned(), ..stored_tokens("one") }
             .save_to_dir(&directory, CONSOLE_ADDRESS)
             .unwrap();
-        refused("is not a sign-in to https://durward.example.com:443");
+        refused("does not hold a sign-in to https://durward.example.com:443");
         fs::write(&file, "{").unwrap();
         refused("run `durward login` again");
     }

@@ -54,7 +54,7 @@ async fn wait_for_requests(stage: &McpTestGateway, many: usize) -> Vec<ApprovalR
                 states: vec![ApprovalState::Pending],
                 ..ApprovalRequestFilter::default()
             };
-            let found = stage.gateway.services.approvals.list(filter).await.unwrap();
+            let found = stage.gateway.parts.approvals.list(filter).await.unwrap();
             if found.len() >= many {
                 return found;
             }
@@ -72,14 +72,14 @@ async fn approve_request(stage: &McpTestGateway, ask: &ApprovalRequest) {
         groups: vec!["oncall".to_owned()],
         groups_as_of: OffsetDateTime::now_utc(),
     };
-    stage.gateway.services.approvals.cast_vote(ask.id, &ann, Given::ApproveOnce).await.unwrap();
+    stage.gateway.parts.approvals.cast_vote(ask.id, &ann, Given::ApproveOnce).await.unwrap();
 }
 
 /// The state and the page of a question.
 fn elicitation_state_and_url(answer: &McpTestResponse) -> (String, String) {
     let result = &answer.json()["result"];
     assert_eq!(result["resultType"], "input_required", "{}", answer.text());
-    let params = &result["inputRequests"]["durward.ask"]["params"];
+    let params = &result["inputRequests"]["durward.approval"]["params"];
     assert_eq!((&params["mode"], params.get("elicitationId")), (&json!("url"), None));
     (result["requestState"].as_str().unwrap().to_owned(), params["url"].as_str().unwrap().to_owned())
 }
@@ -92,10 +92,10 @@ async fn a_state_is_good_for_its_caller_its_server_and_its_call_only() {
     let asked = send_stateless_call(&stage, &mine, "files", &payment_call(&json!({}))).await;
     let (state, page) = elicitation_state_and_url(&asked);
     let [ask] = wait_for_requests(&stage, 1).await.try_into().unwrap();
-    assert_eq!(page, format!("http://{}/asks/{}", stage.gateway.console_address.unwrap(), ask.id));
+    assert_eq!(page, format!("http://{}/approvals/{}", stage.gateway.console_address.unwrap(), ask.id));
     assert!(!asked.text().contains("amount"), "no text of the caller");
 
-    let back = |state: &str| json!({ "requestState": state, "inputResponses": { "durward.ask": { "action": "accept" } } });
+    let back = |state: &str| json!({ "requestState": state, "inputResponses": { "durward.approval": { "action": "accept" } } });
     let flipped = {
         let (start, end) = state.split_at(state.len() / 2);
         let with = if end.starts_with('A') { "B" } else { "A" };
@@ -151,7 +151,7 @@ async fn a_retry_is_held_and_the_elicitation_response_decides_nothing() {
         page,
         "asked again, told again"
     );
-    let accepted = json!({ "durward.ask": { "action": "accept", "content": { "approved": true } } });
+    let accepted = json!({ "durward.approval": { "action": "accept", "content": { "approved": true } } });
     let back = payment_call(&json!({ "requestState": state, "inputResponses": accepted }));
     let held = send_stateless_call(&stage, &token, "files", &back);
     let approving = async {
@@ -197,7 +197,7 @@ async fn without_console_or_capability_there_is_no_elicitation() {
         json!({ "elicitation": { "form": {} } });
     let answer = send_stateless_call(&stage, &stage.caller_token("agent"), "files", &message).await;
     assert_eq!(answer.status_and_code(), (200, 403), "{}", answer.text());
-    let page = format!("(http://{}/asks/", stage.gateway.console_address.unwrap());
+    let page = format!("(http://{}/approvals/", stage.gateway.console_address.unwrap());
     assert!(answer.text().contains(&page), "the plain error names the page: {}", answer.text());
 }
 
@@ -232,7 +232,7 @@ async fn the_error_with_the_page_is_for_sessions_that_can_use_it_and_once() {
     let [made] = wait_for_requests(&stage, 1).await.try_into().unwrap();
     let data = told.json()["error"]["data"].clone();
     assert_eq!(data["elicitations"][0]["elicitationId"], json!(made.id.to_string()));
-    let page = format!("http://{}/asks/{}", stage.gateway.console_address.unwrap(), made.id);
+    let page = format!("http://{}/approvals/{}", stage.gateway.console_address.unwrap(), made.id);
     assert_eq!(
         (&data["elicitations"][0]["url"], &data["elicitations"][0]["mode"]),
         (&json!(page), &json!("url"))
@@ -253,7 +253,7 @@ async fn the_error_with_the_page_is_for_sessions_that_can_use_it_and_once() {
         (sessionless, "without a session"),
     ] {
         assert_eq!(answer.status_and_code(), (200, 403), "{what}: {}", answer.text());
-        assert!(answer.text().contains("nobody approved it in time"), "{what}: {}", answer.text());
+        assert!(answer.text().contains("it was not approved in time"), "{what}: {}", answer.text());
     }
     assert_eq!(stage.mcp_server.received_requests().len(), before);
 }
@@ -284,7 +284,8 @@ async fn start_call_with_meta(stage: &McpTestGateway, token: &str, meta: Value) 
         "{heard}"
     );
     assert!(
-        heard.contains(r#""progressToken":"p-1""#) && heard.contains("waiting for approval: ask "),
+        heard.contains(r#""progressToken":"p-1""#)
+            && heard.contains("waiting for approval: approval request "),
         "{heard}"
     );
     (stream, heard)
@@ -321,8 +322,8 @@ async fn a_progress_stream_ends_with_an_error_on_timeout() {
     let refused = read_last_event(stream).await;
     assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(7), &json!(403)));
     let message = refused["error"]["message"].as_str().unwrap();
-    let page = format!("(http://{}/asks/", stage.gateway.console_address.unwrap());
-    assert!(message.contains("nobody approved it in time") && message.contains(&page), "{message}");
+    let page = format!("(http://{}/approvals/", stage.gateway.console_address.unwrap());
+    assert!(message.contains("it was not approved in time") && message.contains(&page), "{message}");
     assert!(stage.mcp_server.received_requests().is_empty());
 }
 
@@ -335,7 +336,7 @@ async fn a_revocation_ends_a_progress_stream() {
     let revoked = RevocationTarget::Caller(ask.details.caller.id());
     stage
         .gateway
-        .services
+        .parts
         .revocations
         .revoke(&revoked, "corp/ann", "enough", OffsetDateTime::now_utc())
         .await
@@ -350,12 +351,12 @@ async fn a_revocation_ends_a_progress_stream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disconnect_releases_the_permit_and_keeps_the_approval_request() {
     let stage = McpTestGateway::start_with_console(LONG_HOLD).await;
-    let places = stage.gateway.services.held_requests.available_kib();
+    let places = stage.gateway.approver.available_held_kib();
     let (stream, _heard) = start_progress_call(&stage, &stage.caller_token("agent")).await;
-    assert!(stage.gateway.services.held_requests.available_kib() < places);
+    assert!(stage.gateway.approver.available_held_kib() < places);
     drop(stream);
     let freed = async {
-        while stage.gateway.services.held_requests.available_kib() < places {
+        while stage.gateway.approver.available_held_kib() < places {
             tokio::task::yield_now().await;
         }
     };
@@ -369,10 +370,10 @@ async fn a_disconnect_releases_the_permit_and_keeps_the_approval_request() {
 async fn meta_padding_counts_against_held_memory() {
     const PADDING_BYTES: usize = 4 << 20;
     let stage = McpTestGateway::start_with_console(LONG_HOLD).await;
-    let places = stage.gateway.services.held_requests.available_kib();
+    let places = stage.gateway.approver.available_held_kib();
     let meta = json!({ "progressToken": "p-1", "com.example/pad": "x".repeat(PADDING_BYTES) });
     let (_stream, _heard) = start_call_with_meta(&stage, &stage.caller_token("agent"), meta).await;
-    let taken = places - stage.gateway.services.held_requests.available_kib();
+    let taken = places - stage.gateway.approver.available_held_kib();
     assert!((PADDING_BYTES / 1024..PADDING_BYTES / 1024 + 128).contains(&taken), "{taken} KiB");
 }
 

@@ -6,10 +6,11 @@ use crate::config::{
 };
 use crate::serve::{self, RunningGateway};
 use bytes::Bytes;
+use durward_core::Origin;
 use durward_core::Secret;
 use durward_credential::GatewayIdentity;
 use durward_fake_aws::oidc_issuer::FakeOidcIssuer;
-use durward_gateway::upstream_client::{UpstreamClient, UpstreamOrigin};
+use durward_gateway::upstream_client::UpstreamClient;
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -160,7 +161,7 @@ pub struct McpTestGateway {
     pub issuer: FakeOidcIssuer,
     pub dir: tempfile::TempDir,
     pub http_client: UpstreamClient,
-    pub mcp_origin: UpstreamOrigin,
+    pub mcp_origin: Origin,
 }
 
 impl McpTestGateway {
@@ -190,7 +191,7 @@ impl McpTestGateway {
         };
         let config = Config {
             state: crate::config::StateConfig::default(),
-            data_dir: Some(dir.path().join("data")),
+            data_dir: dir.path().join("data"),
             listen: ListenConfig {
                 mcp: "127.0.0.1:0".parse().ok(),
                 mcp_allowed_origins: vec!["https://app.example.com".to_owned()],
@@ -223,7 +224,7 @@ impl McpTestGateway {
             GatewayIdentity::from_static_credential("AKIAIOSFODNN7EXAMPLE", Secret::new("unused"), None);
         let running = serve::start_gateway(config, Some(identity)).await.unwrap();
         assert_eq!(running.aws_address, None, "nothing asks for the AWS door");
-        let origin = serve::parse_origin(&format!("http://{}", running.mcp_address.unwrap())).unwrap();
+        let origin = format!("http://{}", running.mcp_address.unwrap()).parse::<Origin>().unwrap();
         let transport = UpstreamClient::new(vec![origin.clone()]).unwrap();
         Self { mcp_server: server, gateway: running, issuer, dir, http_client: transport, mcp_origin: origin }
     }

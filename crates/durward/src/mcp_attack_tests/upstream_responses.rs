@@ -143,7 +143,7 @@ async fn protocol_violations_of_a_server_are_not_forwarded() {
         (vec![other, fine], "broke the protocol"),
         (vec!["canary", fine], "broke the protocol"),
         (vec!["{\"canary\":", fine], "broke the protocol"),
-        (vec![], "ended its stream without an answer"),
+        (vec![], "ended its stream without a response"),
     ] {
         respond_sse_events(&stage.mcp_server, &pieces);
         let answer = stage.post_message(&read).await;
@@ -217,7 +217,7 @@ async fn events_are_streamed_and_a_disconnect_is_journaled() {
     );
 
     drop(connect().await);
-    wait_until_journaled(&stage, "the caller went away before the answer ended").await;
+    wait_until_journaled(&stage, "the response was not read to its end").await;
 
     stage.mcp_server.set_script(|_arrival| vec![RESPONSE_GATE.as_bytes().to_vec()]);
     let before = stage.mcp_server.received_requests().len();
@@ -227,7 +227,7 @@ async fn events_are_streamed_and_a_disconnect_is_journaled() {
         tokio::task::yield_now().await;
     }
     drop(stream);
-    wait_until_journaled(&stage, "the caller went away before the answer came").await;
+    wait_until_journaled(&stage, "the client disconnected before the response came").await;
 }
 
 async fn wait_until_journaled(stage: &McpTestGateway, wanted: &str) {

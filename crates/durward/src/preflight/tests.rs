@@ -1,4 +1,4 @@
-//! What is found before a gateway starts, in files as `durward config check` reads them.
+//! What `durward config check` finds, and `durward serve` before it starts.
 
 use super::*;
 use std::fs::{self, Permissions};
@@ -34,7 +34,7 @@ url = "https://robot.example.com/x"
 secret_file = "webhook.secret"
 "#;
 
-/// A directory with all that the configuration names.
+/// A directory with every file that the configuration names.
 fn test_config_dir() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let policies = dir.path().join("policies");
@@ -60,9 +60,11 @@ fn write_private_file(dir: &TempDir, name: &str, text: &str) {
 }
 
 fn run_preflight(dir: &TempDir) -> Result<Vec<String>, String> {
-    let found = open_configuration_file(&dir.path().join("durward.toml"));
-    let plain = |text: String| text.replace(&dir.path().display().to_string(), "DIR");
-    found.map(|(_config, ready)| ready.warnings.into_iter().map(plain).collect()).map_err(plain)
+    let opened = open_configuration_file(&dir.path().join("durward.toml"));
+    let shorten = |text: String| text.replace(&dir.path().display().to_string(), "DIR");
+    opened
+        .map(|(_config, opened)| opened.warnings.into_iter().map(shorten).collect())
+        .map_err(|error| shorten(error.to_string()))
 }
 
 #[test]
@@ -73,7 +75,7 @@ fn accepts_a_valid_configuration_and_creates_nothing() {
 }
 
 #[test]
-fn names_every_file_that_is_missing_with_the_line_that_names_it() {
+fn reports_every_missing_file_with_the_line_that_names_it() {
     let dir = test_config_dir();
     for name in ["console.secret", "slack.url", "mail.password", "webhook.secret"] {
         fs::remove_file(dir.path().join(name)).unwrap();
@@ -97,7 +99,7 @@ fn reports_errors_inside_files_without_revealing_secrets() {
         (
             "policies/all.cedar",
             "permit (principal, action, resourc);",
-            ":2: [policy] dir: the policies cannot be put in force:\nDIR/policies/all.cedar:1:",
+            ":2: [policy] dir: the policies are not valid:\nDIR/policies/all.cedar:1:",
         ),
         (
             "console.secret",
@@ -120,7 +122,7 @@ fn reports_errors_inside_files_without_revealing_secrets() {
 }
 
 #[test]
-fn names_addresses_certificates_and_directories_that_cannot_be_used() {
+fn reports_unusable_addresses_certificates_and_directories() {
     let listen = "[listen]\ntls = { certificate_file = \"cert.pem\", key_file = \"key.pem\" }\n";
     let emulator = |url: &str| {
         format!("[aws]\nemulator_url = \"{url}\"\nemulator_ca_file = \"ca.pem\"\n[[aws.connection]]")
@@ -134,7 +136,7 @@ fn names_addresses_certificates_and_directories_that_cannot_be_used() {
         (
             "[[aws.connection]]",
             emulator("https://a b"),
-            ":12: [aws] emulator_url: `https://a b` is not a URL",
+            ":12: [aws] emulator_url: `https://a b` is not an http or https URL",
         ),
         (
             "[[aws.connection]]",
@@ -146,7 +148,7 @@ fn names_addresses_certificates_and_directories_that_cannot_be_used() {
             "data_dir = \"slack.url\"\n[policy]".to_owned(),
             ":1: data_dir: DIR/slack.url: is not a directory",
         ),
-        // Said once, by whoever looks first.
+        // Two checks find this problem; it is reported once.
         (
             "https://login",
             "login".to_owned(),
@@ -167,7 +169,7 @@ fn names_addresses_certificates_and_directories_that_cannot_be_used() {
 }
 
 #[test]
-fn warns_of_each_secret_that_others_may_read() {
+fn warns_of_each_secret_that_other_users_can_read() {
     let dir = test_config_dir();
     for name in ["console.secret", "slack.url", "mail.password", "webhook.secret"] {
         fs::set_permissions(dir.path().join(name), Permissions::from_mode(0o644)).unwrap();
@@ -176,7 +178,7 @@ fn warns_of_each_secret_that_others_may_read() {
     assert_eq!(warnings.len(), 4, "{warnings:?}");
     assert!(
         warnings.contains(
-            &"DIR/durward.toml:27: [[notify.webhook]] secret_file: others than its owner may use this secret (mode 644): \
+            &"DIR/durward.toml:27: [[notify.webhook]] secret_file: other users can use this secret (mode 644): \
               chmod 600 DIR/webhook.secret"
                 .to_owned()
         ),
@@ -187,9 +189,10 @@ fn warns_of_each_secret_that_others_may_read() {
 #[tokio::test]
 async fn a_gateway_does_not_start_with_a_rejected_configuration() {
     let dir = test_config_dir();
+    write_private_file(&dir, "durward.toml", &format!("data_dir = \"data\"\n{VALID_CONFIG}"));
     fs::remove_file(dir.path().join("webhook.secret")).unwrap();
     let file = dir.path().join("durward.toml");
-    let refused = crate::serve::run_until_signal(&file).await.unwrap_err();
-    assert_eq!(Some(refused), open_configuration_file(&file).err());
-    assert!(!dir.path().join("durward").exists(), "it made its state first");
+    let refused = crate::serve::run_until_signal(&file).await.unwrap_err().to_string();
+    assert_eq!(Some(refused), open_configuration_file(&file).err().map(|error| error.to_string()));
+    assert!(!dir.path().join("data").exists(), "the state was created before the check");
 }

@@ -1,49 +1,48 @@
-//! The authorization code flow with PKCE, for the console and `durward login`: the page, a code, an ID token.
+//! The authorization code flow with PKCE, for the console and `durward login`.
 //!
-//! Whoever chooses a name gets a code that is good once, for a minute, for the same client, the same `redirect_uri` to the
-//! letter, and for whoever knows the verifier of the challenge.
+//! A code is valid once, for a minute, for the same client, for the same `redirect_uri` byte by byte, and only with the
+//! verifier of the PKCE challenge (RFC 7636).
 
 use super::{
-    DEMO_USERS, IssuerError, IssuerResponse, IssuerState, decode_form_value,
+    DEMO_USERS, INVALID_PERCENT_ENCODING, IssuerError, IssuerResponse, IssuerState,
     sign_in_page::render_sign_in_page,
 };
+use crate::form::parse_form;
 use aws_lc_rs::{digest, rand};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use durward_core::lock_ignoring_poison;
 use http::{StatusCode, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
-/// How long a code is good.
+/// How long a code is valid.
 const CODE_LIFETIME: Duration = Duration::from_mins(1);
-/// Codes at once.
 const MAX_PENDING_CODES: usize = 256;
-/// How long an ID token is good; `expires_in` says the same.
+/// Of an ID token; `expires_in` says the same.
 const ID_TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 
-/// The codes that were given out and not traded yet.
+/// The codes that were issued and not exchanged yet.
 #[derive(Default)]
 pub(super) struct PendingCodes(Mutex<HashMap<String, CodeGrant>>);
 
 #[cfg(test)]
 impl PendingCodes {
-    /// Makes every code so much older.
+    /// Makes every code older by this much.
     pub(super) fn age_codes(&self, by: Duration) {
-        for grant in self.0.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+        for grant in lock_ignoring_poison(&self.0).values_mut() {
             grant.expires_at -= by;
         }
     }
 }
 
-/// What a code stands for.
+/// The sign-in that a code stands for.
 struct CodeGrant {
-    subject: String,
-    name: String,
-    groups: Vec<String>,
+    user: SignedInUser,
     client_id: String,
     redirect_uri: String,
     nonce: Option<String>,
@@ -51,65 +50,70 @@ struct CodeGrant {
     expires_at: Instant,
 }
 
-/// Who signs in: a person of [`PEOPLE`], or whoever one says one is.
-fn chosen_user(
-    fields: &HashMap<String, String>,
-) -> Result<Option<(String, String, Vec<String>)>, IssuerError> {
+struct SignedInUser {
+    subject: String,
+    name: String,
+    groups: Vec<String>,
+}
+
+/// The user whom the request names: one of [`DEMO_USERS`] by `user`, or any subject by `sub` and `groups`. `None` where it
+/// names nobody yet.
+fn chosen_user(fields: &HashMap<String, String>) -> Result<Option<SignedInUser>, IssuerError> {
     let field = |name: &str| fields.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
-    let Some(person) = field("person") else {
+    let Some(user) = field("user") else {
         let groups = field("groups").unwrap_or_default().split(',').map(str::trim);
-        let groups = groups.filter(|one| !one.is_empty()).map(str::to_owned).collect();
-        return Ok(field("sub").map(|subject| (subject.to_owned(), subject.to_owned(), groups)));
+        let groups = groups.filter(|group| !group.is_empty()).map(str::to_owned).collect();
+        return Ok(field("sub").map(|subject| SignedInUser {
+            subject: subject.to_owned(),
+            name: subject.to_owned(),
+            groups,
+        }));
     };
-    let known = DEMO_USERS.iter().find(|known| known.subject == person);
+    let known = DEMO_USERS.iter().find(|known| known.subject == user);
     match (known, field("sub"), field("groups")) {
-        (Some(known), None, None) => {
-            let groups = known.groups.iter().map(|group| (*group).to_owned()).collect();
-            Ok(Some((known.subject.to_owned(), known.name.to_owned(), groups)))
-        }
-        _ => Err(IssuerError(
-            StatusCode::BAD_REQUEST,
-            "person is nobody of the page, or sub or groups is there, too",
-        )),
+        (Some(known), None, None) => Ok(Some(SignedInUser {
+            subject: known.subject.to_owned(),
+            name: known.name.to_owned(),
+            groups: known.groups.iter().map(|group| (*group).to_owned()).collect(),
+        })),
+        _ => Err(IssuerError::bad_request("unknown user, or combined with sub or groups")),
     }
 }
 
-fn parse_form_fields(form: &str) -> Result<HashMap<String, String>, IssuerError> {
+fn parse_distinct_fields(form: &str) -> Result<HashMap<String, String>, IssuerError> {
     let mut fields = HashMap::new();
-    for field in form.split('&').filter(|field| !field.is_empty()) {
-        let (name, value) = field.split_once('=').unwrap_or((field, ""));
-        let value = decode_form_value(value)
-            .ok_or(IssuerError(StatusCode::BAD_REQUEST, "a value is not UTF-8 in percent encoding"))?;
-        if fields.insert(name.to_owned(), value).is_some() {
-            return Err(IssuerError(StatusCode::BAD_REQUEST, "a parameter is there twice"));
+    for (name, value) in parse_form(form).ok_or(IssuerError::bad_request(INVALID_PERCENT_ENCODING))? {
+        // RFC 6749, section 3.1: request parameters must not be included more than once.
+        if fields.insert(name, value).is_some() {
+            return Err(IssuerError::bad_request("duplicate parameter"));
         }
     }
     Ok(fields)
 }
 
-/// `GET /authorize`: the page that asks who one is; with `person` or `sub`, back to the client with a code.
+/// `GET /authorize`: the sign-in page; with `user` or `sub`, a redirect to the client with a code.
 pub(super) fn handle_authorization_request(
     state: &IssuerState,
     query: &str,
 ) -> Result<IssuerResponse, IssuerError> {
-    let wrong = |why| IssuerError(StatusCode::BAD_REQUEST, why);
-    let fields = parse_form_fields(query)?;
+    let wrong = IssuerError::bad_request;
+    let fields = parse_distinct_fields(query)?;
     let field = |name: &str| fields.get(name).cloned().unwrap_or_default();
     let redirect = field("redirect_uri");
     let target: Uri = redirect.parse().map_err(|_| wrong("redirect_uri is not a URL"))?;
     if !matches!(target.scheme_str(), Some("http" | "https")) || redirect.contains('#') {
         return Err(wrong("redirect_uri is not an http or https URL, or has a fragment"));
     }
-    if !target.host().is_some_and(super::is_loopback_host) {
+    if !target.host().is_some_and(durward_core::is_loopback_host) {
         return Err(wrong("redirect_uri is not on loopback"));
     }
     if field("response_type") != "code" || field("client_id").is_empty() {
         return Err(wrong("response_type is not code, or client_id is missing"));
     }
     if field("code_challenge_method") != "S256" || field("code_challenge").is_empty() {
-        return Err(wrong("PKCE with S256 is needed (code_challenge, code_challenge_method)"));
+        return Err(wrong("PKCE with S256 is required (code_challenge, code_challenge_method)"));
     }
-    let Some((subject, name, groups)) = chosen_user(&fields)? else {
+    let Some(user) = chosen_user(&fields)? else {
         return Ok(IssuerResponse {
             body: render_sign_in_page(&fields),
             content_type: "text/html; charset=utf-8",
@@ -118,27 +122,25 @@ pub(super) fn handle_authorization_request(
         });
     };
     let mut random = [0; 32];
-    rand::fill(&mut random).map_err(|_| IssuerError(StatusCode::INTERNAL_SERVER_ERROR, "no randomness"))?;
+    rand::fill(&mut random).expect("aws-lc ends the process when it has no randomness");
     let code = URL_SAFE_NO_PAD.encode(random);
     let grant = CodeGrant {
-        subject,
-        name,
-        groups,
+        user,
         client_id: field("client_id"),
         redirect_uri: redirect.clone(),
         nonce: fields.get("nonce").cloned(),
         code_challenge: field("code_challenge"),
         expires_at: Instant::now() + CODE_LIFETIME,
     };
-    let mut codes = state.pending_codes.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut codes = lock_ignoring_poison(&state.pending_codes.0);
     codes.retain(|_code, grant| grant.expires_at > Instant::now());
     if codes.len() >= MAX_PENDING_CODES {
-        return Err(IssuerError(StatusCode::SERVICE_UNAVAILABLE, "too many sign-ins at once"));
+        return Err(IssuerError::text(StatusCode::SERVICE_UNAVAILABLE, "too many sign-ins at once"));
     }
     codes.insert(code.clone(), grant);
-    let joint = if redirect.contains('?') { '&' } else { '?' };
-    let to = format!(
-        "{redirect}{joint}code={code}&state={}&iss={}",
+    let separator = if redirect.contains('?') { '&' } else { '?' };
+    let location = format!(
+        "{redirect}{separator}code={code}&state={}&iss={}",
         utf8_percent_encode(&field("state"), NON_ALPHANUMERIC),
         utf8_percent_encode(&state.url, NON_ALPHANUMERIC)
     );
@@ -146,16 +148,16 @@ pub(super) fn handle_authorization_request(
         body: String::new(),
         content_type: "text/plain; charset=utf-8",
         cache_control: "no-store",
-        redirect_location: Some(to),
+        redirect_location: Some(location),
     })
 }
 
-/// `POST /token` with a code. A code is good once, whatever comes of it.
+/// `POST /token` with a code. A failed attempt uses the code up too: a stolen code cannot be tried with guessed verifiers.
 pub(super) fn exchange_code(state: &IssuerState, form: &str) -> Result<IssuerResponse, IssuerError> {
-    let refused = IssuerError(StatusCode::BAD_REQUEST, "{\"error\":\"invalid_grant\"}");
-    let fields = parse_form_fields(form)?;
+    let refused = IssuerError::invalid_grant();
+    let fields = parse_distinct_fields(form)?;
     let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
-    let grant = state.pending_codes.0.lock().unwrap_or_else(PoisonError::into_inner).remove(field("code"));
+    let grant = lock_ignoring_poison(&state.pending_codes.0).remove(field("code"));
     let Some(grant) = grant.filter(|grant| grant.expires_at > Instant::now()) else { return Err(refused) };
     let challenge =
         URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, field("code_verifier").as_bytes()).as_ref());
@@ -165,13 +167,18 @@ pub(super) fn exchange_code(state: &IssuerState, form: &str) -> Result<IssuerRes
     {
         return Err(refused);
     }
-    let mut claims =
-        state.token_claims(&grant.subject, &json!(grant.groups), &json!(grant.client_id), ID_TOKEN_LIFETIME);
-    claims["name"] = json!(grant.name);
+    let mut claims = state.token_claims(
+        &grant.user.subject,
+        &json!(grant.user.groups),
+        &json!(grant.client_id),
+        ID_TOKEN_LIFETIME,
+    );
+    claims["name"] = json!(grant.user.name);
     if let Some(nonce) = grant.nonce {
         claims["nonce"] = json!(nonce);
     }
     let token = state.sign_token(&claims);
+    // RFC 6749 requires an access token; no client of ours uses it.
     let body = json!({"id_token": token, "access_token": "none", "token_type": "Bearer", "expires_in": ID_TOKEN_LIFETIME.as_secs()});
     Ok(IssuerResponse {
         body: body.to_string(),

@@ -22,9 +22,9 @@ async fn send_with_host(
         "{method} {path} HTTP/1.1\r\n{host}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("answered");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.expect("responded");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a head");
     (head[9..12].parse().expect("a status"), body.to_owned())
 }
 
@@ -32,7 +32,7 @@ async fn send_request(issuer: &FakeOidcIssuer, method: &str, path: &str, body: &
     send_with_host(issuer, &format!("Host: {}\r\n", issuer.address()), method, path, body).await
 }
 
-/// The claims, if the token verifies with the published keys by an implementation that is not ours.
+/// The claims, if another implementation verifies the token with the published keys.
 async fn verify_token(issuer: &FakeOidcIssuer, token: &str) -> Option<Value> {
     let discovery: Value =
         serde_json::from_str(&send_request(issuer, "GET", "/.well-known/openid-configuration", "").await.1)
@@ -99,7 +99,7 @@ async fn issues_tokens_by_query_and_by_form() {
 }
 
 #[tokio::test]
-async fn refuses_what_it_does_not_understand() {
+async fn refuses_unknown_parameters_methods_and_paths() {
     let issuer = start_issuer().await;
     for (status, method, path) in [
         (400, "GET", "/token"),
@@ -119,7 +119,7 @@ async fn refuses_what_it_does_not_understand() {
 }
 
 #[tokio::test]
-async fn serves_loopback_only_whatever_name_leads_there() {
+async fn refuses_every_host_that_is_not_loopback() {
     let outside = FakeOidcIssuer::start(SocketAddr::from(([0, 0, 0, 0], 0))).await;
     assert_eq!(outside.err().map(|error| error.kind()), Some(io::ErrorKind::InvalidInput));
     let issuer = start_issuer().await;
@@ -152,7 +152,7 @@ async fn stops_when_dropped() {
     TcpListener::bind(address).await.expect("the port is free again");
 }
 
-/// The path that begins a sign-in of client `c` with the verifier `secret`.
+/// The path of a sign-in of client `c` with the verifier `secret`.
 fn authorization_path(redirect: &str, more: &str) -> String {
     let challenge = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, b"secret"));
     format!(
@@ -163,15 +163,15 @@ fn authorization_path(redirect: &str, more: &str) -> String {
 
 const REDIRECT_URI: &str = "http%3A%2F%2F127.0.0.1%3A1%2Fback";
 
-/// Where a sign-in sends the browser.
+/// The URL to which a sign-in redirects the browser.
 async fn fetch_redirect(issuer: &FakeOidcIssuer, path: &str) -> String {
     let mut stream = TcpStream::connect(issuer.address()).await.expect("connected");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", issuer.address());
     stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("answered");
-    assert!(answer.starts_with("HTTP/1.1 303 "), "{answer}");
-    let line = answer.lines().find_map(|line| line.strip_prefix("location: "));
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.expect("responded");
+    assert!(response.starts_with("HTTP/1.1 303 "), "{response}");
+    let line = response.lines().find_map(|line| line.strip_prefix("location: "));
     line.expect("a location").trim().to_owned()
 }
 
@@ -215,14 +215,14 @@ async fn exchanges_a_code_once_and_only_for_its_pkce_verifier() {
             assert_eq!(tokens["expires_in"], lifetime);
         }
         let again = token_request_form(&code, REDIRECT_URI, "c", "secret");
-        assert_eq!(send_request(&issuer, "POST", "/token", &again).await.0, 400, "a code is good once");
+        assert_eq!(send_request(&issuer, "POST", "/token", &again).await.0, 400, "a code is valid once");
     }
 }
 
 #[tokio::test]
 async fn refuses_an_expired_code() {
     let issuer = start_issuer().await;
-    let code = fetch_code(&issuer, &authorization_path(REDIRECT_URI, "&person=ann")).await;
+    let code = fetch_code(&issuer, &authorization_path(REDIRECT_URI, "&user=ann")).await;
     issuer.state.pending_codes.age_codes(Duration::from_mins(1));
     assert_eq!(
         send_request(&issuer, "POST", "/token", &token_request_form(&code, REDIRECT_URI, "c", "secret"))
@@ -233,7 +233,7 @@ async fn refuses_an_expired_code() {
 }
 
 #[tokio::test]
-async fn begins_no_sign_in_without_pkce_or_to_another_machine() {
+async fn refuses_a_sign_in_without_pkce_or_to_another_machine() {
     let issuer = start_issuer().await;
     assert_eq!(send_request(&issuer, "GET", &authorization_path(REDIRECT_URI, ""), "").await.0, 200);
     for redirect in [
@@ -246,21 +246,21 @@ async fn begins_no_sign_in_without_pkce_or_to_another_machine() {
         "",
     ] {
         assert_eq!(
-            send_request(&issuer, "GET", &authorization_path(redirect, "&person=ann"), "").await.0,
+            send_request(&issuer, "GET", &authorization_path(redirect, "&user=ann"), "").await.0,
             400,
             "{redirect}"
         );
     }
-    for (told, said) in [
+    for (original, replacement) in [
         ("code_challenge_method=S256", "code_challenge_method=plain"),
         ("code_challenge_method=S256", ""),
         ("response_type=code", "response_type=token"),
         ("client_id=c&", ""),
     ] {
-        let path = authorization_path(REDIRECT_URI, "&person=ann").replace(told, said);
-        assert_eq!(send_request(&issuer, "GET", &path, "").await.0, 400, "{said}");
+        let path = authorization_path(REDIRECT_URI, "&user=ann").replace(original, replacement);
+        assert_eq!(send_request(&issuer, "GET", &path, "").await.0, 400, "{replacement}");
     }
-    for more in ["&person=ann&nonce=m", "&person=dave", "&person=ann&groups=sre", "&person=ann&sub=bob"] {
+    for more in ["&user=ann&nonce=m", "&user=dave", "&user=ann&groups=sre", "&user=ann&sub=bob"] {
         assert_eq!(
             send_request(&issuer, "GET", &authorization_path(REDIRECT_URI, more), "").await.0,
             400,
@@ -276,13 +276,12 @@ async fn offers_and_signs_in_each_demo_user() {
         send_request(&issuer, "GET", &authorization_path(REDIRECT_URI, "&scope=%22%3E%3Cscript%3E"), "")
             .await;
     assert_eq!(status, 200);
-    assert!(page.contains("demo's stand-in") && !page.contains("<script>"), "{page}");
+    assert!(page.contains("demo's fake sign-in page") && !page.contains("<script>"), "{page}");
     assert!(page.contains("name=\"state\" value=\"s&amp;s\""), "{page}");
-    for person in DEMO_USERS {
-        assert!(page.contains(&format!("name=\"person\" value=\"{}\"", person.subject)), "{page}");
+    for user in DEMO_USERS {
+        assert!(page.contains(&format!("name=\"user\" value=\"{}\"", user.subject)), "{page}");
         let code =
-            fetch_code(&issuer, &authorization_path(REDIRECT_URI, &format!("&person={}", person.subject)))
-                .await;
+            fetch_code(&issuer, &authorization_path(REDIRECT_URI, &format!("&user={}", user.subject))).await;
         let (_status, body) =
             send_request(&issuer, "POST", "/token", &token_request_form(&code, REDIRECT_URI, "c", "secret"))
                 .await;
@@ -291,7 +290,7 @@ async fn offers_and_signs_in_each_demo_user() {
             verify_token(&issuer, tokens["id_token"].as_str().expect("a token")).await.expect("verified");
         assert_eq!(
             (&claims["sub"], &claims["name"], &claims["groups"]),
-            (&json!(person.subject), &json!(person.name), &json!(person.groups))
+            (&json!(user.subject), &json!(user.name), &json!(user.groups))
         );
     }
 }

@@ -137,19 +137,15 @@ mod tests {
     use durward_core::CallerKind;
 
     fn verified_token(subject: &str, token_id: &str) -> VerifiedToken {
-        VerifiedToken {
-            caller: Caller {
-                provider: "corp".to_owned(),
-                issuer: "https://login.example.com".to_owned(),
-                subject: subject.to_owned(),
-                kind: CallerKind::Workload,
-                groups: Vec::new(),
-                act: Vec::new(),
-            },
-            expires_at: OffsetDateTime::UNIX_EPOCH,
-            issued_at: None,
-            token_id: token_id.to_owned(),
-        }
+        let caller = Caller {
+            provider: "corp".to_owned(),
+            issuer: "https://login.example.com".to_owned(),
+            subject: subject.to_owned(),
+            kind: CallerKind::Workload,
+            groups: Vec::new(),
+            act: Vec::new(),
+        };
+        VerifiedToken::for_tests(caller, token_id)
     }
 
     #[test]

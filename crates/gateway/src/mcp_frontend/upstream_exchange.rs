@@ -12,8 +12,8 @@ use bytes::Bytes;
 use durward_core::{ExchangeId, Refusal, RefusalReason, limits};
 use durward_masking::BodyFormat;
 use durward_mcp::{
-    ClientMessage, ExpectedResponse, RequestId, SESSION_ID_HEADER, ServerMessage, encode_error_response,
-    error_codes, read_answer, sse,
+    ClientMessage, ExpectedResponse, RequestId, SESSION_ID_HEADER, ServerMessage, ServerMessageError,
+    encode_error_response, error_codes, parse_server_message, sse,
 };
 use durward_policy::PolicyStore;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
@@ -280,7 +280,7 @@ impl CallerMessageReader {
         text: &[u8],
         expected: &ExpectedResponse,
         lenient: bool,
-    ) -> Result<ServerMessage, &'static str> {
+    ) -> Result<ServerMessage, ServerMessageError> {
         // One list is filtered by one policy set, even if policies are reloaded meanwhile.
         let policies = self.policies.current();
         let context = policy_context(&self.exchange, &self.identity);
@@ -288,7 +288,7 @@ impl CallerMessageReader {
             let call = operation_mapping::tool_call_operation(&self.identity.connection, tool, Map::new());
             policies.may_be_allowed(&self.identity.caller, &call, context)
         };
-        read_answer(text, expected, lenient, &mut may_call)
+        parse_server_message(text, expected, lenient, &mut may_call)
     }
 }
 

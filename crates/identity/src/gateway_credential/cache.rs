@@ -1,20 +1,21 @@
-//! Credentials opened lately, so that the requests of a busy caller do not each decrypt and parse the same token.
+//! Recently opened credentials, so that the requests of a busy caller do not each decrypt and parse the same token.
 //!
-//! It is bounded, forgets what was not used (the clock algorithm), and decides nothing: the owner checks the expiry of
-//! every entry it takes out, and only what was opened in full is put in.
+//! Promises: it is bounded, and it decides nothing. Only completely opened credentials are inserted, and the owner checks the
+//! expiry of every entry that it takes out. Eviction is the clock algorithm.
 
 use super::OpenedCredential;
+use durward_core::lock_ignoring_poison;
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
-/// A power of two, so that the first byte of a digest spreads evenly.
+/// A power of two, so that the first byte of a digest spreads evenly over the shards.
 const SHARD_COUNT: usize = 16;
-/// Entries of one shard: 8,192 callers at once in all. One costs about as much as its token.
+/// Entries of one shard: 8,192 credentials in all. An entry is about as large as its token.
 const MAX_SHARD_ENTRIES: usize = 512;
 
-/// SHA-256 of a presented pair. A digest found here was presented before, byte for byte.
+/// SHA-256 of a presented pair: equal digests mean equal pairs, byte for byte.
 pub(super) type CredentialDigest = [u8; 32];
 
 #[derive(Default)]
@@ -26,7 +27,7 @@ pub(super) struct OpenedCredentialCache {
 struct CacheShard {
     slot_indexes: HashMap<CredentialDigest, usize>,
     slots: Vec<CacheSlot>,
-    /// The slot that is looked at next when room is needed.
+    /// The next slot that is considered for eviction.
     clock_hand: usize,
 }
 
@@ -39,13 +40,13 @@ struct CacheSlot {
 impl OpenedCredentialCache {
     pub fn get(&self, digest: &CredentialDigest) -> Option<OpenedCredential> {
         let mut shard = self.lock_shard(digest)?;
-        let place = *shard.slot_indexes.get(digest)?;
-        let slot = shard.slots.get_mut(place)?;
+        let index = *shard.slot_indexes.get(digest)?;
+        let slot = shard.slots.get_mut(index)?;
         slot.is_referenced = true;
         Some(slot.opened.clone())
     }
 
-    /// Does nothing for an entry that is there.
+    /// Does nothing if the entry exists.
     pub fn insert(&self, digest: CredentialDigest, opened: &OpenedCredential) {
         if let Some(mut shard) = self.lock_shard(&digest)
             && !shard.slot_indexes.contains_key(&digest)
@@ -67,7 +68,7 @@ impl OpenedCredentialCache {
 
     fn lock_shard(&self, digest: &CredentialDigest) -> Option<MutexGuard<'_, CacheShard>> {
         let index = usize::from(*digest.first()?) % SHARD_COUNT;
-        Some(self.shards.get(index)?.lock().unwrap_or_else(PoisonError::into_inner))
+        self.shards.get(index).map(lock_ignoring_poison)
     }
 }
 
@@ -78,31 +79,32 @@ impl CacheShard {
             self.slots.push(slot);
             return;
         }
-        let place = self.select_victim();
-        if let Some(old) = self.slots.get_mut(place) {
+        let index = self.select_victim();
+        if let Some(old) = self.slots.get_mut(index) {
             self.slot_indexes.remove(&old.digest);
-            self.slot_indexes.insert(slot.digest, place);
+            self.slot_indexes.insert(slot.digest, index);
             *old = slot;
         }
     }
 
-    /// The first slot from the hand on that was not used since the hand last passed. Ends after one round at the latest.
+    /// The first slot that was not used since the hand last passed it. Ends after one round at the latest.
     fn select_victim(&mut self) -> usize {
         loop {
-            let place = self.clock_hand;
-            self.clock_hand = (place + 1) % MAX_SHARD_ENTRIES;
-            match self.slots.get_mut(place) {
+            let index = self.clock_hand;
+            self.clock_hand = (index + 1) % MAX_SHARD_ENTRIES;
+            match self.slots.get_mut(index) {
                 Some(slot) if slot.is_referenced => slot.is_referenced = false,
-                _ => return place,
+                _ => return index,
             }
         }
     }
 
     fn remove(&mut self, digest: &CredentialDigest) {
-        let Some(place) = self.slot_indexes.remove(digest) else { return };
-        self.slots.swap_remove(place);
-        if let Some(moved) = self.slots.get(place) {
-            self.slot_indexes.insert(moved.digest, place);
+        let Some(index) = self.slot_indexes.remove(digest) else { return };
+        self.slots.swap_remove(index);
+        // The last slot was moved to this index.
+        if let Some(moved) = self.slots.get(index) {
+            self.slot_indexes.insert(moved.digest, index);
         }
     }
 }
@@ -115,7 +117,7 @@ mod tests {
 
     fn digest_in_first_shard(number: u32) -> CredentialDigest {
         let mut digest = [0; 32];
-        // All in one shard, to fill it.
+        // The first byte, which selects the shard, is the same for all.
         digest[4..8].copy_from_slice(&number.to_be_bytes());
         digest
     }
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn stays_within_its_bound_and_keeps_what_is_used() {
+    fn the_cache_is_bounded_and_keeps_entries_in_use() {
         let (cache, opened) = (OpenedCredentialCache::default(), opened_credential());
         for number in 0..5_000 {
             cache.insert(digest_in_first_shard(number), &opened);
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_every_other_entry_after_removals() {
+    fn removals_leave_all_other_entries_in_place() {
         let (cache, opened) = (OpenedCredentialCache::default(), opened_credential());
         for number in 0..100 {
             cache.insert(digest_in_first_shard(number), &opened);

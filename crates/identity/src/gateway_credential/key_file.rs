@@ -1,12 +1,13 @@
-//! The file that holds the master keys of [`SealKeys`]: one key a line, as 64 hexadecimal digits; the first issues, the
-//! others only open. To rotate, put a new line first on every replica; drop the old one when its credentials have expired.
+//! The file that holds the master keys of [`SealKeys`]: one key a line, as 64 hexadecimal digits. The first one issues; the
+//! others only open. To rotate, insert a new first line on every replica, and delete the old one when its credentials have
+//! expired.
 //!
-//! A file that others may read is refused, and an existing file is never written.
+//! Promises: a file that other users may read is refused, and an existing file is never written.
 
-use super::SealKeys;
+use super::{MAX_MASTER_KEYS, SealKeys};
 use aws_lc_rs::rand;
+use durward_core::encode_hex;
 use std::{
-    fmt::Write as _,
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
@@ -14,7 +15,7 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// Bytes of a key file that are read: room for the keys of a few rotations.
+/// Bytes of a key file: enough for the keys of a few rotations.
 const MAX_KEY_FILE_BYTES: u64 = 4_096;
 
 /// Why the key file cannot be used.
@@ -24,14 +25,14 @@ pub enum KeyFileError {
     Io { path: PathBuf, source: io::Error },
     #[error("seal key {path}: others may read it (mode {mode:03o}): chmod 600, and replace it if they did")]
     Exposed { path: PathBuf, mode: u32 },
-    #[error("seal key {path}: expected 1 to 16 different lines of 64 hexadecimal digits")]
+    #[error("seal key {path}: expected 1 to {MAX_MASTER_KEYS} different lines of 64 hexadecimal digits")]
     Malformed { path: PathBuf },
-    #[error("seal key {path}: no randomness for a new one")]
+    #[error("seal key {path}: the system's random number generator failed")]
     Random { path: PathBuf },
 }
 
 impl SealKeys {
-    /// The keys of the file at `path`, which is created with one random key, and its directory with it, if it is not there.
+    /// Loads the keys of the file at `path`. If it does not exist, it and its directory are created, with one random key.
     pub fn load_or_create(path: &Path) -> Result<Self, KeyFileError> {
         match Self::load_key_file(path) {
             Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -45,7 +46,7 @@ impl SealKeys {
     fn load_key_file(path: &Path) -> Result<Self, KeyFileError> {
         let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
-        // Asked of the open file, so that what was checked is what is read.
+        // The metadata of the open file, not of the path: the file cannot be exchanged between check and read (TOCTOU).
         let metadata = file.metadata().map_err(failed)?;
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
@@ -55,7 +56,7 @@ impl SealKeys {
         if !metadata.is_file() || metadata.len() > MAX_KEY_FILE_BYTES {
             return Err(malformed());
         }
-        // Room for all of it from the start: a buffer that grew would leave copies behind.
+        // Allocated in full at the start: a buffer that grows would leave copies of the keys in freed memory.
         let mut text = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE_BYTES as usize + 1));
         file.take(MAX_KEY_FILE_BYTES + 1).read_to_end(&mut text).map_err(failed)?;
         let text = std::str::from_utf8(&text).map_err(|_| malformed())?;
@@ -65,7 +66,7 @@ impl SealKeys {
     }
 }
 
-/// Writes beside the path and links, so that a file of that name is whole from the start and no other process's is lost.
+/// Writes a draft beside the path and links it there: the file is complete from the start and overwrites no other process's.
 fn create_key_file(path: &Path) -> Result<(), KeyFileError> {
     let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -80,8 +81,9 @@ fn create_key_file(path: &Path) -> Result<(), KeyFileError> {
         .and_then(|()| std::fs::hard_link(&draft, path));
     std::fs::remove_file(&draft).map_err(failed)?;
     match written {
-        // Another replica on this directory was first; its key is the one to use.
+        // Another process that shares this directory was first; its key is used.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // The directory too: otherwise a crash could lose the name of the file, and with it every issued credential (fsync(2)).
         written => written.and_then(|()| File::open(directory)?.sync_all()).map_err(failed),
     }
 }
@@ -90,11 +92,9 @@ fn create_key_file(path: &Path) -> Result<(), KeyFileError> {
 fn random_key_line(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     let mut bytes = Zeroizing::new([0; 32]);
     rand::fill(bytes.as_mut_slice()).map_err(|_| KeyFileError::Random { path: path.to_owned() })?;
-    let mut line = Zeroizing::new(String::with_capacity(65));
-    for byte in bytes.iter() {
-        // Writing to a String cannot fail.
-        let _infallible = write!(line, "{byte:02x}");
-    }
+    let digits = Zeroizing::new(encode_hex(bytes.as_slice()));
+    let mut line = Zeroizing::new(String::with_capacity(digits.len() + 1));
+    line.push_str(&digits);
     line.push('\n');
     Ok(line)
 }

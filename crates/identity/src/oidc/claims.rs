@@ -1,25 +1,27 @@
 //! The claims of a token whose signature has verified (RFC 7519 section 4, RFC 8693 section 4.1, OpenID Connect Core
 //! section 2), read strictly: a claim of the wrong type refuses the token instead of counting as absent.
 
-use super::{CLOCK_LEEWAY, ProviderConfig, TokenError, VerifiedToken};
+use super::verified_token::{TokenContents, VerifiedToken};
+use super::{ProviderConfig, TokenError};
 use aws_lc_rs::digest;
-use durward_core::Caller;
+use durward_core::{Caller, encode_hex, limits::CLOCK_LEEWAY};
 use serde_json::{Map, Value};
-use std::fmt::Write as _;
 use time::OffsetDateTime;
 
 pub(super) type JsonObject = Map<String, Value>;
 
-/// Characters of a subject. OpenID Connect allows 255; CI providers write whole repository paths.
+/// Bytes of a subject. OpenID Connect Core section 2 permits 255; CI providers write whole repository paths.
 const MAX_SUBJECT_BYTES: usize = 1_024;
-/// Characters of one group.
+/// Bytes of one group.
 const MAX_GROUP_BYTES: usize = 512;
-/// Groups of one caller; a 20,000-character token holds fewer than this many real ones.
+/// Groups of one caller. A token of the largest size that is read holds fewer real ones.
 const MAX_GROUPS: usize = 2_000;
 /// Actors in an `act` chain.
 const MAX_ACTORS: usize = 8;
+/// Bytes of a `jti` that is recorded as it is; a longer one is replaced by the hash of the token.
+const MAX_TOKEN_ID_BYTES: usize = 256;
 
-/// `iss`, to choose the provider by; nothing vouches for it yet.
+/// `iss`, to select the provider. Nothing has been verified yet.
 pub(super) fn unverified_issuer(claims: &JsonObject) -> Result<&str, TokenError> {
     claims
         .get("iss")
@@ -29,12 +31,13 @@ pub(super) fn unverified_issuer(claims: &JsonObject) -> Result<&str, TokenError>
 
 pub(super) fn validate_claims(
     config: &ProviderConfig,
-    claims: &JsonObject,
+    header: JsonObject,
+    claims: JsonObject,
     token: &str,
     now: OffsetDateTime,
 ) -> Result<VerifiedToken, TokenError> {
-    check_audience(config, claims)?;
-    let (expires, issued) = check_times(claims, now)?;
+    check_audience(config, &claims)?;
+    let (expires_at, issued_at) = check_times(&claims, now)?;
     let subject = plain_string(claims.get("sub"), MAX_SUBJECT_BYTES).ok_or(TokenError::Invalid(
         "its subject (sub) is missing, empty, too long or has control characters",
     ))?;
@@ -43,10 +46,11 @@ pub(super) fn validate_claims(
         issuer: config.issuer.clone(),
         subject: subject.to_owned(),
         kind: config.kind,
-        groups: read_groups(config, claims)?,
-        act: read_actors(claims)?,
+        groups: read_groups(config, &claims)?,
+        act: read_actors(&claims)?,
     };
-    Ok(VerifiedToken { caller, expires_at: expires, issued_at: issued, token_id: token_id(claims, token) })
+    let token_id = token_id(&claims, token);
+    Ok(VerifiedToken { caller, expires_at, issued_at, token_id, contents: TokenContents { header, claims } })
 }
 
 fn check_audience(config: &ProviderConfig, claims: &JsonObject) -> Result<(), TokenError> {
@@ -61,22 +65,22 @@ fn check_audience(config: &ProviderConfig, claims: &JsonObject) -> Result<(), To
         Some(Value::String(party)) => Some(party),
         Some(_) => return Err(TokenError::Invalid("its client (azp or client_id) is not a string")),
     };
-    let accepted = if config.authorized_parties.is_empty() {
-        // OpenID Connect Core section 3.1.3.7: an ID token is for its client, and names it in `azp` beside the others it is
-        // for. An access token is issued to a client that is none of its audiences.
+    let is_accepted = if config.authorized_parties.is_empty() {
+        // OpenID Connect Core section 3.1.3.7: an ID token is for its client, and names it in `azp` if it has other audiences
+        // too. An access token is issued to a client that is none of its audiences.
         let party = party.filter(|party| claims.contains_key("azp") && audience.contains(&party.as_str()));
         party.is_none_or(|party| config.audience.contains(party))
     } else {
         party.is_some_and(|party| config.authorized_parties.contains(party))
     };
-    if accepted {
+    if is_accepted {
         Ok(())
     } else {
         Err(TokenError::Invalid("it was issued to a client that is not accepted here (azp)"))
     }
 }
 
-/// When it expires, and when it was issued if it says so.
+/// The times of expiry and, if the token has one, of issue.
 fn check_times(
     claims: &JsonObject,
     now: OffsetDateTime,
@@ -102,12 +106,12 @@ fn check_times(
     Ok((expires, issued))
 }
 
-/// A NumericDate: seconds, perhaps with a fraction, which is cut off. `Err`: present but not one.
+/// A NumericDate (RFC 7519 section 2): seconds, whose fraction is cut off. `Err`: the claim is present and is not one.
 fn parse_numeric_date(claim: Option<&Value>) -> Result<Option<OffsetDateTime>, ()> {
     let Some(claim) = claim else { return Ok(None) };
     let seconds = match (claim.as_i64(), claim.as_f64()) {
         (Some(seconds), _) => seconds,
-        // The conversion saturates, and what is beyond the calendar is refused below.
+        // The conversion saturates, and a date beyond the calendar is refused below.
         (None, Some(seconds)) => seconds as i64,
         (None, None) => return Err(()),
     };
@@ -115,11 +119,11 @@ fn parse_numeric_date(claim: Option<&Value>) -> Result<Option<OffsetDateTime>, (
 }
 
 fn read_groups(config: &ProviderConfig, claims: &JsonObject) -> Result<Vec<String>, TokenError> {
-    // A provider that leaves out a long list says so here (OpenID Connect Core section 5.6.2). Without its groups a
-    // caller would slip past every policy that forbids a group.
+    // A provider that leaves out a long list names the claim here (OpenID Connect Core section 5.6.2; Microsoft Entra ID
+    // calls it group overage). Without groups, no policy that forbids a group would apply to the caller.
     if claims.get("_claim_names").is_some_and(|names| names.get(&config.groups_claim).is_some()) {
         return Err(TokenError::Invalid(
-            "its provider left out the groups because they are too many: let it send only those of this application",
+            "its provider left out the groups because they are too many: configure it to send only the groups of this application",
         ));
     }
     let wrong =
@@ -137,7 +141,7 @@ fn read_groups(config: &ProviderConfig, claims: &JsonObject) -> Result<Vec<Strin
     Ok(groups)
 }
 
-/// What the token has where its groups should be, in words that hold nothing of it; nothing if there are groups.
+/// Describes the groups claim if it holds no groups. The text holds nothing of the token.
 pub(super) fn describe_missing_groups(config: &ProviderConfig, claims: &JsonObject) -> Option<&'static str> {
     let Some(claim) = claims.get(&config.groups_claim) else { return Some("nothing: the claim is missing") };
     match claim {
@@ -157,7 +161,7 @@ fn read_actors(claims: &JsonObject) -> Result<Vec<String>, TokenError> {
     while let Some(actor) = next {
         let subject = actor.as_object().and_then(|actor| plain_string(actor.get("sub"), MAX_SUBJECT_BYTES));
         let (Some(subject), true) = (subject, actors.len() < MAX_ACTORS) else {
-            return Err(TokenError::Invalid("its chain of actors (act) is malformed or longer than 8"));
+            return Err(TokenError::Invalid("its chain of actors (act) is malformed or too long"));
         };
         actors.push(subject.to_owned());
         next = actor.get("act");
@@ -166,19 +170,14 @@ fn read_actors(claims: &JsonObject) -> Result<Vec<String>, TokenError> {
 }
 
 fn token_id(claims: &JsonObject, token: &str) -> String {
-    if let Some(id) = plain_string(claims.get("jti"), 256) {
+    if let Some(id) = plain_string(claims.get("jti"), MAX_TOKEN_ID_BYTES) {
         return id.to_owned();
     }
-    let mut id = "sha256:".to_owned();
-    for byte in digest::digest(&digest::SHA256, token.as_bytes()).as_ref() {
-        // Writing to a String cannot fail.
-        let _infallible = write!(id, "{byte:02x}");
-    }
-    id
+    format!("sha256:{}", encode_hex(digest::digest(&digest::SHA256, token.as_bytes()).as_ref()))
 }
 
 /// A string or a list of strings, as a list.
-fn string_or_list(claim: Option<&Value>) -> Option<Vec<&str>> {
+pub(super) fn string_or_list(claim: Option<&Value>) -> Option<Vec<&str>> {
     match claim? {
         Value::String(one) => Some(vec![one]),
         Value::Array(many) => many.iter().map(Value::as_str).collect(),
@@ -186,10 +185,11 @@ fn string_or_list(claim: Option<&Value>) -> Option<Vec<&str>> {
     }
 }
 
-fn plain_string(claim: Option<&Value>, longest: usize) -> Option<&str> {
-    claim?.as_str().filter(|text| is_plain_text(text, longest))
+fn plain_string(claim: Option<&Value>, max_bytes: usize) -> Option<&str> {
+    claim?.as_str().filter(|text| is_plain_text(text, max_bytes))
 }
 
-fn is_plain_text(text: &str, longest: usize) -> bool {
-    !text.is_empty() && text.len() <= longest && !text.contains(char::is_control)
+fn is_plain_text(text: &str, max_bytes: usize) -> bool {
+    // Control characters would forge lines of logs and of terminals (CWE-117).
+    !text.is_empty() && text.len() <= max_bytes && !text.contains(char::is_control)
 }

@@ -1,21 +1,25 @@
 //! The compact form of a JWS (RFC 7515 section 7.1), read strictly: three parts, unpadded base64url, JSON objects without
-//! duplicate names. Header parameters that would change what is verified are refused; those that carry a key are not read.
+//! duplicate names. Header parameters that would change the meaning of the signature are refused.
+//!
+//! Nothing here is verified. Header parameters that carry or name a key (`jwk`, `jku`, `x5c`, `x5u`) are never read: the sender
+//! of a token would choose the key that verifies it.
 
 use super::{SignatureAlgorithm, TokenError};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::de::{Deserializer, MapAccess, Visitor};
+use durward_core::parse_strict_json;
 use serde_json::{Map, Value};
 
-/// Longest `kid` that is looked at. Real ones are hashes or short names.
+/// Bytes of a `kid`. Real ones are hashes or short names.
 const MAX_KID_BYTES: usize = 1_024;
 
-/// A token that is well-formed and nothing more: the signature has not been verified.
+/// A well-formed token. The signature has not been verified.
 #[derive(Debug)]
 pub(super) struct UnverifiedJws<'a> {
     pub algorithm: SignatureAlgorithm,
     pub kid: Option<String>,
+    pub header: Map<String, Value>,
     pub claims: Map<String, Value>,
-    /// What the signature covers: header and payload as they came.
+    /// The header and payload exactly as received, which the signature covers.
     pub signing_input: &'a str,
     pub signature: Vec<u8>,
 }
@@ -39,20 +43,24 @@ pub(super) fn parse_jws(token: &str) -> Result<UnverifiedJws<'_>, TokenError> {
     let signature = URL_SAFE_NO_PAD
         .decode(signature)
         .map_err(|_| TokenError::Invalid("its signature is not unpadded base64url"))?;
-    Ok(UnverifiedJws { algorithm, kid, claims, signing_input: signed, signature })
+    Ok(UnverifiedJws { algorithm, kid, header, claims, signing_input: signed, signature })
 }
 
+/// The algorithm and the key id, if no parameter changes the meaning of the signature.
 fn check_header(header: &Map<String, Value>) -> Result<(SignatureAlgorithm, Option<String>), TokenError> {
-    for (name, why) in [
-        ("crit", "its header demands extensions (crit) that are not supported"),
+    // RFC 7515 section 4.1.11: a critical extension that is not understood must be refused. RFC 7797 section 3: `b64` changes
+    // the bytes that are signed.
+    for (name, reason) in [
+        ("crit", "its header requires extensions (crit) that are not supported"),
         ("b64", "its header changes the payload's encoding (b64)"),
         ("enc", "it is encrypted (enc); only signed tokens are accepted"),
         ("zip", "it is compressed (zip); only plain signed tokens are accepted"),
     ] {
         if header.contains_key(name) {
-            return Err(TokenError::Invalid(why));
+            return Err(TokenError::Invalid(reason));
         }
     }
+    // RFC 8725 section 3.11: other kinds of JWT from the same provider (logout tokens, DPoP proofs) carry another type.
     match header.get("typ") {
         None => {}
         Some(Value::String(typ)) if is_accepted_type(typ) => {}
@@ -67,7 +75,7 @@ fn check_header(header: &Map<String, Value>) -> Result<(SignatureAlgorithm, Opti
         None => None,
         Some(Value::String(kid)) if kid.len() <= MAX_KID_BYTES => Some(kid.clone()),
         Some(_) => {
-            return Err(TokenError::Invalid("its key id (kid) is not a string of at most 1,024 bytes"));
+            return Err(TokenError::Invalid("its key id (kid) is not a string or is too long"));
         }
     };
     Ok((algorithm, kid))
@@ -79,31 +87,10 @@ fn is_accepted_type(typ: &str) -> bool {
     matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
 }
 
+/// RFC 7519 section 4 permits duplicate names to be refused. Two readers may take different ones of two members of one name.
 fn decode_json_object(part: &str) -> Option<Map<String, Value>> {
-    let json = URL_SAFE_NO_PAD.decode(part).ok()?;
-    let mut reader = serde_json::Deserializer::from_slice(&json);
-    let object = reader.deserialize_map(DistinctNamesVisitor).ok()?;
-    reader.end().ok()?;
-    Some(object)
-}
-
-/// Two members of one name are read differently by different readers; RFC 7515 and RFC 7519 let us refuse them.
-struct DistinctNamesVisitor;
-
-impl<'de> Visitor<'de> for DistinctNamesVisitor {
-    type Value = Map<String, Value>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an object with distinct names")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut object = Map::new();
-        while let Some((name, value)) = members.next_entry::<String, Value>()? {
-            if object.insert(name, value).is_some() {
-                return Err(serde::de::Error::custom("a name occurs twice"));
-            }
-        }
-        Ok(object)
+    match parse_strict_json(&URL_SAFE_NO_PAD.decode(part).ok()?) {
+        Ok(Value::Object(object)) => Some(object),
+        _ => None,
     }
 }

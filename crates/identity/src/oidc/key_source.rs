@@ -1,37 +1,31 @@
-//! Where a provider's keys come from: discovery, then its JWK set, cached.
+//! The signing keys of one provider: fetched by discovery and from its JWK set, then cached.
 //!
-//! However many tokens with unknown keys arrive, a provider is asked at most once in ten seconds and by one task at a
+//! Promises: however many tokens with unknown keys arrive, a provider gets at most one request in ten seconds, from one task at a
 //! time. The last good set stays in use while the provider cannot be reached, for at most a day.
 
-use super::{
-    CLOCK_LEEWAY, FetchedDocument, ProviderHttpClient,
-    verification_keys::{JwkSet, KeyMatch, KeyQuery, VerificationKey},
-};
-use http::Uri;
+use super::verification_keys::{JwkSet, JwkSetError, KeyMatch, KeyQuery, VerificationKey};
+use crate::discovery::{ProviderDocumentError, check_named_url, fetch_discovery, fetch_document};
+use durward_core::limits::{CLOCK_LEEWAY, MAX_STALE_KEY_SET_AGE};
+use durward_core::{HttpClient, lock_ignoring_poison};
+use http::header;
 use serde::Deserialize;
 use std::{
-    net::IpAddr,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use time::OffsetDateTime;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::OwnedMutexGuard;
 
-/// A set is used at least this long, whatever `Cache-Control` says.
+/// Shortest time for which a set is used, whatever `Cache-Control` says. Otherwise `max-age=0` would cost a fetch per request.
 const MIN_KEY_SET_TTL: Duration = Duration::from_mins(1);
-/// A set is asked for again after this long, whatever `Cache-Control` says.
+/// Longest time for which a set is used without a refresh, whatever `Cache-Control` says: how long a withdrawn key is accepted.
 const MAX_KEY_SET_TTL: Duration = Duration::from_hours(1);
-/// When `Cache-Control` says nothing.
+/// For a response without `Cache-Control: max-age`.
 const DEFAULT_KEY_SET_TTL: Duration = Duration::from_mins(10);
-/// Between two requests for the set.
+/// Pause between two fetches of the set. Anyone can send tokens with unknown key ids, and each would cause a fetch.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
-/// How long a set outlives the last successful request: long enough for an outage, short enough that somebody who cuts
-/// us off from the provider cannot keep a withdrawn key alive.
-const MAX_STALE_KEY_SET_AGE: Duration = Duration::from_hours(24);
-/// For discovery and set together.
+/// For the discovery document and the set together.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest document that is parsed, in bytes. Real ones are below 20 KB.
-const MAX_DOCUMENT_BYTES: usize = 512 << 10;
 
 /// Why there is no key.
 #[derive(Debug)]
@@ -39,15 +33,28 @@ pub(super) enum KeyLookupError {
     UnknownKey,
     Ambiguous,
     UnsuitableAlgorithm,
-    Unavailable(String),
+    Unavailable(KeySetError),
+}
+
+/// Why the keys of a provider are not available.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeySetError {
+    #[error(transparent)]
+    Document(#[from] ProviderDocumentError),
+    #[error("{url}: {error}")]
+    JwkSet { url: String, error: JwkSetError },
+    #[error("no response within {} s", REFRESH_TIMEOUT.as_secs())]
+    TimedOut,
+    #[error("the last key set is too old")]
+    TooOld,
 }
 
 pub(super) struct KeySource {
     issuer: String,
-    http_client: Arc<dyn ProviderHttpClient>,
-    cached_set: RwLock<Option<Arc<CachedKeySet>>>,
-    /// Held by the one task that asks the provider.
-    refresh_attempts: Arc<Mutex<RefreshAttempts>>,
+    http_client: Arc<dyn HttpClient>,
+    cached_set: Mutex<Option<Arc<CachedKeySet>>>,
+    /// Locked by the one task that sends requests to the provider.
+    refresh_attempts: Arc<tokio::sync::Mutex<RefreshAttempts>>,
 }
 
 struct CachedKeySet {
@@ -59,8 +66,7 @@ struct CachedKeySet {
 #[derive(Default)]
 struct RefreshAttempts {
     last_attempt: Option<OffsetDateTime>,
-    /// Why the last one failed.
-    last_failure: Option<String>,
+    last_failure: Option<KeySetError>,
 }
 
 impl CachedKeySet {
@@ -73,19 +79,19 @@ impl CachedKeySet {
     }
 }
 
-/// Whether less than `span` passed since `then`. A clock that was set back counts as time passed; a caller that read the
-/// clock a little before another one wrote `then` does not.
+/// Whether less than `span` passed since `then`. A clock that was set back counts as time passed: otherwise a set would stay
+/// fresh for as long as the clock was set back. A task that read the clock shortly before another one wrote `then` does not.
 fn is_within(then: OffsetDateTime, now: OffsetDateTime, span: Duration) -> bool {
     let age = now - then;
     age < span && then - now < CLOCK_LEEWAY
 }
 
 impl KeySource {
-    pub fn new(issuer: &str, fetch: Arc<dyn ProviderHttpClient>) -> Self {
+    pub fn new(issuer: &str, http_client: Arc<dyn HttpClient>) -> Self {
         Self {
             issuer: issuer.to_owned(),
-            http_client: fetch,
-            cached_set: RwLock::default(),
+            http_client,
+            cached_set: Mutex::default(),
             refresh_attempts: Arc::default(),
         }
     }
@@ -103,7 +109,7 @@ impl KeySource {
                 if !cached.is_fresh(now)
                     && let Ok(attempts) = self.refresh_attempts.clone().try_lock_owned()
                 {
-                    // Stale and nobody is asking: ask, and look again. If somebody is, the last good set will do.
+                    // The set is stale and no task refreshes it. If one does, the last good set is used meanwhile.
                     self.refresh_key_set(attempts, now).await;
                     return self.find_cached_key(wanted, now).await;
                 }
@@ -111,14 +117,14 @@ impl KeySource {
             }
         }
         let attempts = self.refresh_attempts.clone().lock_owned().await;
-        // Another task may have brought a new set while we waited for the lock.
+        // Another task may have fetched a new set while this one waited for the lock.
         let after = self.cached_set().filter(|cached| cached.is_usable(now));
-        let unchanged = match (&before, &after) {
+        let is_unchanged = match (&before, &after) {
             (Some(before), Some(after)) => Arc::ptr_eq(before, after),
             (None, None) => true,
             _ => false,
         };
-        if unchanged {
+        if is_unchanged {
             self.refresh_key_set(attempts, now).await;
         } else {
             drop(attempts);
@@ -133,19 +139,17 @@ impl KeySource {
     ) -> Result<Arc<VerificationKey>, KeyLookupError> {
         let Some(cached) = self.cached_set().filter(|cached| cached.is_usable(now)) else {
             let failure = self.refresh_attempts.lock().await.last_failure.clone();
-            return Err(KeyLookupError::Unavailable(
-                failure.unwrap_or_else(|| "they are too old".to_owned()),
-            ));
+            return Err(KeyLookupError::Unavailable(failure.unwrap_or(KeySetError::TooOld)));
         };
         into_single_key(cached.key_set.select_key(wanted))
     }
 
     fn cached_set(&self) -> Option<Arc<CachedKeySet>> {
-        self.cached_set.read().unwrap_or_else(PoisonError::into_inner).clone()
+        lock_ignoring_poison(&self.cached_set).clone()
     }
 
-    /// Asks the provider unless it was asked a moment ago. Runs as a task of its own: a caller that goes away must not
-    /// leave the pause begun and the set unfetched.
+    /// Fetches the set, unless the last attempt was a moment ago. Runs as a task of its own: if the caller's connection closed
+    /// during the fetch, the pause would have begun without a new set.
     async fn refresh_key_set(
         self: &Arc<Self>,
         mut attempts: OwnedMutexGuard<RefreshAttempts>,
@@ -157,67 +161,37 @@ impl KeySource {
         attempts.last_attempt = Some(now);
         let source = self.clone();
         let task = tokio::spawn(async move {
-            let answer = match tokio::time::timeout(REFRESH_TIMEOUT, source.fetch_key_set(now)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(format!("no answer within {} s", REFRESH_TIMEOUT.as_secs())),
-            };
-            match answer {
+            let fetched = tokio::time::timeout(REFRESH_TIMEOUT, source.fetch_key_set(now)).await;
+            match fetched.unwrap_or(Err(KeySetError::TimedOut)) {
                 Ok(cached) => {
                     attempts.last_failure = None;
-                    *source.cached_set.write().unwrap_or_else(PoisonError::into_inner) =
-                        Some(Arc::new(cached));
+                    *lock_ignoring_poison(&source.cached_set) = Some(Arc::new(cached));
                 }
-                Err(why) => {
-                    tracing::warn!(
-                        issuer = source.issuer,
-                        why,
-                        "the keys of an identity provider were not refreshed"
-                    );
-                    attempts.last_failure = Some(why);
+                Err(error) => {
+                    tracing::warn!(issuer = source.issuer, %error, "the keys of an identity provider were not refreshed");
+                    attempts.last_failure = Some(error);
                 }
             }
         });
         if let Err(error) = task.await {
-            tracing::error!(issuer = self.issuer, %error, "the refresh of an identity provider's keys broke off");
+            tracing::error!(issuer = self.issuer, %error, "the task that refreshes an identity provider's keys panicked or was cancelled");
         }
     }
 
-    async fn fetch_key_set(&self, now: OffsetDateTime) -> Result<CachedKeySet, String> {
+    async fn fetch_key_set(&self, now: OffsetDateTime) -> Result<CachedKeySet, KeySetError> {
         #[derive(Deserialize)]
         struct JwksDiscovery {
-            issuer: String,
             jwks_uri: String,
         }
-        // OpenID Connect Discovery 1.0 section 4.1: a terminating slash is removed first.
-        let url = format!(
-            "{}/.well-known/openid-configuration",
-            self.issuer.strip_suffix('/').unwrap_or(&self.issuer)
-        );
-        let discovery: JwksDiscovery = serde_json::from_slice(&self.fetch_document(&url).await?.body)
-            .map_err(|error| format!("{url}: not a discovery document: {error}"))?;
-        if discovery.issuer != self.issuer {
-            return Err(format!(
-                "{url}: it speaks for another issuer, {}",
-                super::quote_for_log(&discovery.issuer)
-            ));
-        }
-        let url = discovery.jwks_uri;
-        check_provider_url(&url, self.issuer.starts_with("http:"))
-            .map_err(|why| format!("jwks_uri {}: {why}", super::quote_for_log(&url)))?;
-        let set = self.fetch_document(&url).await?;
-        let keys = JwkSet::parse(&set.body).map_err(|why| format!("{url}: {why}"))?;
-        Ok(CachedKeySet { key_set: keys, fetched_at: now, ttl: key_set_ttl(set.cache_control.as_deref()) })
-    }
-
-    async fn fetch_document(&self, url: &str) -> Result<FetchedDocument, String> {
-        let fetched = self.http_client.get(url).await.map_err(|why| format!("{url}: {why}"))?;
-        if fetched.status != 200 {
-            return Err(format!("{url}: answered {}", fetched.status));
-        }
-        if fetched.body.len() > MAX_DOCUMENT_BYTES {
-            return Err(format!("{url}: answered more than {MAX_DOCUMENT_BYTES} bytes"));
-        }
-        Ok(fetched)
+        let http_client = &*self.http_client;
+        let JwksDiscovery { jwks_uri } = fetch_discovery(&self.issuer, http_client).await?;
+        check_named_url("jwks_uri", &jwks_uri, &self.issuer)?;
+        let response = fetch_document(&jwks_uri, http_client).await?;
+        let key_set = JwkSet::parse(response.body())
+            .map_err(|error| KeySetError::JwkSet { url: jwks_uri.clone(), error })?;
+        let cache_control = response.headers().get(header::CACHE_CONTROL);
+        let ttl = key_set_ttl(cache_control.and_then(|value| value.to_str().ok()));
+        Ok(CachedKeySet { key_set, fetched_at: now, ttl })
     }
 }
 
@@ -230,7 +204,7 @@ fn into_single_key(choice: KeyMatch) -> Result<Arc<VerificationKey>, KeyLookupEr
     }
 }
 
-/// `max-age` between floor and ceiling; "do not store" means the floor.
+/// `max-age` (RFC 9111 section 5.2.2.1) between the shortest and the longest time. "Do not store" means the shortest.
 fn key_set_ttl(cache_control: Option<&str>) -> Duration {
     let mut lifetime = DEFAULT_KEY_SET_TTL;
     for directive in cache_control.unwrap_or_default().split(',') {
@@ -243,29 +217,6 @@ fn key_set_ttl(cache_control: Option<&str>) -> Duration {
         }
     }
     lifetime.clamp(MIN_KEY_SET_TTL, MAX_KEY_SET_TTL)
-}
-
-/// Whether we may ask this address: `https`, or `http` on loopback where that is permitted.
-pub(super) fn check_provider_url(url: &str, plain_on_loopback: bool) -> Result<(), &'static str> {
-    let uri: Uri = url.parse().map_err(|_| "not a URL: write https://host")?;
-    // `Uri` drops a fragment without a word.
-    if url.contains('#') {
-        return Err("must not have a fragment");
-    }
-    if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-        return Err("must have a host and no user name");
-    }
-    match uri.scheme_str() {
-        Some("https") => Ok(()),
-        Some("http") if plain_on_loopback && uri.host().is_some_and(is_loopback_host) => Ok(()),
-        Some("http") => Err("plain http is accepted only on loopback: use https"),
-        _ => Err("must begin with https://"),
-    }
-}
-
-fn is_loopback_host(host: &str) -> bool {
-    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host == "localhost" || literal.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -290,12 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn treats_a_clock_set_back_as_time_passed_but_not_a_caller_that_was_overtaken() {
+    fn a_clock_set_back_counts_as_time_passed_but_an_overtaken_task_does_not() {
         let then = OffsetDateTime::UNIX_EPOCH;
         let within = |milliseconds| {
             is_within(then, then + time::Duration::milliseconds(milliseconds), MIN_KEY_SET_TTL)
         };
-        for (milliseconds, is) in [
+        for (milliseconds, expected) in [
             (0, true),
             (59_999, true),
             (60_000, false),
@@ -304,31 +255,7 @@ mod tests {
             (-60_000, false),
             (-9_000_000, false),
         ] {
-            assert_eq!(within(milliseconds), is, "{milliseconds}");
+            assert_eq!(within(milliseconds), expected, "{milliseconds}");
         }
-    }
-
-    #[test]
-    fn permits_plain_http_only_on_loopback() {
-        for url in
-            ["https://idp.example/a", "http://127.0.0.1:1/a", "http://[::1]:1", "http://localhost:8080/x"]
-        {
-            assert_eq!(check_provider_url(url, true), Ok(()), "{url}");
-        }
-        for url in [
-            "http://idp.example",
-            "http://127.0.0.1.example.com",
-            "http://localhost.example.com",
-            "http://169.254.169.254/latest",
-            "https://user@idp.example",
-            "https://idp.example/#x",
-            "ftp://idp.example",
-            "/relative",
-            "idp.example",
-            "",
-        ] {
-            assert!(check_provider_url(url, true).is_err(), "{url}");
-        }
-        assert!(check_provider_url("http://127.0.0.1:1/a", false).is_err());
     }
 }

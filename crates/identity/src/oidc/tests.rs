@@ -1,4 +1,4 @@
-//! The attacks of class C 25 to 27, each with a provider that signs whatever it is asked to.
+//! Verification end to end, with a provider that signs every token it is given: also those of an attacker.
 //!
 //! Tokens are signed by `jsonwebtoken`, so that signer and verifier share no code of ours.
 
@@ -7,11 +7,12 @@ mod refused_tokens;
 mod test_provider;
 
 use super::*;
+use durward_core::{Caller, HttpClientError};
 use serde_json::{Value, json};
 use test_provider::*;
 use time::Duration;
 
-/// What makes a good configuration or a good answer bad.
+/// Spoils one thing of a good configuration or a good response.
 type FixtureChange<T> = fn(&mut T);
 
 #[tokio::test]
@@ -85,7 +86,7 @@ async fn reads_groups_from_a_string_or_a_list_and_from_the_configured_claim_only
 #[tokio::test]
 async fn warns_once_per_provider_of_what_a_token_has_instead_of_groups() {
     let idp = TestProvider::start();
-    for (claim, told) in [
+    for (claim, problem) in [
         (None, Some("nothing: the claim is missing")),
         (Some(json!(null)), Some("null")),
         (Some(json!(7)), Some("a number")),
@@ -103,17 +104,17 @@ async fn warns_once_per_provider_of_what_a_token_has_instead_of_groups() {
         let verifier = idp.build_verifier();
         let provider = &verifier.providers[0];
         let object = token.as_object().expect("an object");
-        assert_eq!(provider.first_groups_problem(object), told, "{token}");
-        assert_eq!(provider.first_groups_problem(object), None, "said again: {token}");
+        assert_eq!(provider.first_groups_problem(object), problem, "{token}");
+        assert_eq!(provider.first_groups_problem(object), None, "warned twice: {token}");
 
-        // A token is looked at once it is verified, and not before.
+        // Only a verified token can cause the warning.
         let verifier = idp.build_verifier();
         let forged = format!("{}x", idp.sign_token(&token));
         assert!(verifier.verify(&forged, NOW).await.is_err());
         assert!(!verifier.providers[0].has_warned_of_groups.load(Ordering::Relaxed));
         let verified = verifier.verify(&idp.sign_token(&token), NOW).await;
-        assert_eq!(verifier.providers[0].has_warned_of_groups.load(Ordering::Relaxed), told.is_some());
-        let is_refused = told.is_some_and(|told| !told.starts_with("nothing"));
+        assert_eq!(verifier.providers[0].has_warned_of_groups.load(Ordering::Relaxed), problem.is_some());
+        let is_refused = problem.is_some_and(|problem| !problem.starts_with("nothing"));
         assert_eq!(verified.is_err(), is_refused, "{token}");
     }
 }
@@ -153,7 +154,7 @@ async fn chooses_the_provider_by_the_exact_issuer_and_uses_only_its_keys() {
     let verified = verifier.verify(&theirs.sign_token(&person), NOW).await.expect("the second provider");
     assert_eq!((verified.caller.provider.as_str(), verified.caller.kind), ("people", CallerKind::Human));
 
-    // Mix-up: a provider vouches for callers of the other, or for the other's audience.
+    // Mix-up attack: a provider vouches for callers of the other, or for the other's audience.
     let refused = verifier.verify(&theirs.sign_token(&valid_claims()), NOW).await;
     assert_eq!(refused, Err(TokenError::Invalid("its signature does not verify")));
     let refused = verifier.verify(&theirs.sign_token(&claims_with("iss", json!(other))), NOW).await;
@@ -161,23 +162,25 @@ async fn chooses_the_provider_by_the_exact_issuer_and_uses_only_its_keys() {
 }
 
 #[test]
-fn refuses_a_configuration_that_could_confuse_issuers_or_leak_keys_requests() {
-    let wrong: Vec<(&str, FixtureChange<ProviderConfig>)> = vec![
-        ("no name", |config| config.name.clear()),
-        ("a name that could forge a caller id", |config| config.name = "corp/agent".to_owned()),
-        ("plain http", |config| config.issuer = "http://login.example.com".to_owned()),
-        ("a query", |config| config.issuer = "https://login.example.com?x=1".to_owned()),
-        ("a fragment", |config| config.issuer = "https://login.example.com#x".to_owned()),
-        ("no url", |config| config.issuer = "corp".to_owned()),
-        ("no audience", |config| config.audience.clear()),
-        ("an empty audience", |config| config.audience.push(String::new())),
-        ("no groups claim", |config| config.groups_claim.clear()),
-        ("no algorithm", |config| config.algorithms.clear()),
+fn refuses_a_configuration_that_could_confuse_issuers_or_leak_requests_for_keys() {
+    let wrong: Vec<(&str, &str, FixtureChange<ProviderConfig>)> = vec![
+        ("no name", "name", |config| config.name.clear()),
+        ("a name that could forge a caller id", "name", |config| config.name = "corp/agent".to_owned()),
+        ("plain http", "issuer", |config| config.issuer = "http://login.example.com".to_owned()),
+        ("a query", "issuer", |config| config.issuer = "https://login.example.com?x=1".to_owned()),
+        ("a fragment", "issuer", |config| config.issuer = "https://login.example.com#x".to_owned()),
+        ("no url", "issuer", |config| config.issuer = "corp".to_owned()),
+        ("no audience", "audience", |config| config.audience.clear()),
+        ("an empty audience", "audience", |config| config.audience.push(String::new())),
+        ("no groups claim", "groups_claim", |config| config.groups_claim.clear()),
+        ("no algorithm", "algorithms", |config| config.algorithms.clear()),
+        ("an empty client", "authorized_parties", |config| config.authorized_parties.push(String::new())),
     ];
-    for (what, change) in wrong {
+    for (case, key, change) in wrong {
         let mut config = provider_config();
         change(&mut config);
-        assert!(TokenVerifier::new(vec![config], TestProvider::start().http_client()).is_err(), "{what}");
+        let error = TokenVerifier::new(vec![config], TestProvider::start().http_client()).expect_err(case);
+        assert_eq!(error.key, key, "{case}: {error}");
     }
     let again = |name: &str, issuer: &str| ProviderConfig::new(name, issuer, vec!["durward".to_owned()]);
     for (second, key) in
@@ -216,7 +219,14 @@ fn every_error_is_a_refusal_that_holds_nothing_of_the_token() {
         (TokenError::UnknownIssuer("\"https://evil\"".to_owned()), RefusalReason::InvalidToken),
         (TokenError::ForeignAudience("corp".to_owned()), RefusalReason::InvalidToken),
         (
-            TokenError::KeysUnavailable { provider: "corp".to_owned(), reason: "no route".to_owned() },
+            TokenError::KeysUnavailable {
+                provider: "corp".to_owned(),
+                reason: crate::ProviderDocumentError::Http {
+                    url: "https://login.example.com".to_owned(),
+                    error: HttpClientError::Failed("no route".to_owned()),
+                }
+                .into(),
+            },
             RefusalReason::Upstream,
         ),
     ];

@@ -1,7 +1,7 @@
 //! Signature algorithms and the public keys of a provider's JWK set (RFC 7517, RFC 7518 section 6).
 //!
-//! Symmetric keys and algorithms do not exist here, so a public key can never serve as an HMAC secret. A key works only
-//! with the algorithms its type, curve, `use`, `key_ops` and `alg` permit.
+//! Promises: symmetric keys and algorithms do not exist here, so a public key can never serve as an HMAC secret (algorithm
+//! confusion, RFC 8725 section 2.1). A key works only with the algorithms that its type, curve, `use`, `key_ops` and `alg` permit.
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::{collections::HashMap, sync::Arc};
 
-/// Keys of one set that are read; more is not a provider's set.
+/// Keys of one JWK set that are read.
 const MAX_KEYS_PER_SET: usize = 200;
 
 /// A signature algorithm of RFC 7518 section 3.1, RFC 8037 or RFC 9864 that tokens may use.
@@ -63,7 +63,7 @@ impl SignatureAlgorithm {
     }
 }
 
-/// What a token asks of the set.
+/// The key that a token needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KeyQuery<'a> {
     pub kid: Option<&'a str>,
@@ -93,25 +93,31 @@ impl VerificationKey {
     }
 }
 
+/// Why a JWK set cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JwkSetError {
+    #[error("not a JWK set: {0}")]
+    Malformed(String),
+    #[error("a JWK set of {0} keys; at most {MAX_KEYS_PER_SET} are read")]
+    TooManyKeys(usize),
+}
+
 /// The usable keys of a provider.
 #[derive(Debug)]
 pub(super) struct JwkSet(Vec<Arc<VerificationKey>>);
 
 impl JwkSet {
     /// Reads a JWK set. Keys that are symmetric, malformed, of an unknown kind or not for signatures are left out, as
-    /// RFC 7517 section 5 asks, so that one odd key does not lock everybody out.
-    pub fn parse(json: &[u8]) -> Result<Self, String> {
+    /// RFC 7517 section 5 recommends, so that one unusual key does not lock out all callers.
+    pub fn parse(json: &[u8]) -> Result<Self, JwkSetError> {
         #[derive(Deserialize)]
         struct JwkSetDocument {
             keys: Vec<Value>,
         }
         let document: JwkSetDocument =
-            serde_json::from_slice(json).map_err(|error| format!("not a JWK set: {error}"))?;
+            serde_json::from_slice(json).map_err(|error| JwkSetError::Malformed(error.to_string()))?;
         if document.keys.len() > MAX_KEYS_PER_SET {
-            return Err(format!(
-                "a JWK set of {} keys; at most {MAX_KEYS_PER_SET} are read",
-                document.keys.len()
-            ));
+            return Err(JwkSetError::TooManyKeys(document.keys.len()));
         }
         let keys = document
             .keys
@@ -123,17 +129,18 @@ impl JwkSet {
     }
 
     pub fn select_key(&self, wanted: &KeyQuery<'_>) -> KeyMatch {
-        let mut named = self
+        let mut candidates = self
             .0
             .iter()
             .filter(|key| wanted.kid.is_none_or(|kid| key.kid.as_deref() == Some(kid)))
             .peekable();
-        let known = wanted.kid.is_some() && named.peek().is_some();
-        let mut suitable = named.filter(|key| key.parsed_keys.contains_key(&wanted.algorithm));
+        let is_known = wanted.kid.is_some() && candidates.peek().is_some();
+        let mut suitable = candidates.filter(|key| key.parsed_keys.contains_key(&wanted.algorithm));
+        // Of several keys that fit, none is tried: a key set with two keys of one id is a fault of the provider.
         match (suitable.next(), suitable.next()) {
             (Some(key), None) => KeyMatch::One(key.clone()),
             (Some(_), Some(_)) => KeyMatch::Ambiguous,
-            (None, _) if known => KeyMatch::Unsuitable,
+            (None, _) if is_known => KeyMatch::Unsuitable,
             (None, _) => KeyMatch::None,
         }
     }
@@ -156,29 +163,30 @@ struct Jwk {
 
 impl Jwk {
     fn into_verification_key(self) -> Option<VerificationKey> {
-        let signs = self.usage.as_deref().is_none_or(|usage| usage == "sig")
+        let is_for_signatures = self.usage.as_deref().is_none_or(|usage| usage == "sig")
             && self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
-        if !signs {
+        if !is_for_signatures {
             return None;
         }
-        // A key bound to an algorithm we do not know is of no use to us.
-        let only = match &self.alg {
+        // A key that is bound to an algorithm we do not know cannot verify anything.
+        let bound_to = match &self.alg {
             None => None,
             Some(alg) => Some(SignatureAlgorithm::parse(alg)?),
         };
-        let mut ready = self.parse_public_keys()?;
-        ready.retain(|algorithm, _| only.is_none_or(|only| only == *algorithm));
-        if ready.is_empty() {
+        let mut parsed_keys = self.parse_public_keys()?;
+        parsed_keys.retain(|algorithm, _key| bound_to.is_none_or(|bound_to| bound_to == *algorithm));
+        if parsed_keys.is_empty() {
             return None;
         }
-        Some(VerificationKey { kid: self.kid, parsed_keys: ready })
+        Some(VerificationKey { kid: self.kid, parsed_keys })
     }
 
     fn parse_public_keys(&self) -> Option<HashMap<SignatureAlgorithm, ParsedPublicKey>> {
         match (self.kty.as_str(), self.crv.as_deref()) {
             ("RSA", _) => {
                 let (n, e) = (decode_base64url(self.n.as_deref()?)?, decode_base64url(self.e.as_deref()?)?);
-                // aws-lc enforces 2048 to 8192 bits when it verifies; a shorter key is left out already here.
+                // RFC 7518 section 3.3 requires 2048 bits. aws-lc enforces 2048 to 8192 bits when it verifies; a key of
+                // another length is left out of the set already.
                 if !(256..=1_024).contains(&n.len()) {
                     return None;
                 }
@@ -190,6 +198,7 @@ impl Jwk {
                     })
                     .collect()
             }
+            // RFC 7518 section 3.4: each algorithm has one curve, and the signature is `r || s` of fixed length, not DER.
             ("EC", Some("P-256")) => {
                 let key =
                     UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, self.uncompressed_point(32)?);

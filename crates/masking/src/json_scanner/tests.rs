@@ -68,9 +68,9 @@ fn masks_secrets_inside_revealed_members() {
     let body = format!(r#"{{"Secret":"db {SAMPLE_KEY_ID}","Number":7}}"#);
     let service = crate::tests::sample_service();
     let plan = MaskingPlan::new(&service, Some(0), AwsProtocol::Json11);
-    let answer = shared_masker()
+    let outcome = shared_masker()
         .mask_body(body.as_bytes(), BodyFormat::Json, Some(&plan), &|class| class == "aws-sensitive");
-    let Ok(MaskedBody::Changed { body, .. }) = answer else { panic!("{answer:?}") };
+    let Ok(MaskedBody::Changed { body, .. }) = outcome else { panic!("{outcome:?}") };
     assert_eq!(String::from_utf8(body).unwrap(), r#"{"Secret":"db [masked: aws-key]","Number":7}"#);
 }
 
@@ -155,10 +155,10 @@ fn masks_secrets_in_names() {
 fn masks_payloads_that_are_the_body() {
     let service = crate::tests::sample_service();
     let plan = MaskingPlan::new(&service, Some(crate::tests::PAYLOAD_SHAPE), AwsProtocol::RestJson);
-    let answer = shared_masker()
+    let outcome = shared_masker()
         .mask_body(br#"{"a":[1,"x"]}"#, BodyFormat::Json, Some(&plan), &reveal_nothing)
         .unwrap();
-    let MaskedBody::Changed { body, .. } = answer else { panic!("unchanged") };
+    let MaskedBody::Changed { body, .. } = outcome else { panic!("unchanged") };
     assert_eq!(body, br#"{"a":[0,"[masked: aws-sensitive]"]}"#);
 }
 

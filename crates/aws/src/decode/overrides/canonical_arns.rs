@@ -1,4 +1,4 @@
-//! Names that stand in an ARN elsewhere than the catalog's templates put them.
+//! ARNs in which a name has another position than the catalog's templates give it.
 
 use super::super::permission_templates::PermissionContext;
 use durward_core::{RequiredPermission, Resource};
@@ -12,26 +12,31 @@ pub(super) fn has_arn_rewrite(id: &str) -> bool {
     ARN_REWRITES.iter().any(|(known, _)| *known == id)
 }
 
-/// Puts them where they belong.
-pub(super) fn canonicalize_arns(context: &PermissionContext<'_>, demands: &mut [RequiredPermission]) {
-    let Some((_, place)) = ARN_REWRITES.iter().find(|(id, _)| *id == context.service.id) else { return };
-    for demand in demands {
-        if let Resource::Arn(arn) = &mut demand.resource
-            && let Some(right) = place(arn)
+#[cfg(test)]
+pub(super) fn service_ids() -> impl Iterator<Item = &'static str> {
+    ARN_REWRITES.iter().map(|(id, _)| *id)
+}
+
+/// Rewrites such ARNs to the form that AWS uses.
+pub(super) fn canonicalize_arns(context: &PermissionContext<'_>, permissions: &mut [RequiredPermission]) {
+    let Some((_, rewrite)) = ARN_REWRITES.iter().find(|(id, _)| *id == context.service.id) else { return };
+    for permission in permissions {
+        if let Resource::Arn(arn) = &mut permission.resource
+            && let Some(canonical) = rewrite(arn)
         {
-            *arn = right;
+            *arn = canonical;
         }
     }
 }
 
-/// `family:revision` is one parameter and two parts of the ARN.
+/// The parameter `family:revision` is two parts of the ARN.
 fn canonicalize_task_definition(arn: &str) -> Option<String> {
-    let (head, named) = arn.split_once(":task-definition/*:")?;
-    let revision = if named.contains(':') { "" } else { ":*" };
-    Some(format!("{head}:task-definition/{named}{revision}"))
+    let (head, family) = arn.split_once(":task-definition/*:")?;
+    let revision = if family.contains(':') { "" } else { ":*" };
+    Some(format!("{head}:task-definition/{family}{revision}"))
 }
 
-/// What a request names is the friendly name; the id before it nobody says.
+/// Requests give the friendly name; the generated id in front of it is unknown.
 fn canonicalize_auto_scaling_group(arn: &str) -> Option<String> {
     let (head, rest) = arn.split_once(":autoScalingGroup:")?;
     let name = rest.strip_suffix(":autoScalingGroupName/*")?;

@@ -1,8 +1,8 @@
 //! DynamoDB: tables by name or ARN, indexes, batches, transactions and PartiQL statements.
 
-use super::super::permission_templates::{PermissionContext, permission_on_arn, push_unique};
-use super::super::request_text::malformed_request;
+use super::super::permission_templates::{PermissionContext, permission_on_arn, permissions_on_arns};
 use super::partiql;
+use crate::refusals::malformed_request;
 use durward_core::{AccessLevel, Refusal, RequiredPermission};
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ pub(super) fn required_permissions(
             let level = context.access_level(&action, if name == "BatchGetItem" { Read } else { Write });
             let tables = context.parameters.get("RequestItems").and_then(Value::as_object);
             for table in tables.into_iter().flat_map(serde_json::Map::keys) {
-                push_unique(&mut out, permission_on_arn(&action, level, table_arn(context, table, None)));
+                out.push(permission_on_arn(&action, level, table_arn(context, table, None)));
             }
             if out.is_empty() {
                 return Err(malformed_request("RequestItems names no table"));
@@ -46,16 +46,9 @@ pub(super) fn required_permissions(
             ));
         }
         _ => {
-            // Every other operation on one table; what names no table goes by the templates.
+            // Any other operation on one table. Without a table, the templates apply.
             let Some(table) = context.text_parameter("TableName") else { return Ok(None) };
-            let arn = table_arn(context, table, None);
-            for use_ in context.applicable_actions() {
-                if use_.action.starts_with("dynamodb:") {
-                    push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
-                } else {
-                    super::super::permission_templates::push_template_permissions(context, use_, &mut out);
-                }
-            }
+            out = permissions_on_arns(context, "dynamodb:", &[table_arn(context, table, None)]);
             if out.is_empty() {
                 return Ok(None);
             }
@@ -89,23 +82,21 @@ fn push_transaction_permissions(
         let parts = item
             .as_object()
             .ok_or_else(|| malformed_request("an item of TransactItems is not a structure"))?;
-        let before = out.len();
-        let mut named = 0;
+        let mut requests = 0;
         for (part, request) in parts.iter().filter(|(_, request)| !request.is_null()) {
             let (_, action, level) =
                 TRANSACTION_ACTIONS.iter().find(|(known, _, _)| known == part).ok_or_else(|| {
-                    malformed_request("an item of TransactItems is of a kind that is not known")
+                    malformed_request("an item of TransactItems is a request of an unknown kind")
                 })?;
             let table = request
                 .get("TableName")
                 .and_then(Value::as_str)
                 .filter(|table| !table.is_empty())
                 .ok_or_else(|| malformed_request("an item of TransactItems names no table"))?;
-            push_unique(out, permission_on_arn(action, *level, table_arn(context, table, None)));
-            named += 1;
+            out.push(permission_on_arn(action, *level, table_arn(context, table, None)));
+            requests += 1;
         }
-        if named != 1 {
-            out.truncate(before);
+        if requests != 1 {
             return Err(malformed_request("an item of TransactItems is not exactly one request"));
         }
     }
@@ -138,14 +129,11 @@ fn push_statement_permission(
     text: &str,
     out: &mut Vec<RequiredPermission>,
 ) -> Result<(), Refusal> {
-    let read = partiql::parse_statement(text)?;
-    push_unique(
-        out,
-        permission_on_arn(
-            read.action,
-            read.access_level,
-            table_arn(context, &read.table, read.index.as_deref()),
-        ),
-    );
+    let statement = partiql::parse_statement(text)?;
+    out.push(permission_on_arn(
+        statement.action,
+        statement.access_level,
+        table_arn(context, &statement.table, statement.index.as_deref()),
+    ));
     Ok(())
 }

@@ -1,17 +1,18 @@
-//! EC2: what an id is, its prefix tells. An instance that is launched is a resource before it has an id.
+//! EC2: the prefix of an id gives the type of the resource (EC2 User Guide, "Resource IDs").
 //!
-//! Ids are read from the members that hold ids, never from free text, and no id stands for what the request names besides:
-//! by a name, by an address, or by an id that nothing here can place. That is also demanded, on any resource.
+//! Promise: ids are taken only from members that hold ids, never from free text. Whatever else the request names (by a name,
+//! by an address, or by an id of unknown type) requires the permission on any resource: a caller cannot cover a resource that
+//! it may not touch with the id of one that it may.
 
 use super::super::permission_templates::{
-    PermissionContext, permission_on_any, permission_on_arn, push_template_permissions, push_unique,
+    PermissionContext, permission_on_any, permission_on_arn, push_template_permissions,
 };
 use durward_catalog::RequiredAction;
 use durward_core::{AccessLevel, Arn, Refusal, RequiredPermission, Resource};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 
-/// Prefix of an id and the resource type in its ARN.
+/// The prefix of an id, and the resource type in its ARN.
 const ID_PREFIXES: [(&str, &str); 78] = [
     ("acl-", "network-acl"),
     ("afi-", "fpga-image"),
@@ -93,7 +94,7 @@ const ID_PREFIXES: [(&str, &str); 78] = [
     ("vpn-", "vpn-connection"),
 ];
 
-/// Members that hold ids and do not end in `Id`.
+/// Members that hold ids although their names do not end in `Id`.
 const ID_MEMBERS: [&str; 11] = [
     "CustomerOwnedIpv4Pool",
     "Destination",
@@ -108,7 +109,7 @@ const ID_MEMBERS: [&str; 11] = [
     "SourcePrefixLists",
 ];
 
-/// Members that end so and hold no id of a resource of EC2.
+/// Members whose names end in `Id` although they hold no id of an EC2 resource.
 const DATA_MEMBERS: [&str; 16] = [
     "AWSAccessKeyId",
     "AccessGroupId",
@@ -128,11 +129,12 @@ const DATA_MEMBERS: [&str; 16] = [
     "UserIds",
 ];
 
-/// How the names of such members end.
+/// Endings of the names of more such members.
 const DATA_MEMBER_SUFFIXES: [&str; 7] =
     ["AccountId", "AccountIds", "OfferingId", "OwnerId", "OwnerIds", "ZoneId", "ZoneIds"];
 
-/// Members that are data in one operation alone: what it makes gets the name, or it requires the id of what this is a part of.
+/// Members that name no existing resource in one operation: the name is for a new resource, or the operation also requires the
+/// id of the resource that this is a part of.
 const OPERATION_DATA_MEMBERS: [(&str, &str); 11] = [
     ("CreateCustomerGateway", "PublicIp"),
     ("CreateLaunchTemplate", "LaunchTemplateName"),
@@ -153,63 +155,73 @@ pub(super) fn required_permissions(
 ) -> Result<Option<Vec<RequiredPermission>>, Refusal> {
     let named = NamedResources::from_request(context);
     let mut out = Vec::new();
-    let all: Vec<&RequiredAction> = context.applicable_actions().collect();
+    let applicable: Vec<&RequiredAction> = context.applicable_actions().collect();
     let mut actions = HashSet::new();
-    for use_ in &all {
-        if !is_resource_level_action(use_) {
-            push_template_permissions(context, use_, &mut out);
-        } else if actions.insert(&use_.action) {
-            let same =
-                |other: &&&RequiredAction| is_resource_level_action(other) && other.action == use_.action;
-            named.push_permissions(&all.iter().filter(same).copied().collect::<Vec<_>>(), &mut out);
+    for required_action in &applicable {
+        if !is_resource_level_action(required_action) {
+            push_template_permissions(context, required_action, &mut out);
+        } else if actions.insert(&required_action.action) {
+            let is_same_action = |other: &&&RequiredAction| {
+                is_resource_level_action(other) && other.action == required_action.action
+            };
+            named.push_permissions(
+                &applicable.iter().filter(is_same_action).copied().collect::<Vec<_>>(),
+                &mut out,
+            );
         }
     }
     if context.operation_model.name == "RunInstances" {
-        push_unique(
-            &mut out,
-            permission_on_arn("ec2:RunInstances", AccessLevel::Write, context.build_arn("ec2", "instance/*")),
-        );
+        out.push(permission_on_arn(
+            "ec2:RunInstances",
+            AccessLevel::Write,
+            context.build_arn("ec2", "instance/*"),
+        ));
         if context.has_parameter("IamInstanceProfile") {
-            // The role behind the profile is not in the request.
-            push_unique(&mut out, permission_on_any("iam:PassRole", AccessLevel::Write));
+            // The request names the instance profile, not the role in it.
+            out.push(permission_on_any("iam:PassRole", AccessLevel::Write));
         }
     }
     if context.operation_model.name.starts_with("Associate") && context.has_parameter("IamInstanceProfile") {
-        push_unique(&mut out, permission_on_any("iam:PassRole", AccessLevel::Write));
+        out.push(permission_on_any("iam:PassRole", AccessLevel::Write));
     }
     if context.has_parameter("TagSpecifications") {
-        push_unique(&mut out, permission_on_any("ec2:CreateTags", AccessLevel::Tagging));
+        out.push(permission_on_any("ec2:CreateTags", AccessLevel::Tagging));
     }
     Ok(Some(out))
 }
 
-/// Whether it is an action of EC2 that is allowed on single resources.
-fn is_resource_level_action(use_: &RequiredAction) -> bool {
-    use_.action.starts_with("ec2:") && !use_.resources.is_empty()
+/// Whether the request sets the user data of an instance, which the instance runs at its next start.
+pub(super) fn changes_user_data(context: &PermissionContext<'_>) -> bool {
+    context.operation_model.name == "ModifyInstanceAttribute" && context.has_parameter("UserData")
 }
 
-/// What a member holds.
+/// Whether it is an EC2 action with resource-level permissions.
+fn is_resource_level_action(required_action: &RequiredAction) -> bool {
+    required_action.action.starts_with("ec2:") && !required_action.resources.is_empty()
+}
+
+/// The kinds of values of a member.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MemberKind {
     Id,
     Arn,
-    /// The name of a key pair or placement group, which is in its ARN.
+    /// The name of a key pair or placement group, whose ARN contains the name.
     NameInArn(&'static str),
-    /// A name, or an address, of something that has an id, which the request does not say.
+    /// The name or address of a resource whose ARN contains its id, which the request does not give.
     Name,
     Data,
 }
 
-/// What a request names, in all its members.
+/// The resources that a request names in all its members.
 struct NamedResources<'a> {
     context: &'a PermissionContext<'a>,
     arns: Vec<String>,
-    /// Whether any of these is one of an id or a name. What a whole ARN names is added to the rest, and stands for none of it.
+    /// At least one ARN comes from an id or a name. ARNs that are given as such only add permissions, they replace none.
     is_named_by_id: bool,
     seen_arns: HashSet<String>,
-    /// Texts where an id belongs, whose kind they do not tell.
+    /// Ids of unknown resource type.
     unplaced_ids: Vec<&'a str>,
-    /// Something is named otherwise than by its id or ARN.
+    /// A resource is named by something other than its id or ARN.
     is_named_by_name: bool,
 }
 
@@ -242,29 +254,29 @@ impl<'a> NamedResources<'a> {
                 }
             }
             Value::String(text) if !text.is_empty() => {
-                let held = member_kind(&self.context.operation_model.name, parent, beside, member);
-                self.visit_text(held, member, text);
+                let kind = member_kind(&self.context.operation_model.name, parent, beside, member);
+                self.visit_text(kind, member, text);
             }
             _ => {}
         }
     }
 
-    fn visit_text(&mut self, held: MemberKind, member: &str, text: &'a str) {
-        match held {
+    fn visit_text(&mut self, kind: MemberKind, member: &str, text: &'a str) {
+        match kind {
             MemberKind::Id if text.starts_with("arn:") => self.push_arn(text.to_owned()),
             MemberKind::Id => match id_arn(self.context, text) {
                 Some(arn) => {
                     self.is_named_by_id = true;
                     self.push_arn(arn);
                 }
-                // A security group of the default network may be named in the place of its id.
+                // In the default VPC a security group may be given by its name.
                 None if member == "SecurityGroups" => self.is_named_by_name = true,
                 None => self.unplaced_ids.push(text),
             },
             MemberKind::Arn if text.split(':').nth(2) == Some("ec2") => self.push_arn(text.to_owned()),
-            MemberKind::NameInArn(kind) => {
+            MemberKind::NameInArn(resource_type) => {
                 self.is_named_by_id = true;
-                self.push_arn(self.context.build_arn("ec2", &format!("{kind}/{text}")));
+                self.push_arn(self.context.build_arn("ec2", &format!("{resource_type}/{text}")));
             }
             MemberKind::Name => self.is_named_by_name = true,
             MemberKind::Arn | MemberKind::Data => {}
@@ -277,47 +289,47 @@ impl<'a> NamedResources<'a> {
         }
     }
 
-    /// The demands of one action, which may be in several uses of it.
-    fn push_permissions(&self, uses: &[&RequiredAction], out: &mut Vec<RequiredPermission>) {
-        let Some(RequiredAction { action, access_level, .. }) = uses.first() else { return };
+    /// Adds the permissions for one action. `required_actions` are its entries in the catalog.
+    fn push_permissions(&self, required_actions: &[&RequiredAction], out: &mut Vec<RequiredPermission>) {
+        let Some(RequiredAction { action, access_level, .. }) = required_actions.first() else { return };
         let mut by_model = Vec::new();
-        for use_ in uses {
-            push_template_permissions(self.context, use_, &mut by_model);
+        for required_action in required_actions {
+            push_template_permissions(self.context, required_action, &mut by_model);
         }
-        let placed = |text: &&str| by_model.iter().any(|one| is_on_resource(one, text));
-        let mut open = self.is_named_by_name || !self.unplaced_ids.iter().all(placed);
+        let is_placed = |text: &&str| by_model.iter().any(|one| is_on_resource(one, text));
+        let mut needs_any = self.is_named_by_name || !self.unplaced_ids.iter().all(is_placed);
         if self.is_named_by_id {
             by_model.retain(|one| self.unplaced_ids.iter().any(|text| is_on_resource(one, text)));
-            open |= by_model.is_empty() && !self.cover_any_of(uses);
+            needs_any |= by_model.is_empty() && !self.cover_any_of(required_actions);
         }
         let known: HashSet<String> = by_model.iter().map(|one| one.resource.to_text()).collect();
         let arns = self.arns.iter().filter(|arn| !known.contains(*arn));
         out.extend(arns.map(|arn| permission_on_arn(action, *access_level, arn.clone())));
         out.append(&mut by_model);
-        if open {
-            push_unique(out, permission_on_any(action, *access_level));
+        if needs_any {
+            out.push(permission_on_any(action, *access_level));
         }
     }
 
-    /// Whether one of the ARNs is what the action is on. Where it is also on what it makes, none needs to be.
-    fn cover_any_of(&self, uses: &[&RequiredAction]) -> bool {
-        uses.iter().flat_map(|use_| &use_.resources).any(|template| {
-            let makes = template.placeholder_members.is_empty() && template.arn_member.is_none();
+    /// Whether one of the ARNs has a resource type of the action. An action on a new resource needs none.
+    fn cover_any_of(&self, required_actions: &[&RequiredAction]) -> bool {
+        required_actions.iter().flat_map(|required_action| &required_action.resources).any(|template| {
+            let is_new = template.placeholder_members.is_empty() && template.arn_member.is_none();
             let kind = arn_resource_type(&template.template);
-            makes || kind == "*" || self.arns.iter().any(|arn| arn_resource_type(arn) == kind)
+            is_new || kind == "*" || self.arns.iter().any(|arn| arn_resource_type(arn) == kind)
         })
     }
 }
 
-/// The resource type in an ARN of EC2.
+/// The resource type in an EC2 ARN.
 fn arn_resource_type(arn: &str) -> &str {
     let resource = Arn::parse(arn).map_or("", |arn| arn.resource);
     resource.split_once('/').map_or(resource, |(kind, _)| kind)
 }
 
-/// Whether a demand is on the resource of this id.
-fn is_on_resource(demand: &RequiredPermission, id: &str) -> bool {
-    let Resource::Arn(arn) = &demand.resource else { return false };
+/// Whether a permission is on the resource with this id.
+fn is_on_resource(permission: &RequiredPermission, id: &str) -> bool {
+    let Resource::Arn(arn) = &permission.resource else { return false };
     arn.strip_suffix(id).is_some_and(|start| start.ends_with('/'))
 }
 
@@ -331,7 +343,7 @@ fn member_kind(operation: &str, parent: &str, beside: &Map<String, Value>, membe
         "GroupName" if parent == "Placement" || operation.contains("Placement") => {
             MemberKind::NameInArn("placement-group")
         }
-        // Of a group that a rule or a launch names by both, the id counts.
+        // Where a rule or a launch gives both the name and the id of a group, EC2 uses the id.
         "GroupName" if !parent.is_empty() && beside.get("GroupId").is_some_and(|id| id != "") => {
             MemberKind::Data
         }
@@ -354,13 +366,15 @@ fn id_arn(context: &PermissionContext<'_>, id: &str) -> Option<String> {
     let (_, kind) = ID_PREFIXES
         .iter()
         .find(|(prefix, _)| id.strip_prefix(prefix).is_some_and(is_aws_generated_suffix))?;
-    // Images and snapshots have no account in their ARN, and what is of an address manager has no region.
+    // The ARNs of images and snapshots have no account, those of IPAM resources no region (Service Authorization Reference,
+    // "Actions, resources, and condition keys for Amazon EC2").
     let account = if matches!(*kind, "image" | "snapshot") { "" } else { context.scope.account };
     let region = if kind.starts_with("ipam") { "" } else { context.scope.region };
     Some(format!("arn:{}:ec2:{region}:{account}:{kind}/{id}", context.partition))
 }
 
-/// What follows the prefix of an id: eight or seventeen hexadecimal digits, or those of a UUID.
+/// Whether the text after the prefix is as AWS generates it: 8 or 17 hexadecimal digits (EC2 User Guide, "Resource IDs"), or a
+/// UUID.
 fn is_aws_generated_suffix(rest: &str) -> bool {
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
     let parts: Vec<&str> = rest.split('-').collect();

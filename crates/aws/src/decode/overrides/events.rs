@@ -1,8 +1,6 @@
-//! EventBridge: a rule that is not on the default bus has the bus in its ARN, and an event goes to the bus that it names.
+//! EventBridge: the ARN of a rule contains its event bus, unless that is the default bus. Events go to the bus that they name.
 
-use super::super::permission_templates::{
-    PermissionContext, permission_on_arn, permissions_by_templates, push_unique,
-};
+use super::super::permission_templates::{PermissionContext, permission_on_arn, permissions_by_templates};
 use durward_core::{AccessLevel, Refusal, RequiredPermission, Resource};
 use serde_json::Value;
 
@@ -16,7 +14,7 @@ pub(super) fn required_permissions(
         for entry in context.list_parameter("Entries") {
             let bus = entry.get("EventBusName").and_then(Value::as_str).filter(|bus| !bus.is_empty());
             let arn = context.resolve_arn("events", "event-bus/", bus.unwrap_or("default"));
-            push_unique(&mut out, permission_on_arn("events:PutEvents", level, arn));
+            out.push(permission_on_arn("events:PutEvents", level, arn));
         }
         return Ok((!out.is_empty()).then_some(out));
     }
@@ -31,14 +29,14 @@ pub(super) fn required_permissions(
     if !context.operation_model.name.contains("Rule") || bus == "default" {
         return Ok(None);
     }
-    let mut demands = permissions_by_templates(context);
+    let mut permissions = permissions_by_templates(context);
     let on_default = context.build_arn("events", &format!("rule/{rule}"));
-    for demand in &mut demands {
-        if let Resource::Arn(arn) = &mut demand.resource
+    for permission in &mut permissions {
+        if let Resource::Arn(arn) = &mut permission.resource
             && *arn == on_default
         {
             *arn = context.build_arn("events", &format!("rule/{bus}/{rule}"));
         }
     }
-    Ok(Some(demands))
+    Ok(Some(permissions))
 }

@@ -1,11 +1,10 @@
-//! IAM: what is created under a path has the path in its ARN. Everything else goes by the templates.
+//! IAM: the ARN of an entity that is created under a path contains the path (IAM User Guide, "IAM identifiers"). Everything
+//! else goes by the templates.
 
-use super::super::permission_templates::{
-    PermissionContext, permission_on_arn, push_template_permissions, push_unique,
-};
+use super::super::permission_templates::{PermissionContext, permission_on_arn, push_template_permissions};
 use durward_core::{Refusal, RequiredPermission};
 
-/// Create operations: the member that names the thing, and its kind in the ARN.
+/// Create operations: the member that names the entity, and its resource type in the ARN.
 const CREATE_OPERATIONS: [(&str, &str, &str); 5] = [
     ("CreateGroup", "GroupName", "group"),
     ("CreateInstanceProfile", "InstanceProfileName", "instance-profile"),
@@ -19,7 +18,7 @@ pub(super) fn required_permissions(
     context: &PermissionContext<'_>,
 ) -> Result<Option<Vec<RequiredPermission>>, Refusal> {
     let Some((_, member, kind)) =
-        CREATE_OPERATIONS.iter().find(|(op, _, _)| *op == context.operation_model.name)
+        CREATE_OPERATIONS.iter().find(|(operation, _, _)| *operation == context.operation_model.name)
     else {
         return Ok(None);
     };
@@ -27,15 +26,15 @@ pub(super) fn required_permissions(
     let path = context.text_parameter("Path").unwrap_or("/");
     let arn = format!("arn:{}:iam::{}:{kind}{path}{name}", context.partition, context.scope.account);
     let mut out = Vec::new();
-    for use_ in context.applicable_actions() {
-        let about_it = use_
+    for required_action in context.applicable_actions() {
+        let is_on_entity = required_action
             .action
             .strip_prefix("iam:")
             .is_some_and(|action| action == context.operation_model.name || action.starts_with("Tag"));
-        if about_it {
-            push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
+        if is_on_entity {
+            out.push(permission_on_arn(&required_action.action, required_action.access_level, arn.clone()));
         } else {
-            push_template_permissions(context, use_, &mut out);
+            push_template_permissions(context, required_action, &mut out);
         }
     }
     Ok(Some(out))

@@ -1,7 +1,7 @@
-//! KMS: a key is named by id, alias or the ARN of either; re-encryption uses two.
+//! KMS: requests name a key by its id, an alias or the ARN of either. Re-encryption uses two keys.
 
 use super::super::permission_templates::{
-    PermissionContext, permission_on_any, permission_on_arn, push_template_permissions, push_unique,
+    PermissionContext, permission_on_any, permission_on_arn, permissions_on_arns,
 };
 use durward_core::{AccessLevel, Refusal, RequiredPermission};
 
@@ -9,14 +9,14 @@ use durward_core::{AccessLevel, Refusal, RequiredPermission};
 pub(super) fn required_permissions(
     context: &PermissionContext<'_>,
 ) -> Result<Option<Vec<RequiredPermission>>, Refusal> {
-    let mut out = Vec::new();
     if context.operation_model.name == "ReEncrypt" {
+        let mut out = Vec::new();
         for (action, member) in
             [("kms:ReEncryptFrom", "SourceKeyId"), ("kms:ReEncryptTo", "DestinationKeyId")]
         {
             out.push(match context.text_parameter(member) {
                 Some(id) => permission_on_arn(action, AccessLevel::Write, key_arn(context, id)),
-                // The ciphertext itself names the key.
+                // Then KMS takes the key that the ciphertext names (KMS API Reference, ReEncrypt).
                 None => permission_on_any(action, AccessLevel::Write),
             });
         }
@@ -31,16 +31,7 @@ pub(super) fn required_permissions(
     if arns.is_empty() {
         return Ok(None);
     }
-    for use_ in context.applicable_actions() {
-        if use_.action.starts_with("kms:") {
-            for arn in &arns {
-                push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
-            }
-        } else {
-            push_template_permissions(context, use_, &mut out);
-        }
-    }
-    Ok(Some(out))
+    Ok(Some(permissions_on_arns(context, "kms:", &arns)))
 }
 
 fn key_arn(context: &PermissionContext<'_>, id: &str) -> String {

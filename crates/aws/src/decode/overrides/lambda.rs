@@ -1,9 +1,8 @@
-//! Lambda: a function is named by name, partial ARN or ARN, with the qualifier inside the name or beside it.
+//! Lambda: requests name a function by name, partial ARN or ARN, with the qualifier in the name or in a parameter of its own
+//! (Lambda API Reference, Invoke, `FunctionName`).
 
-use super::super::permission_templates::{
-    PermissionContext, permission_on_arn, push_template_permissions, push_unique,
-};
-use super::super::request_text::{malformed_request, quote_for_message};
+use super::super::permission_templates::{PermissionContext, permission_on_arn, push_template_permissions};
+use crate::refusals::{malformed_request, quote_for_message};
 use durward_core::{AccessLevel, Refusal, RequiredPermission};
 
 pub(super) fn required_permissions(
@@ -16,18 +15,18 @@ pub(super) fn required_permissions(
     {
         return Ok(Some(vec![permission_on_arn("lambda:InvokeFunction", AccessLevel::Write, arn)]));
     }
-    for use_ in context.applicable_actions() {
-        let on_function = use_.action.starts_with("lambda:")
-            && use_.resources.iter().any(|template| template.template.contains(":function:"));
-        if on_function {
-            push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
+    for required_action in context.applicable_actions() {
+        let is_on_function = required_action.action.starts_with("lambda:")
+            && required_action.resources.iter().any(|template| template.template.contains(":function:"));
+        if is_on_function {
+            out.push(permission_on_arn(&required_action.action, required_action.access_level, arn.clone()));
         } else {
-            push_template_permissions(context, use_, &mut out);
+            push_template_permissions(context, required_action, &mut out);
         }
     }
     if context.operation_model.name == "UpdateEventSourceMapping" {
-        // It is made to run this one.
-        push_unique(&mut out, permission_on_arn("lambda:UpdateEventSourceMapping", AccessLevel::Write, arn));
+        // The mapping, named by its UUID, will invoke this function.
+        out.push(permission_on_arn("lambda:UpdateEventSourceMapping", AccessLevel::Write, arn));
     }
     Ok(Some(out))
 }
@@ -35,9 +34,10 @@ pub(super) fn required_permissions(
 fn function_arn(
     context: &PermissionContext<'_>,
     name: &str,
-    beside: Option<&str>,
+    qualifier: Option<&str>,
 ) -> Result<String, Refusal> {
-    let bad = || malformed_request(format!("`{}` is not the name of a function", quote_for_message(name)));
+    let invalid =
+        || malformed_request(format!("`{}` is not the name of a function", quote_for_message(name)));
     let parts: Vec<&str> = name.split(':').collect();
     let (arn, inside) = match parts.as_slice() {
         ["arn", partition, "lambda", region, account, "function", function, rest @ ..] if rest.len() < 2 => {
@@ -56,14 +56,14 @@ fn function_arn(
         [function, rest @ ..] if rest.len() < 2 && !function.is_empty() => {
             (context.build_arn("lambda", &format!("function:{function}")), rest.first().copied())
         }
-        _ => return Err(bad()),
+        _ => return Err(invalid()),
     };
     if arn.ends_with(':') || inside.is_some_and(str::is_empty) {
-        return Err(bad());
+        return Err(invalid());
     }
-    match (inside, beside) {
-        (Some(inside), Some(beside)) if inside != beside => {
-            Err(malformed_request("the function's name and the Qualifier name two versions"))
+    match (inside, qualifier) {
+        (Some(inside), Some(qualifier)) if inside != qualifier => {
+            Err(malformed_request("the function's name and the Qualifier name different versions"))
         }
         (Some(qualifier), _) | (None, Some(qualifier)) => Ok(format!("{arn}:{qualifier}")),
         (None, None) => Ok(arn),

@@ -1,13 +1,13 @@
-//! CloudWatch Logs: a log group's ARN ends in `:*`, a stream's in `:log-stream:<name>`.
+//! CloudWatch Logs: the ARN of a log group ends in `:*`, that of a log stream in `:log-stream:<name>`.
 
 use super::super::permission_templates::{
-    PermissionContext, permission_on_any, permission_on_arn, push_template_permissions, push_unique,
+    PermissionContext, permission_on_any, permission_on_arn, push_template_permissions,
 };
-use super::super::request_text::malformed_request;
+use crate::refusals::malformed_request;
 use durward_core::{AccessLevel, Refusal, RequiredPermission};
 use serde_json::Value;
 
-/// Operations whose resource is the stream.
+/// Operations on a log stream.
 const STREAM_OPERATIONS: [&str; 4] = ["CreateLogStream", "DeleteLogStream", "GetLogEvents", "PutLogEvents"];
 
 pub(super) fn required_permissions(
@@ -29,9 +29,9 @@ pub(super) fn required_permissions(
     let stream =
         context.parameters.get("logStreamName").and_then(Value::as_str).filter(|name| !name.is_empty());
     let mut out = Vec::new();
-    for use_ in context.applicable_actions() {
-        if !use_.action.starts_with("logs:") {
-            push_template_permissions(context, use_, &mut out);
+    for required_action in context.applicable_actions() {
+        if !required_action.action.starts_with("logs:") {
+            push_template_permissions(context, required_action, &mut out);
             continue;
         }
         for group in &groups {
@@ -43,19 +43,20 @@ pub(super) fn required_permissions(
                 }
                 _ => format!("{base}:*"),
             };
-            push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn));
+            out.push(permission_on_arn(&required_action.action, required_action.access_level, arn));
         }
     }
-    let by_text = |text: &str| text.to_ascii_uppercase().contains("SOURCE");
-    let otherwise = context.text_parameter("queryLanguage").is_some_and(|language| language != "CWLI");
+    let may_name_groups = |text: &str| text.to_ascii_uppercase().contains("SOURCE");
+    let other_language = context.text_parameter("queryLanguage").is_some_and(|language| language != "CWLI");
     if context.operation_model.name == "StartQuery"
-        && (otherwise || context.text_parameter("queryString").is_some_and(by_text))
+        && (other_language || context.text_parameter("queryString").is_some_and(may_name_groups))
     {
-        // The text of the query may name log groups of its own.
-        push_unique(
-            &mut out,
-            permission_on_any("logs:StartQuery", context.access_level("logs:StartQuery", AccessLevel::Read)),
-        );
+        // The query text may itself name log groups: with SOURCE, or in SQL and PPL (CloudWatch Logs User Guide, "Supported query
+        // languages").
+        out.push(permission_on_any(
+            "logs:StartQuery",
+            context.access_level("logs:StartQuery", AccessLevel::Read),
+        ));
     }
     Ok(Some(out))
 }

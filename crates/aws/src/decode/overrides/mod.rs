@@ -1,5 +1,8 @@
-//! Services whose resources or actions cannot be read off the models, one file each. A service without an entry, and an
-//! operation its file does not treat, goes by the catalog's templates.
+//! Services whose resources or actions the catalog's templates cannot give, one file each; `canonical_arns` and
+//! `copy_sources` correct many services by tables, and `partiql` reads DynamoDB's statements.
+//!
+//! A service without an entry, and an operation that its file does not cover, goes by the catalog's templates. To add an
+//! override, write a file with a `required_permissions` function and list it in [`SERVICE_OVERRIDES`].
 
 mod canonical_arns;
 mod copy_sources;
@@ -22,9 +25,13 @@ mod wafv2;
 
 use super::permission_templates::{PermissionContext, permission_on_any, permissions_by_templates};
 use durward_catalog::ServiceModel;
-use durward_core::{AccessLevel, OperationTraits, Refusal, RequiredPermission};
+use durward_core::{
+    AccessLevel, OperationTraits, Refusal, RefusalReason, RequiredPermission, UNKNOWN_OPERATION_ACTION,
+    limits,
+};
+use std::collections::HashSet;
 
-/// Demands of an operation that a service file treats; `None` leaves it to the templates.
+/// The required permissions of an operation; `None` leaves it to the templates.
 type PermissionOverride = fn(&PermissionContext<'_>) -> Result<Option<Vec<RequiredPermission>>, Refusal>;
 
 const SERVICE_OVERRIDES: [(&str, PermissionOverride); 15] = [
@@ -45,54 +52,83 @@ const SERVICE_OVERRIDES: [(&str, PermissionOverride); 15] = [
     ("wafv2", wafv2::required_permissions),
 ];
 
-/// Whether the service has a file here.
+/// Whether the service has an override.
 pub(super) fn has_override(id: &str) -> bool {
     SERVICE_OVERRIDES.iter().any(|(known, _)| *known == id)
         || canonical_arns::has_arn_rewrite(id)
         || copy_sources::has_copy_sources(id)
 }
 
-/// The traits of the request: the operation's, and those that only some parameters give it.
+/// The traits of a request: those of its operation, and those that only some parameters bring.
 pub(super) fn request_traits(
     context: &PermissionContext<'_>,
-    demands: &[RequiredPermission],
+    permissions: &[RequiredPermission],
 ) -> OperationTraits {
     let mut traits = context.operation_model.traits;
-    traits.escalates |= demands.iter().any(|demand| {
-        demand.access_level == AccessLevel::PermissionsManagement || demand.action == "iam:PassRole"
+    traits.escalates |= permissions.iter().any(|permission| {
+        permission.access_level == AccessLevel::PermissionsManagement || permission.action == "iam:PassRole"
     });
-    // The instance runs its user data when it starts next.
-    let user_data = context.service.id == "ec2"
-        && context.operation_model.name == "ModifyInstanceAttribute"
-        && context.has_parameter("UserData");
-    traits.indirect |= user_data;
+    traits.indirect |= context.service.id == "ec2" && ec2::changes_user_data(context);
     traits
 }
 
-/// Everything policy must allow for an operation; never empty.
+/// Everything that policy must allow for an operation; never empty, each permission once.
 pub(super) fn required_permissions(
     context: &PermissionContext<'_>,
 ) -> Result<Vec<RequiredPermission>, Refusal> {
-    let special =
-        SERVICE_OVERRIDES.iter().find(|(id, _)| *id == context.service.id).map(|(_, special)| special);
-    let treated = match special {
-        Some(special) => special(context)?,
+    let service_override = SERVICE_OVERRIDES.iter().find(|(id, _)| *id == context.service.id);
+    let overridden = match service_override {
+        Some((_, required_permissions)) => required_permissions(context)?,
         None => None,
     };
-    let mut demands = treated.unwrap_or_else(|| permissions_by_templates(context));
-    canonical_arns::canonicalize_arns(context, &mut demands);
-    copy_sources::push_copy_source_permissions(context, &mut demands);
-    if demands.is_empty() {
-        demands.push(unknown_permission(context.service));
+    let mut permissions = overridden.unwrap_or_else(|| permissions_by_templates(context));
+    canonical_arns::canonicalize_arns(context, &mut permissions);
+    copy_sources::push_copy_source_permissions(context, &mut permissions);
+    let mut permissions = remove_duplicates(permissions);
+    if permissions.len() > limits::MAX_REQUIRED_PERMISSIONS {
+        return Err(Refusal::new(
+            RefusalReason::TooLarge,
+            format!("the request needs more than {} permissions; split it", limits::MAX_REQUIRED_PERMISSIONS),
+        ));
     }
-    Ok(demands)
+    if permissions.is_empty() {
+        permissions.push(unknown_permission(context.service));
+    }
+    Ok(permissions)
 }
 
-/// What an operation demands of which nothing is known: its own action, denied unless a policy names it, at the strictest level.
+/// Each permission once, in the order of the first. With a set: a body holds hundreds of thousands of names, and comparing
+/// each with all before it would let one request occupy a worker for minutes.
+fn remove_duplicates(mut permissions: Vec<RequiredPermission>) -> Vec<RequiredPermission> {
+    let mut seen = HashSet::with_capacity(permissions.len());
+    permissions.retain(|permission| seen.insert(permission.clone()));
+    permissions
+}
+
+/// The permission of an operation about which nothing is known: an action of its own, at the strictest access level, which
+/// only a policy that names it allows.
 pub(super) fn unknown_permission(service: &ServiceModel) -> RequiredPermission {
-    permission_on_any(&format!("{}:*unknown*", service.iam_prefix), AccessLevel::PermissionsManagement)
+    permission_on_any(
+        &format!("{}:{UNKNOWN_OPERATION_ACTION}", service.iam_prefix),
+        AccessLevel::PermissionsManagement,
+    )
 }
 
-/// An operation of which nothing is known may do anything.
+/// An operation about which nothing is known may do anything.
 pub(super) const UNKNOWN_OPERATION_TRAITS: OperationTraits =
     OperationTraits { irreversible: true, escalates: true, indirect: true, returns_credentials: true };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use durward_catalog::Catalog;
+
+    #[test]
+    fn every_overridden_service_is_in_the_catalog() {
+        let ids = SERVICE_OVERRIDES.iter().map(|(id, _)| *id);
+        for id in ids.chain(canonical_arns::service_ids()).chain(copy_sources::service_ids()) {
+            assert!(Catalog::embedded().service(id).is_some(), "{id}");
+            assert!(has_override(id), "{id}");
+        }
+    }
+}

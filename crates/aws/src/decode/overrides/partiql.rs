@@ -1,10 +1,12 @@
-//! PartiQL statements of DynamoDB, read just far enough to say what they do to which table, and refused wherever more than
-//! one reading is possible: comments, second tables, sub-queries, functions over tables.
+//! PartiQL statements of DynamoDB, read just far enough to know the action and the table.
+//!
+//! Promise: a statement with more than one possible reading is refused: comments, second tables, sub-queries, functions over
+//! tables.
 
-use super::super::request_text::{malformed_request, quote_for_message};
+use crate::refusals::{malformed_request, quote_for_message};
 use durward_core::{AccessLevel, Refusal};
 
-/// What one statement does.
+/// One statement.
 pub(super) struct PartiqlStatement {
     pub action: &'static str,
     pub access_level: AccessLevel,
@@ -46,23 +48,23 @@ pub(super) fn parse_statement(statement: &str) -> Result<PartiqlStatement, Refus
         "UPDATE" => ("dynamodb:PartiQLUpdate", AccessLevel::Write, 1),
         other => {
             return Err(malformed_request(format!(
-                "the statement begins with `{}`, which is not read",
+                "the statement begins with `{}`, which is not supported",
                 quote_for_message(other)
             )));
         }
     };
-    // One verb and one FROM, so that nothing else can name a table.
+    // One verb and one FROM: then nothing else in the statement can name a table.
     let count = |wanted: &str| {
         tokens.iter().filter(|token| bare_word(Some(token)).as_deref() == Some(wanted)).count()
     };
     let froms = usize::from(matches!(verb.as_str(), "SELECT" | "DELETE"));
-    let others: usize = ["SELECT", "INSERT", "UPDATE", "DELETE"].iter().map(|verb| count(verb)).sum();
-    if count("FROM") != froms || others != 1 || count("INTO") != usize::from(verb == "INSERT") {
+    let verbs: usize = ["SELECT", "INSERT", "UPDATE", "DELETE"].iter().map(|verb| count(verb)).sum();
+    if count("FROM") != froms || verbs != 1 || count("INTO") != usize::from(verb == "INSERT") {
         return Err(ambiguous_statement("names more than one table or holds a sub-query"));
     }
     for forbidden in ["JOIN", "UNION", "INTERSECT", "EXCEPT", "EXISTS", "UNPIVOT", "WITH", "LET"] {
         if count(forbidden) > 0 {
-            return Err(ambiguous_statement("uses a clause that is not read"));
+            return Err(ambiguous_statement("uses an unsupported clause"));
         }
     }
     let table = table_or_index_name(tokens.get(from)).ok_or_else(|| ambiguous_statement("names no table"))?;
@@ -85,7 +87,7 @@ pub(super) fn parse_statement(statement: &str) -> Result<PartiqlStatement, Refus
         _ => false,
     };
     if !fits || (index.is_some() && verb != "SELECT") {
-        return Err(ambiguous_statement("goes on after its table in a way that is not read"));
+        return Err(ambiguous_statement("continues after its table in an unsupported way"));
     }
     Ok(PartiqlStatement { action, access_level: level, table, index })
 }
@@ -144,7 +146,7 @@ fn tokenize_statement(statement: &str) -> Result<Vec<PartiqlToken>, Refusal> {
             }
             '-' if chars.peek() == Some(&'-') => return Err(ambiguous_statement("holds a comment")),
             '/' if chars.peek() == Some(&'*') => return Err(ambiguous_statement("holds a comment")),
-            '`' | '\\' => return Err(ambiguous_statement("holds a literal that is not read")),
+            '`' | '\\' => return Err(ambiguous_statement("holds an unsupported literal")),
             _ if c.is_ascii_alphanumeric() || c == '_' => {
                 let mut text = String::from(c);
                 while let Some(next) =
@@ -168,7 +170,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn reads_one_table_and_what_is_done_to_it() {
+    fn reads_the_action_and_the_table() {
         for (text, action, table, index) in [
             ("SELECT * FROM \"Music\" WHERE Artist = 'a; DROP FROM x'", "Select", "Music", None),
             ("select a, b from Music.\"by-year\" where x = ?", "Select", "Music", Some("by-year")),

@@ -1,8 +1,6 @@
-//! The Resource Groups Tagging API: it tags and untags what `ResourceARNList` names, and IAM asks about it on `*` alone.
+//! The Resource Groups Tagging API: it tags the resources in `ResourceARNList`, but IAM checks its actions on `*` alone.
 
-use super::super::permission_templates::{
-    PermissionContext, permission_on_arn, permissions_by_templates, push_unique,
-};
+use super::super::permission_templates::{PermissionContext, permission_on_arn, permissions_by_templates};
 use durward_core::{AccessLevel, Refusal, RequiredPermission};
 use serde_json::Value;
 
@@ -17,7 +15,7 @@ pub(super) fn required_permissions(
     let level = context.access_level(&action, AccessLevel::Tagging);
     let mut out = permissions_by_templates(context);
     for arn in context.list_parameter("ResourceARNList").iter().filter_map(Value::as_str) {
-        push_unique(&mut out, permission_on_arn(&action, level, arn.to_owned()));
+        out.push(permission_on_arn(&action, level, arn.to_owned()));
     }
     Ok(Some(out))
 }

@@ -1,15 +1,19 @@
-//! S3: versions have actions of their own, headers add actions, copies read their source, access points are ARNs.
+//! S3: versions have actions of their own, headers require more actions, copies also read their source, and access points are
+//! given as ARNs (Service Authorization Reference, "Actions, resources, and condition keys for Amazon S3").
 
+use super::super::bucket_name::is_bucket_name;
 use super::super::permission_templates::{
-    PermissionContext, permission_on_any, permission_on_arn, permissions_by_templates, push_unique,
+    PermissionContext, permission_on_any, permission_on_arn, permissions_by_templates,
 };
-use super::super::request_text::{decode_percent, malformed_request, quote_for_message};
+use crate::form::{PlusSign, decode_escapes};
+use crate::refusals::{malformed_request, quote_for_message};
 use durward_core::{AccessLevel, Refusal, RequiredPermission};
 use serde_json::Value;
+use std::borrow::Cow;
 
 use AccessLevel::{List, PermissionsManagement, Read, Tagging, Write};
 
-/// Operations on one object: action, action with a version id, level.
+/// Operations on one object: the action, the action with a version id, and the access level.
 const OBJECT_ACTIONS: [(&str, &str, &str, AccessLevel); 30] = [
     ("DeleteObjectAnnotation", "s3:DeleteObjectAnnotation", "s3:DeleteObjectAnnotation", Write),
     ("GetObjectAnnotation", "s3:GetObjectAnnotation", "s3:GetObjectAnnotation", Read),
@@ -43,7 +47,7 @@ const OBJECT_ACTIONS: [(&str, &str, &str, AccessLevel); 30] = [
     ("RenameObject", "s3:PutObject", "s3:PutObject", Write),
 ];
 
-/// Operations on one bucket whose action has another name.
+/// Operations on one bucket: the action and the access level.
 const BUCKET_ACTIONS: [(&str, &str, AccessLevel); 24] = [
     ("DeleteBucketAnalyticsConfiguration", "s3:PutAnalyticsConfiguration", Write),
     ("DeleteBucketEncryption", "s3:PutEncryptionConfiguration", Write),
@@ -88,33 +92,35 @@ pub(super) fn required_permissions(
     let Some(bucket) = context.text_parameter("Bucket") else { return Ok(None) };
     if name == "DeleteObjects" {
         push_delete_permissions(context, bucket, &mut out)?;
-    } else if let Some((_, action, level)) = BUCKET_ACTIONS.iter().find(|(op, _, _)| *op == name) {
-        push_unique(&mut out, permission_on_arn(action, *level, bucket_arn(context, bucket)));
+    } else if let Some((_, action, level)) =
+        BUCKET_ACTIONS.iter().find(|(operation, _, _)| *operation == name)
+    {
+        out.push(permission_on_arn(action, *level, bucket_arn(context, bucket)));
         if name == "CreateBucket" {
             push_create_bucket_permissions(context, bucket, &mut out);
         }
     } else if let (Some((_, plain, version, level)), Some(key)) =
-        (OBJECT_ACTIONS.iter().find(|(op, _, _, _)| *op == name), context.text_parameter("Key"))
+        (OBJECT_ACTIONS.iter().find(|(operation, _, _, _)| *operation == name), context.text_parameter("Key"))
     {
         let arn = object_arn(context, bucket, key);
         let action = if context.text_parameter("VersionId").is_some() { version } else { plain };
-        push_unique(&mut out, permission_on_arn(action, *level, arn.clone()));
+        out.push(permission_on_arn(action, *level, arn.clone()));
         push_object_header_permissions(context, bucket, &arn, &mut out)?;
     } else {
         out = permissions_by_templates(context);
     }
     if bucket.ends_with("--x-s3") {
-        // S3 Express authorises by session; the action on the object above is still decided here.
+        // A directory bucket. AWS checks only s3express:CreateSession; policy also decides the action on the object.
         let arn = format!(
             "arn:{}:s3express:{}:{}:bucket/{bucket}",
             context.partition, context.scope.region, context.scope.account
         );
-        push_unique(&mut out, permission_on_arn("s3express:CreateSession", Write, arn));
+        out.push(permission_on_arn("s3express:CreateSession", Write, arn));
     }
     Ok(Some(out))
 }
 
-/// The actions that headers of an object operation add.
+/// Adds the permissions that the headers of an object operation require.
 fn push_object_header_permissions(
     context: &PermissionContext<'_>,
     bucket: &str,
@@ -127,23 +133,20 @@ fn push_object_header_permissions(
         const OBJECT_GRANT_PARAMS: [&str; 5] =
             ["ACL", "GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP"];
         if OBJECT_GRANT_PARAMS.iter().any(|member| context.has_parameter(member)) {
-            push_unique(out, permission_on_arn("s3:PutObjectAcl", PermissionsManagement, arn.to_owned()));
+            out.push(permission_on_arn("s3:PutObjectAcl", PermissionsManagement, arn.to_owned()));
         }
         if context.text_parameter("Tagging").is_some() {
-            push_unique(out, permission_on_arn("s3:PutObjectTagging", Tagging, arn.to_owned()));
+            out.push(permission_on_arn("s3:PutObjectTagging", Tagging, arn.to_owned()));
         }
         if context.has_parameter("ObjectLockMode") || context.has_parameter("ObjectLockRetainUntilDate") {
-            push_unique(out, permission_on_arn("s3:PutObjectRetention", Write, arn.to_owned()));
+            out.push(permission_on_arn("s3:PutObjectRetention", Write, arn.to_owned()));
         }
         if context.has_parameter("ObjectLockLegalHoldStatus") {
-            push_unique(out, permission_on_arn("s3:PutObjectLegalHold", Write, arn.to_owned()));
+            out.push(permission_on_arn("s3:PutObjectLegalHold", Write, arn.to_owned()));
         }
     }
     if bypasses_governance_retention(context) {
-        push_unique(
-            out,
-            permission_on_arn("s3:BypassGovernanceRetention", PermissionsManagement, arn.to_owned()),
-        );
+        out.push(permission_on_arn("s3:BypassGovernanceRetention", PermissionsManagement, arn.to_owned()));
     }
     match name {
         "GetObjectAttributes" => {
@@ -152,7 +155,7 @@ fn push_object_header_permissions(
             } else {
                 "s3:GetObject"
             };
-            push_unique(out, permission_on_arn(action, Read, arn.to_owned()));
+            out.push(permission_on_arn(action, Read, arn.to_owned()));
         }
         "CopyObject" | "UploadPartCopy" => {
             let source = context
@@ -160,17 +163,17 @@ fn push_object_header_permissions(
                 .ok_or_else(|| malformed_request("the header x-amz-copy-source names no object"))?;
             let (source, version) = parse_copy_source(context, source)?;
             let action = if version { "s3:GetObjectVersion" } else { "s3:GetObject" };
-            push_unique(out, permission_on_arn(action, Read, source));
+            out.push(permission_on_arn(action, Read, source));
         }
         "RenameObject" => {
             let source = context
                 .text_parameter("RenameSource")
                 .ok_or_else(|| malformed_request("the header x-amz-rename-source names no object"))?;
-            let source = decode_percent(source, false)?;
+            let source = decode_escapes(source, PlusSign::Literal).map(Cow::into_owned)?;
             let key = source.strip_prefix('/').unwrap_or(&source);
             let key = key.strip_prefix(&format!("{bucket}/")).unwrap_or(key);
-            push_unique(out, permission_on_arn("s3:GetObject", Read, object_arn(context, bucket, key)));
-            push_unique(out, permission_on_arn("s3:DeleteObject", Write, object_arn(context, bucket, key)));
+            out.push(permission_on_arn("s3:GetObject", Read, object_arn(context, bucket, key)));
+            out.push(permission_on_arn("s3:DeleteObject", Write, object_arn(context, bucket, key)));
         }
         _ => {}
     }
@@ -182,7 +185,7 @@ fn bypasses_governance_retention(context: &PermissionContext<'_>) -> bool {
         && context.parameters.get("BypassGovernanceRetention") != Some(&Value::Bool(false))
 }
 
-/// The keys are in the body; each is a resource of its own.
+/// DeleteObjects has its keys in the body; each is a resource of its own.
 fn push_delete_permissions(
     context: &PermissionContext<'_>,
     bucket: &str,
@@ -195,7 +198,6 @@ fn push_delete_permissions(
         .and_then(Value::as_array)
         .filter(|objects| !objects.is_empty())
         .ok_or_else(|| malformed_request("the body of DeleteObjects names no object"))?;
-    let mut seen = std::collections::HashSet::new();
     for object in objects {
         let key = object
             .get("Key")
@@ -203,9 +205,6 @@ fn push_delete_permissions(
             .filter(|key| !key.is_empty())
             .ok_or_else(|| malformed_request("an object of DeleteObjects has no key"))?;
         let version = object.get("VersionId").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
-        if !seen.insert((key, version)) {
-            continue;
-        }
         let arn = object_arn(context, bucket, key);
         let action = if version { "s3:DeleteObjectVersion" } else { "s3:DeleteObject" };
         if bypasses_governance_retention(context) {
@@ -225,18 +224,18 @@ fn push_create_bucket_permissions(
     const BUCKET_GRANT_PARAMS: [&str; 6] =
         ["ACL", "GrantFullControl", "GrantRead", "GrantReadACP", "GrantWrite", "GrantWriteACP"];
     if BUCKET_GRANT_PARAMS.iter().any(|member| context.has_parameter(member)) {
-        push_unique(out, permission_on_arn("s3:PutBucketAcl", PermissionsManagement, arn.clone()));
+        out.push(permission_on_arn("s3:PutBucketAcl", PermissionsManagement, arn.clone()));
     }
     if context.parameters.get("ObjectLockEnabledForBucket") == Some(&Value::Bool(true)) {
-        push_unique(out, permission_on_arn("s3:PutBucketObjectLockConfiguration", Write, arn.clone()));
-        push_unique(out, permission_on_arn("s3:PutBucketVersioning", Write, arn.clone()));
+        out.push(permission_on_arn("s3:PutBucketObjectLockConfiguration", Write, arn.clone()));
+        out.push(permission_on_arn("s3:PutBucketVersioning", Write, arn.clone()));
     }
     if context.has_parameter("ObjectOwnership") {
-        push_unique(out, permission_on_arn("s3:PutBucketOwnershipControls", Write, arn.clone()));
+        out.push(permission_on_arn("s3:PutBucketOwnershipControls", Write, arn.clone()));
     }
     let tags = context.parameters.get("CreateBucketConfiguration").and_then(|config| config.get("Tags"));
     if tags.and_then(Value::as_array).is_some_and(|tags| !tags.is_empty()) {
-        push_unique(out, permission_on_arn("s3:TagResource", Tagging, arn));
+        out.push(permission_on_arn("s3:TagResource", Tagging, arn));
     }
 }
 
@@ -252,14 +251,14 @@ fn bucket_arn(context: &PermissionContext<'_>, bucket: &str) -> String {
 
 fn object_arn(context: &PermissionContext<'_>, bucket: &str, key: &str) -> String {
     if bucket.starts_with("arn:") {
-        // An access point's objects.
+        // An object behind an access point.
         return format!("{bucket}/object/{key}");
     }
     format!("arn:{}:s3:::{bucket}/{key}", context.partition)
 }
 
-/// The object of `x-amz-copy-source` and whether a version of it is meant: `[/]bucket/key[?versionId=id]`, URL-encoded, or an
-/// access point ARN with `/object/`.
+/// The ARN of the object in `x-amz-copy-source`, and whether it names a version. The header is `[/]bucket/key[?versionId=id]`,
+/// URL-encoded, or an access point ARN with `/object/` (S3 API Reference, CopyObject).
 fn parse_copy_source(context: &PermissionContext<'_>, raw: &str) -> Result<(String, bool), Refusal> {
     if raw.contains('+') {
         return Err(malformed_request("the copy source holds a bare `+`; send %2B or %20"));
@@ -271,7 +270,7 @@ fn parse_copy_source(context: &PermissionContext<'_>, raw: &str) -> Result<(Stri
         },
         None => (raw, false),
     };
-    let path = decode_percent(path, false)?;
+    let path = decode_escapes(path, PlusSign::Literal).map(Cow::into_owned)?;
     if path.starts_with("arn:") || path.starts_with("/arn:") {
         let arn = path.trim_start_matches('/');
         if !arn.contains("/object/") {
@@ -279,7 +278,7 @@ fn parse_copy_source(context: &PermissionContext<'_>, raw: &str) -> Result<(Stri
         }
         return Ok((arn.to_owned(), version));
     }
-    // An encoded question mark is part of a key for some readers and begins the version for others.
+    // Some readers take an encoded question mark as part of the key, others as the start of the version.
     if path.contains("?versionId=") {
         return Err(malformed_request("the copy source holds an encoded `?versionId=`"));
     }
@@ -293,11 +292,4 @@ fn parse_copy_source(context: &PermissionContext<'_>, raw: &str) -> Result<(Stri
             quote_for_message(raw)
         ))),
     }
-}
-
-fn is_bucket_name(bucket: &str) -> bool {
-    bucket.len() >= 3
-        && bucket.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
-        && !bucket.contains("..")
-        && !bucket.starts_with('.')
 }

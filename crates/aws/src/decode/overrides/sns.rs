@@ -1,8 +1,6 @@
-//! SNS: what is published to is a topic, an endpoint or a telephone number; a subscription's topic is in its ARN.
+//! SNS: messages go to a topic, an endpoint or a phone number. The ARN of a subscription contains its topic.
 
-use super::super::permission_templates::{
-    PermissionContext, permission_on_any, permission_on_arn, push_unique,
-};
+use super::super::permission_templates::{PermissionContext, permission_on_any, permission_on_arn};
 use durward_core::{AccessLevel, Refusal, RequiredPermission};
 
 #[expect(clippy::unnecessary_wraps, reason = "one of a table of functions, others of which can refuse")]
@@ -15,33 +13,32 @@ pub(super) fn required_permissions(
             let level = context.access_level("sns:Publish", AccessLevel::Write);
             for member in ["TopicArn", "TargetArn"] {
                 if let Some(arn) = context.text_parameter(member) {
-                    push_unique(
-                        &mut out,
-                        permission_on_arn("sns:Publish", level, context.resolve_arn("sns", "", arn)),
-                    );
+                    out.push(permission_on_arn("sns:Publish", level, context.resolve_arn("sns", "", arn)));
                 }
             }
             if context.has_parameter("PhoneNumber") || out.is_empty() {
-                push_unique(&mut out, permission_on_any("sns:Publish", level));
+                out.push(permission_on_any("sns:Publish", level));
             }
         }
         "Unsubscribe" | "GetSubscriptionAttributes" | "SetSubscriptionAttributes" => {
             let Some(subscription) = context.text_parameter("SubscriptionArn") else { return Ok(None) };
             let topic = subscription.rsplit_once(':').map_or(subscription, |(topic, _)| topic);
-            for use_ in context.applicable_actions() {
-                push_unique(
-                    &mut out,
-                    permission_on_arn(&use_.action, use_.access_level, context.resolve_arn("sns", "", topic)),
-                );
+            for required_action in context.applicable_actions() {
+                out.push(permission_on_arn(
+                    &required_action.action,
+                    required_action.access_level,
+                    context.resolve_arn("sns", "", topic),
+                ));
             }
         }
         "CreateTopic" => {
             let Some(name) = context.text_parameter("Name") else { return Ok(None) };
-            for use_ in context.applicable_actions() {
-                push_unique(
-                    &mut out,
-                    permission_on_arn(&use_.action, use_.access_level, context.build_arn("sns", name)),
-                );
+            for required_action in context.applicable_actions() {
+                out.push(permission_on_arn(
+                    &required_action.action,
+                    required_action.access_level,
+                    context.build_arn("sns", name),
+                ));
             }
         }
         _ => return Ok(None),

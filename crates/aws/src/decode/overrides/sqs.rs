@@ -1,9 +1,7 @@
-//! SQS: a queue is named by its URL, `https://<host>/<account>/<name>`.
+//! SQS: requests name a queue by its URL, `https://<host>/<account>/<name>`.
 
-use super::super::permission_templates::{
-    PermissionContext, permission_on_arn, push_template_permissions, push_unique,
-};
-use super::super::request_text::{malformed_request, quote_for_message};
+use super::super::permission_templates::{PermissionContext, permissions_on_arns};
+use crate::refusals::{malformed_request, quote_for_message};
 use durward_core::{Refusal, RequiredPermission};
 
 pub(super) fn required_permissions(
@@ -17,41 +15,34 @@ pub(super) fn required_permissions(
     } else {
         return Ok(None);
     };
-    let mut out = Vec::new();
-    for use_ in context.applicable_actions() {
-        if use_.action.starts_with("sqs:") {
-            push_unique(&mut out, permission_on_arn(&use_.action, use_.access_level, arn.clone()));
-        } else {
-            push_template_permissions(context, use_, &mut out);
-        }
-    }
-    Ok(Some(out))
+    Ok(Some(permissions_on_arns(context, "sqs:", &[arn])))
 }
 
 fn queue_arn(context: &PermissionContext<'_>, url: &str) -> Result<String, Refusal> {
-    let bad = || malformed_request(format!("`{}` is not the url of a queue", quote_for_message(url)));
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).ok_or_else(bad)?;
-    let (host, path) = rest.split_once('/').ok_or_else(bad)?;
-    let (account, name) = path.split_once('/').ok_or_else(bad)?;
+    let invalid = || malformed_request(format!("`{}` is not the url of a queue", quote_for_message(url)));
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).ok_or_else(invalid)?;
+    let (host, path) = rest.split_once('/').ok_or_else(invalid)?;
+    let (account, name) = path.split_once('/').ok_or_else(invalid)?;
     let stem = name.strip_suffix(".fifo").unwrap_or(name);
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if account.len() != 12
         || !account.bytes().all(|byte| byte.is_ascii_digit())
         || stem.is_empty()
         || name.len() > 80
-        || !stem.bytes().all(legal)
+        || !stem.bytes().all(is_name_byte)
         || host.contains('@')
     {
-        return Err(bad());
+        return Err(invalid());
     }
-    // A queue's own host names its region; it must be the one the request was signed for.
+    // The host of a queue's URL names its region. SDKs may send the request there (JavaScript: `useQueueUrlAsEndpoint`), so it
+    // must be the region that the request is signed for.
     let region = host
         .strip_prefix("sqs.")
         .and_then(|rest| rest.split_once(".amazonaws.com"))
         .map(|(region, _)| region)
         .or_else(|| host.split_once(".queue.amazonaws.com").map(|(region, _)| region));
     if region.is_some_and(|region| region != context.scope.region) {
-        return Err(malformed_request("the queue's url is of another region than the request is signed for"));
+        return Err(malformed_request("the queue's url is in another region than the request is signed for"));
     }
     Ok(format!("arn:{}:sqs:{}:{account}:{name}", context.partition, context.scope.region))
 }

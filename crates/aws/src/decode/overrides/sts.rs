@@ -1,8 +1,6 @@
-//! STS: assuming a role may also tag the session and set its source identity.
+//! STS: assuming a role may also tag the session and set its source identity and contexts, each an action of its own.
 
-use super::super::permission_templates::{
-    PermissionContext, permission_on_any, permission_on_arn, push_unique,
-};
+use super::super::permission_templates::{PermissionContext, permission_on_any, permission_on_arn};
 use durward_core::{AccessLevel, Refusal, RequiredPermission};
 
 #[expect(clippy::unnecessary_wraps, reason = "one of a table of functions, others of which can refuse")]
@@ -15,10 +13,8 @@ pub(super) fn required_permissions(
     }
     let mut out = Vec::new();
     let mut add = |action: &str, level: AccessLevel| match context.text_parameter("RoleArn") {
-        Some(role) if role.starts_with("arn:") => {
-            push_unique(&mut out, permission_on_arn(action, level, role.to_owned()))
-        }
-        _ => push_unique(&mut out, permission_on_any(action, level)),
+        Some(role) if role.starts_with("arn:") => out.push(permission_on_arn(action, level, role.to_owned())),
+        _ => out.push(permission_on_any(action, level)),
     };
     let action = format!("sts:{name}");
     add(&action, context.access_level(&action, AccessLevel::Write));

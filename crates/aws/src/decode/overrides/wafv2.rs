@@ -1,4 +1,4 @@
-//! AWS WAF: what a request calls the scope `REGIONAL` or `CLOUDFRONT`, an ARN calls `regional` or `global`.
+//! AWS WAF: requests call the scope `REGIONAL` or `CLOUDFRONT`, ARNs call it `regional` or `global`.
 
 use super::super::permission_templates::{PermissionContext, permissions_by_templates};
 use durward_core::{Refusal, RequiredPermission, Resource};
@@ -7,16 +7,16 @@ use durward_core::{Refusal, RequiredPermission, Resource};
 pub(super) fn required_permissions(
     context: &PermissionContext<'_>,
 ) -> Result<Option<Vec<RequiredPermission>>, Refusal> {
-    let (asked, scope) = match context.text_parameter("Scope") {
+    let (in_request, in_arn) = match context.text_parameter("Scope") {
         Some("REGIONAL") => (":REGIONAL/", ":regional/"),
         Some("CLOUDFRONT") => (":CLOUDFRONT/", ":global/"),
         _ => return Ok(None),
     };
-    let mut demands = permissions_by_templates(context);
-    for demand in &mut demands {
-        if let Resource::Arn(arn) = &mut demand.resource {
-            *arn = arn.replacen(asked, scope, 1);
+    let mut permissions = permissions_by_templates(context);
+    for permission in &mut permissions {
+        if let Resource::Arn(arn) = &mut permission.resource {
+            *arn = arn.replacen(in_request, in_arn, 1);
         }
     }
-    Ok(Some(demands))
+    Ok(Some(permissions))
 }

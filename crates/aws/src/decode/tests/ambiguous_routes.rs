@@ -1,10 +1,10 @@
-//! Requests that several operations could claim: decided as one only where that cannot be the wrong one.
+//! Requests that fit several operations: decided as one only if that cannot be the wrong one.
 
 use super::*;
 
 #[test]
-fn a_request_that_two_services_could_claim_is_told_by_its_parameters_or_refused() {
-    // lex v1 imports what v2 lists, by the same method and path
+fn a_request_that_fits_two_services_is_resolved_by_its_parameters_or_refused() {
+    // Lex v1 imports and Lex v2 lists imports by the same method and path.
     let import = |body: &str| {
         post_request("lex", "/imports/").with_header("content-type", "application/json").with_body(body)
     };
@@ -12,7 +12,7 @@ fn a_request_that_two_services_could_claim_is_told_by_its_parameters_or_refused(
         .expect_decoded();
     assert_eq!(read.qualified_name(), "lex:StartImport");
     assert_eq!(import(r#"{"botId":"b"}"#).expect_decoded().qualified_name(), "lex:ListImports");
-    // without its payload nothing is imported
+    // StartImport requires a payload.
     assert_eq!(import("{}").expect_decoded().qualified_name(), "lex:ListImports");
     for both in [r#"{"payload":"AA==","resourceType":"BOT","mergeStrategy":"X","botId":"b"}"#, r#"{"x":1}"#] {
         assert_eq!(import(both).expect_refused(), RefusalReason::UnknownOperation, "{both}");
@@ -20,7 +20,7 @@ fn a_request_that_two_services_could_claim_is_told_by_its_parameters_or_refused(
 }
 
 #[test]
-fn services_that_share_a_wire_are_decided_as_the_one_that_needs_most() {
+fn a_request_that_fits_several_services_is_decided_as_the_strictest() {
     let call = form_request(
         "rds",
         "Action=CreateDBCluster&Version=2014-10-31&DBClusterIdentifier=c&Engine=docdb&DomainIAMRoleName=r",
@@ -34,7 +34,7 @@ fn services_that_share_a_wire_are_decided_as_the_one_that_needs_most() {
 }
 
 #[test]
-fn aws_own_host_tells_services_that_share_a_name_apart() {
+fn the_aws_host_distinguishes_services_that_share_a_signing_name() {
     let tag = |host: &str| {
         post_request("chime", "/tags?operation=tag-resource")
             .with_header("host", host)
@@ -48,9 +48,8 @@ fn aws_own_host_tells_services_that_share_a_name_apart() {
     };
     assert_eq!(tag("voice-chime.eu-west-1.amazonaws.com"), "chime-sdk-voice");
     assert_eq!(tag("messaging-chime.eu-west-1.amazonaws.com"), "chime-sdk-messaging");
-    // a host that is none of theirs says nothing
+    // Another host decides nothing, and never leads to a service with another signing name.
     assert_eq!(tag("evil.example"), tag("gateway.example"));
-    // and never leads to a service of another name
     let call = json_request("dynamodb", "DynamoDB_20120810.GetItem", r#"{"TableName":"t"}"#);
     assert_eq!(
         call.with_header("host", "kms.eu-west-1.amazonaws.com").expect_decoded().qualified_name(),
@@ -59,19 +58,19 @@ fn aws_own_host_tells_services_that_share_a_name_apart() {
 }
 
 #[test]
-fn s3_control_and_objects_of_a_bucket_like_its_version_are_never_confused() {
+fn s3control_and_objects_of_a_bucket_named_like_its_version_are_never_confused() {
     let control = put_request("s3", "/v20180820/bucket/example-bucket");
     assert_eq!(control.expect_refused(), RefusalReason::UnknownOperation);
     let outposts = TestRequest { service: "s3-outposts", ..control.clone() };
     assert_eq!(outposts.decode().unwrap().service.id, "s3control");
-    // in a bucket of its own name, said by the host, it is an object
+    // With a bucket in the host, the path is an object key.
     assert_eq!(control.with_bucket_host("photos").expect_decoded().name, "PutObject");
     let job = get_request("s3", "/v20180820/jobs/j").with_header("x-amz-account-id", "111122223333");
     assert_eq!(job.decode().unwrap().service.id, "s3control");
 }
 
 #[test]
-fn a_part_in_front_of_the_host_is_only_for_s3() {
+fn only_s3_takes_a_bucket_from_the_host() {
     json_request("dynamodb", "DynamoDB_20120810.GetItem", r#"{"TableName":"t"}"#)
         .with_bucket_host("bucket")
         .expect_refused();
@@ -81,7 +80,7 @@ fn a_part_in_front_of_the_host_is_only_for_s3() {
 }
 
 #[test]
-fn a_dotted_target_goes_by_its_last_part_too() {
+fn a_dotted_target_prefix_may_be_cut_to_its_last_part() {
     for target in [
         "com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101.StopLogging",
         "CloudTrail_20131101.StopLogging",

@@ -1,4 +1,4 @@
-//! Bodies that are not what they say, names no model knows, and input made to be read twice or for long.
+//! Bodies that contradict their type, names that the model does not know, and input made to be ambiguous or expensive.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn lambda_request(body: &str) -> TestRequest {
 }
 
 #[test]
-fn a_body_that_is_not_what_its_type_says_is_refused() {
+fn a_body_that_contradicts_its_media_type_is_refused() {
     for (media, body) in [
         ("application/json", "<a/>"),
         ("application/json", "a=b"),
@@ -48,7 +48,7 @@ fn a_body_that_is_not_what_its_type_says_is_refused() {
 }
 
 #[test]
-fn unknown_parameters_are_kept_and_shown_as_unknown() {
+fn unknown_parameters_are_kept_and_marked_uninspected() {
     let operation =
         lambda_request(r#"{"Timeout":3,"Sandbox":{"a":1},"Environment":{"Variables":{"k":"v"},"Extra":1}}"#)
             .expect_decoded();
@@ -67,7 +67,7 @@ fn unknown_parameters_are_kept_and_shown_as_unknown() {
     );
     let operation = get_request("s3", "/bucket/key").with_header("x-amz-wings", "left").expect_decoded();
     assert_eq!(operation.uninspected_parts, ["/x-amz-wings"]);
-    // a streamed body and an unknown header, both told
+    // A streamed body and an unknown header are both marked.
     let operation = put_request("s3", "/bucket/key")
         .with_header("x-amz-wings", "left")
         .with_body("data")
@@ -76,7 +76,7 @@ fn unknown_parameters_are_kept_and_shown_as_unknown() {
         operation.uninspected_parts.contains(&"body".to_owned())
             && operation.uninspected_parts.contains(&"/x-amz-wings".to_owned())
     );
-    // what the SDKs add of themselves is not news
+    // Parameters that SDKs add by themselves are not marked.
     let operation = get_request("s3", "/bucket/key?x-id=GetObject")
         .with_header("x-amz-checksum-crc32", "AAAAAA==")
         .expect_decoded();
@@ -84,7 +84,7 @@ fn unknown_parameters_are_kept_and_shown_as_unknown() {
 }
 
 #[test]
-fn a_name_like_a_known_one_is_refused_where_it_hides() {
+fn a_name_that_resembles_a_known_one_is_refused() {
     lambda_request(r#"{"timeout":900,"Timeout":3}"#).expect_refused();
     lambda_request(r#"{"VpcConfig":{"subnetids":[]}}"#).expect_refused();
     form_request("iam", "Action=CreateUser&Version=2010-05-08&username=u&UserName=v").expect_refused();
@@ -138,7 +138,7 @@ fn deep_nesting_is_refused_in_every_protocol() {
 }
 
 #[test]
-fn more_values_than_fit_in_memory_are_too_large_in_every_protocol() {
+fn too_many_values_are_too_large_in_every_protocol() {
     use durward_core::limits::{MAX_BODY_VALUES, MAX_FORM_NAME_PARTS, MAX_XML_ATTRIBUTES};
     let too_large =
         |call: TestRequest| assert_eq!(call.decode().unwrap_err().reason, RefusalReason::TooLarge);
@@ -151,7 +151,7 @@ fn more_values_than_fit_in_memory_are_too_large_in_every_protocol() {
     tagging(format!("<Tagging{}/>", attributes.concat())).expect_refused();
     let create = |rest: &str| form_request("iam", &format!("Action=CreateUser&Version=2010-05-08{rest}"));
     too_large(create(&"&a".repeat(MAX_FORM_NAME_PARTS)));
-    // A name of many parts is as many.
+    // A name of many parts counts as many.
     let name = vec!["a"; 60].join(".");
     let long: Vec<String> = (0..MAX_FORM_NAME_PARTS / 50).map(|at| format!("&{at}.{name}=")).collect();
     too_large(create(&long.concat()));
@@ -167,7 +167,7 @@ fn more_values_than_fit_in_memory_are_too_large_in_every_protocol() {
 }
 
 #[test]
-fn a_body_over_the_limit_is_too_large_also_when_unpacked() {
+fn a_body_over_the_limit_is_too_large_packed_or_unpacked() {
     let limit = durward_core::limits::MAX_BODY_BYTES;
     let call = lambda_request(&format!(r#"{{"Description":"{}"}}"#, "x".repeat(limit)));
     assert_eq!(call.decode().unwrap_err().reason, RefusalReason::TooLarge);
@@ -181,7 +181,26 @@ fn a_body_over_the_limit_is_too_large_also_when_unpacked() {
 }
 
 #[test]
-fn a_search_sent_as_a_form_is_read_as_the_search() {
+fn permissions_are_listed_once_and_their_number_is_limited() {
+    let get_parameters = |names: &[String]| {
+        json_request("ssm", "AmazonSSM.GetParameters", &json!({ "Names": names }).to_string())
+    };
+    let operation = get_parameters(&vec!["/a".to_owned(); 100_000]).expect_decoded();
+    assert_eq!(
+        permission_texts(&operation),
+        ["ssm:GetParameters arn:aws:ssm:eu-west-1:111122223333:parameter/a"]
+    );
+    // Without a set, 300,000 distinct names take minutes.
+    let distinct: Vec<String> = (0..300_000).map(|at| format!("/{at}")).collect();
+    let most = &distinct[..limits::MAX_REQUIRED_PERMISSIONS];
+    assert_eq!(get_parameters(most).expect_decoded().required_permissions.len(), most.len());
+    for too_many in [&distinct[..=limits::MAX_REQUIRED_PERMISSIONS], &distinct] {
+        assert_eq!(get_parameters(too_many).decode().unwrap_err().reason, RefusalReason::TooLarge);
+    }
+}
+
+#[test]
+fn a_search_sent_as_a_form_is_decoded_as_the_search() {
     let search = |body: &str| {
         post_request("cloudsearch", "/2013-01-01/search")
             .with_header("content-type", "application/x-www-form-urlencoded")
@@ -196,7 +215,7 @@ fn a_search_sent_as_a_form_is_read_as_the_search() {
 }
 
 #[test]
-fn a_role_inside_a_structure_is_a_role_that_is_passed() {
+fn a_role_inside_a_structure_requires_pass_role() {
     let role = "arn:aws:iam::111122223333:role/admin";
     let body = format!(
         r#"{{"Rule":"r","Targets":[{{"Id":"1","Arn":"a"}},{{"Id":"2","Arn":"b","RoleArn":"{role}"}}]}}"#
@@ -213,7 +232,7 @@ fn a_role_inside_a_structure_is_a_role_that_is_passed() {
 }
 
 #[test]
-fn a_resource_known_in_part_has_a_star_for_the_rest() {
+fn a_partly_known_resource_has_wildcards_for_the_rest() {
     let delete = |name: &str| {
         form_request("cloudformation", &format!("Action=DeleteStack&Version=2010-05-15&StackName={name}"))
             .expect_decoded()

@@ -1,15 +1,18 @@
-//! EC2 requests that name several things: no id in them stands for what they name otherwise.
+//! EC2 requests that name several resources: an id covers none of the others.
 
 use super::*;
 
 const OWN_GROUP: &str = "sg-0123456789abcdef0";
 const PROD_GROUP: &str = "sg-0fedcba9876543210";
 
-/// The demands of a request of EC2, without the action's own prefix.
+/// The required resources of an EC2 request; permissions for other actions keep their action.
 fn ec2_resources(action: &str, parameters: &str) -> Vec<String> {
     let read =
         form_request("ec2", &format!("Action={action}&Version=2016-11-15&{parameters}")).expect_decoded();
-    permission_texts(&read).into_iter().map(|demand| demand.replace(&format!("ec2:{action} "), "")).collect()
+    permission_texts(&read)
+        .into_iter()
+        .map(|permission| permission.replace(&format!("ec2:{action} "), ""))
+        .collect()
 }
 
 fn ec2_arn(resource: &str) -> String {
@@ -18,8 +21,8 @@ fn ec2_arn(resource: &str) -> String {
 
 #[track_caller]
 fn assert_any_resource(action: &str, parameters: &str) {
-    let demands = ec2_resources(action, parameters);
-    assert!(demands.iter().any(|demand| demand == "*"), "{action} {parameters}: {demands:?}");
+    let permissions = ec2_resources(action, parameters);
+    assert!(permissions.iter().any(|permission| permission == "*"), "{action} {parameters}: {permissions:?}");
 }
 
 #[track_caller]
@@ -29,7 +32,7 @@ fn assert_resources(action: &str, parameters: &str, resources: &[&str]) {
 }
 
 #[test]
-fn an_id_does_not_stand_for_a_group_that_is_named_by_name() {
+fn an_id_does_not_cover_a_group_given_by_name() {
     let rule = "IpPermissions.1.IpProtocol=tcp&IpPermissions.1.FromPort=22&IpPermissions.1.ToPort=22";
     let decoy = format!("{rule}&IpPermissions.1.Groups.1.GroupId={OWN_GROUP}");
     let text = format!("{rule}&IpPermissions.1.IpRanges.1.Description={OWN_GROUP}");
@@ -45,7 +48,7 @@ fn an_id_does_not_stand_for_a_group_that_is_named_by_name() {
         );
     }
     assert_any_resource("RevokeSecurityGroupIngress", &rules);
-    // By their ids it is on these alone, and a group that is named by both by its id.
+    // Given by their ids, only these are required. Of a group with a name and an id, the id counts.
     let (own, prod) = (format!("security-group/{OWN_GROUP}"), format!("security-group/{PROD_GROUP}"));
     assert_resources(
         "AuthorizeSecurityGroupIngress",
@@ -62,7 +65,7 @@ fn an_id_does_not_stand_for_a_group_that_is_named_by_name() {
 }
 
 #[test]
-fn an_id_does_not_stand_for_a_launch_template_that_is_named_by_name() {
+fn an_id_does_not_cover_a_launch_template_given_by_name() {
     let data = format!("LaunchTemplateData.SecurityGroupId.1={OWN_GROUP}");
     assert_any_resource("CreateLaunchTemplateVersion", &format!("LaunchTemplateName=prod&{data}"));
     assert_any_resource(
@@ -92,7 +95,7 @@ fn an_id_does_not_stand_for_a_launch_template_that_is_named_by_name() {
 }
 
 #[test]
-fn an_id_does_not_stand_for_an_address() {
+fn an_id_does_not_cover_an_address() {
     assert_any_resource("AssociateAddress", "PublicIp=192.0.2.1&InstanceId=i-0123456789abcdef0");
     assert_any_resource("ReleaseAddress", "PublicIp=192.0.2.1&AllocationId=eipalloc-0123456789abcdef0");
     assert_resources(
@@ -103,7 +106,7 @@ fn an_id_does_not_stand_for_an_address() {
 }
 
 #[test]
-fn an_id_of_a_known_kind_does_not_stand_for_one_of_an_unknown_kind() {
+fn an_id_of_a_known_type_does_not_cover_one_of_an_unknown_type() {
     let vpn = "vpn-0123456789abcdef0";
     let own = format!("security-group/{OWN_GROUP}");
     assert_resources(
@@ -125,7 +128,7 @@ fn an_id_of_a_known_kind_does_not_stand_for_one_of_an_unknown_kind() {
 }
 
 #[test]
-fn free_text_names_nothing() {
+fn free_text_names_no_resource() {
     let texts: Vec<String> =
         (1..=60).map(|at| format!("IpPermissions.1.IpRanges.{at}.Description=sg-{at:017x}")).collect();
     assert_eq!(
@@ -140,7 +143,7 @@ fn free_text_names_nothing() {
 }
 
 #[test]
-fn resources_named_by_id_alone_are_required_alone() {
+fn resources_given_by_id_alone_are_required_alone() {
     let instance = "instance/i-0123456789abcdef0";
     assert_resources(
         "StopInstances",
@@ -170,7 +173,7 @@ fn resources_named_by_id_alone_are_required_alone() {
         "NetworkInterfaceId=eni-01234567&Attachment.AttachmentId=eni-attach-01234567&Attachment.DeleteOnTermination=true",
         &["network-interface/eni-01234567"],
     );
-    // What is made has no id yet, and an ARN beside that does not stand for it.
+    // A new resource has no id yet, and an ARN beside it does not cover it.
     let placed = format!(
         "InstanceType=t&InstancePlatform=p&InstanceCount=1&PlacementGroupArn={}",
         ec2_arn("placement-group/pg")

@@ -1,10 +1,10 @@
-//! Nothing that a request names beside something else is hidden by that.
+//! No resource of a request hides another.
 
 use super::*;
 
 const REGION_AND_ACCOUNT: &str = "eu-west-1:111122223333";
 
-/// Whether a request demands something on this resource.
+/// Asserts that a request requires a permission on this resource.
 fn assert_requires_resource(call: &TestRequest, resource: &str) {
     let read = call.decode().unwrap().operation;
     let found = permission_texts(&read).iter().any(|one| one.ends_with(&format!(" {resource}")));
@@ -12,7 +12,7 @@ fn assert_requires_resource(call: &TestRequest, resource: &str) {
 }
 
 #[test]
-fn the_arn_of_what_a_resource_is_in_does_not_stand_for_it() {
+fn the_arn_of_an_outer_resource_does_not_replace_the_resource() {
     let ecs = |cluster: &str| {
         let body = format!(r#"{{"cluster":"{cluster}","service":"svc"}}"#);
         json_request("ecs", "AmazonEC2ContainerServiceV20141113.DeleteService", &body)
@@ -33,7 +33,7 @@ fn the_arn_of_what_a_resource_is_in_does_not_stand_for_it() {
 }
 
 #[test]
-fn a_rule_is_on_its_bus_and_an_event_goes_to_it() {
+fn a_rule_and_an_event_require_their_event_bus() {
     let bus = format!("arn:aws:events:{REGION_AND_ACCOUNT}:event-bus/own");
     let rule = format!("arn:aws:events:{REGION_AND_ACCOUNT}:rule/own/r");
     for named in ["own", bus.as_str()] {
@@ -90,7 +90,7 @@ fn a_restored_or_copied_source_is_required() {
 }
 
 #[test]
-fn a_stream_named_beside_an_arn_is_required_too() {
+fn a_stream_name_beside_an_arn_is_required_too() {
     let both =
         format!(r#"{{"StreamName":"prod","StreamARN":"arn:aws:kinesis:{REGION_AND_ACCOUNT}:stream/own"}}"#);
     let both = json_request("kinesis", "Kinesis_20131202.DeleteStream", &both);
@@ -100,7 +100,7 @@ fn a_stream_named_beside_an_arn_is_required_too() {
 }
 
 #[test]
-fn names_stand_in_the_arn_where_aws_puts_them() {
+fn names_have_their_position_in_the_arn() {
     for (given, wanted) in [("web:7", "web:7"), ("web", "web:*")] {
         let run = format!(r#"{{"cluster":"c","taskDefinition":"{given}"}}"#);
         let run = json_request("ecs", "AmazonEC2ContainerServiceV20141113.RunTask", &run);
@@ -125,7 +125,7 @@ fn names_stand_in_the_arn_where_aws_puts_them() {
 }
 
 #[test]
-fn a_request_that_names_more_than_it_seems_requires_any_resource() {
+fn a_request_that_may_reach_unnamed_resources_requires_any_resource() {
     let mapping = put_request("lambda", "/2015-03-31/event-source-mappings/0123")
         .with_body(r#"{"FunctionName":"prod"}"#);
     assert_requires_resource(&mapping, &format!("arn:aws:lambda:{REGION_AND_ACCOUNT}:function:prod"));

@@ -1,10 +1,10 @@
-//! What is newer than the catalog is decided under a name that no policy permits by accident, never read as something known.
+//! Operations that the catalog does not have are decided under an action that no policy permits by accident.
 
 use super::*;
 use durward_core::AccessLevel;
 
 #[test]
-fn an_operation_newer_than_the_catalog_is_an_action_of_its_own() {
+fn an_operation_newer_than_the_catalog_requires_an_action_of_its_own() {
     let calls = [
         json_request("dynamodb", "DynamoDB_20120810.EatTable", r#"{"TableName":"t","Deep":{"er":[1]}}"#),
         form_request("sts", "Action=EatTable&Version=2011-06-15&TableName=t&Deep.er.1=1"),
@@ -21,7 +21,7 @@ fn an_operation_newer_than_the_catalog_is_an_action_of_its_own() {
         assert_eq!(permission_texts(&operation), [format!("{prefix}:*unknown* *")]);
         assert_eq!(operation.access_level(), AccessLevel::PermissionsManagement);
         assert!(operation.traits.irreversible && operation.traits.escalates);
-        // nothing is known of the parameters: kept, and kept from recordings
+        // Unknown parameters are kept, and masked in recordings.
         assert_eq!(operation.parameters["TableName"], "t");
         for list in [&operation.sensitive_pointers, &operation.uninspected_parts] {
             assert!(
@@ -33,7 +33,7 @@ fn an_operation_newer_than_the_catalog_is_an_action_of_its_own() {
 }
 
 #[test]
-fn what_cannot_be_the_name_of_an_operation_is_refused() {
+fn an_invalid_operation_name_is_refused() {
     let long = "x".repeat(200);
     for name in ["", "Eat Table", "1Eat", "Eat*", "Eat\u{202e}Table", "*unknown*", long.as_str()] {
         let target = format!("DynamoDB_20120810.{name}");
@@ -47,12 +47,12 @@ fn what_cannot_be_the_name_of_an_operation_is_refused() {
             percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string();
         form_request("sts", &format!("Action={name}&Version=2011-06-15")).expect_refused();
     }
-    // another version of the service is another model
+    // Another version of the service is another model.
     form_request("sts", "Action=EatTable&Version=2031-06-15").expect_refused();
 }
 
 #[test]
-fn a_newer_path_of_a_rest_service_has_no_name_and_is_refused() {
+fn an_unknown_path_of_a_rest_service_is_refused() {
     assert_eq!(
         get_request("lambda", "/2031-01-01/eat/functions").expect_refused(),
         RefusalReason::UnknownOperation

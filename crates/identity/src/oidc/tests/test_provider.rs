@@ -1,4 +1,4 @@
-//! An identity provider for tests: its keys, the tokens it signs, and its answers to [`Fetch`].
+//! An identity provider for tests: its keys, the tokens that it signs, and its responses to a verifier's HTTP requests.
 
 use super::*;
 use aws_lc_rs::{
@@ -10,6 +10,9 @@ use aws_lc_rs::{
     },
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use durward_core::{HttpClientError, HttpFuture, HttpLimits};
+use http::{Request, Response};
 use jsonwebtoken::{EncodingKey, jwk::Jwk};
 use std::{
     str::FromStr as _,
@@ -102,7 +105,7 @@ fn parse_algorithm(algorithm: &str) -> jsonwebtoken::Algorithm {
     jsonwebtoken::Algorithm::from_str(algorithm).expect("an algorithm")
 }
 
-/// RSA keys take long to make; all tests share one.
+/// RSA keys take long to generate, so all tests share one.
 fn shared_rsa_signer() -> &'static TestSigner {
     static KEY: OnceLock<TestSigner> = OnceLock::new();
     KEY.get_or_init(|| generate_rsa(KeySize::Rsa2048, "rsa"))
@@ -119,7 +122,7 @@ fn generate_rsa(size: KeySize, kid: &str) -> TestSigner {
     TestSigner::new(kid, EncodingKey::from_rsa_pem(pem.as_bytes()).expect("a key"), "RS256")
 }
 
-/// What the provider answers, and what it was asked.
+/// What the provider responds, and the requests that it got.
 pub struct TestProviderState {
     pub issuer: String,
     pub jwks_uri: String,
@@ -186,7 +189,7 @@ impl TestProvider {
         self.state.lock().expect("no panic").requested_urls.clone()
     }
 
-    pub fn http_client(&self) -> Arc<dyn ProviderHttpClient> {
+    pub fn http_client(&self) -> Arc<dyn HttpClient> {
         Arc::new(TestProviderClient(self.state.clone()))
     }
 
@@ -215,49 +218,48 @@ impl TestProvider {
 
 struct TestProviderClient(Arc<Mutex<TestProviderState>>);
 
-impl ProviderHttpClient for TestProviderClient {
-    fn get<'a>(
-        &'a self,
-        url: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<FetchedDocument, String>> + Send + 'a>> {
+impl HttpClient for TestProviderClient {
+    fn send(&self, request: Request<Bytes>, limits: HttpLimits) -> HttpFuture<'_> {
         Box::pin(async move {
+            let url = request.uri().to_string();
             let gate = {
                 let mut web = self.0.lock().expect("no panic");
-                web.requested_urls.push(url.to_owned());
+                web.requested_urls.push(url.clone());
                 web.response_gate.clone()
             };
             if let Some(gate) = gate {
                 gate.acquire().await.expect("open").forget();
             }
             let web = self.0.lock().expect("no panic");
-            if let Some(why) = &web.failure {
-                return Err(why.clone());
+            if let Some(reason) = &web.failure {
+                return Err(HttpClientError::Failed(reason.clone()));
             }
             let body = if url.ends_with("/.well-known/openid-configuration") {
                 json!({"issuer": web.issuer, "jwks_uri": web.jwks_uri}).to_string()
             } else {
                 web.body_override.clone().unwrap_or_else(|| json!({"keys": web.keys}).to_string())
             };
-            Ok(FetchedDocument {
-                status: web.status,
-                body: body.into(),
-                cache_control: web.cache_control.clone(),
-            })
+            if body.len() > limits.max_response_bytes {
+                return Err(HttpClientError::Failed("the response is too large".to_owned()));
+            }
+            let mut response = Response::builder().status(web.status);
+            if let Some(cache_control) = &web.cache_control {
+                response = response.header("cache-control", cache_control);
+            }
+            Ok(response.body(body.into()).expect("a response"))
         })
     }
 }
 
 /// Two providers on one network, told apart by the tenant in the path.
 pub struct TwoProviderClient {
-    pub ours: Arc<dyn ProviderHttpClient>,
-    pub theirs: Arc<dyn ProviderHttpClient>,
+    pub ours: Arc<dyn HttpClient>,
+    pub theirs: Arc<dyn HttpClient>,
 }
 
-impl ProviderHttpClient for TwoProviderClient {
-    fn get<'a>(
-        &'a self,
-        url: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<FetchedDocument, String>> + Send + 'a>> {
-        if url.contains("/tenant") { self.theirs.get(url) } else { self.ours.get(url) }
+impl HttpClient for TwoProviderClient {
+    fn send(&self, request: Request<Bytes>, limits: HttpLimits) -> HttpFuture<'_> {
+        let client = if request.uri().path().contains("/tenant") { &self.theirs } else { &self.ours };
+        client.send(request, limits)
     }
 }

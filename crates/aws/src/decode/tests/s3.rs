@@ -1,0 +1,142 @@
+//! Routing and required permissions of S3.
+
+use super::*;
+
+#[test]
+fn s3_sub_resources_select_one_operation() {
+    for (request, name) in [
+        (get_request("s3", "/example-bucket?acl"), "GetBucketAcl"),
+        (get_request("s3", "/example-bucket/"), "ListObjects"),
+        (get_request("s3", "/example-bucket?list-type=2&prefix=a%2Fb"), "ListObjectsV2"),
+        (get_request("s3", "/example-bucket/k?acl&versionId=v"), "GetObjectAcl"),
+        (get_request("s3", "/example-bucket/k?uploadId=u&x-id=ListParts"), "ListParts"),
+        (put_request("s3", "/example-bucket/k?partNumber=1&uploadId=u"), "UploadPart"),
+        (
+            put_request("s3", "/example-bucket/k").with_header("x-amz-copy-source", "/src-bucket/k"),
+            "CopyObject",
+        ),
+        (put_request("s3", "/example-bucket/k?x-amz-copy-source=src-bucket%2Fk"), "CopyObject"),
+        (test_request("s3", Method::HEAD, "/example-bucket"), "HeadBucket"),
+        (get_request("s3", "/"), "ListBuckets"),
+        (
+            get_request("s3", "/?lifecycle").with_bucket_host("example-bucket"),
+            "GetBucketLifecycleConfiguration",
+        ),
+        (get_request("s3", "/v20180820/key"), "GetObject"),
+    ] {
+        assert_eq!(request.expect_decoded().name, name);
+    }
+    for target in [
+        "/example-bucket?acl&policy",
+        "/example-bucket?policy&x-id=GetObject",
+        "/example-bucket/k?x-id=PutObject",
+        "/example-bucket?ACL",
+        "/example-bucket?acl=1",
+        "/example-bucket?acl&acl",
+        "/example-bucket/k?newthing",
+        "/example-bucket/k?versionId=a&versionId=b",
+        "/example-bucket?list-type=3",
+        "/..%2Fother/k",
+        "/exam%70le-bucket/k",
+        "/example-bucket%2Fk",
+        "/example-bucket/a+b",
+        "/example-bucket/%ff",
+        "/example-bucket/%2",
+    ] {
+        get_request("s3", target).expect_refused();
+    }
+    put_request("s3", "/example-bucket/k?partNumber=1").expect_refused();
+    put_request("s3", "/example-bucket/k?uploadId=1").expect_refused();
+    post_request("s3", "/example-bucket")
+        .with_header("content-type", "multipart/form-data; boundary=b")
+        .with_body("--b")
+        .expect_refused();
+    let copy = || put_request("s3", "/example-bucket/k").with_header("x-amz-copy-source", "src-bucket/k");
+    copy().with_header("x-amz-copy-source", "other/k").expect_refused();
+    TestRequest { query: "x-amz-copy-source=other/k".into(), ..copy() }.expect_refused();
+}
+
+#[test]
+fn s3_keys_are_kept_byte_for_byte() {
+    for (path, key) in [
+        ("/example-bucket//a", "/a"),
+        ("/example-bucket/a/../b", "a/../b"),
+        ("/example-bucket/a%2Fb", "a/b"),
+        ("/example-bucket/a//b/", "a//b/"),
+        ("/example-bucket/%C3%BC%2B", "ü+"),
+    ] {
+        assert_eq!(get_request("s3", path).expect_decoded().parameters["Key"], key);
+    }
+    let read = get_request("s3", "/../b").with_bucket_host("example-bucket").expect_decoded();
+    assert_eq!(
+        read.required_permissions[0].resource,
+        Resource::Arn("arn:aws:s3:::example-bucket/../b".into())
+    );
+}
+
+#[test]
+fn s3_headers_and_versions_change_the_required_permissions() {
+    let arn = "arn:aws:s3:::example-bucket/k";
+    let read = put_request("s3", "/example-bucket/k")
+        .with_header("x-amz-acl", "public-read")
+        .with_header("x-amz-tagging", "a=b")
+        .with_header("content-type", "text/plain")
+        .with_body("hello")
+        .expect_decoded();
+    assert_eq!(
+        permission_texts(&read),
+        [
+            format!("s3:PutObject {arn}"),
+            format!("s3:PutObjectAcl {arn}"),
+            format!("s3:PutObjectTagging {arn}")
+        ]
+    );
+    assert_eq!(read.uninspected_parts, ["body"]);
+    let hoisted = put_request("s3", "/example-bucket/k?x-amz-acl=public-read").expect_decoded();
+    assert!(permission_texts(&hoisted).contains(&format!("s3:PutObjectAcl {arn}")));
+    let version = test_request("s3", Method::DELETE, "/example-bucket/k?versionId=v").expect_decoded();
+    assert_eq!(permission_texts(&version), [format!("s3:DeleteObjectVersion {arn}")]);
+    let copy = put_request("s3", "/example-bucket/k")
+        .with_header("x-amz-copy-source", "src-bucket/a%20b?versionId=v")
+        .expect_decoded();
+    assert!(permission_texts(&copy).contains(&"s3:GetObjectVersion arn:aws:s3:::src-bucket/a b".to_owned()));
+    for bad in [
+        "src-bucket",
+        "src-bucket/",
+        "src-bucket/k?x=1",
+        "src-bucket/k?versionId=a&b",
+        "a+b/k",
+        "arn:aws:s3:::x",
+    ] {
+        put_request("s3", "/example-bucket/k").with_header("x-amz-copy-source", bad).expect_refused();
+    }
+}
+
+#[test]
+fn delete_objects_requires_permission_for_every_key() {
+    let call = |body: &str| post_request("s3", "/example-bucket?delete").with_body(body);
+    let read = call(
+        "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Object><Key>a&amp;b</Key></Object>\
+         <Object><Key>c</Key><VersionId>v</VersionId></Object></Delete>",
+    )
+    .expect_decoded();
+    assert_eq!(
+        permission_texts(&read),
+        [
+            "s3:DeleteObject arn:aws:s3:::example-bucket/a&b",
+            "s3:DeleteObjectVersion arn:aws:s3:::example-bucket/c"
+        ]
+    );
+    for bad in [
+        "<Delete/>",
+        "<Other><Object><Key>a</Key></Object></Other>",
+        "<Delete><Object><Key>a</Key><Key>b</Key></Object></Delete>",
+        "<Delete><object><Key>a</Key></object></Delete>",
+        "<Delete><Object><Key>a<!-- x -->b</Key></Object></Delete>",
+        "<!DOCTYPE d [<!ENTITY x 'a'>]><Delete><Object><Key>&x;</Key></Object></Delete>",
+        "<Delete><Object><Key><b/></Key></Object></Delete>",
+        "",
+    ] {
+        call(bad).expect_refused();
+    }
+}

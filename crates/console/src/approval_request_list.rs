@@ -1,0 +1,132 @@
+//! Approval requests in lists: one line each, on the approvals page and below a request.
+
+use crate::{display_text::DisplayText, time_view::TimeView};
+use durward_approval::{ApprovalRequest, ApprovalRequestId, ApprovalState, Approver};
+use time::OffsetDateTime;
+
+/// Most resources that one line names.
+const MAX_NAMED_RESOURCES: usize = 3;
+
+/// The risk, as a word beside the number: colour alone says nothing to many people.
+pub struct RiskView {
+    pub score: u8,
+    pub level: &'static str,
+    pub reasons: Vec<DisplayText>,
+}
+
+impl RiskView {
+    pub fn from_approval_request(request: &ApprovalRequest) -> Self {
+        let reasons = request.risk.reasons.iter().map(DisplayText::new).collect();
+        Self { score: request.risk.score, level: request.risk.level(), reasons }
+    }
+}
+
+/// The state in words.
+pub fn state_label(state: ApprovalState) -> &'static str {
+    match state {
+        ApprovalState::Pending => "pending",
+        ApprovalState::Approved => "approved",
+        ApprovalState::Denied => "denied",
+        ApprovalState::TimedOut => "timed out",
+        ApprovalState::Consumed => "consumed",
+        ApprovalState::Expired => "expired",
+        ApprovalState::Corrupt => "corrupt",
+    }
+}
+
+/// The state in words; for a time-bound approval, the state of its grant.
+fn display_state(request: &ApprovalRequest) -> &'static str {
+    match request.state {
+        ApprovalState::Approved if request.time_bound => "grant active",
+        ApprovalState::Denied if request.time_bound => "revoked early",
+        ApprovalState::Expired if request.time_bound => "grant ended",
+        state => state_label(state),
+    }
+}
+
+/// One approval request in a list.
+pub struct ApprovalRequestListItem {
+    pub id: ApprovalRequestId,
+    pub title: DisplayText,
+    pub resources: Vec<DisplayText>,
+    pub more_resources: usize,
+    pub caller: DisplayText,
+    pub connection: DisplayText,
+    pub location: DisplayText,
+    pub created: TimeView,
+    pub deadline: TimeView,
+    pub state: &'static str,
+    /// The CSS class of the state.
+    pub state_class: &'static str,
+    pub is_pending: bool,
+    pub risk: RiskView,
+    pub missing_votes: Vec<MissingVotesView>,
+    /// Whether the viewer can approve it.
+    pub may_vote: bool,
+    pub has_uninspected_parts: bool,
+    pub attempts: u64,
+    pub is_break_glass: bool,
+}
+
+/// How many members of one group still have to approve.
+pub struct MissingVotesView {
+    pub group: DisplayText,
+    pub count: u32,
+}
+
+impl ApprovalRequestListItem {
+    pub fn from_approval_request(request: &ApprovalRequest, viewer: &Approver, now: OffsetDateTime) -> Self {
+        let (resources, more_resources) = split_at_most(resource_names(request), MAX_NAMED_RESOURCES);
+        let is_pending = request.state == ApprovalState::Pending;
+        let missing = request.missing_approvals().into_iter();
+        Self {
+            id: request.id,
+            title: DisplayText::new(request.details.operation.qualified_name()),
+            resources,
+            more_resources,
+            caller: DisplayText::from_caller(&request.details.caller),
+            connection: DisplayText::new(&request.details.connection),
+            location: account_and_region(request),
+            created: TimeView::new(request.created, now),
+            deadline: TimeView::new(request.deadline, now),
+            state: display_state(request),
+            state_class: request.state.as_str(),
+            is_pending,
+            risk: RiskView::from_approval_request(request),
+            missing_votes: missing
+                .map(|(group, count)| MissingVotesView { group: DisplayText::new(group), count })
+                .collect(),
+            may_vote: is_pending && request.approval_refusal(viewer).is_none(),
+            has_uninspected_parts: !request.details.operation.uninspected_parts.is_empty(),
+            attempts: request.attempts,
+            is_break_glass: request.break_glass,
+        }
+    }
+}
+
+/// The first `max` items, and the number of the others.
+pub fn split_at_most(mut items: Vec<DisplayText>, max: usize) -> (Vec<DisplayText>, usize) {
+    let others = items.len().saturating_sub(max);
+    items.truncate(max);
+    (items, others)
+}
+
+/// The resources of the required permissions, each once.
+pub fn resource_names(request: &ApprovalRequest) -> Vec<DisplayText> {
+    let mut resources: Vec<DisplayText> = Vec::new();
+    for permission in &request.details.operation.required_permissions {
+        let resource = DisplayText::new(permission.resource.to_text());
+        if !resources.contains(&resource) {
+            resources.push(resource);
+        }
+    }
+    resources
+}
+
+/// `123456789012, eu-west-1`.
+pub fn account_and_region(request: &ApprovalRequest) -> DisplayText {
+    let operation = &request.details.operation;
+    let parts: Vec<&str> =
+        [operation.account.as_deref(), operation.region.as_deref()].into_iter().flatten().collect();
+    DisplayText::new(parts.join(", "))
+}

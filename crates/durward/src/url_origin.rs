@@ -1,0 +1,20 @@
+//! The origin of a URL, and whether a secret may be sent there.
+
+use durward_core::{Origin, OriginError};
+use http::Uri;
+
+/// The origin of an `http` or `https` URL. A path may follow it: issuers and MCP endpoints have one.
+pub fn origin_of_url(url: &str) -> Result<Origin, OriginError> {
+    let parsed: Uri = url.parse().map_err(|_error| OriginError::NotAUrl(url.to_owned()))?;
+    Origin::from_uri(&parsed).ok_or_else(|| OriginError::NotAUrl(url.to_owned()))
+}
+
+/// Whether nobody between here and this origin can read what is sent: over TLS, or on this machine.
+pub fn is_confidential(origin: &Origin) -> bool {
+    origin.uses_tls || origin.is_loopback()
+}
+
+/// [`is_confidential`] of a URL; false for a text that is not one.
+pub fn is_confidential_url(url: &str) -> bool {
+    origin_of_url(url).is_ok_and(|origin| is_confidential(&origin))
+}
