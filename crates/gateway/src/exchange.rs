@@ -23,6 +23,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// The same exchange, decided as of now: it may have been held for an hour.
+    #[must_use]
     pub fn at_current_time(&self) -> Self {
         Self { time: OffsetDateTime::now_utc(), ..self.clone() }
     }

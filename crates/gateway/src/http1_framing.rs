@@ -266,7 +266,7 @@ impl BodyFramingState {
                     if *size == 0 { Self::LastChunkEnd { seen_cr: false } } else { Self::ChunkData(*size) };
             }
             Self::ChunkEnd { seen_cr: cr } | Self::LastChunkEnd { seen_cr: cr } if !*cr && byte == b'\r' => {
-                *cr = true
+                *cr = true;
             }
             Self::ChunkEnd { seen_cr: true } if byte == b'\n' => *self = Self::expecting_chunk_size(),
             Self::LastChunkEnd { seen_cr: true } if byte == b'\n' => *self = Self::Done,

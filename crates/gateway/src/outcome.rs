@@ -134,7 +134,9 @@ impl Drop for PendingOutcome {
 
 /// An outcome on its way into the journal. Dropped before its end it goes on by itself: the client that it answered may leave, and
 /// the journal's queue may be full at that moment.
-pub(crate) struct OutcomeRecording(Option<Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send>>>);
+pub(crate) struct OutcomeRecording(Option<JournalAppend>);
+
+type JournalAppend = Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send>>;
 
 impl Future for OutcomeRecording {
     type Output = Result<(), JournalError>;

@@ -33,11 +33,12 @@ pub(super) async fn issue_credential<F: FrontEnd>(
     }
 }
 
+/// What is sent, and what its outcome is recorded with.
+pub(super) type OpenedProof<R> = (Forwardable<R>, <R as FrontEndRequest>::RefusalContext, PendingOutcome);
+
 impl<R: FrontEndRequest> Credentialed<R> {
     /// Opens the proof for sending; refuses if anything differs from what was decided.
-    pub(super) fn open(
-        self,
-    ) -> Result<(Forwardable<R>, R::RefusalContext, PendingOutcome), Box<Stopped<R::RefusalContext>>> {
+    pub(super) fn open(self) -> Result<OpenedProof<R>, Box<Stopped<R::RefusalContext>>> {
         let Self { recorded, credential } = self;
         let context = recorded.bound().decoded().request().refusal_context();
         let (bound, pending) = recorded.into_parts();

@@ -54,10 +54,9 @@ pub(super) async fn refuse<F: FrontEnd>(
 /// Refusals because of the gateway itself are errors for its operator; refusals by policy are not.
 fn log_refusal(exchange: &Exchange, refusal: &Refusal) {
     let (id, reason, detail) = (exchange.id, refusal.reason.as_str(), &refusal.detail);
-    match refusal.reason {
-        RefusalReason::Internal => {
-            tracing::error!(exchange = %id, reason, %detail, "refused: {}", refusal.message);
-        }
-        _ => tracing::info!(exchange = %id, reason, %detail, "refused: {}", refusal.message),
+    if refusal.reason == RefusalReason::Internal {
+        tracing::error!(exchange = %id, reason, %detail, "refused: {}", refusal.message);
+    } else {
+        tracing::info!(exchange = %id, reason, %detail, "refused: {}", refusal.message);
     }
 }
