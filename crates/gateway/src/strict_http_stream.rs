@@ -140,7 +140,7 @@ impl<S> StrictHttpStream<S> {
                 Err(violation) => self.refuse_head(violation),
             },
             ReadState::Body(body) => {
-                self.checked_bytes = body.consume(&self.received).map_err(violation_error)?
+                self.checked_bytes = body.consume(&self.received).map_err(violation_error)?;
             }
             ReadState::Refused => {}
         }

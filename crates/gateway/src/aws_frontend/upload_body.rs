@@ -145,7 +145,7 @@ impl VerifiedUpload {
                             self.ready_chunks.push_back(format!("{name}:{value}\r\n").into());
                         }
                         ChunkEvent::End if *keeps_framing => {
-                            self.ready_chunks.push_back(Bytes::from_static(b"\r\n"))
+                            self.ready_chunks.push_back(Bytes::from_static(b"\r\n"));
                         }
                         ChunkEvent::Chunk(_) | ChunkEvent::Trailer(..) | ChunkEvent::End => {}
                     }
