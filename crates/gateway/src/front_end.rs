@@ -80,9 +80,14 @@ pub trait FrontEndRequest: Send + Sync + 'static {
 
     fn refusal_context(&self) -> Self::RefusalContext;
 
-    /// The context for a session that was revoked, where the protocol has a word of its own for that.
-    fn revoked_session_context(&self) -> Self::RefusalContext {
-        self.refusal_context()
+    /// The context for a session that was revoked, where the protocol has a word of its own for that. What names the request may
+    /// still be unread.
+    fn revoked_session_context(self) -> impl Future<Output = Self::RefusalContext> + Send
+    where
+        Self: Sized,
+    {
+        let context = self.refusal_context();
+        async move { context }
     }
 
     /// A digest of everything that will be sent. Taken when the operation is decided and again when it is sent.

@@ -157,7 +157,7 @@ test("a browser comes back to the terminal, and the commands then need no token 
   const done = await login.ended;
   assert.equal(done.code, 0, done.err);
   assert.match(done.out, /signed in to http\S+ as corp\/alice \(groups: oncall\)/);
-  assert.match(done.err, /turned away \(state\)/);
+  assert.match(done.err, /a callback with a foreign state was rejected/);
   const kept = alice.kept();
   assert.ok(kept.refresh_token, "offline_access was asked for and given");
   assert.ok(!`${done.out}${done.err}`.includes(kept.id_token) && !done.out.includes(kept.refresh_token));
@@ -165,7 +165,7 @@ test("a browser comes back to the terminal, and the commands then need no token 
   assert.equal(statSync(alice.place).mode & 0o777, 0o700);
   const listed = await alice.run("approvals", "ls", "--json");
   assert.equal(listed.code, 0, listed.err);
-  assert.deepEqual(JSON.parse(listed.out), { asks: [] });
+  assert.deepEqual(JSON.parse(listed.out), { approval_requests: [] });
   // Another console is another sign-in.
   assert.match((await alice.run("approvals", "ls", "--url", consoles.several)).err, /not signed in to/);
   await page.context().close();
@@ -196,11 +196,11 @@ test("a sign-in is renewed when its token ends, by one command at a time", LIMIT
   await page.context().close();
 });
 
-test("without a display the device way is taken", LIMIT, async () => {
+test("without a display the sign-in is by device", LIMIT, async () => {
   const alice = shell(consoles.one);
   const login = alice.login();
   const page = await fresh(await login.address(DEVICE));
-  assert.match(login.seen.out, /write the code\n\n {4}[A-Z]{4}-[A-Z]{4}\n/);
+  assert.match(login.seen.out, /enter the code\n\n {4}[A-Z]{4}-[A-Z]{4}\n/);
   await page.click('button[type="submit"]');
   await atProvider(page, issuer, "alice");
   const done = await login.ended;
@@ -236,13 +236,13 @@ test("a code that nobody used in time signs nobody in", LIMIT, async () => {
   const late = await shell(consoles.one).login("--device").ended;
   lives.code = 600;
   assert.equal(late.code, 1);
-  assert.match(late.err, /nobody signed in with the code in time/);
+  assert.match(late.err, /the code was not used in time/);
 });
 
 test("says which provider is meant, and what the operator must do where there is none", LIMIT, async () => {
   const alice = shell(consoles.several);
   assert.match((await alice.run("login")).err, /choose one of corp, partner with --provider/);
-  assert.match((await alice.run("login", "--provider", "other")).err, /`other` is no identity provider/);
+  assert.match((await alice.run("login", "--provider", "other")).err, /`other` is not an identity provider/);
   assert.match((await alice.run("login", "--provider", "partner")).err, /partner cannot be used now/);
   const login = alice.login("--provider", "corp", "--browser");
   const page = await fresh(await login.address(PAGE));
@@ -273,10 +273,10 @@ test("a sign-in that others may read is refused", LIMIT, async () => {
   chmodSync(alice.file(), 0o644);
   const refused = await alice.run("approvals", "ls");
   assert.equal(refused.code, 1);
-  assert.match(refused.err, /others may read or change it \(mode 644\)/);
+  assert.match(refused.err, /other users can read or change it \(mode 644\)/);
   const gone = await alice.run("logout");
   assert.equal(gone.code, 0);
-  assert.match(gone.err, /mode 644.*end your sessions yourself/s);
+  assert.match(gone.err, /mode 644.*end your sessions at the identity provider/s);
   assert.match((await alice.run("approvals", "ls")).err, /not signed in/);
   await page.context().close();
 });

@@ -42,11 +42,11 @@ def test_a_directory_without_a_journal_is_not_a_broken_one(tmp_path, words):
     for place in (tmp_path, tmp_path / "none"):
         done = run(*words, "--dir", place)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "there is no journal" in done.stderr and "NOT" not in done.stderr
+        assert "there is no journal" in done.stderr and "CORRUPT" not in done.stderr
 
 
-def test_the_aws_door_is_not_taken_for_the_console():
+def test_the_aws_front_end_is_not_taken_for_the_console():
     done = run("approvals", "ls", "--url", GATEWAY_URL, "--token-file", str(STAGE / "agent.jwt"))
     assert done.returncode == 1 and done.stdout == ""
-    assert "the AWS door is there, not the console" in done.stderr and "[listen] console" in done.stderr
+    assert "this is the AWS front end, not the console" in done.stderr and "[listen] console" in done.stderr
     assert "durward: durward:" not in done.stderr

@@ -268,7 +268,7 @@ def test_three_attempts_of_one_call_one_execution_one_answer(stage, send, name):
     assert verified.returncode == 0, verified
     show = [durward, "sessions", "show", joined[0]["session"], "--dir", stage.journal]
     shown = subprocess.run(show, capture_output=True, text=True, timeout=30)
-    assert shown.stdout.count(f"stored answer of exchange {executed[0]['exchange']}") == 2, shown
+    assert shown.stdout.count(f"stored response of exchange {executed[0]['exchange']}") == 2, shown
 
 
 def test_a_call_without_a_name_that_waited_too_gets_the_answer(stage, send, name):

@@ -208,7 +208,7 @@ def test_everything_is_on_record_and_nothing_secret_is(stage, client):
     assert sessions[-1]["connection"] == "old" and sessions[-1]["caller"]["subject"] == "agent"
     story = durward("sessions", "show", sessions[-1]["session"])
     for line in ["old:initialize", "old:notifications/initialized", "old:tools/call read_file old/read_file  200", "masked 4",
-                 "deny   old:tools/call delete_file", "policy no-deletes", "old:end of session"]:
+                 "denied             old:tools/call delete_file", "policy no-deletes", "old:end of session"]:
         assert line in story, story
     kept = b"".join(path.read_bytes() for path in stage.journal.iterdir()) + stage.gateway.log.read_bytes()
     for secret in [KEY, "cookie-canary", *(stage.token(caller) for caller in ("agent", "sre", "nobody"))]:

@@ -212,7 +212,7 @@ def test_a_database_elsewhere_is_spoken_to_under_tls_alone_and_its_certificate_c
         assert refused.wait(30) == 1 and "certificate" in log.read_text(), log.read_text()
     good, log = serve(stage, "right", "127.0.0.1", made["ours"] / "authority.pem")
     try:
-        until(lambda: "the AWS door is open" in log.read_text(), log.read_text)
+        until(lambda: "the AWS front end is listening" in log.read_text(), log.read_text)
         secured = stage.database.sql("SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND usename = 'durward'")
         assert int(secured[0]) >= 1
     finally:

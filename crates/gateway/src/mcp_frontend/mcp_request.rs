@@ -2,6 +2,7 @@
 
 use super::McpServer;
 use super::mcp_session::McpSession;
+use super::message_body::read_message;
 use super::progress_stream::HoldNotifier;
 use super::refusal::{ErrorOverride, McpRefusalContext};
 use crate::front_end::FrontEndRequest;
@@ -118,17 +119,25 @@ impl FrontEndRequest for McpRequest {
         self.refusal_context.clone()
     }
 
-    /// A client that named its session begins another when it hears that there is none of this name.
-    fn revoked_session_context(&self) -> McpRefusalContext {
-        let mut context = self.refusal_context.clone();
-        if self.names_session() {
-            context.error_override = Some(Box::new(ErrorOverride {
+    /// A client that named its session begins another when it hears that there is none of this name. The error has the id of its
+    /// request, so the message is read for that, and for nothing else.
+    async fn revoked_session_context(self) -> McpRefusalContext {
+        let names_session = self.names_session();
+        let Self { mut refusal_context, stage, .. } = self;
+        if let McpRequestStage::Unread(unread) = stage
+            && unread.method == Method::POST
+            && let Ok((message, _body)) = read_message(&unread.headers, unread.body).await
+        {
+            refusal_context.request_id = message.request_id().cloned();
+        }
+        if names_session {
+            refusal_context.error_override = Some(Box::new(ErrorOverride {
                 status: StatusCode::NOT_FOUND,
                 code: error_codes::SESSION_NOT_FOUND,
                 data: None,
             }));
         }
-        context
+        refusal_context
     }
 
     fn fingerprint(&self) -> [u8; 32] {

@@ -1,19 +1,18 @@
 //! Reads a message and holds it to the protocol, the caller to policy, and the session to the caller.
 
 use super::mcp_request::{McpAction, ParsedMcpRequest, PresentedSession, TokenSession, UnreadMcpRequest};
+use super::message_body::read_message;
 use super::refusal::McpRefusal;
 use super::{McpFrontEnd, McpServer, mcp_session};
-use crate::body::read_limited_body;
 use crate::connect_policy::decide_connect;
 use crate::exchange::{Exchange, Identity};
 use bytes::Bytes;
-use durward_core::{Refusal, RefusalReason, SessionId, Verdict, limits};
+use durward_core::{Refusal, RefusalReason, SessionId, Verdict};
 use durward_journal::JournalRecord;
 use durward_mcp::{
     ClientMessage, ClientRequest, ProtocolEra, RequestId, ValidatedHeaders, error_codes, validate_headers,
 };
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
-use hyper::body::Incoming;
+use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -181,46 +180,7 @@ fn choose_session(
     }
 }
 
-async fn read_message(headers: &HeaderMap, body: Incoming) -> Result<(ClientMessage, Bytes), McpRefusal> {
-    let malformed = |why: &str| McpRefusal::new(Refusal::new(RefusalReason::Malformed, why), None);
-    let kind = header_text(headers, &header::CONTENT_TYPE)
-        .map(|kind| kind.split(';').next().unwrap_or_default().trim());
-    if !kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
-        || headers.contains_key(header::CONTENT_ENCODING)
-    {
-        return Err(malformed("the body must be `application/json`, not encoded otherwise")
-            .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, error_codes::INVALID_REQUEST));
-    }
-    if !(accepts_media_type(headers, "application", "json")
-        && accepts_media_type(headers, "text", "event-stream"))
-    {
-        return Err(malformed("header `Accept` must list `application/json` and `text/event-stream`")
-            .with_status(StatusCode::NOT_ACCEPTABLE, error_codes::INVALID_REQUEST));
-    }
-    let body = read_limited_body(body, limits::MAX_BODY_BYTES, "request body")
-        .await
-        .map_err(|refusal| McpRefusal::new(refusal, None))?;
-    Ok((ClientMessage::parse(&body)?, body))
-}
-
-fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-fn accepts_media_type(headers: &HeaderMap, family: &str, kind: &str) -> bool {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|range| range.split(';').next()?.trim().split_once('/'))
-        .any(|(one, other)| {
-            (one.eq_ignore_ascii_case(family) && (other.eq_ignore_ascii_case(kind) || other == "*"))
-                || (one == "*" && other == "*")
-        })
-}
-
-/// Takes out of an `initialize` what the client offers to be asked for: a server would ask in vain.
+/// Removes from an `initialize` the capabilities that the gateway does not proxy, so that the server does not use them.
 fn remove_client_capabilities(request: &mut ClientRequest) -> Bytes {
     if let Some(Value::Object(capabilities)) = request.params.get_mut("capabilities") {
         for asked in ["elicitation", "roots", "sampling", "tasks"] {

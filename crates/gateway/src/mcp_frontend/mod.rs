@@ -10,6 +10,7 @@ mod approval_notice;
 mod client_facing_url;
 mod mcp_request;
 mod mcp_session;
+mod message_body;
 mod message_parsing;
 mod operation_mapping;
 mod progress_stream;

@@ -33,7 +33,8 @@ pub(super) async fn authenticate<F: FrontEnd>(
         // What was issued to a session that is no more must not wait in a cache for its end.
         aws_client.forget_session(identity.session);
         let is_revoked = refusal.reason == RefusalReason::InvalidToken;
-        let context = if is_revoked { request.revoked_session_context() } else { request.refusal_context() };
+        let context =
+            if is_revoked { request.revoked_session_context().await } else { request.refusal_context() };
         return Err(Stopped::identified(refusal, Some(context), identity));
     }
     Ok(Authenticated { identity, request })

@@ -37,7 +37,7 @@ pub(super) async fn decode<F: FrontEnd>(
         && let Err(refusal) =
             revocations.check_session(identity.session, &identity.caller, identity.valid_since)
     {
-        let context = request.revoked_session_context();
+        let context = request.revoked_session_context().await;
         return Err(Stopped::identified(refusal, Some(context), Arc::new(identity)));
     }
     let masked = masker.mask_parameters(&operation);
