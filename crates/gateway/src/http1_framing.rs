@@ -2,7 +2,7 @@
 //!
 //! Request smuggling needs two readers that disagree on where a request ends. So whatever RFC 9112 lets a server tolerate, repair
 //! or ignore is refused here: every byte from a client passes [`HeadEndFinder`], [`parse_head`] and [`BodyFramingState`], and the
-//! parser behind them only ever sees messages that cannot be read in two ways. No I/O here: [`crate::strict_http_stream`] reads.
+//! parser behind them only ever sees messages that cannot be read in two ways. No I/O here: `strict_http_stream` reads.
 
 use durward_core::limits;
 

@@ -1,6 +1,6 @@
 //! Listeners: HTTP/1.1, with limits on the size of heads and on time, in front of an [`HttpService`].
 //!
-//! Every connection is read through [`crate::strict_http_stream`], so a service only sees requests that cannot be read in two
+//! Every connection is read through `strict_http_stream`, so a service only sees requests that cannot be read in two
 //! ways. A request is dropped as soon as its client disconnects: nothing is executed for a client that has gone.
 
 use crate::body::{BoxBody, full_body};
@@ -245,7 +245,7 @@ mod tests {
                 self.step_done.send(()).unwrap();
                 match step {
                     ServiceStep::RequestInterim(index) => {
-                        self.responders.lock().unwrap()[index].request_interim()
+                        self.responders.lock().unwrap()[index].request_interim();
                     }
                     ServiceStep::Respond => {
                         return Response::new(PausingBody { responder: own, poll_count: 0 }.boxed_unsync());

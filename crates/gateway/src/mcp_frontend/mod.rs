@@ -4,7 +4,7 @@
 //! nothing of the caller's head but MCP's own headers, written anew, reaches a server. A session of a legacy server is ended with
 //! DELETE by whoever may open one. Streams for messages that a server sends unasked (GET) are refused as the specification allows,
 //! and so are a server's requests to the client: no policy could decide them yet. The only thing that the gateway itself asks of a
-//! client is that its person look at an approval request ([`approval_notice`]).
+//! client is that its person look at an approval request (`approval_notice`).
 
 mod approval_notice;
 mod client_facing_url;

@@ -8,7 +8,7 @@
 //! Each step stands in a file of its own name, takes the proof that the step before it made, and makes its own:
 //! `Received -> Authenticated -> Decoded -> Authorized -> Recorded -> Credentialed -> Forwarded`. The fields of a proof are
 //! private to its step, so an operation that was not decided, or whose intent is not durable, cannot be forwarded: the
-//! [`Credentialed`] that it would need does not exist. No step goes back; a step may stop the request with a [`Stopped`].
+//! [`Credentialed`] that it would need does not exist. No step goes back; a step may stop the request with a `Stopped`.
 
 mod approve;
 mod approver;

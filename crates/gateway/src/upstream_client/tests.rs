@@ -357,7 +357,7 @@ async fn a_body_refused_midway_never_completes_upstream_and_its_refusal_is_retur
         let request = server.build_request(Method::PUT, "/upload", body.boxed_unsync());
         match with_test_timeout(client.send(&server.origin, request)).await {
             Err(UpstreamError::RequestBody(refusal)) => {
-                assert_eq!(refusal.reason, RefusalReason::BodyMismatch)
+                assert_eq!(refusal.reason, RefusalReason::BodyMismatch);
             }
             other => panic!("{other:?}"),
         }
