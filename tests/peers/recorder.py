@@ -1,6 +1,6 @@
 """A recording relay in front of an emulator: passes bytes on unchanged and writes down what went each way.
 
-One file per connection and direction, `NNNN.sent` and `NNNN.answered`, so that a test can ask what an upstream really saw. Each direction
+One file per connection and direction, `NNNN.sent` and `NNNN.answered`, so that a test can check what an upstream really saw. Each direction
 keeps its first 64 MiB: a connection is used again after a large upload, and what comes then counts too.
 
     recorder.py DIR PORT UPSTREAM_PORT

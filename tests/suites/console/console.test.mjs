@@ -11,8 +11,8 @@ import { after, before, test } from "node:test";
 
 import { DeleteBucketCommand, DeleteObjectCommand, S3Client } from "@aws-sdk/client-s3";
 
-import { accessible, photograph } from "./look.mjs";
-import { BINARY, atProvider, fakeAws, freePort, furnish, launch, listen, signedIn, startGateway, stopProcess, until } from "./stage.mjs";
+import { accessible, photograph } from "./page_checks.mjs";
+import { BINARY, atProvider, fakeAws, freePort, furnish, launch, listen, signedIn, startGateway, stopProcess, until } from "./test_gateway.mjs";
 
 const LIMIT = { timeout: 90_000 };
 
@@ -309,7 +309,7 @@ test("windows are listed and closed from the terminal", LIMIT, async () => {
   const [alice, carol] = [await idToken("alice"), await idToken("carol")];
   const remove = () => s3().send(new DeleteObjectCommand({ Bucket: "archive", Key: "w" })).then(() => undefined, (error) => error);
   const held = remove();
-  const ask = await until("the ask", () => JSON.parse(cli(alice, "ls", "--json").out).asks.find((one) => one.title === "s3:DeleteObject"));
+  const ask = await until("the ask", () => JSON.parse(cli(alice, "ls", "--json").out).approval_requests.find((one) => one.title === "s3:DeleteObject"));
   assert.equal(cli(alice, "ls", "--windows").out, "no open windows\n");
   const opened = cli(alice, "approve", ask.id, "--for", "30m");
   assert.equal(opened.code, 0, opened.err);

@@ -7,7 +7,7 @@ import { after, before, test } from "node:test";
 
 import { CreateBucketCommand, HeadBucketCommand, PutBucketTaggingCommand, S3Client } from "@aws-sdk/client-s3";
 
-import { furnish, launch, signedIn, startGateway, stopProcess, until } from "./stage.mjs";
+import { furnish, launch, signedIn, startGateway, stopProcess, until } from "./test_gateway.mjs";
 
 const LIMIT = { timeout: 90_000 };
 const SUITES = process.env.DURWARD_SUITES ?? "/nonexistent";

@@ -12,7 +12,7 @@ import { after, before, test } from "node:test";
 
 import { Provider } from "oidc-provider";
 
-import { BINARY, atProvider, freePort, launch, listen, startGateway, stopProcess, until } from "./stage.mjs";
+import { BINARY, atProvider, freePort, launch, listen, startGateway, stopProcess, until } from "./test_gateway.mjs";
 
 const LIMIT = { timeout: 60_000 };
 const SHOTS = process.env.DURWARD_SCREENSHOTS;
@@ -165,7 +165,7 @@ test("a browser comes back to the terminal, and the commands then need no token 
   assert.equal(statSync(alice.place).mode & 0o777, 0o700);
   const listed = await alice.run("approvals", "ls", "--json");
   assert.equal(listed.code, 0, listed.err);
-  assert.deepEqual(JSON.parse(listed.out), { asks: [] });
+  assert.deepEqual(JSON.parse(listed.out), { approval_requests: [] });
   // Another console is another sign-in.
   assert.match((await alice.run("approvals", "ls", "--url", consoles.several)).err, /not signed in to/);
   await page.context().close();

@@ -1,5 +1,5 @@
 // The MCP SDKs for TypeScript, unmodified, against servers of the Python SDK through the gateway: version 1 (2025-11-25) and version 2 in its
-// default (legacy) mode and in the one that prefers 2026-07-28. The stage is `tests/peers/mcp_stage.py`, once for all.
+// default (legacy) mode and in the one that prefers 2026-07-28. The stage is `tests/peers/mcp_test_gateway.py`, once for all.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -27,7 +27,7 @@ let where;
 
 before(async () => {
   if (skip) return;
-  stage = spawn(join(SUITES, "client/bin/python"), [join(CLONE, "tests/peers/mcp_stage.py")], { stdio: ["pipe", "pipe", "inherit"] });
+  stage = spawn(join(SUITES, "client/bin/python"), [join(CLONE, "tests/peers/mcp_test_gateway.py")], { stdio: ["pipe", "pipe", "inherit"] });
   const [line] = await Promise.race([
     createInterface({ input: stage.stdout })[Symbol.asyncIterator]().next().then(({ value }) => [value]),
     new Promise((_, failed) => stage.once("exit", (code) => failed(new Error(`the stage ended with ${code}`)))),

@@ -1,5 +1,5 @@
 // Tool calls that policy asks people about, with the MCP SDKs for TypeScript, unmodified: held with progress, told in the way of each
-// revision, passed once when a person approved. The stage is `tests/peers/mcp_stage.py --asking`.
+// revision, passed once when a person approved. The stage is `tests/peers/mcp_test_gateway.py --approvals`.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -26,7 +26,7 @@ let where;
 
 before(async () => {
   if (skip) return;
-  const command = [join(CLONE, "tests/peers/mcp_stage.py"), "--asking"];
+  const command = [join(CLONE, "tests/peers/mcp_test_gateway.py"), "--approvals"];
   stage = spawn(join(SUITES, "client/bin/python"), command, { stdio: ["pipe", "pipe", "inherit"] });
   const [line] = await Promise.race([
     createInterface({ input: stage.stdout })[Symbol.asyncIterator]().next().then(({ value }) => [value]),
@@ -59,8 +59,8 @@ async function until(look) {
   }
 }
 
-const asked = (what) => until(async () => (await api("/asks")).asks.find((ask) => JSON.stringify(ask).includes(what)));
-const approve = (ask) => api(`/asks/${ask.id}/answer`, { answer: "approve_once" });
+const asked = (what) => until(async () => (await api("/asks")).approval_requests.find((ask) => JSON.stringify(ask).includes(what)));
+const approve = (ask) => api(`/approval-requests/${ask.id}/votes`, { vote: "approve_once" });
 const page = (ask) => `${where.console}/asks/${ask.id}`;
 
 const CLIENTS = {
@@ -108,7 +108,7 @@ for (const kind of Object.keys(CLIENTS)) {
       const again = assert.rejects(call(path), denied);
       const another = await asked(path);
       assert.notEqual(another.id, ask.id);
-      await api(`/asks/${another.id}/answer`, { answer: "deny", reason: "once is enough" });
+      await api(`/approval-requests/${another.id}/votes`, { vote: "deny", reason: "once is enough" });
       await again;
     });
   });

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from stage import SUITES, Process, clean_environment, free_port
+from test_gateway import SUITES, Process, clean_environment, free_port
 
 PASSWORD = "correct horse"
 CONSOLE_SECRET = "console-secret"

@@ -1,4 +1,4 @@
-"""The suite's fixtures: clients as an application makes them, by the environment that `stage.py` (or a person) set."""
+"""The suite's fixtures: clients as an application makes them, by the environment that `test_gateway.py` (or a person) set."""
 
 import os
 import re
@@ -15,7 +15,7 @@ KIND = os.environ.get("DW_KIND", "ministack")
 GATEWAY_URL = os.environ.get("DW_GATEWAY_URL")
 DIRECT_URL = os.environ["DW_DIRECT_URL"]
 ROLE_ARN = os.environ["DW_ROLE_ARN"]
-STAGE = Path(os.environ["DW_STAGE"])
+TEST_DIRECTORY = Path(os.environ["DW_TEST_DIRECTORY"])
 REGION = "us-east-1"
 ACCOUNT = ROLE_ARN.split(":")[4]
 EXCHANGE_ID = re.compile(r"\b[0-9a-f]{32}\b")
@@ -40,10 +40,10 @@ def sessions():
             if caller == "agent" or not GATEWAY_URL:
                 made[caller] = boto3.session.Session()
             else:
-                config = STAGE / f"{caller}.aws"
+                config = TEST_DIRECTORY / f"{caller}.aws"
                 config.write_text(
                     f"[profile {caller}]\nregion = {REGION}\nrole_arn = {ROLE_ARN}\nrole_session_name = {caller}\n"
-                    f"web_identity_token_file = {STAGE}/{caller}.jwt\n"
+                    f"web_identity_token_file = {TEST_DIRECTORY}/{caller}.jwt\n"
                 )
                 core = botocore.session.Session(profile=caller)
                 core.set_config_variable("config_file", str(config))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Lent:
+class IssuedCredential:
     """A credential as STS issued it to the gateway, with the session policy that was asked for."""
 
     policy: str
@@ -32,7 +32,7 @@ def requests(stream):
         stream = rest[size:]
 
 
-def lent(directory):
+def issued_credentials(directory):
     """Every credential of every AssumeRole that went through, by connection."""
     found = []
     for sent in sorted(directory.glob("*.sent")):
@@ -43,7 +43,7 @@ def lent(directory):
         for form, credentials in zip(forms, given, strict=False):
             inner = {name: re.search(f"<{name}>(.*?)</{name}>", credentials, re.DOTALL)[1].strip()
                      for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")}
-            found.append(Lent(form.get("Policy", [""])[0], *inner.values()))
+            found.append(IssuedCredential(form.get("Policy", [""])[0], *inner.values()))
     return found
 
 

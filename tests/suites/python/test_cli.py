@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from conftest import ACCOUNT, EXCHANGE_ID, GATEWAY_URL
-from stage import SUITES
+from test_gateway import SUITES
 
 AWS = SUITES / "cli/bin/aws"
 

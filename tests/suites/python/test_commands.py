@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from conftest import GATEWAY_URL, STAGE
-from stage import clean_environment
+from conftest import GATEWAY_URL, TEST_DIRECTORY
+from test_gateway import clean_environment
 
 pytestmark = pytest.mark.gateway
 DURWARD = os.environ.get("DURWARD_BIN", "durward")
@@ -46,7 +46,7 @@ def test_a_directory_without_a_journal_is_not_a_broken_one(tmp_path, words):
 
 
 def test_the_aws_door_is_not_taken_for_the_console():
-    done = run("approvals", "ls", "--url", GATEWAY_URL, "--token-file", str(STAGE / "agent.jwt"))
+    done = run("approvals", "ls", "--url", GATEWAY_URL, "--token-file", str(TEST_DIRECTORY / "agent.jwt"))
     assert done.returncode == 1 and done.stdout == ""
-    assert "the AWS door is there, not the console" in done.stderr and "[listen] console" in done.stderr
+    assert "this is the AWS front end, not the console" in done.stderr and "[listen] console" in done.stderr
     assert "durward: durward:" not in done.stderr

@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 import recording
-from conftest import DIRECT_URL, REGION, STAGE
+from conftest import DIRECT_URL, REGION, TEST_DIRECTORY
 
 pytestmark = [pytest.mark.gateway, pytest.mark.ministack]
 
@@ -22,7 +22,7 @@ def stolen(client):
         s3.put_object(Bucket=bucket, Key=key, Body=b"x")
     s3.get_object(Bucket=bucket, Key="lent-for")
     [credential] = [
-        one for one in recording.lent(STAGE / "recording")
+        one for one in recording.issued_credentials(TEST_DIRECTORY / "recording")
         if '"s3:GetObject"' in one.policy and f"{bucket}/lent-for" in one.policy
     ]
     made = boto3.session.Session(credential.key, credential.secret, credential.token, region_name=REGION)
@@ -49,7 +49,7 @@ def test_is_refused_for(stolen, failure, what, call):
 
 
 def test_carries_who_asked():
-    sent = b"".join(path.read_bytes() for path in (STAGE / "recording").glob("*.sent"))
+    sent = b"".join(path.read_bytes() for path in (TEST_DIRECTORY / "recording").glob("*.sent"))
     for field in (b"SourceIdentity=", b"RoleSessionName=durward-", b"Tags.member.1.Key="):
         assert field in sent
 

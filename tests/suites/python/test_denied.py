@@ -8,7 +8,7 @@ import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 
-from conftest import ACCOUNT, EXCHANGE_ID, GATEWAY_URL, REGION, STAGE
+from conftest import ACCOUNT, EXCHANGE_ID, GATEWAY_URL, REGION, TEST_DIRECTORY
 
 pytestmark = pytest.mark.gateway
 
@@ -37,7 +37,7 @@ def test_denied_call_is_typed_explained_and_tried_once(client, failure, service)
     assert "no-destruction" in refused.message, refused
     assert EXCHANGE_ID.search(refused.message), refused
     assert refused.attempts == 1
-    assert not any(b"dw-denied" in sent.read_bytes() for sent in (STAGE / "recording").glob("*.sent"))
+    assert not any(b"dw-denied" in sent.read_bytes() for sent in (TEST_DIRECTORY / "recording").glob("*.sent"))
 
 
 @pytest.mark.parametrize("service", ["s3", "ec2"])

@@ -13,8 +13,8 @@ import zipfile
 
 import pytest
 
-from conftest import ACCOUNT, EXCHANGE_ID, REGION, STAGE
-from stage import SUITES
+from conftest import ACCOUNT, EXCHANGE_ID, REGION, TEST_DIRECTORY
+from test_gateway import SUITES
 
 pytestmark = [pytest.mark.gateway, pytest.mark.moto]
 AWS = SUITES / "cli/bin/aws"
@@ -196,7 +196,7 @@ def aws(tmp_path):
     def run(command, caller):
         environment = os.environ | {
             "AWS_PAGER": "", "AWS_MAX_ATTEMPTS": "1", "HOME": str(tmp_path),
-            "AWS_WEB_IDENTITY_TOKEN_FILE": str(STAGE / f"{caller}.jwt"), "AWS_ROLE_SESSION_NAME": f"destructive-{caller}",
+            "AWS_WEB_IDENTITY_TOKEN_FILE": str(TEST_DIRECTORY / f"{caller}.jwt"), "AWS_ROLE_SESSION_NAME": f"destructive-{caller}",
         }
         return subprocess.run(
             [AWS, *words(command)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -207,7 +207,7 @@ def aws(tmp_path):
 
 def recorded(fresh):
     """The operations in the journal that name anything made for this run, in the order in which they came."""
-    journal = STAGE / "data/journal"
+    journal = TEST_DIRECTORY / "data/journal"
     run = lambda *words: json.loads(subprocess.run(
         [DURWARD, "sessions", *words, "--dir", journal, "--json"], capture_output=True, text=True, timeout=60, check=True
     ).stdout)
@@ -221,7 +221,7 @@ def recorded(fresh):
 def demands(operation):
     """As (action, level, ARN or `*`)."""
     told = []
-    for demand in operation["demands"]:
+    for demand in operation["required_permissions"]:
         resource = demand["resource"]
         told.append((demand["action"], demand["access_level"], resource["arn"] if isinstance(resource, dict) else "*"))
     return told

@@ -16,7 +16,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 
 from conftest import REGION
-from stage import Stage
+from test_gateway import TestGateway
 
 pytestmark = [pytest.mark.gateway, pytest.mark.ministack]
 GIB = 1 << 30
@@ -30,7 +30,7 @@ STS_ANSWER = b"""<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-0
 
 
 class Sink(BaseHTTPRequestHandler):
-    """Lends a credential to whoever asks, swallows uploads, and remembers their size and hash."""
+    """Lends a credential to every caller, swallows uploads, and remembers their size and hash."""
 
     protocol_version = "HTTP/1.1"
     swallowed = None
@@ -117,22 +117,22 @@ class Pieces:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory):
+def gateway(tmp_path_factory):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    with Stage("ministack", tmp_path_factory.mktemp("sink") / "stage", upstream_port=server.server_address[1]) as made:
+    with TestGateway("ministack", tmp_path_factory.mktemp("sink") / "gateway", upstream_port=server.server_address[1]) as made:
         yield made
     server.shutdown()
 
 
 @pytest.fixture(scope="module")
-def credentials(stage):
+def credentials(gateway):
     sts = boto3.client(
-        "sts", endpoint_url=stage.gateway_url, region_name=REGION,
+        "sts", endpoint_url=gateway.gateway_url, region_name=REGION,
         config=botocore.config.Config(signature_version=botocore.UNSIGNED),
     )
     got = sts.assume_role_with_web_identity(
-        RoleArn=stage.role_arn, RoleSessionName="big", WebIdentityToken=stage.token_file("agent").read_text()
+        RoleArn=gateway.role_arn, RoleSessionName="big", WebIdentityToken=gateway.token_file("agent").read_text()
     )["Credentials"]
     return botocore.credentials.Credentials(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"])
 
@@ -150,13 +150,13 @@ def forget_high_water(process):
         control.write("5")
 
 
-def upload(stage, credentials, key, size, headers, frame):
+def upload(gateway, credentials, key, size, headers, frame):
     """PUTs `size` bytes signed with `headers`; `frame` turns (signature, piece) into what goes on the wire."""
-    request = AWSRequest("PUT", f"{stage.gateway_url}/big/{key}", headers=headers)
+    request = AWSRequest("PUT", f"{gateway.gateway_url}/big/{key}", headers=headers)
     signer = S3SigV4Auth(credentials, "s3", REGION)
     signer.payload = lambda _request: headers["X-Amz-Content-SHA256"]
     signer.add_auth(request)
-    connection = http.client.HTTPConnection("127.0.0.1", stage.gateway_port, timeout=300)
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.gateway_port, timeout=300)
     connection.putrequest("PUT", f"/big/{key}", skip_accept_encoding=True)
     for name, value in request.headers.items():
         connection.putheader(name, value)
@@ -198,23 +198,23 @@ def chunk_signer(credentials):
     return frame
 
 
-def grown(stage, credentials, key, size, headers, frame):
+def grown(gateway, credentials, key, size, headers, frame):
     """Uploads and returns by how much the gateway's memory rose at its highest."""
-    upload(stage, credentials, "warm-" + key, len(PIECE) * 16, headers(len(PIECE) * 16), frame)
-    forget_high_water(stage.gateway)
-    before = memory(stage.gateway, "VmRSS")
-    digest = upload(stage, credentials, key, size, headers(size), frame)
+    upload(gateway, credentials, "warm-" + key, len(PIECE) * 16, headers(len(PIECE) * 16), frame)
+    forget_high_water(gateway.gateway_process)
+    before = memory(gateway.gateway_process, "VmRSS")
+    digest = upload(gateway, credentials, key, size, headers(size), frame)
     assert Sink.swallowed == (size, digest)
-    return memory(stage.gateway, "VmHWM") - before
+    return memory(gateway.gateway_process, "VmHWM") - before
 
 
-def test_unsigned_payload_of_two_gib(stage, credentials):
+def test_unsigned_payload_of_two_gib(gateway, credentials):
     headers = lambda size: {"Content-Length": str(size), "X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}
-    rose = grown(stage, credentials, "unsigned", 2 * GIB, headers, plain)
+    rose = grown(gateway, credentials, "unsigned", 2 * GIB, headers, plain)
     assert rose < ALLOWED, f"the gateway's memory rose by {rose >> 20} MiB"
 
 
-def test_signed_chunks_of_half_a_gib(stage, credentials):
+def test_signed_chunks_of_half_a_gib(gateway, credentials):
     framing = len(f"{len(PIECE):x};chunk-signature={'0' * 64}\r\n\r\n")
 
     def headers(size):
@@ -224,5 +224,5 @@ def test_signed_chunks_of_half_a_gib(stage, credentials):
             "X-Amz-Content-SHA256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
         }
 
-    rose = grown(stage, credentials, "signed", GIB // 2, headers, chunk_signer(credentials))
+    rose = grown(gateway, credentials, "signed", GIB // 2, headers, chunk_signer(credentials))
     assert rose < ALLOWED, f"the gateway's memory rose by {rose >> 20} MiB"

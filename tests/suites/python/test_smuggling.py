@@ -10,7 +10,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 
 import recording
-from conftest import GATEWAY_URL, REGION, STAGE
+from conftest import GATEWAY_URL, REGION, TEST_DIRECTORY
 
 pytestmark = pytest.mark.gateway
 CANARY = "smuggled-canary"
@@ -120,14 +120,14 @@ def send(credentials, corpus, kind):
 def test_ambiguous_request_is_refused(credentials, kind):
     answer, place = send(credentials, CORPUS, kind)
     assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4", b"HTTP/1.1 501")), answer[:300]
-    assert not recording.saw(STAGE / "recording", place), "it reached the upstream"
+    assert not recording.saw(TEST_DIRECTORY / "recording", place), "it reached the upstream"
 
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_length_beside_chunked_is_refused_or_dropped(credentials, kind):
     answer, place = send(credentials, BOTH, kind)
     assert answer[9:12] in (b"200", b"400"), answer[:300]
-    for sent in (STAGE / "recording").glob("*.sent"):
+    for sent in (TEST_DIRECTORY / "recording").glob("*.sent"):
         for head, _body in recording.requests(sent.read_bytes()):
             if place.encode() in head:
                 assert not (b"content-length:" in head.lower() and b"transfer-encoding:" in head.lower()), head
@@ -143,7 +143,7 @@ def test_broken_body_never_completes_upstream(credentials, direct, failure, kind
 def test_header_named_by_connection_stays_behind(credentials):
     head = signed_head(credentials, "/dw-smuggling/hop", "UNSIGNED-PAYLOAD").replace("Connection: close", f"Connection: close, X-{CANARY}")
     exchange((head + f"X-{CANARY}: 1\r\nContent-Length: 0\r\n\r\n").encode())
-    assert not recording.saw(STAGE / "recording", f"x-{CANARY}")
+    assert not recording.saw(TEST_DIRECTORY / "recording", f"x-{CANARY}")
 
 
 @pytest.mark.parametrize("line", [
@@ -166,7 +166,7 @@ def test_replayed_signature_is_refused(credentials):
 
 def test_no_hidden_request_became_a_request_of_its_own():
     """After the whole corpus: wherever the canary is upstream, it is inside a body, never in a request line or header."""
-    for sent in (STAGE / "recording").glob("*.sent"):
+    for sent in (TEST_DIRECTORY / "recording").glob("*.sent"):
         for head, _body in recording.requests(sent.read_bytes()):
             assert CANARY.encode() not in head, head
 

@@ -5,19 +5,19 @@ import os
 import pytest
 
 import recording
-from conftest import STAGE
+from conftest import TEST_DIRECTORY
 
 pytestmark = pytest.mark.gateway
 
 
 def test_no_upstream_secret_is_anywhere():
-    lent = recording.lent(STAGE / "recording")
-    assert len(lent) > 10, "the recording holds too few credentials to prove anything"
-    canaries = {value.encode() for one in lent for value in (one.secret, one.token)}
-    environment = (STAGE / "base-secret").read_text().strip()
+    issued_credentials = recording.issued_credentials(TEST_DIRECTORY / "recording")
+    assert len(issued_credentials) > 10, "the recording holds too few credentials to prove anything"
+    canaries = {value.encode() for one in issued_credentials for value in (one.secret, one.token)}
+    environment = (TEST_DIRECTORY / "base-secret").read_text().strip()
     if environment != "test":
         canaries.add(environment.encode())
-    places = [STAGE / "gateway.log", *(STAGE / "data").rglob("*")]
+    places = [TEST_DIRECTORY / "gateway.log", *(TEST_DIRECTORY / "data").rglob("*")]
     for place in places:
         if place.is_file():
             content = place.read_bytes()
@@ -25,8 +25,8 @@ def test_no_upstream_secret_is_anywhere():
 
 
 def test_no_identity_token_is_anywhere():
-    tokens = [path.read_text().strip() for path in STAGE.glob("*.jwt")]
-    for place in [STAGE / "gateway.log", *(STAGE / "data" / "journal").glob("*")]:
+    tokens = [path.read_text().strip() for path in TEST_DIRECTORY.glob("*.jwt")]
+    for place in [TEST_DIRECTORY / "gateway.log", *(TEST_DIRECTORY / "data" / "journal").glob("*")]:
         content = place.read_text(errors="replace")
         for token in tokens:
             assert token not in content and token.split(".")[2] not in content, f"an identity token is in {place}"
@@ -34,5 +34,5 @@ def test_no_identity_token_is_anywhere():
 
 def test_gateway_key_stays_in_the_gateway():
     """The seal key is readable by its owner only."""
-    for key in (STAGE / "data" / "keys").iterdir():
+    for key in (TEST_DIRECTORY / "data" / "keys").iterdir():
         assert os.stat(key).st_mode & 0o077 == 0, key

@@ -1,11 +1,11 @@
-"""Sets the stage for the MCP suites: issuer, MCP servers and a gateway before them, each a process on a free loopback port.
+"""Sets the gateway for the MCP suites: issuer, MCP servers and a gateway before them, each a process on a free loopback port.
 
 Servers are those of the official Python SDK, version 2 (`files` answers with JSON, `events` with event streams) and version 1 (`old` and
 `old-events`), and `strict`, one of our own that speaks only 2026-07-28 and refuses what the specification refuses.
 
-    mcp_stage.py [--asking]     prints where everything is as one line of JSON, and ends when its standard input does
+    mcp_test_gateway.py [--approvals]     prints where everything is as one line of JSON, and ends when its standard input does
 
-With `--asking` policy asks people about some calls, and there is a console in which they answer.
+With `--approvals` policy requires an approval for some calls, and there is a console in which they answer.
 """
 
 import json
@@ -17,16 +17,18 @@ import urllib.request
 from pathlib import Path
 
 import issuer
-from stage import CALLERS, HERE, SUITES, Process, clean_environment, free_port, os
+from test_gateway import CALLERS, HERE, SUITES, Process, clean_environment, free_port, os
 
 POLICIES = HERE / "mcp-policies"
 # name: environment of the SDK, and how it answers
 SERVERS = {"files": ("mcp", "json"), "events": ("mcp", "events"), "old": ("mcp1", "json"), "old-events": ("mcp1", "events")}
 
 
-class McpStage:
+class McpTestGateway:
     """One issuer, the servers, one gateway before them."""
 
+    # Test modules import this class: pytest must not collect it.
+    __test__ = False
     callers = CALLERS
     policies = POLICIES
     # more lines for the sections of the configuration
@@ -103,12 +105,12 @@ name = "closed"
 url = "{closed}"
 {self.approving}
 """)
-        self.gateway = self.start("gateway", [binary, "serve", "--config", config], port, DURWARD_LOG="debug")
+        self.gateway_process = self.start("gateway", [binary, "serve", "--config", config], port, DURWARD_LOG="debug")
         self.binary = binary
 
     def restart_gateway(self):
-        self.gateway.stop()
-        self.processes.remove(self.gateway)
+        self.gateway_process.stop()
+        self.processes.remove(self.gateway_process)
         self.start_gateway()
 
     def recording(self, name):
@@ -142,7 +144,7 @@ url = "{closed}"
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-ASKING = """
+APPROVAL_POLICIES = """
 @id("agents-connect")
 permit (principal in Group::"agents", action == Action::"connect", resource);
 @id("agents-work")
@@ -162,7 +164,7 @@ forbid (principal, action == Mcp::Action::"tools/call", resource) when { context
 """
 
 
-class AskingMcpStage(McpStage):
+class ApprovalMcpTestGateway(McpTestGateway):
     """One where people are asked, and answer in a console."""
 
     callers = CALLERS | {"other": ["agents"], "ann": ["oncall"], "bob": ["oncall"]}
@@ -172,7 +174,7 @@ class AskingMcpStage(McpStage):
     def start_gateway(self):
         self.policies = self.directory / "policies"
         self.policies.mkdir(exist_ok=True)
-        (self.policies / "asking.cedar").write_text(ASKING)
+        (self.policies / "approvals.cedar").write_text(APPROVAL_POLICIES)
         self.console_port = getattr(self, "console_port", None) or free_port()
         self.console_url = f"http://127.0.0.1:{self.console_port}"
         self.listening = f'console = "127.0.0.1:{self.console_port}"\n'
@@ -194,21 +196,21 @@ class AskingMcpStage(McpStage):
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
-    def answer(self, person, ask, answer="approve_once", **more):
-        status, told = self.api(person, f"/asks/{ask}/answer", {"answer": answer} | more)
+    def vote(self, person, approval_request, vote="approve_once", **more):
+        status, told = self.api(person, f"/approval-requests/{approval_request}/votes", {"vote": vote} | more)
         assert status == 200, told
         return told
 
 
 def main():
-    asking = "--asking" in sys.argv[1:]
-    with (AskingMcpStage if asking else McpStage)(servers=("files", "events")) as stage:
+    asking = "--approvals" in sys.argv[1:]
+    with (ApprovalMcpTestGateway if asking else McpTestGateway)(servers=("files", "events")) as gateway:
         where = {
-            "url": {name: stage.url(name) for name in [*stage.upstreams, "closed"]},
-            "token": {caller: stage.token(caller) for caller in stage.callers},
+            "url": {name: gateway.url(name) for name in [*gateway.upstreams, "closed"]},
+            "token": {caller: gateway.token(caller) for caller in gateway.callers},
         }
         if asking:
-            where |= {"console": stage.console_url, "person": {name: stage.person(name) for name in ("ann", "bob")}}
+            where |= {"console": gateway.console_url, "person": {name: gateway.person(name) for name in ("ann", "bob")}}
         print(json.dumps(where), flush=True)
         sys.stdin.read()
 

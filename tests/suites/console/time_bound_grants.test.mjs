@@ -6,8 +6,8 @@ import { after, before, test } from "node:test";
 
 import { DeleteBucketCommand, DeleteObjectCommand, S3Client } from "@aws-sdk/client-s3";
 
-import { accessible, photograph, screenful } from "./look.mjs";
-import { fakeAws, furnish, launch, listen, signedIn, startGateway, stopProcess, until } from "./stage.mjs";
+import { accessible, photograph, screenful } from "./page_checks.mjs";
+import { fakeAws, furnish, launch, listen, signedIn, startGateway, stopProcess, until } from "./test_gateway.mjs";
 
 const LIMIT = { timeout: 120_000 };
 const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { HERE } from "./stage.mjs";
+import { HERE } from "./test_gateway.mjs";
 
 const SHOTS = process.env.DURWARD_SCREENSHOTS;
 const AXE = readFileSync(join(HERE, "node_modules/axe-core/axe.min.js"), "utf8");

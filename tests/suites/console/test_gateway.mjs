@@ -101,7 +101,7 @@ export const furnish = async (name, { groups, policies, approval = "", redirects
   ]);
   writeFileSync(join(dir, "agent.jwt"), await agentToken(provider.issuer, "agent-7"));
   mkdirSync(join(dir, "policies"));
-  writeFileSync(join(dir, "policies/asking.cedar"), policies, { mode: 0o600 });
+  writeFileSync(join(dir, "policies/approvals.cedar"), policies, { mode: 0o600 });
   writeFileSync(
     join(dir, "durward.toml"),
     `data_dir = "data"
