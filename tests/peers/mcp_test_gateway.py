@@ -1,11 +1,11 @@
-"""Sets the gateway for the MCP suites: issuer, MCP servers and a gateway before them, each a process on a free loopback port.
+"""The test gateway of the MCP suites: issuer, MCP servers and a gateway before them, each a process on a free loopback port.
 
 Servers are those of the official Python SDK, version 2 (`files` answers with JSON, `events` with event streams) and version 1 (`old` and
 `old-events`), and `strict`, one of our own that speaks only 2026-07-28 and refuses what the specification refuses.
 
     mcp_test_gateway.py [--approvals]     prints where everything is as one line of JSON, and ends when its standard input does
 
-With `--approvals` policy requires an approval for some calls, and there is a console in which they answer.
+With `--approvals`, policies require an approval for some calls, and there is a console to vote in.
 """
 
 import json
@@ -82,7 +82,7 @@ class McpTestGateway:
         port = self.port = getattr(self, "port", None) or free_port()
         self.gateway_url = f"http://127.0.0.1:{port}"
         servers = "".join(f'[[mcp.server]]\nname = "{name}"\nurl = "{url}"\n\n' for name, url in self.upstreams.items())
-        # a second name of a server, which nobody may use
+        # a second name of a server, which no caller may use
         closed = next(iter(self.upstreams.values()))
         config = self.directory / "durward.toml"
         config.write_text(f"""\
@@ -149,23 +149,23 @@ APPROVAL_POLICIES = """
 permit (principal in Group::"agents", action == Action::"connect", resource);
 @id("agents-work")
 permit (principal in Group::"agents", action, resource) unless { action == Action::"reveal" };
-@id("ask-before-deletes")
+@id("deletes-need-approval")
 @approval("oncall") @timeout("1m") @on_timeout("reject")
 forbid (principal, action == Mcp::Action::"tools/call", resource) when { context.tool == "delete_file" };
-@id("ask-before-counting")
+@id("counting-needs-two")
 @approval("oncall") @quorum("2") @timeout("1m")
 forbid (principal, action == Mcp::Action::"tools/call", resource) when { context.tool == "count" };
-@id("ask-before-notes")
+@id("notes-need-approval")
 @approval("oncall") @timeout("1m")
 forbid (principal, action == Mcp::Action::"resources/read", resource);
-@id("ask-later")
+@id("failing-is-queued")
 @approval("oncall") @timeout("2s") @on_timeout("queue")
 forbid (principal, action == Mcp::Action::"tools/call", resource) when { context.tool == "fail" };
 """
 
 
 class ApprovalMcpTestGateway(McpTestGateway):
-    """One where people are asked, and answer in a console."""
+    """A test gateway whose policies require approvals, with a console to vote in."""
 
     callers = CALLERS | {"other": ["agents"], "ann": ["oncall"], "bob": ["oncall"]}
     provider = 'console_audience = ["durward-people"]'
@@ -181,7 +181,7 @@ class ApprovalMcpTestGateway(McpTestGateway):
         super().start_gateway()
 
     def person(self, name):
-        """The token with which somebody uses the admin API."""
+        """The token with which a person uses the admin API."""
         return issuer.mint(self.directory / "issuer", name, self.callers[name], aud="durward-people")
 
     def api(self, person, path, body=None):
@@ -197,19 +197,19 @@ class ApprovalMcpTestGateway(McpTestGateway):
             return error.code, json.load(error)
 
     def vote(self, person, approval_request, vote="approve_once", **more):
-        status, told = self.api(person, f"/approval-requests/{approval_request}/votes", {"vote": vote} | more)
-        assert status == 200, told
-        return told
+        status, response = self.api(person, f"/approval-requests/{approval_request}/votes", {"vote": vote} | more)
+        assert status == 200, response
+        return response
 
 
 def main():
-    asking = "--approvals" in sys.argv[1:]
-    with (ApprovalMcpTestGateway if asking else McpTestGateway)(servers=("files", "events")) as gateway:
+    with_approvals = "--approvals" in sys.argv[1:]
+    with (ApprovalMcpTestGateway if with_approvals else McpTestGateway)(servers=("files", "events")) as gateway:
         where = {
             "url": {name: gateway.url(name) for name in [*gateway.upstreams, "closed"]},
             "token": {caller: gateway.token(caller) for caller in gateway.callers},
         }
-        if asking:
+        if with_approvals:
             where |= {"console": gateway.console_url, "person": {name: gateway.person(name) for name in ("ann", "bob")}}
         print(json.dumps(where), flush=True)
         sys.stdin.read()

@@ -1,4 +1,4 @@
-"""Sets the gateway for the real-client suites: issuer, emulator, recorder, gateway, each a process on a free loopback port.
+"""The test gateway of the real-client suites: issuer, emulator, recorder and gateway, each a process on a free loopback port.
 
 `TestGateway` is used by the Python suite where a test needs a gateway of its own; the command runs any suite inside one:
 
@@ -7,12 +7,12 @@
 The command's environment is the way an SDK is configured on EKS (token file, role, endpoint), plus DW_* for what a test may want to read:
 
     DW_KIND          ministack or moto
-    DW_GATEWAY_URL   the gateway's AWS door; absent with --direct
+    DW_GATEWAY_URL   the gateway's AWS front end; absent with --direct
     DW_DIRECT_URL    the emulator itself
     DW_ROLE_ARN      the role the callers sign in to
     DW_TOKEN_FILE    token of the caller `agent`
     DW_TOKEN_SRE     token of the caller `sre`, who may reveal and destroy
-    DW_TEST_DIRECTORY         the gateway's directory: tokens, issuer keys, gateway configuration, data and logs, recording
+    DW_TEST_DIRECTORY  the test gateway's directory: tokens, issuer keys, gateway configuration, data and logs, recording
 
 Environments come from DURWARD_SUITES (default: .suites in the clone), the gateway from DURWARD_BIN. Nothing outlives the command.
 """
@@ -43,7 +43,7 @@ HERE = Path(__file__).resolve().parent
 CLONE = HERE.parent.parent
 SUITES = Path(os.environ.get("DURWARD_SUITES", CLONE / ".suites"))
 REGION = "us-east-1"
-# The gateway's DNS name, resolved by nobody: a test that uses it brings its own resolver.
+# The gateway's DNS name, which no resolver knows: a test that uses it brings its own resolver.
 GATEWAY_NAME = "aws.gw.test"
 ACCOUNT = {"ministack": "000000000000", "moto": "123456789012"}
 CALLERS = {"agent": ["agents"], "sre": ["agents", "sre"], "reader": ["readers"], "nobody": []}
@@ -64,7 +64,7 @@ def listens(port):
 
 
 class Process:
-    """A child with its log; ready when it listens on `port`, gone when the gateway is."""
+    """A child with its log; ready when it listens on `port`, stopped with the test gateway."""
 
     def __init__(self, name, command, directory, port, env=None, patience=60):
         self.log = Path(directory) / f"{name}.log"
@@ -199,7 +199,7 @@ class TestGateway:
         iam.put_role_policy(RoleName="suite", PolicyName="all", PolicyDocument=allow("*", "*"))
         iam.create_user(UserName="durward")
         iam.put_user_policy(
-            UserName="durward", PolicyName="lend",
+            UserName="durward", PolicyName="issue",
             PolicyDocument=allow(["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"], self.role_arn),
         )
         key = iam.create_access_key(UserName="durward")["AccessKey"]
@@ -324,7 +324,7 @@ scope = "operation"
 
 
 def main():
-    parser = argparse.ArgumentParser(description="runs a command on a gateway of emulator, issuer and gateway")
+    parser = argparse.ArgumentParser(description="runs a command with a test gateway of emulator, issuer and gateway")
     parser.add_argument("--kind", choices=sorted(ACCOUNT), required=True)
     parser.add_argument("--direct", action="store_true", help="no gateway: the command talks to the emulator")
     parser.add_argument("--keep", help="directory to keep the gateway's files in")

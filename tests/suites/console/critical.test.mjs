@@ -29,7 +29,7 @@ when { resource.hasTag("critical") && resource.getTag("critical") == "hasty" };
 forbid (principal, action == Aws::Action::"s3:DeleteBucket", resource)
 when { resource.hasTag("critical") && resource.getTag("critical") == "patient" };
 `;
-// boto3 as any program uses it: told only where the endpoint is and where the token lies.
+// boto3 as any program uses it: it knows only the endpoint and the token file.
 const DELETE = `
 import json, sys
 import boto3, botocore.exceptions
@@ -166,7 +166,7 @@ test("nobody votes in time, and the approval request is queued: the same call pa
   await bob.context().close();
 });
 
-test("a bucket that is not critical needs nobody", LIMIT, async () => {
+test("a bucket that is not critical needs no approval", LIMIT, async () => {
   await bucket("plain", "false");
   assert.deepEqual(await boto3("plain").answer, { code: "deleted" });
 });

@@ -159,7 +159,7 @@ test("a browser comes back to the terminal, and the commands then need no token 
   assert.match(done.out, /signed in to http\S+ as corp\/alice \(groups: oncall\)/);
   assert.match(done.err, /a callback with a foreign state was rejected/);
   const kept = alice.kept();
-  assert.ok(kept.refresh_token, "offline_access was asked for and given");
+  assert.ok(kept.refresh_token, "offline_access was requested and granted");
   assert.ok(!`${done.out}${done.err}`.includes(kept.id_token) && !done.out.includes(kept.refresh_token));
   assert.equal(statSync(alice.file()).mode & 0o777, 0o600);
   assert.equal(statSync(alice.place).mode & 0o777, 0o700);
@@ -211,7 +211,7 @@ test("without a display the device way is taken", LIMIT, async () => {
   await page.context().close();
 });
 
-test("whoever refuses at the provider is not signed in", LIMIT, async () => {
+test("a person who refuses at the provider is not signed in", LIMIT, async () => {
   const alice = shell(consoles.one);
   const login = alice.login("--browser");
   const page = await fresh(await login.address(PAGE));
@@ -231,7 +231,7 @@ test("whoever refuses at the provider is not signed in", LIMIT, async () => {
   await other.context().close();
 });
 
-test("a code that nobody used in time signs nobody in", LIMIT, async () => {
+test("a code that was not used in time signs no person in", LIMIT, async () => {
   lives.code = 1;
   const late = await shell(consoles.one).login("--device").ended;
   lives.code = 600;

@@ -76,7 +76,7 @@ export const agentClient = (name) => ({
   redirect_uris: [],
 });
 
-// An agent's access token for the doors.
+// An agent's access token for the front ends.
 export const agentToken = async (issuer, name) => {
   const form = new URLSearchParams({ grant_type: "client_credentials", client_id: name, client_secret: name });
   const minted = await (await fetch(`${issuer}/token`, { method: "POST", body: form })).json();
@@ -125,7 +125,7 @@ name = "prod"
 role_arn = "arn:aws:iam::123456789012:role/agents"
 `,
   );
-  // What any program with an AWS SDK is told, and no more.
+  // The settings of any program with an AWS SDK, and no more.
   const agent = {
     AWS_ENDPOINT_URL: `http://127.0.0.1:${awsPort}`,
     AWS_ROLE_ARN: "arn:aws:iam::123456789012:role/agents",

@@ -1,4 +1,4 @@
-// Tool calls that policy asks people about, with the MCP SDKs for TypeScript, unmodified: held with progress, told in the way of each
+// Tool calls that require an approval, with the MCP SDKs for TypeScript, unmodified: held with progress, announced in the way of each
 // revision, passed once when a person approved. The test gateway is `tests/peers/mcp_test_gateway.py --approvals`.
 
 import assert from "node:assert/strict";
@@ -131,10 +131,10 @@ for (const kind of ["version 1", "version 2"]) {
   test(`${kind}: a client of 2025-11-25 that opens URLs gets the page in the error for that, and waits with the next call`, { skip }, async () => {
     await connected(kind, [], async (call) => {
       const path = `/srv/${randomUUID()}`;
-      const told = await call(path).then(() => assert.fail("it passed"), (error) => error);
+      const error = await call(path).then(() => assert.fail("it passed"), (failure) => failure);
       const approvalRequest = await waitForRequest(path);
-      assert.equal(told.code, -32042, told.stack);
-      const elicitations = told.elicitations ?? told.data.elicitations;
+      assert.equal(error.code, -32042, error.stack);
+      const elicitations = error.elicitations ?? error.data.elicitations;
       assert.equal(elicitations[0].url, page(approvalRequest));
       assert.equal(elicitations[0].elicitationId, approvalRequest.id);
       const held = call(path);

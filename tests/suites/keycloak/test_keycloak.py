@@ -1,4 +1,4 @@
-"""Keycloak as the identity provider of everybody: an agent's service account, a person in the console, a person at a terminal."""
+"""Keycloak as the identity provider of every caller and person: an agent's service account, a person in the console, a person at a terminal."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ POLICIES = """
 permit (principal in Group::"agents", action == Action::"connect", resource);
 @id("agents-work")
 permit (principal in Group::"agents", action, resource);
-@id("ask-before-buckets-go")
+@id("bucket-deletion-needs-one")
 @approval("oncall") @timeout("2m") @on_timeout("reject")
 forbid (principal, action == Aws::Action::"s3:DeleteBucket", resource);
 """
@@ -142,7 +142,7 @@ def test_a_service_account_is_decided_by_its_group(gateway):
     assert refused.value.response["Error"]["Code"] == "AccessDenied"
 
 
-def test_an_agents_token_answers_nothing(gateway, tmp_path):
+def test_an_agents_token_cannot_vote(gateway, tmp_path):
     file = tmp_path / "agent.jwt"
     file.write_text(gateway.keycloak.agent_token("agent-7"))
     refused = Terminal(gateway, tmp_path / "state").run("approvals", "ls", "--token-file", str(file))

@@ -19,16 +19,16 @@ POLICIES = """
 permit (principal, action == Action::"connect", resource);
 @id("agents-work")
 permit (principal, action, resource);
-@id("ask-before-buckets-go")
+@id("bucket-deletion-needs-two")
 @approval("oncall") @quorum("2") @timeout("1m") @on_timeout("reject")
 forbid (principal, action == Aws::Action::"s3:DeleteBucket", resource);
-@id("ask-before-objects-go")
+@id("object-deletion-needs-one")
 @approval("oncall")
 forbid (principal, action == Aws::Action::"s3:DeleteObject", resource);
-@id("ask-in-vain")
+@id("queue-deletion-times-out")
 @approval("oncall") @timeout("2s") @on_timeout("reject")
 forbid (principal, action == Aws::Action::"sqs:DeleteQueue", resource);
-@id("ask-later")
+@id("topic-deletion-is-queued")
 @approval("oncall") @timeout("2s") @on_timeout("queue")
 forbid (principal, action == Aws::Action::"sns:DeleteTopic", resource);
 """
@@ -65,12 +65,12 @@ class ApprovalTestGateway(TestGateway):
         (self.policies / "approvals.cedar").write_text(self.policy_text)
         self.console_port = getattr(self, "console_port", None) or free_port()
         text = super().configuration().replace("[listen]\n", f'[listen]\nconsole = "127.0.0.1:{self.console_port}"\n')
-        # People answer with tokens that no door takes.
+        # People vote with tokens that no front end accepts.
         text = text.replace('kind = "workload"', 'kind = "workload"\nconsole_audience = ["durward-people"]')
         return text + '\n[approval]\nhold = "20s"\n'
 
     def person_file(self, person):
-        """The token with which somebody uses the admin API."""
+        """The token with which a person uses the admin API."""
         file = self.directory / f"{person}.person.jwt"
         if not file.exists():
             file.write_text(issuer.mint(self.directory / "issuer", person, self.callers[person], aud="durward-people") + "\n")
@@ -96,7 +96,7 @@ class ApprovalTestGateway(TestGateway):
         """Waits for the pending approval request whose resources name `text`."""
         return until(
             lambda: next((approval_request for approval_request in self.approval_requests() if text in json.dumps(approval_request)), None),
-            lambda: f"nobody was asked about {text}: {self.approval_requests()}",
+            lambda: f"no approval request names {text}: {self.approval_requests()}",
         )
 
     def get_request(self, approval_request):

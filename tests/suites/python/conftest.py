@@ -81,7 +81,7 @@ def name():
 
 
 class Failure:
-    """What a failing call told the application."""
+    """The error of a failing call, as the application sees it."""
 
     def __init__(self, error):
         self.type = type(error).__name__

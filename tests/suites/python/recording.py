@@ -1,4 +1,4 @@
-"""Reads what `recorder.py` wrote: the requests an upstream really saw, and the credentials that were lent."""
+"""Reads what `recorder.py` wrote: the requests an upstream really saw, and the credentials that were issued."""
 
 import re
 import urllib.parse
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class IssuedCredential:
-    """A credential as STS issued it to the gateway, with the session policy that was asked for."""
+    """A credential as STS issued it to the gateway, with the session policy that the gateway requested."""
 
     policy: str
     key: str

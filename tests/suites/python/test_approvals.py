@@ -1,4 +1,4 @@
-"""What policy requires an approval for: held, approved, denied, timed out, queued; each answer good for exactly one operation and once."""
+"""What policy requires an approval for: held, approved, denied, timed out, queued; each grant permits exactly one operation, once."""
 
 import json
 import signal
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.gateway, pytest.mark.moto]
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory):
-    with ApprovalTestGateway("moto", tmp_path_factory.mktemp("asking") / "gateway") as made:
+    with ApprovalTestGateway("moto", tmp_path_factory.mktemp("approvals") / "gateway") as made:
         yield made
 
 
@@ -53,7 +53,7 @@ def test_held_until_two_people_approve_and_then_passes_once(gateway, client, nam
     assert not gone(gateway, name)
 
 
-def test_nobody_outside_the_group_and_nobody_for_themselves(gateway, client, name):
+def test_only_group_members_approve_and_no_person_approves_their_own_request(gateway, client, name):
     s3 = client("s3", "ann")
     s3.create_bucket(Bucket=name)
     s3.put_object(Bucket=name, Key="k", Body=b"x")
@@ -167,8 +167,8 @@ def test_a_client_that_goes_away_leaves_the_request_and_nothing_is_executed(gate
     assert gateway.approve("ann", approval_request)[0] == 200
     # Another call has gone all the way since: what was to happen for the client that left would have happened.
     s3.put_object(Bucket=name, Key="other", Body=b"x")
-    assert gateway.get_request(approval_request)["state"] == "approved" and gateway.intent_count(f"{name}/k") == 0, "executed for nobody"
-    assert gateway.root("s3").get_object(Bucket=name, Key="k"), "executed for nobody"
+    assert gateway.get_request(approval_request)["state"] == "approved" and gateway.intent_count(f"{name}/k") == 0, "executed for a client that left"
+    assert gateway.root("s3").get_object(Bucket=name, Key="k"), "executed for a client that left"
     s3.delete_object(Bucket=name, Key="k")
     assert [one["Key"] for one in gateway.root("s3").list_objects_v2(Bucket=name)["Contents"]] == ["other"]
 

@@ -1,4 +1,4 @@
-"""Attempts of one approved call: one is executed, the others get its answer, or are told that it was executed and by which exchange."""
+"""Attempts of one approved call: one is executed; the others get its response, or a refusal that names the exchange that executed it."""
 
 import hashlib
 import http.client
@@ -30,16 +30,16 @@ POLICIES = """
 permit (principal, action == Action::"connect", resource);
 @id("agents-work")
 permit (principal, action, resource);
-@id("ask-before-sending")
+@id("sending-needs-approval")
 @approval("oncall")
 forbid (principal, action == Aws::Action::"sqs:SendMessage", resource);
-@id("ask-before-reading")
+@id("reading-needs-approval")
 @approval("oncall")
 forbid (principal, action == Aws::Action::"s3:GetObject", resource);
-@id("ask-before-telling")
+@id("secrets-need-approval")
 @approval("oncall")
 forbid (principal, action == Aws::Action::"secretsmanager:GetSecretValue", resource);
-@id("told-at-home-only")
+@id("revealed-at-home-only")
 forbid (principal, action == Action::"reveal", resource) when { context.source_ip.isInRange(ip("127.0.0.2/32")) };
 """
 CHANGES = {
@@ -134,7 +134,7 @@ class CoalescingTestGateway(ApprovalTestGateway):
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory):
-    with CoalescingTestGateway("moto", tmp_path_factory.mktemp("joined") / "gateway") as made:
+    with CoalescingTestGateway("moto", tmp_path_factory.mktemp("coalesced") / "gateway") as made:
         yield made
 
 
@@ -258,15 +258,15 @@ def test_three_attempts_of_one_call_one_execution_one_answer(gateway, send, name
     assert len({json.loads(attempt.answer)["MessageId"] for attempt in attempts}) == 1
     assert in_queue(gateway, name) == 1, "executed more than once"
     executed = [one for one in journal(gateway) if one["type"] == "intent" and (one.get("grant") or {}).get("approval_request") == approval_request["id"]]
-    joined = [one for one in journal(gateway) if one["type"] == "coalesced" and one["approval_request"] == approval_request["id"]]
-    assert len(executed) == 1 and len(joined) == 2
-    assert {one["executed_by"] for one in joined} == {executed[0]["exchange"]}
-    assert {one["session"] for one in joined} == {executed[0]["session"]}
-    assert {one["digest"] for one in joined} == {executed[0]["digest"]}
+    coalesced = [one for one in journal(gateway) if one["type"] == "coalesced" and one["approval_request"] == approval_request["id"]]
+    assert len(executed) == 1 and len(coalesced) == 2
+    assert {one["executed_by"] for one in coalesced} == {executed[0]["exchange"]}
+    assert {one["session"] for one in coalesced} == {executed[0]["session"]}
+    assert {one["digest"] for one in coalesced} == {executed[0]["digest"]}
     durward = os.environ["DURWARD_BIN"]
     verified = subprocess.run([durward, "journal", "verify", "--dir", gateway.journal], capture_output=True, text=True, timeout=30)
     assert verified.returncode == 0, verified
-    show = [durward, "sessions", "show", joined[0]["session"], "--dir", gateway.journal]
+    show = [durward, "sessions", "show", coalesced[0]["session"], "--dir", gateway.journal]
     shown = subprocess.run(show, capture_output=True, text=True, timeout=30)
     assert shown.stdout.count(f"stored response of exchange {executed[0]['exchange']}") == 2, shown
 

@@ -1,4 +1,4 @@
-"""The MCP door before real servers, with real clients: those of the official Python SDK, version 2 (2026-07-28 and before) and version 1
+"""The MCP front end before real servers, with real clients: those of the official Python SDK, version 2 (2026-07-28 and before) and version 1
 (2025-11-25 and before), unmodified; and a strict server of our own that speaks 2026-07-28 to the letter."""
 
 import json
@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 from mcp_test_gateway import HERE, SUITES, McpTestGateway
 
-# it has a gateway of its own, without an emulator: once is enough
+# a test gateway of its own, without an emulator: once is enough
 pytestmark = [pytest.mark.gateway, pytest.mark.moto]
 
 KEY = "AKIAIOSFODNN7EXAMPLE"
@@ -34,9 +34,9 @@ def client(gateway):
     """`client("mcp", "files", ["tools"], ...)`: what the SDK gave an application for each step."""
 
     def run(sdk, server, *steps, caller="agent", mode=None, capable=False):
-        asked = {"url": gateway.url(server), "token": gateway.token(caller), "steps": steps, "mode": mode or "auto", "capable": capable}
+        job = {"url": gateway.url(server), "token": gateway.token(caller), "steps": steps, "mode": mode or "auto", "capable": capable}
         command = [SUITES / sdk / "bin/python", HERE / "mcp_client.py"]
-        ran = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=90, check=False)
+        ran = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, timeout=90, check=False)
         assert ran.returncode == 0, ran.stderr[-3000:]
         answer = json.loads(ran.stdout)
         run.questions = answer["questions"]
@@ -112,7 +112,7 @@ def test_a_client_without_a_good_token_is_told_where_to_get_one(gateway):
     assert told["resource"] == gateway.url("files") and told["authorization_servers"] == [gateway.issuer_url]
 
 
-def test_what_a_server_asks_of_a_client_ends_the_call_in_legacy_revisions(client):
+def test_a_server_request_to_the_client_ends_the_call_in_legacy_revisions(client):
     for sdk, server, mode in [("mcp", "events", "legacy"), ("mcp1", "old-events", None)]:
         asked, after = client(sdk, server, ["call", "ask", {}], ["call", "read_file", {"path": "/srv/a"}], mode=mode, capable=True)
         assert client.questions == []
@@ -135,7 +135,7 @@ def test_a_strict_server_of_2026_07_28_accepts_what_the_gateway_sends(client, ga
     assert json.loads(text(read)) == {"arguments": {"path": "/srv/a"}, "state": None, "key": MASKED}
     assert forbidden["code"] == 403
     assert json.loads(text(coded))["arguments"] == {"x": "ü"}
-    assert client.questions == [f"really? {MASKED}"], "what a server asks in its result passes, masked"
+    assert client.questions == [f"really? {MASKED}"], "a question in a server's result passes, masked"
     assert json.loads(text(asked))["state"] == "state-1"
     assert len(counted["progress"]) == 3 and counted["after"] - counted["progress"][0][3] > 0.5
     assert text(counted["answer"]) == f"done {MASKED}"
@@ -198,7 +198,7 @@ def test_the_documented_client_works(gateway):
     assert ran.stdout == f"['read_file', 'fail', 'count', 'ask']\n/srv/shared/a holds the key {MASKED}\n"
 
 
-def test_everything_is_on_record_and_nothing_secret_is(gateway, client):
+def test_everything_is_recorded_and_no_secret_is(gateway, client):
     client("mcp1", "old", ["call", "read_file", {"path": f"/srv/{KEY}"}], ["call", "delete_file", {"path": "x"}])
     durward = lambda *words: subprocess.run(
         [gateway.binary, *words, "--dir", gateway.journal], capture_output=True, text=True, check=True, timeout=30

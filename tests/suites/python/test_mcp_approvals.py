@@ -1,5 +1,5 @@
-"""Tool calls that policy requires an approval for, with the clients of the official Python SDK: held, told in the way of each revision, approved
-in the console's API, passed once."""
+"""Tool calls that policy requires an approval for, with the clients of the official Python SDK: held, announced in the way of each revision, approved
+through the admin API, executed once."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ import pytest
 from mcp_test_gateway import HERE, SUITES, ApprovalMcpTestGateway
 from test_mcp import EXCHANGE, MASKED, text
 
-# it has a gateway of its own, without an emulator: once is enough
+# a test gateway of its own, without an emulator: once is enough
 pytestmark = [pytest.mark.gateway, pytest.mark.moto]
 
 # SDK of the client, server, version 2's mode
@@ -40,7 +40,7 @@ class Client(threading.Thread):
     def __init__(self, gateway, peer, *steps, caller="agent", capable=False):
         super().__init__(daemon=True)
         self.sdk, server, mode = peer
-        self.asked = {"url": gateway.url(server), "token": gateway.token(caller), "steps": steps, "mode": mode or "auto", "capable": capable}
+        self.job = {"url": gateway.url(server), "token": gateway.token(caller), "steps": steps, "mode": mode or "auto", "capable": capable}
         self.answer = None
         self.errors = gateway.directory / f"client-{uuid.uuid4().hex}.log"
         self.errors.touch()
@@ -50,7 +50,7 @@ class Client(threading.Thread):
         command = [SUITES / self.sdk / "bin/python", HERE / "mcp_client.py"]
         with self.errors.open("wb") as errors:
             self.ran = subprocess.run(
-                command, input=json.dumps(self.asked).encode(), stdout=subprocess.PIPE, stderr=errors, timeout=90, check=False
+                command, input=json.dumps(self.job).encode(), stdout=subprocess.PIPE, stderr=errors, timeout=90, check=False
             )
 
     def hears(self, what):
@@ -80,10 +80,10 @@ def pending(gateway):
 def wait_for_request(gateway, what, but=()):
     """Waits for the pending approval request that names `what`."""
     look = lambda: [approval_request for approval_request in pending(gateway) if what in json.dumps(approval_request) and approval_request["id"] not in but]
-    return until(look, lambda: f"nobody was asked about {what}: {pending(gateway)}")[0]["id"]
+    return until(look, lambda: f"no approval request names {what}: {pending(gateway)}")[0]["id"]
 
 
-def joined(gateway, approval_request, client):
+def wait_for_second_attempt(gateway, approval_request, client):
     """Waits until the call came a second time."""
     until(lambda: gateway.api("ann", f"/approval-requests/{approval_request}")[1]["attempts"] > 1, lambda: client.done())
 
@@ -136,7 +136,7 @@ def test_a_client_of_2026_07_28_sends_its_person_to_the_page_and_waits(gateway, 
     gateway.vote("ann", approval_request)
     [deleted] = client.done()
     assert text(deleted["answer"]) == f"{path} is gone"
-    assert client.answer["opened"] == [page], "asked once, not in rounds"
+    assert client.answer["opened"] == [page], "sent there once, not in rounds"
     [question] = client.answer["questions"]
     assert f"{peer[1]}:tools/call delete_file waits for the approval of one person of `oncall`" in question and path not in question
     assert [message for _, _, message, _ in deleted["progress"]] == [f"waiting for approval: approval request {approval_request}, {page}"]
@@ -144,19 +144,19 @@ def test_a_client_of_2026_07_28_sends_its_person_to_the_page_and_waits(gateway, 
     assert "requestState" not in call and "inputResponses" not in call
 
 
-def test_what_the_client_answers_decides_nothing(gateway, path):
+def test_the_clients_response_decides_nothing(gateway, path):
     for answer in (True, "decline"):
         client = Client(gateway, MODERN[0], ["call", "delete_file", {"path": path}], capable=answer)
         approval_request = wait_for_request(gateway, path)
-        joined(gateway, approval_request, client)
-        assert not arrived(gateway, "files", path), "nobody approved it"
+        wait_for_second_attempt(gateway, approval_request, client)
+        assert not arrived(gateway, "files", path), "it was not approved"
         gateway.vote("ann", approval_request, "deny", reason=f"not {answer}")
         [denied] = client.done()
         assert denied["code"] == 403 and f"not {answer}" in denied["message"]
         path += "x"
 
 
-def test_a_resource_is_asked_about_like_a_call(gateway):
+def test_a_resource_requires_approval_like_a_call(gateway):
     client = Client(gateway, MODERN[0], ["read", "note://one"], capable=True)
     approval_request = wait_for_request(gateway, "note://one")
     gateway.vote("ann", approval_request)
@@ -170,7 +170,7 @@ def test_a_client_of_2025_11_25_that_opens_urls_gets_the_page_as_an_error_once(g
     call = ["call", "delete_file", {"path": path}]
     client = Client(gateway, peer, call, call, capable=True)
     approval_request = wait_for_request(gateway, path)
-    joined(gateway, approval_request, client)
+    wait_for_second_attempt(gateway, approval_request, client)
     assert not arrived(gateway, peer[1], path)
     gateway.vote("ann", approval_request)
     told, deleted = client.done()
@@ -224,6 +224,6 @@ def test_who_leaves_while_it_hears_of_progress_leaves_the_request_and_nothing_is
     approval_request = wait_for_request(gateway, path)
     gateway.vote("ann", approval_request)
     assert gateway.api("ann", f"/approval-requests/{approval_request}")[1]["state"] == "approved"
-    assert not arrived(gateway, "files", path), "called for nobody"
+    assert not arrived(gateway, "files", path), "called for a client that left"
     [deleted] = Client(gateway, MODERN[0], ["call", "delete_file", {"path": path}]).done()
-    assert text(deleted) == f"{path} is gone", "the approval waits for whoever sends it again"
+    assert text(deleted) == f"{path} is gone", "the approval waits for the same call"

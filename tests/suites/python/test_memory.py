@@ -30,7 +30,7 @@ STS_ANSWER = b"""<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-0
 
 
 class Sink(BaseHTTPRequestHandler):
-    """Lends a credential to every caller, swallows uploads, and remembers their size and hash."""
+    """Issues a credential to every caller, discards uploads, and remembers their size and hash."""
 
     protocol_version = "HTTP/1.1"
     swallowed = None

@@ -1,4 +1,4 @@
-"""People are told what waits for them: real SMTP server, real webhook receivers, verified by other people's libraries."""
+"""Notifications of approval requests: a real SMTP server and real webhook receivers, verified by independent libraries."""
 
 import email
 import email.policy
@@ -112,7 +112,7 @@ class NotificationTestGateway(ApprovalTestGateway):
         super().__init__(kind, directory)
 
     def start_forged(self):
-        """A mail server whose certificate nobody vouches for, and what is said to it."""
+        """A mail server whose certificate is not trusted, and the bytes sent to it."""
         self.tls_configuration()
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self.directory / "tls.pem", self.directory / "tls.key")
@@ -147,7 +147,7 @@ url_file = "chat.url"
 name = "dead"
 url_file = "dead.url"
 [[notify.slack]]
-name = "not-asked"
+name = "other-group"
 url_file = "chat.url"
 groups = ["database-oncall"]
 [[notify.email]]
@@ -186,7 +186,7 @@ secret_file = "webhook.secret"
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory):
-    with NotificationTestGateway("moto", tmp_path_factory.mktemp("telling") / "gateway") as made:
+    with NotificationTestGateway("moto", tmp_path_factory.mktemp("notifications") / "gateway") as made:
         yield made
 
 
@@ -208,7 +208,7 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def test_everybody_is_told_what_waits_and_how_it_ended_and_a_link_decides_nothing(gateway, client, name):  # noqa: F811
+def test_each_channel_gets_the_request_and_its_outcome_and_a_link_decides_nothing(gateway, client, name):  # noqa: F811
     call, approval_request = delete(gateway, client, name)
     page, resource = f"/approvals/{approval_request['id']}", f"/approval-requests/{approval_request['id']}"
     chat = json.loads(until(lambda: gateway.chat.about(name), "the chat")[0]["body"])
@@ -235,7 +235,7 @@ def test_everybody_is_told_what_waits_and_how_it_ended_and_a_link_decides_nothin
         for method, status in (("GET", 303), ("HEAD", 401)):
             with pytest.raises(urllib.error.HTTPError) as answer:
                 urllib.request.build_opener(NoRedirect).open(urllib.request.Request(link, method=method), timeout=5)
-            assert answer.value.code == status, "the page was shown to somebody who had not signed in"
+            assert answer.value.code == status, "the page was shown without a sign-in"
             # After signing in, a person is on the approval request's page.
             assert status != 303 or page in urllib.parse.unquote(answer.value.headers["Location"])
     now = gateway.api("ann", resource)[1]
@@ -250,7 +250,7 @@ def test_everybody_is_told_what_waits_and_how_it_ended_and_a_link_decides_nothin
     told = Webhook(SECRET).verify(hook["body"], hook["headers"])
     assert (told["type"], told["data"]["approval_request"]["state"]) == ("approval_request.closed", "denied")
     assert told["data"]["approval_request"]["votes"][0]["reason"] == "not at night"
-    assert len(gateway.chat.about(name)) == 2, "a channel of another group was told"
+    assert len(gateway.chat.about(name)) == 2, "a channel of another group was notified"
 
 
 def test_nothing_in_a_name_breaks_out(gateway, client, name):  # noqa: F811
@@ -292,7 +292,7 @@ def test_a_reader_that_is_gone_does_not_keep_mail_from_another(gateway, client, 
     call.done()
 
 
-def test_a_dead_channel_is_visible_and_delays_nobody(gateway, client, name):  # noqa: F811
+def test_a_dead_channel_is_visible_and_delays_no_call(gateway, client, name):  # noqa: F811
     call, approval_request = delete(gateway, client, name)
     until(lambda: gateway.chat.about(name), "the chat")
     dead = until(lambda: (one := gateway.channel("dead"))["failing_since"] and one["pending_messages"] and one, "the dead channel")
@@ -307,8 +307,8 @@ def test_a_dead_channel_is_visible_and_delays_nobody(gateway, client, name):  # 
     call.done()
 
 
-def test_what_was_asked_before_kill_9_is_told_after(gateway, client, name):  # noqa: F811
-    """The receivers are down when it is asked, and the gateway is killed before they are back. (The chat had its ten messages of
+def test_a_request_from_before_kill_9_is_notified_after(gateway, client, name):  # noqa: F811
+    """The receivers are down when the approval request is created, and the gateway is killed before they are back. (The chat had its ten messages of
     this minute from the tests before.)"""
     sns = client("sns")
     arn = sns.create_topic(Name=name)["TopicArn"]

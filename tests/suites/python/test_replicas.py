@@ -1,4 +1,4 @@
-"""Two gateways that share a PostgreSQL database: an approval request made at one is answered at the other, and an approval is used once in all."""
+"""Two gateways that share a PostgreSQL database: an approval request that one creates is voted on at the other, and a grant is consumed once in all."""
 
 import copy
 import os
@@ -43,7 +43,7 @@ revoke_groups = ["oncall"]
 """
 
     def replica(self):
-        """The same gateway once more, with a journal and doors of its own."""
+        """The same gateway once more, with a journal and listeners of its own."""
         other = copy.copy(self)
         other.gateway_port, other.console_port = free_port(), free_port()
         config = self.directory / "replica.toml"
@@ -131,13 +131,13 @@ def test_a_session_revoked_at_one_is_over_at_the_other(gateway, other):
 
 
 def refused_without(gateway, bucket, name):
-    """A call that people would be asked about is refused, and not executed."""
+    """A call that requires an approval is refused, and not executed."""
     with pytest.raises(ClientError) as refused:
         bucket.delete_bucket(Bucket=name)
     assert "durward: " in str(refused.value) and not gone(gateway, name)
 
 
-def test_a_database_that_hangs_holds_nobody_up_for_long_and_what_was_begun_is_refused(gateway, name):
+def test_a_database_that_hangs_delays_calls_briefly_and_a_call_in_progress_is_refused(gateway, name):
     bucket = sessions(gateway)("s3", retries={"total_max_attempts": 1}, read_timeout=60)
     gateway.root("s3").create_bucket(Bucket=name)
     gateway.database.freeze()
@@ -164,19 +164,19 @@ def test_without_the_database_nothing_is_approved_and_with_it_again_all_is_as_it
     finally:
         gateway.database.start()
 
-    def asked():
+    def held_call():
         call = Call(bucket.delete_bucket, Bucket=name)
         call.join(3)
         return call if call.is_alive() else None
 
-    held = until(asked, "nobody is asked after the database is back")
+    held = until(held_call, "no call is held after the database is back")
     approval_request = other.wait_for_request(name)
     assert [other.approve(person, approval_request)[0] for person in ("ann", "bob")] == [200, 200]
     assert held.done().error is None and gone(gateway, name)
 
 
 def serve(gateway, name, host, ca):
-    """Another gateway on the database, asked for by name: its process and its log."""
+    """Another gateway on the database, which it names by `host`: its process and its log."""
     text = gateway.config.read_text().replace(f'data_dir = "{gateway.directory}/data"', f'data_dir = "{gateway.directory}/{name}"')
     text = re.sub(r'"127\.0\.0\.1:\d+"\n', '"127.0.0.1:0"\n', text).replace('host = "127.0.0.1"', f'host = "{host}"')
     config, log = gateway.directory / f"{name}.toml", gateway.directory / f"{name}.log"
@@ -212,7 +212,7 @@ def test_a_database_elsewhere_is_spoken_to_under_tls_alone_and_its_certificate_c
         assert refused.wait(30) == 1 and "certificate" in log.read_text(), log.read_text()
     good, log = serve(gateway, "right", "127.0.0.1", made["ours"] / "authority.pem")
     try:
-        until(lambda: "the AWS door is open" in log.read_text(), log.read_text)
+        until(lambda: "the AWS front end is listening" in log.read_text(), log.read_text)
         secured = gateway.database.sql("SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND usename = 'durward'")
         assert int(secured[0]) >= 1
     finally:

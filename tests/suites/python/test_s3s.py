@@ -20,7 +20,7 @@ KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
 
 class S3sTestGateway(TestGateway):
-    """The emulator is s3s-fs with a front that lends its one key."""
+    """The emulator is s3s-fs with a front that issues its one key."""
 
     def start_emulator(self):
         server, self.emulator_port = free_port(), free_port()

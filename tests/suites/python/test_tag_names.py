@@ -1,4 +1,4 @@
-"""A resource that is marked stays what it is, however a request names it: nobody gets past a policy that reads tags."""
+"""A resource that is marked stays what it is, however a request names it: no name evades a policy that reads tags."""
 
 import io
 import json

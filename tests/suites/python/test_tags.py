@@ -26,7 +26,7 @@ forbid (
         Aws::Action::"secretsmanager:*", Aws::Action::"ec2:*", Aws::Action::"lambda:*", Aws::Action::"logs:*", Aws::Action::"ssm:*"],
     resource
 ) when { resource.hasTag("env") && resource.getTag("env") == "production" };
-@id("nobody-marks-as-harmless")
+@id("no-marking-as-harmless")
 forbid (principal, action == Aws::Action::"s3:PutBucketTagging", resource)
 when { context.request_tags.contains("critical=false") };
 @id("too-risky")
@@ -63,7 +63,7 @@ def refusal(call, **arguments):
     return str(refused.value)
 
 
-def test_a_bucket_tagged_critical_is_asked_about_and_others_are_not(gateway, client, name):
+def test_a_bucket_tagged_critical_requires_approval_and_others_do_not(gateway, client, name):
     s3 = client("s3")
     for bucket in (name, f"{name}-plain", f"{name}-other"):
         s3.create_bucket(Bucket=bucket)
@@ -110,7 +110,7 @@ def test_a_bucket_that_is_not_there_has_no_tags(gateway, client, name):
     assert "NoSuchBucket" in message
 
 
-def test_what_the_operator_labels_is_so_whatever_aws_says(gateway, client, name):
+def test_labels_of_the_operator_override_the_tags_at_aws(gateway, client, name):
     s3 = client("s3")
     for bucket in (f"labelled-{name}", f"harmless-{name}"):
         s3.create_bucket(Bucket=bucket)
@@ -126,7 +126,7 @@ def test_tags_in_the_request_can_be_forbidden(gateway, client, name):
     s3 = client("s3")
     s3.create_bucket(Bucket=name)
     marks = {"TagSet": [{"Key": "critical", "Value": "false"}]}
-    assert "nobody-marks-as-harmless" in refusal(s3.put_bucket_tagging, Bucket=name, Tagging=marks)
+    assert "no-marking-as-harmless" in refusal(s3.put_bucket_tagging, Bucket=name, Tagging=marks)
 
 
 def test_risk_is_compared_with_its_tags(gateway, client, name):
@@ -203,7 +203,7 @@ def ssm(root, client, name):
 
 
 @pytest.mark.parametrize("service", [dynamodb, sqs, sns, iam, kms, secretsmanager, ec2, logs, ssm])
-def test_each_service_is_asked_for_its_tags(gateway, client, name, service):
+def test_tags_of_each_service_are_read(gateway, client, name, service):
     call, mark = service(gateway.root, client, name)
     mark()
     assert "no-production-writes" in refusal(call)
