@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -27,6 +28,15 @@ permit (principal in Group::"agents", action, resource);
 @approval("oncall") @timeout("2m") @on_timeout("reject")
 forbid (principal, action == Aws::Action::"s3:DeleteBucket", resource);
 """
+
+
+def until(look, failure, seconds=30):
+    """Looks until there is something, or fails with what `failure` says."""
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < end, failure()
+        time.sleep(0.05)
+    return found
 
 
 class KeycloakTestGateway(TestGateway):
@@ -156,12 +166,12 @@ def test_a_person_signs_in_on_keycloaks_page_and_approves(gateway):
     ann = Browser()
     ann.open(f"{gateway.console_url}/signin/start?provider=corp&to=/")
     assert ann.sign_in("ann") == 200 and ann.url == f"{gateway.console_url}/", ann.page[:2000]
-    link = None
-    for _ in range(200):
+
+    def link_to_request():
         ann.open("/")
-        if link := re.search(r'href="(/approvals/[0-9a-f-]+)"', ann.page):
-            break
-    assert link, ann.page
+        return re.search(r'href="(/approvals/[0-9a-f-]+)"', ann.page)
+
+    link = until(link_to_request, lambda: ann.page)
     ann.open(link.group(1))
     assert "kc-payroll" in ann.page
     form = re.search(r'<form[^>]*action="(/approvals/[^"]+/votes)".*?name="csrf" value="([^"]+)"', ann.page, re.S)
@@ -191,12 +201,9 @@ def test_signs_in_on_another_device_renews_and_loses_the_vote_with_the_group(gat
     s3 = s3_of(gateway)
     s3.create_bucket(Bucket="kc-archive")
     held = Held(s3, "kc-archive")
-    approval_requests = []
-    for _ in range(100):
-        approval_requests = json.loads(bob.run("approvals", "ls", "--json").stdout)["approval_requests"]
-        if approval_requests:
-            break
-    assert approval_requests and approval_requests[0]["voter"]["may_approve"], approval_requests
+    pending = lambda: json.loads(bob.run("approvals", "ls", "--json").stdout)["approval_requests"]
+    approval_requests = until(pending, lambda: "no approval request is pending")
+    assert approval_requests[0]["voter"]["may_approve"], approval_requests
     gateway.keycloak.leave("bob", "oncall")
     refused = bob.run("approvals", "approve", approval_requests[0]["id"])
     assert refused.returncode == 1 and "members of oncall" in refused.stderr, refused

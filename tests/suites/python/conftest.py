@@ -22,6 +22,8 @@ EXCHANGE_ID = re.compile(r"\b[0-9a-f]{32}\b")
 
 
 def pytest_collection_modifyitems(items):
+    # `sort` is stable: within the two halves the order stays.
+    items.sort(key=lambda item: item.get_closest_marker("after_all") is not None)
     for item in items:
         if item.get_closest_marker("gateway") and not GATEWAY_URL:
             item.add_marker(pytest.mark.skip(reason="talks to the emulator directly"))

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 
 import boto3
 import botocore
@@ -36,8 +35,8 @@ def exchanges(directory):
     return [one for session in run("ls")["sessions"] for one in run("show", session["session"])["exchanges"]]
 
 
-def put_until_killed(gateway, prefix, stop):
-    """Puts objects with names of their own until told to stop; what fails because the gateway is gone is what the test is about."""
+def put_until_stopped(gateway, prefix, stop, done):
+    """Puts objects with names of their own until `stop` is set or the gateway has ended, and appends each that succeeded to `done`."""
     token = gateway.token_file("agent").read_text()
     plain = boto3.session.Session(region_name=REGION)
     sts = plain.client("sts", endpoint_url=gateway.gateway_url, config=botocore.config.Config(signature_version=botocore.UNSIGNED))
@@ -50,6 +49,7 @@ def put_until_killed(gateway, prefix, stop):
         number += 1
         try:
             s3.put_object(Bucket="load", Key=f"{prefix}-{number}-end", Body=b"x" * 200)
+            done.append(number)
         except (BotoCoreError, ClientError):
             if gateway.gateway_process.child.poll() is not None:
                 return
@@ -59,13 +59,14 @@ def test_killed_under_load_nothing_unrecorded_went_upstream(tmp_path):
     with TestGateway("moto", tmp_path / "gateway") as gateway:
         gateway.root("s3").create_bucket(Bucket="load")
         for round_ in range(3):
-            stop = threading.Event()
+            stop, done = threading.Event(), []
             workers = [
-                threading.Thread(target=put_until_killed, args=(gateway, f"put-{round_}-{worker}", stop)) for worker in range(4)
+                threading.Thread(target=put_until_stopped, args=(gateway, f"put-{round_}-{worker}", stop, done)) for worker in range(4)
             ]
             for worker in workers:
                 worker.start()
-            time.sleep(2)
+            # Three rounds make more than the 50 that the test needs.
+            until(lambda: len(done) >= 20, lambda: f"only {len(done)} objects were put", seconds=120)
             gateway.gateway_process.stop(signal.SIGKILL)
             stop.set()
             for worker in workers:

@@ -84,6 +84,6 @@ def test_credential_lives_on_when_the_token_file_is_gone(tmp_path):
     core = botocore.session.Session()
     core.set_config_variable("web_identity_token_file", str(token))
     s3 = boto3.session.Session(botocore_session=core).client("s3")
-    s3.list_buckets()
+    before = s3.list_buckets()["Buckets"]
     token.unlink()
-    s3.list_buckets()
+    assert s3.list_buckets()["Buckets"] == before
