@@ -1,4 +1,4 @@
-//! The suites with real clients: what each needs installed, and how it is run with the gateway that `tests/peers/test_gateway.py` starts.
+//! The real-client suites: installing what each needs, and running it with the gateway that `tests/peers/test_gateway.py` starts.
 //!
 //! Files beside the tests pin every package. They are installed into the suites' directory once, and again when a pin
 //! changes.
