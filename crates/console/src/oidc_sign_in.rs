@@ -87,7 +87,7 @@ impl From<UpsertUserError> for SignInError {
     fn from(error: UpsertUserError) -> Self {
         match error {
             UpsertUserError::Store(error) => error.into(),
-            too_long => Self::TooLong(too_long),
+            too_long @ UpsertUserError::TooLong { .. } => Self::TooLong(too_long),
         }
     }
 }

@@ -117,14 +117,9 @@ fn outcome_text(exchange: &ExchangeHistory) -> String {
         let is_waiting = !exchange.disposition.is_permitted();
         return if is_waiting { "waits for approvers" } else { "no outcome recorded" }.to_owned();
     };
-    let mut text = outcome.status.to_string();
-    if let Some(code) = &outcome.error_code {
-        text.push_str(&format!(" {code}"));
-    }
-    if let Some(failure) = &outcome.failure {
-        text.push_str(&format!(", failed: {failure}"));
-    }
-    text
+    let error_code = outcome.error_code.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
+    let failure = outcome.failure.as_ref().map(|failure| format!(", failed: {failure}")).unwrap_or_default();
+    format!("{}{error_code}{failure}", outcome.status)
 }
 
 /// How far the journal could be read.

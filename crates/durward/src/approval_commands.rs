@@ -128,8 +128,13 @@ fn write_request_list(requests: &[Value], out: &mut dyn Write) -> std::io::Resul
         .map(|request| {
             let missing = format_missing_votes(request);
             let state = format_state(request);
-            let marks = state.marks.iter().map(|mark| format!("{mark}; "));
-            let caller = format!("{}{}", marks.collect::<String>(), format_request_caller(request));
+            let mut details = vec![format_operation(request), format_request_caller(request)];
+            if !missing.is_empty() {
+                details.push(format!("missing {missing}"));
+            }
+            if !state.marks.is_empty() {
+                details.push(state.marks.join(", "));
+            }
             ListEntry {
                 cells: [
                     format_scalar(&request["id"]),
@@ -137,10 +142,7 @@ fn write_request_list(requests: &[Value], out: &mut dyn Write) -> std::io::Resul
                     format_scalar(&request["risk"]["score"]),
                     format_time(request["deadline"].as_str()),
                 ],
-                details: vec![
-                    format_operation(request),
-                    if missing.is_empty() { caller } else { format!("{caller}; missing {missing}") },
-                ],
+                details,
             }
         })
         .collect();
@@ -183,7 +185,8 @@ fn write_grant_list(requests: &[Value], out: &mut dyn Write) -> std::io::Result<
                 ],
                 details: vec![
                     format_operation(request),
-                    format!("{}; approved by {}", format_request_caller(request), approvers.join(", ")),
+                    format_request_caller(request),
+                    format!("approved by {}", approvers.join(", ")),
                 ],
             }
         })

@@ -284,7 +284,7 @@ test("requests are watched, listed, shown and voted on from the terminal", LIMIT
   });
   const listed = cli(alice, "ls");
   assert.equal(listed.code, 0, listed.err);
-  assert.match(listed.out, new RegExp(`^${approvalRequest.id}  pending .*\\n  s3:DeleteBucket arn:aws:s3:::archive\\n  corp/agent-7; missing 2 of oncall$`, "m"));
+  assert.match(listed.out, new RegExp(`^${approvalRequest.id}  pending .*\\n  s3:DeleteBucket arn:aws:s3:::archive\\n  corp/agent-7\\n  missing 2 of oncall$`, "m"));
   const shown = cli(alice, "show", approvalRequest.id);
   assert.match(shown.out, /^  requires +2 of oncall \(policy buckets-need-two\)$/m);
   const refused = cli(carol, "approve", approvalRequest.id);
@@ -316,7 +316,7 @@ test("time-bound grants are listed and revoked from the terminal", LIMIT, async 
   assert.equal(await held, undefined);
   assert.equal(await remove(), undefined);
   const listed = cli(carol, "ls", "--time-bound");
-  assert.match(listed.out, new RegExp(`^${approvalRequest.id}  .+ 2\\n  s3:DeleteObject arn:aws:s3:::archive/w\\n  corp/agent-7; approved by corp/alice$`, "m"));
+  assert.match(listed.out, new RegExp(`^${approvalRequest.id}  .+ 2\\n  s3:DeleteObject arn:aws:s3:::archive/w\\n  corp/agent-7\\n  approved by corp/alice$`, "m"));
   assert.equal(cli(carol, "revoke", approvalRequest.id, "--reason", "no").code, 1, "she may not");
   reached.length = 0;
   const closed = cli(alice, "revoke", approvalRequest.id, "--reason", "done with it");

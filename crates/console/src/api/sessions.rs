@@ -12,6 +12,7 @@ use axum::{
 use bytes::Bytes;
 use durward_core::{Caller, SessionId};
 use durward_identity::{RevocationTarget, RevokeError};
+use durward_journal::history::SessionHistory;
 use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
@@ -91,7 +92,7 @@ pub async fn revoke_session(
         }
     };
     let caller = history.as_ref().and_then(|history| history.caller.as_ref()).map(Caller::id);
-    let started_at = history.as_ref().and_then(|history| history.started_at());
+    let started_at = history.as_ref().and_then(SessionHistory::started_at);
     let revocation = service::find_revocation(
         &state,
         session,

@@ -47,7 +47,7 @@ async fn every_field_of_an_approval_request_comes_out_inert_in_every_page() {
         ("operation", |new| new.operation.name = HOSTILE_TEXT.to_owned()),
         ("action", |new| new.operation.required_permissions[0].action = HOSTILE_TEXT.to_owned()),
         ("resource", |new| {
-            new.operation.required_permissions[0].resource = Resource::Arn(HOSTILE_TEXT.to_owned())
+            new.operation.required_permissions[0].resource = Resource::Arn(HOSTILE_TEXT.to_owned());
         }),
         ("tool", |new| {
             new.operation.required_permissions[0].resource =
@@ -56,7 +56,7 @@ async fn every_field_of_an_approval_request_comes_out_inert_in_every_page() {
         ("parameter name", |new| new.operation.parameters = json!({HOSTILE_TEXT: 1})),
         ("parameter", |new| new.operation.parameters = json!({"Bucket": HOSTILE_TEXT})),
         ("deep parameter", |new| {
-            new.operation.parameters = json!({"a": [{"b": {HOSTILE_TEXT: HOSTILE_TEXT}}]})
+            new.operation.parameters = json!({"a": [{"b": {HOSTILE_TEXT: HOSTILE_TEXT}}]});
         }),
         ("account", |new| new.operation.account = Some(HOSTILE_TEXT.to_owned())),
         ("region", |new| new.operation.region = Some(HOSTILE_TEXT.to_owned())),

@@ -40,7 +40,7 @@ async fn agent_text_is_displayed_escaped() {
         assert!(!told.contains(raw), "{raw:?} came out raw: {told:?}");
     }
     assert!(told.contains("\\u{202e}") && told.contains("\\u{1b}"), "{told}");
-    assert!(told.contains("(its own words)"), "{told}");
+    assert!(told.contains("(the caller's own words)"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

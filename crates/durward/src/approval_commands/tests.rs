@@ -67,7 +67,9 @@ fn a_listed_request_names_its_resources_and_missing_votes() {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[1], "019ac1b2-c3d4-7e5f-8a9b-0123456789ab  pending  100   2026-11-21 16:10:19 UTC");
     assert_eq!(lines[2], "  s3:DeleteObjects arn:aws:s3:::b/k");
-    assert!(lines[3].ends_with("; missing 2 of platform-oncall, 1 of security"), "{text}");
+    assert_eq!(lines[3], "  corp/build-agent for maria@example.com");
+    assert_eq!(lines[4], "  missing 2 of platform-oncall, 1 of security");
+    assert_eq!(lines.len(), 5, "{text}");
     assert_eq!(written(|out| write_request_list(&[], out)), "no approval requests\n");
 }
 

@@ -306,6 +306,21 @@ fn the_documented_configurations_and_policies_load() {
 }
 
 #[test]
+fn every_example_configuration_loads() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut loaded = Vec::new();
+    for entry in std::fs::read_dir(&examples).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            load_config(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            loaded.push(path.file_stem().unwrap().to_string_lossy().into_owned());
+        }
+    }
+    loaded.sort();
+    assert_eq!(loaded, ["eks-irsa", "laptop", "mcp-only"]);
+}
+
+#[test]
 fn a_configuration_is_also_read_from_its_text() {
     let config = parse_config(VALID_CONFIG, Path::new("/etc/durward")).unwrap();
     assert_eq!(config.data_dir, Path::new("/etc/durward/data"));

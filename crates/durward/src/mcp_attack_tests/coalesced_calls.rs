@@ -59,5 +59,8 @@ async fn one_grant_executes_one_of_two_equal_calls() {
         }
     });
     let executed = executed.expect("an intent");
-    assert!(refused.contains(&executed) && refused.contains("for that request alone"), "{refused}");
+    assert!(
+        refused.contains(&executed) && refused.contains("the response belongs to that request alone"),
+        "{refused}"
+    );
 }

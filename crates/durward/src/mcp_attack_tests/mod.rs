@@ -230,7 +230,7 @@ async fn calls_without_a_permit_reach_no_server() {
     named(&stage.post_message(&tool_call("delete", json!({}))).await, "`no-delete`");
     named(&stage.post_message(&tool_call("read", json!({ "path": "/etc/passwd" }))).await, "`srv-only`");
     named(&stage.post_message(&tool_call("read", json!({}))).await, "could not be evaluated");
-    named(&stage.post_message(&tool_call("pay", json!({}))).await, "nobody approved it in time");
+    named(&stage.post_message(&tool_call("pay", json!({}))).await, "it was not approved in time");
     for method in ["resources/read", "tools/callx", "TOOLS/CALL", "x/y", "logging/setLevel", "tasks/get"] {
         let message =
             json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": { "name": "read", "uri": "x" } });
@@ -321,16 +321,16 @@ async fn a_session_and_its_calls_are_shown_from_the_journal() {
     let sessions: Value = serde_json::from_slice(&json).unwrap();
     let [one] = sessions["sessions"].as_array().unwrap().as_slice() else { panic!("{sessions}") };
     assert_eq!(
-        (&one["connection"], &one["allowed"], &one["denied"]),
+        (&one["connection"], &one["counts"]["allowed"], &one["counts"]["denied"]),
         (&json!("files"), &json!(2), &json!(1))
     );
     let mut text = Vec::new();
     crate::journal_commands::show_session(&dir, one["session"].as_str().unwrap(), false, &mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
     for line in [
-        "allow  files:initialize files  200",
-        "allow  files:tools/call read files/read  200 isError",
-        "deny   files:tools/call delete files/delete  policy no-delete",
+        "allowed            files:initialize files  200",
+        "allowed            files:tools/call read files/read  200 isError",
+        "denied             files:tools/call delete files/delete  policy no-delete",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

@@ -30,7 +30,8 @@ fn session_revoked(session: Option<SessionId>, caller: Option<&str>, reason: &st
         caller: caller.map(str::to_owned),
         by: "corp/ann".to_owned(),
         reason: reason.to_owned(),
-        at: OffsetDateTime::UNIX_EPOCH,
+        // A revocation of a caller counts for the sessions that began before it.
+        at: if session.is_some() { OffsetDateTime::UNIX_EPOCH } else { OffsetDateTime::now_utc() },
     }
 }
 
