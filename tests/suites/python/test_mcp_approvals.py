@@ -186,7 +186,7 @@ def test_a_client_of_2025_11_25_that_opens_urls_gets_the_page_as_an_error_once(g
 @pytest.mark.parametrize("peer", [MODERN[1], LEGACY[0], LEGACY[2]])
 def test_progress_tells_who_waits_and_then_goes_on_with_the_servers_own(gateway, peer):
     client = Client(gateway, peer, ["progress", "count", {"steps": 2}])
-    approval_request = wait_for_request(gateway, "count")
+    approval_request = wait_for_request(gateway, "tools/call count")
     client.hears(approval_request)
     gateway.vote("ann", approval_request)
     gateway.vote("bob", approval_request)
