@@ -62,8 +62,8 @@ async def run(session, done):
                     # for who looks on
                     print(message, file=sys.stderr, flush=True)
 
-                answer = await session.call_tool(*arguments, progress_callback=progressed)
-                result = {"progress": seen, "answer": shown(answer), "after": time.monotonic() - began}
+                response = await session.call_tool(*arguments, progress_callback=progressed)
+                result = {"progress": seen, "response": shown(response), "after": time.monotonic() - began}
             else:
                 call = {"call": "call_tool", "read": "read_resource", "resources": "list_resources"}[kind]
                 result = shown(await getattr(session, call)(*arguments))

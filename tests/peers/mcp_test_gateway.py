@@ -1,6 +1,6 @@
 """The test gateway of the MCP suites: issuer, MCP servers and a gateway before them, each a process on a free loopback port.
 
-Servers are those of the official Python SDK, version 2 (`files` answers with JSON, `events` with event streams) and version 1 (`old` and
+Servers are those of the official Python SDK, version 2 (`files` responds with JSON, `events` with event streams) and version 1 (`old` and
 `old-events`), and `strict`, one of our own that speaks only 2026-07-28 and refuses what the specification refuses.
 
     mcp_test_gateway.py [--approvals]     prints where everything is as one line of JSON, and ends when its standard input does
@@ -20,7 +20,7 @@ import issuer
 from test_gateway import CALLERS, HERE, SUITES, Process, clean_environment, free_port, os
 
 POLICIES = HERE / "mcp-policies"
-# name: environment of the SDK, and how it answers
+# name: environment of the SDK, and how it responds
 SERVERS = {"files": ("mcp", "json"), "events": ("mcp", "events"), "old": ("mcp1", "json"), "old-events": ("mcp1", "events")}
 
 
@@ -191,8 +191,8 @@ class ApprovalMcpTestGateway(McpTestGateway):
             headers={"Authorization": f"Bearer {self.person(person)}", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, json.load(answer)
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 

@@ -119,7 +119,7 @@ class TestGateway:
         self.processes = []
         self.gateway_process = None
         self.gateway_port = None
-        # The gateway's own key: a canary that no log, journal or answer may hold.
+        # The gateway's own key: a canary that no log, journal or response may hold.
         self.base = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         try:
             self.start_emulator() if upstream_port is None else self.use_upstream(upstream_port)

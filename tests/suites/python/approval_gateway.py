@@ -84,8 +84,8 @@ class ApprovalTestGateway(TestGateway):
             headers={"Authorization": f"Bearer {self.person_file(caller).read_text().strip()}", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, json.load(answer)
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
@@ -145,12 +145,12 @@ class Call(threading.Thread):
 
     def __init__(self, function, **arguments):
         super().__init__(daemon=True)
-        self.function, self.arguments, self.answer, self.error = function, arguments, None, None
+        self.function, self.arguments, self.response, self.error = function, arguments, None, None
         self.start()
 
     def run(self):
         try:
-            self.answer = self.function(**self.arguments)
+            self.response = self.function(**self.arguments)
         except Exception as error:  # noqa: BLE001: whatever it is, the test looks at it
             self.error = error
 

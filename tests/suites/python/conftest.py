@@ -87,12 +87,12 @@ class Failure:
 
     def __init__(self, error):
         self.type = type(error).__name__
-        answer = error.response
-        self.code = answer["Error"]["Code"]
-        self.message = answer["Error"].get("Message", "")
-        self.status = answer["ResponseMetadata"]["HTTPStatusCode"]
-        self.attempts = answer["ResponseMetadata"].get("RetryAttempts", 0) + 1
-        self.headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
+        response = error.response
+        self.code = response["Error"]["Code"]
+        self.message = response["Error"].get("Message", "")
+        self.status = response["ResponseMetadata"]["HTTPStatusCode"]
+        self.attempts = response["ResponseMetadata"].get("RetryAttempts", 0) + 1
+        self.headers = response["ResponseMetadata"].get("HTTPHeaders", {})
 
     def __repr__(self):
         return f"{self.type}({self.code}, {self.status}, {self.attempts} attempts): {self.message}"
@@ -104,9 +104,9 @@ def failure():
 
     def call(function, *arguments, **keywords):
         try:
-            answer = function(*arguments, **keywords)
+            response = function(*arguments, **keywords)
         except ClientError as error:
             return Failure(error)
-        pytest.fail(f"was not refused: {str(answer)[:300]}")
+        pytest.fail(f"was not refused: {str(response)[:300]}")
 
     return call

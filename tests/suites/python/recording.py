@@ -38,8 +38,8 @@ def issued_credentials(directory):
     for sent in sorted(directory.glob("*.sent")):
         forms = [urllib.parse.parse_qs(body.decode("latin-1"), encoding="utf-8") for head, body in requests(sent.read_bytes())
                  if b"Action=AssumeRole&" in body or body.endswith(b"Action=AssumeRole")]
-        answered = sent.with_suffix(".answered").read_bytes().decode("utf-8", "replace")
-        given = re.findall(r"<Credentials>(.*?)</Credentials>", answered, re.DOTALL)
+        received = sent.with_suffix(".received").read_bytes().decode("utf-8", "replace")
+        given = re.findall(r"<Credentials>(.*?)</Credentials>", received, re.DOTALL)
         for form, credentials in zip(forms, given, strict=False):
             inner = {name: re.search(f"<{name}>(.*?)</{name}>", credentials, re.DOTALL)[1].strip()
                      for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")}

@@ -59,8 +59,8 @@ def test_only_group_members_approve_and_no_person_approves_their_own_request(gat
     s3.put_object(Bucket=name, Key="k", Body=b"x")
     call = Call(s3.delete_object, Bucket=name, Key="k")
     approval_request = gateway.wait_for_request(name)
-    status, answer = gateway.approve("ann", approval_request)
-    assert status == 403, answer
+    status, response = gateway.approve("ann", approval_request)
+    assert status == 403, response
     assert gateway.approve("eve", approval_request)[0] == 403
     assert call.is_alive()
     assert gateway.approve("bob", approval_request)[0] == 200
@@ -121,7 +121,7 @@ def test_an_approval_survives_kill_9_and_works_once(gateway, client, name):
 
 
 def test_retries_join_the_request_and_it_is_executed_once(gateway, client, name):
-    """boto3 gives up reading after a second and sends the call again: the attempts wait for one answer, and one of them passes."""
+    """boto3 gives up reading after a second and sends the call again: the attempts wait for one response, and one of them passes."""
     s3 = client("s3", read_timeout=2, retries={"max_attempts": 3})
     s3.create_bucket(Bucket=name)
     s3.put_object(Bucket=name, Key="k", Body=b"x")

@@ -52,7 +52,7 @@ SENDING = "AmazonSQS.SendMessage"
 
 
 class Gate:
-    """A relay before the emulator. What names `marker` is passed on at once; its answer waits until the gate is opened, or is cut off."""
+    """A relay before the emulator. What names `marker` is passed on at once; its response waits until the gate is opened, or is cut off."""
 
     def __init__(self, upstream):
         self.upstream, self.port = upstream, free_port()
@@ -181,14 +181,14 @@ class Attempt(threading.Thread):
             self.sent |= {"amz-sdk-invocation-id": call, "amz-sdk-request": f"attempt={number}"}
         self.method, self.path, self.body = method, path, body
         self.connection = http.client.HTTPConnection("127.0.0.1", gateway.gateway_port, timeout=60, source_address=source)
-        self.status = self.answer = self.headers = None
+        self.status = self.response = self.headers = None
         self.start()
 
     def run(self):
         try:
             self.connection.request(self.method, self.path, self.body or None, self.sent)
             response = self.connection.getresponse()
-            self.status, self.headers, self.answer = response.status, dict(response.getheaders()), response.read()
+            self.status, self.headers, self.response = response.status, dict(response.getheaders()), response.read()
         except OSError:
             self.status = "cut"
 
@@ -204,7 +204,7 @@ class Attempt(threading.Thread):
 
     @property
     def text(self):
-        return self.answer.decode()
+        return self.response.decode()
 
 
 @pytest.fixture
@@ -248,13 +248,13 @@ def journal(gateway):
     return [json.JSONDecoder().raw_decode(text, found.start())[0] for found in re.finditer(r'\{"time":"', text)]
 
 
-def test_three_attempts_of_one_call_one_execution_one_answer(gateway, send, name):
+def test_three_attempts_of_one_call_one_execution_one_response(gateway, send, name):
     call = str(uuid.uuid4())
     attempts = [send(call, number) for number in (1, 2, 3)]
     approval_request = gateway.attempts(name, 3)
     assert gateway.approve("ann", approval_request)[0] == 200
-    assert [attempt.done().status for attempt in attempts] == [200] * 3, [attempt.answer for attempt in attempts]
-    assert len({json.loads(attempt.answer)["MessageId"] for attempt in attempts}) == 1
+    assert [attempt.done().status for attempt in attempts] == [200] * 3, [attempt.response for attempt in attempts]
+    assert len({json.loads(attempt.response)["MessageId"] for attempt in attempts}) == 1
     assert in_queue(gateway, name) == 1, "executed more than once"
     executed = [one for one in journal(gateway) if one["type"] == "intent" and (one.get("grant") or {}).get("approval_request") == approval_request["id"]]
     coalesced = [one for one in journal(gateway) if one["type"] == "coalesced" and one["approval_request"] == approval_request["id"]]
@@ -270,14 +270,14 @@ def test_three_attempts_of_one_call_one_execution_one_answer(gateway, send, name
     assert shown.stdout.count(f"stored response of exchange {executed[0]['exchange']}") == 2, shown
 
 
-def test_a_call_without_a_name_that_waited_too_gets_the_answer(gateway, send, name):
+def test_a_call_without_a_name_that_waited_too_gets_the_response(gateway, send, name):
     attempts = [send(), send(str(uuid.uuid4()))]
     assert gateway.approve("ann", gateway.attempts(name, 2))[0] == 200
     assert [attempt.done().status for attempt in attempts] == [200, 200]
     assert in_queue(gateway, name) == 1
 
 
-def test_a_broken_connection_costs_neither_the_answer_nor_a_second_execution(gateway, send, name):
+def test_a_broken_connection_costs_neither_the_response_nor_a_second_execution(gateway, send, name):
     call = str(uuid.uuid4())
     gateway.gate.stop_at(SENDING)
     first = send(call)
@@ -286,15 +286,15 @@ def test_a_broken_connection_costs_neither_the_answer_nor_a_second_execution(gat
     first.cut()
     early = send(call, 2)
     gateway.gate.opened.set()
-    assert early.done().status == 200, early.answer
+    assert early.done().status == 200, early.response
     late = send(call, 3).done()
-    assert late.status == 200 and late.answer == early.answer
+    assert late.status == 200 and late.response == early.response
     assert in_queue(gateway, name) == 1
     outcomes = [one for one in journal(gateway) if one["type"] == "outcome" and one.get("status") == 499]
     assert not outcomes, "the execution did not run to its end"
     another = send(str(uuid.uuid4()))
     approval_request = gateway.wait_for_request(name)
-    assert in_queue(gateway, name) == 1, "the answer of one call let another pass"
+    assert in_queue(gateway, name) == 1, "the response of one call let another pass"
     deny(gateway, approval_request)
     assert another.done().status == 400 and "enough" in another.text
 
@@ -317,7 +317,7 @@ def test_boto3_tries_again_while_people_think_and_while_it_is_executed(gateway, 
     tried(len(tries) + 1)
     gateway.gate.opened.set()
     call.done()
-    assert call.error is None and call.answer["MessageId"]
+    assert call.error is None and call.response["MessageId"]
     assert in_queue(gateway, name) == 1
     assert any(one["type"] == "coalesced" and one["approval_request"] == approval_request["id"] for one in journal(gateway))
 
@@ -332,12 +332,12 @@ def test_what_is_not_kept_is_not_read_twice_either(gateway, credentials, client,
     approval_request = gateway.attempts(name, 2)
     assert gateway.approve("ann", approval_request)[0] == 200
     attempts.sort(key=lambda attempt: attempt.done().status)
-    answered, other = attempts
-    assert answered.status == 200 and answered.answer == b"x" * size
+    first, other = attempts
+    assert first.status == 200 and first.response == b"x" * size
     if kept:
-        assert other.status == 200 and other.answer == b"x" * size
+        assert other.status == 200 and other.response == b"x" * size
         of = lambda attempt: {name.lower(): value for name, value in attempt.headers.items() if name.lower() != "date"}
-        assert of(other) == of(answered) and "etag" in of(other)
+        assert of(other) == of(first) and "etag" in of(other)
     else:
         executed = [one for one in journal(gateway) if one["type"] == "intent" and (one.get("grant") or {}).get("approval_request") == approval_request["id"]]
         assert other.status == 403 and executed[0]["exchange"] in other.text and "executed it once" in other.text, other.text
@@ -346,7 +346,7 @@ def test_what_is_not_kept_is_not_read_twice_either(gateway, credentials, client,
     assert gateway.sent(f"GET /{name}/k") == 1
 
 
-def test_an_execution_without_an_answer_is_not_repeated(gateway, send, name):
+def test_an_execution_without_a_response_is_not_repeated(gateway, send, name):
     call = str(uuid.uuid4())
     gateway.gate.stop_at(SENDING, cut=True)
     first = send(call)
@@ -392,7 +392,7 @@ READING = "secretsmanager.GetSecretValue"
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_an_answer_from_before_a_change_of_policy_is_not_given_after_it(gateway, read, policies, name, change):
+def test_a_response_from_before_a_change_of_policy_is_not_given_after_it(gateway, read, policies, name, change):
     call, before = str(uuid.uuid4()), gateway.sent(READING)
     first = read(call)
     approval_request = gateway.wait_for_request(name)
@@ -404,11 +404,11 @@ def test_an_answer_from_before_a_change_of_policy_is_not_given_after_it(gateway,
     assert later.status == 400 and SECRET not in later.text, later.text
     assert approval_request["id"] in later.text and "executed it once" in later.text, later.text
     policies(None)
-    assert SECRET in read(call, 4).done().text, "the policies are those of the answer again"
+    assert SECRET in read(call, 4).done().text, "the policies are those of the response again"
     assert gateway.sent(READING) == before + 1
 
 
-def test_an_attempt_from_where_less_is_revealed_does_not_get_the_answer(gateway, read, name):
+def test_an_attempt_from_where_less_is_revealed_does_not_get_the_response(gateway, read, name):
     call, before = str(uuid.uuid4()), gateway.sent(READING)
     at_home = read(call)
     assert gateway.approve("ann", gateway.wait_for_request(name))[0] == 200
@@ -424,8 +424,8 @@ def test_a_window_lets_each_attempt_pass(gateway, send, name):
     attempts = [send(call, 1), send(call, 2)]
     approval_request = gateway.attempts(name, 2)
     end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 600))
-    status, answer = gateway.api("ann", f"/approval-requests/{approval_request['id']}/votes", {"vote": "approve_time_bound", "until": end})
-    assert status == 200, answer
+    status, response = gateway.api("ann", f"/approval-requests/{approval_request['id']}/votes", {"vote": "approve_time_bound", "until": end})
+    assert status == 200, response
     assert [attempt.done().status for attempt in attempts] == [200, 200]
-    assert len({json.loads(attempt.answer)["MessageId"] for attempt in attempts}) == 2
+    assert len({json.loads(attempt.response)["MessageId"] for attempt in attempts}) == 2
     assert in_queue(gateway, name) == 2

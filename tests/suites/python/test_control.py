@@ -127,8 +127,8 @@ def test_compressed_request_is_understood(client, name):
     """boto3 sends PutMetricData over 10 KB gzipped."""
     cloudwatch = client("cloudwatch", request_min_compression_size_bytes=1000)
     data = [{"MetricName": f"metric-{number}", "Value": float(number)} for number in range(300)]
-    answer = cloudwatch.put_metric_data(Namespace=name, MetricData=data)
-    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
+    response = cloudwatch.put_metric_data(Namespace=name, MetricData=data)
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
 @pytest.mark.moto  # ministack judges DescribeAlarms on `*`

@@ -88,15 +88,15 @@ def test_denied_upload_transfers_nothing(sessions):
     head += "".join(f"{name}: {value}\r\n" for name, value in request.headers.items()) + "\r\n"
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(head.encode())
-        answer = connection.recv(1 << 16)
-    assert answer.startswith(b"HTTP/1.1 403 "), answer
-    assert b"AccessDenied" in answer and b"payroll-is-closed" in answer
+        response = connection.recv(1 << 16)
+    assert response.startswith(b"HTTP/1.1 403 "), response
+    assert b"AccessDenied" in response and b"payroll-is-closed" in response
 
 
 def test_reader_can_list_but_sees_secrets_masked(client, name):
     client("secretsmanager").create_secret(Name=name, SecretString="a secret for nobody")
-    answer = client("secretsmanager", "reader").get_secret_value(SecretId=name)
-    assert "a secret for nobody" not in answer["SecretString"]
+    response = client("secretsmanager", "reader").get_secret_value(SecretId=name)
+    assert "a secret for nobody" not in response["SecretString"]
 
 
 def test_credentials_of_a_stranger_are_refused(failure):

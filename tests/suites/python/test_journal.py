@@ -100,7 +100,7 @@ def test_denial_is_recorded_with_its_policy(client, failure):
     refused = failure(client("iam").delete_user, UserName="dw-journal")
 
     def recorded():
-        """A refusal is answered before its record is on disk: nothing waits for it."""
+        """A refusal is sent before its record is on disk: nothing waits for it."""
         denied = [one for one in exchanges(TEST_DIRECTORY / "data" / "journal") if (one.get("decision") or {}).get("verdict") == "deny"]
         return [one for one in denied if one["operation"]["parameters"].get("UserName") == "dw-journal"]
 

@@ -38,9 +38,9 @@ def client(gateway):
         command = [SUITES / sdk / "bin/python", HERE / "mcp_client.py"]
         ran = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, timeout=90, check=False)
         assert ran.returncode == 0, ran.stderr[-3000:]
-        answer = json.loads(ran.stdout)
-        run.questions = answer["questions"]
-        return answer["done"]
+        response = json.loads(ran.stdout)
+        run.questions = response["questions"]
+        return response["done"]
 
     return run
 
@@ -75,7 +75,7 @@ def test_an_unmodified_client_lists_calls_and_is_refused(client, gateway, sdk, s
 @pytest.mark.parametrize(("sdk", "server", "mode"), [pair for pair in PAIRS if "events" in pair[1]])
 def test_progress_comes_while_the_tool_runs_and_is_masked(client, sdk, server, mode):
     [counted] = client(sdk, server, ["progress", "count", {"steps": 3}], mode=mode)
-    assert text(counted["answer"]) == "counted to 3"
+    assert text(counted["response"]) == "counted to 3"
     assert [message for _, _, message, _ in counted["progress"]] == [f"step {step} with {MASKED}" for step in (1, 2, 3)]
     first, last = counted["progress"][0][3], counted["after"]
     assert last - first > 0.4, "progress was held back until the result"
@@ -107,8 +107,8 @@ def test_a_client_without_a_good_token_is_told_where_to_get_one(gateway):
         urllib.request.urlopen(request, timeout=10)
     assert refused.value.code == 401
     [metadata] = re.findall(r'resource_metadata="([^"]+)"', refused.value.headers["WWW-Authenticate"])
-    with urllib.request.urlopen(metadata, timeout=10) as answer:
-        told = json.load(answer)
+    with urllib.request.urlopen(metadata, timeout=10) as response:
+        told = json.load(response)
     assert told["resource"] == gateway.url("files") and told["authorization_servers"] == [gateway.issuer_url]
 
 
@@ -138,7 +138,7 @@ def test_a_strict_server_of_2026_07_28_accepts_what_the_gateway_sends(client, ga
     assert client.questions == [f"really? {MASKED}"], "a question in a server's result passes, masked"
     assert json.loads(text(asked))["state"] == "state-1"
     assert len(counted["progress"]) == 3 and counted["after"] - counted["progress"][0][3] > 0.5
-    assert text(counted["answer"]) == f"done {MASKED}"
+    assert text(counted["response"]) == f"done {MASKED}"
 
 
 def test_nothing_of_the_caller_reaches_a_server(gateway, client):
@@ -162,8 +162,8 @@ def post(gateway, server, message, session=None):
         headers["Mcp-Session-Id"] = session
     request = urllib.request.Request(gateway.url(server), data=json.dumps(message).encode(), headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, answer.headers, answer.read().decode()
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return response.status, response.headers, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.headers, error.read().decode()
 

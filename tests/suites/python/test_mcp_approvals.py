@@ -41,7 +41,7 @@ class Client(threading.Thread):
         super().__init__(daemon=True)
         self.sdk, server, mode = peer
         self.job = {"url": gateway.url(server), "token": gateway.token(caller), "steps": steps, "mode": mode or "auto", "capable": capable}
-        self.answer = None
+        self.response = None
         self.errors = gateway.directory / f"client-{uuid.uuid4().hex}.log"
         self.errors.touch()
         self.start()
@@ -60,8 +60,8 @@ class Client(threading.Thread):
     def done(self):
         self.join(100)
         assert self.ran.returncode == 0, self.errors.read_text()[-3000:]
-        self.answer = json.loads(self.ran.stdout)
-        return self.answer["done"]
+        self.response = json.loads(self.ran.stdout)
+        return self.response["done"]
 
 
 def until(look, otherwise, seconds=30):
@@ -135,9 +135,9 @@ def test_a_client_of_2026_07_28_sends_its_person_to_the_page_and_waits(gateway, 
     assert not arrived(gateway, peer[1], path)
     gateway.vote("ann", approval_request)
     [deleted] = client.done()
-    assert text(deleted["answer"]) == f"{path} is gone"
-    assert client.answer["opened"] == [page], "sent there once, not in rounds"
-    [question] = client.answer["questions"]
+    assert text(deleted["response"]) == f"{path} is gone"
+    assert client.response["opened"] == [page], "sent there once, not in rounds"
+    [question] = client.response["questions"]
     assert f"{peer[1]}:tools/call delete_file waits for the approval of one person of `oncall`" in question and path not in question
     assert [message for _, _, message, _ in deleted["progress"]] == [f"waiting for approval: approval request {approval_request}, {page}"]
     [call] = arrived(gateway, peer[1], path)
@@ -145,14 +145,14 @@ def test_a_client_of_2026_07_28_sends_its_person_to_the_page_and_waits(gateway, 
 
 
 def test_the_clients_response_decides_nothing(gateway, path):
-    for answer in (True, "decline"):
-        client = Client(gateway, MODERN[0], ["call", "delete_file", {"path": path}], capable=answer)
+    for response in (True, "decline"):
+        client = Client(gateway, MODERN[0], ["call", "delete_file", {"path": path}], capable=response)
         approval_request = wait_for_request(gateway, path)
         wait_for_second_attempt(gateway, approval_request, client)
         assert not arrived(gateway, "files", path), "it was not approved"
-        gateway.vote("ann", approval_request, "deny", reason=f"not {answer}")
+        gateway.vote("ann", approval_request, "deny", reason=f"not {response}")
         [denied] = client.done()
-        assert denied["code"] == 403 and f"not {answer}" in denied["message"]
+        assert denied["code"] == 403 and f"not {response}" in denied["message"]
         path += "x"
 
 
@@ -162,7 +162,7 @@ def test_a_resource_requires_approval_like_a_call(gateway):
     gateway.vote("ann", approval_request)
     [note] = client.done()
     assert note["contents"][0]["text"].startswith("a note with")
-    assert client.answer["opened"] == [f"{gateway.console_url}/approvals/{approval_request}"]
+    assert client.response["opened"] == [f"{gateway.console_url}/approvals/{approval_request}"]
 
 
 @pytest.mark.parametrize("peer", [LEGACY[1], LEGACY[2]])
@@ -191,7 +191,7 @@ def test_progress_tells_who_waits_and_then_goes_on_with_the_servers_own(gateway,
     gateway.vote("ann", approval_request)
     gateway.vote("bob", approval_request)
     [counted] = client.done()
-    assert text(counted["answer"]) == "counted to 2"
+    assert text(counted["response"]) == "counted to 2"
     page = f"{gateway.console_url}/approvals/{approval_request}"
     assert [message for _, _, message, _ in counted["progress"]] == [
         f"waiting for approval: approval request {approval_request}, {page}", f"step 1 with {MASKED}", f"step 2 with {MASKED}"
@@ -214,11 +214,11 @@ def test_who_leaves_while_it_hears_of_progress_leaves_the_request_and_nothing_is
         "Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call",
         "Mcp-Name": "delete_file",
     })
-    answer = connection.getresponse()
-    assert answer.headers["content-type"] == "text/event-stream"
+    response = connection.getresponse()
+    assert response.headers["content-type"] == "text/event-stream"
     lines = b""
     while b"\n\n" not in lines:
-        lines += answer.read1()
+        lines += response.read1()
     assert json.loads(re.search(rb"data: (.*)\n", lines).group(1))["params"]["progressToken"] == 7
     connection.close()
     approval_request = wait_for_request(gateway, path)

@@ -23,7 +23,7 @@ GIB = 1 << 30
 PIECE = bytes(range(256)) * 256  # 64 KiB
 ALLOWED = 32 << 20
 
-STS_ANSWER = b"""<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>
+STS_RESPONSE = b"""<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>
 <AccessKeyId>ASIAIOSFODNN7EXAMPLE</AccessKeyId><SecretAccessKey>wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY</SecretAccessKey>
 <SessionToken>sink</SessionToken><Expiration>%s</Expiration></Credentials><AssumedRoleUser><Arn>arn:aws:sts::000000000000:assumed-role/suite/x</Arn>
 <AssumedRoleId>AROA:x</AssumedRoleId></AssumedRoleUser></AssumeRoleResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></AssumeRoleResponse>"""
@@ -38,7 +38,7 @@ class Sink(BaseHTTPRequestHandler):
     def do_POST(self):
         form = urllib.parse.parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
         soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=int(form["DurationSeconds"][0]))
-        self.answer(STS_ANSWER % soon.strftime("%Y-%m-%dT%H:%M:%SZ").encode(), "text/xml")
+        self.respond(STS_RESPONSE % soon.strftime("%Y-%m-%dT%H:%M:%SZ").encode(), "text/xml")
 
     def do_PUT(self):
         if self.headers.get("Expect", "").lower() == "100-continue":
@@ -49,7 +49,7 @@ class Sink(BaseHTTPRequestHandler):
             size += len(piece)
             digest.update(piece)
         type(self).swallowed = size, digest.hexdigest()
-        self.answer(b"", "application/xml")
+        self.respond(b"", "application/xml")
 
     def body(self):
         """The payload without transfer coding and aws-chunked framing."""
@@ -60,7 +60,7 @@ class Sink(BaseHTTPRequestHandler):
         framed = "aws-chunked" in (self.headers.get("Content-Encoding") or "")
         return unchunk(Pieces(pieces)) if framed else pieces
 
-    def answer(self, body, kind):
+    def respond(self, body, kind):
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -169,9 +169,9 @@ def upload(gateway, credentials, key, size, headers, frame):
         connection.send(wire)
     wire, _ = frame(previous, b"", request)
     connection.send(wire)
-    answer = connection.getresponse()
-    body = answer.read()
-    assert answer.status == 200, body
+    response = connection.getresponse()
+    body = response.read()
+    assert response.status == 200, body
     return digest.hexdigest()
 
 

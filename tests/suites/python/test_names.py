@@ -100,7 +100,7 @@ def test_closed_bucket_is_closed_under_its_name_too(make, failure):
     assert refused.code == "AccessDenied" and "payroll-is-closed" in refused.message
 
 
-def test_other_services_answer_under_the_name(make, name):
+def test_other_services_respond_under_the_name(make, name):
     assert make("sqs").create_queue(QueueName=name)["QueueUrl"].split("/")[2].startswith(GATEWAY_NAME)
     assert "Users" in make("iam").list_users()
 

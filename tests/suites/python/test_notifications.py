@@ -31,12 +31,12 @@ pytestmark = [
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PASSWORD = "correct-horse-battery"
-# In the addresses of the webhooks; no log, answer or page may hold it.
+# In the addresses of the webhooks; no log, response or page may hold it.
 TOKEN = "T0k3n-0f-the-webhook"
 
 
 class Receiver:
-    """A webhook's server. The first request about a text in `failing` is answered with 500, all others with 200."""
+    """A webhook's server. The first request about a text in `failing` gets a 500, all others with 200."""
 
     def __init__(self, port=None):
         self.port = port or free_port()
@@ -171,9 +171,9 @@ secret_file = "webhook.secret"
 """
 
     def channel(self, name):
-        status, answer = self.api("ann", "/channels")
-        assert status == 200, answer
-        return {channel["name"]: channel for channel in answer["channels"]}[name]
+        status, response = self.api("ann", "/channels")
+        assert status == 200, response
+        return {channel["name"]: channel for channel in response["channels"]}[name]
 
     def close(self):
         super().close()
@@ -199,8 +199,8 @@ def delete(gateway, client, name, key="k"):  # noqa: F811
 
 
 def deny(gateway, approval_request):
-    status, answer = gateway.api("ann", f"/approval-requests/{approval_request['id']}/votes", {"vote": "deny", "reason": "not at night"})
-    assert status == 200, answer
+    status, response = gateway.api("ann", f"/approval-requests/{approval_request['id']}/votes", {"vote": "deny", "reason": "not at night"})
+    assert status == 200, response
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -233,11 +233,11 @@ def test_each_channel_gets_the_request_and_its_outcome_and_a_link_decides_nothin
     assert links == [f"http://127.0.0.1:{gateway.console_port}{page}"] * 3
     for link in links:
         for method, status in (("GET", 303), ("HEAD", 401)):
-            with pytest.raises(urllib.error.HTTPError) as answer:
+            with pytest.raises(urllib.error.HTTPError) as response:
                 urllib.request.build_opener(NoRedirect).open(urllib.request.Request(link, method=method), timeout=5)
-            assert answer.value.code == status, "the page was shown without a sign-in"
+            assert response.value.code == status, "the page was shown without a sign-in"
             # After signing in, a person is on the approval request's page.
-            assert status != 303 or page in urllib.parse.unquote(answer.value.headers["Location"])
+            assert status != 303 or page in urllib.parse.unquote(response.value.headers["Location"])
     now = gateway.api("ann", resource)[1]
     assert now["state"] == "pending" and now["votes"] == [], "following a link decided something"
     deny(gateway, approval_request)

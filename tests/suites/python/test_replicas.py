@@ -85,7 +85,7 @@ def clients(gateway, other):
     return lambda service, **config: [make(service, at=one, **config) for one in (gateway, other)]
 
 
-def test_an_approval_request_is_answered_wherever_people_are(gateway, other, clients, name):
+def test_an_approval_request_is_voted_on_at_either_gateway(gateway, other, clients, name):
     gateway.root("s3").create_bucket(Bucket=name)
     here, there = clients("s3")
     held = Call(here.delete_bucket, Bucket=name)
@@ -118,8 +118,8 @@ def test_a_session_revoked_at_one_is_over_at_the_other(gateway, other):
     there = sessions(gateway)("sts", caller="other", at=other, retries={"total_max_attempts": 1})
     assert there.get_caller_identity()["Account"] == gateway.account
     newest = gateway.api("ann", "/sessions")[1]["sessions"][0]["session"]
-    status, answer = gateway.api("ann", f"/sessions/{newest}/revoke", {"reason": "lost"})
-    assert status == 200 and answer["known"], answer
+    status, response = gateway.api("ann", f"/sessions/{newest}/revoke", {"reason": "lost"})
+    assert status == 200 and response["known"], response
 
     def refused():
         try:
@@ -153,7 +153,7 @@ def test_a_database_that_hangs_delays_calls_briefly_and_a_call_in_progress_is_re
         except ClientError:
             return None
 
-    buckets = until(listed, "nothing is let through after the database answers again")["Buckets"]
+    buckets = until(listed, "nothing is let through after the database responds again")["Buckets"]
     assert name in [one["Name"] for one in buckets]
 
 

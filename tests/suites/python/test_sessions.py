@@ -43,8 +43,8 @@ class RevokingTestGateway(ApprovalTestGateway):
         )
 
     def revoke(self, session, person="ann"):
-        status, answer = self.api(person, f"/sessions/{session}/revoke", {"reason": "lost laptop"})
-        assert status == 200 and answer["known"], answer
+        status, response = self.api(person, f"/sessions/{session}/revoke", {"reason": "lost laptop"})
+        assert status == 200 and response["known"], response
 
     def durward(self, *words, person="ann", online=False):
         command = [os.environ["DURWARD_BIN"], "sessions", *words]
@@ -147,8 +147,8 @@ def test_all_sessions_of_a_caller_at_once_from_the_terminal(gateway, failure):
 
 def test_who_may_revoke_and_what_is_said_of_mistakes(gateway):
     session, client = gateway.sign_in()
-    status, answer = gateway.api("eve", f"/sessions/{session}/revoke", {"reason": "x"})
-    assert (status, answer["error"]) == (403, "not_a_revoker")
+    status, response = gateway.api("eve", f"/sessions/{session}/revoke", {"reason": "x"})
+    assert (status, response["error"]) == (403, "not_a_revoker")
     assert gateway.api("ann", f"/sessions/{session}/revoke", {"reason": " "})[0] == 400
     refused = gateway.durward("revoke", session, "--reason", "x", person="eve", online=True)
     assert refused.returncode == 1 and "revoke_groups" in refused.stderr, refused
@@ -175,9 +175,9 @@ def test_the_record_says_who_revoked_what_and_why(gateway):
     replayed = gateway.durward("replay", session, "--speed", "1000")
     assert replayed.returncode == 0 and "s3:ListBuckets" in replayed.stdout, replayed
     # The API says the same as the journal.
-    _status, answer = gateway.api("ann", f"/sessions/{session}")
-    assert answer["session"]["revocation"]["by"] == "dev/ann"
-    assert [(one["operation"]["service"], one["operation"]["name"]) for one in answer["exchanges"]] == [("s3", "ListBuckets")]
+    _status, response = gateway.api("ann", f"/sessions/{session}")
+    assert response["session"]["revocation"]["by"] == "dev/ann"
+    assert [(one["operation"]["service"], one["operation"]["name"]) for one in response["exchanges"]] == [("s3", "ListBuckets")]
     status, listed = gateway.api("ann", "/sessions")
     others = [one for one in listed["sessions"] if one["caller"]["subject"] == "other"]
     assert [bool(one.get("revocation")) for one in others] == [False, True, True, True], others

@@ -35,14 +35,14 @@ def assume(failure):
     return call
 
 
-def test_answer_is_what_an_sdk_expects(assume):
-    answer = assume(issuer.mint(KEYS, "agent", ["agents"]))
-    credentials = answer["Credentials"]
+def test_response_is_what_an_sdk_expects(assume):
+    response = assume(issuer.mint(KEYS, "agent", ["agents"]))
+    credentials = response["Credentials"]
     assert credentials["AccessKeyId"].startswith("ASIA") or len(credentials["AccessKeyId"]) >= 16
     assert credentials["SessionToken"]
     assert 0 < credentials["Expiration"].timestamp() - time.time() <= 12 * 3600
-    assert answer["SubjectFromWebIdentityToken"] == "agent"
-    assert f"::{ACCOUNT}:" in answer["AssumedRoleUser"]["Arn"]
+    assert response["SubjectFromWebIdentityToken"] == "agent"
+    assert f"::{ACCOUNT}:" in response["AssumedRoleUser"]["Arn"]
 
 
 @pytest.mark.ministack

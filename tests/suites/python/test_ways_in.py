@@ -36,9 +36,9 @@ def test_credential_process(tmp_path):
 
 def test_credential_process_prints_what_the_sdks_document():
     done = subprocess.run([DURWARD, "credentials", *SIGN_IN], capture_output=True, text=True, timeout=30, check=True)
-    answer = json.loads(done.stdout)
-    assert answer["Version"] == 1
-    assert {"AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration"} <= set(answer)
+    response = json.loads(done.stdout)
+    assert response["Version"] == 1
+    assert {"AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration"} <= set(response)
 
 
 def test_credential_process_that_is_refused_says_why(tmp_path):
