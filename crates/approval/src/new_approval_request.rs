@@ -33,7 +33,7 @@ pub struct NewApprovalRequest {
     #[serde(with = "crate::serde_formats::hex_digest")]
     pub digest: [u8; 32],
     pub requirements: Vec<ApprovalRequirement>,
-    /// Stored and written to JSON as [`ApprovalRequest::risk`](crate::ApprovalRequest::risk).
+    /// Not in this JSON: stored and written as `ApprovalRequest::risk`.
     #[serde(skip)]
     pub risk: RiskAssessment,
     /// The tags of the resources, as far as they were read.

@@ -184,7 +184,7 @@ fn error_code(reason: RefusalReason, encoding: &ErrorEncoding) -> &'static str {
         RefusalReason::Busy => "ThrottlingException",
         // The one that SDKs repeat, and that says whose fault it is: the identity provider's keys could not be had.
         RefusalReason::Upstream if encoding.is_sts_sign_in => "IDPCommunicationError",
-        // Every SDK repeats these: the next attempt meets a policy set that stands still.
+        // Every SDK repeats these: the next attempt meets the new policy set.
         RefusalReason::Upstream | RefusalReason::PolicyChanged if short => "ServiceUnavailable",
         RefusalReason::Upstream | RefusalReason::PolicyChanged => "ServiceUnavailableException",
         RefusalReason::Internal if short => "InternalFailure",

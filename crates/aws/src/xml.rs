@@ -79,16 +79,16 @@ pub(crate) fn parse_xml_document(bytes: &[u8]) -> Result<XmlElement, Refusal> {
             Event::Text(text) => match open.last_mut() {
                 Some(element) => element.text.push_str(&text.xml10_content()),
                 None if text.trim().is_empty() => {}
-                None => return Err(malformed_request("text stands outside the xml's root element")),
+                None => return Err(malformed_request("there is text outside the xml's root element")),
             },
             Event::CData(data) => match open.last_mut() {
                 Some(element) => element.text.push_str(&data.xml10_content()),
-                None => return Err(malformed_request("text stands outside the xml's root element")),
+                None => return Err(malformed_request("there is text outside the xml's root element")),
             },
             Event::GeneralRef(reference) => {
                 let element = open
                     .last_mut()
-                    .ok_or_else(|| malformed_request("text stands outside the xml's root element"))?;
+                    .ok_or_else(|| malformed_request("there is text outside the xml's root element"))?;
                 let resolved = reference.resolve_char_ref().map_err(|error| {
                     malformed_request("a character reference in the xml is not valid").with_detail(error)
                 })?;

@@ -199,7 +199,7 @@ async fn cast_vote(args: &AdminApiArgs, id: &str, vote: &Value) -> Result<u8, Co
     print_result(args.json, &request, |out| write_vote_result(&request, vote["until"].as_str(), out))
 }
 
-/// Writes what a vote led to. `wanted_until` is the end of the time-bound grant that the voter asked for.
+/// Writes what a vote led to. `wanted_until` is the end of the time-bound grant that the voter requested.
 fn write_vote_result(
     request: &Value,
     wanted_until: Option<&str>,

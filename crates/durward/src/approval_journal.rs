@@ -20,14 +20,13 @@ const JOURNAL_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Opens the gateway's state: the database if there is one, otherwise a file in `data_dir`.
 pub async fn open_store(database: Option<&PostgresServer>, data_dir: &Path) -> Result<Store, StartError> {
-    let (location, opened) = match database {
-        Some(server) => (format!("[state.postgres] {server:?}"), Store::connect(server).await),
-        None => {
-            let path = data_dir.join("state.db");
-            (path.display().to_string(), Store::open(&path).await)
-        }
-    };
-    opened.map_err(|error| StartError::OpenStore { location, error })
+    if let Some(server) = database {
+        let location = format!("[state.postgres] {server:?}");
+        return Store::connect(server).await.map_err(|error| StartError::OpenStore { location, error });
+    }
+    let path = data_dir.join("state.db");
+    let location = path.display().to_string();
+    Store::open(&path).await.map_err(|error| StartError::OpenStore { location, error })
 }
 
 pub async fn open_approvals(config: &Config, store: Store) -> Result<Approvals, StoreError> {

@@ -84,6 +84,7 @@ pub async fn fetch_gateway_credential(sign_in: &CallerSignInArgs) -> Result<Stri
 pub fn run_signed_in_command(sign_in: &CallerSignInArgs, command: &[String]) -> Result<u8, CommandError> {
     let (program, arguments) =
         command.split_first().ok_or_else(|| CommandError::Refused("no command given".to_owned()))?;
+    // Absolute: the command may change its directory before its SDK reads the file.
     let token_file = std::fs::canonicalize(&sign_in.token_file).map_err(|error| {
         CommandError::Refused(format!("{}: cannot be read: {error}", sign_in.token_file.display()))
     })?;
@@ -99,6 +100,7 @@ pub fn run_signed_in_command(sign_in: &CallerSignInArgs, command: &[String]) -> 
     }
     let status = child
         .env("AWS_ENDPOINT_URL", &sign_in.endpoint)
+        // The SDKs require a role ARN; the gateway takes its last part for the name of the connection.
         .env("AWS_ROLE_ARN", format!("arn:aws:iam::000000000000:role/{}", sign_in.connection))
         .env("AWS_ROLE_SESSION_NAME", "durward-run")
         .env("AWS_WEB_IDENTITY_TOKEN_FILE", token_file)

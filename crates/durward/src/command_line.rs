@@ -23,12 +23,7 @@ use std::sync::Mutex;
 use tracing_subscriber::fmt::MakeWriter;
 
 #[derive(Parser)]
-#[command(
-    name = "durward",
-    version,
-    about = "A gateway between AI agents and AWS APIs or MCP servers",
-    disable_help_subcommand = true
-)]
+#[command(name = "durward", version, about = "A gateway between AI agents and AWS APIs or MCP servers")]
 struct CommandLineArgs {
     #[command(subcommand)]
     command: CliCommand,
@@ -233,7 +228,7 @@ where
         .with_writer(writer)
         .with_ansi(has_colours)
         .with_target(false)
-        // Reporting that the log cannot be written would panic if standard error is closed.
+        // By default the library reports a failed write on standard error, and panics if that is closed.
         .log_internal_errors(false)
         .init();
 }

@@ -44,6 +44,7 @@ impl ConsoleEndpoint {
                 "{url}: your token would travel unencrypted: write https://"
             )));
         }
+        // The user named this origin, so it may be a private address.
         let http_client = UpstreamClient::new(vec![origin.clone()]).map_err(CommandError::HttpClient)?;
         Ok(Self { url: url.to_owned(), origin, http_client })
     }
@@ -115,7 +116,7 @@ impl ConsoleEndpoint {
             || format!("{}: the response is {status}, and it is not from a Durward console", self.url),
             escape_for_terminal,
         );
-        // A proxy before the console answers 502 to 504 while the console restarts: that passes, a refusal does not.
+        // A proxy in front of the console returns 502 to 504 while the console restarts. That passes; a refusal does not.
         if matches!(status.as_u16(), 502..=504) {
             CommandError::Unreachable(message)
         } else {

@@ -168,10 +168,12 @@ fn console_settings(config: &Config, url: String, sign_in_providers: Vec<SignInP
 /// A provider as the admin API sees it: whose tokens it accepts from users.
 fn api_token_provider(oidc: &OidcProviderConfig) -> ApiTokenProvider {
     let client_ids: Vec<String> = oidc.user_client_ids().cloned().collect();
+    // An ID token has its client as audience (OpenID Connect Core, section 2), so clients and audiences are one list.
     let audiences = client_ids.iter().chain(&oidc.console_audience).cloned().collect();
     let cli_client = oidc.cli_client_id.as_ref().map(|client_id| CliClient {
         client_id: client_id.clone(),
         scopes: oidc.cli_scopes.clone().unwrap_or_else(|| {
+            // For a refresh token (OpenID Connect Core, section 11): a command line must not need a browser every hour.
             oidc.console_scopes.iter().cloned().chain(["offline_access".to_owned()]).collect()
         }),
     });

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// Long enough for whoever tries the demo for a day.
+/// Long enough for a working day with the demo.
 const TOKEN_LIFETIME: Duration = Duration::from_hours(8);
 
 /// Why the demo ended early.

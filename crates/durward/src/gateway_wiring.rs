@@ -226,6 +226,7 @@ fn tag_reader_options(config: &Config) -> TagReaderOptions {
         |label: &LabelConfig| ResourceLabel { arn_pattern: label.arn.clone(), tags: label.tags.clone() };
     let reader = |connection: &AwsConnectionConfig| {
         let role_arn = connection.tag_reader_role_arn.as_ref()?;
+        // No configured name has a space, so caches and logs never confuse this connection with another one.
         let name = format!("{} tags", connection.name);
         let reader = ConnectionConfig {
             external_id: connection.external_id.clone(),
@@ -243,14 +244,13 @@ fn tag_reader_options(config: &Config) -> TagReaderOptions {
 /// The STS endpoint of a region: the emulator, or AWS's regional endpoint from our tables.
 fn sts_endpoint(emulator: Option<Origin>) -> StsEndpoint {
     Arc::new(move |region| {
-        let url = match &emulator {
-            Some(emulator) => emulator.url(),
-            None => {
-                let endpoint = Catalog::embedded()
-                    .resolve_endpoint("sts", region)
-                    .ok_or_else(|| StsEndpointError::UnknownRegion(region.to_owned()))?;
-                format!("https://{}", endpoint.host)
-            }
+        let url = if let Some(emulator) = &emulator {
+            emulator.url()
+        } else {
+            let endpoint = Catalog::embedded()
+                .resolve_endpoint("sts", region)
+                .ok_or_else(|| StsEndpointError::UnknownRegion(region.to_owned()))?;
+            format!("https://{}", endpoint.host)
         };
         format!("{url}/").parse().map_err(|_error| StsEndpointError::InvalidUrl(url))
     })

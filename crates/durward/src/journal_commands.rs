@@ -157,7 +157,7 @@ fn write_scan_warnings(scan: &JournalScan, out: &mut dyn Write) -> io::Result<()
         writeln!(out, "{} records of a newer version were left out", scan.newer_records)?;
     }
     if let Some(corruption) = &scan.corruption {
-        writeln!(out, "the journal {}; nothing after this place was read", corruption_verdict(corruption))?;
+        writeln!(out, "the journal {}; nothing after this record was read", corruption_verdict(corruption))?;
         write_corruption(corruption, out)?;
     }
     Ok(())

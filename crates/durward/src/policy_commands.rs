@@ -78,7 +78,7 @@ enum CallerKindArg {
 pub struct ExplainArgs {
     /// connect, reveal, an IAM action (s3:GetObject) or an MCP method (tools/call)
     action: String,
-    /// Connection, data class, ARN or *, <server>/<tool>, or MCP server
+    /// Connection, data class, ARN or *, SERVER/TOOL, or MCP server
     resource: String,
     /// Request parameters, or the arguments of a tool, as a JSON object
     #[arg(long, value_name = "JSON", default_value = "{}")]

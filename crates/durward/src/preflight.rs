@@ -76,6 +76,8 @@ fn open_configuration(config: &Config, findings: &mut Diagnostics) -> Option<Ope
         findings.value_or_problem("policy.dir", policies.map_err(|error| format_policy_error(&error)));
     let emulator = config.aws.emulator_url.as_deref();
     let emulator = emulator.and_then(|url| findings.value_or_problem("aws.emulator_url", origin_of_url(url)));
+    // The operator wrote these origins, so they may be private addresses. The client refuses all other private addresses:
+    // a name that a caller can influence must not lead into the gateway's network (server-side request forgery).
     let mut trusted: Vec<Origin> = emulator.iter().cloned().collect();
     for (index, provider) in config.identity.oidc.iter().enumerate() {
         let key_path = format!("identity.oidc.{index}.issuer");
@@ -90,6 +92,7 @@ fn open_configuration(config: &Config, findings: &mut Diagnostics) -> Option<Ope
     let tls_acceptor = config.listen.tls.as_ref().and_then(|tls| {
         findings.warn_if_exposed("listen.tls.key_file", &tls.key_file);
         let chain = load_certificates(&tls.certificate_file);
+        // Without the certificate, the check whether the key belongs to it would report a second problem of one mistake.
         let chain = findings.value_or_problem("listen.tls.certificate_file", chain)?;
         findings.value_or_problem("listen.tls.key_file", load_tls_acceptor(chain, &tls.key_file))
     });

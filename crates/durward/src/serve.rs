@@ -128,6 +128,7 @@ async fn start_opened(
     for warning in &opened.warnings {
         tracing::warn!("{warning}");
     }
+    // Boxed: the future of a database connection is large, and would make this one as large.
     let store = Box::pin(open_store(opened.database.as_ref(), &config.data_dir)).await?;
     let identity = match identity {
         Some(identity) => Arc::new(identity),
@@ -145,6 +146,7 @@ async fn start_opened(
         mcp: BoundListener::bind_configured(config.mcp_address(), "mcp").await?,
         tls: opened.tls_acceptor.clone(),
     };
+    // A gateway in front of MCP servers alone needs no AWS identity: its health page must not report a missing one.
     let identity = listeners.aws.is_some().then_some(identity);
     let console = open_console(config, &mut opened, &parts, &store, identity, console_listener)?;
     let notifier = build_notifier(config, parts.approvals.clone(), store, opened.channels)?;

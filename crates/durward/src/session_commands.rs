@@ -90,6 +90,7 @@ pub async fn run_session_command(command: SessionCommand) -> Result<u8, SessionC
             with_journal(&journal, |dir| journal_commands::show_session(dir, &id, json, &mut out))
         }
         SessionCommand::Replay { session, speed, max_pause, journal } => {
+            // Blocking is fine: nothing else runs in this process.
             let wait = |gap: Duration| std::thread::sleep(gap.div_f64(speed).min(max_pause));
             with_journal(&journal, |dir| journal_commands::replay_session(dir, &session, wait, &mut out))
         }

@@ -101,8 +101,8 @@ fn cut_to_width(line: &str) -> String {
     if line.chars().count() <= TERMINAL_COLUMNS {
         return line.to_owned();
     }
-    let kept: String = line.chars().take(TERMINAL_COLUMNS - 3).collect();
-    format!("{kept}...")
+    let beginning: String = line.chars().take(TERMINAL_COLUMNS - 3).collect();
+    format!("{beginning}...")
 }
 
 /// Writes a value as indented JSON.

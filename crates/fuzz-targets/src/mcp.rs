@@ -3,7 +3,8 @@
 use crate::request_text::parse_request_text;
 use durward_mcp::sse::{SseDecoder, SseEvent, encode_event};
 use durward_mcp::{
-    ClientMessage, ExpectedResponse, JsonRpcError, RequestId, ServerMessage, parse_server_message, validate_headers,
+    ClientMessage, ExpectedResponse, JsonRpcError, RequestId, ServerMessage, parse_server_message,
+    validate_headers,
 };
 use http::HeaderMap;
 use serde_json::Value;

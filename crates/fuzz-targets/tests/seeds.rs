@@ -12,19 +12,21 @@ fn fuzz_directory() -> PathBuf {
 }
 
 fn file_names(directory: &Path) -> BTreeSet<String> {
-    let entries =
-        std::fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    let entries = std::fs::read_dir(directory).expect("the directory of a target can be listed");
+    entries
+        .map(|entry| entry.expect("an entry can be read").file_name().to_string_lossy().into_owned())
+        .collect()
 }
 
 fn run_over_seeds(name: &str) {
-    let target: &FuzzTarget = TARGETS.iter().find(|target| target.name == name).unwrap();
+    let target: &FuzzTarget =
+        TARGETS.iter().find(|target| target.name == name).expect("a target of this name");
     let directory = fuzz_directory().join("seeds").join(name);
     let seeds = file_names(&directory);
     assert!(seeds.len() >= 3, "{name} has too few seeds: {seeds:?}");
     let mut wrong = Vec::new();
     for seed in &seeds {
-        let accepted = (target.run)(&std::fs::read(directory.join(seed)).unwrap());
+        let accepted = (target.run)(&std::fs::read(directory.join(seed)).expect("a seed can be read"));
         let expected = seed.starts_with("accepted-");
         assert!(
             expected || seed.starts_with("refused-"),

@@ -1,4 +1,4 @@
-//! The one body type that crosses the gateway's borders, and how a body is read whole within a limit.
+//! The one body type of requests and responses in the gateway, and how a body is read whole within a limit.
 
 use bytes::{Bytes, BytesMut};
 use durward_core::{Refusal, RefusalReason};
@@ -11,29 +11,28 @@ pub fn full_body(bytes: impl Into<Bytes>) -> BoxBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// Reads a body whole; one byte over `limit` refuses it.
+/// Reads a body whole, and refuses one that is longer than `limit` bytes. `what` names it in the refusal.
 pub async fn read_limited_body<B>(mut body: B, limit: usize, what: &str) -> Result<Bytes, Refusal>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let mut whole = BytesMut::new();
+    let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
-            Refusal::new(RefusalReason::Malformed, format!("the {what} broke off before its end"))
-                .with_detail(error)
+            Refusal::new(RefusalReason::Malformed, format!("the {what} is truncated")).with_detail(error)
         })?;
         if let Ok(data) = frame.into_data() {
-            if whole.len() + data.len() > limit {
+            if bytes.len() + data.len() > limit {
                 return Err(Refusal::new(
                     RefusalReason::TooLarge,
                     format!(
-                        "the {what} is larger than {limit} bytes, the most this gateway reads to decode or mask it"
+                        "the {what} is larger than {limit} bytes, the most that this gateway reads to decode or mask it"
                     ),
                 ));
             }
-            whole.extend_from_slice(&data);
+            bytes.extend_from_slice(&data);
         }
     }
-    Ok(whole.freeze())
+    Ok(bytes.freeze())
 }

@@ -1,7 +1,7 @@
-//! A client's TCP connection, of which whoever works on its request can learn that the client has left.
+//! A client's TCP connection, which tells the code that handles a request when its client disconnects.
 //!
-//! The parser reads no further than the request's body is wanted, so behind a body that waits it never sees the end of the
-//! stream. The system does: this listens to it, and reads nothing.
+//! hyper reads a body only as far as the handler consumes it, so it never sees the end of the stream behind an unread body. The
+//! operating system does: this module waits for its notification and reads nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-/// Whether [`Presence::left`] ever returns on this system.
+/// Whether [`ClientPresence::disconnected`] ever returns on this operating system.
 pub(crate) const DETECTS_DISCONNECT: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 pub(crate) struct ClientSocket {
@@ -19,7 +19,7 @@ pub(crate) struct ClientSocket {
     write_half: Arc<OwnedWriteHalf>,
 }
 
-/// Whether the client at the other end of a [`Socket`] is there. It does not keep the socket open.
+/// Whether the client of a [`ClientSocket`] is still connected. It does not keep the socket open.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ClientPresence(Weak<OwnedWriteHalf>);
 
@@ -39,25 +39,25 @@ impl ClientSocket {
 }
 
 impl ClientPresence {
-    /// Returns when the client has closed the connection, or its end of it: who will not read an answer, and who will not say
-    /// more, is taken for gone, as the parser does.
+    /// Returns when the client has closed the connection, or only its sending side: as in hyper, a client that will send no more
+    /// counts as disconnected.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub async fn disconnected(&self) {
         use tokio::io::Interest;
         if let Some(socket) = self.0.upgrade() {
-            // Not READABLE, which an unread body is: PRIORITY, which is never asked of the system, brings the end of the stream
-            // along and nothing else.
+            // An unread body would make READABLE ready at once. tokio did not register this socket for PRIORITY, so that
+            // interest becomes ready only with the end of the stream (EPOLLRDHUP), which it includes.
             match socket.ready(Interest::PRIORITY).await {
                 Ok(ready) if !ready.is_read_closed() => {}
-                _left => return,
+                _disconnected => return,
             }
         }
         std::future::pending::<()>().await;
     }
 
-    /// Elsewhere the parser alone notices, once it reads.
+    /// Elsewhere only hyper detects a disconnect, when it reads.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub async fn left(&self) {
+    pub async fn disconnected(&self) {
         std::future::pending::<()>().await;
     }
 }
@@ -73,7 +73,7 @@ impl AsyncRead for ClientSocket {
 }
 
 impl ClientSocket {
-    /// Writes when the socket takes more, until it did or failed.
+    /// Writes as soon as the socket is writable.
     fn poll_write_with(
         &self,
         context: &mut Context<'_>,
@@ -135,11 +135,11 @@ mod tests {
         let (mut client, socket) = connected_pair().await;
         let presence = socket.client_presence();
         client.write_all(&[b'x'; 4096]).await.unwrap();
-        // Bytes alone are no departure; the other end has them when it can read.
+        // Unread bytes alone do not count as a disconnect. They have arrived once the socket is readable.
         socket.tcp_stream().readable().await.unwrap();
-        let mut left = std::pin::pin!(presence.disconnected());
-        assert!(poll_fn(|context| Poll::Ready(left.as_mut().poll(context).is_pending())).await);
+        let mut disconnected = std::pin::pin!(presence.disconnected());
+        assert!(poll_fn(|context| Poll::Ready(disconnected.as_mut().poll(context).is_pending())).await);
         drop(client);
-        timeout(Duration::from_secs(5), left).await.unwrap();
+        timeout(Duration::from_secs(5), disconnected).await.unwrap();
     }
 }

@@ -1,5 +1,5 @@
-//! Places for requests that are held open while people are asked: so much memory in all, and of that so much for one caller,
-//! so that a caller who repeats itself does not send the others away.
+//! Limits the memory of requests that are held open while they wait for approval: in total and for each caller, so that a caller
+//! who sends many requests does not keep the others from being held.
 
 use durward_core::{Caller, Operation, RequiredPermission, Resource, limits};
 use serde_json::{Map, Value};
@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// What the allocator takes for each piece beside what was asked for.
+/// What the allocator adds to each allocation.
 const ALLOCATION_OVERHEAD_BYTES: usize = 16;
 
-/// All places; their unit is a KiB.
+/// The memory for held requests, counted in KiB.
 #[derive(Debug)]
 pub struct HeldRequests {
     free_kib: Semaphore,
-    /// What each caller has, if anything.
+    /// The memory of each caller who has held requests.
     kib_by_caller: Mutex<HashMap<String, usize>>,
 }
 
@@ -25,15 +25,14 @@ impl Default for HeldRequests {
 }
 
 impl HeldRequests {
-    /// A place for a request that asks for this operation and takes so many bytes itself; none when all or the caller's own are
-    /// taken.
+    /// Admits a request for this operation whose own bytes are `bytes`; `None` when the total or the caller's share is used up.
     pub(crate) fn admit(
         &self,
         caller: &Caller,
         operation: &Operation,
         bytes: usize,
     ) -> Option<HeldRequestPermit<'_>> {
-        // The operation, as it may be shown, and in the ask.
+        // The operation is in memory three times: as decoded, as it may be shown, and in the approval request.
         self.admit_weight(
             caller,
             limits::HELD_REQUEST_BASE_KIB + (3 * operation_memory_bytes(operation) + bytes) / 1024,
@@ -43,13 +42,13 @@ impl HeldRequests {
     fn admit_weight(&self, caller: &Caller, weight: usize) -> Option<HeldRequestPermit<'_>> {
         let permit = self.free_kib.try_acquire_many(u32::try_from(weight).ok()?).ok()?;
         let caller = caller.id();
-        let mut taken = durward_core::lock_ignoring_poison(&self.kib_by_caller);
-        let theirs = taken.get(&caller).copied().unwrap_or_default() + weight;
-        if theirs > limits::MAX_HELD_KIB_PER_CALLER {
+        let mut kib_by_caller = durward_core::lock_ignoring_poison(&self.kib_by_caller);
+        let caller_kib = kib_by_caller.get(&caller).copied().unwrap_or_default() + weight;
+        if caller_kib > limits::MAX_HELD_KIB_PER_CALLER {
             return None;
         }
-        taken.insert(caller.clone(), theirs);
-        drop(taken);
+        kib_by_caller.insert(caller.clone(), caller_kib);
+        drop(kib_by_caller);
         Some(HeldRequestPermit {
             held_requests: self,
             caller_id: caller,
@@ -58,13 +57,13 @@ impl HeldRequests {
         })
     }
 
-    /// How much is free, in KiB.
+    /// The free memory, in KiB.
     pub fn available_kib(&self) -> usize {
         self.free_kib.available_permits()
     }
 }
 
-/// A place, until it is dropped.
+/// The right to be held, until it is dropped.
 pub(crate) struct HeldRequestPermit<'h> {
     held_requests: &'h HeldRequests,
     caller_id: String,
@@ -74,19 +73,19 @@ pub(crate) struct HeldRequestPermit<'h> {
 
 impl Drop for HeldRequestPermit<'_> {
     fn drop(&mut self) {
-        let mut taken = durward_core::lock_ignoring_poison(&self.held_requests.kib_by_caller);
-        if let Some(theirs) = taken.get_mut(&self.caller_id) {
-            *theirs = theirs.saturating_sub(self.weight_kib);
-            if *theirs == 0 {
-                taken.remove(&self.caller_id);
+        let mut kib_by_caller = durward_core::lock_ignoring_poison(&self.held_requests.kib_by_caller);
+        if let Some(caller_kib) = kib_by_caller.get_mut(&self.caller_id) {
+            *caller_kib = caller_kib.saturating_sub(self.weight_kib);
+            if *caller_kib == 0 {
+                kib_by_caller.remove(&self.caller_id);
             }
         }
     }
 }
 
-/// What an operation takes in memory, in bytes. A list of zeros takes forty times its text.
+/// The memory of an operation, in bytes. Its text would be the wrong measure: a list of zeros takes about forty times its text.
 fn operation_memory_bytes(operation: &Operation) -> usize {
-    let demands =
+    let permissions =
         operation.required_permissions.iter().map(|RequiredPermission { action, resource, .. }| {
             let resource = match resource {
                 Resource::Arn(name) | Resource::McpServer(name) => string_memory_bytes(name),
@@ -98,15 +97,15 @@ fn operation_memory_bytes(operation: &Operation) -> usize {
     let texts = operation.sensitive_pointers.iter().chain(&operation.uninspected_parts);
     size_of::<Operation>()
         + value_memory_bytes(&operation.parameters)
-        + demands.sum::<usize>()
-        + texts.map(|one| size_of::<String>() + string_memory_bytes(one)).sum::<usize>()
+        + permissions.sum::<usize>()
+        + texts.map(|text| size_of::<String>() + string_memory_bytes(text)).sum::<usize>()
 }
 
-/// What hangs off a value.
+/// The memory that a value owns on the heap, in bytes.
 fn value_memory_bytes(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(own) => string_memory_bytes(own),
+        Value::String(text) => string_memory_bytes(text),
         Value::Array(items) if items.is_empty() => 0,
         Value::Array(items) => {
             let own = ALLOCATION_OVERHEAD_BYTES + items.capacity() * size_of::<Value>();
@@ -116,14 +115,16 @@ fn value_memory_bytes(value: &Value) -> usize {
     }
 }
 
-/// What hangs off an object: its members in a list that has room for three at least, and an index by their names.
+/// The memory that an object owns on the heap, in bytes.
 pub(crate) fn object_memory_bytes(members: &Map<String, Value>) -> usize {
     if members.is_empty() {
         return 0;
     }
-    let room = members.len().max(3);
-    let index = (room * 8 / 7 + 1).next_power_of_two() * (size_of::<usize>() + 1);
-    let own = 2 * ALLOCATION_OVERHEAD_BYTES + room * size_of::<(usize, String, Value)>() + index;
+    // With serde_json's `preserve_order`, which Cedar turns on, an object is an index map: a list of entries with capacity for at
+    // least three, and a hash table over them that is at most 7/8 full.
+    let capacity = members.len().max(3);
+    let index = (capacity * 8 / 7 + 1).next_power_of_two() * (size_of::<usize>() + 1);
+    let own = 2 * ALLOCATION_OVERHEAD_BYTES + capacity * size_of::<(usize, String, Value)>() + index;
     own + members
         .iter()
         .map(|(name, value)| string_memory_bytes(name) + value_memory_bytes(value))
@@ -175,9 +176,9 @@ mod tests {
         test_operation(json!({ "TableName": "orders", "Key": { "id": { "S": "1" } } }))
     }
 
-    /// What a place takes, in KiB.
+    /// The weight of such a request, in KiB.
     fn admitted_weight_kib(operation: &Operation, bytes: usize) -> Option<usize> {
-        HeldRequests::default().admit(&test_caller("agent"), operation, bytes).map(|place| place.weight_kib)
+        HeldRequests::default().admit(&test_caller("agent"), operation, bytes).map(|permit| permit.weight_kib)
     }
 
     #[test]
@@ -193,27 +194,24 @@ mod tests {
         let other = held.admit(&test_caller("other"), &small, 1_500);
         assert!(other.is_some());
         drop((mine, other));
-        assert!(
-            held.admit(&test_caller("greedy"), &small, 0).is_some(),
-            "what is given back can be taken again"
-        );
+        assert!(held.admit(&test_caller("greedy"), &small, 0).is_some(), "released memory can be used again");
         assert_eq!(held.available_kib(), limits::MAX_HELD_REQUESTS_KIB);
-        assert!(held.kib_by_caller.lock().unwrap().is_empty(), "who has none is forgotten");
+        assert!(held.kib_by_caller.lock().unwrap().is_empty(), "a caller without held requests is forgotten");
     }
 
     #[test]
     fn all_callers_together_stay_within_the_total() {
         let held = HeldRequests::default();
-        // About more, nobody is asked.
+        // No approval is requested for a larger operation.
         let largest = test_operation(json!({ "Payload": "x".repeat(256 << 10) }));
         let each = admitted_weight_kib(&largest, limits::MAX_BODY_BYTES)
             .expect("a caller can have one of the largest");
         assert_eq!(limits::MAX_HELD_KIB_PER_CALLER / each, 3);
         let callers = (0..).map(|number| test_caller(&format!("agent-{number}")));
-        let places: Vec<_> =
+        let permits: Vec<_> =
             callers.map_while(|caller| held.admit(&caller, &largest, limits::MAX_BODY_BYTES)).collect();
-        assert_eq!(places.len(), limits::MAX_HELD_REQUESTS_KIB / each);
-        assert_eq!(held.available_kib(), limits::MAX_HELD_REQUESTS_KIB - places.len() * each);
+        assert_eq!(permits.len(), limits::MAX_HELD_REQUESTS_KIB / each);
+        assert_eq!(held.available_kib(), limits::MAX_HELD_REQUESTS_KIB - permits.len() * each);
     }
 
     #[test]
@@ -222,11 +220,11 @@ mod tests {
         assert_eq!(
             admitted_weight_kib(&small_operation(), 15 << 20).unwrap() - least,
             15 << 10,
-            "spaces take room, too"
+            "white space counts, too"
         );
         let zeros = test_operation(json!({ "list": vec![0; 1 << 17] }));
-        let room = (1 << 17) * size_of::<Value>() / 1024;
-        assert!(admitted_weight_kib(&zeros, 0).unwrap() >= 3 * room, "256 KiB of JSON");
+        let list_kib = (1 << 17) * size_of::<Value>() / 1024;
+        assert!(admitted_weight_kib(&zeros, 0).unwrap() >= 3 * list_kib, "256 KiB of JSON");
         let objects = test_operation(json!({ "list": vec![json!({ "a": 0 }); 1 << 15] }));
         let member = size_of::<(String, Value)>();
         assert!(

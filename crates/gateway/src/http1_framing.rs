@@ -1,8 +1,8 @@
 //! The strict reading of an HTTP/1.1 byte stream, in front of the parser.
 //!
-//! Request smuggling needs two readers that disagree on where a request ends. So nothing that RFC 9112 lets a server
-//! tolerate, mend or ignore is let in: every byte from a client passes [`Framing`], and the parser behind it only ever
-//! sees messages that have one reading. Pure: bytes in, verdict out; [`crate::strict_io`] does the reading.
+//! Request smuggling needs two readers that disagree on where a request ends. So whatever RFC 9112 lets a server tolerate, repair
+//! or ignore is refused here: every byte from a client passes [`HeadEndFinder`], [`parse_head`] and [`BodyFramingState`], and the
+//! parser behind them only ever sees messages that cannot be read in two ways. No I/O here: [`crate::strict_http_stream`] reads.
 
 use durward_core::limits;
 
@@ -13,8 +13,8 @@ pub struct FramingViolation {
     pub reason: &'static str,
 }
 
-const fn bad_request(why: &'static str) -> FramingViolation {
-    FramingViolation { status: 400, reason: why }
+const fn bad_request(reason: &'static str) -> FramingViolation {
+    FramingViolation { status: 400, reason }
 }
 
 /// How the body after a head is delimited (RFC 9112 section 6).
@@ -24,7 +24,7 @@ pub enum BodyLength {
     Chunked,
 }
 
-/// Looks for the end of a head, whole lines at a time.
+/// Finds the end of a head, whole lines at a time.
 #[derive(Debug, Default)]
 pub struct HeadEndFinder {
     scanned: usize,
@@ -32,12 +32,13 @@ pub struct HeadEndFinder {
 }
 
 impl HeadEndFinder {
-    /// `bytes` is all that has arrived since the last message; gives the length of the head once it is whole.
+    /// `bytes` is all that has arrived since the last message. Returns the length of the head once it is whole.
     pub fn find(&mut self, bytes: &[u8]) -> Result<Option<usize>, FramingViolation> {
         while let Some(at) = bytes.iter().skip(self.scanned).position(|byte| *byte == b'\n') {
             let newline = self.scanned + at;
             let line = bytes.get(self.line_start..newline).unwrap_or_default();
             let Some(line) = line.strip_suffix(b"\r") else {
+                // RFC 9112 section 2.2 lets a recipient accept it: two readers can disagree on where a line ends.
                 return Err(bad_request("a line ends in a bare LF"));
             };
             let first = self.line_start == 0;
@@ -45,7 +46,8 @@ impl HeadEndFinder {
             self.line_start = self.scanned;
             if line.is_empty() {
                 return if first {
-                    Err(bad_request("an empty line stands before the request"))
+                    // A server SHOULD ignore it (RFC 9112 section 2.2), and not every server does.
+                    Err(bad_request("an empty line precedes the request"))
                 } else {
                     Ok(Some(self.scanned))
                 };
@@ -69,10 +71,13 @@ pub fn parse_head(head: &[u8]) -> Result<BodyLength, FramingViolation> {
         if name.eq_ignore_ascii_case(b"host") {
             hosts += 1;
         } else if name.eq_ignore_ascii_case(b"content-length") {
+            // Equal values could be merged (RFC 9110 section 8.6); no client needs that.
             if length.replace(parse_content_length(value)?).is_some() {
                 return Err(bad_request("Content-Length is given twice"));
             }
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            // `xchunked` or `chunked, identity`: one reader sees chunks and the other none (TE.TE smuggling). 501 is the status
+            // for a coding that is not understood (RFC 9112 section 6.1).
             if !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(FramingViolation { status: 501, reason: "the only transfer coding is chunked" });
             }
@@ -88,10 +93,12 @@ pub fn parse_head(head: &[u8]) -> Result<BodyLength, FramingViolation> {
     if fields > limits::MAX_HEADER_FIELDS {
         return Err(FramingViolation { status: 431, reason: "the request has too many header fields" });
     }
+    // RFC 9112 section 3.2 demands 400 for none or several.
     if hosts != 1 {
         return Err(bad_request("exactly one Host header is needed"));
     }
     match (length, chunked) {
+        // CL.TE and TE.CL smuggling (RFC 9112 section 6.1).
         (Some(_), true) => Err(bad_request("Content-Length and Transfer-Encoding exclude each other")),
         (Some(length), false) => Ok(BodyLength::Bytes(length)),
         (None, true) => Ok(BodyLength::Chunked),
@@ -110,25 +117,26 @@ fn check_request_line(line: &[u8]) -> Result<(), FramingViolation> {
         return Err(FramingViolation { status: 505, reason: "only HTTP/1.1 is served" });
     }
     if method.is_empty() || !method.iter().all(u8::is_ascii_uppercase) {
-        return Err(bad_request("the method is not a word in capitals"));
+        return Err(bad_request("the method is not in capital letters"));
     }
     if !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
         return Err(bad_request("the request target holds bytes that must be percent-encoded"));
     }
-    // Origin form, absolute form or `*` (RFC 9112 section 3.2); the doors say what to do instead of the last two.
+    // Origin form, absolute form or `*` (RFC 9112 section 3.2). The front ends refuse the last two with a better message.
     if !target.starts_with(b"/") && !target.starts_with(b"http") && target != b"*" {
-        return Err(bad_request("the request target is no path"));
+        return Err(bad_request("the request target is not a path"));
     }
-    // The parser would refuse it too, and say nothing.
+    // hyper would refuse it too, without a reason.
     if http::Uri::try_from(target).is_err() {
         return Err(bad_request(
-            "the request target holds characters that must be percent-encoded, or is no URL",
+            "the request target holds characters that must be percent-encoded, or is not a URL",
         ));
     }
     Ok(())
 }
 
-/// Name and value, the value without the white space around it. Folded lines are refused: their name is empty or spaced.
+/// Name and value, the value without the white space around it. A folded line (RFC 9112 section 5.2) is refused: its name is empty
+/// or holds white space.
 fn split_header_field(line: &[u8]) -> Result<(&[u8], &[u8]), FramingViolation> {
     let colon = line
         .iter()
@@ -136,6 +144,7 @@ fn split_header_field(line: &[u8]) -> Result<(&[u8], &[u8]), FramingViolation> {
         .ok_or_else(|| bad_request("a header line has no colon"))?;
     let (name, rest) = line.split_at(colon);
     let value = rest.get(1..).unwrap_or_default();
+    // White space before the colon must be refused (RFC 9112 section 5.1): some readers strip it, others see an unknown header.
     if name.is_empty() || !name.iter().all(|byte| is_token_byte(*byte)) {
         return Err(bad_request("a header name holds white space or characters that names cannot have"));
     }
@@ -155,29 +164,31 @@ fn parse_content_length(value: &[u8]) -> Result<u64, FramingViolation> {
         .ok()
         .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|text| text.parse().ok())
-        // No body is longer, and arithmetic on it does not overflow.
+        // No body is longer, and sums with it do not overflow.
         .filter(|number| *number <= u64::MAX >> 1);
     number.ok_or_else(|| bad_request("Content-Length is not a number of bytes"))
 }
 
-/// `Connection` can name headers to be dropped on the way, and so take away what was signed and decided.
+/// `Connection` can name headers that a proxy must drop (RFC 9110 section 7.6.1): a caller could have headers removed that were
+/// signed and decided on.
 fn check_connection_header(value: &[u8]) -> Result<(), FramingViolation> {
-    let plain = |option: &[u8]| {
+    let is_allowed = |option: &[u8]| {
         let option = option.trim_ascii();
         option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close")
     };
-    if value.split(|byte| *byte == b',').all(plain) {
+    if value.split(|byte| *byte == b',').all(is_allowed) {
         Ok(())
     } else {
-        Err(bad_request("the Connection header may say `keep-alive` or `close` only"))
+        Err(bad_request("the Connection header may hold only `keep-alive` or `close`"))
     }
 }
 
-/// Where a body is, as its bytes pass.
+/// The position in a body, as its bytes pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BodyFramingState {
     Bytes(u64),
-    /// In the line that says how long the next chunk is: digits so far, and whether its CR was seen.
+    /// In the line with the size of the next chunk: digits so far, and whether its CR was seen. Chunk extensions are refused, since
+    /// readers disagree on where they end (RFC 9112 section 7.1.1).
     ChunkSize {
         digits: u8,
         size: u64,
@@ -188,7 +199,7 @@ pub enum BodyFramingState {
     ChunkEnd {
         seen_cr: bool,
     },
-    /// The CRLF after the last chunk: HTTP trailers are no part of a signed request.
+    /// The CRLF after the last chunk. HTTP trailers are refused: no SigV4 signature covers them.
     LastChunkEnd {
         seen_cr: bool,
     },
@@ -208,7 +219,7 @@ impl BodyFramingState {
         Self::ChunkSize { digits: 0, size: 0, seen_cr: false }
     }
 
-    /// Takes what belongs to this body and gives how many bytes that was; fewer than `bytes` only when the body is done.
+    /// Consumes the bytes of this body and returns how many that is: fewer than `bytes` only when the body is done.
     pub fn consume(&mut self, bytes: &[u8]) -> Result<usize, FramingViolation> {
         let mut taken = 0;
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
@@ -236,11 +247,11 @@ impl BodyFramingState {
         Ok(taken)
     }
 
-    /// One byte of what frames chunks.
+    /// Consumes one byte of chunk framing.
     fn consume_framing_byte(&mut self, byte: u8) -> Result<(), FramingViolation> {
         match self {
             Self::ChunkSize { digits, size, seen_cr: false } => match char::from(byte).to_digit(16) {
-                // Fifteen digits cannot overflow; nobody sends an exabyte.
+                // Fifteen digits cannot overflow 64 bits, which some readers let happen.
                 Some(digit) if *digits < 15 => {
                     *digits += 1;
                     *size = *size << 4 | u64::from(digit);

@@ -1,6 +1,7 @@
-//! Listeners: HTTP/1.1 with limits on heads and time, in front of a door.
+//! Listeners: HTTP/1.1, with limits on the size of heads and on time, in front of an [`HttpService`].
 //!
-//! Every connection is read through [`crate::strict_io`], so that a door only sees requests with one reading.
+//! Every connection is read through [`crate::strict_http_stream`], so a service only sees requests that cannot be read in two
+//! ways. A request is dropped as soon as its client disconnects: nothing is executed for a client that has gone.
 
 use crate::body::{BoxBody, full_body};
 use crate::client_socket::{ClientSocket, DETECTS_DISCONNECT};
@@ -21,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// What answers the requests of a listener.
+/// Responds to the requests of a listener.
 pub trait HttpService: Send + Sync + 'static {
     fn serve_request(
         &self,
@@ -30,11 +31,11 @@ pub trait HttpService: Send + Sync + 'static {
     ) -> impl Future<Output = Response<BoxBody>> + Send;
 }
 
-/// Serves a door until `stop` turns true.
+/// Accepts connections and serves them, until `stop` turns true.
 pub async fn serve_listener<D: HttpService>(
     listener: TcpListener,
     tls: Option<tokio_rustls::TlsAcceptor>,
-    door: Arc<D>,
+    service: Arc<D>,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
@@ -45,13 +46,13 @@ pub async fn serve_listener<D: HttpService>(
         let (stream, source) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, mostly: give connections time to end.
+                // Mostly the process is out of file descriptors (EMFILE), and accept would fail again at once.
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 continue;
             }
         };
-        let (door, tls) = (door.clone(), tls.clone());
+        let (service, tls) = (service.clone(), tls.clone());
         tokio::spawn(async move {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -59,13 +60,13 @@ pub async fn serve_listener<D: HttpService>(
             let stream = ClientSocket::new(stream);
             let interims = InterimResponses::new(stream.client_presence());
             match tls {
-                None => serve_connection(stream, source, door, interims).await,
+                None => serve_connection(stream, source, service, interims).await,
                 Some(tls) => {
                     match tokio::time::timeout(limits::REQUEST_HEAD_TIMEOUT, Box::pin(tls.accept(stream)))
                         .await
                     {
-                        // Boxed, so that a connection without TLS has no room for it.
-                        Ok(Ok(stream)) => Box::pin(serve_connection(stream, source, door, interims)).await,
+                        // Boxed, so that the task of a connection without TLS does not reserve memory for it.
+                        Ok(Ok(stream)) => Box::pin(serve_connection(stream, source, service, interims)).await,
                         Ok(Err(error)) => tracing::debug!(%source, %error, "TLS handshake failed"),
                         Err(_elapsed) => tracing::debug!(%source, "TLS handshake timed out"),
                     }
@@ -75,25 +76,25 @@ pub async fn serve_listener<D: HttpService>(
     }
 }
 
-async fn serve_connection<S, D>(stream: S, source: SocketAddr, door: Arc<D>, interims: InterimResponses)
+async fn serve_connection<S, D>(stream: S, source: SocketAddr, service: Arc<D>, interims: InterimResponses)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     D: HttpService,
 {
-    let verdict = FramingRefusal::default();
+    let framing_refusal = FramingRefusal::default();
     let client = interims.clone();
-    let stream = StrictHttpStream::new(stream, verdict.clone(), interims.clone());
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        let door = door.clone();
-        let interim = interims.begin_request();
-        request.extensions_mut().insert(interim.clone());
-        let refused = verdict.next_violation();
+    let stream = StrictHttpStream::new(stream, framing_refusal.clone(), interims.clone());
+    let hyper_service = service_fn(move |mut request: Request<Incoming>| {
+        let service = service.clone();
+        let interim_responder = interims.begin_request();
+        request.extensions_mut().insert(interim_responder.clone());
+        let violation = framing_refusal.next_violation();
         async move {
-            let response = match refused {
+            let response = match violation {
                 Some(violation) => violation_response(source, violation),
-                None => door.serve_request(source, request).await,
+                None => service.serve_request(source, request).await,
             };
-            interim.response_started();
+            interim_responder.response_started();
             Ok::<Response<BoxBody>, Infallible>(response)
         }
     });
@@ -102,10 +103,10 @@ where
         .header_read_timeout(limits::REQUEST_HEAD_TIMEOUT)
         .max_buf_size(limits::MAX_HEAD_BYTES)
         .max_headers(limits::MAX_HEADER_FIELDS)
-        // The parser would notice a client that leaves only by reading, for which it keeps a buffer ready at each request that
-        // waits, and not at all behind a body that is not read yet.
+        // hyper detects a disconnect only by reading ahead. That costs a read buffer for each held request, and it does not
+        // work behind a body that has not been read. `ClientSocket` detects it without reading.
         .half_close(DETECTS_DISCONNECT)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), hyper_service);
     let served = tokio::select! {
         biased;
         served = connection => served,
@@ -115,7 +116,7 @@ where
         }
     };
     match served {
-        // What the parser refuses, it answers itself: `strict_io` should have refused it before, and said why.
+        // hyper responds to what it refuses without a reason. `StrictHttpStream` should have refused it first, with one.
         Err(error) if error.is_parse() => {
             tracing::warn!(%source, %error, "the HTTP parser refused a request");
         }
@@ -124,7 +125,8 @@ where
     }
 }
 
-/// The answer to a request whose framing has more than one reading. The connection is closed after it.
+/// The response to a request that is framed ambiguously. The connection is closed after it (RFC 9112 sections 6.1 and 6.3): the
+/// bytes that follow may be a smuggled request.
 fn violation_response(source: SocketAddr, violation: FramingViolation) -> Response<BoxBody> {
     tracing::info!(%source, "refused: {}", violation.reason);
     let mut response = Response::new(full_body(format!("durward: {}\n", violation.reason)));
@@ -149,31 +151,31 @@ mod tests {
     use tokio::sync::{Mutex, mpsc};
     use tokio::time::timeout;
 
-    /// Far beyond what any of these takes.
+    /// Far longer than any of these tests takes.
     const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// Waits with each request and never reads its body; tells when one came and when it is over.
+    /// Never responds and never reads a body. Reports when a request arrives and when it is dropped.
     struct PendingService(mpsc::UnboundedSender<&'static str>);
 
     struct DropNotifier(mpsc::UnboundedSender<&'static str>);
 
     impl Drop for DropNotifier {
         fn drop(&mut self) {
-            self.0.send("over").unwrap();
+            self.0.send("dropped").unwrap();
         }
     }
 
     impl HttpService for PendingService {
         async fn serve_request(&self, _source: SocketAddr, request: Request<Incoming>) -> Response<BoxBody> {
-            let _over = DropNotifier(self.0.clone());
-            self.0.send("came").unwrap();
+            let _notifier = DropNotifier(self.0.clone());
+            self.0.send("arrived").unwrap();
             std::future::pending::<()>().await;
             drop(request);
             Response::new(full_body(""))
         }
     }
 
-    /// Refuses every request without a look at its body.
+    /// Refuses every request without reading its body.
     struct RefusingService;
 
     impl HttpService for RefusingService {
@@ -184,11 +186,11 @@ mod tests {
         }
     }
 
-    async fn start_and_connect<D: HttpService>(door: D) -> (TcpStream, watch::Sender<bool>) {
+    async fn start_and_connect<D: HttpService>(service: D) -> (TcpStream, watch::Sender<bool>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(serve_listener(listener, None, Arc::new(door), stopped));
+        tokio::spawn(serve_listener(listener, None, Arc::new(service), stopped));
         (TcpStream::connect(address).await.unwrap(), stop)
     }
 
@@ -200,33 +202,33 @@ mod tests {
             "transfer-encoding: chunked\r\n\r\n",
         ];
         for body in bodies {
-            let (told, mut news) = mpsc::unbounded_channel();
-            let (mut client, _stop) = start_and_connect(PendingService(told)).await;
+            let (event_sender, mut events) = mpsc::unbounded_channel();
+            let (mut client, _stop) = start_and_connect(PendingService(event_sender)).await;
             client.write_all(format!("PUT /b/k HTTP/1.1\r\nhost: x\r\n{body}").as_bytes()).await.unwrap();
-            assert_eq!(timeout(TEST_TIMEOUT, news.recv()).await.unwrap(), Some("came"));
+            assert_eq!(timeout(TEST_TIMEOUT, events.recv()).await.unwrap(), Some("arrived"));
             if !body.contains(": 0") {
-                // More than the parser takes at once, so that the end stands behind what is not read.
+                // More than hyper buffers, so that the end of the stream lies behind unread bytes.
                 client.write_all(&[b'5'; 1]).await.unwrap();
                 if body.contains("length") {
                     client.write_all(&vec![b'x'; 100 << 10]).await.unwrap();
                 }
             }
-            assert!(news.try_recv().is_err(), "it waits while its client is there");
+            assert!(events.try_recv().is_err(), "the request is held while its client is connected");
             drop(client);
-            assert_eq!(timeout(TEST_TIMEOUT, news.recv()).await.unwrap(), Some("over"), "{body}");
+            assert_eq!(timeout(TEST_TIMEOUT, events.recv()).await.unwrap(), Some("dropped"), "{body}");
         }
     }
 
-    /// What [`Signals`] does next with the request it holds.
+    /// What [`SteppedService`] does next with the request that it holds.
     #[derive(Debug)]
     enum ServiceStep {
-        /// Asks for an interim response in the name of the request of this index.
+        /// Requests an interim response for the request with this index.
         RequestInterim(usize),
-        /// Begins an answer in pieces, and asks again between them.
+        /// Starts a chunked response, and requests interim responses between its chunks.
         Respond,
     }
 
-    /// Holds each request and does as it is told, and tells when it has.
+    /// Holds each request, executes the steps it is sent, and reports each one.
     struct SteppedService {
         steps: Mutex<mpsc::UnboundedReceiver<ServiceStep>>,
         step_done: mpsc::UnboundedSender<()>,
@@ -253,7 +255,7 @@ mod tests {
         }
     }
 
-    /// `a`, a pause with a sign of life asked for, `b`.
+    /// `a`, a pause in which interim responses are requested, `b`.
     struct PausingBody {
         responder: InterimResponder,
         poll_count: usize,
@@ -284,41 +286,41 @@ mod tests {
 
     #[tokio::test]
     async fn interim_responses_precede_their_own_final_response_and_never_split_one() {
-        const SIGN: &str = "HTTP/1.1 100 Continue\r\n\r\n";
-        let (order, steps) = mpsc::unbounded_channel();
-        let (done, mut did) = mpsc::unbounded_channel();
+        const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+        let (step_sender, steps) = mpsc::unbounded_channel();
+        let (done_sender, mut steps_done) = mpsc::unbounded_channel();
         let (mut client, _stop) = start_and_connect(SteppedService {
             steps: Mutex::new(steps),
-            step_done: done,
+            step_done: done_sender,
             responders: std::sync::Mutex::default(),
         })
         .await;
-        // One thread: what was done was written before this goes on.
+        // The test runtime has one thread: whatever a step writes is written before this continues.
         let mut step = async |step: ServiceStep| {
-            order.send(step).unwrap();
-            timeout(TEST_TIMEOUT, did.recv()).await.unwrap().unwrap();
+            step_sender.send(step).unwrap();
+            timeout(TEST_TIMEOUT, steps_done.recv()).await.unwrap().unwrap();
         };
         for index in 0..3 {
             client.write_all(b"PUT /b/k HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n").await.unwrap();
             client.write_all(b"content-length: 1\r\n\r\n").await.unwrap();
-            // The parser's own, which asks for the body and is no answer.
-            assert_eq!(read_exact_text(&mut client, SIGN.len()).await, SIGN);
+            // hyper's own, which asks for the body.
+            assert_eq!(read_exact_text(&mut client, CONTINUE.len()).await, CONTINUE);
             client.write_all(b"x").await.unwrap();
             for _ in 0..2 {
                 step(ServiceStep::RequestInterim(index)).await;
-                assert_eq!(read_exact_text(&mut client, SIGN.len()).await, SIGN);
+                assert_eq!(read_exact_text(&mut client, CONTINUE.len()).await, CONTINUE);
             }
             if index > 0 {
-                // Whatever still runs for a request that was answered says nothing about this one.
+                // Leftover work of an earlier request must not send anything for this one.
                 step(ServiceStep::RequestInterim(index - 1)).await;
             }
             step(ServiceStep::Respond).await;
-            let mut answer = String::new();
-            while !answer.ends_with("0\r\n\r\n") {
-                answer += &read_exact_text(&mut client, 1).await;
+            let mut response = String::new();
+            while !response.ends_with("0\r\n\r\n") {
+                response += &read_exact_text(&mut client, 1).await;
             }
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            let (head, body) = response.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
             assert_eq!(body, "1\r\na\r\n1\r\nb\r\n0\r\n\r\n");
         }
     }
@@ -334,10 +336,10 @@ mod tests {
         let (client, _stop) = start_and_connect(RefusingService).await;
         let (mut read, mut write) = client.into_split();
         write.write_all(b"PUT /b/k HTTP/1.1\r\nhost: x\r\ncontent-length: 8000000\r\n\r\n").await.unwrap();
-        // It writes all of it before it reads, as simple clients do. Without lingering this meets a reset.
+        // It writes the whole body before it reads, as simple clients do. Without lingering it would get a TCP reset.
         timeout(TEST_TIMEOUT, write.write_all(&vec![b'x'; 8_000_000])).await.unwrap().unwrap();
-        let mut answer = String::new();
-        timeout(TEST_TIMEOUT, read.read_to_string(&mut answer)).await.unwrap().unwrap();
-        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.ends_with("no"), "{answer}");
+        let mut response = String::new();
+        timeout(TEST_TIMEOUT, read.read_to_string(&mut response)).await.unwrap().unwrap();
+        assert!(response.starts_with("HTTP/1.1 403 ") && response.ends_with("no"), "{response}");
     }
 }

@@ -1,28 +1,28 @@
 //! Refuses a header signature that was used before, in bounded memory.
 //!
-//! What counts as "the same" is the signature together with the SDK's `amz-sdk-invocation-id` and attempt number:
-//! two equal calls within one second carry equal signatures in boto3, which signs neither of those headers.
-//! When the table is full the oldest minute is dropped and requests dated in it or before are refused, so a full table
-//! narrows the clock window but never lets a replay through. Presigned URLs are meant to be used again and are not kept.
+//! A use is the signature together with the SDK's `amz-sdk-invocation-id` and attempt number: two equal calls of boto3 within one
+//! second have equal signatures, because boto3 does not sign those headers (measured).
+//! When the table is full, the oldest minute is dropped and requests dated in it or before it are refused: a full table narrows
+//! the clock window but never lets a replay through. Presigned URLs are meant to be used more than once and are not recorded.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
 
-/// Entries kept; 8 bytes each, and as much again for the table.
+/// Signatures remembered: 8 bytes each, and as much again for the hash table.
 const MAX_SEEN_SIGNATURES: usize = 4_000_000;
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum ReplayCheck {
     FirstUse,
     Replayed,
-    /// Dated before what the table still covers.
+    /// Dated in a minute that the table no longer covers.
     TooOld,
 }
 
 #[derive(Default)]
 struct SignatureTable {
-    /// Minute of the request's date, since the epoch, to the fingerprints seen.
+    /// The fingerprints seen, by the minute of their request's date, counted from the epoch.
     by_minute: BTreeMap<i64, HashSet<u64>>,
     entry_count: usize,
     /// Requests dated in this minute or before are refused.
@@ -31,9 +31,10 @@ struct SignatureTable {
 
 pub struct ReplayGuard {
     table: Mutex<SignatureTable>,
+    /// Keyed at random for each process: a caller cannot construct a signature that collides with another.
     fingerprint_hasher: RandomState,
     max_entries: usize,
-    /// How many minutes after its date a signature can still be valid.
+    /// How many minutes a signature stays valid after its date.
     validity_minutes: i64,
 }
 
@@ -42,18 +43,18 @@ impl ReplayGuard {
         Self::with_capacity(MAX_SEEN_SIGNATURES)
     }
 
-    fn with_capacity(most: usize) -> Self {
-        let window =
+    fn with_capacity(max_entries: usize) -> Self {
+        let validity_minutes =
             i64::try_from(durward_core::limits::MAX_CLOCK_SKEW.as_secs() / 60).unwrap_or(i64::MAX) + 1;
         Self {
             table: Mutex::default(),
             fingerprint_hasher: RandomState::new(),
-            max_entries: most,
-            validity_minutes: window,
+            max_entries,
+            validity_minutes,
         }
     }
 
-    /// Notes one use. `dated` and `now` are seconds since the epoch.
+    /// Records one use and says whether it is the first. `dated` and `now` are seconds since the epoch.
     pub fn check_and_insert(
         &self,
         signature: &[u8; 32],
@@ -70,8 +71,8 @@ impl ReplayGuard {
             if *entry.key() >= expired {
                 break;
             }
-            let gone = entry.remove().len();
-            table.entry_count -= gone;
+            let removed = entry.remove().len();
+            table.entry_count -= removed;
         }
         if minute <= table.refused_until_minute {
             return ReplayCheck::TooOld;
@@ -81,10 +82,10 @@ impl ReplayGuard {
         }
         table.entry_count += 1;
         if table.entry_count > self.max_entries
-            && let Some((oldest, gone)) = table.by_minute.pop_first()
+            && let Some((oldest, removed)) = table.by_minute.pop_first()
         {
             table.refused_until_minute = oldest;
-            table.entry_count -= gone.len();
+            table.entry_count -= removed.len();
         }
         ReplayCheck::FirstUse
     }
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn remembers_a_signature_while_it_can_be_valid() {
+    fn remembers_a_signature_for_as_long_as_it_is_valid() {
         let guard = ReplayGuard::new();
         guard.check_and_insert(&[7; 32], b"", b"", 60_000, 60_000);
         assert_eq!(

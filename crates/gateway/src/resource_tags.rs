@@ -1,7 +1,7 @@
-//! The tags of resources, for policies that read them: what AWS says now, and over it what the configuration says.
+//! The tags of resources, for policies that read them: live tags from AWS, overridden by labels from the configuration.
 //!
-//! Promise: a tag that cannot be read is not "no tag"; the operation is refused. What AWS said is used for a short while, and
-//! forgotten at once when a call that may change it passes through. Reading is done with a credential cut to that one read.
+//! A tag that cannot be read never counts as a missing tag: the operation is refused. Live tags are cached for a short time, and
+//! dropped at once when a call that may change them passes through. They are read with a credential that is scoped to that read.
 
 use crate::aws_client::{AwsClient, AwsSendError, UnsignedAwsRequest};
 use crate::body::{full_body, read_limited_body};
@@ -21,22 +21,23 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
-/// How long what AWS said is used: so long may a tag that was changed past this gateway be old.
+/// How long live tags are used: a change made outside this gateway takes effect after that time.
 const TAG_CACHE_TTL: Duration = Duration::from_secs(30);
-/// Resources whose tags are kept.
+/// Resources whose tags are cached.
 const MAX_CACHED_RESOURCES: usize = 4_096;
-/// Resources of one operation whose tags are read.
+/// Resources of one operation whose tags are read: each may cost a call to AWS.
 const MAX_RESOURCES_PER_OPERATION: usize = 100;
-/// Pages of tags of one resource: AWS allows 50 tags, DynamoDB gives ten a page.
+/// Pages of tags of one resource. AWS allows 50 user tags on most resources (Tagging AWS Resources User Guide, "Tag naming limits
+/// and requirements"), and DynamoDB returns ten a page.
 const MAX_TAG_PAGES: usize = 10;
-/// Largest answer, in bytes.
+/// Largest response, in bytes.
 const MAX_TAG_RESPONSE_BYTES: usize = 1 << 20;
 const TAG_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Tags that the configuration gives to every resource whose ARN matches.
+/// Tags that the configuration assigns to every resource whose ARN matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourceLabel {
-    /// An ARN in which `*` stands for any text and `?` for one character.
+    /// An ARN in which `*` matches any text and `?` one character.
     pub arn_pattern: String,
     pub tags: BTreeMap<String, String>,
 }
@@ -45,9 +46,9 @@ pub struct ResourceLabel {
 #[derive(Debug, Default)]
 pub struct TagReaderOptions {
     pub labels: Vec<ResourceLabel>,
-    /// Ask AWS; otherwise the labels are all the tags there are.
+    /// Read live tags from AWS. Without it, labels are the only tags.
     pub reads_from_aws: bool,
-    /// The roles that read tags, by the connection they read for; without one, the connection's own.
+    /// The roles that read tags, by the connection that they read for. Without one, the connection's own role reads them.
     pub reader_connections: HashMap<String, ConnectionConfig>,
 }
 
@@ -61,19 +62,19 @@ struct CachedTags {
     tags: OnceCell<TagMap>,
 }
 
-/// Reads tags.
+/// Reads the tags of resources.
 pub struct TagReader {
     aws_client: Arc<AwsClient>,
     options: TagReaderOptions,
     cache: Mutex<HashMap<TagCacheKey, Arc<CachedTags>>>,
 }
 
-/// How old the answer may be.
+/// How old the tags may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TagFreshness {
-    /// As of the last half minute.
+    /// From the cache, if they are there.
     Recent,
-    /// As of now: when an approval is used.
+    /// Read now: when a grant is consumed.
     Current,
 }
 
@@ -91,44 +92,47 @@ impl TagReader {
         arns: &[&str],
         freshness: TagFreshness,
     ) -> Result<ResourceTags, Refusal> {
-        let mut read = ResourceTags::new();
-        let wholes: BTreeSet<&str> = arns.iter().map(|arn| taggable_resource(arn)).collect();
-        if wholes.len() > MAX_RESOURCES_PER_OPERATION {
+        let mut tags_by_arn = ResourceTags::new();
+        let taggable_arns: BTreeSet<&str> = arns.iter().map(|arn| taggable_resource(arn)).collect();
+        if taggable_arns.len() > MAX_RESOURCES_PER_OPERATION {
             return Err(unreadable_tags(
-                &format!("it touches more than {MAX_RESOURCES_PER_OPERATION} resources"),
+                &format!("it concerns more than {MAX_RESOURCES_PER_OPERATION} resources"),
                 &operation.qualified_name(),
             ));
         }
         for arn in arns {
-            let whole = taggable_resource(arn);
-            if is_arn_pattern(whole) {
+            let taggable_arn = taggable_resource(arn);
+            if is_arn_pattern(taggable_arn) {
                 return Err(unreadable_tags("the request does not name the resources one by one", arn));
             }
-            let theirs = Arn::parse(whole).map_or("", |arn| arn.account);
-            if !theirs.is_empty() && operation.account.as_deref().is_some_and(|ours| ours != theirs) {
+            let owner = Arn::parse(taggable_arn).map_or("", |arn| arn.account);
+            if !owner.is_empty() && operation.account.as_deref().is_some_and(|account| account != owner) {
                 return Err(unreadable_tags("it belongs to another account than the connection", arn));
             }
             let mut tags = TagMap::new();
             if self.options.reads_from_aws {
-                let reading = TagReadContext { exchange, identity, operation, reader: self };
-                tags = self.read_live_tags(&reading, whole, freshness).await?;
+                let context = TagReadContext { exchange, identity, operation, reader: self };
+                tags = self.read_live_tags(&context, taggable_arn, freshness).await?;
             }
-            // What the operator says of the whole and of the part counts, whatever AWS says.
+            // Labels override live tags, so that a caller who may tag resources in AWS cannot change a label.
             for label in &self.options.labels {
-                if arn_matches(&label.arn_pattern, whole) || arn_matches(&label.arn_pattern, arn) {
+                if arn_matches(&label.arn_pattern, taggable_arn) || arn_matches(&label.arn_pattern, arn) {
                     tags.extend(label.tags.iter().map(|(key, value)| (key.clone(), value.clone())));
                 } else if (is_arn_pattern(arn) && patterns_may_overlap(&label.arn_pattern, arn))
                     || arn_may_match(arn, &label.arn_pattern)
                 {
-                    return Err(unreadable_tags("some of what it touches may have labels of its own", arn));
+                    return Err(unreadable_tags(
+                        "some of the resources that it matches may have labels of their own",
+                        arn,
+                    ));
                 }
             }
-            read.insert((*arn).to_owned(), tags);
+            tags_by_arn.insert((*arn).to_owned(), tags);
         }
-        Ok(read)
+        Ok(tags_by_arn)
     }
 
-    /// Refuses if one of these actions is on resources that the request could have named and does not.
+    /// Refuses if one of these actions acts on resources that the request does not name.
     pub fn refuse_unnamed_resources(&self, actions: &[&str]) -> Result<(), Refusal> {
         let catalog = self.aws_client.catalog();
         match actions.iter().find(|action| catalog.may_have_resources(action)) {
@@ -141,15 +145,15 @@ impl TagReader {
 
     async fn read_live_tags(
         &self,
-        reading: &TagReadContext<'_>,
+        context: &TagReadContext<'_>,
         arn: &str,
         freshness: TagFreshness,
     ) -> Result<TagMap, Refusal> {
-        let key = (reading.identity.connection.clone(), arn.to_owned());
+        let key = (context.identity.connection.clone(), arn.to_owned());
         let cached = self.get_or_create_entry(&key, freshness);
-        // One asks, the others who want the same wait for it.
-        let found = cached.tags.get_or_try_init(|| Box::pin(reading.fetch_tags(arn))).await;
-        match found {
+        // Single-flight: one request reads, and the others that need the same tags wait for it.
+        let tags = cached.tags.get_or_try_init(|| Box::pin(context.fetch_tags(arn))).await;
+        match tags {
             Ok(tags) => Ok(tags.clone()),
             Err(TagReadError::ResourceNotFound) => {
                 self.remove_entry(&key, &cached);
@@ -184,40 +188,42 @@ impl TagReader {
         cached
     }
 
-    fn remove_entry(&self, key: &TagCacheKey, known: &Arc<CachedTags>) {
+    fn remove_entry(&self, key: &TagCacheKey, entry: &Arc<CachedTags>) {
         let mut cache = self.lock_cache();
-        if cache.get(key).is_some_and(|cached| Arc::ptr_eq(cached, known)) {
+        if cache.get(key).is_some_and(|cached| Arc::ptr_eq(cached, entry)) {
             cache.remove(key);
         }
     }
 
-    /// Forgets what an operation may change, now and when it is over.
+    /// Drops the cached tags that an operation may change, now and again when the guard is dropped: a read in between may have
+    /// cached the old ones.
     pub fn begin_invalidation(&self, operation: &Operation) -> Option<TagInvalidation<'_>> {
         if !self.options.reads_from_aws || !may_change_tags(operation) {
             return None;
         }
-        let whole = |demand: &RequiredPermission| match &demand.resource {
-            Resource::Arn(arn) => {
-                Some(taggable_resource(arn).to_owned()).filter(|whole| !is_arn_pattern(whole))
-            }
+        let exact_arn = |permission: &RequiredPermission| match &permission.resource {
+            Resource::Arn(arn) => Some(taggable_resource(arn).to_owned()).filter(|arn| !is_arn_pattern(arn)),
             _ => None,
         };
-        let passing = TagInvalidation {
+        let invalidation = TagInvalidation {
             reader: self,
-            resource_arns: operation.required_permissions.iter().map(whole).collect(),
+            resource_arns: operation.required_permissions.iter().map(exact_arn).collect(),
         };
-        passing.invalidate_cache();
-        Some(passing)
+        invalidation.invalidate_cache();
+        Some(invalidation)
     }
 }
 
-/// Whether an operation is on a resource that the request could have named and does not.
+/// Whether an operation acts on a resource that the request does not name.
 pub(crate) fn has_unnamed_resource(catalog: &Catalog, operation: &Operation) -> bool {
-    let mut unnamed = operation.required_permissions.iter().filter(|demand| demand.resource == Resource::Any);
-    unnamed.any(|demand| catalog.may_have_resources(&demand.action))
+    operation
+        .required_permissions
+        .iter()
+        .filter(|permission| permission.resource == Resource::Any)
+        .any(|permission| catalog.may_have_resources(&permission.action))
 }
 
-/// Tagging calls, and what may make, replace or remove a resource.
+/// True for tagging calls, and for calls that may create, replace or remove a resource.
 fn may_change_tags(operation: &Operation) -> bool {
     let level = operation.access_level();
     level == AccessLevel::Tagging
@@ -231,7 +237,7 @@ fn may_change_tags(operation: &Operation) -> bool {
 /// An operation under way that may change tags.
 pub struct TagInvalidation<'a> {
     reader: &'a TagReader,
-    /// None: it does not say of which resources.
+    /// `None` where the request does not name its resources exactly: the whole cache is dropped.
     resource_arns: Option<Vec<String>>,
 }
 
@@ -239,7 +245,7 @@ impl TagInvalidation<'_> {
     fn invalidate_cache(&self) {
         let mut cache = self.reader.lock_cache();
         match &self.resource_arns {
-            Some(named) => cache.retain(|(_, arn), _| !named.contains(arn)),
+            Some(arns) => cache.retain(|(_, arn), _| !arns.contains(arn)),
             None => cache.clear(),
         }
     }
@@ -251,9 +257,9 @@ impl Drop for TagInvalidation<'_> {
     }
 }
 
-/// Why there are no tags.
+/// Why no tags were read.
 enum TagReadError {
-    /// There is no such resource.
+    /// The resource does not exist, so it has no tags.
     ResourceNotFound,
     Refused(Refusal),
 }
@@ -264,7 +270,7 @@ impl From<Refusal> for TagReadError {
     }
 }
 
-/// For whom tags are read.
+/// The request that tags are read for.
 struct TagReadContext<'a> {
     exchange: &'a Exchange,
     identity: &'a Identity,
@@ -278,34 +284,41 @@ impl TagReadContext<'_> {
             Some(Arn { region, .. }) if !region.is_empty() => region,
             _ => self.operation.region.as_deref().unwrap_or("us-east-1"),
         };
-        let call = find_tag_lookup(self.reader.aws_client.catalog(), arn, region).ok_or_else(|| {
-            unreadable_tags("this version knows no call that tells them; give the resource a label", arn)
+        let lookup = find_tag_lookup(self.reader.aws_client.catalog(), arn, region).ok_or_else(|| {
+            unreadable_tags(
+                "no API call is known that lists them; give the resource a label in the configuration",
+                arn,
+            )
         })?;
         let mut region = region.to_owned();
         let mut tags = TagMap::new();
-        let mut next: Option<String> = None;
+        let mut next_token: Option<String> = None;
         for _ in 0..MAX_TAG_PAGES {
-            let request = call.build_request(next.as_deref()).ok_or_else(|| {
-                unreadable_tags("they do not fit on one page, and the service has no pages", arn)
+            let request = lookup.build_request(next_token.as_deref()).ok_or_else(|| {
+                unreadable_tags(
+                    "there is more than one page, and the service has no way to ask for the next",
+                    arn,
+                )
             })?;
-            let mut answer = self.send_tag_request(arn, &call, &request, &region).await?;
-            if let Some(other) = redirected_region(&answer).filter(|other| *other != region) {
+            let mut response = self.send_tag_request(arn, &lookup, &request, &region).await?;
+            // A bucket ARN has no region, so the first request may go to the wrong one.
+            if let Some(other) = redirected_region(&response).filter(|other| *other != region) {
                 region = other;
-                answer = self.send_tag_request(arn, &call, &request, &region).await?;
+                response = self.send_tag_request(arn, &lookup, &request, &region).await?;
             }
-            let page = call.parse_response(answer.status().as_u16(), answer.body());
-            let TagPage { tags: more, next_token: after, is_resource_missing: missing } =
+            let page = lookup.parse_response(response.status().as_u16(), response.body());
+            let TagPage { tags: page_tags, next_token: following, is_resource_missing } =
                 page.map_err(|error| unreadable_tags(&error.to_string(), arn))?;
-            if missing {
+            if is_resource_missing {
                 return Err(TagReadError::ResourceNotFound);
             }
-            tags.extend(more);
-            match after {
-                Some(after) => next = Some(after),
+            tags.extend(page_tags);
+            match following {
+                Some(token) => next_token = Some(token),
                 None => return Ok(tags),
             }
         }
-        Err(unreadable_tags("there is no end of pages", arn).into())
+        Err(unreadable_tags("there are too many pages", arn).into())
     }
 
     async fn send_tag_request(
@@ -352,7 +365,7 @@ impl TagReadContext<'_> {
             .unwrap_or_else(|_elapsed| Err(failed("AWS did not respond in time")))
     }
 
-    /// A credential for this one read, recorded like any other.
+    /// A credential for this read only, recorded like any other.
     async fn issue_read_credential(
         &self,
         lookup: &TagLookup,
@@ -382,10 +395,11 @@ impl TagReadContext<'_> {
     }
 }
 
-/// The region that S3 says a bucket is in.
-fn redirected_region(answer: &http::Response<Bytes>) -> Option<String> {
-    let region = answer.headers().get("x-amz-bucket-region")?.to_str().ok()?;
-    (!answer.status().is_success()).then(|| region.to_owned())
+/// The region of a bucket, when S3 refuses a request that came to another region (`x-amz-bucket-region`, S3 API reference,
+/// `HeadBucket`).
+fn redirected_region(response: &http::Response<Bytes>) -> Option<String> {
+    let region = response.headers().get("x-amz-bucket-region")?.to_str().ok()?;
+    (!response.status().is_success()).then(|| region.to_owned())
 }
 
 fn unreadable_tags(why: &str, arn: &str) -> Refusal {
@@ -412,13 +426,13 @@ mod tests {
 
     #[test]
     fn patterns_overlap_labels_that_may_match_the_same_resource() {
-        for (label, asked, expected) in [
+        for (label, pattern, expected) in [
             ("arn:aws:s3:::b/secret/*", "arn:aws:s3:::b/*", true),
             ("arn:aws:s3:::b/secret/*", "arn:aws:s3:::b/secret/x*", true),
             ("arn:aws:s3:::b/secret/*", "arn:aws:s3:::b/public/*", false),
             ("arn:aws:s3:::other*", "arn:aws:s3:::b/*", false),
         ] {
-            assert_eq!(patterns_may_overlap(label, asked), expected, "{label} {asked}");
+            assert_eq!(patterns_may_overlap(label, pattern), expected, "{label} {pattern}");
         }
     }
 }

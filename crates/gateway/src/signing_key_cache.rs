@@ -1,11 +1,12 @@
-//! Signing keys that were derived before: five HMACs a request saved, on the way in and on the way out.
+//! A cache of derived SigV4 signing keys. It saves the derivation, a chain of four HMACs (IAM User Guide, "Create a signed AWS API
+//! request"), for each inbound and outbound request.
 
 use durward_aws::sigv4::SigningKey;
 use durward_core::Secret;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-/// Keys kept; one credential needs one a day for each region and service it is used for.
+/// A credential needs one key a day for each region and service that it is used for.
 const MAX_CACHED_KEYS: usize = 4096;
 
 #[derive(Default)]
@@ -22,17 +23,18 @@ impl SigningKeyCache {
         service: &str,
     ) -> SigningKey {
         let name = [access_key_id, date, region, service].join("/");
-        let mut kept = durward_core::lock_ignoring_poison(&self.0);
-        if let Some((of, key)) = kept.get(&name)
-            && of.expose() == secret.expose()
+        let mut cache = durward_core::lock_ignoring_poison(&self.0);
+        // The access key id comes from the request: a hit must be for the same secret, too.
+        if let Some((cached_secret, key)) = cache.get(&name)
+            && cached_secret.expose() == secret.expose()
         {
             return key.clone();
         }
         let key = SigningKey::derive(secret.expose(), date, region, service);
-        if kept.len() >= MAX_CACHED_KEYS {
-            kept.clear();
+        if cache.len() >= MAX_CACHED_KEYS {
+            cache.clear();
         }
-        kept.insert(name, (secret.clone(), key.clone()));
+        cache.insert(name, (secret.clone(), key.clone()));
         key
     }
 }
@@ -59,9 +61,9 @@ mod tests {
 
     #[test]
     fn returns_the_derived_key_even_when_an_access_key_id_changes_its_secret() {
-        let keys = SigningKeyCache::default();
+        let cache = SigningKeyCache::default();
         for (secret, region) in [("one", "r"), ("one", "r"), ("two", "r"), ("one", "r2"), ("one", "r")] {
-            let key = keys.get_or_derive("AKIA", &Secret::new(secret.to_owned()), "19700101", region, "s");
+            let key = cache.get_or_derive("AKIA", &Secret::new(secret.to_owned()), "19700101", region, "s");
             assert_eq!(
                 sign_test_request(&key),
                 sign_test_request(&SigningKey::derive(secret, "19700101", region, "s"))
@@ -71,10 +73,10 @@ mod tests {
 
     #[test]
     fn is_bounded() {
-        let keys = SigningKeyCache::default();
+        let cache = SigningKeyCache::default();
         for number in 0..=MAX_CACHED_KEYS {
-            keys.get_or_derive("AKIA", &Secret::new("s".to_owned()), "19700101", &number.to_string(), "s");
+            cache.get_or_derive("AKIA", &Secret::new("s".to_owned()), "19700101", &number.to_string(), "s");
         }
-        assert!(keys.0.lock().unwrap().len() <= MAX_CACHED_KEYS);
+        assert!(cache.0.lock().unwrap().len() <= MAX_CACHED_KEYS);
     }
 }

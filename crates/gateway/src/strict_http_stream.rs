@@ -1,8 +1,9 @@
-//! A client connection read through [`crate::framing`]: the HTTP parser behind it gets whole heads and well-framed bodies only.
+//! A client connection that is read through [`crate::http1_framing`]: the HTTP parser above it gets only whole heads and
+//! well-framed bodies.
 //!
-//! A head that is refused is replaced by [`REFUSED`], one plain request, so that the refusal is answered in its turn
-//! after the answers before it; then nothing more is read. A body that is refused breaks off with an error. A connection that
-//! is closed on a client who is still sending is closed in two steps, so that the client gets its answer.
+//! A refused head is replaced by [`PLACEHOLDER_REQUEST`], one plain request, so that the response to it comes in order after the
+//! earlier ones; then nothing more is read. A refused body ends in an error. If the client is still sending when the connection
+//! is closed, it is closed in two steps, so that the client gets its response.
 
 use crate::http1_framing::{BodyFramingState, FramingViolation, HeadEndFinder, parse_head};
 use crate::keep_alive::{CONTINUE_RESPONSE, InterimResponses};
@@ -20,22 +21,26 @@ use tokio::time::Sleep;
 
 const PLACEHOLDER_REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 
-/// What a connection was refused for, and when it is that request's turn to be answered.
+/// The violation that a connection was refused for, and the position of the refused request on it.
 #[derive(Debug, Clone, Default)]
 pub struct FramingRefusal(Arc<RefusalState>);
 
 #[derive(Debug, Default)]
 struct RefusalState {
-    /// How many requests in order came before the refused one, and why it was refused.
+    /// How many well-formed requests came before the refused one, and why it was refused.
     refused_after: OnceLock<(u64, FramingViolation)>,
     requests_served: AtomicU64,
 }
 
 impl FramingRefusal {
-    /// Called once for each request in their order: whether this one stands for one that was refused.
+    /// Called once for each request, in order: the violation, if this one is the placeholder of a refused request.
     pub fn next_violation(&self) -> Option<FramingViolation> {
         let number = self.0.requests_served.fetch_add(1, Ordering::Relaxed);
-        self.0.refused_after.get().filter(|(before, _why)| *before == number).map(|(_before, why)| *why)
+        self.0
+            .refused_after
+            .get()
+            .filter(|(before, _violation)| *before == number)
+            .map(|(_before, violation)| *violation)
     }
 }
 
@@ -48,19 +53,20 @@ enum ReadState {
 pub struct StrictHttpStream<S> {
     stream: S,
     read_state: ReadState,
-    /// Bytes of `arrived` that were checked and may be handed on.
+    /// Bytes of `received` that were checked and may be passed on.
     checked_bytes: usize,
     received: BytesMut,
     accepted_heads: u64,
     framing_refusal: FramingRefusal,
     interim_responses: InterimResponses,
-    /// What is left to write of an interim response.
+    /// The rest of an interim response that is being written.
     unwritten_interim: &'static [u8],
     close_state: CloseState,
 }
 
-/// The system answers bytes that nobody read with a reset, which may overtake our answer: so the writing end is closed first,
-/// and what still comes is read and dropped, so much and so long.
+/// Closing a socket with unread bytes makes the operating system send a reset, which can destroy the response before the client has
+/// read it. So the sending side is closed first, and what still arrives is read and dropped, up to a number of bytes and a time
+/// (RFC 9112 section 9.6).
 enum CloseState {
     Open,
     Lingering { deadline: Pin<Box<Sleep>>, bytes_left: usize },
@@ -68,23 +74,23 @@ enum CloseState {
 }
 
 impl<S> StrictHttpStream<S> {
-    pub fn new(stream: S, verdict: FramingRefusal, interims: InterimResponses) -> Self {
-        let state = ReadState::Head(HeadEndFinder::default());
+    pub fn new(stream: S, framing_refusal: FramingRefusal, interim_responses: InterimResponses) -> Self {
+        let read_state = ReadState::Head(HeadEndFinder::default());
         Self {
             stream,
-            read_state: state,
+            read_state,
             checked_bytes: 0,
             received: BytesMut::new(),
             accepted_heads: 0,
-            framing_refusal: verdict,
-            interim_responses: interims,
+            framing_refusal,
+            interim_responses,
             unwritten_interim: &[],
             close_state: CloseState::Open,
         }
     }
 
-    /// Hands on at once, without a copy, what `new` begins with if that is a whole head that is in order, and what is there of its
-    /// body; gives its length. Nothing may have arrived before.
+    /// If `new` starts with a whole valid head, passes that and the part of its body in `new` on without a copy. Returns how many
+    /// bytes that is. Nothing may be waiting in `received`.
     fn pass_whole_head(&mut self, new: &[u8]) -> usize {
         let Ok(Some(length)) = HeadEndFinder::default().find(new) else { return 0 };
         let (head, rest) = new.split_at(length);
@@ -95,7 +101,7 @@ impl<S> StrictHttpStream<S> {
         self.accepted_heads += 1;
         let mut state = BodyFramingState::from_length(body);
         let before = state.clone();
-        // A body that is not in order is found again where that can be said.
+        // A framing violation in the body is found again by the check of `received`, which can report it.
         let taken = state.consume(rest).unwrap_or_else(|_violation| {
             state = before;
             0
@@ -104,19 +110,19 @@ impl<S> StrictHttpStream<S> {
         length + taken
     }
 
-    fn refuse_head(&mut self, why: FramingViolation) {
+    fn refuse_head(&mut self, violation: FramingViolation) {
         self.received.clear();
         self.received.extend_from_slice(PLACEHOLDER_REQUEST);
         self.checked_bytes = PLACEHOLDER_REQUEST.len();
         self.read_state = ReadState::Refused;
-        let _first = self.framing_refusal.0.refused_after.set((self.accepted_heads, why));
+        let _first = self.framing_refusal.0.refused_after.set((self.accepted_heads, violation));
     }
 
-    /// Checks what has arrived and is not checked yet; `Err` breaks the body off.
+    /// Checks the received bytes; an error ends the body.
     fn check_received(&mut self) -> io::Result<()> {
         match &mut self.read_state {
             ReadState::Head(end) => match end.find(&self.received) {
-                Ok(found) if found.unwrap_or(self.received.len()) > limits::MAX_HEAD_BYTES => {
+                Ok(head_length) if head_length.unwrap_or(self.received.len()) > limits::MAX_HEAD_BYTES => {
                     self.refuse_head(FramingViolation {
                         status: 431,
                         reason: "the request head is too large",
@@ -128,10 +134,10 @@ impl<S> StrictHttpStream<S> {
                         self.checked_bytes = length;
                         self.read_state = ReadState::Body(BodyFramingState::from_length(body));
                     }
-                    Err(why) => self.refuse_head(why),
+                    Err(violation) => self.refuse_head(violation),
                 },
                 Ok(None) => {}
-                Err(why) => self.refuse_head(why),
+                Err(violation) => self.refuse_head(violation),
             },
             ReadState::Body(body) => {
                 self.checked_bytes = body.consume(&self.received).map_err(violation_error)?
@@ -141,14 +147,14 @@ impl<S> StrictHttpStream<S> {
         Ok(())
     }
 
-    /// Hands on what was checked.
+    /// Passes checked bytes on.
     fn copy_checked(&mut self, into: &mut ReadBuf<'_>) {
         let count = self.checked_bytes.min(into.remaining());
         into.put_slice(self.received.get(..count).unwrap_or_default());
         self.received.advance(count);
         self.checked_bytes -= count;
         if self.received.is_empty() {
-            // A request may be held for an hour.
+            // The buffer would be kept for as long as the request is held, which may be an hour.
             self.received = BytesMut::new();
         }
         if self.checked_bytes == 0 && matches!(self.read_state, ReadState::Body(BodyFramingState::Done)) {
@@ -177,10 +183,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictHttpStream<S> {
                 return Poll::Ready(Ok(()));
             }
             match &mut this.read_state {
-                // Nothing more comes from this client; the answer to `REFUSED` closes the connection.
+                // Nothing more is read from this client; the response to the placeholder closes the connection.
                 ReadState::Refused => return Poll::Pending,
                 ReadState::Body(body) if *body != BodyFramingState::Done => {
-                    // Straight into the parser's buffer; what belongs to the next message is taken back.
+                    // Read straight into the parser's buffer, and take back what belongs to the next message.
                     let before = into.filled().len();
                     ready!(Pin::new(&mut this.stream).poll_read(context, into))?;
                     let new = into.filled().get(before..).unwrap_or_default();
@@ -194,7 +200,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictHttpStream<S> {
                 }
                 ReadState::Body(_done) => this.read_state = ReadState::Head(HeadEndFinder::default()),
                 ReadState::Head(_) => {
-                    // The parser's buffer serves to read into; it keeps nothing of it before the head is whole.
+                    // Read into the parser's buffer, which keeps nothing of it until the head is whole.
                     let before = into.filled().len();
                     ready!(Pin::new(&mut this.stream).poll_read(context, into))?;
                     let new = into.filled().get(before..).unwrap_or_default();
@@ -214,7 +220,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictHttpStream<S> {
 }
 
 impl<S: AsyncWrite + Unpin> StrictHttpStream<S> {
-    /// What has begun of an interim response comes before anything else.
+    /// An interim response that was started is finished before anything else is written.
     fn poll_write_interim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unwritten_interim.is_empty() {
             let count = ready!(Pin::new(&mut self.stream).poll_write(context, self.unwritten_interim))?;
@@ -234,24 +240,24 @@ impl<S: AsyncWrite + Unpin> StrictHttpStream<S> {
             match &mut self.close_state {
                 CloseState::Open => {
                     ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-                    let until = Box::pin(tokio::time::sleep(limits::LINGER_TIMEOUT));
+                    let deadline = Box::pin(tokio::time::sleep(limits::LINGER_TIMEOUT));
                     self.close_state =
-                        CloseState::Lingering { deadline: until, bytes_left: limits::MAX_LINGER_BYTES };
+                        CloseState::Lingering { deadline, bytes_left: limits::MAX_LINGER_BYTES };
                 }
-                CloseState::Lingering { deadline: until, bytes_left: left } => {
+                CloseState::Lingering { deadline, bytes_left } => {
                     let mut dropped = [MaybeUninit::uninit(); 8 << 10];
                     let mut dropped = ReadBuf::uninit(&mut dropped);
                     let read = Pin::new(&mut self.stream).poll_read(context, &mut dropped);
                     let count = dropped.filled().len();
-                    let over = match read {
-                        Poll::Ready(read) => read.is_err() || count == 0 || *left < count,
+                    let is_over = match read {
+                        Poll::Ready(read) => read.is_err() || count == 0 || *bytes_left < count,
                         Poll::Pending => {
-                            ready!(until.as_mut().poll(context));
+                            ready!(deadline.as_mut().poll(context));
                             true
                         }
                     };
-                    *left = left.saturating_sub(count);
-                    if over {
+                    *bytes_left = bytes_left.saturating_sub(count);
+                    if is_over {
                         self.close_state = CloseState::Closed;
                     }
                 }
@@ -282,8 +288,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictHttpStream<S> {
         self.stream.is_write_vectored()
     }
 
-    /// Polled whenever the connection's task ran and the parser has nothing to write: the place for interim responses, unless
-    /// the answer has begun and only pauses.
+    /// hyper flushes whenever the connection's task runs and nothing is left to write: between two messages, so an interim response
+    /// can be written here, unless the response has started and only pauses.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.unwritten_interim.is_empty() && this.interim_responses.take_requested() {
@@ -308,12 +314,12 @@ mod tests {
         "PUT /b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     const GET_REQUEST: &str = "GET /c HTTP/1.1\r\nhost: x\r\n\r\n";
 
-    /// What the parser gets of `sent`, which arrives in pieces of this size, and what was refused.
+    /// What the parser gets when `sent` arrives in pieces of this size, and what was refused.
     async fn pass_through(sent: &str, piece: usize) -> (String, Option<(u64, &'static str)>) {
-        // No more is under way than one piece, so that each is read by itself.
+        // The pipe holds one piece, so each piece is read by itself.
         let (mut client, server) = tokio::io::duplex(piece);
-        let verdict = FramingRefusal::default();
-        let mut strict = StrictHttpStream::new(server, verdict.clone(), InterimResponses::default());
+        let framing_refusal = FramingRefusal::default();
+        let mut strict = StrictHttpStream::new(server, framing_refusal.clone(), InterimResponses::default());
         let bytes = sent.as_bytes().to_vec();
         let sending = tokio::spawn(async move {
             let written = client.write_all(&bytes).await;
@@ -322,7 +328,7 @@ mod tests {
         });
         let mut read = Vec::new();
         loop {
-            // What is refused ends in silence: there the parser answers and closes.
+            // A refused connection stays silent from here: the parser would respond and close it.
             if read.ends_with(PLACEHOLDER_REQUEST)
                 || strict.read_buf(&mut read).await.unwrap_or_default() == 0
             {
@@ -330,9 +336,10 @@ mod tests {
             }
         }
         drop(strict);
-        // A refused connection breaks off under the client.
+        // The client's write to a refused connection fails.
         let _sent = sending.await.unwrap();
-        let refused = verdict.0.refused_after.get().map(|(before, violation)| (*before, violation.reason));
+        let refused =
+            framing_refusal.0.refused_after.get().map(|(before, violation)| (*before, violation.reason));
         (String::from_utf8(read).unwrap(), refused)
     }
 

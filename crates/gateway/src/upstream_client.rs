@@ -1,8 +1,8 @@
-//! The way out: pooled connections to upstreams, checked at dial time; HTTP/2 where a TLS origin chooses it, HTTP/1.1
-//! everywhere else.
+//! The client for upstreams: pooled connections whose addresses are checked when they are opened; HTTP/2 where a TLS origin selects
+//! it, HTTP/1.1 everywhere else.
 //!
-//! Redirects are never followed. A request is sent once: a connection found dead before the first byte is replaced,
-//! anything later is an error.
+//! Redirects are never followed: a redirect could take a signed request or a credential to another host. A request is sent once: a
+//! connection that is found dead before the first byte is replaced, and any later failure is an error.
 
 mod connector;
 mod http1_pool;
@@ -28,9 +28,9 @@ use rustls::pki_types::CertificateDer;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// AWS closes idle connections after about 20 s; ours go first, so that a request rarely meets a closing one.
+/// AWS endpoints close idle connections after about 20 s. Ours are closed earlier, so that a request rarely meets a closing one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often a request that was not sent is tried on another connection.
+/// How many connections are tried for a request of which nothing was sent.
 const MAX_SEND_ATTEMPTS: usize = 3;
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -38,14 +38,14 @@ pub enum UpstreamError {
     #[error("the name `{0}` does not resolve")]
     Resolve(String),
     #[error(
-        "`{0}` resolves only to addresses that must not be dialled (loopback, link-local, private or metadata)"
+        "`{0}` resolves only to addresses that are not allowed (loopback, link-local, private or metadata)"
     )]
     ForbiddenAddress(String),
     #[error("cannot connect to `{0}`: {1}")]
     Connect(String, String),
-    #[error("the upstream broke off: {0}")]
+    #[error("the upstream closed the connection early: {0}")]
     Interrupted(String),
-    /// The request's own body ended in this refusal.
+    /// The body of the request ended in this refusal.
     #[error("{0}")]
     RequestBody(Refusal),
 }
@@ -56,23 +56,23 @@ pub struct UpstreamClient {
     http2_connections: Http2Connections,
 }
 
-/// Where a request can be sent.
+/// A connection that takes one request.
 enum OpenConnection {
     Http1(SendRequest<BoxBody>),
     Http2(StreamPermit),
 }
 
 impl UpstreamClient {
-    /// `trusted` are the origins that the operator configured: they may be loopback or private.
-    pub fn new(trusted: Vec<Origin>) -> Result<Self, String> {
+    /// `trusted_origins` were configured by the operator: they may resolve to loopback or private addresses.
+    pub fn new(trusted_origins: Vec<Origin>) -> Result<Self, String> {
         Ok(Self {
-            connector: Connector::new(trusted)?,
+            connector: Connector::new(trusted_origins)?,
             http1_pool: Http1Pool::default(),
             http2_connections: Http2Connections::default(),
         })
     }
 
-    /// The certificate of `origin` must come from one of `authorities`, and not from one that the platform knows.
+    /// Accepts a certificate of `origin` only from one of `authorities`, and not from those that the platform trusts.
     pub fn trust_only_authorities(
         mut self,
         origin: Origin,
@@ -90,25 +90,25 @@ impl UpstreamClient {
     ) -> Result<Response<BoxBody>, UpstreamError> {
         let mut sender = match self.http1_pool.take_idle(origin).await {
             Some(sender) => sender,
-            // Boxed, for it is large and rare: every request would carry room for it.
+            // Boxed: it is large and rare, and every request would reserve memory for it.
             None => match Box::pin(self.open_connection(origin)).await? {
                 OpenConnection::Http1(sender) => sender,
-                OpenConnection::Http2(place) => {
-                    return Box::pin(self.send_http2(origin, place, request)).await;
+                OpenConnection::Http2(permit) => {
+                    return Box::pin(self.send_http2(origin, permit, request)).await;
                 }
             },
         };
         let response = match sender.try_send_request(request).await {
             Ok(response) => response,
             Err(mut error) => match error.take_message() {
-                // hyper hands the request back only when no byte of it was written: sending it again is safe.
+                // hyper returns the request only if no byte of it was written, so sending it again executes nothing twice.
                 Some(unsent) => match Box::pin(self.open_connection(origin)).await? {
                     OpenConnection::Http1(fresh) => {
                         sender = fresh;
                         sender.send_request(unsent).await.map_err(|error| send_error(&error))?
                     }
-                    OpenConnection::Http2(place) => {
-                        return Box::pin(self.send_http2(origin, place, unsent)).await;
+                    OpenConnection::Http2(permit) => {
+                        return Box::pin(self.send_http2(origin, permit, unsent)).await;
                     }
                 },
                 None => return Err(send_error(&error.into_error())),
@@ -127,59 +127,60 @@ impl UpstreamClient {
     async fn send_http2(
         &self,
         origin: &Origin,
-        mut place: StreamPermit,
+        mut permit: StreamPermit,
         request: Request<BoxBody>,
     ) -> Result<Response<BoxBody>, UpstreamError> {
         let mut outgoing = OutgoingRequest::new(origin, request)?;
         for _attempt in 0..MAX_SEND_ATTEMPTS {
-            outgoing = match outgoing.send(place).await? {
+            outgoing = match outgoing.send(permit).await? {
                 SendResult::Responded(response) => return Ok(response),
                 SendResult::Unsent(outgoing) => outgoing,
             };
-            place = match self.open_connection(origin).await? {
-                OpenConnection::Http2(place) => place,
+            permit = match self.open_connection(origin).await? {
+                OpenConnection::Http2(permit) => permit,
                 OpenConnection::Http1(_sender) => {
-                    return Err(UpstreamError::Interrupted("it went back to HTTP/1.1 meanwhile".to_owned()));
+                    return Err(UpstreamError::Interrupted("it no longer selects HTTP/2".to_owned()));
                 }
             };
         }
-        Err(UpstreamError::Interrupted("it closes each connection before a request can be sent".to_owned()))
+        Err(UpstreamError::Interrupted("it closes every connection before a request can be sent".to_owned()))
     }
 
-    /// A place on a shared connection, or a connection of the request's own.
+    /// A stream on a shared connection, or a new connection. Requests that would share a connection open one at a time: after a
+    /// start or a GOAWAY, all waiting requests would otherwise connect at once.
     async fn open_connection(&self, origin: &Origin) -> Result<OpenConnection, UpstreamError> {
         if !origin.uses_tls {
             return self.connect(origin).await;
         }
-        if let Some(place) = self.http2_connections.reserve_stream(origin) {
-            return Ok(OpenConnection::Http2(place));
+        if let Some(permit) = self.http2_connections.reserve_stream(origin) {
+            return Ok(OpenConnection::Http2(permit));
         }
-        let Some(dialling) = self.http2_connections.connect_lock(origin) else {
+        let Some(connect_lock) = self.http2_connections.connect_lock(origin) else {
             return self.connect(origin).await;
         };
-        let came = Instant::now();
-        // Whoever is in front may be gone by now, and the next, and each of them may have dialled for as long as a dial may take.
-        let Ok(mut last) = timeout(self.connector.connect_timeout, dialling.lock()).await else {
+        let waiting_since = Instant::now();
+        // The requests ahead may each take the whole connect timeout. None waits for more than one.
+        let Ok(mut last_failure) = timeout(self.connector.connect_timeout, connect_lock.lock()).await else {
             return self.connect(origin).await;
         };
-        // Whoever dialled before us may have made room for us too, or found that there is nothing to share.
-        if let Some(place) = self.http2_connections.reserve_stream(origin) {
-            return Ok(OpenConnection::Http2(place));
+        // A connection opened in the meantime may have a free stream, or the origin may have selected HTTP/1.1, which is not shared.
+        if let Some(permit) = self.http2_connections.reserve_stream(origin) {
+            return Ok(OpenConnection::Http2(permit));
         }
         if self.http2_connections.connect_lock(origin).is_none() {
-            drop(last);
+            drop(last_failure);
             return self.connect(origin).await;
         }
-        // What failed while we waited for it would have failed for us.
-        if let Some(failed) = last.as_ref().filter(|failed| failed.failed_at >= came) {
-            return Err(failed.error.clone());
+        // An attempt that failed during the wait would have failed for this request, too.
+        if let Some(failure) = last_failure.as_ref().filter(|failure| failure.failed_at >= waiting_since) {
+            return Err(failure.error.clone());
         }
-        let dialled = self.connect(origin).await;
-        *last = dialled
+        let connected = self.connect(origin).await;
+        *last_failure = connected
             .as_ref()
             .err()
             .map(|error| ConnectFailure { failed_at: Instant::now(), error: error.clone() });
-        dialled
+        connected
     }
 
     async fn connect(&self, origin: &Origin) -> Result<OpenConnection, UpstreamError> {
@@ -195,7 +196,7 @@ impl UpstreamClient {
         }
     }
 
-    /// A request with a small whole body and answer, for STS, OIDC and the like.
+    /// Sends a request with a small body and reads its response whole, for STS, OIDC and the like.
     pub async fn send_buffered(
         &self,
         origin: &Origin,
@@ -204,14 +205,14 @@ impl UpstreamClient {
     ) -> Result<Response<Bytes>, UpstreamError> {
         let response = self.send(origin, request.map(full_body)).await?;
         let (head, body) = response.into_parts();
-        let body = crate::body::read_limited_body(body, limit, "answer")
+        let body = crate::body::read_limited_body(body, limit, "response")
             .await
             .map_err(|refusal| UpstreamError::Interrupted(refusal.to_string()))?;
         Ok(Response::from_parts(head, body))
     }
 }
 
-/// What went wrong once a request was on its way: the body of the request, or the upstream.
+/// A failure after sending began: the body of the request failed, or the upstream did.
 fn send_error(error: &hyper::Error) -> UpstreamError {
     match std::error::Error::source(error).and_then(|source| source.downcast_ref::<Refusal>()) {
         Some(refusal) => UpstreamError::RequestBody(refusal.clone()),

@@ -103,9 +103,9 @@ impl SendContext<'_> {
                 url: summary.url,
             };
             if *event == NotificationEvent::Opened {
-                batch.opened.push(headline)
+                batch.opened.push(headline);
             } else {
-                batch.closed.push(headline)
+                batch.closed.push(headline);
             }
         }
         batch

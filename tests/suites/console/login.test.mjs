@@ -196,7 +196,7 @@ test("a sign-in is renewed when its token ends, by one command at a time", LIMIT
   await page.context().close();
 });
 
-test("without a display the device way is taken", LIMIT, async () => {
+test("without a display the sign-in is by device", LIMIT, async () => {
   const alice = shell(consoles.one);
   const login = alice.login();
   const page = await fresh(await login.address(DEVICE));

@@ -169,7 +169,7 @@ def test_the_record_says_who_revoked_what_and_why(gateway):
     assert (record["by"], record["reason"]) == ("dev/ann", "lost\u202e laptop")
     assert [one["caller"] for one in gateway.revocations() if "caller" in one] == ["dev/other"]
     listed = gateway.durward("ls")
-    assert listed.returncode == 0 and "revoked " in listed.stdout, listed
+    assert listed.returncode == 0 and "\n  revoked " in listed.stdout, listed
     shown = gateway.durward("show", session)
     assert "by dev/ann: lost\\u{202e} laptop" in shown.stdout, shown
     replayed = gateway.durward("replay", session, "--speed", "1000")

@@ -53,6 +53,9 @@ fn approved_request() -> ApprovalRequest {
     request
 }
 
+/// What a test changes about the operation that is sent.
+type Change = fn(&mut NewApprovalRequest);
+
 /// The grant of `request` for the operation `sent` at the time `now`.
 fn evaluate(request: &ApprovalRequest, sent: &NewApprovalRequest, now: i64) -> Option<Grant> {
     let query =
@@ -67,7 +70,7 @@ fn a_single_use_grant_is_bound_to_digest_caller_connection_state_and_end() {
     let sent = NewApprovalRequest::clone(&request.details);
     assert!(evaluate(&request, &sent, GRANT_END - 1).is_some(), "the approved operation passes");
     assert_eq!(evaluate(&request, &sent, GRANT_END), None, "expired");
-    let other_operations: [(&str, fn(&mut NewApprovalRequest)); 7] = [
+    let other_operations: [(&str, Change); 7] = [
         ("digest", |sent| sent.digest = [2; 32]),
         ("subject", |sent| sent.caller.subject = "other".to_owned()),
         ("provider", |sent| sent.caller.provider = "other".to_owned()),

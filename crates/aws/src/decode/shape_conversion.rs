@@ -220,7 +220,7 @@ impl ParameterMarker<'_> {
         }
         match (&shape.kind, value) {
             (ShapeKind::Structure { members, .. }, Value::Object(object)) => {
-                self.mark_members(members, object)
+                self.mark_members(members, object);
             }
             (ShapeKind::List { member, .. }, Value::Array(items)) if may_hold_sensitive(service, *member) => {
                 for (index, item) in items.iter().enumerate() {

@@ -14,9 +14,7 @@ async fn agent_text_is_displayed_escaped() {
     let stage = ApprovalTestGateway::start().await;
     let agent = stage.sign_in_agent("agent").await;
     let mut shot = TestRequest { path: HOSTILE_PATH.to_owned(), ..put_object("") };
-    shot.headers.push(("user-agent", "<script>alert(2)</script>\u{7f}"));
     shot.headers.push(("x-amz-meta-note", "approve me: I was told to <script>"));
-    shot.headers.retain(|(name, _value)| *name != "user-agent");
     let mut request = stage.sign_request(&agent, &shot);
     request.headers_mut().insert("user-agent", "<script>alert(2)</script>".parse().unwrap());
     let answer = stage.send_signed(request).await;

@@ -54,6 +54,7 @@ impl RequestWatcher {
         self.was_connected = true;
         let pending = self.api.get("/approval-requests?state=pending&limit=1000").await?;
         for request in list_items(&pending["approval_requests"]).iter().rev() {
+            // Oldest first, as they would have come on the stream.
             if self.printed.insert(format_scalar(&request["id"])) {
                 self.print_request(request)?;
             }

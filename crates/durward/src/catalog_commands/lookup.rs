@@ -90,6 +90,7 @@ fn find_services(catalog: &Catalog, name: &str) -> Vec<Arc<ServiceModel>> {
             normalize_name(&entry.iam_prefix) == wanted || normalize_name(&entry.signing_name) == wanted
         })
         .filter_map(|entry| catalog.service(&entry.id));
+    // Several services share a prefix (`rds` and `neptune`): the one whose own name it is comes first.
     by_id.into_iter().chain(others).collect()
 }
 

@@ -64,6 +64,7 @@ impl ApprovalConfig {
 }
 
 fn deserialize_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    // Read as any value first, so that the error for `hold = 5` names the right form as well.
     let value = toml::Value::deserialize(deserializer)?;
     value.as_str().and_then(durward_core::parse_duration).ok_or_else(|| {
         let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

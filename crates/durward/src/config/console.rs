@@ -33,12 +33,15 @@ pub fn check_console(config: &Config, problems: &mut Vec<ConfigProblem>) {
                 "console.public_url",
                 format!("`{url}` is not an origin: write scheme, host and port only, as https://durward.example.com"),
             ));
+        // Browsers send the console's session cookie to this URL, and the sign-in comes back to it.
         } else if !is_confidential_url(url) {
             problems.push(ConfigProblem::new(
                 "console.public_url",
                 format!("`{url}`: sign-ins would travel unencrypted: write https:// and set [listen] tls, or put a proxy with TLS in front"),
             ));
         }
+    // Links, the redirect URI of sign-ins and the origin check need the address that users type. Only on loopback it is that
+    // of the listener.
     } else if !address.ip().is_loopback() {
         problems.push(ConfigProblem::new(
             "listen.console",

@@ -145,6 +145,7 @@ impl IdentityConfig {
         };
         let providers: Vec<ProviderConfig> =
             self.oidc.iter().map(OidcProviderConfig::caller_provider).collect();
+        // The rules for providers are those of the crate that verifies tokens.
         for error in TokenVerifier::check_providers(&providers) {
             report(error.index, error.key, error.reason);
         }

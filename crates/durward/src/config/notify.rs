@@ -143,6 +143,7 @@ fn check_email(email: &EmailConfig, report: &mut impl FnMut(&'static str, String
     }
     match (&email.username, &email.password_file) {
         (Some(user), None) => report("username", format!("`{user}` has no password: add password_file")),
+        // A password without a user name is never sent, so it is a mistake and not a choice.
         (None, Some(_file)) => {
             report(
                 "password_file",

@@ -87,6 +87,7 @@ pub fn create_demo_directory() -> Result<PathBuf, DemoError> {
     for number in 0..16 {
         let name = if number == 0 { name.clone() } else { format!("{name}-{number}") };
         let dir = std::env::temp_dir().join(name);
+        // `create` fails if the path exists, also as a symbolic link: another user of /tmp cannot choose where tokens are written.
         match DirBuilder::new().mode(0o700).create(&dir) {
             Ok(()) => return Ok(dir),
             // Left by an earlier demo whose process had this id, or made by another user to be found here.

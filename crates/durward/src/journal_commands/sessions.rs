@@ -61,7 +61,7 @@ fn session_entry(session: &SessionHistory) -> ListEntry<4> {
     }
 }
 
-/// A session as JSON. `exchange` is the one whose id was asked for.
+/// A session as JSON. `exchange` is set if its id selected the session.
 #[derive(Serialize)]
 struct ShownSession<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,6 +81,7 @@ pub fn show_session(dir: &Path, id: &str, as_json: bool, out: &mut dyn Write) ->
         )?;
         return Ok(EXIT_REFUSED);
     };
+    // Ids of sessions and exchanges look the same: errors give callers the id of an exchange.
     let lookup = history::find_exchange(read_journal(dir), exchange_id);
     let marked = lookup.exchange.is_some().then_some(exchange_id);
     let detail = match lookup.exchange {
@@ -167,6 +168,7 @@ pub(super) fn replay_exchanges(
             wait(pause_between(before.first_recorded, exchange.first_recorded));
         }
         writeln!(out, "{}", format_exchange_line(exchange))?;
+        // Each line is to be seen before the next pause.
         out.flush()?;
     }
     write_scan_warnings(&detail.journal_scan, out)
@@ -197,9 +199,9 @@ fn format_optional_time(time: Option<OffsetDateTime>) -> String {
 }
 
 fn format_counts(counts: DispositionCounts) -> String {
-    let mut text = format!("{} permitted, {} refused", counts.permitted(), counts.not_permitted());
-    if counts.awaiting_approval > 0 {
-        text.push_str(&format!(", {} awaiting approval", counts.awaiting_approval));
-    }
-    text
+    let awaiting = match counts.awaiting_approval {
+        0 => String::new(),
+        count => format!(", {count} awaiting approval"),
+    };
+    format!("{} permitted, {} refused{awaiting}", counts.permitted(), counts.not_permitted())
 }

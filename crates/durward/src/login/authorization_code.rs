@@ -145,6 +145,7 @@ async fn serve_callback_connection(stream: TcpStream, server: Arc<CallbackServer
         async move { Ok::<_, Infallible>(server.handle_callback(&request, &set_delivered).await) }
     });
     let mut http = http1::Builder::new();
+    // An idle connection of the browser would keep `accept_callbacks` from seeing that the page was sent.
     http.keep_alive(false);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a connection of the browser failed");

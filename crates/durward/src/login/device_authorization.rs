@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// Pause between two polls where the provider names none (RFC 8628, section 3.2: 5 seconds).
 const DEFAULT_POLL_INTERVAL_SECS: u64 = 5;
 const MAX_POLL_INTERVAL_SECS: u64 = 60;
-/// Added to the pause each time the provider answers `slow_down` (RFC 8628, section 3.5).
+/// Added to the pause each time the provider returns `slow_down` (RFC 8628, section 3.5).
 const SLOW_DOWN_INCREMENT: Duration = Duration::from_secs(5);
 /// Longest wait for a code, whatever lifetime the provider names.
 const MAX_CODE_LIFETIME_SECS: u64 = 3_600;

@@ -133,6 +133,7 @@ impl StoredTokens {
         let metadata = file.metadata().map_err(&failed)?;
         check_private_mode(&path, &metadata.permissions())?;
         let mut text = String::new();
+        // Bounded, so that a wrong file does not fill the memory.
         file.take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text).map_err(&failed)?;
         let stored: Option<Self> = serde_json::from_str(&text).ok();
         // File names are not unique: `token_file_path` writes several characters as `_`.
@@ -151,6 +152,7 @@ impl StoredTokens {
         remove_file(&draft)?;
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(&failed)?;
+        // Synced before the rename: after a power cut the file must hold the old tokens or the new ones, not nothing.
         let written = file.write_all(&text).and_then(|()| file.sync_all());
         written.and_then(|()| std::fs::rename(&draft, &path)).map_err(failed)
     }
@@ -213,7 +215,10 @@ fn check_private_directory(directory: &Path) -> Result<(), TokenStoreError> {
 
 fn check_private_mode(path: &Path, permissions: &Permissions) -> Result<(), TokenStoreError> {
     let mode = permissions.mode() & 0o777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(TokenStoreError::Exposed { path: path.to_owned(), mode }) }
+    if mode & 0o077 != 0 {
+        return Err(TokenStoreError::Exposed { path: path.to_owned(), mode });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -161,7 +161,9 @@ async fn a_retry_is_held_and_the_elicitation_response_decides_nothing() {
         assert!(stage.mcp_server.received_requests().is_empty(), "nobody approved it");
         approve_request(&stage, &ask).await;
     };
-    let (answer, ()) = tokio::join!(held, approving);
+    let both = async { tokio::join!(held, approving) };
+    let (answer, ()) =
+        tokio::time::timeout(LONG_HOLD, Box::pin(both)).await.expect("the call is held and then executed");
     assert_eq!(answer.json()["result"]["resultType"], "complete", "{}", answer.text());
     assert_eq!(stage.mcp_server.received_requests().len(), 1);
 }
@@ -275,9 +277,12 @@ async fn start_call_with_meta(stage: &McpTestGateway, token: &str, meta: Value) 
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut heard = Vec::new();
-    while !String::from_utf8_lossy(&heard).contains("notifications/progress") {
-        assert_ne!(stream.read_buf(&mut heard).await.unwrap(), 0, "{}", String::from_utf8_lossy(&heard));
-    }
+    let listening = async {
+        while !String::from_utf8_lossy(&heard).contains("notifications/progress") {
+            assert_ne!(stream.read_buf(&mut heard).await.unwrap(), 0, "{}", String::from_utf8_lossy(&heard));
+        }
+    };
+    tokio::time::timeout(LONG_HOLD, listening).await.expect("a progress notification");
     let heard = String::from_utf8(heard).unwrap();
     assert!(
         heard.starts_with("HTTP/1.1 200") && heard.contains("content-type: text/event-stream"),
@@ -294,7 +299,8 @@ async fn start_call_with_meta(stage: &McpTestGateway, token: &str, meta: Value) 
 /// The message in the last event of what comes until the end.
 async fn read_last_event(mut stream: TcpStream) -> Value {
     let mut rest = String::new();
-    stream.read_to_string(&mut rest).await.unwrap();
+    let reading = stream.read_to_string(&mut rest);
+    tokio::time::timeout(LONG_HOLD, reading).await.expect("the end of the stream").unwrap();
     let line = rest.lines().rev().find_map(|line| line.strip_prefix("data: ")).expect("an event");
     serde_json::from_str(line).unwrap()
 }

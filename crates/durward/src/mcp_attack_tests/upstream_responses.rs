@@ -178,7 +178,8 @@ async fn a_session_that_the_server_has_ended_must_be_opened_again() {
 async fn read_until(stream: &mut TcpStream, seen: &mut String, wanted: &str) {
     let mut buffer = [0; 4096];
     while !seen.contains(wanted) {
-        let count = stream.read(&mut buffer).await.unwrap();
+        let reading = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut buffer));
+        let count = reading.await.unwrap_or_else(|_elapsed| panic!("{wanted}: {seen}")).unwrap();
         assert!(count > 0, "{wanted}: {seen}");
         seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
     }
@@ -223,9 +224,12 @@ async fn events_are_streamed_and_a_disconnect_is_journaled() {
     let before = stage.mcp_server.received_requests().len();
     let mut stream = TcpStream::connect(stage.gateway.mcp_address.unwrap()).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
-    while stage.mcp_server.received_requests().len() == before {
-        tokio::task::yield_now().await;
-    }
+    let arrival = async {
+        while stage.mcp_server.received_requests().len() == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), arrival).await.expect("the request reaches the server");
     drop(stream);
     wait_until_journaled(&stage, "the client disconnected before the response came").await;
 }
@@ -233,6 +237,6 @@ async fn events_are_streamed_and_a_disconnect_is_journaled() {
 async fn wait_until_journaled(stage: &McpTestGateway, wanted: &str) {
     let began = Instant::now();
     while !stage.read_journal().await.contains(wanted) {
-        assert!(began.elapsed() < Duration::from_secs(10), "not on record: {wanted}");
+        assert!(began.elapsed() < Duration::from_secs(30), "not journaled: {wanted}");
     }
 }

@@ -1,21 +1,21 @@
-//! A few copy operations (EC2 `CopySnapshot`; RDS, Neptune and DocumentDB copies and replicas) carry a whole second request
-//! as a presigned URL. The SDK signs it with the credential it has, the gateway's, which AWS does not accept; and nobody
-//! has decided what that second request may do.
+//! A few copy operations (EC2 `CopySnapshot`; RDS, Neptune and DocumentDB copies and replicas) contain a second request as a
+//! presigned URL. The SDK signs it with the gateway credential, which AWS does not accept, and policy has not decided that second
+//! request. Such an operation is refused.
 
 use durward_core::{Refusal, RefusalReason};
 use serde_json::Value;
 
-/// Refuses an operation that carries a presigned URL, and says what to do without.
+/// Refuses an operation that contains a presigned URL, and says how to send it without one.
 pub(super) fn refuse_presigned_url(parameters: &Value) -> Result<(), Refusal> {
-    let nested = parameters.as_object().into_iter().flatten().find(|(name, value)| {
+    let presigned_url = parameters.as_object().into_iter().flatten().find(|(name, value)| {
         name.eq_ignore_ascii_case("PresignedUrl") && value.as_str().is_none_or(|url| !url.is_empty())
     });
-    match nested {
+    match presigned_url {
         None => Ok(()),
         Some((name, _url)) => Err(Refusal::new(
             RefusalReason::Malformed,
             format!(
-                "parameter `{name}` is a request of its own, signed with a gateway credential, which AWS does not \
+                "parameter `{name}` is a second request, signed with a gateway credential, which AWS does not \
                  accept; send the operation without it (an SDK adds it for `SourceRegion`; boto3 adds it to every EC2 \
                  copy_snapshot, where its handler `copy_snapshot_encrypted` can be unregistered): only an encrypted \
                  copy from another region needs it, and cannot pass this gateway yet"

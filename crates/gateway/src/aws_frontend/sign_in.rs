@@ -1,5 +1,6 @@
-//! Sign-in is STS: `AssumeRoleWithWebIdentity` (STS API reference), answered here and never sent on, and the same as the
-//! container-credentials endpoint of the SDKs (`AWS_CONTAINER_CREDENTIALS_FULL_URI`).
+//! Sign-in: the STS operation `AssumeRoleWithWebIdentity` (STS API reference), which the gateway serves itself and never forwards,
+//! and the container-credentials endpoint of the SDKs (`AWS_CONTAINER_CREDENTIALS_FULL_URI`). Both issue gateway credentials, which
+//! AWS does not accept.
 
 use super::AwsRefusalContext;
 use crate::body::{BoxBody, full_body, read_limited_body};
@@ -18,11 +19,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// The path of the container-credentials endpoint; no bucket name begins with a dot.
+/// The path of the container-credentials endpoint. No bucket name begins with a dot (S3 User Guide, "Bucket naming rules"), so no S3
+/// request has it.
 pub const CONTAINER_CREDENTIALS_PATH: &str = "/.durward/container-credentials/";
-/// Says whether the gateway is up.
+/// The path of the health check.
 pub const HEALTH_PATH: &str = "/.durward/health";
-/// Lifetime of a gateway credential when the caller names none (STS: one hour).
+/// Lifetime of a gateway credential if the caller names none (as in STS: `DurationSeconds` defaults to 3,600).
 const DEFAULT_CREDENTIAL_LIFETIME: Duration = Duration::hours(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +34,8 @@ pub(super) enum GatewayEndpoint {
     Health,
 }
 
-/// Whether a request is one that the gateway itself answers. An unsigned form post can only be a sign-in.
+/// The endpoint of a request that the gateway itself serves. An unsigned form post can only be a sign-in: the STS operations with
+/// tokens are the unsigned ones.
 pub(super) fn match_gateway_endpoint(request: &Request<Incoming>) -> Option<GatewayEndpoint> {
     let path = request.uri().path();
     if path == HEALTH_PATH {
@@ -41,16 +44,20 @@ pub(super) fn match_gateway_endpoint(request: &Request<Incoming>) -> Option<Gate
     if path.starts_with(CONTAINER_CREDENTIALS_PATH) {
         return Some(GatewayEndpoint::ContainerCredentials);
     }
-    let form = request
+    let is_form = request
         .headers()
         .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
-    let unsigned = !request.headers().contains_key(header::AUTHORIZATION);
-    (request.method() == Method::POST && path == "/" && request.uri().query().is_none() && form && unsigned)
+        .is_some_and(|media_type| media_type.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+    let is_unsigned = !request.headers().contains_key(header::AUTHORIZATION);
+    (request.method() == Method::POST
+        && path == "/"
+        && request.uri().query().is_none()
+        && is_form
+        && is_unsigned)
         .then_some(GatewayEndpoint::Sts)
 }
 
-/// Signs callers in: verifies their identity, asks policy for `connect`, and issues gateway credentials.
+/// Signs callers in: verifies their identity, evaluates `connect` and issues gateway credentials.
 pub struct SignIn {
     token_verifier: Arc<TokenVerifier>,
     policies: Arc<PolicyStore>,
@@ -209,7 +216,7 @@ impl SignIn {
             return Err(Refusal::new(RefusalReason::Malformed, "credentials are fetched with GET"));
         }
         let name = request.uri().path().strip_prefix(CONTAINER_CREDENTIALS_PATH).unwrap_or_default();
-        let connection = self.connections.named(name).map(|found| found.name.clone());
+        let connection = self.connections.named(name).map(|connection| connection.name.clone());
         let token = request
         .headers()
         .get(header::AUTHORIZATION)
@@ -232,7 +239,7 @@ impl SignIn {
         Ok(no_store_response(StatusCode::OK, "application/json", body.to_string()))
     }
 
-    /// Verifies the token, asks policy for `connect`, records the session, issues the credential: in this order.
+    /// Verifies the token, evaluates `connect`, and returns the credential only after the session is durable in the journal.
     async fn sign_in_caller(
         &self,
         attempt: &mut SignInAttempt,
@@ -245,7 +252,7 @@ impl SignIn {
         let caller = verified.caller;
         attempt.caller = Some(caller.clone());
         attempt.connection.clone_from(&connection);
-        // An unknown connection and a forbidden one look the same to the caller.
+        // An unknown connection and a forbidden one look the same, so that callers cannot enumerate connections.
         let refused = || {
             Refusal::new(
                 RefusalReason::AccessDenied,
@@ -280,7 +287,7 @@ impl SignIn {
     }
 }
 
-/// What is known of a sign-in, for its record.
+/// The facts of a sign-in, for its journal record.
 struct SignInAttempt {
     source_address: SocketAddr,
     user_agent: Option<String>,
@@ -289,7 +296,8 @@ struct SignInAttempt {
     decision: Option<Decision>,
 }
 
-/// An `application/x-www-form-urlencoded` body in which every name occurs once.
+/// An `application/x-www-form-urlencoded` body in which every name occurs once: of two `RoleArn`, one reader takes the first and
+/// another the last.
 struct StsForm(Vec<(String, String)>);
 
 impl StsForm {
@@ -329,10 +337,10 @@ fn escape_xml(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-fn no_store_response(status: StatusCode, kind: &'static str, body: String) -> Response<BoxBody> {
+fn no_store_response(status: StatusCode, content_type: &'static str, body: String) -> Response<BoxBody> {
     let mut response = Response::new(full_body(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
     response
 }

@@ -1,7 +1,7 @@
-//! A streamed upload on its way up: checked against what the caller signed while it passes, in constant memory.
+//! Streamed uploads: checked against the caller's signature while they pass, in constant memory.
 //!
-//! The last piece is held back until the whole body has proved right, so an upstream never sees a complete body that
-//! the caller did not sign: on any mismatch the upstream request breaks off unfinished.
+//! The last chunk is held back until the whole body has been verified, so an upstream never gets a complete body that the caller
+//! did not sign: on any mismatch the upstream request ends unfinished.
 
 use super::aws_request::{AwsRequest, AwsRequestBody};
 use crate::body::{BoxBody, BoxError, full_body};
@@ -19,13 +19,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 enum UploadCheck {
-    /// Signed as `UNSIGNED-PAYLOAD`: nothing to hold it to.
+    /// Signed as `UNSIGNED-PAYLOAD`: no signature covers the body.
     Unchecked,
-    /// The whole body has this hex SHA-256.
+    /// The whole body must have this hex SHA-256.
     Sha256 { hasher: Hash, declared_sha256: String },
-    /// `aws-chunked`, passed on byte for byte.
+    /// `aws-chunked` with unsigned chunks, passed on byte for byte.
     ChunkFraming(ChunkedDecoder),
-    /// `aws-chunked` with signed chunks: passed on without their signatures, framed again where trailers follow.
+    /// `aws-chunked` with signed chunks. The signatures are removed, since they were made with the gateway credential; the data is
+    /// framed again if trailers follow (S3 API reference, "Signature calculations for the authorization header: transferring payload
+    /// in multiple chunks").
     StripSignatures { decoder: ChunkedDecoder, keeps_framing: bool, has_open_chunk: bool },
 }
 
@@ -36,40 +38,40 @@ struct VerifiedUpload {
     is_ended: bool,
 }
 
-/// The body to send, and its text in our canonical request; `headers` are adjusted to it.
+/// The body to send and its payload hash in the outbound canonical request. `headers` are adjusted to the body.
 pub(super) fn build_upload_body(
-    wire: AwsRequest,
+    request: AwsRequest,
     headers: &mut HeaderMap,
 ) -> Result<(BoxBody, String), Refusal> {
-    let body = match &wire.body {
+    let payload_mode = match &request.body {
         AwsRequestBody::Buffered(bytes) => {
             let bytes = bytes.clone();
-            if wire.claimed_signature.payload_mode.is_chunked() {
+            if request.claimed_signature.payload_mode.is_chunked() {
                 remove_chunked_headers(headers);
             }
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
             let hash = sha256_hex(&bytes);
             return Ok((full_body(bytes), hash));
         }
-        AwsRequestBody::Unread(_) => wire.claimed_signature.payload_mode.clone(),
+        AwsRequestBody::Unread(_) => request.claimed_signature.payload_mode.clone(),
     };
-    let (check, text) = match body {
+    let (check, payload_hash) = match payload_mode {
         PayloadMode::BodyHash | PayloadMode::Unsigned => {
             (UploadCheck::Unchecked, UNSIGNED_PAYLOAD.to_owned())
         }
         PayloadMode::Sha256(declared) => {
-            let text = declared.clone();
-            (UploadCheck::Sha256 { hasher: Hash::new(&SHA256), declared_sha256: declared }, text)
+            let check = UploadCheck::Sha256 { hasher: Hash::new(&SHA256), declared_sha256: declared.clone() };
+            (check, declared)
         }
-        payload @ PayloadMode::ChunkedUnsignedTrailer => (
-            UploadCheck::ChunkFraming(wire.chunk_decoder()?),
-            payload.canonical_text().unwrap_or_default().to_owned(),
+        mode @ PayloadMode::ChunkedUnsignedTrailer => (
+            UploadCheck::ChunkFraming(request.chunk_decoder()?),
+            mode.canonical_text().unwrap_or_default().to_owned(),
         ),
         PayloadMode::ChunkedSignedTrailer => {
-            // Our framing is shorter than the caller's: the length is left to the transfer coding.
+            // Without the chunk signatures the body is shorter, so its length is left to the transfer coding.
             headers.remove(header::CONTENT_LENGTH);
             let check = UploadCheck::StripSignatures {
-                decoder: wire.chunk_decoder()?,
+                decoder: request.chunk_decoder()?,
                 keeps_framing: true,
                 has_open_chunk: false,
             };
@@ -77,7 +79,7 @@ pub(super) fn build_upload_body(
         }
         PayloadMode::ChunkedSigned => {
             let check = UploadCheck::StripSignatures {
-                decoder: wire.chunk_decoder()?,
+                decoder: request.chunk_decoder()?,
                 keeps_framing: false,
                 has_open_chunk: false,
             };
@@ -88,20 +90,20 @@ pub(super) fn build_upload_body(
             (check, UNSIGNED_PAYLOAD.to_owned())
         }
     };
-    match wire.body {
+    match request.body {
         AwsRequestBody::Unread(body) => {
             let upload = VerifiedUpload { body, check, ready_chunks: VecDeque::new(), is_ended: false };
-            Ok((upload.boxed_unsync(), text))
+            Ok((upload.boxed_unsync(), payload_hash))
         }
-        AwsRequestBody::Buffered(bytes) => Ok((full_body(bytes), text)),
+        AwsRequestBody::Buffered(bytes) => Ok((full_body(bytes), payload_hash)),
     }
 }
 
-/// Removes what says that the body is `aws-chunked`.
+/// Removes the headers of an `aws-chunked` body.
 fn remove_chunked_headers(headers: &mut HeaderMap) {
     headers.remove("x-amz-decoded-content-length");
     headers.remove("x-amz-trailer");
-    let rest: Option<String> =
+    let codings: Option<String> =
         headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()).map(|text| {
             text.split(',')
                 .map(str::trim)
@@ -109,7 +111,7 @@ fn remove_chunked_headers(headers: &mut HeaderMap) {
                 .collect::<Vec<_>>()
                 .join(",")
         });
-    match rest.as_deref().map(HeaderValue::from_str) {
+    match codings.as_deref().map(HeaderValue::from_str) {
         Some(Ok(value)) if !value.is_empty() => {
             headers.insert(header::CONTENT_ENCODING, value);
         }
@@ -123,26 +125,26 @@ impl VerifiedUpload {
     fn check_data(&mut self, data: Bytes) -> Result<(), Refusal> {
         match &mut self.check {
             UploadCheck::Unchecked => self.ready_chunks.push_back(data),
-            UploadCheck::Sha256 { hasher: hash, .. } => {
-                hash.update(&data);
+            UploadCheck::Sha256 { hasher, .. } => {
+                hasher.update(&data);
                 self.ready_chunks.push_back(data);
             }
             UploadCheck::ChunkFraming(decoder) => {
                 decoder.push(data.clone()).map_err(body_mismatch)?;
                 self.ready_chunks.push_back(data);
             }
-            UploadCheck::StripSignatures { decoder, keeps_framing: framed, has_open_chunk: open } => {
-                for piece in decoder.push(data).map_err(body_mismatch)? {
-                    match piece {
+            UploadCheck::StripSignatures { decoder, keeps_framing, has_open_chunk } => {
+                for event in decoder.push(data).map_err(body_mismatch)? {
+                    match event {
                         ChunkEvent::Data(bytes) => self.ready_chunks.push_back(bytes),
-                        ChunkEvent::Chunk(size) if *framed => {
-                            let close = if std::mem::replace(open, true) { "\r\n" } else { "" };
+                        ChunkEvent::Chunk(size) if *keeps_framing => {
+                            let close = if std::mem::replace(has_open_chunk, true) { "\r\n" } else { "" };
                             self.ready_chunks.push_back(format!("{close}{size:x}\r\n").into());
                         }
-                        ChunkEvent::Trailer(name, value) if *framed => {
+                        ChunkEvent::Trailer(name, value) if *keeps_framing => {
                             self.ready_chunks.push_back(format!("{name}:{value}\r\n").into());
                         }
-                        ChunkEvent::End if *framed => {
+                        ChunkEvent::End if *keeps_framing => {
                             self.ready_chunks.push_back(Bytes::from_static(b"\r\n"))
                         }
                         ChunkEvent::Chunk(_) | ChunkEvent::Trailer(..) | ChunkEvent::End => {}
@@ -156,12 +158,12 @@ impl VerifiedUpload {
     fn check_end(&mut self) -> Result<(), Refusal> {
         match &mut self.check {
             UploadCheck::Unchecked => Ok(()),
-            UploadCheck::Sha256 { hasher: hash, declared_sha256: declared } => {
-                let hash = std::mem::replace(hash, Hash::new(&SHA256)).finish();
-                if encode_hex(hash.as_ref()) == *declared {
+            UploadCheck::Sha256 { hasher, declared_sha256 } => {
+                let hash = std::mem::replace(hasher, Hash::new(&SHA256)).finish();
+                if encode_hex(hash.as_ref()) == *declared_sha256 {
                     Ok(())
                 } else {
-                    Err(body_mismatch("the body is not the one that was signed"))
+                    Err(body_mismatch("the body is not the signed one"))
                 }
             }
             UploadCheck::ChunkFraming(decoder) | UploadCheck::StripSignatures { decoder, .. } => {
@@ -175,8 +177,8 @@ impl VerifiedUpload {
     }
 }
 
-pub(super) fn body_mismatch(why: impl std::fmt::Display) -> Refusal {
-    Refusal::new(RefusalReason::BodyMismatch, why.to_string())
+pub(super) fn body_mismatch(reason: impl std::fmt::Display) -> Refusal {
+    Refusal::new(RefusalReason::BodyMismatch, reason.to_string())
 }
 
 impl http_body::Body for VerifiedUpload {
@@ -189,6 +191,7 @@ impl http_body::Body for VerifiedUpload {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         loop {
+            // One chunk stays back until the end of the body has been checked.
             if this.ready_chunks.len() > usize::from(!this.is_ended) {
                 return Poll::Ready(this.ready_chunks.pop_front().map(|data| Ok(Frame::data(data))));
             }
@@ -205,7 +208,7 @@ impl http_body::Body for VerifiedUpload {
                 Some(Err(error)) => {
                     let refusal = Refusal::new(
                         RefusalReason::Malformed,
-                        "the body broke off or is not framed as HTTP asks",
+                        "the request body is truncated or badly framed",
                     );
                     Err(refusal.with_detail(error))
                 }

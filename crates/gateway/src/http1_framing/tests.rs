@@ -8,7 +8,7 @@ fn parse_head_with(lines: &str) -> Result<BodyLength, FramingViolation> {
 }
 
 #[test]
-fn accepts_what_clients_send() {
+fn accepts_heads_that_clients_send() {
     assert_eq!(parse_head_with(""), Ok(BodyLength::Bytes(0)));
     assert_eq!(parse_head_with("Content-Length: 5\r\nconnection: Keep-Alive\r\n"), Ok(BodyLength::Bytes(5)));
     assert_eq!(parse_head_with("transfer-encoding:\tChunked \r\n"), Ok(BodyLength::Chunked));
@@ -65,7 +65,7 @@ fn refuses_ambiguous_heads() {
     assert!(parse_head(b"GET / HTTP/1.1\r\n\r\n").is_err(), "no host");
 }
 
-/// Or the parser would, without a word.
+/// hyper would refuse them too, without a reason.
 #[test]
 fn refuses_more_header_fields_than_the_parser_takes() {
     let fields = |count| "x: y\r\n".repeat(count);
@@ -125,15 +125,15 @@ fn refuses_ambiguous_chunks() {
 }
 
 proptest! {
-    /// However the stream is cut by the network, the verdict is the same.
+    /// The result does not depend on how the network splits the stream.
     #[test]
-    fn segmentation_does_not_change_the_verdict(
+    fn segmentation_does_not_change_the_result(
         body in prop::collection::vec(prop::sample::select(b"05aF;\r\nx ".to_vec()), 0..40),
-        cut in 1_usize..8,
+        piece_length in 1_usize..8,
     ) {
         let mut state = BodyFramingState::from_length(BodyLength::Chunked);
         let mut taken = Ok(0);
-        for part in body.chunks(cut) {
+        for part in body.chunks(piece_length) {
             taken = match (taken, state.consume(part)) {
                 (Ok(sum), Ok(count)) => Ok(sum + count),
                 (Err(error), _) | (_, Err(error)) => Err(error),
@@ -148,20 +148,20 @@ proptest! {
             prop_assert_eq!((count, state), (all, end));
         }
 
-        let mut search = HeadEndFinder::default();
-        let mut found = Ok(None);
+        let mut finder = HeadEndFinder::default();
+        let mut head_end = Ok(None);
         for end in 0..=body.len() {
-            found = search.find(&body[..end]);
-            if found != Ok(None) {
+            head_end = finder.find(&body[..end]);
+            if head_end != Ok(None) {
                 break;
             }
         }
-        prop_assert_eq!(found, HeadEndFinder::default().find(&body));
+        prop_assert_eq!(head_end, HeadEndFinder::default().find(&body));
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _verdict = parse_head(&bytes);
-        let _verdict = consume_chunked(&bytes);
+    fn no_input_causes_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _result = parse_head(&bytes);
+        let _result = consume_chunked(&bytes);
     }
 }

@@ -1,8 +1,8 @@
-//! Sessions: the id a client gets is sealed by the gateway and holds who opened the session, at which server, and the id
-//! the server knows it by. Nothing is looked up: any replica can open it, and only for the caller it was made for.
+//! MCP sessions. The id that a client gets is sealed by the gateway. It holds the caller who opened the session, the server, and the
+//! server's own session id. Nothing is looked up: any replica can open it, and only for the caller it was issued to.
 //!
-//! Where a server has no sessions (2026-07-28, or a server that gives no id), the caller's token at that server is the
-//! session: its id is derived from both.
+//! If a server has no sessions (revision 2026-07-28, or a server that returns no id), the session is the caller's token at that
+//! server: its id is derived from both.
 
 use super::McpServer;
 use aws_lc_rs::digest::{Context, SHA256};
@@ -13,37 +13,38 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Mutex;
 use time::{Duration, OffsetDateTime};
 
-/// A session ends a day after it was opened; the client then opens another.
+/// A session ends a day after it was opened. The client then opens another.
 pub(super) const SESSION_LIFETIME: Duration = Duration::days(1);
 /// Longest session id of a server, in bytes.
 const MAX_UPSTREAM_ID_BYTES: usize = 1_024;
-/// Derived sessions that are remembered as recorded.
+/// Derived sessions that are remembered as already recorded.
 const MAX_RECORDED_SESSIONS: usize = 10_000;
 
-/// What an id that a client presents stands for.
+/// The session behind an id that a client presents.
 pub(super) struct McpSession {
     pub id: SessionId,
-    /// What the server calls it.
+    /// The session id of the server.
     pub upstream_id: HeaderValue,
-    /// The client that opened it can send its person to a URL.
+    /// Whether the client that opened it can show its user a URL (the capability `elicitation.url`).
     pub supports_url_elicitation: bool,
 }
 
-/// The id for the client of a session; `None` if what `server` calls it is not an id.
+/// The session id for the client; `None` if the server's session id is invalid (visible ASCII only: MCP specification,
+/// "Session Management").
 pub(super) fn seal_session_id(
     keys: &SealKeys,
     caller: &Caller,
     server: &McpServer,
-    McpSession { id: session, upstream_id: upstream, supports_url_elicitation: opens_urls }: &McpSession,
+    McpSession { id, upstream_id, supports_url_elicitation }: &McpSession,
     now: OffsetDateTime,
 ) -> Option<HeaderValue> {
-    let upstream = upstream.to_str().ok().filter(|id| {
+    let upstream_id = upstream_id.to_str().ok().filter(|id| {
         !id.is_empty() && id.len() <= MAX_UPSTREAM_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic())
     })?;
     let claims = GatewayCredentialClaims {
-        session: *session,
+        session: *id,
         caller: Caller { groups: Vec::new(), ..caller.clone() },
-        connection: format!("{}{upstream}", session_prefix(server, *opens_urls)),
+        connection: format!("{}{upstream_id}", session_prefix(server, *supports_url_elicitation)),
         issued_at: now,
         expires_at: now + SESSION_LIFETIME,
     };
@@ -51,7 +52,7 @@ pub(super) fn seal_session_id(
     HeaderValue::from_str(&format!("{}.{}", sealed.access_key_id, sealed.session_token.expose())).ok()
 }
 
-/// Opens an id for the caller and the server it was made for.
+/// Opens a session id, for the caller and the server that it was issued for.
 pub(super) fn open_session_id(
     keys: &SealKeys,
     caller: &Caller,
@@ -62,18 +63,20 @@ pub(super) fn open_session_id(
     let (key, token) = presented.to_str().ok()?.split_once('.')?;
     let claims = keys.open(key, token, now).ok()?.claims;
     is_same_caller(&claims.caller, caller).then_some(())?;
-    let session = |opens_urls| {
-        let upstream = claims.connection.strip_prefix(&session_prefix(server, opens_urls))?;
+    let session = |supports_url_elicitation| {
+        let upstream_id =
+            claims.connection.strip_prefix(&session_prefix(server, supports_url_elicitation))?;
         Some(McpSession {
             id: claims.session,
-            upstream_id: HeaderValue::from_str(upstream).ok()?,
-            supports_url_elicitation: opens_urls,
+            upstream_id: HeaderValue::from_str(upstream_id).ok()?,
+            supports_url_elicitation,
         })
     };
     session(false).or_else(|| session(true))
 }
 
-/// Whether `owner`, whom something was sealed for, is the caller, whatever their groups are now.
+/// Whether `owner`, for whom a session or state was sealed, is the caller. Groups may have changed since; they are decided on anew
+/// with each request.
 pub(super) fn is_same_caller(owner: &Caller, caller: &Caller) -> bool {
     owner.provider == caller.provider
         && owner.issuer == caller.issuer
@@ -81,30 +84,32 @@ pub(super) fn is_same_caller(owner: &Caller, caller: &Caller) -> bool {
         && owner.act == caller.act
 }
 
-/// No connection's name has a slash in it: a session id never opens as a credential of the AWS door, nor the other way.
-fn session_prefix(server: &McpServer, opens_urls: bool) -> String {
-    format!("mcp{}/{}/", if opens_urls { "+url" } else { "" }, server.name)
+/// The name of a connection has no slash, so a session id never opens as a credential of the AWS front end, and no such credential
+/// as a session id.
+fn session_prefix(server: &McpServer, supports_url_elicitation: bool) -> String {
+    format!("mcp{}/{}/", if supports_url_elicitation { "+url" } else { "" }, server.name)
 }
 
-/// The session of a caller's token at a server: the same for every request with it, on every replica.
+/// The session of a token at a server: the same for every request with that token, on every replica.
 pub(super) fn derive_session_id(verified: &VerifiedToken, server: &str) -> Option<SessionId> {
     let caller = &verified.caller;
     let mut hash = Context::new(&SHA256);
-    let mut part = |text: &str| {
+    // Each part is preceded by its length, so that no two lists of parts hash alike.
+    let mut hash_part = |text: &str| {
         hash.update(&(text.len() as u64).to_be_bytes());
         hash.update(text.as_bytes());
     };
     for text in ["durward mcp session", server, &caller.issuer, &caller.subject, &verified.token_id] {
-        part(text);
+        hash_part(text);
     }
     let mut bytes: [u8; 16] = hash.finish().as_ref().first_chunk().copied()?;
-    // Version 8 of RFC 9562: a UUID of one's own making.
+    // A UUID of version 8 (RFC 9562 section 5.8), with the variant bits of section 4.1.
     bytes[6] = (bytes[6] & 0x0f) | 0x80;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     durward_core::encode_hex(&bytes).parse().ok()
 }
 
-/// Derived sessions whose beginning is in the journal. What falls out is recorded once more, which changes nothing.
+/// Derived sessions whose start is in the journal. A forgotten one is recorded once more, which does no harm.
 #[derive(Default)]
 pub(super) struct RecordedSessions(Mutex<(HashSet<SessionId>, VecDeque<SessionId>)>);
 
@@ -114,14 +119,14 @@ impl RecordedSessions {
     }
 
     pub fn insert(&self, session: SessionId) {
-        let (known, order) = &mut *durward_core::lock_ignoring_poison(&self.0);
-        if known.insert(session) {
+        let (recorded, order) = &mut *durward_core::lock_ignoring_poison(&self.0);
+        if recorded.insert(session) {
             order.push_back(session);
         }
         if order.len() > MAX_RECORDED_SESSIONS
             && let Some(oldest) = order.pop_front()
         {
-            known.remove(&oldest);
+            recorded.remove(&oldest);
         }
     }
 }
@@ -144,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_at_a_server_is_one_session() {
+    fn a_token_at_a_server_has_one_session_id() {
         let one = derive_session_id(&verified_token("agent", "t1"), "files");
         assert!(one.is_some());
         assert_eq!(one, derive_session_id(&verified_token("agent", "t1"), "files"));
@@ -158,17 +163,17 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_sessions_are_remembered() {
-        let opened = RecordedSessions::default();
+    fn the_number_of_remembered_sessions_is_bounded() {
+        let sessions = RecordedSessions::default();
         let first = SessionId::new();
-        opened.insert(first);
-        opened.insert(first);
+        sessions.insert(first);
+        sessions.insert(first);
         for _ in 1..MAX_RECORDED_SESSIONS {
-            opened.insert(SessionId::new());
+            sessions.insert(SessionId::new());
         }
-        assert!(opened.contains(first));
-        opened.insert(SessionId::new());
-        assert!(!opened.contains(first));
-        assert_eq!(opened.0.lock().unwrap().0.len(), MAX_RECORDED_SESSIONS);
+        assert!(sessions.contains(first));
+        sessions.insert(SessionId::new());
+        assert!(!sessions.contains(first));
+        assert_eq!(sessions.0.lock().unwrap().0.len(), MAX_RECORDED_SESSIONS);
     }
 }

@@ -1,4 +1,5 @@
-//! From a message to an operation: every method is one, and a call is one on its tool, with its arguments.
+//! Maps a message to an operation. Every method is an operation on its server; `tools/call` is an operation on its tool, with the
+//! arguments as parameters.
 
 use super::mcp_request::{McpAction, ParsedMcpRequest};
 use super::refusal::McpRefusal;
@@ -13,7 +14,7 @@ use durward_mcp::{ClientMessage, ProtocolEra, error_codes};
 use http::StatusCode;
 use serde_json::{Map, Value};
 
-/// The operation that a request asks for.
+/// The operation of a request.
 pub(super) fn map_operation(
     keys: &SealKeys,
     exchange: &Exchange,
@@ -30,7 +31,8 @@ pub(super) fn map_operation(
         ClientMessage::Request(request) if request.method == "tools/call" => {
             let (tool, arguments) = request.tool_call()?;
             let mut operation = tool_call_operation(server, tool, arguments);
-            // Input that a server required in an earlier call, and the like: the server's own business, shown as uninspected.
+            // Other parameters, such as input that the server required in an earlier call, mean something to the server only: they are
+            // bound to the operation and shown as uninspected.
             let rest = request
                 .params
                 .iter()
@@ -43,19 +45,23 @@ pub(super) fn map_operation(
         ClientMessage::Notification(notification) => {
             server_operation(server, &notification.method, &notification.params)
         }
-        // Never reached: a response is refused before. Decided as what no policy can name, all the same.
+        // Never reached, since responses are refused earlier. Policies cannot name this method, so it would be denied.
         ClientMessage::Response { .. } => server_operation(server, "response", &Map::new()),
     };
-    if parsed.approval_elicitation.as_ref().is_some_and(|it| !it.matches_operation(&operation)) {
+    if parsed
+        .approval_elicitation
+        .as_ref()
+        .is_some_and(|elicitation| !elicitation.matches_operation(&operation))
+    {
         return Err(invalid_request_state(
-            "`requestState` was given for another call: send this one without it",
+            "`requestState` was issued for another call: send this one without it",
         ));
     }
     Ok(operation)
 }
 
-/// A request that comes back from an elicitation of the gateway's becomes the one that approval was requested for. What its client
-/// answered is not read: people vote, not clients.
+/// Turns a request that answers an elicitation of the gateway back into the request that approval was requested for. The client's
+/// input is not read: people vote, not clients.
 fn resume_elicitation(
     keys: &SealKeys,
     exchange: &Exchange,
@@ -69,34 +75,34 @@ fn resume_elicitation(
     let Some(state) = request.request_state().filter(|state| approval_notice::is_gateway_state(state)) else {
         return Ok(());
     };
-    let question =
+    let elicitation =
         approval_notice::open_state(keys, &identity.caller, &parsed.server.name, state, exchange.time);
-    parsed.approval_elicitation = Some(question.ok_or_else(|| {
-        invalid_request_state("`requestState` was not given to this caller at this server, or has expired: send the call without it")
+    parsed.approval_elicitation = Some(elicitation.ok_or_else(|| {
+        invalid_request_state("`requestState` was not issued to this caller at this server, or has expired: send the call without it")
     })?);
     request.remove_input_responses();
     parsed.body = request.to_bytes().into();
     Ok(())
 }
 
-fn invalid_request_state(why: &str) -> McpRefusal {
-    McpRefusal::new(Refusal::new(RefusalReason::Malformed, why), None)
+fn invalid_request_state(message: &str) -> McpRefusal {
+    McpRefusal::new(Refusal::new(RefusalReason::Malformed, message), None)
         .with_status(StatusCode::BAD_REQUEST, error_codes::INVALID_PARAMS)
 }
 
-/// A call of a tool.
+/// A tool call.
 pub(super) fn tool_call_operation(server: &str, tool: &str, arguments: Map<String, Value>) -> Operation {
     let resource = Resource::McpTool { server: server.to_owned(), name: tool.to_owned() };
     build_operation(server, format!("tools/call {tool}"), "tools/call", resource, arguments)
 }
 
-/// The end of a session: who may open one may end it.
+/// The end of a session, decided as `initialize`: a caller who may open a session may end it.
 fn end_session_operation(server: &str) -> Operation {
     let resource = Resource::McpServer(server.to_owned());
     build_operation(server, "end of session".to_owned(), "initialize", resource, Map::new())
 }
 
-/// Any other method: on the server itself.
+/// Any other method, as an operation on the server.
 pub(super) fn server_operation(server: &str, method: &str, params: &Map<String, Value>) -> Operation {
     let (rest, parameters) = params
         .iter()
@@ -119,7 +125,7 @@ fn build_operation(
         front_end: FrontEndKind::Mcp,
         service: server.to_owned(),
         name,
-        // What a method does is the server's word; so each counts as the worst it could be.
+        // Only the server says what a method does, and it is not trusted: each counts as a write.
         required_permissions: vec![RequiredPermission {
             action: action.to_owned(),
             resource,

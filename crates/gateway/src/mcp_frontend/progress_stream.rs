@@ -1,9 +1,9 @@
-//! Signs of life to a client that wants to hear of progress while people are asked: its answer begins as an event stream, with a
-//! notification now and then, and ends with what the line made of the request.
+//! Progress for a client whose request is held: its response starts as an event stream with progress notifications, and ends with
+//! the response of the pipeline. Clients abort a call that stays silent; progress may reset their timeouts
+//! (MCP specification, "Timeouts").
 //!
-//! The line walks on inside the stream, unchanged: the intent is durable before anything is sent, what is refused from here on is
-//! an event with a JSON-RPC error, and a client that leaves takes the request along. A request that is decided quickly is
-//! answered as ever.
+//! The pipeline runs on inside the stream, unchanged: the intent is durable before anything is sent, a refusal becomes an event with
+//! a JSON-RPC error, and a client that disconnects drops the request. A request that is decided quickly gets a plain response.
 
 use crate::body::{BoxBody, BoxError};
 use bytes::{Bytes, BytesMut};
@@ -19,22 +19,22 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-/// How long a held request may still be answered as ever.
+/// How long a request is held before its response becomes an event stream.
 const STREAM_START_DELAY: Duration = Duration::from_secs(1);
-/// How often the client hears that it waits (idle time-outs of clients are 60 s and more).
+/// How often the client gets a notification. Idle timeouts of clients are 60 s and more.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
-/// Progress must grow, also when a server counts from 1 on after us.
+/// Progress must increase with each notification (MCP specification, "Progress"), even if the server counts from 1 after us.
 const PROGRESS_STEP: f64 = 1e-6;
 
-/// That a request waits for people, and how its client is told.
+/// Tells the client that its request waits for approval.
 #[derive(Debug, Clone)]
 pub(super) struct HoldNotice {
-    /// The client's name for what it hears.
+    /// The token by which the client recognises notifications for this request.
     pub progress_token: Value,
     pub message: String,
 }
 
-/// Where the line leaves that note.
+/// The pipeline's end of the notice.
 #[derive(Debug, Clone)]
 pub(super) struct HoldNotifier(watch::Sender<Option<HoldNotice>>);
 
@@ -44,11 +44,11 @@ impl HoldNotifier {
         (Self(sender), receiver)
     }
 
-    pub fn notify(&self, note: HoldNotice) {
-        self.0.send_replace(Some(note));
+    pub fn notify(&self, notice: HoldNotice) {
+        self.0.send_replace(Some(notice));
     }
 
-    /// It waits no longer: what may still take time is the server's.
+    /// The wait for approval is over; the server may still take time.
     pub fn clear_notice(&self) {
         self.0.send_replace(None);
     }
@@ -56,57 +56,58 @@ impl HoldNotifier {
 
 type PipelineFuture = Pin<Box<dyn Future<Output = Response<BoxBody>> + Send>>;
 
-/// The answer that `walking` comes to; an event stream if it waits for people for more than a moment.
+/// The response of `pipeline`, or an event stream if it waits for approval for longer than [`STREAM_START_DELAY`].
 pub(super) async fn respond_with_progress(
-    walking: PipelineFuture,
-    notes: watch::Receiver<Option<HoldNotice>>,
+    pipeline: PipelineFuture,
+    notices: watch::Receiver<Option<HoldNotice>>,
 ) -> Response<BoxBody> {
-    respond_after_delay(STREAM_START_DELAY, PROGRESS_INTERVAL, walking, notes).await
+    respond_after_delay(STREAM_START_DELAY, PROGRESS_INTERVAL, pipeline, notices).await
 }
 
 async fn respond_after_delay(
-    grace: Duration,
-    every: Duration,
-    mut walking: PipelineFuture,
-    mut notes: watch::Receiver<Option<HoldNotice>>,
+    start_delay: Duration,
+    progress_interval: Duration,
+    mut pipeline: PipelineFuture,
+    mut notices: watch::Receiver<Option<HoldNotice>>,
 ) -> Response<BoxBody> {
-    let held = async {
+    let long_hold = async {
         loop {
-            if notes.wait_for(Option::is_some).await.is_err() {
+            if notices.wait_for(Option::is_some).await.is_err() {
                 return std::future::pending().await;
             }
-            tokio::time::sleep(grace).await;
-            if notes.borrow().is_some() {
+            tokio::time::sleep(start_delay).await;
+            if notices.borrow().is_some() {
                 return;
             }
         }
     };
     tokio::select! {
         biased;
-        response = &mut walking => return response,
-        () = held => {}
+        response = &mut pipeline => return response,
+        () = long_hold => {}
     }
-    let mut ticks = interval_at(Instant::now(), every);
+    let mut ticks = interval_at(Instant::now(), progress_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let stream = ProgressStream {
-        notices: notes,
+        notices,
         notification_count: 0,
         progress_ticks: ticks,
-        state: ProgressState::RunningPipeline(walking),
+        state: ProgressState::RunningPipeline(pipeline),
     };
     let mut response = Response::new(stream.boxed_unsync());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx would buffer the stream otherwise.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
 enum ProgressState {
     RunningPipeline(PipelineFuture),
-    /// The answer is one message: its bytes so far.
+    /// The response is one message: its bytes so far.
     BufferingMessage(BoxBody, BytesMut),
-    /// The answer is an event stream itself.
+    /// The response is an event stream itself.
     ForwardingStream(BoxBody),
     Done,
 }
@@ -132,7 +133,7 @@ impl ProgressStream {
 }
 
 fn is_event_stream(response: &Response<BoxBody>) -> bool {
-    response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream")
+    response.headers().get(header::CONTENT_TYPE).is_some_and(|media_type| media_type == "text/event-stream")
 }
 
 impl http_body::Body for ProgressStream {
@@ -146,11 +147,11 @@ impl http_body::Body for ProgressStream {
         let this = &mut *self;
         loop {
             match &mut this.state {
-                ProgressState::RunningPipeline(walking) => {
-                    if let Poll::Ready(response) = walking.as_mut().poll(context) {
-                        let stream = is_event_stream(&response);
+                ProgressState::RunningPipeline(pipeline) => {
+                    if let Poll::Ready(response) = pipeline.as_mut().poll(context) {
+                        let is_stream = is_event_stream(&response);
                         let body = response.into_body();
-                        this.state = if stream {
+                        this.state = if is_stream {
                             ProgressState::ForwardingStream(body)
                         } else {
                             ProgressState::BufferingMessage(body, BytesMut::new())
@@ -192,19 +193,22 @@ mod tests {
     use tokio::sync::oneshot;
 
     fn hold_notice(token: &str) -> HoldNotice {
-        HoldNotice { progress_token: json!(token), message: "waiting for approval: ask 1".to_owned() }
+        HoldNotice {
+            progress_token: json!(token),
+            message: "waiting for approval: approval request 1".to_owned(),
+        }
     }
 
     fn parse_messages(stream: &[u8]) -> Vec<Value> {
-        let mut reader = sse::SseDecoder::new(10_000);
-        reader.push(stream);
-        let mut found = Vec::new();
-        while let Some(event) = reader.next_event().unwrap() {
+        let mut decoder = sse::SseDecoder::new(10_000);
+        decoder.push(stream);
+        let mut messages = Vec::new();
+        while let Some(event) = decoder.next_event().unwrap() {
             if let sse::SseEvent::Message(text) = event {
-                found.push(serde_json::from_slice(&text).unwrap());
+                messages.push(serde_json::from_slice(&text).unwrap());
             }
         }
-        found
+        messages
     }
 
     fn json_response(text: &'static str) -> Response<BoxBody> {
@@ -218,34 +222,34 @@ mod tests {
 
     #[tokio::test]
     async fn requests_held_briefly_or_not_at_all_get_a_plain_response() {
-        for (waits, grace) in [(false, Duration::ZERO), (true, LONG_DELAY)] {
-            let (waiting, notes) = HoldNotifier::new();
-            let walking = Box::pin(async move {
-                if waits {
-                    waiting.notify(hold_notice("t"));
+        for (is_held, start_delay) in [(false, Duration::ZERO), (true, LONG_DELAY)] {
+            let (notifier, notices) = HoldNotifier::new();
+            let pipeline = Box::pin(async move {
+                if is_held {
+                    notifier.notify(hold_notice("t"));
                 }
                 tokio::task::yield_now().await;
                 json_response("{\"id\":1}")
             });
-            let response = respond_after_delay(grace, SHORT_DELAY, walking, notes).await;
+            let response = respond_after_delay(start_delay, SHORT_DELAY, pipeline, notices).await;
             assert!(!is_event_stream(&response));
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "{\"id\":1}");
         }
     }
 
-    /// The body of an answer that waits for people until `over`, and comes when the returned end is used.
+    /// The body of a response that is held until the returned sender is used, and then is `last`.
     async fn start_held_stream(last: Response<BoxBody>) -> (BoxBody, HoldNotifier, oneshot::Sender<()>) {
-        let (waiting, notes) = HoldNotifier::new();
-        let (end, ended) = oneshot::channel();
-        let own = waiting.clone();
-        let walking = Box::pin(async move {
-            own.notify(hold_notice("t"));
-            ended.await.unwrap();
+        let (notifier, notices) = HoldNotifier::new();
+        let (release, released) = oneshot::channel();
+        let pipeline_notifier = notifier.clone();
+        let pipeline = Box::pin(async move {
+            pipeline_notifier.notify(hold_notice("t"));
+            released.await.unwrap();
             last
         });
-        let response = respond_after_delay(SHORT_DELAY, SHORT_DELAY, walking, notes).await;
+        let response = respond_after_delay(SHORT_DELAY, SHORT_DELAY, pipeline, notices).await;
         assert!(is_event_stream(&response));
-        (response.into_body(), waiting, end)
+        (response.into_body(), notifier, release)
     }
 
     async fn next_message(body: &mut BoxBody) -> Value {
@@ -255,43 +259,44 @@ mod tests {
 
     #[tokio::test]
     async fn a_held_client_gets_progress_and_then_the_single_response() {
-        let (mut body, waiting, end) = start_held_stream(json_response("{\"id\":1,\n\"result\":{}}")).await;
-        let mut before = 0.0;
+        let (mut body, notifier, release) =
+            start_held_stream(json_response("{\"id\":1,\n\"result\":{}}")).await;
+        let mut previous = 0.0;
         for _ in 0..3 {
-            let sign = next_message(&mut body).await;
-            assert_eq!(sign["method"], "notifications/progress");
-            assert_eq!(sign["params"]["progressToken"], "t");
-            assert_eq!(sign["params"]["message"], "waiting for approval: ask 1");
-            let progress = sign["params"]["progress"].as_f64().unwrap();
-            assert!(before < progress && progress < 1.0);
-            before = progress;
+            let message = next_message(&mut body).await;
+            assert_eq!(message["method"], "notifications/progress");
+            assert_eq!(message["params"]["progressToken"], "t");
+            assert_eq!(message["params"]["message"], "waiting for approval: approval request 1");
+            let progress = message["params"]["progress"].as_f64().unwrap();
+            assert!(previous < progress && progress < 1.0);
+            previous = progress;
         }
-        waiting.clear_notice();
+        notifier.clear_notice();
         let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert_eq!(frame, sse::KEEP_ALIVE_COMMENT, "it does not wait for approval any more");
-        end.send(()).unwrap();
-        let heard = parse_messages(&body.collect().await.unwrap().to_bytes());
-        let answers: Vec<&Value> = heard.iter().filter(|message| message["method"].is_null()).collect();
-        assert_eq!(answers, [&json!({ "id": 1, "result": {} })]);
+        assert_eq!(frame, sse::KEEP_ALIVE_COMMENT, "the notice was cleared");
+        release.send(()).unwrap();
+        let messages = parse_messages(&body.collect().await.unwrap().to_bytes());
+        let responses: Vec<&Value> = messages.iter().filter(|message| message["method"].is_null()).collect();
+        assert_eq!(responses, [&json!({ "id": 1, "result": {} })]);
     }
 
     #[tokio::test]
     async fn server_events_follow_progress_events() {
         let mut last = Response::new(full_body("event: message\ndata: {\"n\":1}\n\ndata: {\"id\":1}\n\n"));
         last.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        let (mut body, _waiting, end) = start_held_stream(last).await;
+        let (mut body, _notifier, release) = start_held_stream(last).await;
         next_message(&mut body).await;
-        end.send(()).unwrap();
-        let heard = parse_messages(&body.collect().await.unwrap().to_bytes());
-        assert!(heard.ends_with(&[json!({ "n": 1 }), json!({ "id": 1 })]), "{heard:?}");
+        release.send(()).unwrap();
+        let messages = parse_messages(&body.collect().await.unwrap().to_bytes());
+        assert!(messages.ends_with(&[json!({ "n": 1 }), json!({ "id": 1 })]), "{messages:?}");
     }
 
     #[tokio::test]
     async fn a_client_that_disconnects_drops_its_request() {
-        let (mut body, _waiting, mut end) = start_held_stream(json_response("{}")).await;
+        let (mut body, _notifier, mut release) = start_held_stream(json_response("{}")).await;
         next_message(&mut body).await;
-        assert!(!end.is_closed());
+        assert!(!release.is_closed());
         drop(body);
-        end.closed().await;
+        release.closed().await;
     }
 }

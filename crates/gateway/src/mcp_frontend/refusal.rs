@@ -1,7 +1,7 @@
-//! Refusals as JSON-RPC errors, so that an SDK raises its own error with our words.
+//! Refusals as JSON-RPC errors, so that an SDK raises its own error with our message.
 //!
-//! What is wrong with a message or its sender has the HTTP status that MCP gives it. A request that was understood is
-//! answered with 200, also when policy denies it: SDKs read a JSON-RPC error there and nowhere else for sure.
+//! An invalid message or caller gets the HTTP status that MCP defines. A request that was understood gets 200, even if policy
+//! denies it: only there do all SDKs read a JSON-RPC error.
 
 use crate::body::{BoxBody, full_body};
 use crate::front_end::ProtocolRefusal;
@@ -10,15 +10,15 @@ use durward_mcp::{JsonRpcError, RequestId, encode_error_response, error_codes};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-/// A refusal together with what the wire says of it.
+/// A refusal with its JSON-RPC form.
 pub(super) struct McpRefusal {
     pub refusal: Refusal,
-    /// The id of the request, where it could be read.
+    /// The id of the request, if it could be read.
     pub request_id: Option<RequestId>,
     pub error_override: Option<Box<ErrorOverride>>,
 }
 
-/// A status and a code that the reason alone does not tell.
+/// A status and a code that do not follow from the reason.
 #[derive(Clone)]
 pub(super) struct ErrorOverride {
     pub status: StatusCode,
@@ -27,8 +27,8 @@ pub(super) struct ErrorOverride {
 }
 
 impl McpRefusal {
-    pub fn new(refusal: Refusal, id: Option<&RequestId>) -> Self {
-        Self { refusal, request_id: id.cloned(), error_override: None }
+    pub fn new(refusal: Refusal, request_id: Option<&RequestId>) -> Self {
+        Self { refusal, request_id: request_id.cloned(), error_override: None }
     }
 
     /// The same for the pipeline, written in the context of its request.
@@ -47,61 +47,61 @@ impl McpRefusal {
 
 impl From<JsonRpcError> for McpRefusal {
     fn from(error: JsonRpcError) -> Self {
-        let problem =
+        let error_override =
             ErrorOverride { status: StatusCode::BAD_REQUEST, code: error.code, data: error.error_data() };
         Self {
             refusal: Refusal::new(RefusalReason::Malformed, error.message),
             request_id: error.id,
-            error_override: Some(Box::new(problem)),
+            error_override: Some(Box::new(error_override)),
         }
     }
 }
 
-/// What a client gets in place of a response while approval is pending, in the words of its revision.
+/// What a client gets in place of a response while approval is pending, in the form of its revision.
 #[derive(Clone)]
 pub(super) enum ApprovalNotice {
     /// An elicitation, as the result.
     Elicitation(Value),
-    /// An error with the approval page in it.
+    /// An error that contains the approval page.
     Error(ErrorOverride),
 }
 
-/// What a refusal of one request must look like.
+/// What is needed to write a refusal of one request.
 #[derive(Clone)]
 pub struct McpRefusalContext {
-    /// Where a client without a token learns about this server.
+    /// The protected resource metadata, for a client without a token.
     metadata_url: String,
     pub(super) request_id: Option<RequestId>,
     pub(super) error_override: Option<Box<ErrorOverride>>,
-    /// What the client gets instead where it is refused only until people have decided.
+    /// What the client gets instead if it is refused only until approval is decided.
     pub(super) approval_notice: Option<Box<ApprovalNotice>>,
 }
 
 impl McpRefusalContext {
-    pub(super) fn new(metadata: String) -> Self {
-        Self { metadata_url: metadata, request_id: None, error_override: None, approval_notice: None }
+    pub(super) fn new(metadata_url: String) -> Self {
+        Self { metadata_url, request_id: None, error_override: None, approval_notice: None }
     }
 
     pub(super) fn write_refusal(&self, refusal: &Refusal, exchange: ExchangeId) -> Response<BoxBody> {
-        let (status, own) = status_and_code(refusal.reason, self.request_id.is_some());
-        // Not in place of another refusal: that the journal cannot record this one, say.
+        let (default_status, default_code) = status_and_code(refusal.reason, self.request_id.is_some());
+        // Another refusal is not replaced, for example that the journal cannot record this one.
         let notice = self
             .approval_notice
             .as_deref()
             .filter(|_notice| refusal.reason == RefusalReason::ApprovalRequired);
-        let problem = match notice {
-            Some(ApprovalNotice::Elicitation(question)) => return self.elicitation_response(question),
-            Some(ApprovalNotice::Error(problem)) => Some(problem),
+        let error_override = match notice {
+            Some(ApprovalNotice::Elicitation(elicitation)) => return self.elicitation_response(elicitation),
+            Some(ApprovalNotice::Error(error)) => Some(error),
             None => self.error_override.as_deref(),
         };
-        let status = problem.map_or(status, |problem| problem.status);
+        let status = error_override.map_or(default_status, |error| error.status);
         let mut data = json!({ "exchange": exchange.to_string() });
-        if let (Value::Object(data), Some(Value::Object(more))) =
-            (&mut data, problem.and_then(|problem| problem.data.as_ref()))
+        if let (Value::Object(data), Some(Value::Object(error_data))) =
+            (&mut data, error_override.and_then(|error| error.data.as_ref()))
         {
-            data.extend(more.clone());
+            data.extend(error_data.clone());
         }
-        let code = problem.map_or(own, |problem| problem.code);
+        let code = error_override.map_or(default_code, |error| error.code);
         let mut response = Response::new(full_body(encode_error_response(
             self.request_id.as_ref(),
             code,
@@ -112,22 +112,23 @@ impl McpRefusalContext {
         let headers = response.headers_mut();
         set_json_headers(headers);
         if status == StatusCode::UNAUTHORIZED {
+            // RFC 6750 section 3.1: no error code where the request had no token. RFC 9728 section 5.1: `resource_metadata`.
             let error = match refusal.reason {
                 RefusalReason::MissingAuthentication => "",
                 _ => r#"error="invalid_token", "#,
             };
             let challenge = format!(r#"Bearer {error}resource_metadata="{}""#, self.metadata_url);
-            // A Host that cannot stand in a header leaves the challenge without the address.
+            // If the URL holds bytes that a header cannot, the challenge goes without it.
             let challenge = HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Bearer"));
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }
 
-    /// A question to the client, which is a result to its request.
-    fn elicitation_response(&self, question: &Value) -> Response<BoxBody> {
+    /// An elicitation, which in revision 2026-07-28 is a result of the request.
+    fn elicitation_response(&self, elicitation: &Value) -> Response<BoxBody> {
         let id = self.request_id.as_ref().map(RequestId::to_value);
-        let body = json!({ "jsonrpc": "2.0", "id": id, "result": question }).to_string();
+        let body = json!({ "jsonrpc": "2.0", "id": id, "result": elicitation }).to_string();
         let mut response = Response::new(full_body(body));
         set_json_headers(response.headers_mut());
         response
@@ -144,7 +145,7 @@ pub(super) fn refusal_message(refusal: &Refusal, exchange: ExchangeId) -> String
     format!("durward: {} [exchange {exchange}]", refusal.message)
 }
 
-fn status_and_code(reason: RefusalReason, understood: bool) -> (StatusCode, i64) {
+fn status_and_code(reason: RefusalReason, is_understood: bool) -> (StatusCode, i64) {
     let (status, code) = match reason {
         RefusalReason::MissingAuthentication | RefusalReason::InvalidToken | RefusalReason::ExpiredToken => {
             return (StatusCode::UNAUTHORIZED, error_codes::UNAUTHENTICATED);
@@ -160,10 +161,10 @@ fn status_and_code(reason: RefusalReason, understood: bool) -> (StatusCode, i64)
         }
         _ => return (StatusCode::BAD_REQUEST, error_codes::INVALID_REQUEST),
     };
-    (if understood { StatusCode::OK } else { status }, code)
+    (if is_understood { StatusCode::OK } else { status }, code)
 }
 
-/// The code that [`Shape::refuse`] gives a refusal of an understood request.
+/// The code that [`McpRefusalContext::write_refusal`] gives a refusal of an understood request.
 pub(super) fn json_rpc_code(reason: RefusalReason) -> i64 {
     status_and_code(reason, true).1
 }

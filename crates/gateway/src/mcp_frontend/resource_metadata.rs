@@ -1,24 +1,24 @@
-//! Protected resource metadata (RFC 9728): where a client without a token learns who issues one.
+//! Protected resource metadata (RFC 9728): tells a client without a token which issuers it can get one from.
 
 use super::{McpFrontEnd, SERVER_PATH_PREFIX, plain_response};
 use crate::body::{BoxBody, full_body};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
-/// The well-known path is put between host and path of the resource (RFC 9728 section 3.1).
+/// The well-known path stands between host and path of the resource (RFC 9728 section 3.1).
 const METADATA_PATH_PREFIX: &str = "/.well-known/oauth-protected-resource/mcp/";
 
-/// The server whose metadata a path is.
+/// The server whose metadata is at this path.
 pub(super) fn server_from_path(path: &str) -> Option<&str> {
     path.strip_prefix(METADATA_PATH_PREFIX)
 }
 
-/// Where the metadata of a server is.
-pub(super) fn metadata_url(door: &str, server: &str) -> String {
-    format!("{door}{METADATA_PATH_PREFIX}{server}")
+/// The URL of the metadata of a server.
+pub(super) fn metadata_url(base_url: &str, server: &str) -> String {
+    format!("{base_url}{METADATA_PATH_PREFIX}{server}")
 }
 
-/// The metadata of any well-formed name: whether a server exists is told to those who may use it.
+/// The metadata for any well-formed server name: only callers who may use a server learn whether it exists.
 pub(super) fn metadata_response(
     front_end: &McpFrontEnd,
     request: &Request<Incoming>,
@@ -38,7 +38,7 @@ pub(super) fn metadata_response(
     let mut response = Response::new(full_body(metadata.to_string()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // It says the host that was asked for, which is the asker's word.
+    // The document repeats the Host header, which a client chooses: a shared cache would serve it to others (cache poisoning).
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

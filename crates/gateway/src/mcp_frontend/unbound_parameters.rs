@@ -1,15 +1,15 @@
-//! What of a message's parameters is in no operation: the rest of a call, and `_meta` of any method. Its bytes reach the server, so
-//! an approval is bound to it, and people hear by name of what they do not see.
+//! Parameters that are not part of an operation: all of a call but its tool and arguments, and `_meta` of any method. They reach the
+//! server, so a grant is bound to them too, and approvers see their names as uninspected parts.
 //!
-//! Not so what tells attempts of one call apart (a progress token, a trace, a client's id of the call) and what a client says of
-//! itself: with these in it, no call would be the same when it is sent again.
+//! Two kinds are left out: labels of one attempt (a progress token, a trace, the client's id of the call) and metadata about the
+//! client. With them, a retry would never be the same operation.
 
 use durward_aws::sigv4::sha256_hex;
 use durward_core::Operation;
 use serde_json::{Map, Value};
 
 const META_PARAM: &str = "_meta";
-/// Names of an attempt, where they are short texts or numbers: of MCP, of the W3C's trace context (SEP-414), of Claude Code and of
+/// Labels of one attempt, if they are short texts or numbers: of MCP, of W3C Trace Context (MCP's SEP-414), of Claude Code and of
 /// Visual Studio Code.
 const ATTEMPT_LABELS: [&str; 7] = [
     "progressToken",
@@ -20,14 +20,14 @@ const ATTEMPT_LABELS: [&str; 7] = [
     "vscode.conversationId",
     "vscode.requestId",
 ];
-/// Longest text of a label, in bytes (W3C trace context: a `tracestate` of 512 is passed on).
+/// Longest label, in bytes. W3C Trace Context, "tracestate Limits": at least 512 characters should be passed on.
 const MAX_LABEL_BYTES: usize = 512;
-/// What MCP has a client say of itself.
+/// The prefix of MCP's own metadata about a client.
 const CLIENT_META_PREFIX: &str = "io.modelcontextprotocol/";
-/// All that an `Implementation` has.
+/// The members of MCP's `Implementation`.
 const CLIENT_INFO_MEMBERS: [&str; 6] = ["name", "title", "version", "description", "websiteUrl", "icons"];
 
-/// Binds the operation to the rest, and names that to people.
+/// Binds the operation to the other parameters, and lists them as uninspected.
 pub(super) fn bind_parameters(operation: &mut Operation, mut rest: Map<String, Value>) {
     if let Some(Value::Object(meta)) = rest.get_mut(META_PARAM) {
         meta.retain(|name, value| !(is_attempt_label(name, value) || is_client_metadata(name, value)));
@@ -50,12 +50,12 @@ pub(super) fn bind_parameters(operation: &mut Operation, mut rest: Map<String, V
 }
 
 fn is_attempt_label(name: &str, value: &Value) -> bool {
-    let short = match value {
+    let is_short = match value {
         Value::String(text) => text.len() <= MAX_LABEL_BYTES,
         Value::Number(_) => true,
         _ => false,
     };
-    short && ATTEMPT_LABELS.contains(&name)
+    is_short && ATTEMPT_LABELS.contains(&name)
 }
 
 fn is_client_metadata(name: &str, value: &Value) -> bool {

@@ -1,4 +1,5 @@
-//! Toward the server: the headers that may travel, the bytes that were decided, the answer read as JSON or event by event.
+//! The exchange with an MCP server: the request is built from the decided bytes and MCP's own headers only, and the response is read
+//! as JSON or event by event.
 
 use super::mcp_request::{McpAction, McpRequest, McpRequestStage, ParsedMcpRequest};
 use super::refusal::{json_rpc_code, refusal_message};
@@ -78,7 +79,7 @@ impl McpFrontEnd {
         Ok(response)
     }
 
-    /// The session id for the client, where the server opened a session.
+    /// The session id for the client, if the server opened a session.
     fn client_session_id(
         &self,
         reader: &CallerMessageReader,
@@ -102,57 +103,59 @@ impl McpFrontEnd {
     }
 }
 
-fn upstream_failure(why: impl Into<String>) -> Refusal {
-    Refusal::new(RefusalReason::Upstream, why)
+fn upstream_failure(message: impl Into<String>) -> Refusal {
+    Refusal::new(RefusalReason::Upstream, message)
 }
 
-/// The request as it goes out. Nothing of the caller's head is in it but what the message itself says.
-fn build_request(found: &ParsedMcpRequest) -> Result<Request<BoxBody>, Refusal> {
+/// The outbound request. Of the caller's head it contains only MCP's own headers, written anew from the message: the caller's token
+/// never reaches a server (MCP specification, "Token Passthrough").
+fn build_request(parsed: &ParsedMcpRequest) -> Result<Request<BoxBody>, Refusal> {
     let unwritable =
         || Refusal::new(RefusalReason::Internal, "the request to the MCP server cannot be written");
-    let mut request = Request::new(full_body(found.body.clone()));
-    *request.method_mut() = found.http_method();
-    *request.uri_mut() = found.server.path_and_query.parse().map_err(|_error| unwritable())?;
+    let mut request = Request::new(full_body(parsed.body.clone()));
+    *request.method_mut() = parsed.http_method();
+    *request.uri_mut() = parsed.server.path_and_query.parse().map_err(|_error| unwritable())?;
     let headers = request.headers_mut();
-    headers.clone_from(&found.validated_headers.headers);
-    let host = HeaderValue::from_str(&found.server.origin.authority()).map_err(|_error| unwritable())?;
+    headers.clone_from(&parsed.validated_headers.headers);
+    let host = HeaderValue::from_str(&parsed.server.origin.authority()).map_err(|_error| unwritable())?;
     headers.insert(header::HOST, host);
-    if matches!(found.action, McpAction::Message(_)) {
+    if matches!(parsed.action, McpAction::Message(_)) {
         headers.insert(header::CONTENT_TYPE, APPLICATION_JSON);
     }
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     // Responses are masked, so they must come uncompressed.
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if let Some(session) = &found.upstream_session_id {
+    if let Some(session) = &parsed.upstream_session_id {
         headers.insert(SESSION_ID_HEADER, session.clone());
     }
     Ok(request)
 }
 
-/// The answer to what has none but that it was done.
+/// The response to an action that returns nothing. `what` names the action.
 fn acknowledge_action(
-    found: &ParsedMcpRequest,
+    parsed: &ParsedMcpRequest,
     response: &Response<BoxBody>,
-    done: StatusCode,
+    success_status: StatusCode,
     what: &str,
 ) -> Result<UpstreamResponse, Refusal> {
     let status = response.status();
-    if let Some(answer) = session_ended_response(found, status, None) {
-        return Ok(answer);
+    if let Some(response) = session_ended_response(parsed, status, None) {
+        return Ok(response);
     }
     if !status.is_success() {
         return Err(upstream_failure(format!("the MCP server did not {what} (HTTP {})", status.as_u16())));
     }
-    Ok(json_response(done, Vec::new(), None))
+    Ok(json_response(success_status, Vec::new(), None))
 }
 
-/// A server that does not know the session any more: the client must learn it as the protocol says it.
+/// The response if the server no longer knows the session: 404, on which a client starts a new one (MCP specification, "Session
+/// Management").
 fn session_ended_response(
-    found: &ParsedMcpRequest,
+    parsed: &ParsedMcpRequest,
     status: StatusCode,
     id: Option<&RequestId>,
 ) -> Option<UpstreamResponse> {
-    (status == StatusCode::NOT_FOUND && found.upstream_session_id.is_some()).then(|| {
+    (status == StatusCode::NOT_FOUND && parsed.upstream_session_id.is_some()).then(|| {
         let body = encode_error_response(
             id,
             error_codes::SESSION_NOT_FOUND,
@@ -192,34 +195,35 @@ fn build_response(status: StatusCode, body: UpstreamBody, error_code: Option<Str
     }
 }
 
-/// The answer to a request: one JSON text, or a stream of events that ends in one.
+/// The response to a request: one JSON text, or a stream of events that ends in one.
 async fn read_response(
     reader: CallerMessageReader,
-    found: &ParsedMcpRequest,
+    parsed: &ParsedMcpRequest,
     expected: ExpectedResponse,
     response: Response<BoxBody>,
 ) -> Result<UpstreamResponse, Refusal> {
     let (head, body) = response.into_parts();
     let status = head.status;
-    if let Some(answer) = session_ended_response(found, status, Some(&expected.id)) {
-        return Ok(answer);
+    if let Some(response) = session_ended_response(parsed, status, Some(&expected.id)) {
+        return Ok(response);
     }
-    let said = |what: &str| upstream_failure(format!("the MCP server {what} (HTTP {})", status.as_u16()));
+    let failure = |what: &str| upstream_failure(format!("the MCP server {what} (HTTP {})", status.as_u16()));
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            return Err(said("requires a credential that this gateway does not have for it"));
+            return Err(failure("requires a credential that this gateway does not have for it"));
         }
         _ if status.is_redirection() => {
-            return Err(said("redirected, and redirects are not followed"));
+            return Err(failure("redirected, and redirects are not followed"));
         }
         _ => {}
     }
     if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        return Err(said("encoded its response, which cannot be inspected, so it is withheld"));
+        return Err(failure("encoded its response, which cannot be inspected, so it is withheld"));
     }
-    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if status == StatusCode::OK && kind == "text/event-stream" {
+    let media_type =
+        head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if status == StatusCode::OK && media_type == "text/event-stream" {
         let events = ServerEventStream {
             reader,
             expected,
@@ -228,32 +232,34 @@ async fn read_response(
         };
         return Ok(build_response(StatusCode::OK, UpstreamBody::Events(Box::new(events)), None));
     }
-    if kind != "application/json" {
-        return Err(said("returned something else than a JSON-RPC message"));
+    if media_type != "application/json" {
+        return Err(failure("returned something other than a JSON-RPC message"));
     }
     let bytes = read_limited_body(body, limits::MAX_MASKED_RESPONSE_BYTES, "response")
         .await
         .map_err(|refusal| Refusal { reason: RefusalReason::Upstream, ..refusal })?;
-    let refused = !status.is_success();
+    let is_http_error = !status.is_success();
     match reader
-        .read_message(&bytes, &expected, refused)
-        .map_err(|why| said("broke the protocol").with_detail(why))?
+        .read_message(&bytes, &expected, is_http_error)
+        .map_err(|why| failure("broke the protocol").with_detail(why))?
     {
         ServerMessage::Response(response) => {
-            // An error keeps the status that MCP gives it; what only HTTP would know by its status is told by its code.
+            // A JSON-RPC error keeps the status where MCP defines one. Any other gets 200: its code says the rest.
             let status = match (response.error_code.is_some(), status) {
                 (true, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) => status,
                 (true, _) | (false, StatusCode::OK) => StatusCode::OK,
-                (false, _) => return Err(said("broke the protocol")),
+                (false, _) => return Err(failure("broke the protocol")),
             };
             let code = response_error_code(&response);
             Ok(json_response(status, response.text.into_bytes(), code))
         }
-        ServerMessage::Notification { .. } | ServerMessage::Request { .. } => Err(said("broke the protocol")),
+        ServerMessage::Notification { .. } | ServerMessage::Request { .. } => {
+            Err(failure("broke the protocol"))
+        }
     }
 }
 
-/// For the record: the code of a JSON-RPC error, or that the tool says it failed.
+/// The error code for the journal: the code of a JSON-RPC error, or `isError` if the tool reports a failure.
 fn response_error_code(response: &durward_mcp::ServerResponse) -> Option<String> {
     match response.error_code {
         Some(code) => Some(code.to_string()),
@@ -261,7 +267,7 @@ fn response_error_code(response: &durward_mcp::ServerResponse) -> Option<String>
     }
 }
 
-/// Reads what a server sends with the eyes of one caller.
+/// Reads messages of a server for one caller: `tools/list` shows exactly the tools that this caller may call.
 struct CallerMessageReader {
     policies: Arc<PolicyStore>,
     exchange: Exchange,
@@ -275,18 +281,18 @@ impl CallerMessageReader {
         expected: &ExpectedResponse,
         lenient: bool,
     ) -> Result<ServerMessage, ServerMessageError> {
-        // One policy set for one list.
+        // One list is filtered by one policy set, even if policies are reloaded meanwhile.
         let policies = self.policies.current();
-        let facts = policy_context(&self.exchange, &self.identity);
+        let context = policy_context(&self.exchange, &self.identity);
         let mut may_call = |tool: &str| {
             let call = operation_mapping::tool_call_operation(&self.identity.connection, tool, Map::new());
-            policies.may_be_allowed(&self.identity.caller, &call, facts)
+            policies.may_be_allowed(&self.identity.caller, &call, context)
         };
         parse_server_message(text, expected, lenient, &mut may_call)
     }
 }
 
-/// The event stream that answers one request.
+/// The event stream that is the response to one request.
 struct ServerEventStream {
     reader: CallerMessageReader,
     expected: ExpectedResponse,
@@ -296,14 +302,14 @@ struct ServerEventStream {
 
 impl UpstreamEvents for ServerEventStream {
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<UpstreamEvent> {
-        let broken = |why: &str| Poll::Ready(UpstreamEvent::Failed(upstream_failure(why.to_owned())));
+        let failed = |message: &str| Poll::Ready(UpstreamEvent::Failed(upstream_failure(message.to_owned())));
         loop {
             match self.sse_decoder.next_event() {
                 Ok(Some(event)) => return Poll::Ready(self.convert_event(event)),
                 Ok(None) => {}
                 Err(error) => {
                     return Poll::Ready(UpstreamEvent::Failed(
-                        upstream_failure("the MCP server sent too much at once").with_detail(error),
+                        upstream_failure("the MCP server sent an event that is too large").with_detail(error),
                     ));
                 }
             }
@@ -319,7 +325,7 @@ impl UpstreamEvents for ServerEventStream {
                             .with_detail(error),
                     ));
                 }
-                None => return broken("the MCP server ended its stream without a response"),
+                None => return failed("the MCP server ended its stream without a response"),
             }
         }
     }
@@ -345,15 +351,15 @@ impl ServerEventStream {
                 UpstreamEvent::Final { text: response.text.into(), error_code }
             }
             Ok(ServerMessage::Notification { text }) => UpstreamEvent::Message(text.into()),
-            // Whether we are alive shows in the connection; a server may end a session that does not answer.
+            // A ping gets no response, and a server may end a session for that. The open connection shows that the client is there.
             Ok(ServerMessage::Request { method }) if method == "ping" => UpstreamEvent::KeepAlive,
             Ok(ServerMessage::Request { method }) => {
-                let asked = match method.as_str() {
+                let name = match method.as_str() {
                     "elicitation/create" | "roots/list" | "sampling/createMessage" => method.as_str(),
-                    _ => "something",
+                    _ => "another method",
                 };
                 UpstreamEvent::Failed(upstream_failure(format!(
-                    "the MCP server asked the client for `{asked}` in the middle of its response, which this gateway does not pass on"
+                    "the MCP server sent the request `{name}` to the client within its response; this gateway does not pass such requests on"
                 )))
             }
             Err(why) => {

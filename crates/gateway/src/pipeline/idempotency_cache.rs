@@ -1,9 +1,10 @@
-//! Answers to approved operations that other attempts of the same request may have: a bounded table, and who finds what in it.
+//! Responses to approved operations, kept for other attempts of the same request in a bounded table. SDKs send a call again after a
+//! timeout, and a grant must not be executed twice.
 //!
-//! An entry is there before its operation is sent, so that no attempt takes a use of the approval for none. What is kept is
-//! the masked and recorded answer, for the same caller, session and operation, as long as policy is what it was; a stream or a
-//! large answer is not kept, and its entry then says that the operation was executed. Nothing here permits anything: whoever
-//! finds an entry is not executed.
+//! An entry exists before its operation is sent, so no attempt can miss that the grant was consumed. The masked and recorded
+//! response is stored for the same caller, session and operation, as long as the policy set is the same. A stream or a large
+//! response is not stored; its entry then says only that the operation was executed. Nothing here permits an execution: a request
+//! that finds an entry is not executed.
 
 use crate::body::{BoxBody, BoxError, full_body};
 use crate::upstream_response::RevealedClasses;
@@ -21,24 +22,24 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::sync::watch;
 
-/// What an entry without an answer counts as.
+/// The size that an entry without a response counts as.
 const CACHE_ENTRY_BYTES: usize = 1 << 10;
-/// Locks that uses of approvals are taken under, by digest.
+/// Locks for consuming grants, selected by digest: 64 mutexes instead of one for each operation.
 const KEY_LOCK_COUNT: usize = 64;
 
-/// Which operation of whom.
+/// An operation in a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CacheKey {
     pub session: SessionId,
     pub digest: [u8; 32],
 }
 
-/// One use of an approval.
+/// One consumed grant and its execution.
 pub(super) struct CacheEntry {
     pub approval_request: ApprovalRequestId,
     pub executed_by: ExchangeId,
     key: CacheKey,
-    /// What the client names its call by.
+    /// The key that the client sends with every attempt of the call, if it sends one (`amz-sdk-invocation-id`).
     retry_key: Option<String>,
     started_at: Instant,
     execution_end: watch::Sender<Option<ExecutionEnd>>,
@@ -48,33 +49,33 @@ pub(super) struct CacheEntry {
 #[derive(Debug, Clone)]
 pub(super) enum ExecutionEnd {
     Responded(StoredResponse),
-    /// Executed; the answer is not kept.
+    /// Executed; the response is not stored.
     NotStored,
-    /// It may have been executed, and no answer came.
+    /// It may have been executed, and no response came.
     Unknown,
     /// Nothing was sent.
     NotSent,
 }
 
-/// An answer as the caller may see it.
+/// A response as the caller may see it.
 #[derive(Debug, Clone)]
 pub(super) struct StoredResponse {
     pub status: StatusCode,
     pub bytes: Bytes,
     headers: HeaderMap,
-    /// What its operation was decided by.
+    /// The version of the policy set that decided the operation.
     policy_set: String,
     revealed: RevealedClasses,
 }
 
 impl StoredResponse {
-    /// Whether it is the answer that an attempt would get under this policy set that sees these data classes. Where and when an
-    /// attempt comes from may tell what it sees.
-    pub fn is_valid_for(&self, policy_set: &str, sees: impl Fn(&str) -> bool) -> bool {
-        self.policy_set == policy_set && self.revealed.0.iter().all(|class| sees(class))
+    /// Whether an attempt under this policy set would get the same response, if it may see the data classes for which `may_reveal`
+    /// is true. An attempt from another address or at another time may see less.
+    pub fn is_valid_for(&self, policy_set: &str, may_reveal: impl Fn(&str) -> bool) -> bool {
+        self.policy_set == policy_set && self.revealed.0.iter().all(|class| may_reveal(class))
     }
 
-    /// The answer for another exchange. What holds for one connection or one moment is left to the server.
+    /// The response for another exchange, without the headers that belong to one connection or one time: the HTTP server sets those.
     pub fn to_response(&self) -> Response<BoxBody> {
         let mut response = Response::new(full_body(self.bytes.clone()));
         *response.status_mut() = self.status;
@@ -91,31 +92,32 @@ impl StoredResponse {
     }
 }
 
-/// Reads an answer that is small enough to be kept; any other passes as it is. `policy_set` is what its operation was decided by.
+/// Reads a response that is small enough to be stored; any other passes unchanged. `policy_set` is the version that decided its
+/// operation.
 pub(super) async fn store_response(
     response: Response<BoxBody>,
     policy_set: String,
 ) -> (Response<BoxBody>, ExecutionEnd) {
-    let small = response
+    let is_small = response
         .body()
         .size_hint()
         .exact()
         .is_some_and(|size| size <= limits::MAX_STORED_RESPONSE_BYTES as u64);
-    if !small {
+    if !is_small {
         return (response, ExecutionEnd::NotStored);
     }
     let (head, body) = response.into_parts();
     match body.collect().await {
         Ok(body) => {
             let bytes = body.to_bytes();
-            let kept = StoredResponse {
+            let stored = StoredResponse {
                 status: head.status,
                 bytes: bytes.clone(),
                 headers: head.headers.clone(),
                 policy_set,
                 revealed: head.extensions.get().cloned().unwrap_or_default(),
             };
-            (Response::from_parts(head, full_body(bytes)), ExecutionEnd::Responded(kept))
+            (Response::from_parts(head, full_body(bytes)), ExecutionEnd::Responded(stored))
         }
         Err(error) => {
             (Response::from_parts(head, FailingBody(Some(error)).boxed_unsync()), ExecutionEnd::NotStored)
@@ -123,7 +125,7 @@ pub(super) async fn store_response(
     }
 }
 
-/// A body that breaks off, as the one that it stands for did.
+/// A body that fails with the error of the body that it replaces.
 struct FailingBody(Option<BoxError>);
 
 impl http_body::Body for FailingBody {
@@ -146,10 +148,10 @@ struct CacheTable {
 }
 
 impl CacheTable {
-    /// Ends what is too old, and the oldest while there is too much.
-    fn evict_expired(&mut self, now: Instant, most: usize) {
+    /// Removes expired entries, and the oldest while the table is too large.
+    fn evict_expired(&mut self, now: Instant, max_bytes: usize) {
         while let Some((entry, bytes)) = self.entries.front() {
-            if self.bytes <= most
+            if self.bytes <= max_bytes
                 && now.saturating_duration_since(entry.started_at) < limits::STORED_RESPONSE_TTL
             {
                 return;
@@ -160,7 +162,7 @@ impl CacheTable {
     }
 }
 
-/// What was approved, used and answered lately.
+/// The consumed grants of the last minutes and their responses.
 pub struct IdempotencyCache {
     table: Arc<Mutex<CacheTable>>,
     key_locks: [tokio::sync::Mutex<()>; KEY_LOCK_COUNT],
@@ -174,65 +176,70 @@ impl Default for IdempotencyCache {
 }
 
 impl IdempotencyCache {
-    fn with_capacity(most: usize) -> Self {
+    fn with_capacity(max_bytes: usize) -> Self {
         Self {
             table: Arc::default(),
             key_locks: std::array::from_fn(|_| tokio::sync::Mutex::default()),
-            max_bytes: most,
+            max_bytes,
         }
     }
 
-    /// While it is held, nobody else uses an approval of this operation: who uses one and begins its entry under this lock
-    /// is seen by whoever looks under it.
+    /// While the lock is held, no other request consumes a grant of this operation. A request that consumes one and begins its entry
+    /// under the lock is visible to every later lookup under it.
     #[expect(clippy::indexing_slicing, reason = "a remainder is below the length")]
     pub(super) async fn lock_key(&self, key: &CacheKey) -> tokio::sync::MutexGuard<'_, ()> {
         let [first, ..] = key.digest;
         self.key_locks[usize::from(first) % KEY_LOCK_COUNT].lock().await
     }
 
-    /// The use of an approval that stands for this attempt: of the ask that it waited for, or for the same call.
+    /// The execution that stands for this attempt: of the approval request that it was held for, or of the same call.
     pub(super) fn find_entry(
         &self,
         key: &CacheKey,
-        call: Option<&str>,
-        ask: Option<ApprovalRequestId>,
+        retry_key: Option<&str>,
+        approval_request: Option<ApprovalRequestId>,
         now: Instant,
     ) -> Option<Arc<CacheEntry>> {
         let mut table = lock_table(&self.table);
         table.evict_expired(now, self.max_bytes);
-        let same = |entry: &CacheEntry| {
+        let is_match = |entry: &CacheEntry| {
             entry.key == *key
-                && (ask == Some(entry.approval_request)
-                    || (call.is_some() && entry.retry_key.as_deref() == call))
+                && (approval_request == Some(entry.approval_request)
+                    || (retry_key.is_some() && entry.retry_key.as_deref() == retry_key))
         };
-        table.entries.iter().rev().find(|(entry, _bytes)| same(entry)).map(|(entry, _bytes)| entry.clone())
+        table
+            .entries
+            .iter()
+            .rev()
+            .find(|(entry, _bytes)| is_match(entry))
+            .map(|(entry, _bytes)| entry.clone())
     }
 
-    /// [`Self::find`] for who does not use an approval.
+    /// [`Self::find_entry`] for a request that does not hold the lock, because it consumes no grant.
     pub(super) async fn find_entry_locked(
         &self,
         key: &CacheKey,
-        call: Option<&str>,
-        ask: Option<ApprovalRequestId>,
+        retry_key: Option<&str>,
+        approval_request: Option<ApprovalRequestId>,
     ) -> Option<Arc<CacheEntry>> {
-        let _turn = self.lock_key(key).await;
-        self.find_entry(key, call, ask, Instant::now())
+        let _lock = self.lock_key(key).await;
+        self.find_entry(key, retry_key, approval_request, Instant::now())
     }
 
-    /// Notes that `executed_by` used the approval `ask`, before it sends anything.
+    /// Records that `executed_by` consumed the grant of `approval_request`, before it sends anything.
     pub(super) fn begin_execution(
         &self,
         key: CacheKey,
-        call: Option<String>,
-        ask: ApprovalRequestId,
+        retry_key: Option<String>,
+        approval_request: ApprovalRequestId,
         executed_by: ExchangeId,
         now: Instant,
     ) -> RunningExecution {
         let entry = Arc::new(CacheEntry {
-            approval_request: ask,
+            approval_request,
             executed_by,
             key,
-            retry_key: call,
+            retry_key,
             started_at: now,
             execution_end: watch::Sender::new(None),
         });
@@ -246,17 +253,17 @@ impl IdempotencyCache {
 }
 
 impl CacheEntry {
-    /// How it ended, as soon as it has.
+    /// Waits until the execution has ended, and says how.
     pub async fn wait_for_end(&self) -> ExecutionEnd {
-        let mut ending = self.execution_end.subscribe();
-        match ending.wait_for(Option::is_some).await {
-            Ok(ending) => ending.clone().unwrap_or(ExecutionEnd::Unknown),
+        let mut end = self.execution_end.subscribe();
+        match end.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(ExecutionEnd::Unknown),
             Err(_closed) => ExecutionEnd::Unknown,
         }
     }
 }
 
-/// An execution under way. Dropped before its end, it may or may not have happened.
+/// An execution in progress. If it is dropped before its end, the operation may or may not have been executed.
 pub(super) struct RunningExecution {
     table: Arc<Mutex<CacheTable>>,
     entry: Arc<CacheEntry>,
@@ -265,24 +272,24 @@ pub(super) struct RunningExecution {
 }
 
 impl RunningExecution {
-    pub fn finish(mut self, ending: ExecutionEnd) {
-        self.record_end(ending);
+    pub fn finish(mut self, end: ExecutionEnd) {
+        self.record_end(end);
     }
 
-    fn record_end(&mut self, ending: ExecutionEnd) {
+    fn record_end(&mut self, end: ExecutionEnd) {
         self.is_ended = true;
         let mut table = lock_table(&self.table);
-        let place = table.entries.iter().position(|(entry, _bytes)| Arc::ptr_eq(entry, &self.entry));
-        match (&ending, place) {
-            // The use came to nothing: who comes later asks people again.
-            (ExecutionEnd::NotSent, Some(place)) => {
-                if let Some((_entry, bytes)) = table.entries.remove(place) {
+        let position = table.entries.iter().position(|(entry, _bytes)| Arc::ptr_eq(entry, &self.entry));
+        match (&end, position) {
+            // Nothing was executed. Later attempts must request approval again.
+            (ExecutionEnd::NotSent, Some(position)) => {
+                if let Some((_entry, bytes)) = table.entries.remove(position) {
                     table.bytes -= bytes;
                 }
             }
-            (ExecutionEnd::Responded(kept), Some(place)) => {
-                let size = kept.size_bytes();
-                if let Some((_entry, bytes)) = table.entries.get_mut(place) {
+            (ExecutionEnd::Responded(stored), Some(position)) => {
+                let size = stored.size_bytes();
+                if let Some((_entry, bytes)) = table.entries.get_mut(position) {
                     *bytes += size;
                     table.bytes += size;
                 }
@@ -291,7 +298,7 @@ impl RunningExecution {
             _ => {}
         }
         drop(table);
-        self.entry.execution_end.send_replace(Some(ending));
+        self.entry.execution_end.send_replace(Some(end));
     }
 }
 
@@ -331,121 +338,126 @@ mod tests {
     }
 
     fn begin_test_execution(
-        stored: &IdempotencyCache,
+        cache: &IdempotencyCache,
         key: CacheKey,
-        call: &str,
+        retry_key: &str,
         now: Instant,
     ) -> (ApprovalRequestId, RunningExecution) {
-        let ask = ApprovalRequestId::new();
-        (ask, stored.begin_execution(key, Some(call.to_owned()), ask, ExchangeId::new(), now))
+        let approval_request = ApprovalRequestId::new();
+        (
+            approval_request,
+            cache.begin_execution(key, Some(retry_key.to_owned()), approval_request, ExchangeId::new(), now),
+        )
     }
 
     #[test]
     fn is_found_by_retry_key_or_approval_request_within_its_session_and_operation_only() {
-        let (stored, key, now) = (IdempotencyCache::default(), new_cache_key(), Instant::now());
-        let (ask, _running) = begin_test_execution(&stored, key, "a", now);
-        let found = |key: &CacheKey, call, ask| stored.find_entry(key, call, ask, now).is_some();
-        assert!(found(&key, Some("a"), None));
-        assert!(found(&key, Some("b"), Some(ask)));
-        assert!(found(&key, None, Some(ask)));
-        assert!(!found(&key, Some("b"), None));
-        assert!(!found(&key, None, None));
-        assert!(!found(&key, Some("b"), Some(ApprovalRequestId::new())));
-        assert!(!found(&CacheKey { session: SessionId::new(), ..key }, Some("a"), Some(ask)));
-        assert!(!found(&CacheKey { digest: [8; 32], ..key }, Some("a"), Some(ask)));
+        let (cache, key, now) = (IdempotencyCache::default(), new_cache_key(), Instant::now());
+        let (approval_request, _running) = begin_test_execution(&cache, key, "a", now);
+        let is_found = |key: &CacheKey, retry_key, approval_request| {
+            cache.find_entry(key, retry_key, approval_request, now).is_some()
+        };
+        assert!(is_found(&key, Some("a"), None));
+        assert!(is_found(&key, Some("b"), Some(approval_request)));
+        assert!(is_found(&key, None, Some(approval_request)));
+        assert!(!is_found(&key, Some("b"), None));
+        assert!(!is_found(&key, None, None));
+        assert!(!is_found(&key, Some("b"), Some(ApprovalRequestId::new())));
+        assert!(!is_found(&CacheKey { session: SessionId::new(), ..key }, Some("a"), Some(approval_request)));
+        assert!(!is_found(&CacheKey { digest: [8; 32], ..key }, Some("a"), Some(approval_request)));
     }
 
     #[test]
     fn requests_without_a_retry_key_are_never_attempts_of_one_another() {
-        let (stored, key, now) = (IdempotencyCache::default(), new_cache_key(), Instant::now());
-        let _running = stored.begin_execution(key, None, ApprovalRequestId::new(), ExchangeId::new(), now);
-        assert!(stored.find_entry(&key, None, None, now).is_none());
+        let (cache, key, now) = (IdempotencyCache::default(), new_cache_key(), Instant::now());
+        let _running = cache.begin_execution(key, None, ApprovalRequestId::new(), ExchangeId::new(), now);
+        assert!(cache.find_entry(&key, None, None, now).is_none());
     }
 
     #[test]
     fn expires_after_its_ttl() {
-        let (stored, key, now) = (IdempotencyCache::default(), new_cache_key(), Instant::now());
-        let (_ask, running) = begin_test_execution(&stored, key, "a", now);
+        let (cache, key, now) = (IdempotencyCache::default(), new_cache_key(), Instant::now());
+        let (_id, running) = begin_test_execution(&cache, key, "a", now);
         running.finish(responded_end(1));
-        let almost = now + limits::STORED_RESPONSE_TTL.saturating_sub(Duration::from_secs(1));
-        assert!(stored.find_entry(&key, Some("a"), None, almost).is_some());
-        assert!(stored.find_entry(&key, Some("a"), None, now + limits::STORED_RESPONSE_TTL).is_none());
-        assert_eq!(lock_table(&stored.table).bytes, 0);
+        let before_expiry = now + limits::STORED_RESPONSE_TTL.saturating_sub(Duration::from_secs(1));
+        assert!(cache.find_entry(&key, Some("a"), None, before_expiry).is_some());
+        assert!(cache.find_entry(&key, Some("a"), None, now + limits::STORED_RESPONSE_TTL).is_none());
+        assert_eq!(lock_table(&cache.table).bytes, 0);
     }
 
     #[test]
     fn evicts_the_oldest_entries_when_full() {
-        let (stored, key, now) =
+        let (cache, key, now) =
             (IdempotencyCache::with_capacity(3 * CACHE_ENTRY_BYTES + 100), new_cache_key(), Instant::now());
-        for call in ["a", "b", "c"] {
-            let (_ask, running) = begin_test_execution(&stored, key, call, now);
-            running.finish(responded_end(if call == "c" { 101 } else { 0 }));
+        for retry_key in ["a", "b", "c"] {
+            let (_id, running) = begin_test_execution(&cache, key, retry_key, now);
+            running.finish(responded_end(if retry_key == "c" { 101 } else { 0 }));
         }
-        let kept = |call| stored.find_entry(&key, Some(call), None, now).is_some();
-        assert_eq!(["a", "b", "c"].map(kept), [false, true, true]);
-        assert!(lock_table(&stored.table).bytes <= stored.max_bytes);
-        let (_ask, running) = begin_test_execution(&stored, key, "d", now);
-        running.finish(responded_end(stored.max_bytes));
-        assert_eq!(["a", "b", "c", "d"].map(kept), [false; 4]);
-        assert_eq!(lock_table(&stored.table).bytes, 0);
+        let is_cached = |retry_key| cache.find_entry(&key, Some(retry_key), None, now).is_some();
+        assert_eq!(["a", "b", "c"].map(is_cached), [false, true, true]);
+        assert!(lock_table(&cache.table).bytes <= cache.max_bytes);
+        let (_id, running) = begin_test_execution(&cache, key, "d", now);
+        running.finish(responded_end(cache.max_bytes));
+        assert_eq!(["a", "b", "c", "d"].map(is_cached), [false; 4]);
+        assert_eq!(lock_table(&cache.table).bytes, 0);
     }
 
     #[tokio::test]
     async fn a_waiting_attempt_gets_the_response_even_if_its_entry_was_evicted() {
-        let (stored, key, now) =
+        let (cache, key, now) =
             (IdempotencyCache::with_capacity(2 * CACHE_ENTRY_BYTES), new_cache_key(), Instant::now());
-        let (_ask, running) = begin_test_execution(&stored, key, "a", now);
-        let entry = stored.find_entry(&key, Some("a"), None, now).unwrap();
-        let ended = tokio::spawn(async move { entry.wait_for_end().await });
+        let (_id, running) = begin_test_execution(&cache, key, "a", now);
+        let entry = cache.find_entry(&key, Some("a"), None, now).unwrap();
+        let waiter = tokio::spawn(async move { entry.wait_for_end().await });
         tokio::task::yield_now().await;
-        assert!(!ended.is_finished());
+        assert!(!waiter.is_finished());
         running.finish(responded_end(2 * CACHE_ENTRY_BYTES));
         assert!(
-            matches!(ended.await.unwrap(), ExecutionEnd::Responded(kept) if kept.bytes.len() == 2 * CACHE_ENTRY_BYTES)
+            matches!(waiter.await.unwrap(), ExecutionEnd::Responded(stored) if stored.bytes.len() == 2 * CACHE_ENTRY_BYTES)
         );
     }
 
     #[tokio::test]
     async fn a_waiter_that_gives_up_does_not_affect_the_others() {
-        let (stored, key, now) = (IdempotencyCache::default(), new_cache_key(), Instant::now());
-        let (_ask, running) = begin_test_execution(&stored, key, "a", now);
-        let entry = stored.find_entry(&key, Some("a"), None, now).unwrap();
-        let gone = tokio::time::timeout(Duration::ZERO, entry.wait_for_end()).await;
-        assert!(gone.is_err());
+        let (cache, key, now) = (IdempotencyCache::default(), new_cache_key(), Instant::now());
+        let (_id, running) = begin_test_execution(&cache, key, "a", now);
+        let entry = cache.find_entry(&key, Some("a"), None, now).unwrap();
+        let timed_out = tokio::time::timeout(Duration::ZERO, entry.wait_for_end()).await;
+        assert!(timed_out.is_err());
         running.finish(responded_end(1));
         assert!(matches!(entry.wait_for_end().await, ExecutionEnd::Responded(_)));
     }
 
     #[tokio::test]
     async fn a_dropped_execution_ends_as_unknown_and_stays_cached() {
-        let (stored, key, now) = (IdempotencyCache::default(), new_cache_key(), Instant::now());
-        drop(begin_test_execution(&stored, key, "a", now));
-        let entry = stored.find_entry(&key, Some("a"), None, now).unwrap();
+        let (cache, key, now) = (IdempotencyCache::default(), new_cache_key(), Instant::now());
+        drop(begin_test_execution(&cache, key, "a", now));
+        let entry = cache.find_entry(&key, Some("a"), None, now).unwrap();
         assert!(matches!(entry.wait_for_end().await, ExecutionEnd::Unknown));
     }
 
     #[tokio::test]
     async fn an_unsent_execution_is_reported_and_then_evicted() {
-        let (stored, key, now) = (IdempotencyCache::default(), new_cache_key(), Instant::now());
-        let (_ask, running) = begin_test_execution(&stored, key, "a", now);
-        let entry = stored.find_entry(&key, Some("a"), None, now).unwrap();
+        let (cache, key, now) = (IdempotencyCache::default(), new_cache_key(), Instant::now());
+        let (_id, running) = begin_test_execution(&cache, key, "a", now);
+        let entry = cache.find_entry(&key, Some("a"), None, now).unwrap();
         running.finish(ExecutionEnd::NotSent);
         assert!(matches!(entry.wait_for_end().await, ExecutionEnd::NotSent));
-        assert!(stored.find_entry(&key, Some("a"), None, now).is_none());
-        assert_eq!(lock_table(&stored.table).bytes, 0);
+        assert!(cache.find_entry(&key, Some("a"), None, now).is_none());
+        assert_eq!(lock_table(&cache.table).bytes, 0);
     }
 
     #[tokio::test]
     async fn lookups_wait_until_a_consumed_grant_has_its_entry() {
-        let (stored, key, now) = (IdempotencyCache::default(), new_cache_key(), Instant::now());
-        let ask = ApprovalRequestId::new();
-        let turn = stored.lock_key(&key).await;
-        let look = stored.find_entry_locked(&key, None, Some(ask));
-        tokio::pin!(look);
-        assert!(tokio::time::timeout(Duration::ZERO, &mut look).await.is_err());
-        let _running = stored.begin_execution(key, None, ask, ExchangeId::new(), now);
-        drop(turn);
-        assert!(look.await.is_some());
+        let (cache, key, now) = (IdempotencyCache::default(), new_cache_key(), Instant::now());
+        let approval_request = ApprovalRequestId::new();
+        let lock = cache.lock_key(&key).await;
+        let lookup = cache.find_entry_locked(&key, None, Some(approval_request));
+        tokio::pin!(lookup);
+        assert!(tokio::time::timeout(Duration::ZERO, &mut lookup).await.is_err());
+        let _running = cache.begin_execution(key, None, approval_request, ExchangeId::new(), now);
+        drop(lock);
+        assert!(lookup.await.is_some());
     }
 
     #[tokio::test]
@@ -457,11 +469,11 @@ mod tests {
         {
             response.headers_mut().insert(name, value.parse().unwrap());
         }
-        let (first, ending) = store_response(response, POLICY_SET_VERSION.to_owned()).await;
+        let (first, end) = store_response(response, POLICY_SET_VERSION.to_owned()).await;
         assert_eq!(first.status(), StatusCode::CREATED);
         assert_eq!(first.headers().len(), 3);
-        let ExecutionEnd::Responded(kept) = ending else { panic!("{ending:?}") };
-        let again = kept.to_response();
+        let ExecutionEnd::Responded(stored) = end else { panic!("{end:?}") };
+        let again = stored.to_response();
         assert_eq!((again.status(), again.headers().len()), (StatusCode::CREATED, 1));
         assert_eq!(again.headers()["x-amzn-requestid"], "r");
         assert_eq!(again.into_body().collect().await.unwrap().to_bytes(), "x");
@@ -469,46 +481,46 @@ mod tests {
 
     #[tokio::test]
     async fn a_stored_response_is_valid_for_equal_reveal_rights_and_policies() {
-        let kept = async |revealed: &[&str]| {
+        let store_revealing = async |revealed: &[&str]| {
             let mut response = Response::new(full_body("x"));
             let revealed = revealed.iter().map(|class| (*class).to_owned()).collect();
             response.extensions_mut().insert(RevealedClasses(revealed));
-            let (_first, ExecutionEnd::Responded(kept)) =
+            let (_first, ExecutionEnd::Responded(stored)) =
                 store_response(response, POLICY_SET_VERSION.to_owned()).await
             else {
                 panic!()
             };
-            kept
+            stored
         };
         let everything = |_class: &str| true;
         let nothing = |_class: &str| false;
-        let masked = kept(&[]).await;
+        let masked = store_revealing(&[]).await;
         assert!(
             masked.is_valid_for(POLICY_SET_VERSION, nothing)
                 && masked.is_valid_for(POLICY_SET_VERSION, everything)
         );
         assert!(!masked.is_valid_for("fedcba9876543210", everything));
-        let open = kept(&["token", "aws-key"]).await;
-        assert!(open.is_valid_for(POLICY_SET_VERSION, |class| ["token", "aws-key"].contains(&class)));
-        assert!(!open.is_valid_for(POLICY_SET_VERSION, |class| class == "token"));
-        assert!(!open.is_valid_for(POLICY_SET_VERSION, nothing));
-        assert!(!open.is_valid_for("fedcba9876543210", everything));
+        let revealed = store_revealing(&["token", "aws-key"]).await;
+        assert!(revealed.is_valid_for(POLICY_SET_VERSION, |class| ["token", "aws-key"].contains(&class)));
+        assert!(!revealed.is_valid_for(POLICY_SET_VERSION, |class| class == "token"));
+        assert!(!revealed.is_valid_for(POLICY_SET_VERSION, nothing));
+        assert!(!revealed.is_valid_for("fedcba9876543210", everything));
     }
 
     #[tokio::test]
     async fn large_and_unsized_responses_pass_through_and_are_not_stored() {
         let limit = limits::MAX_STORED_RESPONSE_BYTES;
-        for (size, kept) in [(limit, true), (limit + 1, false)] {
-            let (answer, ending) =
+        for (size, is_stored) in [(limit, true), (limit + 1, false)] {
+            let (response, end) =
                 store_response(Response::new(full_body(vec![b'x'; size])), POLICY_SET_VERSION.to_owned())
                     .await;
-            assert_eq!(matches!(ending, ExecutionEnd::Responded(_)), kept, "{size}");
-            assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), size);
+            assert_eq!(matches!(end, ExecutionEnd::Responded(_)), is_stored, "{size}");
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), size);
         }
-        // A body that fails has no length, and nobody but its reader may find that out.
-        let broken = Response::new(FailingBody(Some("gone".into())).boxed_unsync());
-        let (answer, ending) = store_response(broken, POLICY_SET_VERSION.to_owned()).await;
-        assert!(matches!(ending, ExecutionEnd::NotStored));
-        assert!(answer.into_body().collect().await.is_err());
+        // A failing body has no known length, and its failure reaches its reader.
+        let failing = Response::new(FailingBody(Some("failed".into())).boxed_unsync());
+        let (response, end) = store_response(failing, POLICY_SET_VERSION.to_owned()).await;
+        assert!(matches!(end, ExecutionEnd::NotStored));
+        assert!(response.into_body().collect().await.is_err());
     }
 }

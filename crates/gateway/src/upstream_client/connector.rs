@@ -1,7 +1,7 @@
-//! A connection to an origin: its addresses checked, its certificate verified, its protocol agreed upon.
+//! Opens a connection to an origin: checks its addresses, verifies its certificate and negotiates the protocol.
 //!
-//! Addresses are checked after resolution and the checked address is the one dialled, so a name that resolves to a
-//! metadata service, loopback or link-local address is refused whatever the name says.
+//! Addresses are checked after resolution, and the checked address is the one that is connected to: DNS cannot change between the
+//! check and the use (DNS rebinding). A name that resolves to a metadata service, loopback or link-local address is refused.
 
 use super::UpstreamError;
 use super::public_address::is_public_address;
@@ -17,29 +17,29 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How long a name, a connection and its TLS may take together.
+/// How long resolution, TCP and TLS may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An open connection that nothing was sent on.
+/// An open connection on which nothing was sent yet.
 pub(super) enum ConnectedStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
-    /// The origin chose HTTP/2.
+    /// The origin selected HTTP/2 (ALPN).
     TlsHttp2(Box<TlsStream<TcpStream>>),
 }
 
 pub(super) struct Connector {
     platform_tls: TlsConnector,
-    /// Origins whose certificates come from authorities of their own.
+    /// Origins with certificate authorities of their own.
     private_tls: HashMap<Origin, TlsConnector>,
-    /// Configured by the operator: may be loopback or private.
+    /// Configured by the operator: they may resolve to loopback or private addresses.
     trusted_origins: Vec<Origin>,
-    /// [`DIAL_TIME`], but in tests.
+    /// [`CONNECT_TIMEOUT`], except in tests.
     pub connect_timeout: Duration,
 }
 
 impl Connector {
-    pub fn new(trusted: Vec<Origin>) -> Result<Self, String> {
+    pub fn new(trusted_origins: Vec<Origin>) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier =
             rustls_platform_verifier::Verifier::new(provider.clone()).map_err(|error| error.to_string())?;
@@ -52,12 +52,12 @@ impl Connector {
         Ok(Self {
             platform_tls: tls_connector(config),
             private_tls: HashMap::new(),
-            trusted_origins: trusted,
+            trusted_origins,
             connect_timeout: CONNECT_TIMEOUT,
         })
     }
 
-    /// The certificate of `origin` must come from one of these authorities, and not from one that the platform knows.
+    /// Accepts a certificate of `origin` only from one of `authorities`, and not from those that the platform trusts.
     pub fn trust_only_authorities(
         &mut self,
         origin: Origin,
@@ -79,36 +79,36 @@ impl Connector {
 
     pub async fn connect(&self, origin: &Origin) -> Result<ConnectedStream, UpstreamError> {
         timeout(self.connect_timeout, self.connect_untimed(origin)).await.unwrap_or_else(|_elapsed| {
-            let why = format!("no connection within {} seconds", self.connect_timeout.as_secs());
-            Err(UpstreamError::Connect(origin.authority(), why))
+            let reason = format!("no connection within {} seconds", self.connect_timeout.as_secs());
+            Err(UpstreamError::Connect(origin.authority(), reason))
         })
     }
 
     async fn connect_untimed(&self, origin: &Origin) -> Result<ConnectedStream, UpstreamError> {
-        let named = || origin.authority();
-        let refused =
+        let authority = || origin.authority();
+        let connect_error =
             |error: &dyn std::fmt::Display| UpstreamError::Connect(origin.authority(), error.to_string());
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host((origin.host.as_str(), origin.port))
             .await
-            .map_err(|_error| UpstreamError::Resolve(named()))?
+            .map_err(|_error| UpstreamError::Resolve(authority()))?
             .collect();
-        let trusted = self.trusted_origins.contains(origin);
+        let is_trusted = self.trusted_origins.contains(origin);
         let allowed: Vec<SocketAddr> =
-            addresses.into_iter().filter(|address| trusted || is_public_address(address.ip())).collect();
+            addresses.into_iter().filter(|address| is_trusted || is_public_address(address.ip())).collect();
         if allowed.is_empty() {
-            return Err(UpstreamError::ForbiddenAddress(named()));
+            return Err(UpstreamError::ForbiddenAddress(authority()));
         }
-        let stream = TcpStream::connect(allowed.as_slice()).await.map_err(|error| refused(&error))?;
-        stream.set_nodelay(true).map_err(|error| refused(&error))?;
+        let stream = TcpStream::connect(allowed.as_slice()).await.map_err(|error| connect_error(&error))?;
+        stream.set_nodelay(true).map_err(|error| connect_error(&error))?;
         if !origin.uses_tls {
             return Ok(ConnectedStream::Plain(stream));
         }
-        let name = ServerName::try_from(origin.host.clone()).map_err(|error| refused(&error))?;
+        let name = ServerName::try_from(origin.host.clone()).map_err(|error| connect_error(&error))?;
         let tls = self.private_tls.get(origin).unwrap_or(&self.platform_tls);
-        let stream = tls.connect(name, stream).await.map_err(|error| refused(&error))?;
-        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let stream = tls.connect(name, stream).await.map_err(|error| connect_error(&error))?;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let stream = Box::new(stream);
-        Ok(if http2 { ConnectedStream::TlsHttp2(stream) } else { ConnectedStream::Tls(stream) })
+        Ok(if is_http2 { ConnectedStream::TlsHttp2(stream) } else { ConnectedStream::Tls(stream) })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Idle HTTP/1.1 connections, each used by one request at a time and given back when its answer has been read to the end.
+//! Idle HTTP/1.1 connections. Each serves one request at a time and returns to the pool when its response has been read to the end.
 
 use crate::body::{BoxBody, BoxError};
 use bytes::Bytes;
@@ -37,7 +37,8 @@ impl Http1Pool {
     }
 }
 
-/// Gives the connection back when the answer has been read to its end; an answer left halfway closes it.
+/// Returns the connection to the pool when the response has been read to its end. If the response is dropped before, the connection
+/// is closed: the next request would read the rest of it.
 pub(super) struct ConnectionLease {
     pub sender: Option<SendRequest<BoxBody>>,
     pub pool: Http1Pool,
@@ -70,7 +71,7 @@ impl http_body::Body for LeasedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        // Whoever reads a body of known length does not ask again after its last piece.
+        // A reader of a body with a known length does not poll again after its last frame.
         if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
             self.lease.return_to_pool();
         }

@@ -1,7 +1,8 @@
-//! HTTP/2 connections: each shared by as many requests as its peer takes at once, replaced when it is closing.
+//! HTTP/2 connections. Each is shared by as many requests as its peer accepts at once, and replaced when it is closing.
 //!
-//! An answer that nobody reads holds back its own stream and no other: the window of a connection has room for the
-//! windows of all its streams. A request is sent again only when hyper hands it back, which is when none of it was sent.
+//! A response that is not read blocks its own stream and no other: the flow-control window of a connection is as large as the
+//! windows of all its streams (RFC 9113 section 5.2). A request is sent again only if hyper returns it, which means that none of
+//! it was sent.
 
 use super::{IDLE_TIMEOUT, UpstreamError, send_error};
 use crate::body::{BoxBody, BoxError};
@@ -23,34 +24,34 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Requests that share one connection at most, also where the peer would take more.
+/// Most requests on one connection, even if the peer accepts more.
 const MAX_STREAMS_PER_CONNECTION: u32 = 100;
-/// What may arrive of one answer before it is read: the memory that a reader who has stopped can hold.
+/// How much of one response may arrive before it is read: the memory that a stalled reader can occupy.
 const STREAM_WINDOW_BYTES: u32 = 512 << 10;
-/// Of a request's body, what may wait for the peer to read on.
+/// How much of a request's body may wait for the peer to read it.
 const MAX_SEND_BUFFER_BYTES: usize = 256 << 10;
-/// Largest head of an answer.
+/// Largest head of a response.
 const MAX_RESPONSE_HEAD_BYTES: u32 = 64 << 10;
-/// While a request waits for its answer, how often the peer is asked whether it is there.
+/// How often a peer is pinged while a request waits for its response.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// The connections to every origin, and what is known of the protocol each one speaks.
+/// The connections to every origin, and the protocol that each origin is known to select.
 #[derive(Default)]
 pub(super) struct Http2Connections(Mutex<HashMap<Origin, Http2Peer>>);
 
 struct Http2Peer {
     connections: Vec<Http2Connection>,
-    /// How many requests a connection may carry, by the peer's newest word.
+    /// How many requests a connection may carry, by the peer's latest SETTINGS.
     max_streams: Arc<AtomicUsize>,
-    /// It chose HTTP/1.1 when it was last asked: dialling need not wait for one another.
+    /// The origin selected HTTP/1.1 on the last connection: there is nothing to share, so requests need not wait for each other.
     is_http1: bool,
     connect_lock: ConnectLock,
 }
 
-/// Held while a connection is dialled that others may then share; so they share how it failed.
+/// Held while a connection is opened that waiting requests can share. If it fails, they share the error.
 pub(super) type ConnectLock = Arc<tokio::sync::Mutex<Option<ConnectFailure>>>;
 
-/// The last dial that failed, and when.
+/// The last connection attempt that failed.
 pub(super) struct ConnectFailure {
     pub failed_at: Instant,
     pub error: UpstreamError,
@@ -70,7 +71,7 @@ impl Default for Http2Peer {
 struct Http2Connection {
     sender: SendRequest<BoxBody>,
     load: Arc<ConnectionLoad>,
-    /// When a request last took it.
+    /// When a request last reserved a stream.
     last_used: Instant,
 }
 
@@ -78,12 +79,12 @@ struct Http2Connection {
 struct ConnectionLoad {
     /// How many requests the connection carries.
     active_streams: AtomicUsize,
-    /// The peer's limit comes before its first answer: that is when to look at it.
+    /// The peer's limit comes with its SETTINGS, which precede its first response: that is when the limit is read.
     has_responded: AtomicBool,
     limit_check: tokio::sync::Notify,
 }
 
-/// A request's place on a connection, free again when it is dropped.
+/// A request's stream on a connection, released when it is dropped.
 pub(super) struct StreamPermit {
     sender: SendRequest<BoxBody>,
     load: Arc<ConnectionLoad>,
@@ -97,8 +98,8 @@ impl Drop for StreamPermit {
 
 impl Http2Connection {
     fn is_usable(&self) -> bool {
-        let idle = self.load.active_streams.load(Ordering::Relaxed) == 0;
-        !(self.sender.is_closed() || idle && self.last_used.elapsed() >= IDLE_TIMEOUT)
+        let is_idle = self.load.active_streams.load(Ordering::Relaxed) == 0;
+        !(self.sender.is_closed() || is_idle && self.last_used.elapsed() >= IDLE_TIMEOUT)
     }
 
     fn reserve_stream(&mut self) -> StreamPermit {
@@ -117,19 +118,19 @@ impl Http2Connections {
         }
     }
 
-    /// A place on a connection that has room.
+    /// Reserves a stream on a connection that has a free one.
     pub fn reserve_stream(&self, origin: &Origin) -> Option<StreamPermit> {
         self.with_peer(origin, |peer| {
             peer.connections.retain(Http2Connection::is_usable);
             let limit = peer.max_streams.load(Ordering::Relaxed);
-            let has_room = |connection: &&mut Http2Connection| {
+            let has_free_stream = |connection: &&mut Http2Connection| {
                 connection.load.active_streams.load(Ordering::Relaxed) < limit
             };
-            peer.connections.iter_mut().find(has_room).map(Http2Connection::reserve_stream)
+            peer.connections.iter_mut().find(has_free_stream).map(Http2Connection::reserve_stream)
         })
     }
 
-    /// What to hold while dialling, unless the origin is known to speak HTTP/1.1.
+    /// The lock to hold while a connection is opened; `None` if the origin is known to select HTTP/1.1.
     pub fn connect_lock(&self, origin: &Origin) -> Option<ConnectLock> {
         self.with_peer(origin, |peer| (!peer.is_http1).then(|| peer.connect_lock.clone()))
     }
@@ -138,7 +139,7 @@ impl Http2Connections {
         self.with_peer(origin, |peer| peer.is_http1 = true);
     }
 
-    /// Opens HTTP/2 on a fresh connection and takes the first place on it.
+    /// Starts HTTP/2 on a new connection and reserves its first stream.
     pub async fn http2_handshake<S>(&self, origin: &Origin, stream: S) -> Result<StreamPermit, UpstreamError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -147,7 +148,7 @@ impl Http2Connections {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(STREAM_WINDOW_BYTES * MAX_STREAMS_PER_CONNECTION)
-            // Until the peer has said what it takes: it refuses what is too much.
+            // Until the peer has sent its limit: it refuses streams beyond it (RFC 9113 section 5.1.2).
             .initial_max_send_streams(1)
             .max_send_buf_size(MAX_SEND_BUFFER_BYTES)
             .max_header_list_size(MAX_RESPONSE_HEAD_BYTES)
@@ -156,38 +157,39 @@ impl Http2Connections {
             .await
             .map_err(|error| UpstreamError::Connect(origin.authority(), error.to_string()))?;
         let load = Arc::new(ConnectionLoad::default());
-        let told = load.clone();
+        let driver_load = load.clone();
         let limit = self.with_peer(origin, |peer| peer.max_streams.clone());
         tokio::spawn(async move {
             let ended = loop {
                 tokio::select! {
                     ended = &mut connection => break ended,
-                    () = told.limit_check.notified() => {}
+                    () = driver_load.limit_check.notified() => {}
                 }
-                let takes = connection.current_max_send_streams().min(MAX_STREAMS_PER_CONNECTION as usize);
-                limit.store(takes, Ordering::Relaxed);
+                let max_streams =
+                    connection.current_max_send_streams().min(MAX_STREAMS_PER_CONNECTION as usize);
+                limit.store(max_streams, Ordering::Relaxed);
             };
             if let Err(error) = ended {
                 tracing::debug!(%error, "upstream HTTP/2 connection ended");
             }
         });
         let mut connection = Http2Connection { sender, load, last_used: Instant::now() };
-        let place = connection.reserve_stream();
+        let permit = connection.reserve_stream();
         self.with_peer(origin, |peer| {
             peer.is_http1 = false;
             peer.connections.push(connection);
         });
-        Ok(place)
+        Ok(permit)
     }
 }
 
-/// A request as HTTP/2 writes it, whose body remembers why it broke off.
+/// A request in HTTP/2 form, whose body remembers the refusal that ended it.
 pub(super) struct OutgoingRequest {
     request: Request<BoxBody>,
     body_refusal: Arc<OnceLock<Refusal>>,
 }
 
-/// What became of a request on one connection.
+/// The result of sending a request on one connection.
 pub(super) enum SendResult {
     Responded(Response<BoxBody>),
     /// The connection was closing: none of it was sent.
@@ -195,12 +197,13 @@ pub(super) enum SendResult {
 }
 
 impl OutgoingRequest {
-    /// From origin form and `host` to `:scheme`, `:authority` and `:path`. hyper drops the headers that HTTP/2 forbids.
+    /// Converts origin form and `host` to `:scheme`, `:authority` and `:path`. hyper drops the headers that HTTP/2 forbids (RFC 9113
+    /// section 8.2.2).
     pub fn new(origin: &Origin, request: Request<BoxBody>) -> Result<Self, UpstreamError> {
         let invalid =
             |what: &str| UpstreamError::Interrupted(format!("the request's {what} cannot be written"));
         let (mut head, body) = request.into_parts();
-        // The signature covers `host`: what is sent is what was signed.
+        // The signature covers `host`, so exactly that value is sent.
         let authority = match head.headers.remove(header::HOST) {
             Some(host) => Authority::try_from(host.as_bytes()),
             None => Authority::try_from(origin.authority()),
@@ -219,27 +222,27 @@ impl OutgoingRequest {
         Ok(Self { request: Request::from_parts(head, body), body_refusal: refusal })
     }
 
-    pub async fn send(self, mut place: StreamPermit) -> Result<SendResult, UpstreamError> {
-        let Self { request, body_refusal: refusal } = self;
-        match place.sender.try_send_request(request).await {
+    pub async fn send(self, mut permit: StreamPermit) -> Result<SendResult, UpstreamError> {
+        let Self { request, body_refusal } = self;
+        match permit.sender.try_send_request(request).await {
             Ok(response) => {
-                if !place.load.has_responded.swap(true, Ordering::Relaxed) {
-                    place.load.limit_check.notify_one();
+                if !permit.load.has_responded.swap(true, Ordering::Relaxed) {
+                    permit.load.limit_check.notify_one();
                 }
                 let (mut head, body) = response.into_parts();
-                // To whoever is answered with it, which protocol brought it means nothing.
+                // The caller gets this head over its own connection, which speaks HTTP/1.1.
                 head.version = Version::HTTP_11;
                 let body = if body.is_end_stream() {
                     BoxBody::default()
                 } else {
-                    PermitHoldingBody { body, _permit: place }.boxed_unsync()
+                    PermitHoldingBody { body, _permit: permit }.boxed_unsync()
                 };
                 Ok(SendResult::Responded(Response::from_parts(head, body)))
             }
             Err(mut error) => match error.take_message() {
-                Some(request) => Ok(SendResult::Unsent(Self { request, body_refusal: refusal })),
-                // hyper resets the stream when a body fails and keeps the reason to itself.
-                None => Err(match refusal.get() {
+                Some(request) => Ok(SendResult::Unsent(Self { request, body_refusal })),
+                // hyper resets the stream when a body fails and does not report the cause.
+                None => Err(match body_refusal.get() {
                     Some(refusal) => UpstreamError::RequestBody(refusal.clone()),
                     None => send_error(&error.into_error()),
                 }),
@@ -279,7 +282,7 @@ impl http_body::Body for RefusalCapturingBody {
     }
 }
 
-/// An answer's body, which keeps its request's place while it is read.
+/// The body of a response, which keeps its stream reserved while it is read.
 struct PermitHoldingBody {
     body: Incoming,
     _permit: StreamPermit,

@@ -1,8 +1,9 @@
-//! Which addresses may be dialled on the internet's behalf: not this machine, its network or a metadata service.
+//! Which addresses an origin on the internet may have: not this machine, its network or a metadata service. Without this check, a
+//! name that an attacker controls would reach them through the gateway (SSRF, DNS rebinding).
 
 use std::net::IpAddr;
 
-/// Whether an address is one that AWS or an identity provider on the internet can have.
+/// Whether AWS or an identity provider on the internet can have this address.
 pub fn is_public_address(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -15,11 +16,12 @@ pub fn is_public_address(address: IpAddr) -> bool {
                 || v4.is_multicast()
                 || v4.is_documentation()
                 || a == 0
+                // Shared address space (RFC 6598): carrier-grade NAT, and Alibaba Cloud's metadata service.
                 || (a == 100 && (64..128).contains(&b)))
         }
         IpAddr::V6(v6) => {
             let mapped = v6.to_ipv4_mapped().or_else(|| match v6.segments() {
-                // NAT64 (RFC 6052), local NAT64 (RFC 8215), 6to4 (RFC 3056) and IPv4-compatible forms carry an IPv4 address.
+                // NAT64 (RFC 6052), local NAT64 (RFC 8215), 6to4 (RFC 3056) and IPv4-compatible forms embed an IPv4 address.
                 [0x64, 0xff9b, .., high, low] | [0, 0, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
                     let [a, b] = high.to_be_bytes();
                     let [c, d] = low.to_be_bytes();
@@ -30,7 +32,7 @@ pub fn is_public_address(address: IpAddr) -> bool {
             if let Some(v4) = mapped {
                 return is_public_address(IpAddr::V4(v4));
             }
-            // 2000::/3 is what is routed on the internet.
+            // 2000::/3 is the global unicast space that IANA allocates from.
             v6.segments()[0] & 0xe000 == 0x2000
         }
     }

@@ -13,74 +13,74 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tokio::net::TcpListener;
 use tokio::sync::{Barrier, Notify};
 
-/// Far beyond what any of these takes: a request that hangs fails its test.
+/// Far longer than any of these tests takes: a request that hangs fails its test.
 const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// An origin over TLS, in process.
+/// A TLS origin in this process.
 struct TestUpstream {
     origin: Origin,
     authority: CertificateDer<'static>,
     state: Arc<TestUpstreamState>,
 }
 
-/// What the server saw, and what it waits for.
+/// What the server has received, and what it waits for.
 struct TestUpstreamState {
     connections: AtomicUsize,
-    /// Of uploads to `/upload`.
+    /// Bytes of uploads to `/upload`.
     uploaded_bytes: AtomicUsize,
-    /// Uploads that ended whole.
+    /// Uploads that were received whole.
     completed_uploads: AtomicUsize,
     barrier: Barrier,
-    /// Lets go of requests for `/hold`.
+    /// Releases one request for `/hold`.
     release: Notify,
-    /// Tells each connection that is open to take no more requests.
+    /// Makes a connection send GOAWAY: it accepts no more requests.
     go_away: Notify,
 }
 
 impl TestUpstream {
-    /// `together`: how many requests for `/together` wait for one another.
-    async fn start(alpn: &[&str], streams: u32, together: usize) -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    /// `barrier_size` requests for `/together` wait for each other.
+    async fn start(alpn: &[&str], max_streams: u32, barrier_size: usize) -> Self {
+        let generated = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(generated.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
+            .with_single_cert(vec![generated.cert.der().clone()], key)
             .unwrap();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let seen = Arc::new(TestUpstreamState {
+        let state = Arc::new(TestUpstreamState {
             connections: AtomicUsize::new(0),
             uploaded_bytes: AtomicUsize::new(0),
             completed_uploads: AtomicUsize::new(0),
-            barrier: Barrier::new(together),
+            barrier: Barrier::new(barrier_size),
             release: Notify::new(),
             go_away: Notify::new(),
         });
-        let kept = seen.clone();
+        let server_state = state.clone();
         tokio::spawn(async move {
             while let Ok((stream, _source)) = listener.accept().await {
-                let (acceptor, seen) = (acceptor.clone(), kept.clone());
+                let (acceptor, state) = (acceptor.clone(), server_state.clone());
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        seen.connections.fetch_add(1, Ordering::SeqCst);
-                        serve_connection(stream, streams, seen).await;
+                        state.connections.fetch_add(1, Ordering::SeqCst);
+                        serve_connection(stream, max_streams, state).await;
                     }
                 });
             }
         });
         let origin = Origin { uses_tls: true, host: "localhost".to_owned(), port };
-        Self { origin, authority: made.cert.der().clone(), state: seen }
+        Self { origin, authority: generated.cert.der().clone(), state }
     }
 
     fn trusting_client(&self) -> UpstreamClient {
-        let transport = UpstreamClient::new(vec![self.origin.clone()]).unwrap();
-        transport.trust_only_authorities(self.origin.clone(), vec![self.authority.clone()]).unwrap()
+        let client = UpstreamClient::new(vec![self.origin.clone()]).unwrap();
+        client.trust_only_authorities(self.origin.clone(), vec![self.authority.clone()]).unwrap()
     }
 
     fn connections(&self) -> usize {
@@ -99,27 +99,27 @@ impl TestUpstream {
 
 async fn serve_connection(
     stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>,
-    streams: u32,
-    seen: Arc<TestUpstreamState>,
+    max_streams: u32,
+    state: Arc<TestUpstreamState>,
 ) {
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let told = seen.clone();
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let service_state = state.clone();
     let service = service_fn(move |request| {
-        let seen = seen.clone();
-        async move { Ok::<_, Infallible>(respond(request, &seen).await) }
+        let state = service_state.clone();
+        async move { Ok::<_, Infallible>(respond(request, &state).await) }
     });
     let stream = TokioIo::new(stream);
-    // A client that goes away ends its connection with an error: nothing to look at here.
-    if http2 {
+    // A client that disconnects ends its connection with an error, which does not matter here.
+    if is_http2 {
         let mut connection = pin!(
             hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
-                .max_concurrent_streams(streams)
+                .max_concurrent_streams(max_streams)
                 .serve_connection(stream, service)
         );
         tokio::select! {
             _ended = connection.as_mut() => return,
-            () = told.go_away.notified() => connection.as_mut().graceful_shutdown(),
+            () = state.go_away.notified() => connection.as_mut().graceful_shutdown(),
         }
         let _ended = connection.await;
     } else {
@@ -127,30 +127,30 @@ async fn serve_connection(
     }
 }
 
-async fn respond(request: Request<Incoming>, seen: &TestUpstreamState) -> Response<BoxBody> {
+async fn respond(request: Request<Incoming>, state: &TestUpstreamState) -> Response<BoxBody> {
     let path = request.uri().path().to_owned();
     match path.as_str() {
         "/together" => {
-            seen.barrier.wait().await;
+            state.barrier.wait().await;
         }
-        "/hold" => seen.release.notified().await,
+        "/hold" => state.release.notified().await,
         "/upload" => {
             let mut body = request.into_body();
             while let Some(frame) = body.frame().await {
                 let Ok(frame) = frame else { return Response::new(BoxBody::default()) };
                 let length = frame.data_ref().map_or(0, Bytes::len);
-                seen.uploaded_bytes.fetch_add(length, Ordering::SeqCst);
+                state.uploaded_bytes.fetch_add(length, Ordering::SeqCst);
                 tokio::task::yield_now().await;
             }
-            seen.completed_uploads.fetch_add(1, Ordering::SeqCst);
-            return Response::new(full_body(seen.uploaded_bytes.load(Ordering::SeqCst).to_string()));
+            state.completed_uploads.fetch_add(1, Ordering::SeqCst);
+            return Response::new(full_body(state.uploaded_bytes.load(Ordering::SeqCst).to_string()));
         }
         "/echo" => return Response::new(request.into_body().map_err(Into::into).boxed_unsync()),
         "/endless" => return Response::new(endless_body()),
         "/head" => {
             let names: Vec<&str> = request.headers().keys().map(http::HeaderName::as_str).collect();
-            let said = format!("{:?} {} {}", request.version(), request.uri(), names.join(","));
-            return Response::new(full_body(said));
+            let description = format!("{:?} {} {}", request.version(), request.uri(), names.join(","));
+            return Response::new(full_body(description));
         }
         _ => {}
     }
@@ -159,20 +159,20 @@ async fn respond(request: Request<Incoming>, seen: &TestUpstreamState) -> Respon
     response
 }
 
-/// A body that never ends of itself.
+/// A body without an end.
 fn endless_body() -> BoxBody {
     chunk_body(usize::MAX, |_sent| {})
 }
 
-/// `count` chunks; `told` is what was handed on so far, before each.
-fn chunk_body(count: usize, told: impl Fn(usize) + Send + Unpin + 'static) -> BoxBody {
+/// A body of `count` chunks. `before_chunk` gets the number of bytes produced so far, before each chunk.
+fn chunk_body(count: usize, before_chunk: impl Fn(usize) + Send + Unpin + 'static) -> BoxBody {
     let chunk = Bytes::from(vec![b'x'; CHUNK_BYTES]);
     let mut sent = 0;
     let stream = FnBody(move || {
         if sent == count {
             return None;
         }
-        told(sent * CHUNK_BYTES);
+        before_chunk(sent * CHUNK_BYTES);
         sent += 1;
         Some(Ok(Frame::data(chunk.clone())))
     });
@@ -198,20 +198,20 @@ async fn read_body_text(response: Response<BoxBody>) -> String {
 }
 
 async fn with_test_timeout<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(TEST_TIMEOUT, work).await.expect("hangs")
+    tokio::time::timeout(TEST_TIMEOUT, work).await.expect("the test hangs")
 }
 
 #[tokio::test]
 async fn a_hundred_requests_at_once_share_one_http2_connection() {
     let server = TestUpstream::start(&["h2", "http/1.1"], 200, 100).await;
-    let transport = Arc::new(server.trusting_client());
-    let mut sent = tokio::task::JoinSet::new();
+    let client = Arc::new(server.trusting_client());
+    let mut requests = tokio::task::JoinSet::new();
     for _ in 0..100 {
-        let (transport, origin, request) =
-            (transport.clone(), server.origin.clone(), server.get_request("/together"));
-        sent.spawn(async move { transport.send(&origin, request).await.unwrap().status() });
+        let (client, origin, request) =
+            (client.clone(), server.origin.clone(), server.get_request("/together"));
+        requests.spawn(async move { client.send(&origin, request).await.unwrap().status() });
     }
-    let statuses = with_test_timeout(sent.join_all()).await;
+    let statuses = with_test_timeout(requests.join_all()).await;
     assert!(statuses.iter().all(|status| *status == StatusCode::ACCEPTED));
     assert_eq!(server.connections(), 1);
 }
@@ -219,15 +219,15 @@ async fn a_hundred_requests_at_once_share_one_http2_connection() {
 #[tokio::test]
 async fn requests_beyond_the_stream_limit_use_another_connection() {
     let server = TestUpstream::start(&["h2"], 2, 5).await;
-    let transport = Arc::new(server.trusting_client());
-    with_test_timeout(transport.send(&server.origin, server.get_request("/"))).await.unwrap();
-    let mut sent = tokio::task::JoinSet::new();
+    let client = Arc::new(server.trusting_client());
+    with_test_timeout(client.send(&server.origin, server.get_request("/"))).await.unwrap();
+    let mut requests = tokio::task::JoinSet::new();
     for _ in 0..5 {
-        let (transport, origin, request) =
-            (transport.clone(), server.origin.clone(), server.get_request("/together"));
-        sent.spawn(async move { transport.send(&origin, request).await.unwrap().status() });
+        let (client, origin, request) =
+            (client.clone(), server.origin.clone(), server.get_request("/together"));
+        requests.spawn(async move { client.send(&origin, request).await.unwrap().status() });
     }
-    with_test_timeout(sent.join_all()).await;
+    with_test_timeout(requests.join_all()).await;
     assert_eq!(server.connections(), 3);
 }
 
@@ -235,13 +235,13 @@ async fn requests_beyond_the_stream_limit_use_another_connection() {
 async fn the_head_is_rewritten_for_http2() {
     let server = TestUpstream::start(&["h2"], 10, 1).await;
     let mut request = server.get_request("/head?a=b//../c");
-    let mut hop = HeaderMap::new();
+    let mut headers = HeaderMap::new();
     for (name, value) in
         [("connection", "x-hop"), ("x-hop", "1"), ("keep-alive", "1"), ("te", "gzip"), ("x-amz-date", "d")]
     {
-        hop.insert(name, value.parse().unwrap());
+        headers.insert(name, value.parse().unwrap());
     }
-    request.headers_mut().extend(hop);
+    request.headers_mut().extend(headers);
     let response = with_test_timeout(server.trusting_client().send(&server.origin, request)).await.unwrap();
     assert_eq!(response.version(), Version::HTTP_11);
     let authority = server.origin.authority();
@@ -254,66 +254,66 @@ async fn the_head_is_rewritten_for_http2() {
 #[tokio::test]
 async fn large_bodies_stream_both_ways_as_fast_as_they_are_read() {
     let server = TestUpstream::start(&["h2"], 10, 1).await;
-    let seen = server.state.clone();
+    let state = server.state.clone();
     let count = 1024;
     let upload = chunk_body(count, move |sent| {
-        let waiting = sent - seen.uploaded_bytes.load(Ordering::SeqCst);
-        assert!(waiting <= 4 << 20, "{waiting} bytes were taken before the peer read them");
+        let unread = sent - state.uploaded_bytes.load(Ordering::SeqCst);
+        assert!(unread <= 4 << 20, "{unread} bytes were buffered before the peer read them");
     });
-    let transport = server.trusting_client();
+    let client = server.trusting_client();
     let request = server.build_request(Method::PUT, "/upload", upload);
-    let response = with_test_timeout(transport.send(&server.origin, request)).await.unwrap();
+    let response = with_test_timeout(client.send(&server.origin, request)).await.unwrap();
     assert_eq!(read_body_text(response).await, (count * CHUNK_BYTES).to_string());
     let request = server.build_request(Method::POST, "/echo", chunk_body(count, |_sent| {}));
-    let mut echo = with_test_timeout(transport.send(&server.origin, request)).await.unwrap().into_body();
-    let mut back = 0;
+    let mut echo = with_test_timeout(client.send(&server.origin, request)).await.unwrap().into_body();
+    let mut echoed = 0;
     while let Some(frame) = with_test_timeout(echo.frame()).await {
-        back += frame.unwrap().data_ref().map_or(0, Bytes::len);
+        echoed += frame.unwrap().data_ref().map_or(0, Bytes::len);
     }
-    assert_eq!((back, server.connections()), (count * CHUNK_BYTES, 1));
+    assert_eq!((echoed, server.connections()), (count * CHUNK_BYTES, 1));
 }
 
 #[tokio::test]
 async fn unread_responses_do_not_block_others() {
     let server = TestUpstream::start(&["h2"], 200, 1).await;
-    let transport = server.trusting_client();
-    let mut stalled = Vec::new();
+    let client = server.trusting_client();
+    let mut unread = Vec::new();
     for _ in 0..90 {
-        stalled.push(
-            with_test_timeout(transport.send(&server.origin, server.get_request("/endless"))).await.unwrap(),
+        unread.push(
+            with_test_timeout(client.send(&server.origin, server.get_request("/endless"))).await.unwrap(),
         );
     }
-    // As much as a stream's window holds arrives of each, and no more.
+    // Of each, only as much arrives as a stream's window holds.
     let mut echo = with_test_timeout(
-        transport
-            .send(&server.origin, server.build_request(Method::POST, "/echo", chunk_body(64, |_sent| {}))),
+        client.send(&server.origin, server.build_request(Method::POST, "/echo", chunk_body(64, |_sent| {}))),
     )
     .await
     .unwrap()
     .into_body();
-    let mut back = 0;
+    let mut echoed = 0;
     while let Some(frame) = with_test_timeout(echo.frame()).await {
-        back += frame.unwrap().data_ref().map_or(0, Bytes::len);
+        echoed += frame.unwrap().data_ref().map_or(0, Bytes::len);
     }
-    assert_eq!((back, server.connections()), (64 * CHUNK_BYTES, 1));
-    drop(stalled);
+    assert_eq!((echoed, server.connections()), (64 * CHUNK_BYTES, 1));
+    drop(unread);
 }
 
 #[tokio::test]
 async fn a_connection_that_goes_away_ends_its_requests_and_takes_no_new_ones() {
     let server = TestUpstream::start(&["h2"], 10, 1).await;
-    let transport = Arc::new(server.trusting_client());
+    let client = Arc::new(server.trusting_client());
     for round in 1..=3 {
-        let (sender, origin, request) =
-            (transport.clone(), server.origin.clone(), server.get_request("/hold"));
+        let (sender, origin, request) = (client.clone(), server.origin.clone(), server.get_request("/hold"));
         let held =
-            tokio::spawn(async move { sender.send(&origin, request).await.map(|answer| answer.status()) });
-        with_test_timeout(transport.send(&server.origin, server.get_request("/"))).await.unwrap();
+            tokio::spawn(
+                async move { sender.send(&origin, request).await.map(|response| response.status()) },
+            );
+        with_test_timeout(client.send(&server.origin, server.get_request("/"))).await.unwrap();
         assert_eq!(server.connections(), round);
         server.state.go_away.notify_one();
-        // Requests follow until one meets the closing connection: it must not fail, but be sent on the next.
+        // Requests follow until one meets the closing connection. It must not fail, but be sent on the next connection.
         while server.connections() == round {
-            with_test_timeout(transport.send(&server.origin, server.get_request("/"))).await.unwrap();
+            with_test_timeout(client.send(&server.origin, server.get_request("/"))).await.unwrap();
         }
         server.state.release.notify_one();
         assert_eq!(with_test_timeout(held).await.unwrap().unwrap(), StatusCode::ACCEPTED);
@@ -324,45 +324,45 @@ async fn a_connection_that_goes_away_ends_its_requests_and_takes_no_new_ones() {
 async fn an_origin_that_offers_http1_only_gets_it_over_pooled_connections() {
     for alpn in [&["http/1.1"][..], &[]] {
         let server = TestUpstream::start(alpn, 10, 20).await;
-        let transport = Arc::new(server.trusting_client());
+        let client = Arc::new(server.trusting_client());
         for _ in 0..3 {
             let response =
-                with_test_timeout(transport.send(&server.origin, server.get_request("/head"))).await.unwrap();
+                with_test_timeout(client.send(&server.origin, server.get_request("/head"))).await.unwrap();
             assert_eq!(read_body_text(response).await, "HTTP/1.1 /head host");
         }
         assert_eq!(server.connections(), 1);
-        let mut sent = tokio::task::JoinSet::new();
+        let mut requests = tokio::task::JoinSet::new();
         for _ in 0..20 {
-            let (transport, origin, request) =
-                (transport.clone(), server.origin.clone(), server.get_request("/together"));
-            sent.spawn(async move { transport.send(&origin, request).await.unwrap().status() });
+            let (client, origin, request) =
+                (client.clone(), server.origin.clone(), server.get_request("/together"));
+            requests.spawn(async move { client.send(&origin, request).await.unwrap().status() });
         }
-        with_test_timeout(sent.join_all()).await;
+        with_test_timeout(requests.join_all()).await;
         assert_eq!(server.connections(), 20);
     }
 }
 
 #[tokio::test]
-async fn a_body_that_is_refused_midway_is_not_whole_upstream_and_says_why() {
+async fn a_body_refused_midway_never_completes_upstream_and_its_refusal_is_returned() {
     for alpn in ["h2", "http/1.1"] {
         let server = TestUpstream::start(&[alpn], 10, 1).await;
-        let transport = server.trusting_client();
-        let left = AtomicU32::new(3);
+        let client = server.trusting_client();
+        let chunks_left = AtomicU32::new(3);
         let body = FnBody(move || {
-            if left.fetch_sub(1, Ordering::SeqCst) > 0 {
+            if chunks_left.fetch_sub(1, Ordering::SeqCst) > 0 {
                 return Some(Ok(Frame::data(Bytes::from_static(b"some"))));
             }
-            Some(Err(Refusal::new(RefusalReason::BodyMismatch, "not what was signed").into()))
+            Some(Err(Refusal::new(RefusalReason::BodyMismatch, "not the signed body").into()))
         });
         let request = server.build_request(Method::PUT, "/upload", body.boxed_unsync());
-        match with_test_timeout(transport.send(&server.origin, request)).await {
+        match with_test_timeout(client.send(&server.origin, request)).await {
             Err(UpstreamError::RequestBody(refusal)) => {
                 assert_eq!(refusal.reason, RefusalReason::BodyMismatch)
             }
             other => panic!("{other:?}"),
         }
-        // The next request shows that the server has read on.
-        with_test_timeout(transport.send(&server.origin, server.get_request("/"))).await.unwrap();
+        // The response to the next request shows that the server has read past the upload.
+        with_test_timeout(client.send(&server.origin, server.get_request("/"))).await.unwrap();
         assert_eq!(server.state.completed_uploads.load(Ordering::SeqCst), 0);
     }
 }
@@ -376,8 +376,8 @@ async fn the_certificate_must_come_from_the_configured_authority() {
         .trust_only_authorities(server.origin.clone(), vec![other.authority.clone()])
         .unwrap();
     let unknown = UpstreamClient::new(vec![server.origin.clone()]).unwrap();
-    for transport in [wrong, unknown] {
-        let refused = with_test_timeout(transport.send(&server.origin, server.get_request("/"))).await;
+    for client in [wrong, unknown] {
+        let refused = with_test_timeout(client.send(&server.origin, server.get_request("/"))).await;
         assert!(matches!(refused, Err(UpstreamError::Connect(..))));
     }
 }
@@ -385,8 +385,8 @@ async fn the_certificate_must_come_from_the_configured_authority() {
 #[tokio::test]
 async fn an_untrusted_name_that_resolves_to_loopback_is_refused_and_a_trusted_one_is_connected() {
     let server = TestUpstream::start(&["h2"], 1, 1).await;
-    for tls in [true, false] {
-        let origin = Origin { uses_tls: tls, ..server.origin.clone() };
+    for uses_tls in [true, false] {
+        let origin = Origin { uses_tls, ..server.origin.clone() };
         let strict = UpstreamClient::new(Vec::new()).unwrap();
         assert!(matches!(strict.connect(&origin).await, Err(UpstreamError::ForbiddenAddress(_))));
     }
@@ -406,24 +406,24 @@ async fn buffered_requests_work_over_http2() {
 
 #[tokio::test]
 async fn requests_to_an_unresponsive_origin_fail_together_and_not_one_after_another() {
-    // The system completes connections to it; nobody ever speaks TLS on them.
+    // The operating system accepts connections to it, and no TLS handshake ever follows.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let origin = Origin { uses_tls: true, host: "localhost".to_owned(), port };
-    let mut transport = UpstreamClient::new(vec![origin.clone()]).unwrap();
-    transport.connector.connect_timeout = Duration::from_millis(500);
-    let transport = Arc::new(transport);
-    let began = Instant::now();
-    let mut sent = tokio::task::JoinSet::new();
+    let mut client = UpstreamClient::new(vec![origin.clone()]).unwrap();
+    client.connector.connect_timeout = Duration::from_millis(500);
+    let client = Arc::new(client);
+    let started_at = Instant::now();
+    let mut requests = tokio::task::JoinSet::new();
     for _ in 0..20 {
-        let (transport, origin) = (transport.clone(), origin.clone());
+        let (client, origin) = (client.clone(), origin.clone());
         let request =
             Request::builder().uri("/").header("host", "localhost").body(BoxBody::default()).unwrap();
-        sent.spawn(async move { transport.send(&origin, request).await });
+        requests.spawn(async move { client.send(&origin, request).await });
     }
-    for ended in with_test_timeout(sent.join_all()).await {
-        assert!(matches!(ended, Err(UpstreamError::Connect(..))));
+    for result in with_test_timeout(requests.join_all()).await {
+        assert!(matches!(result, Err(UpstreamError::Connect(..))));
     }
-    // One dial, and one more for who came too late for it; one after another they would take ten seconds.
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    // One connection attempt, and one more for requests that came too late for it. One after another they would take ten seconds.
+    assert!(started_at.elapsed() < Duration::from_secs(3), "{:?}", started_at.elapsed());
 }

@@ -58,10 +58,10 @@ fn lambda_functions_are_named_in_three_ways() {
 
 #[test]
 fn a_web_acl_is_named_as_its_arn_names_its_scope() {
-    for (asked, scope) in [("REGIONAL", "regional"), ("CLOUDFRONT", "global")] {
-        let body = format!(r#"{{"Name":"REGIONAL","Scope":"{asked}","Id":"i","LockToken":"t"}}"#);
+    for (in_request, in_arn) in [("REGIONAL", "regional"), ("CLOUDFRONT", "global")] {
+        let body = format!(r#"{{"Name":"REGIONAL","Scope":"{in_request}","Id":"i","LockToken":"t"}}"#);
         let read = json_request("wafv2", "AWSWAF_20190729.DeleteWebACL", &body).decode().unwrap().operation;
-        let arn = format!("arn:aws:wafv2:eu-west-1:111122223333:{scope}/webacl/REGIONAL/i");
+        let arn = format!("arn:aws:wafv2:eu-west-1:111122223333:{in_arn}/webacl/REGIONAL/i");
         assert_eq!(permission_texts(&read), [format!("wafv2:DeleteWebACL {arn}")]);
     }
 }
