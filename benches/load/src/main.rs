@@ -116,7 +116,7 @@ impl Options {
 }
 
 async fn measure(options: &Options) -> Result<(), String> {
-    let environment = TestEnvironment::set(&options.programs).await?;
+    let environment = TestEnvironment::start(&options.programs).await?;
     let mut table = Table::new();
     for peer in &environment.peers {
         table.note_start(peer.name, peer.resident_mib()?);

@@ -54,7 +54,7 @@ pub struct TestEnvironment {
 }
 
 impl TestEnvironment {
-    pub async fn set(programs: &Programs) -> Result<Self, String> {
+    pub async fn start(programs: &Programs) -> Result<Self, String> {
         let scratch = &programs.scratch;
         let (origin_process, origin) = origin(scratch).await?;
         let mut peers = vec![Peer { name: "direct", dynamodb: origin, s3: origin, process: None }];
