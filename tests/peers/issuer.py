@@ -94,7 +94,7 @@ def serve(directory, port):
 
         def do_GET(self):
             if self.path == "/.well-known/openid-configuration":
-                self.answer(200, {
+                self.respond(200, {
                     "issuer": issuer,
                     "jwks_uri": f"{issuer}/jwks",
                     "response_types_supported": ["id_token"],
@@ -102,11 +102,11 @@ def serve(directory, port):
                     "id_token_signing_alg_values_supported": ["RS256"],
                 })
             elif self.path == "/jwks":
-                self.answer(200, jwks(directory))
+                self.respond(200, jwks(directory))
             else:
-                self.answer(404, {"error": "not found"})
+                self.respond(404, {"error": "not found"})
 
-        def answer(self, status, document):
+        def respond(self, status, document):
             body = json.dumps(document).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

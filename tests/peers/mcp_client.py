@@ -1,8 +1,8 @@
 """A client of the official Python SDK, version 1 (ClientSession) or 2 (Client): whichever is installed where this runs.
 
 Reads one JSON object from standard input: `url`, `token`, `mode` (version 2: `auto`, `legacy` or a revision), `capable` (the person at the
-client may be asked, and says yes; "decline": says no), `steps`. Writes one JSON object:
-`done`, for each step what the SDK gave the application or how it failed, `questions`, what the person was asked, and `opened`, the pages
+client accepts elicitations; "decline": declines them), `steps`. Writes one JSON object:
+`done`, for each step what the SDK gave the application or how it failed, `questions`, the elicitations, and `opened`, the pages
 that the person was sent to.
 """
 
@@ -11,8 +11,8 @@ import json
 import sys
 import time
 
-asked = json.load(sys.stdin)
-HEADERS = {"Authorization": f"Bearer {asked['token']}", "Cookie": "cookie-canary=1", "X-Own": "own-canary"}
+job = json.load(sys.stdin)
+HEADERS = {"Authorization": f"Bearer {job['token']}", "Cookie": "cookie-canary=1", "X-Own": "own-canary"}
 
 try:
     import httpx2
@@ -39,17 +39,17 @@ def root(error):
 
 def failure(error):
     error = root(error)
-    told = getattr(error, "error", None)
+    cause = getattr(error, "error", None)
     return {
         "error": type(error).__name__,
-        "code": getattr(told, "code", None),
-        "message": getattr(told, "message", None) or str(error),
-        "data": shown(getattr(told, "data", None)),
+        "code": getattr(cause, "code", None),
+        "message": getattr(cause, "message", None) or str(error),
+        "data": shown(getattr(cause, "data", None)),
     }
 
 
 async def run(session, done):
-    for step in asked["steps"]:
+    for step in job["steps"]:
         kind, arguments = step[0], step[1:]
         try:
             if kind == "tools":
@@ -62,8 +62,8 @@ async def run(session, done):
                     # for who looks on
                     print(message, file=sys.stderr, flush=True)
 
-                answer = await session.call_tool(*arguments, progress_callback=progressed)
-                result = {"progress": seen, "answer": shown(answer), "after": time.monotonic() - began}
+                response = await session.call_tool(*arguments, progress_callback=progressed)
+                result = {"progress": seen, "response": shown(response), "after": time.monotonic() - began}
             else:
                 call = {"call": "call_tool", "read": "read_resource", "resources": "list_resources"}[kind]
                 result = shown(await getattr(session, call)(*arguments))
@@ -75,32 +75,32 @@ async def run(session, done):
 async def elicited(context, params):
     from mcp.types import ElicitResult
 
-    asked.setdefault("questions", []).append(params.message)
-    if asked["capable"] == "decline":
+    job.setdefault("questions", []).append(params.message)
+    if job["capable"] == "decline":
         return ElicitResult(action="decline")
     if params.mode == "url":
-        asked.setdefault("opened", []).append(params.url)
+        job.setdefault("opened", []).append(params.url)
         return ElicitResult(action="accept")
     return ElicitResult(action="accept", content={"yes": True})
 
 
 async def main():
     done = []
-    capable = {"elicitation_callback": elicited} if asked.get("capable") else {}
+    capable = {"elicitation_callback": elicited} if job.get("capable") else {}
     try:
         if VERSION == 2:
             async with httpx2.AsyncClient(headers=HEADERS, timeout=30) as http:
-                transport = streamable_http_client(asked["url"], http_client=http)
-                async with Client(transport, mode=asked.get("mode", "auto"), **capable) as client:
+                transport = streamable_http_client(job["url"], http_client=http)
+                async with Client(transport, mode=job.get("mode", "auto"), **capable) as client:
                     await run(client, done)
         else:
-            async with streamablehttp_client(asked["url"], headers=HEADERS) as (read, write, _):
+            async with streamablehttp_client(job["url"], headers=HEADERS) as (read, write, _):
                 async with ClientSession(read, write, **capable) as session:
                     await session.initialize()
                     await run(session, done)
     except Exception as error:
         done.append(failure(error))
-    json.dump({"done": done, "questions": asked.get("questions", []), "opened": asked.get("opened", [])}, sys.stdout)
+    json.dump({"done": done, "questions": job.get("questions", []), "opened": job.get("opened", [])}, sys.stdout)
 
 
 asyncio.run(main())

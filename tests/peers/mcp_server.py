@@ -60,8 +60,8 @@ async def count(steps: int, ctx: Context) -> str:
 @server.tool()
 async def ask(ctx: Context) -> str:
     """Asks the person at the client."""
-    answer = await ctx.elicit("really?", Answer)
-    return str(answer)
+    response = await ctx.elicit("really?", Answer)
+    return str(response)
 
 
 @server.resource("note://one")

@@ -3,7 +3,7 @@
     mcp_strict.py PORT RECORDING
 
 It holds a request to the letter of the specification: headers that mirror the body, `_meta`, `Accept`, no session, no stray header of the
-caller. What breaks a rule is answered as the specification says. Every request is appended to RECORDING as one line of JSON.
+caller. A request that breaks a rule gets the error of the specification. Every request is appended to RECORDING as one line of JSON.
 """
 
 import base64
@@ -51,8 +51,8 @@ class Handler(BaseHTTPRequestHandler):
             self.check(message)
             getattr(self, message["method"].replace("/", "_"), self.unknown)(message)
         except Refused as refused:
-            answer = {"jsonrpc": "2.0", "id": message.get("id"), "error": refused.error}
-            self.send(refused.status, "application/json", json.dumps(answer).encode())
+            response = {"jsonrpc": "2.0", "id": message.get("id"), "error": refused.error}
+            self.send(refused.status, "application/json", json.dumps(response).encode())
 
     def do_GET(self):
         self.send(405, "text/plain", b"")
@@ -87,8 +87,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def result(self, message, result, **more):
-        answer = {"jsonrpc": "2.0", "id": message["id"], "result": {"resultType": "complete"} | result | more}
-        self.send(200, "application/json", json.dumps(answer).encode())
+        response = {"jsonrpc": "2.0", "id": message["id"], "result": {"resultType": "complete"} | result | more}
+        self.send(200, "application/json", json.dumps(response).encode())
 
     def server_discover(self, message):
         self.result(message, {"supportedVersions": [VERSION], "capabilities": {"tools": {}}}, ttlMs=60_000, cacheScope="public")

@@ -80,7 +80,7 @@ class Postgres:
         self.start()
 
     def freeze(self):
-        """Connections stay, and nothing answers."""
+        """Connections stay, and nothing responds."""
         self.signal(signal.SIGSTOP)
 
     def thaw(self):

@@ -1,6 +1,6 @@
 """A recording relay in front of an emulator: passes bytes on unchanged and writes down what went each way.
 
-One file per connection and direction, `NNNN.sent` and `NNNN.answered`, so that a test can ask what an upstream really saw. Each direction
+One file per connection and direction, `NNNN.sent` and `NNNN.received`, so that a test can check what an upstream really saw. Each direction
 keeps its first 64 MiB: a connection is used again after a large upload, and what comes then counts too.
 
     recorder.py DIR PORT UPSTREAM_PORT
@@ -44,7 +44,7 @@ async def main(directory, port, upstream):
             return
         await asyncio.gather(
             relay(reader, up_writer, directory / f"{name}.sent"),
-            relay(up_reader, writer, directory / f"{name}.answered"),
+            relay(up_reader, writer, directory / f"{name}.received"),
         )
         writer.close()
         up_writer.close()

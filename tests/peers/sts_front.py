@@ -1,4 +1,4 @@
-"""Makes an S3-only server look like an emulator: answers STS AssumeRole with the server's one key, passes everything else on.
+"""Makes an S3-only server look like an emulator: responds to STS AssumeRole with the server's one key, passes everything else on.
 
 Each connection carries one request, so that the gateway never sends an STS call down a connection that leads to the server.
 
@@ -10,7 +10,7 @@ import datetime
 import re
 import sys
 
-ANSWER = """<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>\
+ASSUME_ROLE_RESPONSE = """<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>\
 <AccessKeyId>{key}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey><SessionToken>front</SessionToken>\
 <Expiration>{expires:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials><AssumedRoleUser><Arn>arn:aws:sts::000000000000:assumed-role/suite/front</Arn>\
 <AssumedRoleId>AROAEXAMPLE:front</AssumedRoleId></AssumedRoleUser></AssumeRoleResult>\
@@ -20,7 +20,7 @@ ANSWER = """<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/
 def assume_role(form, key, secret):
     seconds = int(re.search(rb"DurationSeconds=(\d+)", form)[1])
     expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
-    body = ANSWER.format(key=key, secret=secret, expires=expires).encode()
+    body = ASSUME_ROLE_RESPONSE.format(key=key, secret=secret, expires=expires).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     return head.encode() + body
 

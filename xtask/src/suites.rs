@@ -1,4 +1,4 @@
-//! The suites with real clients: what each needs installed, and how it is run with the gateway that `tests/peers/stage.py` starts.
+//! The real-client suites: installing what each needs, and running it with the gateway that `tests/peers/test_gateway.py` starts.
 //!
 //! Files beside the tests pin every package. They are installed into the suites' directory once, and again when a pin
 //! changes.
@@ -87,7 +87,7 @@ pub fn run_corpus(runner: &StepRunner) -> Result<TestCount, XtaskError> {
 fn gateway_suite_command(runner: &StepRunner, suite: &ClientSuite, kind: &str, gateway: &Path) -> Command {
     let mut command = runner.command(client_python(runner));
     command
-        .arg(runner.repository.root.join("tests/peers/stage.py"))
+        .arg(runner.repository.root.join("tests/peers/test_gateway.py"))
         .args(["--kind", kind, "--"])
         .args((suite.command)(runner))
         .env("DURWARD_BIN", gateway)

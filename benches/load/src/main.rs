@@ -14,7 +14,7 @@ mod process;
 mod requests;
 mod table;
 
-use peers::{Peer, Programs, Stage};
+use peers::{Peer, Programs, TestEnvironment};
 use requests::Corpus;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -116,29 +116,29 @@ impl Options {
 }
 
 async fn measure(options: &Options) -> Result<(), String> {
-    let stage = Stage::set(&options.programs).await?;
+    let environment = TestEnvironment::start(&options.programs).await?;
     let mut table = Table::new();
-    for peer in &stage.peers {
+    for peer in &environment.peers {
         table.note_start(peer.name, peer.resident_mib()?);
     }
-    let outcome = rounds(&stage, options, &mut table).await;
+    let outcome = rounds(&environment, options, &mut table).await;
     if outcome.is_ok() {
         print!("{}", table.render(options.rounds));
     }
-    outcome.map_err(|error| format!("{error}\n{}", stage.log_tail()))
+    outcome.map_err(|error| format!("{error}\n{}", environment.log_tail()))
 }
 
-async fn rounds(stage: &Stage, options: &Options, table: &mut Table) -> Result<(), String> {
+async fn rounds(environment: &TestEnvironment, options: &Options, table: &mut Table) -> Result<(), String> {
     let rounds = options.rounds;
-    let mut corpus = Corpus::new(&stage.credential, stage.host());
+    let mut corpus = Corpus::new(&environment.credential, environment.host());
     // Round 0 warms every path and counts for nothing.
     for round in 0..=rounds {
         for scenario in Scenario::ALL.into_iter().filter(|one| one.title().contains(&options.only)) {
             let count = if round == 0 { scenario.warm_up() } else { scenario.requests };
             let requests = corpus.sign(scenario.load, count)?;
-            for turn in 0..stage.peers.len() {
+            for turn in 0..environment.peers.len() {
                 // Another path goes first each round, so that none always meets the same neighbour's noise.
-                let Some(peer) = stage.peers.get((turn + round) % stage.peers.len()) else { continue };
+                let Some(peer) = environment.peers.get((turn + round) % environment.peers.len()) else { continue };
                 let sample = one(peer, &scenario, &requests)
                     .await
                     .map_err(|error| format!("{}, {}: {error}", peer.name, scenario.title()))?;

@@ -1,4 +1,4 @@
-//! The stage: origin, gateway, Envoy and nginx on free loopback ports, each a process that ends with its owner.
+//! The test environment: origin, gateway, Envoy and nginx on free loopback ports, each a process that ends with its owner.
 //!
 //! Envoy signs and checks nothing; nginx only passes on; the gateway has everything on.
 
@@ -45,7 +45,7 @@ impl Peer {
 }
 
 /// Everything that runs during a measurement.
-pub struct Stage {
+pub struct TestEnvironment {
     /// Direct, then the proxies.
     pub peers: Vec<Peer>,
     pub credential: Credential,
@@ -53,8 +53,8 @@ pub struct Stage {
     _origin: Process,
 }
 
-impl Stage {
-    pub async fn set(programs: &Programs) -> Result<Self, String> {
+impl TestEnvironment {
+    pub async fn start(programs: &Programs) -> Result<Self, String> {
         let scratch = &programs.scratch;
         let (origin_process, origin) = origin(scratch).await?;
         let mut peers = vec![Peer { name: "direct", dynamodb: origin, s3: origin, process: None }];

@@ -59,7 +59,7 @@ pub struct Table {
     /// Microseconds, one figure a round.
     fdatasync: Vec<f64>,
     started: Vec<(&'static str, f64)>,
-    /// By scenario, then by path in the order of the stage.
+    /// By scenario, then by path in the order of the environment.
     samples: BTreeMap<usize, Vec<(&'static str, Vec<Sample>)>>,
 }
 

@@ -1,4 +1,4 @@
-// The whole of it with real parts: boto3 deletes buckets that AWS (moto) has tagged critical; people answer in real browsers.
+// The whole product with real parts: boto3 deletes buckets that AWS (moto) has tagged critical, and people vote in real browsers.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -7,7 +7,7 @@ import { after, before, test } from "node:test";
 
 import { CreateBucketCommand, HeadBucketCommand, PutBucketTaggingCommand, S3Client } from "@aws-sdk/client-s3";
 
-import { furnish, launch, signedIn, startGateway, stopProcess, until } from "./stage.mjs";
+import { prepareGateway, launch, signedIn, startGateway, stopProcess, until } from "./test_gateway.mjs";
 
 const LIMIT = { timeout: 90_000 };
 const SUITES = process.env.DURWARD_SUITES ?? "/nonexistent";
@@ -29,7 +29,7 @@ when { resource.hasTag("critical") && resource.getTag("critical") == "hasty" };
 forbid (principal, action == Aws::Action::"s3:DeleteBucket", resource)
 when { resource.hasTag("critical") && resource.getTag("critical") == "patient" };
 `;
-// boto3 as any program uses it: told only where the endpoint is and where the token lies.
+// boto3 as any program uses it: it knows only the endpoint and the token file.
 const DELETE = `
 import json, sys
 import boto3, botocore.exceptions
@@ -40,13 +40,13 @@ except botocore.exceptions.ClientError as error:
     print(json.dumps({"code": error.response["Error"]["Code"], "message": error.response["Error"]["Message"]}))
 `;
 
-let furnished, url, moto, gateway, browser, root;
+let prepared, url, moto, gateway, browser, root;
 
 before(async () => {
   const groups = { alice: ["platform-oncall"], bob: ["platform-oncall"], carol: [], "agent-7": ["agents"] };
-  furnished = await furnish("critical", { groups, policies: POLICIES });
-  const { dir, aws } = furnished;
-  url = furnished.url;
+  prepared = await prepareGateway("critical", { groups, policies: POLICIES });
+  const { dir, aws } = prepared;
+  url = prepared.url;
   moto = spawn(join(SUITES, "moto/bin/moto_server"), ["-H", "127.0.0.1", "-p", String(aws)], { stdio: "ignore" });
   const credentials = { accessKeyId: "root", secretAccessKey: "root" };
   root = new S3Client({ endpoint: `http://127.0.0.1:${aws}`, region: "us-east-1", credentials, forcePathStyle: true });
@@ -59,7 +59,7 @@ after(async () => {
   await browser?.close();
   if (gateway) await stopProcess(gateway);
   if (moto) await stopProcess(moto);
-  furnished?.clear();
+  prepared?.clear();
 });
 
 const bucket = async (name, critical) => {
@@ -75,8 +75,8 @@ const boto3 = (name) => {
   const child = spawn(PYTHON, ["-c", DELETE, name], {
     env: {
       PATH: process.env.PATH,
-      HOME: furnished.dir,
-      ...furnished.agent,
+      HOME: prepared.dir,
+      ...prepared.agent,
       AWS_EC2_METADATA_DISABLED: "true",
     },
   });
@@ -98,17 +98,17 @@ const boto3 = (name) => {
   return call;
 };
 
-const askPage = async (page, name) => {
+const openRequestPage = async (page, name) => {
   await page.goto(url);
-  await page.locator(".asks li, .asks tr, .asks article, .asks a").filter({ hasText: name }).first().waitFor({ timeout: 20_000 });
-  const link = page.locator(".asks").locator("a", { hasText: "s3:DeleteBucket" });
+  await page.locator(".approval-requests li, .approval-requests tr, .approval-requests article, .approval-requests a").filter({ hasText: name }).first().waitFor({ timeout: 20_000 });
+  const link = page.locator(".approval-requests").locator("a", { hasText: "s3:DeleteBucket" });
   for (let at = 0; at < (await link.count()); at += 1) {
     const href = await link.nth(at).getAttribute("href");
     await page.goto(url + href);
     if ((await page.innerText("main")).includes(name)) return page.url();
     await page.goto(url);
   }
-  throw new Error(`no ask is about ${name}`);
+  throw new Error(`no approval request names ${name}`);
 };
 
 const deny = async (page, reason) => {
@@ -117,24 +117,24 @@ const deny = async (page, reason) => {
   await page.waitForSelector("text=Your denial is recorded.");
 };
 
-test("two people let boto3 delete a critical bucket, once; a third attempt asks again", LIMIT, async () => {
+test("two people let boto3 delete a critical bucket, once; a third attempt needs a new approval", LIMIT, async () => {
   await bucket("payroll-a", "true");
   const held = boto3("payroll-a");
-  const alice = await signedIn(browser, url, furnished.issuer, "alice");
-  const ask = await askPage(alice, "payroll-a");
+  const alice = await signedIn(browser, url, prepared.issuer, "alice");
+  const approvalRequest = await openRequestPage(alice, "payroll-a");
   assert.match(await alice.innerText("main"), /critical=true/);
   await alice.click("text=Approve once");
   await alice.waitForSelector("text=Your approval is recorded.");
   assert.ok(!held.over && (await exists("payroll-a")), "one of two is not enough");
-  const bob = await signedIn(browser, url, furnished.issuer, "bob");
-  await bob.goto(ask);
+  const bob = await signedIn(browser, url, prepared.issuer, "bob");
+  await bob.goto(approvalRequest);
   await bob.click("text=Approve once");
   assert.deepEqual(await held.answer, { code: "deleted" });
   assert.ok(!(await exists("payroll-a")));
   await bucket("payroll-a", "true");
   const again = boto3("payroll-a");
-  const another = await askPage(alice, "payroll-a");
-  assert.notEqual(another, ask, "the approval was used twice");
+  const another = await openRequestPage(alice, "payroll-a");
+  assert.notEqual(another, approvalRequest, "the approval was used twice");
   await deny(alice, "once was enough");
   const { code, message } = await again.answer;
   assert.equal(code, "AccessDenied");
@@ -144,21 +144,21 @@ test("two people let boto3 delete a critical bucket, once; a third attempt asks 
   await bob.context().close();
 });
 
-test("nobody answers: the call is refused, the ask is over", LIMIT, async () => {
+test("nobody votes: the call is refused and the approval request has ended", LIMIT, async () => {
   await bucket("hasty", "hasty");
   const { code, message } = await boto3("hasty").answer;
   assert.equal(code, "AccessDenied");
-  assert.match(message, /nobody approved it in time/);
+  assert.match(message, /it was not approved in time/);
   assert.ok(await exists("hasty"));
 });
 
-test("nobody answers in time, and the ask is queued: the same call passes after the approval", LIMIT, async () => {
+test("nobody votes in time, and the approval request is queued: the same call passes after the approval", LIMIT, async () => {
   await bucket("patient", "patient");
   const first = await boto3("patient").answer;
   assert.equal(first.code, "AccessDenied");
-  assert.match(first.message, /approval is pending: ask/);
-  const bob = await signedIn(browser, url, furnished.issuer, "bob");
-  await askPage(bob, "patient");
+  assert.match(first.message, /the approval is pending: approval request/);
+  const bob = await signedIn(browser, url, prepared.issuer, "bob");
+  await openRequestPage(bob, "patient");
   await bob.click("text=Approve once");
   await bob.waitForSelector("text=Your approval is recorded.");
   assert.deepEqual(await boto3("patient").answer, { code: "deleted" });
@@ -166,7 +166,7 @@ test("nobody answers in time, and the ask is queued: the same call passes after 
   await bob.context().close();
 });
 
-test("a bucket that is not critical needs nobody", LIMIT, async () => {
+test("a bucket that is not critical needs no approval", LIMIT, async () => {
   await bucket("plain", "false");
   assert.deepEqual(await boto3("plain").answer, { code: "deleted" });
 });

@@ -12,7 +12,7 @@ import { after, before, test } from "node:test";
 
 import { Provider } from "oidc-provider";
 
-import { BINARY, atProvider, freePort, launch, listen, startGateway, stopProcess, until } from "./stage.mjs";
+import { BINARY, signInAtProvider, freePort, launch, listen, startGateway, stopProcess, until } from "./test_gateway.mjs";
 
 const LIMIT = { timeout: 60_000 };
 const SHOTS = process.env.DURWARD_SCREENSHOTS;
@@ -25,7 +25,7 @@ const lives = { code: 600, token: 3600 };
 
 // A gateway of its own for each way to be configured.
 const open = async (name, identity) => {
-  const [door, port] = await Promise.all([freePort(), freePort()]);
+  const [awsPort, port] = await Promise.all([freePort(), freePort()]);
   const place = join(dir, name);
   mkdirSync(join(place, "policies"), { recursive: true });
   writeFileSync(join(place, "policies/all.cedar"), `@id("all")\npermit (principal, action, resource);\n`);
@@ -34,7 +34,7 @@ const open = async (name, identity) => {
     join(place, "durward.toml"),
     `data_dir = "data"
 [listen]
-aws = "127.0.0.1:${door}"
+aws = "127.0.0.1:${awsPort}"
 console = "127.0.0.1:${port}"
 [policy]
 dir = "policies"
@@ -151,7 +151,7 @@ test("a browser comes back to the terminal, and the commands then need no token 
     assert.equal((await fetch(back + forged)).status, 400, forged);
   }
   assert.equal((await fetch(back.replace("/callback", "/"))).status, 404);
-  await atProvider(page, issuer, "alice");
+  await signInAtProvider(page, issuer, "alice");
   await page.waitForSelector("text=You may close this page");
   if (SHOTS) await page.screenshot({ path: join(SHOTS, "login-done.png") });
   const done = await login.ended;
@@ -159,7 +159,7 @@ test("a browser comes back to the terminal, and the commands then need no token 
   assert.match(done.out, /signed in to http\S+ as corp\/alice \(groups: oncall\)/);
   assert.match(done.err, /a callback with a foreign state was rejected/);
   const kept = alice.kept();
-  assert.ok(kept.refresh_token, "offline_access was asked for and given");
+  assert.ok(kept.refresh_token, "offline_access was requested and granted");
   assert.ok(!`${done.out}${done.err}`.includes(kept.id_token) && !done.out.includes(kept.refresh_token));
   assert.equal(statSync(alice.file()).mode & 0o777, 0o600);
   assert.equal(statSync(alice.place).mode & 0o777, 0o700);
@@ -176,7 +176,7 @@ test("a sign-in is renewed when its token ends, by one command at a time", LIMIT
   const alice = shell(consoles.one);
   const login = alice.login("--browser");
   const page = await fresh(await login.address(PAGE));
-  await atProvider(page, issuer, "alice");
+  await signInAtProvider(page, issuer, "alice");
   assert.equal((await login.ended).code, 0);
   const first = alice.kept();
   lives.token = 3600;
@@ -202,7 +202,7 @@ test("without a display the sign-in is by device", LIMIT, async () => {
   const page = await fresh(await login.address(DEVICE));
   assert.match(login.seen.out, /enter the code\n\n {4}[A-Z]{4}-[A-Z]{4}\n/);
   await page.click('button[type="submit"]');
-  await atProvider(page, issuer, "alice");
+  await signInAtProvider(page, issuer, "alice");
   const done = await login.ended;
   assert.equal(done.code, 0, done.err);
   assert.match(done.out, /as corp\/alice/);
@@ -211,7 +211,7 @@ test("without a display the sign-in is by device", LIMIT, async () => {
   await page.context().close();
 });
 
-test("whoever refuses at the provider is not signed in", LIMIT, async () => {
+test("a person who refuses at the provider is not signed in", LIMIT, async () => {
   const alice = shell(consoles.one);
   const login = alice.login("--browser");
   const page = await fresh(await login.address(PAGE));
@@ -231,7 +231,7 @@ test("whoever refuses at the provider is not signed in", LIMIT, async () => {
   await other.context().close();
 });
 
-test("a code that nobody used in time signs nobody in", LIMIT, async () => {
+test("a code that was not used in time signs no person in", LIMIT, async () => {
   lives.code = 1;
   const late = await shell(consoles.one).login("--device").ended;
   lives.code = 600;
@@ -246,7 +246,7 @@ test("says which provider is meant, and what the operator must do where there is
   assert.match((await alice.run("login", "--provider", "partner")).err, /partner cannot be used now/);
   const login = alice.login("--provider", "corp", "--browser");
   const page = await fresh(await login.address(PAGE));
-  await atProvider(page, issuer, "alice");
+  await signInAtProvider(page, issuer, "alice");
   assert.equal((await login.ended).code, 0);
   await page.context().close();
   assert.match((await shell(consoles.none).run("login")).err, /no client for the command line\n.*cli_client_id/);
@@ -256,7 +256,7 @@ test("whom the console does not let in is not kept as signed in", LIMIT, async (
   const bob = shell(consoles.oncall);
   const login = bob.login("--browser");
   const page = await fresh(await login.address(PAGE));
-  await atProvider(page, issuer, "bob");
+  await signInAtProvider(page, issuer, "bob");
   const refused = await login.ended;
   assert.equal(refused.code, 1);
   assert.match(refused.err, /in no group that may use the console/);
@@ -268,7 +268,7 @@ test("a sign-in that others may read is refused", LIMIT, async () => {
   const alice = shell(consoles.one);
   const login = alice.login("--browser");
   const page = await fresh(await login.address(PAGE));
-  await atProvider(page, issuer, "alice");
+  await signInAtProvider(page, issuer, "alice");
   assert.equal((await login.ended).code, 0);
   chmodSync(alice.file(), 0o644);
   const refused = await alice.run("approvals", "ls");

@@ -1,5 +1,5 @@
 // The MCP SDKs for TypeScript, unmodified, against servers of the Python SDK through the gateway: version 1 (2025-11-25) and version 2 in its
-// default (legacy) mode and in the one that prefers 2026-07-28. The stage is `tests/peers/mcp_stage.py`, once for all.
+// default (legacy) mode and in the one that prefers 2026-07-28. The test gateway is `tests/peers/mcp_test_gateway.py`, once for all.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -19,26 +19,26 @@ const KEY = "AKIAIOSFODNN7EXAMPLE";
 const MASKED = "[masked: aws-key]";
 const INFO = { name: "suite", version: "1" };
 
-// The stage has no emulator: once is enough, and without a gateway there is nothing to test.
+// The test gateway has no emulator: once is enough, and without a gateway there is nothing to test.
 const skip = process.env.DW_GATEWAY_URL && process.env.DW_KIND === "moto" ? false : "runs once, with the gateway before moto";
 
-let stage;
+let testGateway;
 let where;
 
 before(async () => {
   if (skip) return;
-  stage = spawn(join(SUITES, "client/bin/python"), [join(CLONE, "tests/peers/mcp_stage.py")], { stdio: ["pipe", "pipe", "inherit"] });
+  testGateway = spawn(join(SUITES, "client/bin/python"), [join(CLONE, "tests/peers/mcp_test_gateway.py")], { stdio: ["pipe", "pipe", "inherit"] });
   const [line] = await Promise.race([
-    createInterface({ input: stage.stdout })[Symbol.asyncIterator]().next().then(({ value }) => [value]),
-    new Promise((_, failed) => stage.once("exit", (code) => failed(new Error(`the stage ended with ${code}`)))),
+    createInterface({ input: testGateway.stdout })[Symbol.asyncIterator]().next().then(({ value }) => [value]),
+    new Promise((_, failed) => testGateway.once("exit", (code) => failed(new Error(`the test gateway ended with ${code}`)))),
   ]);
   where = JSON.parse(line);
 });
 
 after(async () => {
-  if (!stage) return;
-  const ended = new Promise((done) => stage.once("exit", done));
-  stage.stdin.end();
+  if (!testGateway) return;
+  const ended = new Promise((done) => testGateway.once("exit", done));
+  testGateway.stdin.end();
   await ended;
 });
 

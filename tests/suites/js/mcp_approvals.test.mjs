@@ -1,5 +1,5 @@
-// Tool calls that policy asks people about, with the MCP SDKs for TypeScript, unmodified: held with progress, told in the way of each
-// revision, passed once when a person approved. The stage is `tests/peers/mcp_stage.py --asking`.
+// Tool calls that require an approval, with the MCP SDKs for TypeScript, unmodified: held with progress, announced in the way of each
+// revision, passed once when a person approved. The test gateway is `tests/peers/mcp_test_gateway.py --approvals`.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -18,27 +18,27 @@ const CLONE = resolve(dirname(fileURLToPath(import.meta.url)), "../../..");
 const SUITES = process.env.DURWARD_SUITES ?? join(CLONE, ".suites");
 const INFO = { name: "suite", version: "1" };
 
-// The stage has no emulator: once is enough, and without a gateway there is nothing to test.
+// The test gateway has no emulator: once is enough, and without a gateway there is nothing to test.
 const skip = process.env.DW_GATEWAY_URL && process.env.DW_KIND === "moto" ? false : "runs once, with the gateway before moto";
 
-let stage;
+let testGateway;
 let where;
 
 before(async () => {
   if (skip) return;
-  const command = [join(CLONE, "tests/peers/mcp_stage.py"), "--asking"];
-  stage = spawn(join(SUITES, "client/bin/python"), command, { stdio: ["pipe", "pipe", "inherit"] });
+  const command = [join(CLONE, "tests/peers/mcp_test_gateway.py"), "--approvals"];
+  testGateway = spawn(join(SUITES, "client/bin/python"), command, { stdio: ["pipe", "pipe", "inherit"] });
   const [line] = await Promise.race([
-    createInterface({ input: stage.stdout })[Symbol.asyncIterator]().next().then(({ value }) => [value]),
-    new Promise((_, failed) => stage.once("exit", (code) => failed(new Error(`the stage ended with ${code}`)))),
+    createInterface({ input: testGateway.stdout })[Symbol.asyncIterator]().next().then(({ value }) => [value]),
+    new Promise((_, failed) => testGateway.once("exit", (code) => failed(new Error(`the test gateway ended with ${code}`)))),
   ]);
   where = JSON.parse(line);
 });
 
 after(async () => {
-  if (!stage) return;
-  const ended = new Promise((done) => stage.once("exit", done));
-  stage.stdin.end();
+  if (!testGateway) return;
+  const ended = new Promise((done) => testGateway.once("exit", done));
+  testGateway.stdin.end();
   await ended;
 });
 
@@ -59,9 +59,9 @@ async function until(look) {
   }
 }
 
-const asked = (what) => until(async () => (await api("/asks")).asks.find((ask) => JSON.stringify(ask).includes(what)));
-const approve = (ask) => api(`/asks/${ask.id}/answer`, { answer: "approve_once" });
-const page = (ask) => `${where.console}/asks/${ask.id}`;
+const waitForRequest = (what) => until(async () => (await api("/approval-requests")).approval_requests.find((approvalRequest) => JSON.stringify(approvalRequest).includes(what)));
+const approve = (approvalRequest) => api(`/approval-requests/${approvalRequest.id}/votes`, { vote: "approve_once" });
+const page = (approvalRequest) => `${where.console}/approvals/${approvalRequest.id}`;
 
 const CLIENTS = {
   "version 1": [Client1, Transport1, {}],
@@ -98,17 +98,17 @@ for (const kind of Object.keys(CLIENTS)) {
       const path = `/srv/${randomUUID()}`;
       const heard = [];
       const held = call(path, { onprogress: ({ message }) => heard.push(message), resetTimeoutOnProgress: true });
-      const ask = await asked(path);
+      const approvalRequest = await waitForRequest(path);
       await until(() => heard.length > 0);
-      assert.deepEqual(heard, [`waiting for approval: ask ${ask.id}, ${page(ask)}`]);
-      await approve(ask);
+      assert.deepEqual(heard, [`waiting for approval: approval request ${approvalRequest.id}, ${page(approvalRequest)}`]);
+      await approve(approvalRequest);
       assert.equal((await held).content[0].text, `${path} is gone`);
 
       const denied = (error) => error.code === 403 && /denied by dev\/ann: once is enough/.test(error.message);
       const again = assert.rejects(call(path), denied);
-      const another = await asked(path);
-      assert.notEqual(another.id, ask.id);
-      await api(`/asks/${another.id}/answer`, { answer: "deny", reason: "once is enough" });
+      const another = await waitForRequest(path);
+      assert.notEqual(another.id, approvalRequest.id);
+      await api(`/approval-requests/${another.id}/votes`, { vote: "deny", reason: "once is enough" });
       await again;
     });
   });
@@ -119,11 +119,11 @@ test("version 2, auto: its person is sent to the page, and the call goes on by i
   await connected("version 2, auto", opened, async (call) => {
     const path = `/srv/${randomUUID()}`;
     const held = call(path);
-    const ask = await asked(path);
+    const approvalRequest = await waitForRequest(path);
     await until(() => opened.length > 0);
-    await approve(ask);
+    await approve(approvalRequest);
     assert.equal((await held).content[0].text, `${path} is gone`);
-    assert.deepEqual(opened, [page(ask)]);
+    assert.deepEqual(opened, [page(approvalRequest)]);
   });
 });
 
@@ -131,15 +131,15 @@ for (const kind of ["version 1", "version 2"]) {
   test(`${kind}: a client of 2025-11-25 that opens URLs gets the page in the error for that, and waits with the next call`, { skip }, async () => {
     await connected(kind, [], async (call) => {
       const path = `/srv/${randomUUID()}`;
-      const told = await call(path).then(() => assert.fail("it passed"), (error) => error);
-      const ask = await asked(path);
-      assert.equal(told.code, -32042, told.stack);
-      const elicitations = told.elicitations ?? told.data.elicitations;
-      assert.equal(elicitations[0].url, page(ask));
-      assert.equal(elicitations[0].elicitationId, ask.id);
+      const error = await call(path).then(() => assert.fail("it passed"), (failure) => failure);
+      const approvalRequest = await waitForRequest(path);
+      assert.equal(error.code, -32042, error.stack);
+      const elicitations = error.elicitations ?? error.data.elicitations;
+      assert.equal(elicitations[0].url, page(approvalRequest));
+      assert.equal(elicitations[0].elicitationId, approvalRequest.id);
       const held = call(path);
-      await until(async () => (await api(`/asks/${ask.id}`)).attempts > 1);
-      await approve(ask);
+      await until(async () => (await api(`/approval-requests/${approvalRequest.id}`)).attempts > 1);
+      await approve(approvalRequest);
       assert.equal((await held).content[0].text, `${path} is gone`);
     });
   });

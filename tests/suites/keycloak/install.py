@@ -20,8 +20,8 @@ def main(pin, into):
     into.mkdir(parents=True)
     archive = into / "keycloak.zip"
     found = hashlib.sha256()
-    with urllib.request.urlopen(URL.format(version), timeout=60) as answer, archive.open("wb") as out:
-        while piece := answer.read(1 << 20):
+    with urllib.request.urlopen(URL.format(version), timeout=60) as response, archive.open("wb") as out:
+        while piece := response.read(1 << 20):
             found.update(piece)
             out.write(piece)
     if found.hexdigest() != wanted:

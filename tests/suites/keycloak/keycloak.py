@@ -13,7 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from stage import SUITES, Process, clean_environment, free_port
+from test_gateway import SUITES, Process, clean_environment, free_port
 
 PASSWORD = "correct horse"
 CONSOLE_SECRET = "console-secret"
@@ -81,8 +81,8 @@ def post(url, form=None, document=None, token=None, method="POST"):
     kind = "application/x-www-form-urlencoded" if form is not None else "application/json"
     headers = {"Content-Type": kind} | ({"Authorization": f"Bearer {token}"} if token else {})
     request = urllib.request.Request(url, data=None if method in ("GET", "DELETE") else body, headers=headers, method=method)
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        text = answer.read()
+    with urllib.request.urlopen(request, timeout=30) as response:
+        text = response.read()
     return json.loads(text) if text else None
 
 
@@ -148,12 +148,12 @@ class Browser:
         data = None if form is None else urllib.parse.urlencode(form).encode()
         request = urllib.request.Request(urllib.parse.urljoin(self.url, url), data=data, headers=headers)
         try:
-            answer = self.opener.open(request, timeout=30)
+            response = self.opener.open(request, timeout=30)
         except urllib.error.HTTPError as error:
-            answer = error
-        with answer:
-            self.page, self.url = answer.read().decode(), answer.url
-        return answer.status
+            response = error
+        with response:
+            self.page, self.url = response.read().decode(), response.url
+        return response.status
 
     def submit(self, **fields):
         """Sends the page's first form that posts, with what is hidden in it."""

@@ -1,4 +1,4 @@
-"""The suite's fixtures: clients as an application makes them, by the environment that `stage.py` (or a person) set."""
+"""The suite's fixtures: clients as an application makes them, by the environment that `test_gateway.py` (or a person) set."""
 
 import os
 import re
@@ -15,13 +15,15 @@ KIND = os.environ.get("DW_KIND", "ministack")
 GATEWAY_URL = os.environ.get("DW_GATEWAY_URL")
 DIRECT_URL = os.environ["DW_DIRECT_URL"]
 ROLE_ARN = os.environ["DW_ROLE_ARN"]
-STAGE = Path(os.environ["DW_STAGE"])
+TEST_DIRECTORY = Path(os.environ["DW_TEST_DIRECTORY"])
 REGION = "us-east-1"
 ACCOUNT = ROLE_ARN.split(":")[4]
 EXCHANGE_ID = re.compile(r"\b[0-9a-f]{32}\b")
 
 
 def pytest_collection_modifyitems(items):
+    # `sort` is stable: within the two halves the order stays.
+    items.sort(key=lambda item: item.get_closest_marker("after_all") is not None)
     for item in items:
         if item.get_closest_marker("gateway") and not GATEWAY_URL:
             item.add_marker(pytest.mark.skip(reason="talks to the emulator directly"))
@@ -40,10 +42,10 @@ def sessions():
             if caller == "agent" or not GATEWAY_URL:
                 made[caller] = boto3.session.Session()
             else:
-                config = STAGE / f"{caller}.aws"
+                config = TEST_DIRECTORY / f"{caller}.aws"
                 config.write_text(
                     f"[profile {caller}]\nregion = {REGION}\nrole_arn = {ROLE_ARN}\nrole_session_name = {caller}\n"
-                    f"web_identity_token_file = {STAGE}/{caller}.jwt\n"
+                    f"web_identity_token_file = {TEST_DIRECTORY}/{caller}.jwt\n"
                 )
                 core = botocore.session.Session(profile=caller)
                 core.set_config_variable("config_file", str(config))
@@ -81,16 +83,16 @@ def name():
 
 
 class Failure:
-    """What a failing call told the application."""
+    """The error of a failing call, as the application sees it."""
 
     def __init__(self, error):
         self.type = type(error).__name__
-        answer = error.response
-        self.code = answer["Error"]["Code"]
-        self.message = answer["Error"].get("Message", "")
-        self.status = answer["ResponseMetadata"]["HTTPStatusCode"]
-        self.attempts = answer["ResponseMetadata"].get("RetryAttempts", 0) + 1
-        self.headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
+        response = error.response
+        self.code = response["Error"]["Code"]
+        self.message = response["Error"].get("Message", "")
+        self.status = response["ResponseMetadata"]["HTTPStatusCode"]
+        self.attempts = response["ResponseMetadata"].get("RetryAttempts", 0) + 1
+        self.headers = response["ResponseMetadata"].get("HTTPHeaders", {})
 
     def __repr__(self):
         return f"{self.type}({self.code}, {self.status}, {self.attempts} attempts): {self.message}"
@@ -102,9 +104,9 @@ def failure():
 
     def call(function, *arguments, **keywords):
         try:
-            answer = function(*arguments, **keywords)
+            response = function(*arguments, **keywords)
         except ClientError as error:
             return Failure(error)
-        pytest.fail(f"was not refused: {str(answer)[:300]}")
+        pytest.fail(f"was not refused: {str(response)[:300]}")
 
     return call

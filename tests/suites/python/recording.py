@@ -1,4 +1,4 @@
-"""Reads what `recorder.py` wrote: the requests an upstream really saw, and the credentials that were lent."""
+"""Reads what `recorder.py` wrote: the requests an upstream really saw, and the credentials that were issued."""
 
 import re
 import urllib.parse
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Lent:
-    """A credential as STS issued it to the gateway, with the session policy that was asked for."""
+class IssuedCredential:
+    """A credential as STS issued it to the gateway, with the session policy that the gateway requested."""
 
     policy: str
     key: str
@@ -32,18 +32,18 @@ def requests(stream):
         stream = rest[size:]
 
 
-def lent(directory):
+def issued_credentials(directory):
     """Every credential of every AssumeRole that went through, by connection."""
     found = []
     for sent in sorted(directory.glob("*.sent")):
         forms = [urllib.parse.parse_qs(body.decode("latin-1"), encoding="utf-8") for head, body in requests(sent.read_bytes())
                  if b"Action=AssumeRole&" in body or body.endswith(b"Action=AssumeRole")]
-        answered = sent.with_suffix(".answered").read_bytes().decode("utf-8", "replace")
-        given = re.findall(r"<Credentials>(.*?)</Credentials>", answered, re.DOTALL)
+        received = sent.with_suffix(".received").read_bytes().decode("utf-8", "replace")
+        given = re.findall(r"<Credentials>(.*?)</Credentials>", received, re.DOTALL)
         for form, credentials in zip(forms, given, strict=False):
             inner = {name: re.search(f"<{name}>(.*?)</{name}>", credentials, re.DOTALL)[1].strip()
                      for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")}
-            found.append(Lent(form.get("Policy", [""])[0], *inner.values()))
+            found.append(IssuedCredential(form.get("Policy", [""])[0], *inner.values()))
     return found
 
 

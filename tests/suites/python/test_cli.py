@@ -1,4 +1,4 @@
-"""The AWS CLI, unmodified: its own commands for S3, JSON answers, waiters, exit codes and messages."""
+"""The AWS CLI, unmodified: its own commands for S3, JSON output, waiters, exit codes and messages."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from conftest import ACCOUNT, EXCHANGE_ID, GATEWAY_URL
-from stage import SUITES
+from test_gateway import SUITES
 
 AWS = SUITES / "cli/bin/aws"
 
@@ -78,7 +78,7 @@ def test_secret_is_masked(aws, name):
     assert (value == "plain words") == (not GATEWAY_URL)
 
 
-def test_every_other_service_answers(aws, name):
+def test_every_other_service_responds(aws, name):
     assert "Users" in aws("iam", "list-users")
     assert "Vpcs" in aws("ec2", "describe-vpcs")
     assert "Functions" in aws("lambda", "list-functions")

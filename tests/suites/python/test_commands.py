@@ -1,12 +1,12 @@
-"""The commands as processes: pipes that nobody reads any more, exit codes, and addresses of the wrong door."""
+"""The commands as processes: closed pipes, exit codes, and the address of the wrong front end."""
 
 import os
 import subprocess
 
 import pytest
 
-from conftest import GATEWAY_URL, STAGE
-from stage import clean_environment
+from conftest import GATEWAY_URL, TEST_DIRECTORY
+from test_gateway import clean_environment
 
 pytestmark = pytest.mark.gateway
 DURWARD = os.environ.get("DURWARD_BIN", "durward")
@@ -17,7 +17,7 @@ def run(*words):
 
 
 def unread(*words, which):
-    """Runs a command one of whose outputs nobody reads; its exit code, and what it wrote to the other one."""
+    """Runs a command with one of its outputs closed. Returns its exit code and the other output."""
     ours, its = os.pipe()
     os.close(ours)
     outputs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, which: its}
@@ -33,7 +33,7 @@ def test_a_reader_that_stops_ends_the_command_without_a_word(words):
     assert unread(*words, which="stdout") == (141, "")
 
 
-def test_an_error_that_nobody_reads_is_no_crash():
+def test_an_error_into_a_closed_pipe_is_no_crash():
     assert unread("approvals", "ls", "--url", "http://durward.example.com", which="stderr") == (1, "")
 
 
@@ -46,7 +46,7 @@ def test_a_directory_without_a_journal_is_not_a_broken_one(tmp_path, words):
 
 
 def test_the_aws_front_end_is_not_taken_for_the_console():
-    done = run("approvals", "ls", "--url", GATEWAY_URL, "--token-file", str(STAGE / "agent.jwt"))
+    done = run("approvals", "ls", "--url", GATEWAY_URL, "--token-file", str(TEST_DIRECTORY / "agent.jwt"))
     assert done.returncode == 1 and done.stdout == ""
     assert "this is the AWS front end, not the console" in done.stderr and "[listen] console" in done.stderr
     assert "durward: durward:" not in done.stderr

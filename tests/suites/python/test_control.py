@@ -16,7 +16,7 @@ TRUST = json.dumps({"Version": "2012-10-17", "Statement": [
 ]})
 
 
-def test_caller_identity_is_the_lent_role(client):
+def test_caller_identity_is_the_assumed_role(client):
     identity = client("sts").get_caller_identity()
     assert identity["Account"] == ACCOUNT
     if GATEWAY_URL:
@@ -25,7 +25,7 @@ def test_caller_identity_is_the_lent_role(client):
 
 def test_users_are_made_and_listed_by_pages(client, name):
     iam = client("iam")
-    # ministack judges a user by its name without its path, so that the credential lent for the right ARN does not fit
+    # ministack judges a user by its name without its path, so that the credential issued for the right ARN does not fit
     path = "/suite/" if KIND == "moto" else "/"
     wanted = [f"{name}-{number}" for number in range(3)]
     for user in wanted:
@@ -127,8 +127,8 @@ def test_compressed_request_is_understood(client, name):
     """boto3 sends PutMetricData over 10 KB gzipped."""
     cloudwatch = client("cloudwatch", request_min_compression_size_bytes=1000)
     data = [{"MetricName": f"metric-{number}", "Value": float(number)} for number in range(300)]
-    answer = cloudwatch.put_metric_data(Namespace=name, MetricData=data)
-    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
+    response = cloudwatch.put_metric_data(Namespace=name, MetricData=data)
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
 @pytest.mark.moto  # ministack judges DescribeAlarms on `*`

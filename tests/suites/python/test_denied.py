@@ -8,7 +8,7 @@ import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 
-from conftest import ACCOUNT, EXCHANGE_ID, GATEWAY_URL, REGION, STAGE
+from conftest import ACCOUNT, EXCHANGE_ID, GATEWAY_URL, REGION, TEST_DIRECTORY
 
 pytestmark = pytest.mark.gateway
 
@@ -37,7 +37,7 @@ def test_denied_call_is_typed_explained_and_tried_once(client, failure, service)
     assert "no-destruction" in refused.message, refused
     assert EXCHANGE_ID.search(refused.message), refused
     assert refused.attempts == 1
-    assert not any(b"dw-denied" in sent.read_bytes() for sent in (STAGE / "recording").glob("*.sent"))
+    assert not any(b"dw-denied" in sent.read_bytes() for sent in (TEST_DIRECTORY / "recording").glob("*.sent"))
 
 
 @pytest.mark.parametrize("service", ["s3", "ec2"])
@@ -88,15 +88,15 @@ def test_denied_upload_transfers_nothing(sessions):
     head += "".join(f"{name}: {value}\r\n" for name, value in request.headers.items()) + "\r\n"
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(head.encode())
-        answer = connection.recv(1 << 16)
-    assert answer.startswith(b"HTTP/1.1 403 "), answer
-    assert b"AccessDenied" in answer and b"payroll-is-closed" in answer
+        response = connection.recv(1 << 16)
+    assert response.startswith(b"HTTP/1.1 403 "), response
+    assert b"AccessDenied" in response and b"payroll-is-closed" in response
 
 
 def test_reader_can_list_but_sees_secrets_masked(client, name):
     client("secretsmanager").create_secret(Name=name, SecretString="a secret for nobody")
-    answer = client("secretsmanager", "reader").get_secret_value(SecretId=name)
-    assert "a secret for nobody" not in answer["SecretString"]
+    response = client("secretsmanager", "reader").get_secret_value(SecretId=name)
+    assert "a secret for nobody" not in response["SecretString"]
 
 
 def test_credentials_of_a_stranger_are_refused(failure):

@@ -13,8 +13,8 @@ import zipfile
 
 import pytest
 
-from conftest import ACCOUNT, EXCHANGE_ID, REGION, STAGE
-from stage import SUITES
+from conftest import ACCOUNT, EXCHANGE_ID, REGION, TEST_DIRECTORY
+from test_gateway import SUITES
 
 pytestmark = [pytest.mark.gateway, pytest.mark.moto]
 AWS = SUITES / "cli/bin/aws"
@@ -36,7 +36,7 @@ def own(service, resource):
 
 
 # What stands for {} in a command is made anew in each run, so that its record is found.
-#   command, operation, demands as (action, level, ARN or *), traits
+#   command, operation, required permissions as (action, level, ARN or *), traits
 CLASSED = [
     (
         "iam create-login-profile --user-name {} --password Passw0rd!Passw0rd", "CreateLoginProfile",
@@ -196,7 +196,7 @@ def aws(tmp_path):
     def run(command, caller):
         environment = os.environ | {
             "AWS_PAGER": "", "AWS_MAX_ATTEMPTS": "1", "HOME": str(tmp_path),
-            "AWS_WEB_IDENTITY_TOKEN_FILE": str(STAGE / f"{caller}.jwt"), "AWS_ROLE_SESSION_NAME": f"destructive-{caller}",
+            "AWS_WEB_IDENTITY_TOKEN_FILE": str(TEST_DIRECTORY / f"{caller}.jwt"), "AWS_ROLE_SESSION_NAME": f"destructive-{caller}",
         }
         return subprocess.run(
             [AWS, *words(command)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -207,7 +207,7 @@ def aws(tmp_path):
 
 def recorded(fresh):
     """The operations in the journal that name anything made for this run, in the order in which they came."""
-    journal = STAGE / "data/journal"
+    journal = TEST_DIRECTORY / "data/journal"
     run = lambda *words: json.loads(subprocess.run(
         [DURWARD, "sessions", *words, "--dir", journal, "--json"], capture_output=True, text=True, timeout=60, check=True
     ).stdout)
@@ -218,13 +218,13 @@ def recorded(fresh):
     ]
 
 
-def demands(operation):
+def required_permissions(operation):
     """As (action, level, ARN or `*`)."""
-    told = []
-    for demand in operation["demands"]:
-        resource = demand["resource"]
-        told.append((demand["action"], demand["access_level"], resource["arn"] if isinstance(resource, dict) else "*"))
-    return told
+    found = []
+    for permission in operation["required_permissions"]:
+        resource = permission["resource"]
+        found.append((permission["action"], permission["access_level"], resource["arn"] if isinstance(resource, dict) else "*"))
+    return found
 
 
 def traits(operation):
@@ -237,7 +237,7 @@ def test_is_classed_as_what_it_does(aws, command, name, expected, risk):
     done = aws(fresh.fill(command), "reader")
     assert done.returncode != 0 and EXCHANGE_ID.search(done.stderr), done.stderr
     (operation,) = [one for one in recorded(fresh) if one["name"] == name]
-    assert demands(operation) == [(action, level, fresh.fill(arn)) for action, level, arn in expected]
+    assert required_permissions(operation) == [(action, level, fresh.fill(arn)) for action, level, arn in expected]
     assert traits(operation) == risk
 
 
@@ -250,11 +250,11 @@ def test_removing_a_bucket_by_force_is_each_object_and_then_the_bucket(aws, dire
         s3.put_object(Bucket=bucket, Key=key, Body=b"x")
     done = aws(f"s3 rb s3://{bucket} --force", "agent")
     assert done.returncode != 0 and "no-destruction" in done.stderr, done.stderr
-    told = [(one["name"], *demands(one), traits(one)) for one in recorded(fresh)]
-    reads = [one for one in told if one[0].startswith("List")]
+    operations = [(one["name"], *required_permissions(one), traits(one)) for one in recorded(fresh)]
+    reads = [one for one in operations if one[0].startswith("List")]
     assert reads and all(one[-1] == set() for one in reads)
-    deletes = sorted(one for one in told if one[0] == "DeleteObject")
+    deletes = sorted(one for one in operations if one[0] == "DeleteObject")
     assert deletes == [
         ("DeleteObject", ("s3:DeleteObject", WRITE, f"arn:aws:s3:::{bucket}/{key}"), {"irreversible"}) for key in ("one", "two")
     ]
-    assert told[-1] == ("DeleteBucket", ("s3:DeleteBucket", WRITE, f"arn:aws:s3:::{bucket}"), {"irreversible"})
+    assert operations[-1] == ("DeleteBucket", ("s3:DeleteBucket", WRITE, f"arn:aws:s3:::{bucket}"), {"irreversible"})

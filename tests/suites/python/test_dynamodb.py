@@ -56,11 +56,11 @@ def test_queries_and_scans_by_pages(client, table):
 def test_updates_and_returns_the_new_value(client, table):
     dynamodb = client("dynamodb")
     for expected in ("1", "2"):
-        answer = dynamodb.update_item(
+        response = dynamodb.update_item(
             TableName=table, Key=item("count", 0), UpdateExpression="ADD n :one",
             ExpressionAttributeValues={":one": {"N": "1"}}, ReturnValues="UPDATED_NEW",
         )
-        assert answer["Attributes"]["n"] == {"N": expected}
+        assert response["Attributes"]["n"] == {"N": expected}
 
 
 def test_batches(client, table):
@@ -68,8 +68,8 @@ def test_batches(client, table):
     dynamodb.batch_write_item(RequestItems={
         table: [{"PutRequest": {"Item": item("batch", number)}} for number in range(20)]
     })
-    answer = dynamodb.batch_get_item(RequestItems={table: {"Keys": [item("batch", number) for number in range(20)]}})
-    assert len(answer["Responses"][table]) == 20
+    response = dynamodb.batch_get_item(RequestItems={table: {"Keys": [item("batch", number) for number in range(20)]}})
+    assert len(response["Responses"][table]) == 20
 
 
 def test_transaction_that_fails_is_typed_and_changes_nothing(client, table):
@@ -108,11 +108,11 @@ def test_lists_tables(client, table):
     assert table in [found for page in pages for found in page["TableNames"]]
 
 
-def test_large_answer(client, table):
+def test_large_response(client, table):
     dynamodb = client("dynamodb")
     for number in range(10):
         dynamodb.put_item(TableName=table, Item=item("large", number, filler={"S": "x" * 90_000}))
-    answer = dynamodb.query(
+    response = dynamodb.query(
         TableName=table, KeyConditionExpression="pk = :p", ExpressionAttributeValues={":p": {"S": "large"}}
     )
-    assert sum(len(found["filler"]["S"]) for found in answer["Items"]) == 900_000
+    assert sum(len(found["filler"]["S"]) for found in response["Items"]) == 900_000

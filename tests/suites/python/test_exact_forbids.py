@@ -3,7 +3,7 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from asking import AskingStage, client, policies  # noqa: F401: `client` and `policies` are fixtures
+from approval_gateway import ApprovalTestGateway, client, policies  # noqa: F401: `client` and `policies` are fixtures
 from conftest import REGION
 
 pytestmark = [pytest.mark.gateway, pytest.mark.moto]
@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.gateway, pytest.mark.moto]
 ACCOUNT = "123456789012"
 
 
-class ExactStage(AskingStage):
+class ExactTestGateway(ApprovalTestGateway):
     policy_text = """
 permit (principal, action == Action::"connect", resource);
 permit (principal, action, resource);
@@ -19,8 +19,8 @@ permit (principal, action, resource);
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory):
-    with ExactStage("moto", tmp_path_factory.mktemp("exact") / "stage") as made:
+def gateway(tmp_path_factory):
+    with ExactTestGateway("moto", tmp_path_factory.mktemp("exact") / "gateway") as made:
         yield made
 
 
@@ -111,9 +111,9 @@ def logs(root, client):
 
 
 @pytest.mark.parametrize("service", [secretsmanager, ssm, kms, iam, ec2, logs], ids=lambda service: service.__name__)
-def test_a_forbid_on_one_arn_holds_however_the_request_names_it(stage, client, policies, service):  # noqa: F811
+def test_a_forbid_on_one_arn_holds_however_the_request_names_it(gateway, client, policies, service):  # noqa: F811
     name = service.__name__
-    arn, guarded, free = service(stage.root(name), client(name))
+    arn, guarded, free = service(gateway.root(name), client(name))
     policies(f'@id("guarded") forbid (principal, action, resource == Aws::Resource::"{arn}");')
     for call, arguments in guarded:
         with pytest.raises(ClientError, match="is forbidden by policy `guarded`"):
@@ -122,9 +122,9 @@ def test_a_forbid_on_one_arn_holds_however_the_request_names_it(stage, client, p
         call(**arguments)
 
 
-def test_commands_on_what_tags_or_lists_choose_may_be_on_a_forbidden_instance(stage, client, policies):  # noqa: F811
-    image = stage.root("ec2").describe_images()["Images"][0]["ImageId"]
-    made = stage.root("ec2").run_instances(ImageId=image, MinCount=2, MaxCount=2)["Instances"]
+def test_commands_on_what_tags_or_lists_choose_may_be_on_a_forbidden_instance(gateway, client, policies):  # noqa: F811
+    image = gateway.root("ec2").describe_images()["Images"][0]["ImageId"]
+    made = gateway.root("ec2").run_instances(ImageId=image, MinCount=2, MaxCount=2)["Instances"]
     guarded, free = (one["InstanceId"] for one in made)
     arn = f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/{guarded}"
     policies(f'@id("guarded") forbid (principal, action, resource == Aws::Resource::"{arn}");')

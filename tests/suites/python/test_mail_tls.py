@@ -6,9 +6,9 @@ import ssl
 import pytest
 from aiosmtpd.controller import Controller
 
-from asking import AskingStage, Call, client, until  # noqa: F401: `client` is a fixture
+from approval_gateway import ApprovalTestGateway, Call, client, until  # noqa: F401: `client` is a fixture
 from authority import HOST, certificate
-from stage import clean_environment, free_port
+from test_gateway import clean_environment, free_port
 from test_notifications import PASSWORD, Mailbox
 
 pytestmark = [
@@ -25,7 +25,7 @@ def resolves():
         return False
 
 
-class SealedStage(AskingStage):
+class SealedTestGateway(ApprovalTestGateway):
     def __init__(self, kind, directory):
         directory.mkdir(parents=True, exist_ok=True)
         certificate(directory, certificate(directory))
@@ -75,19 +75,19 @@ password_file = "mail.password"
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory):
-    with SealedStage("moto", tmp_path_factory.mktemp("sealed") / "stage") as made:
+def gateway(tmp_path_factory):
+    with SealedTestGateway("moto", tmp_path_factory.mktemp("sealed") / "gateway") as made:
         yield made
 
 
-def test_mail_arrives_under_tls(stage, client, name):  # noqa: F811
+def test_mail_arrives_under_tls(gateway, client, name):  # noqa: F811
     s3 = client("s3")
-    stage.root("s3").create_bucket(Bucket=name)
+    gateway.root("s3").create_bucket(Bucket=name)
     call = Call(s3.delete_bucket, Bucket=name)
-    ask = stage.ask_about(name)
-    boxes = [stage.at_once] + ([stage.after] if resolves() else [])
+    approval_request = gateway.wait_for_request(name)
+    boxes = [gateway.at_once] + ([gateway.after] if resolves() else [])
     for box in boxes:
         [(readers, mail)] = until(lambda box=box: box.about(name), "the mail")
-        assert readers == ["oncall@example.com"] and ask["id"] in mail.get_content()
-    stage.api("ann", f"/asks/{ask['id']}/answer", {"answer": "deny", "reason": "no"})
+        assert readers == ["oncall@example.com"] and approval_request["id"] in mail.get_content()
+    gateway.api("ann", f"/approval-requests/{approval_request['id']}/votes", {"vote": "deny", "reason": "no"})
     assert call.done().error is not None

@@ -16,21 +16,21 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 
 from conftest import REGION
-from stage import Stage
+from test_gateway import TestGateway
 
 pytestmark = [pytest.mark.gateway, pytest.mark.ministack]
 GIB = 1 << 30
 PIECE = bytes(range(256)) * 256  # 64 KiB
 ALLOWED = 32 << 20
 
-STS_ANSWER = b"""<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>
+STS_RESPONSE = b"""<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>
 <AccessKeyId>ASIAIOSFODNN7EXAMPLE</AccessKeyId><SecretAccessKey>wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY</SecretAccessKey>
 <SessionToken>sink</SessionToken><Expiration>%s</Expiration></Credentials><AssumedRoleUser><Arn>arn:aws:sts::000000000000:assumed-role/suite/x</Arn>
 <AssumedRoleId>AROA:x</AssumedRoleId></AssumedRoleUser></AssumeRoleResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></AssumeRoleResponse>"""
 
 
 class Sink(BaseHTTPRequestHandler):
-    """Lends a credential to whoever asks, swallows uploads, and remembers their size and hash."""
+    """Issues a credential to every caller, discards uploads, and remembers their size and hash."""
 
     protocol_version = "HTTP/1.1"
     swallowed = None
@@ -38,7 +38,7 @@ class Sink(BaseHTTPRequestHandler):
     def do_POST(self):
         form = urllib.parse.parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
         soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=int(form["DurationSeconds"][0]))
-        self.answer(STS_ANSWER % soon.strftime("%Y-%m-%dT%H:%M:%SZ").encode(), "text/xml")
+        self.respond(STS_RESPONSE % soon.strftime("%Y-%m-%dT%H:%M:%SZ").encode(), "text/xml")
 
     def do_PUT(self):
         if self.headers.get("Expect", "").lower() == "100-continue":
@@ -49,7 +49,7 @@ class Sink(BaseHTTPRequestHandler):
             size += len(piece)
             digest.update(piece)
         type(self).swallowed = size, digest.hexdigest()
-        self.answer(b"", "application/xml")
+        self.respond(b"", "application/xml")
 
     def body(self):
         """The payload without transfer coding and aws-chunked framing."""
@@ -60,7 +60,7 @@ class Sink(BaseHTTPRequestHandler):
         framed = "aws-chunked" in (self.headers.get("Content-Encoding") or "")
         return unchunk(Pieces(pieces)) if framed else pieces
 
-    def answer(self, body, kind):
+    def respond(self, body, kind):
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -117,22 +117,22 @@ class Pieces:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory):
+def gateway(tmp_path_factory):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    with Stage("ministack", tmp_path_factory.mktemp("sink") / "stage", upstream_port=server.server_address[1]) as made:
+    with TestGateway("ministack", tmp_path_factory.mktemp("sink") / "gateway", upstream_port=server.server_address[1]) as made:
         yield made
     server.shutdown()
 
 
 @pytest.fixture(scope="module")
-def credentials(stage):
+def credentials(gateway):
     sts = boto3.client(
-        "sts", endpoint_url=stage.gateway_url, region_name=REGION,
+        "sts", endpoint_url=gateway.gateway_url, region_name=REGION,
         config=botocore.config.Config(signature_version=botocore.UNSIGNED),
     )
     got = sts.assume_role_with_web_identity(
-        RoleArn=stage.role_arn, RoleSessionName="big", WebIdentityToken=stage.token_file("agent").read_text()
+        RoleArn=gateway.role_arn, RoleSessionName="big", WebIdentityToken=gateway.token_file("agent").read_text()
     )["Credentials"]
     return botocore.credentials.Credentials(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"])
 
@@ -150,13 +150,13 @@ def forget_high_water(process):
         control.write("5")
 
 
-def upload(stage, credentials, key, size, headers, frame):
+def upload(gateway, credentials, key, size, headers, frame):
     """PUTs `size` bytes signed with `headers`; `frame` turns (signature, piece) into what goes on the wire."""
-    request = AWSRequest("PUT", f"{stage.gateway_url}/big/{key}", headers=headers)
+    request = AWSRequest("PUT", f"{gateway.gateway_url}/big/{key}", headers=headers)
     signer = S3SigV4Auth(credentials, "s3", REGION)
     signer.payload = lambda _request: headers["X-Amz-Content-SHA256"]
     signer.add_auth(request)
-    connection = http.client.HTTPConnection("127.0.0.1", stage.gateway_port, timeout=300)
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.gateway_port, timeout=300)
     connection.putrequest("PUT", f"/big/{key}", skip_accept_encoding=True)
     for name, value in request.headers.items():
         connection.putheader(name, value)
@@ -169,9 +169,9 @@ def upload(stage, credentials, key, size, headers, frame):
         connection.send(wire)
     wire, _ = frame(previous, b"", request)
     connection.send(wire)
-    answer = connection.getresponse()
-    body = answer.read()
-    assert answer.status == 200, body
+    response = connection.getresponse()
+    body = response.read()
+    assert response.status == 200, body
     return digest.hexdigest()
 
 
@@ -198,23 +198,23 @@ def chunk_signer(credentials):
     return frame
 
 
-def grown(stage, credentials, key, size, headers, frame):
+def grown(gateway, credentials, key, size, headers, frame):
     """Uploads and returns by how much the gateway's memory rose at its highest."""
-    upload(stage, credentials, "warm-" + key, len(PIECE) * 16, headers(len(PIECE) * 16), frame)
-    forget_high_water(stage.gateway)
-    before = memory(stage.gateway, "VmRSS")
-    digest = upload(stage, credentials, key, size, headers(size), frame)
+    upload(gateway, credentials, "warm-" + key, len(PIECE) * 16, headers(len(PIECE) * 16), frame)
+    forget_high_water(gateway.gateway_process)
+    before = memory(gateway.gateway_process, "VmRSS")
+    digest = upload(gateway, credentials, key, size, headers(size), frame)
     assert Sink.swallowed == (size, digest)
-    return memory(stage.gateway, "VmHWM") - before
+    return memory(gateway.gateway_process, "VmHWM") - before
 
 
-def test_unsigned_payload_of_two_gib(stage, credentials):
+def test_unsigned_payload_of_two_gib(gateway, credentials):
     headers = lambda size: {"Content-Length": str(size), "X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}
-    rose = grown(stage, credentials, "unsigned", 2 * GIB, headers, plain)
+    rose = grown(gateway, credentials, "unsigned", 2 * GIB, headers, plain)
     assert rose < ALLOWED, f"the gateway's memory rose by {rose >> 20} MiB"
 
 
-def test_signed_chunks_of_half_a_gib(stage, credentials):
+def test_signed_chunks_of_half_a_gib(gateway, credentials):
     framing = len(f"{len(PIECE):x};chunk-signature={'0' * 64}\r\n\r\n")
 
     def headers(size):
@@ -224,5 +224,5 @@ def test_signed_chunks_of_half_a_gib(stage, credentials):
             "X-Amz-Content-SHA256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
         }
 
-    rose = grown(stage, credentials, "signed", GIB // 2, headers, chunk_signer(credentials))
+    rose = grown(gateway, credentials, "signed", GIB // 2, headers, chunk_signer(credentials))
     assert rose < ALLOWED, f"the gateway's memory rose by {rose >> 20} MiB"

@@ -28,8 +28,8 @@ def test_message_there_and_back(client, queue):
     sqs = client("sqs")
     text = "ü <tag> & \"quoted\" \N{GRINNING FACE}"
     sqs.send_message(QueueUrl=queue, MessageBody=text, MessageAttributes={"kind": {"DataType": "String", "StringValue": "t"}})
-    answer = sqs.receive_message(QueueUrl=queue, MessageAttributeNames=["All"], WaitTimeSeconds=2)
-    [message] = answer["Messages"]
+    response = sqs.receive_message(QueueUrl=queue, MessageAttributeNames=["All"], WaitTimeSeconds=2)
+    [message] = response["Messages"]
     assert message["Body"] == text
     assert message["MessageAttributes"]["kind"]["StringValue"] == "t"
     sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
@@ -86,8 +86,8 @@ def test_query_protocol_of_older_sdks(sessions, client, queue, name):
         headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
         request = AWSRequest("POST", url, data=f"{form}&Version=2012-11-05", headers=headers)
         SigV4Auth(sessions("agent").get_credentials(), "sqs", REGION).add_auth(request)
-        answer = URLLib3Session().send(request.prepare())
-        return answer.status_code, answer.text
+        response = URLLib3Session().send(request.prepare())
+        return response.status_code, response.text
 
     root = GATEWAY_URL + "/"
     send = f"Action=SendMessage&QueueUrl={urllib.parse.quote(queue, '')}&MessageBody=old"

@@ -15,14 +15,14 @@ from botocore.exceptions import ClientError
 
 import recording
 from conftest import REGION
-from stage import GATEWAY_NAME, Stage
+from test_gateway import GATEWAY_NAME, TestGateway
 
 pytestmark = [pytest.mark.gateway, pytest.mark.ministack]
 
 
 @pytest.fixture(scope="module", params=["http", "https"])
-def stage(request, tmp_path_factory):
-    with Stage("ministack", tmp_path_factory.mktemp("names") / "stage", tls=request.param == "https") as made:
+def gateway(request, tmp_path_factory):
+    with TestGateway("ministack", tmp_path_factory.mktemp("names") / "gateway", tls=request.param == "https") as made:
         yield made
 
 
@@ -38,14 +38,14 @@ def resolver(monkeypatch):
 
 
 @pytest.fixture
-def make(stage):
-    url = stage.gateway_url.replace("127.0.0.1", GATEWAY_NAME)
-    trust = {"verify": str(stage.directory / "tls.pem")} if stage.tls else {}
+def make(gateway):
+    url = gateway.gateway_url.replace("127.0.0.1", GATEWAY_NAME)
+    trust = {"verify": str(gateway.directory / "tls.pem")} if gateway.tls else {}
     sts = boto3.client(
         "sts", endpoint_url=url, region_name=REGION, config=botocore.config.Config(signature_version=botocore.UNSIGNED), **trust
     )
     got = sts.assume_role_with_web_identity(
-        RoleArn=stage.role_arn, RoleSessionName="names", WebIdentityToken=stage.token_file("agent").read_text()
+        RoleArn=gateway.role_arn, RoleSessionName="names", WebIdentityToken=gateway.token_file("agent").read_text()
     )["Credentials"]
     session = boto3.session.Session(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"], REGION)
 
@@ -56,13 +56,13 @@ def make(stage):
 
 
 @pytest.mark.parametrize("style", ["path", "virtual"])
-def test_round_trip_and_list(stage, make, style, name):
+def test_round_trip_and_list(gateway, make, style, name):
     s3 = make("s3", s3={"addressing_style": style})
     s3.create_bucket(Bucket=name)
     s3.put_object(Bucket=name, Key="a b/ü", Body=b"named")
     assert s3.get_object(Bucket=name, Key="a b/ü")["Body"].read() == b"named"
     assert [found["Key"] for found in s3.list_objects_v2(Bucket=name)["Contents"]] == ["a b/ü"]
-    assert any(f'"arn:aws:s3:::{name}/a b/ü"' in one.policy for one in recording.lent(stage.recording))
+    assert any(f'"arn:aws:s3:::{name}/a b/ü"' in one.policy for one in recording.issued_credentials(gateway.recording))
 
 
 def test_upload_in_parts_with_checksums(make, name):
@@ -77,14 +77,14 @@ def test_upload_in_parts_with_checksums(make, name):
 
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256"])
-def test_checksum_is_checked_on_its_way(stage, make, name, failure, monkeypatch, algorithm):
+def test_checksum_is_checked_on_its_way(gateway, make, name, failure, monkeypatch, algorithm):
     """Over TLS the checksum follows the body as a trailer: one that does not fit breaks the upload off."""
     s3 = make("s3")
     s3.create_bucket(Bucket=name)
     body = os.urandom(3 << 20)
     s3.put_object(Bucket=name, Key="whole", Body=body, ChecksumAlgorithm=algorithm)
     assert s3.get_object(Bucket=name, Key="whole")["Body"].read() == body
-    if not stage.tls:
+    if not gateway.tls:
         return
     checksum = botocore.httpchecksum._CHECKSUM_CLS[algorithm.lower()]
     real = checksum.b64digest
@@ -100,12 +100,12 @@ def test_closed_bucket_is_closed_under_its_name_too(make, failure):
     assert refused.code == "AccessDenied" and "payroll-is-closed" in refused.message
 
 
-def test_other_services_answer_under_the_name(make, name):
+def test_other_services_respond_under_the_name(make, name):
     assert make("sqs").create_queue(QueueName=name)["QueueUrl"].split("/")[2].startswith(GATEWAY_NAME)
     assert "Users" in make("iam").list_users()
 
 
-def test_name_that_is_not_ours_is_refused(stage, make):
+def test_name_that_is_not_ours_is_refused(gateway, make):
     """A signature for another host is not a signature for this one."""
     s3 = make("s3", s3={"addressing_style": "path"})
     s3.meta.events.register("before-send.s3.ListBuckets", lambda request, **_: request.headers.__setitem__("Host", "evil.test"))

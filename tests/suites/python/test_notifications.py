@@ -1,4 +1,4 @@
-"""People are told what waits for them: real SMTP server, real webhook receivers, verified by other people's libraries."""
+"""Notifications of approval requests: a real SMTP server and real webhook receivers, verified by independent libraries."""
 
 import email
 import email.policy
@@ -19,8 +19,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from stage import free_port
-from asking import AskingStage, Call, client, until  # noqa: F401: `client` is a fixture
+from test_gateway import free_port
+from approval_gateway import ApprovalTestGateway, Call, client, until  # noqa: F401: `client` is a fixture
 
 pytestmark = [
     pytest.mark.gateway,
@@ -31,12 +31,12 @@ pytestmark = [
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PASSWORD = "correct-horse-battery"
-# In the addresses of the webhooks; no log, answer or page may hold it.
+# In the addresses of the webhooks; no log, response or page may hold it.
 TOKEN = "T0k3n-0f-the-webhook"
 
 
 class Receiver:
-    """A webhook's server. The first request about a text in `failing` is answered with 500, all others with 200."""
+    """A webhook's server. The first request about a text in `failing` gets a 500, all others with 200."""
 
     def __init__(self, port=None):
         self.port = port or free_port()
@@ -99,7 +99,7 @@ class Mailbox:
         return [(to, mail) for to, mail in list(self.got) if text in mail["Subject"]]
 
 
-class TellingStage(AskingStage):
+class NotificationTestGateway(ApprovalTestGateway):
     def __init__(self, kind, directory):
         self.chat, self.robot, self.dead = Receiver().start(), Receiver().start(), Receiver()
         self.mailbox = Mailbox()
@@ -112,7 +112,7 @@ class TellingStage(AskingStage):
         super().__init__(kind, directory)
 
     def start_forged(self):
-        """A mail server whose certificate nobody vouches for, and what is said to it."""
+        """A mail server whose certificate is not trusted, and the bytes sent to it."""
         self.tls_configuration()
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self.directory / "tls.pem", self.directory / "tls.key")
@@ -147,7 +147,7 @@ url_file = "chat.url"
 name = "dead"
 url_file = "dead.url"
 [[notify.slack]]
-name = "not-asked"
+name = "other-group"
 url_file = "chat.url"
 groups = ["database-oncall"]
 [[notify.email]]
@@ -171,9 +171,9 @@ secret_file = "webhook.secret"
 """
 
     def channel(self, name):
-        status, answer = self.api("ann", "/channels")
-        assert status == 200, answer
-        return {channel["name"]: channel for channel in answer["channels"]}[name]
+        status, response = self.api("ann", "/channels")
+        assert status == 200, response
+        return {channel["name"]: channel for channel in response["channels"]}[name]
 
     def close(self):
         super().close()
@@ -185,22 +185,22 @@ secret_file = "webhook.secret"
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory):
-    with TellingStage("moto", tmp_path_factory.mktemp("telling") / "stage") as made:
+def gateway(tmp_path_factory):
+    with NotificationTestGateway("moto", tmp_path_factory.mktemp("notifications") / "gateway") as made:
         yield made
 
 
-def delete(stage, client, name, key="k"):  # noqa: F811
+def delete(gateway, client, name, key="k"):  # noqa: F811
     """A deletion that one person of oncall must approve."""
     s3 = client("s3")
     s3.create_bucket(Bucket=name)
     call = Call(s3.delete_object, Bucket=name, Key=key)
-    return call, stage.ask_about(name)
+    return call, gateway.wait_for_request(name)
 
 
-def deny(stage, ask):
-    status, answer = stage.api("ann", f"/asks/{ask['id']}/answer", {"answer": "deny", "reason": "not at night"})
-    assert status == 200, answer
+def deny(gateway, approval_request):
+    status, response = gateway.api("ann", f"/approval-requests/{approval_request['id']}/votes", {"vote": "deny", "reason": "not at night"})
+    assert status == 200, response
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -208,21 +208,21 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def test_everybody_is_told_what_waits_and_how_it_ended_and_a_link_decides_nothing(stage, client, name):  # noqa: F811
-    call, ask = delete(stage, client, name)
-    path = f"/asks/{ask['id']}"
-    chat = json.loads(until(lambda: stage.chat.about(name), "the chat")[0]["body"])
+def test_each_channel_gets_the_request_and_its_outcome_and_a_link_decides_nothing(gateway, client, name):  # noqa: F811
+    call, approval_request = delete(gateway, client, name)
+    page, resource = f"/approvals/{approval_request['id']}", f"/approval-requests/{approval_request['id']}"
+    chat = json.loads(until(lambda: gateway.chat.about(name), "the chat")[0]["body"])
     first = chat["text"].splitlines()[0]
-    for wanted in ("`s3:DeleteObject`", f"`{name}/k`", "`dev/agent`", "risk ", "answer by "):
+    for wanted in ("`s3:DeleteObject`", f"`{name}/k`", "`dev/agent`", "risk ", "decide by "):
         assert wanted in first, first
     assert chat["blocks"][0]["text"]["text"] == first
-    [(readers, mail)] = until(lambda: stage.mailbox.about(name), "the mail")
+    [(readers, mail)] = until(lambda: gateway.mailbox.about(name), "the mail")
     assert readers == ["oncall@example.com", "second@example.com"]
     assert mail["From"] == "Durward <durward@example.com>" and mail["Auto-Submitted"] == "auto-generated"
-    assert mail["Subject"].startswith(f"Durward: s3:DeleteObject on {name}/k, asked by dev/agent: risk "), mail["Subject"]
-    hook = until(lambda: stage.robot.about(name), "the webhook")[0]
+    assert mail["Subject"].startswith(f"Durward: s3:DeleteObject on {name}/k, requested by dev/agent: risk "), mail["Subject"]
+    hook = until(lambda: gateway.robot.about(name), "the webhook")[0]
     told = Webhook(SECRET).verify(hook["body"], hook["headers"])
-    assert told["type"] == "ask.opened" and told["data"]["ask"]["id"] == ask["id"]
+    assert told["type"] == "approval_request.opened" and told["data"]["approval_request"]["id"] == approval_request["id"]
     with pytest.raises(WebhookVerificationError):
         Webhook(SECRET).verify(hook["body"].replace(b"pending", b"denied!"), hook["headers"])
     links = [
@@ -230,108 +230,108 @@ def test_everybody_is_told_what_waits_and_how_it_ended_and_a_link_decides_nothin
         re.search(r"http\S+", mail.get_content())[0],
         told["data"]["url"],
     ]
-    assert links == [f"http://127.0.0.1:{stage.console_port}{path}"] * 3
+    assert links == [f"http://127.0.0.1:{gateway.console_port}{page}"] * 3
     for link in links:
         for method, status in (("GET", 303), ("HEAD", 401)):
-            with pytest.raises(urllib.error.HTTPError) as answer:
+            with pytest.raises(urllib.error.HTTPError) as response:
                 urllib.request.build_opener(NoRedirect).open(urllib.request.Request(link, method=method), timeout=5)
-            assert answer.value.code == status, "the page was shown to somebody who had not signed in"
-            # After signing in, a person is on the ask's page.
-            assert status != 303 or path in urllib.parse.unquote(answer.value.headers["Location"])
-    now = stage.api("ann", path)[1]
+            assert response.value.code == status, "the page was shown without a sign-in"
+            # After signing in, a person is on the approval request's page.
+            assert status != 303 or page in urllib.parse.unquote(response.value.headers["Location"])
+    now = gateway.api("ann", resource)[1]
     assert now["state"] == "pending" and now["votes"] == [], "following a link decided something"
-    deny(stage, ask)
+    deny(gateway, approval_request)
     assert "not at night" in str(call.done().error)
-    chat = json.loads(until(lambda: stage.chat.about(name)[1:], "the end, in the chat")[0]["body"])
+    chat = json.loads(until(lambda: gateway.chat.about(name)[1:], "the end, in the chat")[0]["body"])
     assert chat["text"].startswith("Denied by `"), chat["text"]
-    _, (_, end) = until(lambda: len(found := stage.mailbox.about(name)) == 2 and found, "the end, by mail")
+    _, (_, end) = until(lambda: len(found := gateway.mailbox.about(name)) == 2 and found, "the end, by mail")
     assert end["In-Reply-To"] == mail["Message-ID"] and "not at night" in end.get_content()
-    hook = until(lambda: stage.robot.about(name)[1:], "the end, by webhook")[0]
+    hook = until(lambda: gateway.robot.about(name)[1:], "the end, by webhook")[0]
     told = Webhook(SECRET).verify(hook["body"], hook["headers"])
-    assert (told["type"], told["data"]["ask"]["state"]) == ("ask.closed", "denied")
-    assert told["data"]["ask"]["answers"][0]["reason"] == "not at night"
-    assert len(stage.chat.about(name)) == 2, "a channel of another group was told"
+    assert (told["type"], told["data"]["approval_request"]["state"]) == ("approval_request.closed", "denied")
+    assert told["data"]["approval_request"]["votes"][0]["reason"] == "not at night"
+    assert len(gateway.chat.about(name)) == 2, "a channel of another group was notified"
 
 
-def test_nothing_in_a_name_breaks_out(stage, client, name):  # noqa: F811
-    call, ask = delete(stage, client, name, key="<!channel>`*x*\nBcc: eve@evil.test\n<https://evil.test|ok>\u202e")
-    text = json.loads(until(lambda: stage.chat.about(name), "the chat")[0]["body"])["text"]
+def test_nothing_in_a_name_breaks_out(gateway, client, name):  # noqa: F811
+    call, approval_request = delete(gateway, client, name, key="<!channel>`*x*\nBcc: eve@evil.test\n<https://evil.test|ok>\u202e")
+    text = json.loads(until(lambda: gateway.chat.about(name), "the chat")[0]["body"])["text"]
     assert "<!channel>" not in text and text.count("<") == 1 and "\\u{202e}" in text, text
     assert "evil" not in "".join(text.split("`")[::2]), text
-    [(readers, mail)] = until(lambda: stage.mailbox.about(name), "the mail")
+    [(readers, mail)] = until(lambda: gateway.mailbox.about(name), "the mail")
     assert mail["Bcc"] is None and "eve@evil.test" not in readers
     assert [line for line in mail.get_content().splitlines() if "://" in line] == [
-        f"Look and answer: http://127.0.0.1:{stage.console_port}/asks/{ask['id']}"
+        f"Review and vote: http://127.0.0.1:{gateway.console_port}/approvals/{approval_request['id']}"
     ]
-    deny(stage, ask)
+    deny(gateway, approval_request)
     call.done()
 
 
-def test_a_receiver_that_fails_gets_one_more_try(stage, client, name):  # noqa: F811
-    stage.robot.failing.add(name)
-    call, ask = delete(stage, client, name)
-    failed = until(lambda: stage.robot.about(name, 500), "the first try")[0]
-    again = until(lambda: stage.robot.about(name), "the second try")[0]
+def test_a_receiver_that_fails_gets_one_more_try(gateway, client, name):  # noqa: F811
+    gateway.robot.failing.add(name)
+    call, approval_request = delete(gateway, client, name)
+    failed = until(lambda: gateway.robot.about(name, 500), "the first try")[0]
+    again = until(lambda: gateway.robot.about(name), "the second try")[0]
     assert failed["headers"]["webhook-id"] == again["headers"]["webhook-id"]
     Webhook(SECRET).verify(again["body"], again["headers"])
-    until(lambda: stage.channel("robot")["failing_since"] is None, "the channel works again")
-    deny(stage, ask)
+    until(lambda: gateway.channel("robot")["failing_since"] is None, "the channel works again")
+    deny(gateway, approval_request)
     call.done()
-    assert len(stage.robot.about(name, 500)) == 1
+    assert len(gateway.robot.about(name, 500)) == 1
 
 
-def test_a_reader_that_is_gone_does_not_keep_mail_from_another(stage, client, name):  # noqa: F811
-    stage.mailbox.refused.add("second@example.com")
+def test_a_reader_that_is_gone_does_not_keep_mail_from_another(gateway, client, name):  # noqa: F811
+    gateway.mailbox.refused.add("second@example.com")
     try:
-        call, ask = delete(stage, client, name)
-        [(readers, _mail)] = until(lambda: stage.mailbox.about(name), "the mail")
+        call, approval_request = delete(gateway, client, name)
+        [(readers, _mail)] = until(lambda: gateway.mailbox.about(name), "the mail")
         assert readers == ["oncall@example.com"]
     finally:
-        stage.mailbox.refused.clear()
-    deny(stage, ask)
+        gateway.mailbox.refused.clear()
+    deny(gateway, approval_request)
     call.done()
 
 
-def test_a_dead_channel_is_visible_and_delays_nobody(stage, client, name):  # noqa: F811
-    call, ask = delete(stage, client, name)
-    until(lambda: stage.chat.about(name), "the chat")
-    dead = until(lambda: (one := stage.channel("dead"))["failing_since"] and one["waiting"] and one, "the dead channel")
+def test_a_dead_channel_is_visible_and_delays_no_call(gateway, client, name):  # noqa: F811
+    call, approval_request = delete(gateway, client, name)
+    until(lambda: gateway.chat.about(name), "the chat")
+    dead = until(lambda: (one := gateway.channel("dead"))["failing_since"] and one["pending_messages"] and one, "the dead channel")
     assert dead["last_success"] is None and "cannot connect" in dead["last_error"], dead
-    forged = until(lambda: (one := stage.channel("forged"))["failing_since"] and one, "the forged mail server")
-    assert "certificate" in forged["last_error"].lower() and stage.stolen == [], forged
-    good = stage.channel("chat")
+    forged = until(lambda: (one := gateway.channel("forged"))["failing_since"] and one, "the forged mail server")
+    assert "certificate" in forged["last_error"].lower() and gateway.stolen == [], forged
+    good = gateway.channel("chat")
     assert good["failing_since"] is None and good["last_success"] and good["kind"] == "slack"
-    status, health = stage.api("ann", "/health")
+    status, health = gateway.api("ann", "/health")
     assert status == 503 and "channels failing: dead, forged" in json.dumps(health), health
-    deny(stage, ask)
+    deny(gateway, approval_request)
     call.done()
 
 
-def test_what_was_asked_before_kill_9_is_told_after(stage, client, name):  # noqa: F811
-    """The receivers are down when it is asked, and the gateway is killed before they are back. (The chat had its ten messages of
+def test_a_request_from_before_kill_9_is_notified_after(gateway, client, name):  # noqa: F811
+    """The receivers are down when the approval request is created, and the gateway is killed before they are back. (The chat had its ten messages of
     this minute from the tests before.)"""
     sns = client("sns")
     arn = sns.create_topic(Name=name)["TopicArn"]
-    stage.chat.stop()
-    stage.robot.stop()
+    gateway.chat.stop()
+    gateway.robot.stop()
     call = Call(sns.delete_topic, TopicArn=arn)
-    ask = stage.ask_about(name)
-    stage.gateway.stop(signal.SIGKILL)
-    assert not stage.chat.about(name) and not stage.robot.about(name)
-    stage.chat.start()
-    stage.robot.start()
-    stage.restart_gateway()
+    approval_request = gateway.wait_for_request(name)
+    gateway.gateway_process.stop(signal.SIGKILL)
+    assert not gateway.chat.about(name) and not gateway.robot.about(name)
+    gateway.chat.start()
+    gateway.robot.start()
+    gateway.restart_gateway()
     # At most the lease of what was on its way, and the time to the next try.
-    until(lambda: stage.robot.about(name), "the webhook", seconds=60)
-    deny(stage, ask)
-    told = until(lambda: stage.robot.about(name)[1:], "the end")
-    assert json.loads(told[0]["body"])["type"] == "ask.closed"
+    until(lambda: gateway.robot.about(name), "the webhook", seconds=60)
+    deny(gateway, approval_request)
+    told = until(lambda: gateway.robot.about(name)[1:], "the end")
+    assert json.loads(told[0]["body"])["type"] == "approval_request.closed"
     call.done()
 
 
-def test_no_secret_is_in_the_log_or_the_state_people_see(stage):
-    log = "".join(path.read_text(errors="replace") for path in stage.directory.glob("gateway*.log"))
-    assert "the channel does not work" in log and "people were told" in log
-    shown = log + json.dumps(stage.api("ann", "/channels")) + json.dumps(stage.api("ann", "/health"))
+def test_no_secret_is_in_the_log_or_the_state_people_see(gateway):
+    log = "".join(path.read_text(errors="replace") for path in gateway.directory.glob("gateway*.log"))
+    assert "the channel fails" in log and "notification sent" in log
+    shown = log + json.dumps(gateway.api("ann", "/channels")) + json.dumps(gateway.api("ann", "/health"))
     for secret in (TOKEN, SECRET, SECRET.removeprefix("whsec_"), PASSWORD):
         assert secret not in shown

@@ -77,7 +77,7 @@ def present(direct):
     direct("logs").create_log_group(logGroupName="dw-parity")
 
 
-def told(failed):
+def comparable(failed):
     """The failure without what differs from call to call: request ids, and the address the client used."""
     message = re.sub(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F-]+|[0-9A-Z]{40,}", "ID", failed.message)
     message = re.sub(r"127\.0\.0\.1:\d+", "HOST", message)
@@ -89,4 +89,4 @@ def test_fails_as_it_does_directly(client, direct, failure, service, what, call)
     settings = {"parameter_validation": False, "retries": {"max_attempts": 2, "mode": "standard"}}
     assert GATEWAY_URL
     expected = failure(call, direct(service, **settings))
-    assert told(failure(call, client(service, **settings))) == told(expected)
+    assert comparable(failure(call, client(service, **settings))) == comparable(expected)

@@ -46,9 +46,9 @@ def test_odd_keys_survive_the_way_there_and_back(client, bucket, key):
     s3 = client("s3")
     body = f"body of {key}".encode()
     s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="text/plain", Metadata={"origin": "suite"})
-    answer = s3.get_object(Bucket=bucket, Key=key)
-    assert answer["Body"].read() == body
-    assert answer["ContentType"] == "text/plain"
+    response = s3.get_object(Bucket=bucket, Key=key)
+    assert response["Body"].read() == body
+    assert response["ContentType"] == "text/plain"
     head = s3.head_object(Bucket=bucket, Key=key)
     assert head["ContentLength"] == len(body)
     assert head["Metadata"] == {"origin": "suite"}
@@ -86,8 +86,8 @@ def test_deletes_many_at_once(client, bucket):
     keys = ["many/one", "many/two & <three>"]
     for key in keys:
         s3.put_object(Bucket=bucket, Key=key, Body=b"x")
-    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in keys]})
-    assert sorted(found["Key"] for found in answer["Deleted"]) == sorted(keys)
+    response = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in keys]})
+    assert sorted(found["Key"] for found in response["Deleted"]) == sorted(keys)
 
 
 def test_copies_an_object_with_an_odd_name(client, bucket):
@@ -101,13 +101,13 @@ def test_copies_an_object_with_an_odd_name(client, bucket):
 def test_reads_a_range(client, bucket):
     s3 = client("s3")
     s3.put_object(Bucket=bucket, Key="range", Body=bytes(range(100)))
-    answer = s3.get_object(Bucket=bucket, Key="range", Range="bytes=10-19")
-    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 206
-    assert answer["ContentRange"] == "bytes 10-19/100"
-    assert answer["Body"].read() == bytes(range(10, 20))
+    response = s3.get_object(Bucket=bucket, Key="range", Range="bytes=10-19")
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 206
+    assert response["ContentRange"] == "bytes 10-19/100"
+    assert response["Body"].read() == bytes(range(10, 20))
 
 
-def test_conditional_get_answers_not_modified(client, bucket, failure):
+def test_conditional_get_returns_not_modified(client, bucket, failure):
     s3 = client("s3")
     tag = s3.put_object(Bucket=bucket, Key="conditional", Body=b"x")["ETag"]
     refused = failure(s3.get_object, Bucket=bucket, Key="conditional", IfNoneMatch=tag)
@@ -153,8 +153,8 @@ def test_abandoned_multipart_upload_is_listed_and_aborted(client, bucket):
 def fetch(url, method="GET", body=None):
     request = urllib.request.Request(url, data=body, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, answer.read()
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return response.status, response.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
 
@@ -227,7 +227,7 @@ def test_many_threads_share_one_client(client, bucket):
 @pytest.mark.gateway
 @pytest.mark.moto
 def test_what_the_model_marks_is_masked_in_headers_too(client, bucket, direct):
-    """The id of the key that sealed an object: a sensitive member of the answer that travels as a header."""
+    """The id of the key that sealed an object: a sensitive member of the response that travels as a header."""
     key = direct("kms").create_key()["KeyMetadata"]["Arn"]
     sealed = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
     written = client("s3").put_object(Bucket=bucket, Key="sealed", Body=b"x", **sealed)

@@ -12,15 +12,15 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 
 from conftest import REGION
-from stage import HERE, SUITES, Stage, free_port
+from test_gateway import HERE, SUITES, TestGateway, free_port
 from test_memory import PIECE, chunk_signer, plain, upload
 
 pytestmark = [pytest.mark.gateway, pytest.mark.moto]
 KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
 
-class S3sStage(Stage):
-    """The emulator is s3s-fs with a front that lends its one key."""
+class S3sTestGateway(TestGateway):
+    """The emulator is s3s-fs with a front that issues its one key."""
 
     def start_emulator(self):
         server, self.emulator_port = free_port(), free_port()
@@ -33,26 +33,26 @@ class S3sStage(Stage):
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory):
-    with S3sStage("moto", tmp_path_factory.mktemp("s3s") / "stage") as made:
+def gateway(tmp_path_factory):
+    with S3sTestGateway("moto", tmp_path_factory.mktemp("s3s") / "gateway") as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def session(stage):
+def session(gateway):
     sts = boto3.client(
-        "sts", endpoint_url=stage.gateway_url, region_name=REGION,
+        "sts", endpoint_url=gateway.gateway_url, region_name=REGION,
         config=botocore.config.Config(signature_version=botocore.UNSIGNED),
     )
     got = sts.assume_role_with_web_identity(
-        RoleArn=stage.role_arn, RoleSessionName="s3s", WebIdentityToken=stage.token_file("agent").read_text()
+        RoleArn=gateway.role_arn, RoleSessionName="s3s", WebIdentityToken=gateway.token_file("agent").read_text()
     )["Credentials"]
     return boto3.session.Session(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"], REGION)
 
 
 @pytest.fixture(scope="module")
-def s3(stage, session):
-    made = session.client("s3", endpoint_url=stage.gateway_url)
+def s3(gateway, session):
+    made = session.client("s3", endpoint_url=gateway.gateway_url)
     made.create_bucket(Bucket="big")
     return made
 
@@ -81,19 +81,19 @@ def chunk_headers(pieces):
 
 
 @pytest.mark.parametrize("kind", ["unsigned", "hashed", "signed-chunks"])
-def test_streamed_body(stage, session, s3, kind):
+def test_streamed_body(gateway, session, s3, kind):
     credentials = session.get_credentials().get_frozen_credentials()
     headers, frame = {"Content-Length": str(len(PIECE) * 40), "X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}, plain
     if kind == "hashed":
         headers["X-Amz-Content-SHA256"] = hashlib.sha256(PIECE * 40).hexdigest()
     if kind == "signed-chunks":
         headers, frame = chunk_headers(40), chunk_signer(credentials)
-    digest = upload(stage, credentials, kind, len(PIECE) * 40, headers, frame)
+    digest = upload(gateway, credentials, kind, len(PIECE) * 40, headers, frame)
     got = s3.get_object(Bucket="big", Key=kind)["Body"].read()
     assert hashlib.sha256(got).hexdigest() == digest
 
 
-def test_wrong_chunk_signature_is_refused(stage, session, s3, failure):
+def test_wrong_chunk_signature_is_refused(gateway, session, s3, failure):
     """One digit of the third chunk's signature is wrong: the upload must not complete."""
     credentials = session.get_credentials().get_frozen_credentials()
     signed = chunk_signer(credentials)
@@ -108,5 +108,5 @@ def test_wrong_chunk_signature_is_refused(stage, session, s3, failure):
         return wire, signature
 
     with pytest.raises((AssertionError, OSError)):
-        upload(stage, credentials, "bent", len(PIECE) * 8, chunk_headers(8), bent)
+        upload(gateway, credentials, "bent", len(PIECE) * 8, chunk_headers(8), bent)
     assert failure(s3.get_object, Bucket="big", Key="bent").code == "NoSuchKey"

@@ -21,9 +21,9 @@ def secret(client, name):
 
 
 def test_secret_is_masked_for_the_agent(client, secret):
-    answer = client("secretsmanager").get_secret_value(SecretId=secret)
-    assert masked(answer["SecretString"])
-    assert answer["Name"] == secret
+    response = client("secretsmanager").get_secret_value(SecretId=secret)
+    assert masked(response["SecretString"])
+    assert response["Name"] == secret
 
 
 def test_secret_is_revealed_to_who_may_see_it(client, secret):

@@ -13,11 +13,11 @@ import pytest
 from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from conftest import ACCOUNT, DIRECT_URL, GATEWAY_URL, KIND, REGION, ROLE_ARN, STAGE
-from stage import Stage
+from conftest import ACCOUNT, DIRECT_URL, GATEWAY_URL, KIND, REGION, ROLE_ARN, TEST_DIRECTORY
+from test_gateway import TestGateway
 
 pytestmark = pytest.mark.gateway
-KEYS = STAGE / "issuer"
+KEYS = TEST_DIRECTORY / "issuer"
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +35,14 @@ def assume(failure):
     return call
 
 
-def test_answer_is_what_an_sdk_expects(assume):
-    answer = assume(issuer.mint(KEYS, "agent", ["agents"]))
-    credentials = answer["Credentials"]
+def test_response_is_what_an_sdk_expects(assume):
+    response = assume(issuer.mint(KEYS, "agent", ["agents"]))
+    credentials = response["Credentials"]
     assert credentials["AccessKeyId"].startswith("ASIA") or len(credentials["AccessKeyId"]) >= 16
     assert credentials["SessionToken"]
     assert 0 < credentials["Expiration"].timestamp() - time.time() <= 12 * 3600
-    assert answer["SubjectFromWebIdentityToken"] == "agent"
-    assert f"::{ACCOUNT}:" in answer["AssumedRoleUser"]["Arn"]
+    assert response["SubjectFromWebIdentityToken"] == "agent"
+    assert f"::{ACCOUNT}:" in response["AssumedRoleUser"]["Arn"]
 
 
 @pytest.mark.ministack
@@ -129,20 +129,20 @@ def test_refused_sign_in_does_not_echo_the_token(assume):
 
 
 def test_issuer_that_is_down_gets_the_error_that_sdks_repeat(tmp_path, failure):
-    with Stage(KIND, tmp_path / "stage") as stage:
-        [provider] = [process for process in stage.processes if process.log.stem == "issuer"]
+    with TestGateway(KIND, tmp_path / "gateway") as gateway:
+        [provider] = [process for process in gateway.processes if process.log.stem == "issuer"]
         provider.stop()
         sts = boto3.client(
-            "sts", endpoint_url=stage.gateway_url, region_name=REGION,
+            "sts", endpoint_url=gateway.gateway_url, region_name=REGION,
             config=botocore.config.Config(signature_version=botocore.UNSIGNED, retries={"mode": "standard"}),
         )
         refused = failure(
-            sts.assume_role_with_web_identity, RoleArn=stage.role_arn, RoleSessionName="suite",
-            WebIdentityToken=stage.token_file("agent").read_text(),
+            sts.assume_role_with_web_identity, RoleArn=gateway.role_arn, RoleSessionName="suite",
+            WebIdentityToken=gateway.token_file("agent").read_text(),
         )
     assert (refused.code, refused.status) == ("IDPCommunicationError", 400)
     assert refused.type == "IDPCommunicationErrorException" and refused.attempts == 3
-    assert stage.issuer_url not in refused.message
+    assert gateway.issuer_url not in refused.message
 
 
 def test_unknown_role_is_denied_like_a_forbidden_one(assume):

@@ -10,7 +10,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 
 import recording
-from conftest import GATEWAY_URL, REGION, STAGE
+from conftest import GATEWAY_URL, REGION, TEST_DIRECTORY
 
 pytestmark = pytest.mark.gateway
 CANARY = "smuggled-canary"
@@ -81,15 +81,15 @@ def signed_head(credentials, path, payload):
 def exchange(wire):
     """Sends the bytes and reads until the gateway closes the connection, or has been silent for two seconds."""
     host, port = GATEWAY_URL.split("/")[2].split(":")
-    answer = b""
+    response = b""
     with socket.create_connection((host, int(port)), timeout=2) as connection:
         try:
             connection.sendall(wire)
             while piece := connection.recv(1 << 16):
-                answer += piece
+                response += piece
         except (ConnectionError, TimeoutError):
             pass
-    return answer
+    return response
 
 
 @pytest.fixture(scope="module")
@@ -107,27 +107,27 @@ def test_control_is_accepted(credentials):
 
 
 def send(credentials, corpus, kind):
-    """Sends a case; gives the answer and the place it was for."""
+    """Sends a case; gives the response and the place it was for."""
     lines, body = corpus[kind]
     place = "/dw-smuggling/" + kind.translate(str.maketrans(" ,", "--"))
     head = signed_head(credentials, place, "UNSIGNED-PAYLOAD")
-    answer = exchange((head + lines.replace("{n}", str(len(body))) + "\r\n" + body).encode("latin-1"))
-    assert answer.count(b"HTTP/1.") <= 1, "the gateway answered twice: it saw two requests"
-    return answer, place
+    response = exchange((head + lines.replace("{n}", str(len(body))) + "\r\n" + body).encode("latin-1"))
+    assert response.count(b"HTTP/1.") <= 1, "the gateway responded twice: it saw two requests"
+    return response, place
 
 
 @pytest.mark.parametrize("kind", CORPUS)
 def test_ambiguous_request_is_refused(credentials, kind):
-    answer, place = send(credentials, CORPUS, kind)
-    assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4", b"HTTP/1.1 501")), answer[:300]
-    assert not recording.saw(STAGE / "recording", place), "it reached the upstream"
+    response, place = send(credentials, CORPUS, kind)
+    assert response == b"" or response.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4", b"HTTP/1.1 501")), response[:300]
+    assert not recording.saw(TEST_DIRECTORY / "recording", place), "it reached the upstream"
 
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_length_beside_chunked_is_refused_or_dropped(credentials, kind):
-    answer, place = send(credentials, BOTH, kind)
-    assert answer[9:12] in (b"200", b"400"), answer[:300]
-    for sent in (STAGE / "recording").glob("*.sent"):
+    response, place = send(credentials, BOTH, kind)
+    assert response[9:12] in (b"200", b"400"), response[:300]
+    for sent in (TEST_DIRECTORY / "recording").glob("*.sent"):
         for head, _body in recording.requests(sent.read_bytes()):
             if place.encode() in head:
                 assert not (b"content-length:" in head.lower() and b"transfer-encoding:" in head.lower()), head
@@ -135,15 +135,15 @@ def test_length_beside_chunked_is_refused_or_dropped(credentials, kind):
 
 @pytest.mark.parametrize("kind", BROKEN_BODIES)
 def test_broken_body_never_completes_upstream(credentials, direct, failure, kind):
-    answer, place = send(credentials, BROKEN_BODIES, kind)
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 4"), answer[:300]
+    response, place = send(credentials, BROKEN_BODIES, kind)
+    assert response == b"" or response.startswith(b"HTTP/1.1 4"), response[:300]
     assert failure(direct("s3").get_object, Bucket="dw-smuggling", Key=place.split("/")[2]).code == "NoSuchKey"
 
 
 def test_header_named_by_connection_stays_behind(credentials):
     head = signed_head(credentials, "/dw-smuggling/hop", "UNSIGNED-PAYLOAD").replace("Connection: close", f"Connection: close, X-{CANARY}")
     exchange((head + f"X-{CANARY}: 1\r\nContent-Length: 0\r\n\r\n").encode())
-    assert not recording.saw(STAGE / "recording", f"x-{CANARY}")
+    assert not recording.saw(TEST_DIRECTORY / "recording", f"x-{CANARY}")
 
 
 @pytest.mark.parametrize("line", [
@@ -151,8 +151,8 @@ def test_header_named_by_connection_stays_behind(credentials):
     "GET /\x01 HTTP/1.1", "GET / HTTP/1.1 HTTP/1.1", "GET\t/\tHTTP/1.1", "GET / HTTP/2.5", "PRI * HTTP/2.0", "TRACE / HTTP/1.1", "GET *", "",
 ])
 def test_odd_request_line_is_refused(line):
-    answer = exchange(f"{line}\r\nHost: {GATEWAY_URL.split('/')[2]}\r\n\r\n".encode("latin-1"))
-    assert answer == b"" or answer[9:10] in b"45" or not answer.startswith(b"HTTP/1."), answer[:300]
+    response = exchange(f"{line}\r\nHost: {GATEWAY_URL.split('/')[2]}\r\n\r\n".encode("latin-1"))
+    assert response == b"" or response[9:10] in b"45" or not response.startswith(b"HTTP/1."), response[:300]
 
 
 def test_replayed_signature_is_refused(credentials):
@@ -166,13 +166,13 @@ def test_replayed_signature_is_refused(credentials):
 
 def test_no_hidden_request_became_a_request_of_its_own():
     """After the whole corpus: wherever the canary is upstream, it is inside a body, never in a request line or header."""
-    for sent in (STAGE / "recording").glob("*.sent"):
+    for sent in (TEST_DIRECTORY / "recording").glob("*.sent"):
         for head, _body in recording.requests(sent.read_bytes()):
             assert CANARY.encode() not in head, head
 
 
 def test_body_other_than_the_signed_one_never_completes_upstream(credentials, direct, failure):
     head = signed_head(credentials, "/dw-smuggling/other-body", hashlib.sha256(b"hello").hexdigest())
-    answer = exchange((head + "Content-Length: 5\r\n\r\nHELLO").encode())
-    assert answer[9:10] in b"45", answer[:300]
+    response = exchange((head + "Content-Length: 5\r\n\r\nHELLO").encode())
+    assert response[9:10] in b"45", response[:300]
     assert failure(direct("s3").get_object, Bucket="dw-smuggling", Key="other-body").code == "NoSuchKey"

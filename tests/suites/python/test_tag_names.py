@@ -1,4 +1,4 @@
-"""A resource that is marked stays what it is, however a request names it: nobody gets past a policy that reads tags."""
+"""A resource that is marked stays what it is, however a request names it: no name evades a policy that reads tags."""
 
 import io
 import json
@@ -7,7 +7,7 @@ import zipfile
 import pytest
 from botocore.exceptions import ClientError
 
-from asking import AskingStage, client  # noqa: F401: `client` is a fixture
+from approval_gateway import ApprovalTestGateway, client  # noqa: F401: `client` is a fixture
 from conftest import REGION
 
 pytestmark = [pytest.mark.gateway, pytest.mark.moto]
@@ -17,7 +17,7 @@ MARK = {"env": "production"}
 TAGS = [{"Key": "env", "Value": "production"}]
 
 
-class NamingStage(AskingStage):
+class NamingTestGateway(ApprovalTestGateway):
     policy_text = """
 @id("agents-connect")
 permit (principal, action == Action::"connect", resource);
@@ -36,8 +36,8 @@ forbid (
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory):
-    with NamingStage("moto", tmp_path_factory.mktemp("names") / "stage") as made:
+def gateway(tmp_path_factory):
+    with NamingTestGateway("moto", tmp_path_factory.mktemp("names") / "gateway") as made:
         made.root("iam").create_role(RoleName="lambda", AssumeRolePolicyDocument="{}")
         yield made
 
@@ -220,10 +220,10 @@ SERVICES = [ec2, rds, wafv2, dynamodb, awslambda, secretsmanager, ssm, kms, s3, 
 
 
 @pytest.mark.parametrize("service", [*SERVICES, resourcegroupstaggingapi], ids=lambda service: service.__name__)
-def test_no_name_of_a_marked_resource_gets_past(stage, client, service):
+def test_no_name_of_a_marked_resource_gets_past(gateway, client, service):
     name = service.__name__.removeprefix("aws")
     executed, tried = [], 0
-    for call, arguments in service(stage.root(name), client(name)):
+    for call, arguments in service(gateway.root(name), client(name)):
         tried += 1
         try:
             call(**arguments)
@@ -246,18 +246,18 @@ def with_more(client, service, **more):
     return client
 
 
-def test_a_parameter_that_no_model_knows_stands_for_no_resource(stage, client, name):
-    tables = stage.root("dynamodb")
+def test_a_parameter_that_no_model_knows_stands_for_no_resource(gateway, client, name):
+    tables = gateway.root("dynamodb")
     made = {"KeySchema": [{"AttributeName": "k", "KeyType": "HASH"}], "BillingMode": "PAY_PER_REQUEST"}
     made["AttributeDefinitions"] = [{"AttributeName": "k", "AttributeType": "S"}]
     arn = tables.create_table(TableName=name, Tags=TAGS, **made)["TableDescription"]["TableArn"]
     tables.create_table(TableName=f"{name}-decoy", **made)
     group = f"/{name}"
-    stage.root("logs").create_log_group(logGroupName=group, tags=MARK)
-    sealed = stage.root("kms").encrypt(
-        KeyId=stage.root("kms").create_key(Tags=[{"TagKey": "env", "TagValue": "production"}])["KeyMetadata"]["KeyId"], Plaintext=b"x"
+    gateway.root("logs").create_log_group(logGroupName=group, tags=MARK)
+    sealed = gateway.root("kms").encrypt(
+        KeyId=gateway.root("kms").create_key(Tags=[{"TagKey": "env", "TagValue": "production"}])["KeyMetadata"]["KeyId"], Plaintext=b"x"
     )["CiphertextBlob"]
-    own = stage.root("kms").create_key()["KeyMetadata"]["KeyId"]
+    own = gateway.root("kms").create_key()["KeyMetadata"]["KeyId"]
     group_arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}"
     for call, arguments in [
         (with_more(client("dynamodb"), "dynamodb", TableName=f"{name}-decoy").untag_resource, {"ResourceArn": arn, "TagKeys": ["env"]}),

@@ -5,7 +5,7 @@ import json
 import pytest
 from botocore.exceptions import ClientError
 
-from asking import AskingStage, Call, client, gone  # noqa: F401: `client` is a fixture
+from approval_gateway import ApprovalTestGateway, Call, client, gone  # noqa: F401: `client` is a fixture
 from conftest import REGION
 
 pytestmark = [pytest.mark.gateway, pytest.mark.moto]
@@ -26,7 +26,7 @@ forbid (
         Aws::Action::"secretsmanager:*", Aws::Action::"ec2:*", Aws::Action::"lambda:*", Aws::Action::"logs:*", Aws::Action::"ssm:*"],
     resource
 ) when { resource.hasTag("env") && resource.getTag("env") == "production" };
-@id("nobody-marks-as-harmless")
+@id("no-marking-as-harmless")
 forbid (principal, action == Aws::Action::"s3:PutBucketTagging", resource)
 when { context.request_tags.contains("critical=false") };
 @id("too-risky")
@@ -35,7 +35,7 @@ when { context.risk >= 70 };
 """
 
 
-class TaggingStage(AskingStage):
+class TaggingTestGateway(ApprovalTestGateway):
     policy_text = POLICIES
 
     def configuration(self):
@@ -47,14 +47,14 @@ class TaggingStage(AskingStage):
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory):
-    with TaggingStage("moto", tmp_path_factory.mktemp("tags") / "stage") as made:
+def gateway(tmp_path_factory):
+    with TaggingTestGateway("moto", tmp_path_factory.mktemp("tags") / "gateway") as made:
         yield made
 
 
-def tag(stage, bucket, **tags):
+def tag(gateway, bucket, **tags):
     pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
-    stage.root("s3").put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": pairs})
+    gateway.root("s3").put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": pairs})
 
 
 def refusal(call, **arguments):
@@ -63,77 +63,77 @@ def refusal(call, **arguments):
     return str(refused.value)
 
 
-def test_a_bucket_tagged_critical_is_asked_about_and_others_are_not(stage, client, name):
+def test_a_bucket_tagged_critical_requires_approval_and_others_do_not(gateway, client, name):
     s3 = client("s3")
     for bucket in (name, f"{name}-plain", f"{name}-other"):
         s3.create_bucket(Bucket=bucket)
-    tag(stage, name, critical="true", owner="payroll")
-    tag(stage, f"{name}-other", critical="false")
+    tag(gateway, name, critical="true", owner="payroll")
+    tag(gateway, f"{name}-other", critical="false")
     s3.delete_bucket(Bucket=f"{name}-plain")
     s3.delete_bucket(Bucket=f"{name}-other")
     call = Call(s3.delete_bucket, Bucket=name)
-    ask = stage.ask_about(name)
-    text = json.dumps(ask)
+    approval_request = gateway.wait_for_request(name)
+    text = json.dumps(approval_request)
     assert '"owner": "payroll"' in text, "the approver sees the tags"
     assert "+40 it touches what is tagged critical=true" in text
     for person in ("ann", "bob"):
-        assert stage.approve(person, ask)[0] == 200
+        assert gateway.approve(person, approval_request)[0] == 200
     assert call.done().error is None
-    assert gone(stage, name)
+    assert gone(gateway, name)
 
 
-def test_objects_have_the_tags_of_their_bucket(stage, client, name):
+def test_objects_have_the_tags_of_their_bucket(gateway, client, name):
     s3 = client("s3")
     s3.create_bucket(Bucket=name)
     s3.put_object(Bucket=name, Key="k", Body=b"x", Tagging="critical=false")
-    tag(stage, name, critical="true")
+    tag(gateway, name, critical="true")
     call = Call(s3.delete_object, Bucket=name, Key="k")
-    ask = stage.ask_about(f"{name}/k")
-    stage.api("ann", f"/asks/{ask['id']}/answer", {"answer": "deny", "reason": "it is payroll"})
+    approval_request = gateway.wait_for_request(f"{name}/k")
+    gateway.api("ann", f"/approval-requests/{approval_request['id']}/votes", {"vote": "deny", "reason": "it is payroll"})
     assert "it is payroll" in str(call.done().error)
 
 
-def test_a_tag_set_through_the_gateway_counts_at_once(stage, client, name):
+def test_a_tag_set_through_the_gateway_counts_at_once(gateway, client, name):
     s3 = client("s3")
     s3.create_bucket(Bucket=name)
     s3.put_object(Bucket=name, Key="k", Body=b"x")
     s3.delete_object(Bucket=name, Key="k")
     s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": [{"Key": "critical", "Value": "true"}]})
     call = Call(s3.delete_bucket, Bucket=name)
-    ask = stage.ask_about(name)
-    stage.api("ann", f"/asks/{ask['id']}/answer", {"answer": "deny", "reason": "no"})
+    approval_request = gateway.wait_for_request(name)
+    gateway.api("ann", f"/approval-requests/{approval_request['id']}/votes", {"vote": "deny", "reason": "no"})
     assert call.done().error is not None
 
 
-def test_a_bucket_that_is_not_there_has_no_tags(stage, client, name):
+def test_a_bucket_that_is_not_there_has_no_tags(gateway, client, name):
     message = refusal(client("s3").delete_bucket, Bucket=name)
     assert "NoSuchBucket" in message
 
 
-def test_what_the_operator_labels_is_so_whatever_aws_says(stage, client, name):
+def test_labels_of_the_operator_override_the_tags_at_aws(gateway, client, name):
     s3 = client("s3")
     for bucket in (f"labelled-{name}", f"harmless-{name}"):
         s3.create_bucket(Bucket=bucket)
-        tag(stage, bucket, critical="false" if bucket.startswith("labelled") else "true")
+        tag(gateway, bucket, critical="false" if bucket.startswith("labelled") else "true")
     s3.delete_bucket(Bucket=f"harmless-{name}")
     call = Call(s3.delete_bucket, Bucket=f"labelled-{name}")
-    ask = stage.ask_about(f"labelled-{name}")
-    stage.api("ann", f"/asks/{ask['id']}/answer", {"answer": "deny", "reason": "no"})
+    approval_request = gateway.wait_for_request(f"labelled-{name}")
+    gateway.api("ann", f"/approval-requests/{approval_request['id']}/votes", {"vote": "deny", "reason": "no"})
     assert call.done().error is not None
 
 
-def test_tags_in_the_request_can_be_forbidden(stage, client, name):
+def test_tags_in_the_request_can_be_forbidden(gateway, client, name):
     s3 = client("s3")
     s3.create_bucket(Bucket=name)
     marks = {"TagSet": [{"Key": "critical", "Value": "false"}]}
-    assert "nobody-marks-as-harmless" in refusal(s3.put_bucket_tagging, Bucket=name, Tagging=marks)
+    assert "no-marking-as-harmless" in refusal(s3.put_bucket_tagging, Bucket=name, Tagging=marks)
 
 
-def test_risk_is_compared_with_its_tags(stage, client, name):
+def test_risk_is_compared_with_its_tags(gateway, client, name):
     s3 = client("s3")
     for bucket in (name, f"{name}-plain"):
         s3.create_bucket(Bucket=bucket)
-    tag(stage, name, critical="true")
+    tag(gateway, name, critical="true")
     versioning = {"Status": "Enabled"}
     s3.put_bucket_versioning(Bucket=f"{name}-plain", VersioningConfiguration=versioning)
     assert "too-risky" in refusal(s3.put_bucket_versioning, Bucket=name, VersioningConfiguration=versioning)
@@ -203,13 +203,13 @@ def ssm(root, client, name):
 
 
 @pytest.mark.parametrize("service", [dynamodb, sqs, sns, iam, kms, secretsmanager, ec2, logs, ssm])
-def test_each_service_is_asked_for_its_tags(stage, client, name, service):
-    call, mark = service(stage.root, client, name)
+def test_tags_of_each_service_are_read(gateway, client, name, service):
+    call, mark = service(gateway.root, client, name)
     mark()
     assert "no-production-writes" in refusal(call)
 
 
 @pytest.mark.parametrize("service", [dynamodb, sqs, sns, iam, kms, secretsmanager, ec2, logs, ssm])
-def test_what_has_no_tags_passes(stage, client, name, service):
-    call, _mark = service(stage.root, client, name)
-    call()
+def test_what_has_no_tags_passes(gateway, client, name, service):
+    call, _mark = service(gateway.root, client, name)
+    assert call()["ResponseMetadata"]["HTTPStatusCode"] // 100 == 2

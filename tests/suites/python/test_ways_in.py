@@ -8,12 +8,12 @@ import boto3
 import botocore.session
 import pytest
 
-from conftest import ACCOUNT, GATEWAY_URL, REGION, STAGE
-from stage import SUITES, clean_environment
+from conftest import ACCOUNT, GATEWAY_URL, REGION, TEST_DIRECTORY
+from test_gateway import SUITES, clean_environment
 
 pytestmark = pytest.mark.gateway
 DURWARD = os.environ.get("DURWARD_BIN", "durward")
-SIGN_IN = ["--endpoint", GATEWAY_URL or "", "--connection", "suite", "--token-file", str(STAGE / "agent.jwt")]
+SIGN_IN = ["--endpoint", GATEWAY_URL or "", "--connection", "suite", "--token-file", str(TEST_DIRECTORY / "agent.jwt")]
 WHO = "import boto3; print(boto3.client('sts').get_caller_identity()['Account'])"
 
 
@@ -36,20 +36,20 @@ def test_credential_process(tmp_path):
 
 def test_credential_process_prints_what_the_sdks_document():
     done = subprocess.run([DURWARD, "credentials", *SIGN_IN], capture_output=True, text=True, timeout=30, check=True)
-    answer = json.loads(done.stdout)
-    assert answer["Version"] == 1
-    assert {"AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration"} <= set(answer)
+    response = json.loads(done.stdout)
+    assert response["Version"] == 1
+    assert {"AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration"} <= set(response)
 
 
 def test_credential_process_that_is_refused_says_why(tmp_path):
-    words = [*SIGN_IN[:-1], str(STAGE / "nobody.jwt")]
+    words = [*SIGN_IN[:-1], str(TEST_DIRECTORY / "nobody.jwt")]
     done = subprocess.run([DURWARD, "credentials", *words], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1 and done.stdout == "" and "refused" in done.stderr
 
 
 @pytest.mark.parametrize("as_file", [False, True])
 def test_container_credentials(tmp_path, as_file):
-    token = (STAGE / "agent.jwt").read_text().strip()
+    token = (TEST_DIRECTORY / "agent.jwt").read_text().strip()
     how = {"AWS_CONTAINER_AUTHORIZATION_TOKEN": token}
     if as_file:
         file = tmp_path / "token"
@@ -80,10 +80,10 @@ def test_run_passes_the_exit_code_on():
 def test_credential_lives_on_when_the_token_file_is_gone(tmp_path):
     """The gateway credential is self-contained: one sign-in serves many calls."""
     token = tmp_path / "token"
-    token.write_text((STAGE / "agent.jwt").read_text())
+    token.write_text((TEST_DIRECTORY / "agent.jwt").read_text())
     core = botocore.session.Session()
     core.set_config_variable("web_identity_token_file", str(token))
     s3 = boto3.session.Session(botocore_session=core).client("s3")
-    s3.list_buckets()
+    before = s3.list_buckets()["Buckets"]
     token.unlink()
-    s3.list_buckets()
+    assert s3.list_buckets()["Buckets"] == before

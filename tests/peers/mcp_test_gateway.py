@@ -1,11 +1,11 @@
-"""Sets the stage for the MCP suites: issuer, MCP servers and a gateway before them, each a process on a free loopback port.
+"""The test gateway of the MCP suites: issuer, MCP servers and a gateway before them, each a process on a free loopback port.
 
-Servers are those of the official Python SDK, version 2 (`files` answers with JSON, `events` with event streams) and version 1 (`old` and
+Servers are those of the official Python SDK, version 2 (`files` responds with JSON, `events` with event streams) and version 1 (`old` and
 `old-events`), and `strict`, one of our own that speaks only 2026-07-28 and refuses what the specification refuses.
 
-    mcp_stage.py [--asking]     prints where everything is as one line of JSON, and ends when its standard input does
+    mcp_test_gateway.py [--approvals]     prints where everything is as one line of JSON, and ends when its standard input does
 
-With `--asking` policy asks people about some calls, and there is a console in which they answer.
+With `--approvals`, policies require an approval for some calls, and there is a console to vote in.
 """
 
 import json
@@ -17,16 +17,18 @@ import urllib.request
 from pathlib import Path
 
 import issuer
-from stage import CALLERS, HERE, SUITES, Process, clean_environment, free_port, os
+from test_gateway import CALLERS, HERE, SUITES, Process, clean_environment, free_port, os
 
 POLICIES = HERE / "mcp-policies"
-# name: environment of the SDK, and how it answers
+# name: environment of the SDK, and how it responds
 SERVERS = {"files": ("mcp", "json"), "events": ("mcp", "events"), "old": ("mcp1", "json"), "old-events": ("mcp1", "events")}
 
 
-class McpStage:
+class McpTestGateway:
     """One issuer, the servers, one gateway before them."""
 
+    # Test modules import this class: pytest must not collect it.
+    __test__ = False
     callers = CALLERS
     policies = POLICIES
     # more lines for the sections of the configuration
@@ -80,7 +82,7 @@ class McpStage:
         port = self.port = getattr(self, "port", None) or free_port()
         self.gateway_url = f"http://127.0.0.1:{port}"
         servers = "".join(f'[[mcp.server]]\nname = "{name}"\nurl = "{url}"\n\n' for name, url in self.upstreams.items())
-        # a second name of a server, which nobody may use
+        # a second name of a server, which no caller may use
         closed = next(iter(self.upstreams.values()))
         config = self.directory / "durward.toml"
         config.write_text(f"""\
@@ -103,12 +105,12 @@ name = "closed"
 url = "{closed}"
 {self.approving}
 """)
-        self.gateway = self.start("gateway", [binary, "serve", "--config", config], port, DURWARD_LOG="debug")
+        self.gateway_process = self.start("gateway", [binary, "serve", "--config", config], port, DURWARD_LOG="debug")
         self.binary = binary
 
     def restart_gateway(self):
-        self.gateway.stop()
-        self.processes.remove(self.gateway)
+        self.gateway_process.stop()
+        self.processes.remove(self.gateway_process)
         self.start_gateway()
 
     def recording(self, name):
@@ -142,28 +144,28 @@ url = "{closed}"
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-ASKING = """
+APPROVAL_POLICIES = """
 @id("agents-connect")
 permit (principal in Group::"agents", action == Action::"connect", resource);
 @id("agents-work")
 permit (principal in Group::"agents", action, resource) unless { action == Action::"reveal" };
-@id("ask-before-deletes")
+@id("deletes-need-approval")
 @approval("oncall") @timeout("1m") @on_timeout("reject")
 forbid (principal, action == Mcp::Action::"tools/call", resource) when { context.tool == "delete_file" };
-@id("ask-before-counting")
+@id("counting-needs-two")
 @approval("oncall") @quorum("2") @timeout("1m")
 forbid (principal, action == Mcp::Action::"tools/call", resource) when { context.tool == "count" };
-@id("ask-before-notes")
+@id("notes-need-approval")
 @approval("oncall") @timeout("1m")
 forbid (principal, action == Mcp::Action::"resources/read", resource);
-@id("ask-later")
+@id("failing-is-queued")
 @approval("oncall") @timeout("2s") @on_timeout("queue")
 forbid (principal, action == Mcp::Action::"tools/call", resource) when { context.tool == "fail" };
 """
 
 
-class AskingMcpStage(McpStage):
-    """One where people are asked, and answer in a console."""
+class ApprovalMcpTestGateway(McpTestGateway):
+    """A test gateway whose policies require approvals, with a console to vote in."""
 
     callers = CALLERS | {"other": ["agents"], "ann": ["oncall"], "bob": ["oncall"]}
     provider = 'console_audience = ["durward-people"]'
@@ -172,14 +174,14 @@ class AskingMcpStage(McpStage):
     def start_gateway(self):
         self.policies = self.directory / "policies"
         self.policies.mkdir(exist_ok=True)
-        (self.policies / "asking.cedar").write_text(ASKING)
+        (self.policies / "approvals.cedar").write_text(APPROVAL_POLICIES)
         self.console_port = getattr(self, "console_port", None) or free_port()
         self.console_url = f"http://127.0.0.1:{self.console_port}"
         self.listening = f'console = "127.0.0.1:{self.console_port}"\n'
         super().start_gateway()
 
     def person(self, name):
-        """The token with which somebody uses the admin API."""
+        """The token with which a person uses the admin API."""
         return issuer.mint(self.directory / "issuer", name, self.callers[name], aud="durward-people")
 
     def api(self, person, path, body=None):
@@ -189,26 +191,26 @@ class AskingMcpStage(McpStage):
             headers={"Authorization": f"Bearer {self.person(person)}", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, json.load(answer)
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
-    def answer(self, person, ask, answer="approve_once", **more):
-        status, told = self.api(person, f"/asks/{ask}/answer", {"answer": answer} | more)
-        assert status == 200, told
-        return told
+    def vote(self, person, approval_request, vote="approve_once", **more):
+        status, response = self.api(person, f"/approval-requests/{approval_request}/votes", {"vote": vote} | more)
+        assert status == 200, response
+        return response
 
 
 def main():
-    asking = "--asking" in sys.argv[1:]
-    with (AskingMcpStage if asking else McpStage)(servers=("files", "events")) as stage:
+    with_approvals = "--approvals" in sys.argv[1:]
+    with (ApprovalMcpTestGateway if with_approvals else McpTestGateway)(servers=("files", "events")) as gateway:
         where = {
-            "url": {name: stage.url(name) for name in [*stage.upstreams, "closed"]},
-            "token": {caller: stage.token(caller) for caller in stage.callers},
+            "url": {name: gateway.url(name) for name in [*gateway.upstreams, "closed"]},
+            "token": {caller: gateway.token(caller) for caller in gateway.callers},
         }
-        if asking:
-            where |= {"console": stage.console_url, "person": {name: stage.person(name) for name in ("ann", "bob")}}
+        if with_approvals:
+            where |= {"console": gateway.console_url, "person": {name: gateway.person(name) for name in ("ann", "bob")}}
         print(json.dumps(where), flush=True)
         sys.stdin.read()
 

@@ -1,18 +1,18 @@
-"""Sets the stage for the real-client suites: issuer, emulator, recorder, gateway, each a process on a free loopback port.
+"""The test gateway of the real-client suites: issuer, emulator, recorder and gateway, each a process on a free loopback port.
 
-`Stage` is used by the Python suite where a test needs a stage of its own; the command runs any suite inside one:
+`TestGateway` is used by the Python suite where a test needs a gateway of its own; the command runs any suite inside one:
 
-    stage.py --kind ministack|moto [--direct] -- COMMAND...
+    test_gateway.py --kind ministack|moto [--direct] -- COMMAND...
 
-The command's environment is the way an SDK is configured on EKS (token file, role, endpoint), plus DW_* for what a test may want to ask:
+The command's environment is the way an SDK is configured on EKS (token file, role, endpoint), plus DW_* for what a test may want to read:
 
     DW_KIND          ministack or moto
-    DW_GATEWAY_URL   the gateway's AWS door; absent with --direct
+    DW_GATEWAY_URL   the gateway's AWS front end; absent with --direct
     DW_DIRECT_URL    the emulator itself
     DW_ROLE_ARN      the role the callers sign in to
     DW_TOKEN_FILE    token of the caller `agent`
     DW_TOKEN_SRE     token of the caller `sre`, who may reveal and destroy
-    DW_STAGE         the stage's directory: tokens, issuer keys, gateway configuration, data and logs, recording
+    DW_TEST_DIRECTORY  the test gateway's directory: tokens, issuer keys, gateway configuration, data and logs, recording
 
 Environments come from DURWARD_SUITES (default: .suites in the clone), the gateway from DURWARD_BIN. Nothing outlives the command.
 """
@@ -43,7 +43,7 @@ HERE = Path(__file__).resolve().parent
 CLONE = HERE.parent.parent
 SUITES = Path(os.environ.get("DURWARD_SUITES", CLONE / ".suites"))
 REGION = "us-east-1"
-# The gateway's DNS name, resolved by nobody: a test that uses it brings its own resolver.
+# The gateway's DNS name, which no resolver knows: a test that uses it brings its own resolver.
 GATEWAY_NAME = "aws.gw.test"
 ACCOUNT = {"ministack": "000000000000", "moto": "123456789012"}
 CALLERS = {"agent": ["agents"], "sre": ["agents", "sre"], "reader": ["readers"], "nobody": []}
@@ -64,7 +64,7 @@ def listens(port):
 
 
 class Process:
-    """A child with its log; ready when it listens on `port`, gone when the stage is."""
+    """A child with its log; ready when it listens on `port`, stopped with the test gateway."""
 
     def __init__(self, name, command, directory, port, env=None, patience=60):
         self.log = Path(directory) / f"{name}.log"
@@ -103,25 +103,27 @@ def clean_environment(**additions):
     return kept | {name: str(value) for name, value in additions.items()}
 
 
-class Stage:
+class TestGateway:
     """One issuer, one emulator, one recorder before it, one gateway before that."""
 
+    # Test modules import this class: pytest must not collect it.
+    __test__ = False
     callers = CALLERS
     policies = HERE / "policies"
 
-    def __init__(self, kind, directory=None, gateway=True, upstream_port=None, tls=False):
+    def __init__(self, kind, directory=None, with_gateway=True, upstream_port=None, tls=False):
         self.kind = kind
         self.tls = tls
-        self.directory = Path(directory or tempfile.mkdtemp(prefix="durward-stage-"))
+        self.directory = Path(directory or tempfile.mkdtemp(prefix="durward-gateway-"))
         self.directory.mkdir(parents=True, exist_ok=True)
         self.processes = []
-        self.gateway = None
+        self.gateway_process = None
         self.gateway_port = None
-        # The gateway's own key: a canary that no log, journal or answer may hold.
+        # The gateway's own key: a canary that no log, journal or response may hold.
         self.base = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         try:
             self.start_emulator() if upstream_port is None else self.use_upstream(upstream_port)
-            if gateway:
+            if with_gateway:
                 self.start_issuer()
                 self.recorder_port = free_port()
                 self.start(
@@ -197,7 +199,7 @@ class Stage:
         iam.put_role_policy(RoleName="suite", PolicyName="all", PolicyDocument=allow("*", "*"))
         iam.create_user(UserName="durward")
         iam.put_user_policy(
-            UserName="durward", PolicyName="lend",
+            UserName="durward", PolicyName="issue",
             PolicyDocument=allow(["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"], self.role_arn),
         )
         key = iam.create_access_key(UserName="durward")["AccessKey"]
@@ -276,11 +278,11 @@ scope = "operation"
         self.config.write_text(self.configuration())
         (self.directory / "base-secret").write_text(self.base["AWS_SECRET_ACCESS_KEY"])
         env = clean_environment(AWS_REGION=REGION, DURWARD_LOG="debug", **self.base)
-        self.gateway = self.start("gateway", [binary, "serve", "--config", self.config], self.gateway_port, env)
+        self.gateway_process = self.start("gateway", [binary, "serve", "--config", self.config], self.gateway_port, env)
 
     def restart_gateway(self, how=signal.SIGTERM):
-        self.gateway.stop(how)
-        self.processes.remove(self.gateway)
+        self.gateway_process.stop(how)
+        self.processes.remove(self.gateway_process)
         self.start_gateway()
 
     def token_file(self, caller):
@@ -290,9 +292,9 @@ scope = "operation"
         """What a suite's command gets."""
         common = {
             "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, "DW_KIND": self.kind, "DW_DIRECT_URL": self.direct_url,
-            "DW_ROLE_ARN": self.role_arn, "DW_STAGE": self.directory,
+            "DW_ROLE_ARN": self.role_arn, "DW_TEST_DIRECTORY": self.directory,
         }
-        if not self.gateway:
+        if not self.gateway_process:
             return clean_environment(
                 AWS_ENDPOINT_URL=self.direct_url, AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", **common
             )
@@ -322,21 +324,21 @@ scope = "operation"
 
 
 def main():
-    parser = argparse.ArgumentParser(description="runs a command on a stage of emulator, issuer and gateway")
+    parser = argparse.ArgumentParser(description="runs a command with a test gateway of emulator, issuer and gateway")
     parser.add_argument("--kind", choices=sorted(ACCOUNT), required=True)
     parser.add_argument("--direct", action="store_true", help="no gateway: the command talks to the emulator")
-    parser.add_argument("--keep", help="directory to keep the stage's files in")
+    parser.add_argument("--keep", help="directory to keep the gateway's files in")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    stage = Stage(arguments.kind, arguments.keep, gateway=not arguments.direct)
-    with stage:
-        code = subprocess.run(arguments.command, env=stage.environment(), check=False).returncode
-        if code != 0 and stage.gateway:
-            print(f"--- the gateway's last words ({stage.gateway.log})", file=sys.stderr)
-            print(stage.gateway.log.read_text(errors="replace")[-3000:], file=sys.stderr)
+    gateway = TestGateway(arguments.kind, arguments.keep, with_gateway=not arguments.direct)
+    with gateway:
+        code = subprocess.run(arguments.command, env=gateway.environment(), check=False).returncode
+        if code != 0 and gateway.gateway_process:
+            print(f"--- the gateway's last words ({gateway.gateway_process.log})", file=sys.stderr)
+            print(gateway.gateway_process.log.read_text(errors="replace")[-3000:], file=sys.stderr)
     if code == 0 and not arguments.keep:
-        shutil.rmtree(stage.directory, ignore_errors=True)
+        shutil.rmtree(gateway.directory, ignore_errors=True)
     return code
 
 

@@ -40,7 +40,7 @@ export const launch = () =>
   chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
 
 // A provider where the clients of `groups` sign in with their own name as password, and people by their name alone.
-export const provide = async (port, groups, clients) => {
+export const startProvider = async (port, groups, clients) => {
   const issuer = `http://127.0.0.1:${port}`;
   const agents = clients.filter((client) => client.grant_types?.includes("client_credentials"));
   const provider = new Provider(issuer, {
@@ -76,7 +76,7 @@ export const agentClient = (name) => ({
   redirect_uris: [],
 });
 
-// An agent's access token for the doors.
+// An agent's access token for the front ends.
 export const agentToken = async (issuer, name) => {
   const form = new URLSearchParams({ grant_type: "client_credentials", client_id: name, client_secret: name });
   const minted = await (await fetch(`${issuer}/token`, { method: "POST", body: form })).json();
@@ -86,11 +86,11 @@ export const agentToken = async (issuer, name) => {
 
 // A directory with what a gateway of the agent `agent-7` needs: a provider that runs, the agent's token, policies, the configuration.
 // Its AWS is whatever listens on the port `aws`.
-export const furnish = async (name, { groups, policies, approval = "", redirects = [] }) => {
+export const prepareGateway = async (name, { groups, policies, approval = "", redirects = [] }) => {
   const dir = mkdtempSync(join(tmpdir(), `durward-${name}-`));
-  const [idp, aws, door, consolePort] = await Promise.all([...Array(4)].map(freePort));
+  const [idp, aws, awsPort, consolePort] = await Promise.all([...Array(4)].map(freePort));
   const url = `http://127.0.0.1:${consolePort}`;
-  const provider = await provide(idp, groups, [
+  const provider = await startProvider(idp, groups, [
     {
       client_id: "durward-console",
       token_endpoint_auth_method: "none",
@@ -101,12 +101,12 @@ export const furnish = async (name, { groups, policies, approval = "", redirects
   ]);
   writeFileSync(join(dir, "agent.jwt"), await agentToken(provider.issuer, "agent-7"));
   mkdirSync(join(dir, "policies"));
-  writeFileSync(join(dir, "policies/asking.cedar"), policies, { mode: 0o600 });
+  writeFileSync(join(dir, "policies/approvals.cedar"), policies, { mode: 0o600 });
   writeFileSync(
     join(dir, "durward.toml"),
     `data_dir = "data"
 [listen]
-aws = "127.0.0.1:${door}"
+aws = "127.0.0.1:${awsPort}"
 console = "127.0.0.1:${consolePort}"
 [policy]
 dir = "policies"
@@ -125,9 +125,9 @@ name = "prod"
 role_arn = "arn:aws:iam::123456789012:role/agents"
 `,
   );
-  // What any program with an AWS SDK is told, and no more.
+  // The settings of any program with an AWS SDK, and no more.
   const agent = {
-    AWS_ENDPOINT_URL: `http://127.0.0.1:${door}`,
+    AWS_ENDPOINT_URL: `http://127.0.0.1:${awsPort}`,
     AWS_ROLE_ARN: "arn:aws:iam::123456789012:role/agents",
     AWS_WEB_IDENTITY_TOKEN_FILE: join(dir, "agent.jwt"),
     AWS_REGION: "us-east-1",
@@ -179,7 +179,7 @@ export const stopProcess = (child, signal = "SIGTERM") =>
     child.kill(signal);
   });
 
-export const atProvider = async (page, issuer, name) => {
+export const signInAtProvider = async (page, issuer, name) => {
   await page.fill('input[name="login"]', name);
   await page.fill('input[name="password"]', "any");
   await page.click('button[type="submit"]');
@@ -197,7 +197,7 @@ export const signedIn = async (browser, url, issuer, name, options = {}) => {
   });
   await page.goto(url);
   await page.click("text=Sign in with corp");
-  await atProvider(page, issuer, name);
+  await signInAtProvider(page, issuer, name);
   await page.waitForURL(`${url}/`);
   return page;
 };

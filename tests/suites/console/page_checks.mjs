@@ -4,13 +4,13 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { HERE } from "./stage.mjs";
+import { HERE } from "./test_gateway.mjs";
 
 const SHOTS = process.env.DURWARD_SCREENSHOTS;
 const AXE = readFileSync(join(HERE, "node_modules/axe-core/axe.min.js"), "utf8");
 
 // Light and dark, wide and narrow, into DURWARD_SCREENSHOTS if that is set.
-export const photograph = async (page, name) => {
+export const takeScreenshots = async (page, name) => {
   if (!SHOTS) return;
   mkdirSync(SHOTS, { recursive: true });
   for (const [width, word] of [[1280, "wide"], [390, "narrow"]]) {
@@ -25,7 +25,7 @@ export const photograph = async (page, name) => {
 };
 
 // Nothing serious for people who cannot see, point or tell colours apart; nothing wider than the screen of a phone.
-export const accessible = async (page, name) => {
+export const checkAccessibility = async (page, name) => {
   for (const scheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme: scheme });
     // The page's own policy forbids scripts from elsewhere, so the checker comes by the debugging protocol.
@@ -42,7 +42,7 @@ export const accessible = async (page, name) => {
 };
 
 // What a person with a phone sees without scrolling.
-export const screenful = async (page, name) => {
+export const takeScreenshot = async (page, name) => {
   if (!SHOTS) return;
   mkdirSync(SHOTS, { recursive: true });
   for (const scheme of ["light", "dark"]) {

@@ -1,4 +1,4 @@
-"""A stage whose policies ask people: the callers, the people with their tokens, the admin API, calls that may be held."""
+"""A gateway whose policies require approval: the callers, the people with their tokens, the admin API, calls that may be held."""
 
 import json
 import threading
@@ -12,23 +12,23 @@ import pytest
 
 from conftest import REGION
 import issuer
-from stage import Stage, free_port
+from test_gateway import TestGateway, free_port
 
 POLICIES = """
 @id("agents-connect")
 permit (principal, action == Action::"connect", resource);
 @id("agents-work")
 permit (principal, action, resource);
-@id("ask-before-buckets-go")
+@id("bucket-deletion-needs-two")
 @approval("oncall") @quorum("2") @timeout("1m") @on_timeout("reject")
 forbid (principal, action == Aws::Action::"s3:DeleteBucket", resource);
-@id("ask-before-objects-go")
+@id("object-deletion-needs-one")
 @approval("oncall")
 forbid (principal, action == Aws::Action::"s3:DeleteObject", resource);
-@id("ask-in-vain")
+@id("queue-deletion-times-out")
 @approval("oncall") @timeout("2s") @on_timeout("reject")
 forbid (principal, action == Aws::Action::"sqs:DeleteQueue", resource);
-@id("ask-later")
+@id("topic-deletion-is-queued")
 @approval("oncall") @timeout("2s") @on_timeout("queue")
 forbid (principal, action == Aws::Action::"sns:DeleteTopic", resource);
 """
@@ -55,22 +55,22 @@ def records(segment):
         at += 44 + length
 
 
-class AskingStage(Stage):
+class ApprovalTestGateway(TestGateway):
     policy_text = POLICIES
     callers = {"agent": ["agents"], "other": ["agents"], "ann": ["oncall"], "bob": ["oncall"], "eve": ["agents"]}
 
     def configuration(self):
         self.policies = self.directory / "policies"
         self.policies.mkdir(exist_ok=True)
-        (self.policies / "asking.cedar").write_text(self.policy_text)
+        (self.policies / "approvals.cedar").write_text(self.policy_text)
         self.console_port = getattr(self, "console_port", None) or free_port()
         text = super().configuration().replace("[listen]\n", f'[listen]\nconsole = "127.0.0.1:{self.console_port}"\n')
-        # People answer with tokens that no door takes.
+        # People vote with tokens that no front end accepts.
         text = text.replace('kind = "workload"', 'kind = "workload"\nconsole_audience = ["durward-people"]')
         return text + '\n[approval]\nhold = "20s"\n'
 
     def person_file(self, person):
-        """The token with which somebody uses the admin API."""
+        """The token with which a person uses the admin API."""
         file = self.directory / f"{person}.person.jwt"
         if not file.exists():
             file.write_text(issuer.mint(self.directory / "issuer", person, self.callers[person], aud="durward-people") + "\n")
@@ -84,27 +84,27 @@ class AskingStage(Stage):
             headers={"Authorization": f"Bearer {self.person_file(caller).read_text().strip()}", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, json.load(answer)
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
 
-    def asks(self):
-        return self.api("ann", "/asks")[1]["asks"]
+    def approval_requests(self):
+        return self.api("ann", "/approval-requests")[1]["approval_requests"]
 
-    def ask_about(self, text):
-        """Waits for the pending ask whose resources name `text`."""
+    def wait_for_request(self, text):
+        """Waits for the pending approval request whose resources name `text`."""
         return until(
-            lambda: next((ask for ask in self.asks() if text in json.dumps(ask)), None),
-            lambda: f"nobody was asked about {text}: {self.asks()}",
+            lambda: next((approval_request for approval_request in self.approval_requests() if text in json.dumps(approval_request)), None),
+            lambda: f"no approval request names {text}: {self.approval_requests()}",
         )
 
-    def shown(self, ask):
-        return self.api("ann", f"/asks/{ask['id']}")[1]
+    def get_request(self, approval_request):
+        return self.api("ann", f"/approval-requests/{approval_request['id']}")[1]
 
-    def sent_on(self, about):
+    def intent_count(self, about):
         """How often something about `about` went on to AWS."""
-        return sum(record["type"] == "intent" and about in json.dumps(record["operation"]) and record.get("approval") is not None for record in self.records())
+        return sum(record["type"] == "intent" and about in json.dumps(record["operation"]) and record.get("grant") is not None for record in self.records())
 
     def records(self):
         """The records that are in the journal's files now; what is being written may be cut off."""
@@ -112,22 +112,22 @@ class AskingStage(Stage):
             if part.suffix == ".journal":
                 yield from records(part.read_bytes())
 
-    def approve(self, caller, ask, **more):
-        return self.api(caller, f"/asks/{ask['id']}/answer", {"answer": "approve_once"} | more)
+    def approve(self, caller, approval_request, **more):
+        return self.api(caller, f"/approval-requests/{approval_request['id']}/votes", {"vote": "approve_once"} | more)
 
 
-def sessions(stage):
+def sessions(gateway):
     """Makes clients of callers who signed in at the gateway, for it or for one that shares its keys."""
     made = {}
 
-    def make(service, caller="agent", at=stage, **config):
+    def make(service, caller="agent", at=gateway, **config):
         if caller not in made:
             sts = boto3.client(
-                "sts", endpoint_url=stage.gateway_url, region_name=REGION,
+                "sts", endpoint_url=gateway.gateway_url, region_name=REGION,
                 config=botocore.config.Config(signature_version=botocore.UNSIGNED),
             )
             got = sts.assume_role_with_web_identity(
-                RoleArn=stage.role_arn, RoleSessionName=caller, WebIdentityToken=stage.token_file(caller).read_text()
+                RoleArn=gateway.role_arn, RoleSessionName=caller, WebIdentityToken=gateway.token_file(caller).read_text()
             )["Credentials"]
             made[caller] = boto3.session.Session(got["AccessKeyId"], got["SecretAccessKey"], got["SessionToken"], REGION)
         return made[caller].client(service, endpoint_url=at.gateway_url, config=botocore.config.Config(**config))
@@ -136,8 +136,8 @@ def sessions(stage):
 
 
 @pytest.fixture(scope="module")
-def client(stage):
-    return sessions(stage)
+def client(gateway):
+    return sessions(gateway)
 
 
 class Call(threading.Thread):
@@ -145,12 +145,12 @@ class Call(threading.Thread):
 
     def __init__(self, function, **arguments):
         super().__init__(daemon=True)
-        self.function, self.arguments, self.answer, self.error = function, arguments, None, None
+        self.function, self.arguments, self.response, self.error = function, arguments, None, None
         self.start()
 
     def run(self):
         try:
-            self.answer = self.function(**self.arguments)
+            self.response = self.function(**self.arguments)
         except Exception as error:  # noqa: BLE001: whatever it is, the test looks at it
             self.error = error
 
@@ -160,14 +160,14 @@ class Call(threading.Thread):
         return self
 
 
-def gone(stage, bucket):
-    return bucket not in [one["Name"] for one in stage.root("s3").list_buckets()["Buckets"]]
+def gone(gateway, bucket):
+    return bucket not in [one["Name"] for one in gateway.root("s3").list_buckets()["Buckets"]]
 
 
 @pytest.fixture
-def policies(stage):
+def policies(gateway):
     """Adds policies to those in force, until the test is over."""
-    added, log = stage.policies / "added.cedar", stage.gateway.log
+    added, log = gateway.policies / "added.cedar", gateway.gateway_process.log
 
     def change(edit):
         before = log.read_text().count("a new policy set is in force")
