@@ -168,14 +168,14 @@ impl<F: FrontEnd> Pipeline<F> {
             return self.respond(&exchange, result, &refusal_context).await;
         }
         let id = exchange.id;
-        let (client, _handler_guard): (ClientConnection, _) = exchange.client.detached();
+        let (client, handler) = exchange.client.detach();
         exchange.client = client;
         let (pipeline, context) = (self.clone(), refusal_context.clone());
         let rest = tokio::spawn(async move {
             let result = pipeline.approve_and_execute(&exchange, required).await;
             pipeline.respond(&exchange, result, &context).await
         });
-        match rest.await {
+        match handler.wait_for(rest).await {
             Ok(response) => response,
             Err(error) => {
                 tracing::error!(exchange = %id, %error, "the task of an approved request failed");
