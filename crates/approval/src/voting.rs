@@ -134,7 +134,7 @@ pub(crate) fn withdraw_grant(older: &mut ApprovalRequest, denied: &ApprovalReque
     older.grant_until = None;
 }
 
-/// Who may vote, for surfaces that show it in advance. [`apply_vote`] decides by the same rules.
+/// Who may vote, for surfaces that show it in advance. `apply_vote` decides by the same rules.
 impl ApprovalRequest {
     /// Why this person cannot approve, if they cannot. The state of the request plays no part.
     pub fn approval_refusal(&self, by: &Approver) -> Option<VoteError> {

@@ -3,6 +3,7 @@
 //! Promise: a response that is not understood is an error, never "no tags", because a policy may permit untagged resources. Only
 //! a resource that does not exist has no tags.
 
+mod tag_containers;
 mod tag_request;
 mod tag_response;
 

@@ -2,6 +2,7 @@
 
 use crate::input_files::FileError;
 use durward_core::OriginError;
+use durward_gateway::upstream_client::UpstreamSetupError;
 use std::io;
 
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +18,7 @@ pub enum CommandError {
     #[error(transparent)]
     Url(#[from] OriginError),
     #[error("the HTTP client cannot be set up: {0}")]
-    HttpClient(String),
+    HttpClient(#[from] UpstreamSetupError),
     #[error("cannot write: {0}")]
     Output(io::Error),
 }

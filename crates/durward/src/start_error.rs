@@ -4,6 +4,7 @@ use crate::config::ConfigError;
 use durward_approval::StoreError;
 use durward_console::ConsoleError;
 use durward_core::OriginError;
+use durward_gateway::upstream_client::UpstreamSetupError;
 use durward_identity::{KeyFileError, ProviderConfigError};
 use durward_journal::JournalError;
 use std::io;
@@ -31,7 +32,7 @@ pub enum StartError {
     #[error("AWS_CONTAINER_CREDENTIALS_FULL_URI: {0}")]
     ContainerCredentialsUrl(OriginError),
     #[error("the HTTP client cannot be set up: {0}")]
-    HttpClient(String),
+    HttpClient(#[from] UpstreamSetupError),
     #[error("a part of the gateway stopped; the log says which")]
     PartStopped,
 }

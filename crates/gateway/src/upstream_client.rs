@@ -50,6 +50,11 @@ pub enum UpstreamError {
     RequestBody(Refusal),
 }
 
+/// Why there is no client: TLS cannot be set up on this machine, or an authority's certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct UpstreamSetupError(#[from] rustls::Error);
+
 pub struct UpstreamClient {
     connector: Connector,
     http1_pool: Http1Pool,
@@ -64,7 +69,7 @@ enum OpenConnection {
 
 impl UpstreamClient {
     /// `trusted_origins` were configured by the operator: they may resolve to loopback or private addresses.
-    pub fn new(trusted_origins: Vec<Origin>) -> Result<Self, String> {
+    pub fn new(trusted_origins: Vec<Origin>) -> Result<Self, UpstreamSetupError> {
         Ok(Self {
             connector: Connector::new(trusted_origins)?,
             http1_pool: Http1Pool::default(),
@@ -77,7 +82,7 @@ impl UpstreamClient {
         mut self,
         origin: Origin,
         authorities: Vec<CertificateDer<'static>>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, UpstreamSetupError> {
         self.connector.trust_only_authorities(origin, authorities)?;
         Ok(self)
     }

@@ -4,6 +4,7 @@
 //! and claim names are used on it. The algorithm comes from our allow-list and from the key, never from the token alone,
 //! and no key or address inside a token is ever used.
 
+mod claim_values;
 mod claims;
 mod jws;
 mod key_source;
@@ -212,7 +213,7 @@ impl TokenVerifier {
 
 impl ConfiguredProvider {
     /// The first time, describes the claim of a verified token that should hold groups and does not.
-    fn first_groups_problem(&self, claims: &claims::JsonObject) -> Option<&'static str> {
+    fn first_groups_problem(&self, claims: &claim_values::JsonObject) -> Option<&'static str> {
         let found = claims::describe_missing_groups(&self.config, claims)?;
         (!self.has_warned_of_groups.swap(true, Ordering::Relaxed)).then_some(found)
     }

@@ -174,7 +174,7 @@ impl TagLookup {
         service
             .structure_members(model.output_shape?)
             .iter()
-            .find(|member| super::tag_response::holds_tags(&member.name))?;
+            .find(|member| super::tag_containers::holds_tags(&member.name))?;
         let protocol = service.protocols.iter().copied().find(|known| *known != AwsProtocol::RpcV2Cbor)?;
         let required_permissions: Vec<RequiredPermission> = model
             .required_actions

@@ -1,15 +1,13 @@
 //! Responses that hold the tags of a resource.
 
 use super::TagLookup;
+use super::tag_containers::TAG_CONTAINERS;
 use crate::xml::parse_xml_document;
 use durward_catalog::AwsProtocol;
 use durward_core::parse_strict_json;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Output members that hold tags, directly or inside, in lower case.
-const TAG_CONTAINERS: [&str; 7] =
-    ["tags", "taglist", "tagset", "resourcetags", "tagdescriptions", "taginfoforresource", "stacks"];
 /// Output members with the token of the next page.
 const PAGE_TOKEN_OUTPUTS: [&str; 4] = ["NextToken", "nextToken", "NextMarker", "Marker"];
 /// Nesting of tags in a response; no service nests them deeper.
@@ -31,12 +29,6 @@ pub enum TagLookupError {
     Refused { status: u16, code: String },
     #[error("the service's response was not understood: {0}")]
     UnexpectedResponse(&'static str),
-}
-
-/// Whether an output member holds tags. `TagsModel` is the whole body of some responses.
-pub(super) fn holds_tags(member: &str) -> bool {
-    let member = member.to_ascii_lowercase();
-    TAG_CONTAINERS.contains(&member.as_str()) || member == "tagsmodel"
 }
 
 impl TagLookup {

@@ -1,7 +1,6 @@
 //! A request of an AWS client, as its signature was verified: frozen but for a body that is still unread.
 
 use super::error_context::AwsRefusalContext;
-use super::upload_body::body_mismatch;
 use crate::body::read_limited_body;
 use crate::front_end::FrontEndRequest;
 use aws_lc_rs::digest::{Context, SHA256};
@@ -169,4 +168,8 @@ fn decode_chunked_body(decoder: &mut ChunkedDecoder, bytes: Bytes) -> Result<Byt
     } else {
         Err(body_mismatch("the body ends before its final chunk"))
     }
+}
+
+pub(super) fn body_mismatch(reason: impl std::fmt::Display) -> Refusal {
+    Refusal::new(RefusalReason::BodyMismatch, reason.to_string())
 }

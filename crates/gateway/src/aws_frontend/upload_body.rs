@@ -3,7 +3,7 @@
 //! The last chunk is held back until the whole body has been verified, so an upstream never gets a complete body that the caller
 //! did not sign: on any mismatch the upstream request ends unfinished.
 
-use super::aws_request::{AwsRequest, AwsRequestBody};
+use super::aws_request::{AwsRequest, AwsRequestBody, body_mismatch};
 use crate::body::{BoxBody, BoxError, full_body};
 use aws_lc_rs::digest::{Context as Hash, SHA256};
 use bytes::Bytes;
@@ -175,10 +175,6 @@ impl VerifiedUpload {
             }
         }
     }
-}
-
-pub(super) fn body_mismatch(reason: impl std::fmt::Display) -> Refusal {
-    Refusal::new(RefusalReason::BodyMismatch, reason.to_string())
 }
 
 impl http_body::Body for VerifiedUpload {

@@ -3,8 +3,8 @@
 //! Addresses are checked after resolution, and the checked address is the one that is connected to: DNS cannot change between the
 //! check and the use (DNS rebinding). A name that resolves to a metadata service, loopback or link-local address is refused.
 
-use super::UpstreamError;
 use super::public_address::is_public_address;
+use super::{UpstreamError, UpstreamSetupError};
 use durward_core::Origin;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -39,13 +39,11 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub fn new(trusted_origins: Vec<Origin>) -> Result<Self, String> {
+    pub fn new(trusted_origins: Vec<Origin>) -> Result<Self, UpstreamSetupError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier =
-            rustls_platform_verifier::Verifier::new(provider.clone()).map_err(|error| error.to_string())?;
+        let verifier = rustls_platform_verifier::Verifier::new(provider.clone())?;
         let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
+            .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
@@ -62,15 +60,14 @@ impl Connector {
         &mut self,
         origin: Origin,
         authorities: Vec<CertificateDer<'static>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), UpstreamSetupError> {
         let mut roots = RootCertStore::empty();
         for authority in authorities {
-            roots.add(authority).map_err(|error| error.to_string())?;
+            roots.add(authority)?;
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
+            .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
         self.private_tls.insert(origin, tls_connector(config));

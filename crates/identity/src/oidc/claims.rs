@@ -1,14 +1,13 @@
 //! The claims of a token whose signature has verified (RFC 7519 section 4, RFC 8693 section 4.1, OpenID Connect Core
 //! section 2), read strictly: a claim of the wrong type refuses the token instead of counting as absent.
 
+use super::claim_values::{JsonObject, string_or_list};
 use super::verified_token::{TokenContents, VerifiedToken};
 use super::{ProviderConfig, TokenError};
 use aws_lc_rs::digest;
 use durward_core::{Caller, encode_hex, limits::CLOCK_LEEWAY};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use time::OffsetDateTime;
-
-pub(super) type JsonObject = Map<String, Value>;
 
 /// Bytes of a subject. OpenID Connect Core section 2 permits 255; CI providers write whole repository paths.
 const MAX_SUBJECT_BYTES: usize = 1_024;
@@ -174,15 +173,6 @@ fn token_id(claims: &JsonObject, token: &str) -> String {
         return id.to_owned();
     }
     format!("sha256:{}", encode_hex(digest::digest(&digest::SHA256, token.as_bytes()).as_ref()))
-}
-
-/// A string or a list of strings, as a list.
-pub(super) fn string_or_list(claim: Option<&Value>) -> Option<Vec<&str>> {
-    match claim? {
-        Value::String(one) => Some(vec![one]),
-        Value::Array(many) => many.iter().map(Value::as_str).collect(),
-        _ => None,
-    }
 }
 
 fn plain_string(claim: Option<&Value>, max_bytes: usize) -> Option<&str> {

@@ -3,7 +3,7 @@
 //! Its claims and header travel in the type. No reader decodes the text of a token a second time, where it could decode one
 //! that has not been verified.
 
-use super::claims::{JsonObject, string_or_list};
+use super::claim_values::{JsonObject, string_or_list};
 use aws_lc_rs::constant_time;
 use durward_core::Caller;
 use serde_json::Value;
