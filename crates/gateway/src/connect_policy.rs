@@ -1,4 +1,4 @@
-//! Whether a caller may use a connection at all: asked when a session is opened, with every MCP request, and again after a hold.
+//! Whether a caller may use a connection at all: decided when a session is opened, with every MCP request, and again after a hold.
 
 use durward_core::{Caller, Decision};
 use durward_policy::{AuthorizationRequest, PolicyQuery, PolicyStore, RequestContext};

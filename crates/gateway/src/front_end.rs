@@ -113,7 +113,7 @@ pub struct ReadOperation<R> {
 /// A refusal with what its protocol needs to write it.
 pub struct ProtocolRefusal<C> {
     pub refusal: Refusal,
-    /// `None`: what the head of the request told is all there is.
+    /// `None`: the head of the request is all that is known.
     pub context: Option<C>,
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct PendingOutcome {
     is_finished: bool,
 }
 
-/// What the head of an upstream's response tells about the outcome.
+/// The facts about the outcome that the head of an upstream's response holds.
 #[derive(Debug, Default)]
 pub(crate) struct ResponseFacts {
     pub status: StatusCode,
@@ -61,7 +61,7 @@ impl PendingOutcome {
         self.may_have_been_sent
     }
 
-    /// Notes what the response's head told.
+    /// Notes the facts in the head of the response.
     pub fn response_started(&mut self, response: ResponseFacts) {
         self.response = Some(response);
     }

@@ -218,18 +218,18 @@ mod tests {
 
     const NOW: OffsetDateTime = time::macros::datetime!(2026-11-21 12:00 UTC);
 
-    fn sealed_test_state(keys: &SealKeys, ask: ApprovalRequestId) -> String {
-        seal_state(keys, &test_caller("agent"), SessionId::new(), "files", ask, &[7; 32], NOW).unwrap()
+    fn sealed_test_state(keys: &SealKeys, id: ApprovalRequestId) -> String {
+        seal_state(keys, &test_caller("agent"), SessionId::new(), "files", id, &[7; 32], NOW).unwrap()
     }
 
     #[test]
     fn a_state_opens_for_its_caller_at_its_server_until_it_expires() {
-        let (keys, ask) = (test_keys(1), ApprovalRequestId::new());
-        let state = sealed_test_state(&keys, ask);
-        let question = ApprovalElicitation { approval_request: ask, digest_hex: "07".repeat(32) };
-        assert_eq!(open_state(&keys, &test_caller("agent"), "files", &state, NOW), Some(question.clone()));
+        let (keys, id) = (test_keys(1), ApprovalRequestId::new());
+        let state = sealed_test_state(&keys, id);
+        let elicitation = ApprovalElicitation { approval_request: id, digest_hex: "07".repeat(32) };
+        assert_eq!(open_state(&keys, &test_caller("agent"), "files", &state, NOW), Some(elicitation.clone()));
         let regrouped = Caller { groups: Vec::new(), ..test_caller("agent") };
-        assert_eq!(open_state(&keys, &regrouped, "files", &state, NOW), Some(question));
+        assert_eq!(open_state(&keys, &regrouped, "files", &state, NOW), Some(elicitation));
         assert_eq!(open_state(&keys, &test_caller("other"), "files", &state, NOW), None, "of another caller");
         let acting = Caller { act: vec!["boss".to_owned()], ..test_caller("agent") };
         assert_eq!(open_state(&keys, &acting, "files", &state, NOW), None, "on behalf of another");

@@ -58,7 +58,7 @@ pub(super) struct TokenSession {
     pub expires_at: OffsetDateTime,
 }
 
-/// What is asked of a server.
+/// What a request wants from a server.
 pub(super) enum McpAction {
     Message(ClientMessage),
     /// To end the session (DELETE).
@@ -162,7 +162,7 @@ impl FrontEndRequest for McpRequest {
         bytes
     }
 
-    /// What is sent is in the body, and what is asked is in the operation: of the message only what names it is needed further.
+    /// The bytes to be sent are in the body, and the parameters in the operation: of the message only its name is still needed.
     fn compact(&mut self) {
         if let McpRequestStage::Parsed(found) = &mut self.stage
             && let McpAction::Message(message) = &mut found.action
@@ -189,7 +189,7 @@ impl FrontEndRequest for McpRequest {
 }
 
 impl McpAction {
-    /// The id that the answer must have.
+    /// The id that the response must have.
     pub(super) fn request_id(&self) -> Option<&RequestId> {
         match self {
             Self::Message(message) => message.request_id(),

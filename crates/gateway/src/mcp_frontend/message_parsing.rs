@@ -183,8 +183,8 @@ fn choose_session(
 /// Removes from an `initialize` the capabilities that the gateway does not proxy, so that the server does not use them.
 fn remove_client_capabilities(request: &mut ClientRequest) -> Bytes {
     if let Some(Value::Object(capabilities)) = request.params.get_mut("capabilities") {
-        for asked in ["elicitation", "roots", "sampling", "tasks"] {
-            capabilities.remove(asked);
+        for capability in ["elicitation", "roots", "sampling", "tasks"] {
+            capabilities.remove(capability);
         }
     }
     request.to_bytes().into()

@@ -66,7 +66,7 @@ pub struct McpServer {
 #[derive(Debug, Clone, Default)]
 pub struct McpFrontEndOptions {
     pub servers: Vec<McpServer>,
-    /// The issuers whose tokens are accepted: told to clients that come without one.
+    /// The issuers whose tokens are accepted: clients that come without one learn them.
     pub token_issuers: Vec<String>,
     /// Origins of web pages that may talk to this front end.
     pub allowed_origins: Vec<String>,

@@ -32,7 +32,7 @@ pub(super) async fn decode<F: FrontEnd>(
         read.map_err(|ProtocolRefusal { refusal, context }| {
             Stopped::identified(refusal, context, authenticated.clone())
         })?;
-    // What was checked was the session that the head of the request told; the message may belong to another.
+    // Authenticate checked the session that the head of the request names; the message may belong to another.
     if identity.session != authenticated.session
         && let Err(refusal) =
             revocations.check_session(identity.session, &identity.caller, identity.valid_since)

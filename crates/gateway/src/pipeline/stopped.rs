@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// A refusal, what its protocol needs to write it, and how far the request had come.
 pub(crate) struct Stopped<C> {
     pub(super) refusal: Refusal,
-    /// `None`: what the head of the request told is all there is.
+    /// `None`: the head of the request is all that is known.
     pub(super) refusal_context: Option<C>,
     pub(super) progress: Progress,
 }
