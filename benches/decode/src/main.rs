@@ -1,4 +1,4 @@
-//! Medians of recognising and decoding requests, the time to have the catalog at hand, and what it holds resident.
+//! Medians of routing and decoding requests, the time to load the catalog, and its resident memory.
 //!
 //!     cargo run --profile dist --manifest-path benches/decode/Cargo.toml [part of a name]
 //!
@@ -81,9 +81,9 @@ impl Call {
             headers: &self.headers,
             bucket_host: None,
         };
-        let route = route_operation(catalog, &scope, &head).expect("the bench's requests are route");
+        let route = route_operation(catalog, &scope, &head).expect("the requests are of known operations");
         let body = route.needs_body().then_some(self.body.as_slice());
-        black_box(decode_request(catalog, &scope, &head, &route, body).expect("the bench's requests are read"));
+        black_box(decode_request(catalog, &scope, &head, &route, body).expect("the requests are well-formed"));
     }
 
     fn median(&self, catalog: &Catalog, calls: u32) -> Duration {
@@ -194,7 +194,7 @@ fn resident() -> u64 {
 
 fn main() -> ExitCode {
     let mut missed = 0;
-    let mut tell = |name: &str, value: String, goal: &str, met: bool| {
+    let mut report = |name: &str, value: String, goal: &str, met: bool| {
         println!("{name:<46} {value:>14}   {goal}{}", if met { "" } else { "   MISSED" });
         missed += u8::from(!met);
     };
@@ -203,7 +203,7 @@ fn main() -> ExitCode {
     let catalog = Catalog::embedded();
     black_box(catalog.service_entries().len());
     let start = began.elapsed();
-    tell(
+    report(
         "start-up",
         format!("{:.2} ms", start.as_secs_f64() * 1e3),
         "< 20 ms",
@@ -218,7 +218,7 @@ fn main() -> ExitCode {
         format!("twenty services unpacked ({loaded} operations)"),
         began.elapsed().as_secs_f64() * 1e3
     );
-    tell(
+    report(
         "resident with twenty services",
         format!("{:.1} MiB", held as f64 / 1_048_576.0),
         "< 30 MiB",
@@ -228,7 +228,7 @@ fn main() -> ExitCode {
     for call in small().into_iter().filter(|call| call.name.contains(&only)) {
         let median = call.median(catalog, 50);
         let name = format!("{} ({} bytes)", call.name, call.body.len());
-        tell(
+        report(
             &name,
             format!("{:.2} us", median.as_secs_f64() * 1e6),
             "< 10 us",
@@ -238,7 +238,7 @@ fn main() -> ExitCode {
     for call in large().into_iter().filter(|call| call.name.contains(&only)) {
         let median = call.median(catalog, 1);
         let rate = call.body.len() as f64 / median.as_secs_f64() / 1e6;
-        tell(call.name, format!("{rate:.0} MB/s"), "> 500 MB/s", rate > 500.0);
+        report(call.name, format!("{rate:.0} MB/s"), "> 500 MB/s", rate > 500.0);
     }
     ExitCode::from(u8::from(missed > 0))
 }
