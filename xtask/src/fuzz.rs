@@ -2,7 +2,7 @@
 //!
 //! The coverage instrumentation and the sanitizer need a nightly toolchain. Everywhere else the targets still run over their
 //! seeds, as a test of crates/fuzz-targets. What libFuzzer finds beyond the seeds is kept in the target directory, so that
-//! the next run goes on from there.
+//! the next run goes on from there; a smoke run starts from the seeds each time.
 
 use crate::programs;
 use crate::repository::Repository;
@@ -34,6 +34,15 @@ pub struct FuzzOptions {
     target: Option<String>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FuzzDuration {
+    /// Seconds, from the seeds alone and with one random seed: a change that breaks no parser must not fail by chance.
+    Smoke,
+    /// Seconds for each target, on top of what earlier runs found.
+    EachInTurn,
+    UntilInterrupted,
+}
+
 /// The programs that were built, and how they are started.
 struct FuzzBuild {
     repository: Repository,
@@ -54,11 +63,14 @@ pub fn run_fuzz_targets(options: &FuzzOptions) -> Result<(), XtaskError> {
     }
     programs::run_to_success(&mut build_command(&repository), "building the fuzz targets")?;
     let build = FuzzBuild::new(repository);
-    // One target alone may run for hours; several in turn may not.
-    let seconds = (options.smoke || options.target.is_none()).then_some(SMOKE_SECONDS);
+    let duration = match (options.smoke, &options.target) {
+        (true, _) => FuzzDuration::Smoke,
+        (false, None) => FuzzDuration::EachInTurn,
+        (false, Some(_)) => FuzzDuration::UntilInterrupted,
+    };
     for target in &targets {
         println!("=== {target}");
-        programs::run_to_success(&mut build.run_command(target, seconds)?, &format!("fuzz target {target}"))?;
+        programs::run_to_success(&mut build.run_command(target, duration)?, &format!("fuzz target {target}"))?;
     }
     Ok(())
 }
@@ -75,7 +87,7 @@ pub fn run_smoke_step(runner: &StepRunner) -> Result<TestCount, XtaskError> {
     }
     let build = FuzzBuild::new(runner.repository.clone());
     for target in chosen_targets(&runner.repository, None)? {
-        let command = build.run_command(&target, Some(SMOKE_SECONDS))?;
+        let command = build.run_command(&target, FuzzDuration::Smoke)?;
         total.add(runner.run_check(&format!("fuzz {target}"), command)?);
     }
     Ok(total)
@@ -136,18 +148,32 @@ impl FuzzBuild {
     }
 
     /// libFuzzer writes new inputs into the first directory only; the seeds stay as they are committed.
-    fn run_command(&self, target: &str, seconds: Option<u32>) -> Result<Command, XtaskError> {
-        let corpus = self.corpora.join(target);
+    fn run_command(&self, target: &str, duration: FuzzDuration) -> Result<Command, XtaskError> {
+        let corpus = match duration {
+            FuzzDuration::Smoke => self.corpora.join("smoke").join(target),
+            FuzzDuration::EachInTurn | FuzzDuration::UntilInterrupted => self.corpora.join(target),
+        };
+        if duration == FuzzDuration::Smoke && corpus.exists() {
+            std::fs::remove_dir_all(&corpus).map_err(XtaskError::on_file("remove", &corpus))?;
+        }
         std::fs::create_dir_all(&corpus).map_err(XtaskError::on_file("create", &corpus))?;
         let mut command = Command::new(self.programs.join(target));
         command
+            // As cargo fuzz does: SQLite's amalgamation holds two equal tables of one name, which is no fault of a parser.
+            .env("ASAN_OPTIONS", "detect_odr_violation=0")
             .arg(&corpus)
             .arg(self.repository.root.join("fuzz/seeds").join(target))
             .arg(format!("-artifact_prefix={}/{target}-", self.corpora.display()))
             .arg(format!("-max_len={MAX_INPUT_BYTES}"))
             .arg(format!("-timeout={MAX_SECONDS_PER_INPUT}"));
-        if let Some(seconds) = seconds {
-            command.arg(format!("-max_total_time={seconds}"));
+        match duration {
+            FuzzDuration::Smoke => {
+                command.args(["-seed=1".to_owned(), format!("-max_total_time={SMOKE_SECONDS}")]);
+            }
+            FuzzDuration::EachInTurn => {
+                command.arg(format!("-max_total_time={SMOKE_SECONDS}"));
+            }
+            FuzzDuration::UntilInterrupted => {}
         }
         Ok(command)
     }
