@@ -70,7 +70,10 @@ pub fn run_fuzz_targets(options: &FuzzOptions) -> Result<(), XtaskError> {
     };
     for target in &targets {
         println!("=== {target}");
-        programs::run_to_success(&mut build.run_command(target, duration)?, &format!("fuzz target {target}"))?;
+        programs::run_to_success(
+            &mut build.run_command(target, duration)?,
+            &format!("fuzz target {target}"),
+        )?;
     }
     Ok(())
 }

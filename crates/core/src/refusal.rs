@@ -22,7 +22,7 @@ pub enum RefusalReason {
     RequestExpired,
     /// This signature was used before.
     Replay,
-    /// Policy denied, or an approver did.
+    /// Policy denied, an approver did, or the caller is no longer admitted: its session or its connection ended meanwhile.
     AccessDenied,
     /// Policy requires an approval that has not been given.
     ApprovalRequired,

@@ -1,7 +1,8 @@
 //! Listeners: HTTP/1.1, with limits on the size of heads and on time, in front of an [`HttpService`].
 //!
 //! Every connection is read through `strict_http_stream`, so a service only sees requests that cannot be read in two
-//! ways. A request is dropped as soon as its client disconnects: nothing is executed for a client that has gone.
+//! ways. The service's future is dropped as soon as its client disconnects. What must outlive the client, an approved execution,
+//! runs in a task of its own (docs/adr/0011).
 
 use crate::body::{BoxBody, full_body};
 use crate::client_socket::{ClientSocket, DETECTS_DISCONNECT};

@@ -1,6 +1,6 @@
 //! Sessions, exchanges and their outcomes, put together from journal records.
 //!
-//! This is the one reader of records: the CLI, the console, the admin API and exports render what it returns. Its types
+//! This is the one reader of records: the CLI, the console and the admin API render what it returns. Its types
 //! serialize to the one JSON form of a session and of an exchange. It holds no text for a terminal or a page, and it does not
 //! escape: recorded values are untrusted, so whoever renders them escapes them.
 //!

@@ -3,7 +3,8 @@
 //! The caller shows its identity token with every request; a session id is an address, never an identity. The token ends here:
 //! nothing of the caller's head but MCP's own headers, written anew, reaches a server. A session of a legacy server is ended with
 //! DELETE by whoever may open one. Streams for messages that a server sends unasked (GET) are refused as the specification allows,
-//! and so are a server's requests to the client: no policy could decide them yet. The only thing that the gateway itself asks of a
+//! and so are a server's JSON-RPC requests to the client: no policy could decide them yet. (In 2026-07-28 a server asks inside a
+//! result, which passes like any other result: docs/mcp.md.) The only thing that the gateway itself asks of a
 //! client is that its person look at an approval request (`approval_notice`).
 
 mod approval_notice;
