@@ -1,4 +1,4 @@
-//! Attack classes A and B against the whole gateway, in process, with the strict stand-in as AWS. Each asserts what the
+//! Attack classes A and B against the whole gateway, in process, with the strict fake AWS. Each asserts what the
 //! caller gets and that AWS saw nothing.
 
 use crate::demo::{DemoAwsClient, gateway_identity, sign_in_client, write_config};

@@ -1,4 +1,4 @@
-//! The whole gateway in front of an AWS that speaks HTTP/2 over TLS: the stand-in behind a terminator, in process.
+//! The whole gateway in front of an AWS that speaks HTTP/2 over TLS: the fake AWS behind a TLS terminator, in process.
 
 use crate::demo::{DemoAwsClient, gateway_identity, sign_in_client, write_config};
 use crate::serve::{self, RunningGateway};
@@ -68,7 +68,7 @@ impl TlsTerminator {
     }
 }
 
-/// The stand-in checks the signature with the `host` that was signed: the `:authority`.
+/// The fake AWS checks the signature with the `host` that was signed: the `:authority`.
 async fn forward_request(
     transport: Arc<UpstreamClient>,
     behind: Origin,

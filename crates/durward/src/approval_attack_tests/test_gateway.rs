@@ -1,4 +1,4 @@
-//! The stage of the approval attacks: the stand-in AWS, a gateway with its console, agents that sign requests byte by byte, and
+//! The test gateway of the approval attacks: the fake AWS, a gateway with its console, agents that sign requests byte by byte, and
 //! people who answer through the admin API.
 
 use crate::config;

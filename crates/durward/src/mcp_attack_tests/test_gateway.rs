@@ -54,7 +54,7 @@ impl ReceivedRequest {
     }
 }
 
-/// Pieces of a whole HTTP answer, written one after the other; before a [`GATE`] the server waits until it is let on.
+/// Pieces of a whole HTTP answer, written one after the other; before a [`RESPONSE_GATE`] the server waits until it is let on.
 type ResponseScript = Arc<Mutex<Box<dyn Fn(&ReceivedRequest) -> Vec<Vec<u8>> + Send>>>;
 
 pub const RESPONSE_GATE: &str = "(gate)";
