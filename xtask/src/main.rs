@@ -5,6 +5,8 @@
 //! written, but for `generate`, which writes the generated files of the repository.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool for developers")]
 
+#[cfg(test)]
+mod attack_lists;
 mod bench;
 mod catalog;
 mod check;
