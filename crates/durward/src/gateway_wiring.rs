@@ -16,7 +16,7 @@ use durward_credential::{
 use durward_gateway::aws_frontend::{AwsFrontEnd, AwsFrontEndOptions, AwsService, SignIn};
 use durward_gateway::mcp_frontend::{McpFrontEnd, McpFrontEndOptions, McpFrontEndServices, McpService};
 use durward_gateway::outbound_http_client::OutboundHttpClient;
-use durward_gateway::pipeline::{Approver, ApproverOptions, Authorizer, Pipeline, PipelineServices};
+use durward_gateway::pipeline::{ApprovalStep, ApprovalStepOptions, Authorizer, Pipeline, PipelineServices};
 use durward_gateway::resource_tags::{ResourceLabel, TagReader, TagReaderOptions};
 use durward_gateway::upstream_client::UpstreamClient;
 use durward_gateway::{ApprovalLinks, AwsClient, Connections, ResponseMasker, RiskAssessor};
@@ -67,7 +67,7 @@ impl GatewayParts {
 pub struct FrontEndServices {
     pub aws: AwsService,
     pub mcp: McpService,
-    pub approver: Arc<Approver>,
+    pub approval_step: Arc<ApprovalStep>,
 }
 
 /// Builds the pipeline and plugs both front ends into it.
@@ -84,7 +84,7 @@ pub fn build_front_ends(
     let approval_links = ApprovalLinks::new(console_url);
     let pipeline_services =
         build_pipeline_services(config, parts, store, aws_client.clone(), approval_links.clone());
-    let approver = pipeline_services.approver.clone();
+    let approval_step = pipeline_services.approval_step.clone();
     let aws = AwsService {
         sign_in: SignIn::new(
             parts.token_verifier.clone(),
@@ -111,7 +111,7 @@ pub fn build_front_ends(
         },
     );
     let mcp = McpService { pipeline: Pipeline::new(mcp_front_end, pipeline_services) };
-    FrontEndServices { aws, mcp, approver }
+    FrontEndServices { aws, mcp, approval_step }
 }
 
 fn build_pipeline_services(
@@ -129,7 +129,7 @@ fn build_pipeline_services(
     PipelineServices {
         revocations: parts.revocations.clone(),
         authorizer: Arc::new(Authorizer::new(parts.policies.clone(), tag_reader, risk_assessor)),
-        approver: Arc::new(Approver::new(ApproverOptions {
+        approval_step: Arc::new(ApprovalStep::new(ApprovalStepOptions {
             approvals: parts.approvals.clone(),
             policies: parts.policies.clone(),
             journal: parts.journal.clone(),

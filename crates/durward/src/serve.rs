@@ -14,7 +14,7 @@ use crate::revocation_journal::journal_revocations;
 use durward_approval::Store;
 use durward_credential::GatewayIdentity;
 use durward_gateway::listener::{HttpService, serve_listener};
-use durward_gateway::pipeline::Approver;
+use durward_gateway::pipeline::ApprovalStep;
 use durward_journal::JournalError;
 use durward_notification::{ChannelStatusReader, Notifier};
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ pub struct RunningGateway {
     /// The parts that hold the gateway's state, for tests that look inside a running gateway.
     pub parts: GatewayParts,
     /// Holds the requests that wait for approval. For tests as well.
-    pub approver: Arc<Approver>,
+    pub approval_step: Arc<ApprovalStep>,
     stop_sender: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -163,7 +163,7 @@ async fn start_opened(
         console_address: console.as_ref().map(ConsoleServer::address),
         uses_tls: listeners.tls.is_some(),
         parts: parts.clone(),
-        approver: front_ends.approver.clone(),
+        approval_step: front_ends.approval_step.clone(),
         stop_sender,
         task: tokio::spawn(run_gateway(listeners, front_ends, console, notifier, parts, stopped)),
     })

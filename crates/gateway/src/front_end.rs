@@ -14,6 +14,10 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use std::future::Future;
 
+/// The path of the health check, at the address of each front end. No bucket name begins with a dot (S3 User Guide, "Bucket
+/// naming rules"), so no S3 request has it.
+pub const HEALTH_PATH: &str = "/.durward/health";
+
 /// One protocol, plugged into the pipeline.
 pub trait FrontEnd: Send + Sync + 'static {
     const KIND: FrontEndKind;

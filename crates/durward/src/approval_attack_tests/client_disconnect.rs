@@ -22,7 +22,7 @@ fn request_head<B>(request: &Request<B>, length: usize) -> String {
 async fn a_disconnect_releases_the_permit_and_keeps_the_approval_request() {
     let stage = ApprovalTestGateway::start_with_hold(Duration::from_mins(10)).await;
     let agent = stage.sign_in_agent("agent").await;
-    let places = || stage.gateway.approver.available_held_kib();
+    let places = || stage.gateway.approval_step.available_held_kib();
     let free = places();
     // An upload whose body nobody reads before people answer: its end stands behind what was not read.
     let upload = TestRequest { unsigned_body: true, ..put_object("report") };
@@ -55,7 +55,7 @@ async fn padding_outside_the_operation_counts_against_held_memory() {
     const PADDING_BYTES: usize = 4 << 20;
     let stage = ApprovalTestGateway::start_with_hold(Duration::from_mins(10)).await;
     let agent = stage.sign_in_agent("agent").await;
-    let places = || stage.gateway.approver.available_held_kib();
+    let places = || stage.gateway.approval_step.available_held_kib();
     let free = places();
     let item = r#"{"TableName":"orders","Key":{"id":{"S":"1"}}}"#;
     let delete = TestRequest {

@@ -357,12 +357,12 @@ async fn a_revocation_ends_a_progress_stream() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disconnect_releases_the_permit_and_keeps_the_approval_request() {
     let stage = McpTestGateway::start_with_console(LONG_HOLD).await;
-    let places = stage.gateway.approver.available_held_kib();
+    let places = stage.gateway.approval_step.available_held_kib();
     let (stream, _heard) = start_progress_call(&stage, &stage.caller_token("agent")).await;
-    assert!(stage.gateway.approver.available_held_kib() < places);
+    assert!(stage.gateway.approval_step.available_held_kib() < places);
     drop(stream);
     let freed = async {
-        while stage.gateway.approver.available_held_kib() < places {
+        while stage.gateway.approval_step.available_held_kib() < places {
             tokio::task::yield_now().await;
         }
     };
@@ -376,10 +376,10 @@ async fn a_disconnect_releases_the_permit_and_keeps_the_approval_request() {
 async fn meta_padding_counts_against_held_memory() {
     const PADDING_BYTES: usize = 4 << 20;
     let stage = McpTestGateway::start_with_console(LONG_HOLD).await;
-    let places = stage.gateway.approver.available_held_kib();
+    let places = stage.gateway.approval_step.available_held_kib();
     let meta = json!({ "progressToken": "p-1", "com.example/pad": "x".repeat(PADDING_BYTES) });
     let (_stream, _heard) = start_call_with_meta(&stage, &stage.caller_token("agent"), meta).await;
-    let taken = places - stage.gateway.approver.available_held_kib();
+    let taken = places - stage.gateway.approval_step.available_held_kib();
     assert!((PADDING_BYTES / 1024..PADDING_BYTES / 1024 + 128).contains(&taken), "{taken} KiB");
 }
 

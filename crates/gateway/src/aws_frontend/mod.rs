@@ -12,7 +12,7 @@ mod upstream_exchange;
 
 pub use aws_request::AwsRequest;
 pub use error_context::AwsRefusalContext;
-pub use sign_in::{CONTAINER_CREDENTIALS_PATH, HEALTH_PATH, SignIn};
+pub use sign_in::{CONTAINER_CREDENTIALS_PATH, SignIn};
 
 use crate::aws_client::AwsClient;
 use crate::body::BoxBody;

@@ -6,6 +6,7 @@ use super::AwsRefusalContext;
 use crate::body::{BoxBody, full_body, read_limited_body};
 use crate::connect_policy::decide_connect;
 use crate::connections::Connections;
+use crate::front_end::HEALTH_PATH;
 use durward_aws::sigv4::percent_decode;
 use durward_core::{
     Caller, Decision, ExchangeId, FrontEndKind, Refusal, RefusalReason, SessionId, Verdict, limits,
@@ -22,8 +23,6 @@ use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 /// The path of the container-credentials endpoint. No bucket name begins with a dot (S3 User Guide, "Bucket naming rules"), so no S3
 /// request has it.
 pub const CONTAINER_CREDENTIALS_PATH: &str = "/.durward/container-credentials/";
-/// The path of the health check.
-pub const HEALTH_PATH: &str = "/.durward/health";
 /// Lifetime of a gateway credential if the caller names none (as in STS: `DurationSeconds` defaults to 3,600).
 const DEFAULT_CREDENTIAL_LIFETIME: Duration = Duration::hours(1);
 

@@ -27,7 +27,7 @@ pub use refusal::McpRefusalContext;
 use crate::approval_links::ApprovalLinks;
 use crate::body::{BoxBody, full_body};
 use crate::exchange::{Exchange, Identity};
-use crate::front_end::{FrontEnd, ProtocolRefusal, ReadOperation};
+use crate::front_end::{FrontEnd, HEALTH_PATH, ProtocolRefusal, ReadOperation};
 use crate::listener::HttpService;
 use crate::pipeline::{Forwardable, Pipeline};
 use crate::upstream_client::UpstreamClient;
@@ -47,8 +47,6 @@ use progress_stream::HoldNotifier;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Says whether the gateway is up.
-pub const HEALTH_PATH: &str = "/.durward/health";
 /// Before the name of a server: where clients reach it.
 const SERVER_PATH_PREFIX: &str = "/mcp/";
 /// Longest name of a server.

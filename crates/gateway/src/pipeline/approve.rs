@@ -8,7 +8,7 @@
 //! it is approved.
 
 use super::StepResult;
-use super::approver::{Approver, approvals_unavailable};
+use super::approval_step::{ApprovalStep, approvals_unavailable};
 use super::authorize::{ApprovalRequired, Authorization, Authorizer};
 use super::consume::{ApprovalOutcome, Consumption};
 use super::stopped::Stopped;
@@ -28,7 +28,7 @@ use tokio::time::Instant;
 /// Added to the wait for a request's deadline, so that the expiry sweep has ended the request by then.
 const DEADLINE_SLACK: Duration = Duration::from_millis(100);
 
-impl Approver {
+impl ApprovalStep {
     pub(super) async fn approve<F: FrontEnd>(
         &self,
         front_end: &F,

@@ -1,7 +1,7 @@
 //! A retry gets the response of the attempt that was executed. Nothing is executed here.
 
 use super::StepResult;
-use super::approver::Approver;
+use super::approval_step::ApprovalStep;
 use super::execution::{ExecutedElsewhere, is_shareable};
 use super::idempotency_cache::{CacheEntry, ExecutionEnd, StoredResponse};
 use crate::body::BoxBody;
@@ -14,7 +14,7 @@ use http::Response;
 use std::time::Duration;
 use tokio::time::Instant;
 
-impl Approver {
+impl ApprovalStep {
     /// The stored response of the execution, when it is there.
     pub(super) async fn coalesce<F: FrontEnd>(
         &self,

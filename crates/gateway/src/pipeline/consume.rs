@@ -1,6 +1,6 @@
 //! The consumption of a grant, which happens once: this attempt is executed, or it gets the response of the attempt that was.
 
-use super::approver::{Approver, approvals_unavailable};
+use super::approval_step::{ApprovalStep, approvals_unavailable};
 use super::authorize::{ApprovalRequired, Authorized};
 use super::execution::{ExecutedElsewhere, Execution, is_shareable};
 use super::idempotency_cache::{CacheEntry, CacheKey};
@@ -37,7 +37,7 @@ impl<R> Authorized<R> {
     }
 }
 
-impl Approver {
+impl ApprovalStep {
     /// Consumes a grant for this request, unless another attempt has. `waited_for` is the request that it was held for.
     pub(super) async fn consume_grant<R: FrontEndRequest>(
         &self,

@@ -10,8 +10,8 @@
 //! private to its step, so an operation that was not decided, or whose intent is not durable, cannot be forwarded: the
 //! [`Credentialed`] that it would need does not exist. No step goes back; a step may stop the request with a `Stopped`.
 
+mod approval_step;
 mod approve;
-mod approver;
 mod authenticate;
 mod authorize;
 mod coalesce;
@@ -29,7 +29,7 @@ mod record_outcome;
 mod refuse;
 mod stopped;
 
-pub use approver::{Approver, ApproverOptions};
+pub use approval_step::{ApprovalStep, ApprovalStepOptions};
 pub use authenticate::Authenticated;
 pub use authorize::{Authorized, Authorizer};
 pub use decode::Decoded;
@@ -62,7 +62,7 @@ use time::OffsetDateTime;
 pub struct PipelineServices {
     pub revocations: Revocations,
     pub authorizer: Arc<Authorizer>,
-    pub approver: Arc<Approver>,
+    pub approval_step: Arc<ApprovalStep>,
     pub aws_client: Arc<AwsClient>,
     pub response_masker: Arc<ResponseMasker>,
     pub journal: Arc<Journal>,
@@ -194,10 +194,10 @@ impl<F: FrontEnd> Pipeline<F> {
         required: Box<ApprovalRequired<F::Request>>,
     ) -> StepResult<Response<BoxBody>, F> {
         let Self { front_end, services } = self;
-        match services.approver.approve(front_end, &services.authorizer, exchange, required).await? {
+        match services.approval_step.approve(front_end, &services.authorizer, exchange, required).await? {
             ApprovalOutcome::Authorized(authorized) => Box::pin(self.execute(exchange, *authorized)).await,
             ApprovalOutcome::ExecutedElsewhere(required, execution) => {
-                services.approver.coalesce::<F>(exchange, &required, &execution).await
+                services.approval_step.coalesce::<F>(exchange, &required, &execution).await
             }
         }
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What approval is made of.
-pub struct ApproverOptions {
+pub struct ApprovalStepOptions {
     pub approvals: Arc<Approvals>,
     pub policies: Arc<PolicyStore>,
     pub journal: Arc<Journal>,
@@ -24,8 +24,8 @@ pub struct ApproverOptions {
     pub hold_timeout: Duration,
 }
 
-/// Parks requests until people have decided, and consumes the grants that they give.
-pub struct Approver {
+/// Holds requests until people have decided, and consumes the grants that they give.
+pub struct ApprovalStep {
     pub(super) approvals: Arc<Approvals>,
     pub(super) policies: Arc<PolicyStore>,
     pub(super) journal: Arc<Journal>,
@@ -35,9 +35,9 @@ pub struct Approver {
     pub(super) links: ApprovalLinks,
 }
 
-impl Approver {
-    pub fn new(options: ApproverOptions) -> Self {
-        let ApproverOptions {
+impl ApprovalStep {
+    pub fn new(options: ApprovalStepOptions) -> Self {
+        let ApprovalStepOptions {
             approvals,
             policies,
             journal,
