@@ -5,9 +5,11 @@
 
 use crate::catalog;
 use crate::generated_file::GeneratedFile;
+use crate::programs;
 use crate::repository::Repository;
 use crate::xtask_error::XtaskError;
 use clap::{Args, ValueEnum};
+use std::process::Command;
 
 #[derive(Args)]
 pub struct GenerateOptions {
@@ -24,19 +26,37 @@ pub struct GenerateOptions {
 enum Generator {
     /// crates/catalog/data: the compiled index of the AWS APIs, and its manifest
     Catalog,
-    // Here: `Openapi` (the admin API), `Cli` (the reference of the command line), `ConfigSchema`.
+    /// docs/cli.md: the reference of the command line
+    Cli,
+    // Here: `Openapi` (the admin API), `ConfigSchema`.
 }
 
 impl Generator {
     fn name(self) -> &'static str {
         match self {
             Self::Catalog => "catalog",
+            Self::Cli => "cli",
         }
     }
 
     fn generate(self, repository: &Repository) -> Result<Vec<GeneratedFile>, XtaskError> {
         match self {
             Self::Catalog => Ok(catalog::generate_catalog(repository)?),
+            Self::Cli => {
+                let mut durward = Command::new("cargo");
+                durward.current_dir(&repository.root);
+                durward.args([
+                    "run",
+                    "--quiet",
+                    "--locked",
+                    "--package",
+                    "durward",
+                    "--",
+                    "command-reference",
+                ]);
+                let content = programs::output_of(&mut durward, "printing the command reference")?;
+                Ok(vec![GeneratedFile { path: repository.root.join("docs/cli.md"), content }])
+            }
         }
     }
 }

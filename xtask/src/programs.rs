@@ -30,3 +30,18 @@ pub fn run_to_success(command: &mut Command, step: &str) -> Result<(), XtaskErro
     })?;
     if status.success() { Ok(()) } else { Err(XtaskError::Command { step: step.to_owned(), status }) }
 }
+
+/// Runs a command and returns what it writes to standard output. Its standard error goes to the terminal.
+pub fn output_of(command: &mut Command, step: &str) -> Result<Vec<u8>, XtaskError> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|source| XtaskError::Start { program, step: step.to_owned(), source })?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(XtaskError::Command { step: step.to_owned(), status: output.status })
+    }
+}

@@ -4,6 +4,7 @@
 //! a script can tell that from a corrupt one.
 
 use crate::command_error::CommandError;
+use crate::command_reference::render_command_reference;
 use crate::config::{ConfigError, ConfigFileArgs};
 use crate::demo::DemoError;
 use crate::journal_commands::JournalDirArgs;
@@ -14,7 +15,7 @@ use crate::{
     approval_commands, caller_commands, catalog_commands, demo, journal_commands, login, policy_commands,
     preflight, serve, session_commands,
 };
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use durward_core::env_vars;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
@@ -77,6 +78,9 @@ enum CliCommand {
     /// Check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print the reference of all commands, in Markdown
+    #[command(hide = true)]
+    CommandReference,
 }
 
 #[derive(Subcommand)]
@@ -193,6 +197,10 @@ async fn run_command(command: CliCommand) -> Result<u8, CliError> {
         },
         CliCommand::Sessions(command) => Ok(session_commands::run_session_command(command).await?),
         CliCommand::Config(ConfigCommand::Check { file }) => check_config(&file.config),
+        CliCommand::CommandReference => {
+            print_line(render_command_reference(CommandLineArgs::command()).trim_end())?;
+            Ok(0)
+        }
     }
 }
 

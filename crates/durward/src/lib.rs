@@ -20,6 +20,7 @@ mod caller_commands;
 mod catalog_commands;
 mod command_error;
 mod command_line;
+mod command_reference;
 pub mod config;
 mod console_endpoint;
 mod console_server;
