@@ -1,11 +1,11 @@
-//! What happened to an approval request: the lines of its history.
+//! The events of an approval request: the lines of its history.
 
 use crate::serde_formats::word_enum;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 word_enum! {
-    /// What happened.
+    /// The kind of the event.
     pub enum ApprovalEventKind {
         /// The approval request was created.
         Requested = "requested",
@@ -33,7 +33,7 @@ word_enum! {
 }
 
 impl ApprovalEventKind {
-    /// Whether the request is decided or over with this event, as far as its approvers are concerned.
+    /// True if this event decides or ends the request for its approvers.
     pub(crate) fn is_end(self) -> bool {
         match self {
             Self::Granted

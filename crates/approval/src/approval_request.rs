@@ -36,7 +36,7 @@ pub struct ApprovalRequest {
     pub history: Vec<ApprovalEvent>,
     /// How often the operation was requested: the first time, and each repeat that joined this request.
     pub attempts: u64,
-    /// How many operations passed: at most 1, or any number with a time-bound grant.
+    /// The count of operations that passed: at most 1, or any number with a time-bound grant.
     pub uses: u64,
 }
 
@@ -61,7 +61,7 @@ pub enum ApprovalOutcome {
 }
 
 impl ApprovalRequest {
-    /// How many approvals are still needed, by group. Empty: none.
+    /// The count of approvals that are still needed, by group. Empty: none.
     pub fn missing_approvals(&self) -> Vec<(String, u32)> {
         if self.break_glass {
             return Vec::new();

@@ -3,7 +3,7 @@
 use crate::serde_formats::word_enum;
 
 word_enum! {
-    /// Where an approval request is in its life.
+    /// The state of an approval request.
     pub enum ApprovalState {
         /// Waits for votes. It outlasts its hold deadline only if every requirement says `queue`.
         Pending = "pending",

@@ -287,7 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn interim_responses_precede_their_own_final_response_and_never_split_one() {
-        const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+        const CONTINUE_RESPONSE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
         let (step_sender, steps) = mpsc::unbounded_channel();
         let (done_sender, mut steps_done) = mpsc::unbounded_channel();
         let (mut client, _stop) = start_and_connect(SteppedService {
@@ -305,11 +305,11 @@ mod tests {
             client.write_all(b"PUT /b/k HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n").await.unwrap();
             client.write_all(b"content-length: 1\r\n\r\n").await.unwrap();
             // hyper's own, which asks for the body.
-            assert_eq!(read_exact_text(&mut client, CONTINUE.len()).await, CONTINUE);
+            assert_eq!(read_exact_text(&mut client, CONTINUE_RESPONSE.len()).await, CONTINUE_RESPONSE);
             client.write_all(b"x").await.unwrap();
             for _ in 0..2 {
                 step(ServiceStep::RequestInterim(index)).await;
-                assert_eq!(read_exact_text(&mut client, CONTINUE.len()).await, CONTINUE);
+                assert_eq!(read_exact_text(&mut client, CONTINUE_RESPONSE.len()).await, CONTINUE_RESPONSE);
             }
             if index > 0 {
                 // Leftover work of an earlier request must not send anything for this one.

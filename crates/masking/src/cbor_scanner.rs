@@ -24,9 +24,9 @@ const MAJOR_MAP: u8 = 5;
 const MAJOR_TAG: u8 = 6;
 const BREAK_BYTE: u8 = 0xff;
 /// The item 0.
-const ZERO: u8 = 0;
+const CBOR_ZERO: u8 = 0;
 /// The item `false`.
-const FALSE: u8 = 0xf4;
+const CBOR_FALSE: u8 = 0xf4;
 
 /// `None`: nothing to mask.
 pub(crate) fn mask_cbor(
@@ -67,7 +67,7 @@ impl<'c> CborScanner<'c, '_> {
         let start = self.position;
         let head = self.read_head()?;
         match head.major_type {
-            MAJOR_UNSIGNED | MAJOR_NEGATIVE => self.mask_scalar(start..self.position, expect, &[ZERO]),
+            MAJOR_UNSIGNED | MAJOR_NEGATIVE => self.mask_scalar(start..self.position, expect, &[CBOR_ZERO]),
             MAJOR_BYTES | MAJOR_TEXT => {
                 let content = self.read_string(head)?;
                 self.mask_string(start..self.position, head.major_type, &content, expect);
@@ -137,7 +137,7 @@ impl<'c> CborScanner<'c, '_> {
                     return Err(self.malformed_error("a big number is not a byte string"));
                 }
                 self.read_string(head)?;
-                self.mask_scalar(start..self.position, expect, &[ZERO]);
+                self.mask_scalar(start..self.position, expect, &[CBOR_ZERO]);
                 None
             }
             _ => self.scan_item(expect, depth + 1)?,
@@ -152,7 +152,7 @@ impl<'c> CborScanner<'c, '_> {
         expect: ExpectedValue,
     ) -> Result<(), MaskError> {
         match head.additional_info {
-            21 => self.mask_scalar(start..self.position, expect, &[FALSE]),
+            21 => self.mask_scalar(start..self.position, expect, &[CBOR_FALSE]),
             25 => self.mask_scalar(start..self.position, expect, &[0xf9, 0, 0]),
             26 => self.mask_scalar(start..self.position, expect, &[0xfa, 0, 0, 0, 0]),
             27 => self.mask_scalar(start..self.position, expect, &[0xfb, 0, 0, 0, 0, 0, 0, 0, 0]),
@@ -242,8 +242,8 @@ impl<'c> CborScanner<'c, '_> {
                     Replacement::Text | Replacement::Blob => {
                         encode_string(major, DataClass::AWS_SENSITIVE.placeholder().as_bytes())
                     }
-                    Replacement::Number => vec![ZERO],
-                    Replacement::Boolean => vec![FALSE],
+                    Replacement::Number => vec![CBOR_ZERO],
+                    Replacement::Boolean => vec![CBOR_FALSE],
                 };
                 self.patch.replace(range, &encoded);
                 return;

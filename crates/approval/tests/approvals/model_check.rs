@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The first has the caller's own subject; the caller acts for the second.
-const APPROVERS: [&str; 5] = ["agent", "boss", "ann", "bea", "cid"];
+const APPROVER_NAMES: [&str; 5] = ["agent", "boss", "ann", "bea", "cid"];
 
 #[derive(Debug, Clone)]
 enum ModelStep {
@@ -26,7 +26,7 @@ enum ModelStep {
 
 fn step_strategy() -> impl Strategy<Value = ModelStep> {
     let which = 0..3_usize;
-    let who = 0..APPROVERS.len();
+    let who = 0..APPROVER_NAMES.len();
     prop_oneof![
         3 => (1..4_u8).prop_map(ModelStep::RequestApproval),
         6 => (which.clone(), who.clone()).prop_map(|(which, who)| ModelStep::Approve(which, who)),
@@ -88,10 +88,11 @@ impl ExpectedState {
 
 async fn run_steps(steps: Vec<ModelStep>) -> Result<(), TestCaseError> {
     let mut ledger = TestLedger::new().await;
-    let mut expected = ExpectedState { members: (0..APPROVERS.len()).collect(), ..ExpectedState::default() };
+    let mut expected =
+        ExpectedState { members: (0..APPROVER_NAMES.len()).collect(), ..ExpectedState::default() };
     for step in steps {
         let person = |who: usize, expected: &ExpectedState| {
-            approver(APPROVERS[who], if expected.members.contains(&who) { &[ONCALL_GROUP] } else { &[] })
+            approver(APPROVER_NAMES[who], if expected.members.contains(&who) { &[ONCALL_GROUP] } else { &[] })
         };
         let picked = |which: usize, expected: &ExpectedState| {
             expected.requested.iter().rev().nth(which).or(expected.requested.last()).map(|(id, _number)| *id)
@@ -156,7 +157,7 @@ async fn run_steps(steps: Vec<ModelStep>) -> Result<(), TestCaseError> {
                     .collect();
                 prop_assert!(people.len() >= 2, "consumed without its quorum: {:?}", people);
                 let named: Vec<String> =
-                    people.iter().map(|who| format!("corp/{}", APPROVERS[*who])).collect();
+                    people.iter().map(|who| format!("corp/{}", APPROVER_NAMES[*who])).collect();
                 prop_assert_eq!(grant.approvers, named);
                 prop_assert!(
                     request.grant_until.unwrap() > ledger.test_clock.now(),

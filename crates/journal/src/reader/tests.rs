@@ -298,9 +298,9 @@ fn sealed_frame(record: &[u8], link: Sha256Hash) -> Vec<u8> {
 
 /// The time may be absent. If it is present, it has the form in which records are written.
 fn assert_timestamp_form(time: Option<&str>) {
-    const FORM: &[u8] = b"dddd-dd-ddTdd:dd:dd.ddddddZ";
+    const TIMESTAMP_FORM: &[u8] = b"dddd-dd-ddTdd:dd:dd.ddddddZ";
     let digits = |byte: u8| if byte.is_ascii_digit() { b'd' } else { byte };
-    assert!(time.is_none_or(|time| time.bytes().map(digits).eq(FORM.iter().copied())), "{time:?}");
+    assert!(time.is_none_or(|time| time.bytes().map(digits).eq(TIMESTAMP_FORM.iter().copied())), "{time:?}");
 }
 
 fn read_everything(files: &JournalFiles) {
