@@ -12,11 +12,10 @@ import json
 import shutil
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import issuer
+from admin_api import call_admin_api
 from test_gateway import CALLERS, HERE, SUITES, Process, clean_environment, free_port, os
 
 POLICIES = HERE / "mcp-policies"
@@ -185,16 +184,7 @@ class ApprovalMcpTestGateway(McpTestGateway):
         return issuer.mint(self.directory / "issuer", name, self.callers[name], aud="durward-people")
 
     def api(self, person, path, body=None):
-        request = urllib.request.Request(
-            f"{self.console_url}/api/v1{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self.person(person)}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                return response.status, json.load(response)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
+        return call_admin_api(self.console_url, self.person(person), path, body)
 
     def vote(self, person, approval_request, vote="approve_once", **more):
         status, response = self.api(person, f"/approval-requests/{approval_request}/votes", {"vote": vote} | more)

@@ -3,8 +3,6 @@
 import json
 import threading
 import time
-import urllib.error
-import urllib.request
 
 import boto3
 import botocore.config
@@ -12,6 +10,7 @@ import pytest
 
 from conftest import REGION
 import issuer
+from admin_api import call_admin_api
 from test_gateway import TestGateway, free_port
 
 POLICIES = """
@@ -78,16 +77,8 @@ class ApprovalTestGateway(TestGateway):
 
     def api(self, caller, path, body=None):
         """The admin API as a person with their OIDC token."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.console_port}/api/v1{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self.person_file(caller).read_text().strip()}", "Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=10) as response:
-                return response.status, json.load(response)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
+        token = self.person_file(caller).read_text().strip()
+        return call_admin_api(f"http://127.0.0.1:{self.console_port}", token, path, body)
 
     def approval_requests(self):
         return self.api("ann", "/approval-requests")[1]["approval_requests"]
