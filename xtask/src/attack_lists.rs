@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 /// The list for approvals, and the threat model for the rest.
-const ATTACK_LISTS: [&str; 2] = ["crates/durward/src/approval_attack_tests/mod.rs", "docs/threat-model.md"];
+const ATTACK_LISTS: [&str; 2] =
+    ["crates/integration/tests/whole_gateway/approval_attacks/mod.rs", "docs/threat-model.md"];
 
 /// What a list says in backticks and means as a test: `module::name`, or `module::prefix_*`.
 fn named_tests(list: &str) -> Vec<&str> {

@@ -5,11 +5,11 @@
 //! command that a new user runs.
 
 mod approval_step;
-mod aws_client;
 mod environment;
+mod sdk_client;
 
-pub use aws_client::{DemoAwsClient, sign_in_client};
-pub use environment::{create_demo_directory, gateway_identity, open_log_file, write_config};
+pub use environment::{create_demo_directory, gateway_identity, open_log_file};
+pub use sdk_client::{SdkClient, SdkRequest};
 
 use crate::command_error::CommandError;
 use crate::console_endpoint::ConsoleEndpoint;
@@ -17,11 +17,10 @@ use crate::json_values::format_scalar;
 use crate::terminal_output::{PipeSafeStdout, print_line};
 use crate::{journal_commands, serve};
 use approval_step::DemoApprover;
-use aws_client::format_response;
 use durward_fake_aws::aws::ACCOUNT_ID;
 use durward_journal::JournalError;
-use environment::{BACKUP_BUCKET, BACKUP_KEYS, CALLER_AUDIENCE, DemoEnvironment};
-use http::Method;
+use environment::{BACKUP_BUCKET, BACKUP_KEYS, CALLER_AUDIENCE, CONNECTION_NAME, DemoEnvironment};
+use sdk_client::format_response;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,7 +78,7 @@ pub async fn run_demo(dir: &Path, once: bool) -> Result<u8, DemoError> {
     print_line("Durward demo: a fake AWS, a fake OIDC issuer and the gateway, all on this machine")?;
     print_line(&format!(
         "  gateway {}   console {}   fake AWS {}   issuer {}",
-        environment.aws_url,
+        environment.aws_origin.url(),
         environment.console_url,
         environment.fake_aws.url(),
         environment.issuer.url()
@@ -88,7 +87,7 @@ pub async fn run_demo(dir: &Path, once: bool) -> Result<u8, DemoError> {
     let token_file = environment.write_token_file("agent.token", &token)?;
     let ann = DemoApprover::sign_in(&environment, "ann")?;
     let bob = DemoApprover::sign_in(&environment, "bob")?;
-    let caller = Arc::new(sign_in_client(&environment.aws_url, &token).await?);
+    let caller = Arc::new(SdkClient::sign_in(&environment.aws_origin, &token, CONNECTION_NAME).await?);
     let passed = run_walkthrough(&environment, &caller, &ann, &bob).await?;
     if once {
         environment.gateway.stop().await;
@@ -112,7 +111,7 @@ pub async fn run_demo(dir: &Path, once: bool) -> Result<u8, DemoError> {
 /// Leaves one request pending for the user to decide, prints what else to try, and waits for a signal.
 async fn serve_until_signal(
     environment: &DemoEnvironment,
-    caller: &Arc<DemoAwsClient>,
+    caller: &Arc<SdkClient>,
     token_file: &Path,
     approvers: [&DemoApprover; 2],
 ) -> Result<(), DemoError> {
@@ -137,7 +136,7 @@ async fn serve_until_signal(
 
 async fn run_walkthrough(
     environment: &DemoEnvironment,
-    caller: &Arc<DemoAwsClient>,
+    caller: &Arc<SdkClient>,
     ann: &DemoApprover,
     bob: &DemoApprover,
 ) -> Result<bool, DemoError> {
@@ -150,7 +149,7 @@ async fn run_walkthrough(
     print_detail(&format!("key {}: AWS does not know it", caller.access_key_id))?;
 
     print_step(2, "allowed", "s3:GetObject demo-data/reports/q3.csv")?;
-    let object = caller.call(Method::GET, "s3", "/demo-data/reports/q3.csv", None, "").await?;
+    let object = caller.call(&SdkRequest::get_object("demo-data", "reports/q3.csv")).await?;
     passed &= print_check(
         object.status() == 200 && object.body().starts_with(b"region,"),
         &format_response(&object),
@@ -159,7 +158,7 @@ async fn run_walkthrough(
     print_step(3, "masked", "secretsmanager:GetSecretValue prod/db")?;
     let body = "{\"SecretId\":\"prod/db\"}";
     let secret =
-        caller.call(Method::POST, "secretsmanager", "/", Some("secretsmanager.GetSecretValue"), body).await?;
+        caller.call(&SdkRequest::json_call("secretsmanager", "secretsmanager.GetSecretValue", body)).await?;
     let body = String::from_utf8_lossy(secret.body());
     passed &= print_check(
         secret.status() == 200 && body.contains("masked") && !body.contains("battery"),
@@ -168,7 +167,9 @@ async fn run_walkthrough(
 
     print_step(4, "blocked", "s3:DeleteBucket demo-data never reaches AWS")?;
     let received_before = environment.fake_aws.received_requests().len();
-    let deletion = caller.call(Method::DELETE, "s3", "/demo-data", None, "").await?;
+    let deletion = caller
+        .call(&SdkRequest { path: "/demo-data".to_owned(), ..SdkRequest::delete_object("", "") })
+        .await?;
     passed &= print_check(
         deletion.status() == 403 && environment.fake_aws.received_requests().len() == received_before,
         &format_response(&deletion),
@@ -229,7 +230,7 @@ fn print_next_steps(
     print_line("  unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE")?;
     print_line(&format!(
         "  export AWS_ENDPOINT_URL={} AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1",
-        environment.aws_url
+        environment.aws_origin.url()
     ))?;
     print_line(&format!(
         "  export AWS_ROLE_ARN=arn:aws:iam::{ACCOUNT_ID}:role/agents AWS_WEB_IDENTITY_TOKEN_FILE={}",

@@ -2,19 +2,16 @@
 //!
 //! [`run`] is the whole program. To run a gateway inside a process of your own, begin with
 //! [`serve::start_gateway_from_text`]: it starts a gateway from the text of a `durward.toml`, and the
-//! [`serve::RunningGateway`] that it returns says where the gateway listens and stops it.
+//! [`serve::RunningGateway`] that it returns says where the gateway listens and stops it. For tests, begin with `TestGateway`
+//! of the crate `durward-integration`.
 //!
 //! The crate holds no rule about requests: what is decided, recorded and sent is up to the crates below it. It promises that
 //! a gateway which starts has a configuration without problems, and that no untrusted text reaches a terminal unescaped.
 
 mod admin_api;
-#[cfg(test)]
-mod approval_attack_tests;
 pub mod approval_commands;
 mod approval_journal;
 mod argument_values;
-#[cfg(test)]
-mod aws_attack_tests;
 mod bound_listener;
 mod caller_commands;
 mod catalog_commands;
@@ -31,8 +28,6 @@ pub mod journal_commands;
 mod journal_copy_error;
 mod json_values;
 mod login;
-#[cfg(test)]
-mod mcp_attack_tests;
 mod notification_channels;
 mod policy_commands;
 mod preflight;
@@ -43,8 +38,6 @@ mod start_error;
 mod terminal_output;
 mod terminal_text;
 mod tls;
-#[cfg(test)]
-mod upstream_http2_tests;
 mod url_origin;
 
 pub use command_line::run;

@@ -1,7 +1,7 @@
 //! The approval step of the demo: a held request, what its approvers see, and their votes through the admin API.
 
-use super::aws_client::{DemoAwsClient, format_response};
 use super::environment::{ADMIN_API_AUDIENCE, BACKUP_BUCKET, BACKUP_KEYS, DemoEnvironment};
+use super::sdk_client::{SdkClient, SdkRequest, format_response};
 use super::{DemoError, TOKEN_LIFETIME, print_check, print_detail, print_step};
 use crate::admin_api::{AdminApiArgs, AdminApiClient};
 use crate::approval_commands::{describe_resource, format_missing_votes};
@@ -9,7 +9,7 @@ use crate::console_endpoint::ConsoleUrlArgs;
 use crate::json_values::{format_scalar, list_items};
 use bytes::Bytes;
 use durward_fake_aws::oidc_issuer::DEMO_USERS;
-use http::{Method, Response};
+use http::Response;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,9 +77,9 @@ impl DemoApprover {
 }
 
 /// Sends the request that deletes a backup. It is held.
-pub(super) fn delete_backup(caller: &Arc<DemoAwsClient>, name: &str) -> HeldRequest {
-    let (caller, path) = (caller.clone(), format!("/{BACKUP_BUCKET}/{name}"));
-    tokio::spawn(async move { caller.call(Method::DELETE, "s3", &path, None, "").await })
+pub(super) fn delete_backup(caller: &Arc<SdkClient>, name: &str) -> HeldRequest {
+    let (caller, deletion) = (caller.clone(), SdkRequest::delete_object(BACKUP_BUCKET, name));
+    tokio::spawn(async move { caller.call(&deletion).await })
 }
 
 pub(super) fn backup_arn(name: &str) -> String {
@@ -89,7 +89,7 @@ pub(super) fn backup_arn(name: &str) -> String {
 /// A request is held, approved by two people and executed once. The same request is held again and denied.
 pub(super) async fn run_approval_step(
     environment: &DemoEnvironment,
-    caller: &Arc<DemoAwsClient>,
+    caller: &Arc<SdkClient>,
     ann: &DemoApprover,
     bob: &DemoApprover,
 ) -> Result<bool, DemoError> {

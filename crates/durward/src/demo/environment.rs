@@ -3,9 +3,10 @@
 //! All files are in one new directory that only its owner can enter. All listeners are on loopback.
 
 use super::DemoError;
+use crate::command_error::CommandError;
 use crate::config::{self, Config, ConfigError};
 use crate::serve::{self, RunningGateway, StartError};
-use durward_core::{Secret, env_vars};
+use durward_core::{Origin, Secret, env_vars};
 use durward_credential::GatewayIdentity;
 use durward_fake_aws::aws::{ACCOUNT_ID, FakeAws, GATEWAY_ACCESS_KEY_ID};
 use durward_fake_aws::oidc_issuer::FakeOidcIssuer;
@@ -39,8 +40,8 @@ pub(super) struct DemoEnvironment {
     pub fake_aws: FakeAws,
     pub issuer: FakeOidcIssuer,
     pub gateway: RunningGateway,
-    /// URL of the AWS front end.
-    pub aws_url: String,
+    /// The origin of the AWS front end.
+    pub aws_origin: Origin,
     pub console_url: String,
 }
 
@@ -64,7 +65,7 @@ impl DemoEnvironment {
             fake_aws: aws,
             issuer,
             gateway,
-            aws_url: format!("http://{aws_address}"),
+            aws_origin: format!("http://{aws_address}").parse().map_err(CommandError::Url)?,
             console_url: format!("http://{console_address}"),
         })
     }
@@ -141,7 +142,7 @@ fn free_addresses() -> Result<[SocketAddr; 2], DemoError> {
 
 /// Writes `durward.toml` and the sample policies below `dir`, and loads them as `durward serve` does. The addresses are those
 /// of the AWS front end and of the console.
-pub fn write_config(
+fn write_config(
     dir: &Path,
     aws: &FakeAws,
     issuer: &FakeOidcIssuer,

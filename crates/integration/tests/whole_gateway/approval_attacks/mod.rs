@@ -1,9 +1,9 @@
-//! Attack class E against the whole gateway, in process, with the strict fake AWS: an approval is only for what was
-//! approved, by people who may approve it, once, for a short time, and under the policies at the moment of use; and
-//! nobody votes by accident or in another person's name.
+//! Attack class E of the threat model: an approval is only for the request that was approved, by people who may approve it,
+//! once, for a short time, and under the policies at the moment of use; and no vote is cast by accident or in another person's
+//! name.
 //!
 //! Each attack, with the tests that try it. "Ledger" is `crates/approval/tests/approvals`, "console" is
-//! `crates/console/src/tests`, "python" is `tests/suites/python`; tests without such a word are in this crate.
+//! `crates/console/src/tests`, "python" is `tests/suites/python`; tests without such a word are below this module.
 //!
 //! - approve A, run B: resource, parameter, body, header, region, account, method, caller, `act`, connection:
 //!   `binding::an_approval_of_one_request_lets_no_other_pass`, `binding::the_json_body_is_bound_too`,
@@ -80,4 +80,30 @@ mod binding;
 mod client_disconnect;
 mod races;
 mod revalidation;
-mod test_gateway;
+
+use durward_integration::{SdkRequest, TestGateway};
+use std::time::Duration;
+
+/// Everything is permitted, and every change needs an approval.
+pub const APPROVAL_POLICIES: &str = r#"
+@id("connect") permit (principal, action == Action::"connect", resource);
+@id("work") permit (principal, action, resource);
+@id("needs-approval") @approval("oncall") @timeout("10m") @on_timeout("queue")
+forbid (principal, action in [Aws::Action::"Write", Aws::Action::"Tagging", Aws::Action::"Permissions management"], resource);
+"#;
+
+/// Requests that need an approval are refused at once; they pass when they are sent again after it.
+async fn start_gateway() -> TestGateway {
+    start_with_hold(Duration::from_millis(1)).await
+}
+
+async fn start_with_hold(hold: Duration) -> TestGateway {
+    let gateway = TestGateway::builder().aws().console().policies(APPROVAL_POLICIES).hold(hold).start().await;
+    gateway.fake_aws.put_object("data", "kept", "kept");
+    gateway
+}
+
+/// Writes an object.
+fn put_object(key: &str) -> SdkRequest {
+    SdkRequest::put_object("data", key, "one")
+}

@@ -1,14 +1,13 @@
 //! The whole gateway in front of an AWS that speaks HTTP/2 over TLS: the fake AWS behind a TLS terminator, in process.
 
-use crate::demo::{DemoAwsClient, gateway_identity, sign_in_client, write_config};
-use crate::serve::{self, RunningGateway};
+use crate::SAMPLE_POLICIES;
 use bytes::Bytes;
 use durward_core::Origin;
 use durward_fake_aws::aws::FakeAws;
-use durward_fake_aws::oidc_issuer::FakeOidcIssuer;
 use durward_gateway::upstream_client::UpstreamClient;
+use durward_integration::{SdkClient, SdkRequest, TestGateway, TestResponse};
 use durward_journal::JournalRecord;
-use http::{Method, Request, Response, Version};
+use http::{Request, Response, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -17,7 +16,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use tokio::net::TcpListener;
 
 const KMS_KEY_ID_HEADER: &str = "x-amz-server-side-encryption-aws-kms-key-id";
@@ -81,52 +79,49 @@ async fn forward_request(
     head.uri = head.uri.path_and_query().unwrap().as_str().parse().unwrap();
     head.version = Version::HTTP_11;
     let body = body.collect().await?.to_bytes();
-    let mut answer =
+    let mut response =
         transport.send_buffered(&behind, Request::from_parts(head, body), 1 << 20).await.unwrap();
-    // As S3 answers for an object sealed with a key of KMS; the model marks this header.
-    answer
+    // S3 sends this header for an object that is encrypted with a KMS key; the model marks it as sensitive.
+    response
         .headers_mut()
         .insert(KMS_KEY_ID_HEADER, "arn:aws:kms:us-east-1:123456789012:key/1".parse().unwrap());
-    Ok(answer.map(Full::new))
+    Ok(response.map(Full::new))
 }
 
-async fn start_gateway(
-    dir: &Path,
-    aws: &FakeAws,
-    upstream: &TlsTerminator,
-    issuer: &FakeOidcIssuer,
-) -> (RunningGateway, DemoAwsClient) {
-    let mut config = write_config(dir, aws, issuer, [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); 2]).unwrap();
-    config.aws.emulator_url = Some(upstream.url.clone());
-    config.aws.emulator_ca_file = Some(dir.join("aws.pem"));
-    let running = serve::start_gateway(config, Some(gateway_identity(aws))).await.unwrap();
-    let token = issuer.issue_token("build-agent", &["agents"], "durward", Duration::from_hours(1));
-    let caller = sign_in_client(&format!("http://{}", running.aws_address.unwrap()), &token).await.unwrap();
-    (running, caller)
+struct Http2Upstream {
+    gateway: TestGateway,
+    terminator: TlsTerminator,
+    agent: SdkClient,
+    _certificate_dir: tempfile::TempDir,
+}
+
+/// A gateway with the sample policies in front of the terminator, and an agent that is signed in.
+async fn start_gateway() -> Http2Upstream {
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = dir.path().join("aws.pem");
+    let aws = FakeAws::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+    let terminator = TlsTerminator::start(&aws, &certificate).await;
+    let builder = TestGateway::builder().aws().policies(SAMPLE_POLICIES.concat());
+    let gateway = builder.aws_upstream(&terminator.url, certificate).start_before(aws).await;
+    let agent = gateway.sign_in(&gateway.caller_token("build-agent"), "demo").await;
+    Http2Upstream { gateway, terminator, agent, _certificate_dir: dir }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_reaches_an_aws_over_http2_on_one_connection() {
-    let dir = tempfile::tempdir().unwrap();
-    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let aws = FakeAws::start(loopback).await.unwrap();
-    let issuer = FakeOidcIssuer::start(loopback).await.unwrap();
-    for number in 0..5 {
-        aws.put_object("demo-data", &number.to_string(), "region,revenue\n");
+    let Http2Upstream { gateway, terminator, agent, _certificate_dir } = start_gateway().await;
+    for key in ["0", "1", "2", "3", "4"] {
+        gateway.fake_aws.put_object("demo-data", key, "region,revenue\n");
+        let TestResponse(response) =
+            gateway.call_aws(&agent, &SdkRequest::get_object("demo-data", key)).await;
+        assert_eq!((response.status().as_u16(), response.body().as_ref()), (200, &b"region,revenue\n"[..]));
+        assert_eq!(response.version(), Version::HTTP_11);
+        assert_eq!(response.headers()[KMS_KEY_ID_HEADER], "[masked: aws-sensitive]");
     }
-    let upstream = TlsTerminator::start(&aws, &dir.path().join("aws.pem")).await;
-    let (running, caller) = start_gateway(dir.path(), &aws, &upstream, &issuer).await;
-    for number in 0..5 {
-        let path = format!("/demo-data/{number}");
-        let request = caller.sign_request(Method::GET, "s3", &path, None, b"").unwrap();
-        let answer = caller.http_client.send_buffered(&caller.origin, request, 1 << 20).await.unwrap();
-        assert_eq!((answer.status().as_u16(), answer.body().as_ref()), (200, &b"region,revenue\n"[..]));
-        assert_eq!(answer.version(), Version::HTTP_11);
-        assert_eq!(answer.headers()[KMS_KEY_ID_HEADER], "[masked: aws-sensitive]");
-    }
-    running.flush_journal().await.unwrap();
-    let masked: Vec<_> = durward_journal::read_journal(&dir.path().join("data/journal"))
-        .filter_map(|entry| match entry.unwrap().decode_record().unwrap() {
+    let records = gateway.journal_records().await;
+    let masked: Vec<_> = records
+        .into_iter()
+        .filter_map(|record| match record {
             JournalRecord::Outcome { masked, .. } => Some(masked),
             _ => None,
         })
@@ -134,32 +129,27 @@ async fn everything_reaches_an_aws_over_http2_on_one_connection() {
         .map(|masked| (masked.data_class, masked.count))
         .collect();
     assert_eq!(masked, vec![("aws-sensitive".to_owned(), 1); 5]);
-    let arrived: Vec<String> = aws.received_requests().into_iter().map(|arrival| arrival.action).collect();
-    assert_eq!(arrived.iter().filter(|action| *action == "s3:GetObject").count(), 5, "{arrived:?}");
-    assert!(arrived.iter().any(|action| action == "sts:AssumeRole"), "{arrived:?}");
-    assert_eq!(upstream.connections.load(Ordering::SeqCst), 1);
-    running.stop().await;
+    let received: Vec<String> =
+        gateway.fake_aws.received_requests().into_iter().map(|request| request.action).collect();
+    assert_eq!(received.iter().filter(|action| *action == "s3:GetObject").count(), 5, "{received:?}");
+    assert!(received.iter().any(|action| action == "sts:AssumeRole"), "{received:?}");
+    assert_eq!(terminator.connections.load(Ordering::SeqCst), 1);
+    gateway.running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_is_not_what_was_signed_breaks_off_over_http2_too() {
-    let dir = tempfile::tempdir().unwrap();
-    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let aws = FakeAws::start(loopback).await.unwrap();
-    let issuer = FakeOidcIssuer::start(loopback).await.unwrap();
-    aws.put_object("demo-results", "before", "");
-    let upstream = TlsTerminator::start(&aws, &dir.path().join("aws.pem")).await;
-    let (running, caller) = start_gateway(dir.path(), &aws, &upstream, &issuer).await;
-    let put = |path: &str| caller.sign_request(Method::PUT, "s3", path, None, b"as signed").unwrap();
-    let answer =
-        caller.http_client.send_buffered(&caller.origin, put("/demo-results/a"), 1 << 20).await.unwrap();
-    let allowed = answer.status().as_u16();
-    let uploads =
-        || aws.received_requests().iter().filter(|arrival| arrival.action == "s3:PutObject").count();
-    let bent = put("/demo-results/b").map(|_body| Bytes::from("otherwise"));
-    let answer = caller.http_client.send_buffered(&caller.origin, bent, 1 << 20).await.unwrap();
-    assert_eq!((allowed, answer.status().as_u16()), (200, 400));
-    assert!(String::from_utf8_lossy(answer.body()).contains("XAmzContentSHA256Mismatch"), "{answer:?}");
-    assert_eq!(uploads(), 1, "the second upload arrived whole");
-    running.stop().await;
+    let Http2Upstream { gateway, agent, _certificate_dir, .. } = start_gateway().await;
+    gateway.fake_aws.put_object("demo-results", "before", "");
+    let put = |key| agent.sign(&SdkRequest::put_object("demo-results", key, "as signed")).unwrap();
+    let allowed = gateway.send_signed(put("a")).await.status();
+    let upload_count = || {
+        let received = gateway.fake_aws.received_requests();
+        received.iter().filter(|request| request.action == "s3:PutObject").count()
+    };
+    let response = gateway.send_signed(put("b").map(|_body| Bytes::from("otherwise"))).await;
+    assert_eq!((allowed, response.status()), (200, 400));
+    assert!(response.text().contains("XAmzContentSHA256Mismatch"), "{response:?}");
+    assert_eq!(upload_count(), 1, "the second upload arrived whole");
+    gateway.running.stop().await;
 }

@@ -1,25 +1,61 @@
-//! Attacks on the MCP door against the whole gateway, in process. Each asserts what the caller gets and that the server saw
-//! nothing it must not see.
+//! Attacks on the MCP front end. Each test asserts what the caller gets, and that the server saw nothing it must not see.
 
 mod client_notification;
 mod coalesced_calls;
 mod revocation;
-pub mod test_gateway;
 mod upstream_responses;
 
+use durward::journal_commands;
+use durward_integration::{
+    TestGateway, TestGatewayBuilder, TestResponse, as_stateless_revision, initialize_request, tool_call,
+    tools_list,
+};
 use http::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
-use test_gateway::{McpTestGateway, as_stateless_revision, initialize_request, tool_call, tools_list};
+
+pub const MCP_POLICIES: &str = r#"
+@id("connect") permit (principal in Group::"agents", action == Action::"connect", resource)
+unless { resource == Connection::"closed" };
+@id("talk") permit (principal in Group::"agents", action in [
+  Mcp::Action::"initialize", Mcp::Action::"notifications/initialized", Mcp::Action::"server/discover",
+  Mcp::Action::"ping", Mcp::Action::"tools/list"], resource);
+@id("call") permit (principal in Group::"agents", action == Mcp::Action::"tools/call", resource);
+@id("no-delete") forbid (principal, action == Mcp::Action::"tools/call", resource == Mcp::Tool::"files/delete");
+@id("srv-only") forbid (principal, action == Mcp::Action::"tools/call", resource == Mcp::Tool::"files/read")
+unless { context.arguments.path like "/srv/*" };
+@id("needs-approval") @approval("oncall")
+forbid (principal, action == Mcp::Action::"tools/call", resource == Mcp::Tool::"files/pay");
+"#;
+
+fn mcp_gateway(hold: Duration) -> TestGatewayBuilder {
+    TestGateway::builder().mcp().policies(MCP_POLICIES).hold(hold)
+}
+
+/// No approver votes here: a call that needs an approval is refused soon.
+pub async fn start_gateway() -> TestGateway {
+    start_with_hold(Duration::from_millis(200)).await
+}
+
+pub async fn start_with_hold(hold: Duration) -> TestGateway {
+    let gateway = mcp_gateway(hold).start().await;
+    assert_eq!(gateway.running.aws_address, None, "the configuration has no AWS front end");
+    gateway
+}
+
+/// Approvers have a console here.
+pub async fn start_with_console(hold: Duration) -> TestGateway {
+    mcp_gateway(hold).console().start().await
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_token_for_this_gateway_nobody_gets_in() {
-    let stage = McpTestGateway::start().await;
+    let gateway = start_gateway().await;
     let issue = |audience: &str, lifetime: Duration| {
-        stage.issuer.issue_token("agent", &["agents"], audience, lifetime)
+        gateway.workload_issuer.issue_token("agent", &["agents"], audience, lifetime)
     };
     let hour = Duration::from_hours(1);
-    let url = stage.mcp_origin.url();
+    let url = gateway.mcp_origin().url();
     let challenge = format!("resource_metadata=\"{url}/.well-known/oauth-protected-resource/mcp/files\"");
     for (headers, error) in [
         (vec![("authorization", String::new())], false),
@@ -30,39 +66,48 @@ async fn without_a_token_for_this_gateway_nobody_gets_in() {
     ] {
         let headers: Vec<(&str, &str)> =
             headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let answer = stage.send_request(stage.build_request("", &headers, tools_list().to_string())).await;
-        assert_eq!(answer.status_and_code(), (401, 401), "{headers:?}");
-        let told = answer.header("www-authenticate");
-        assert!(told.starts_with("Bearer ") && told.contains(&challenge), "{told}");
-        assert_eq!(told.contains("invalid_token"), error, "{told}");
+        let response = gateway.send_mcp(gateway.mcp_request("", &headers, tools_list().to_string())).await;
+        assert_eq!(response.status_and_code(), (401, 401), "{headers:?}");
+        let challenge_header = response.header("www-authenticate");
+        assert!(
+            challenge_header.starts_with("Bearer ") && challenge_header.contains(&challenge),
+            "{challenge_header}"
+        );
+        assert_eq!(challenge_header.contains("invalid_token"), error, "{challenge_header}");
     }
-    let mut twice = stage.build_request(&stage.caller_token("agent"), &[], tools_list().to_string());
+    let mut twice = gateway.mcp_request(&gateway.caller_token("agent"), &[], tools_list().to_string());
     twice.headers_mut().append("authorization", "Bearer x".parse().unwrap());
-    assert_eq!(stage.send_request(twice).await.status(), 400);
-    let mut query = stage.build_request("", &[("authorization", "")], tools_list().to_string());
+    assert_eq!(gateway.send_mcp(twice).await.status(), 400);
+    let mut query = gateway.mcp_request("", &[("authorization", "")], tools_list().to_string());
     *query.uri_mut() = format!("/mcp/files?access_token={}", issue("durward", hour)).parse().unwrap();
-    assert_eq!(stage.send_request(query).await.status(), 400);
-    assert!(stage.mcp_server.received_requests().is_empty());
+    assert_eq!(gateway.send_mcp(query).await.status(), 400);
+    assert!(gateway.mcp_server.received_requests().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_metadata_names_the_resource_and_who_issues_tokens() {
-    let stage = McpTestGateway::start().await;
+    let gateway = start_gateway().await;
     for server in ["files", "no-such-server"] {
-        let mut request = stage.build_request("", &[("authorization", "")], "");
+        let mut request = gateway.mcp_request("", &[("authorization", "")], "");
         *request.method_mut() = Method::GET;
         *request.uri_mut() = format!("/.well-known/oauth-protected-resource/mcp/{server}").parse().unwrap();
-        let answer = stage.send_request(request).await;
-        assert_eq!(answer.json()["resource"], json!(format!("{}/mcp/{server}", stage.mcp_origin.url())));
-        assert_eq!(answer.json()["authorization_servers"], json!([stage.issuer.url()]));
+        let response = gateway.send_mcp(request).await;
+        assert_eq!(
+            response.json()["resource"],
+            json!(format!("{}/mcp/{server}", gateway.mcp_origin().url()))
+        );
+        assert_eq!(
+            response.json()["authorization_servers"],
+            json!([gateway.workload_issuer.url(), gateway.user_issuer.url()])
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_the_callers_head_reaches_the_server() {
-    let stage = McpTestGateway::start().await;
-    stage.mcp_server.respond_json(200, r#"{"jsonrpc":"2.0","id":ID,"result":{"content":[]}}"#);
-    let token = stage.caller_token("agent");
+    let gateway = start_gateway().await;
+    gateway.mcp_server.respond_json(200, r#"{"jsonrpc":"2.0","id":ID,"result":{"content":[]}}"#);
+    let token = gateway.caller_token("agent");
     let headers = [
         ("cookie", "cookie-canary"),
         ("x-forwarded-for", "canary"),
@@ -75,23 +120,20 @@ async fn nothing_of_the_callers_head_reaches_the_server() {
         ("origin", "https://app.example.com"),
     ];
     let message = tool_call("read", json!({ "path": "/srv/a" })).to_string();
-    assert_eq!(
-        stage.send_request(stage.build_request(&token, &headers, message.clone())).await.status(),
-        200
-    );
-    let [arrival] = stage.mcp_server.received_requests().try_into().unwrap();
+    assert_eq!(gateway.send_mcp(gateway.mcp_request(&token, &headers, message.clone())).await.status(), 200);
+    let [arrival] = gateway.mcp_server.received_requests().try_into().unwrap();
     assert!(!arrival.head.contains("canary") && !arrival.head.contains(&token), "{}", arrival.head);
     assert!(!arrival.head.to_lowercase().contains("authorization") && !arrival.head.contains("example.com"));
     assert!(arrival.head.starts_with("POST /upstream?tenant=1 HTTP/1.1"), "{}", arrival.head);
-    assert_eq!(arrival.header("host"), Some(stage.mcp_server.address.to_string()));
-    assert_eq!(arrival.body, message.as_bytes(), "what was decided is what is sent");
-    assert!(!stage.read_journal().await.contains(&token));
+    assert_eq!(arrival.header("host"), Some(gateway.mcp_server.address.to_string()));
+    assert_eq!(arrival.body, message.as_bytes(), "the bytes that were decided are sent");
+    assert!(!gateway.journal_text().await.contains(&token));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ambiguous_json_is_refused() {
-    let stage = McpTestGateway::start().await;
-    let token = stage.caller_token("agent");
+    let gateway = start_gateway().await;
+    let token = gateway.caller_token("agent");
     for (body, wanted) in [
         (json!([tool_call("read", json!({}))]).to_string(), (400, -32_600)),
         (r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}"#.to_owned(), (400, -32_700)),
@@ -109,8 +151,8 @@ async fn ambiguous_json_is_refused() {
         ("[".repeat(100_000), (400, -32_700)),
         (String::new(), (400, -32_700)),
     ] {
-        let answer = stage.send_request(stage.build_request(&token, &[], body.clone())).await;
-        assert_eq!(answer.status_and_code(), wanted, "{}: {}", body.get(..200.min(body.len())).unwrap(), answer.text());
+        let response = gateway.send_mcp(gateway.mcp_request(&token, &[], body.clone())).await;
+        assert_eq!(response.status_and_code(), wanted, "{}: {}", body.get(..200.min(body.len())).unwrap(), response.text());
     }
     for (headers, wanted) in [
         (vec![("content-type", "text/plain")], 415),
@@ -120,20 +162,20 @@ async fn ambiguous_json_is_refused() {
         (vec![("accept", "")], 406),
         (vec![("mcp-protocol-version", "1999-01-01")], 400),
     ] {
-        let answer =
-            stage.send_request(stage.build_request(&token, &headers, tools_list().to_string())).await;
-        assert_eq!(answer.status(), wanted, "{headers:?}");
+        let response =
+            gateway.send_mcp(gateway.mcp_request(&token, &headers, tools_list().to_string())).await;
+        assert_eq!(response.status(), wanted, "{headers:?}");
     }
-    assert!(stage.mcp_server.received_requests().is_empty());
+    assert!(gateway.mcp_server.received_requests().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_that_contradict_a_modern_body_are_refused() {
-    let stage = McpTestGateway::start().await;
-    stage
+    let gateway = start_gateway().await;
+    gateway
         .mcp_server
         .respond_json(200, r#"{"jsonrpc":"2.0","id":ID,"result":{"resultType":"complete","content":[]}}"#);
-    let token = stage.caller_token("agent");
+    let token = gateway.caller_token("agent");
     let good = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "read")];
     let body = as_stateless_revision(tool_call("read", json!({ "path": "/srv/a" }))).to_string();
     for changed in [
@@ -146,22 +188,22 @@ async fn headers_that_contradict_a_modern_body_are_refused() {
         ("mcp-param-path", "/etc"),
     ] {
         let headers: Vec<_> = good.iter().copied().chain([changed]).collect();
-        let answer = stage.send_request(stage.build_request(&token, &headers, body.clone())).await;
+        let response = gateway.send_mcp(gateway.mcp_request(&token, &headers, body.clone())).await;
         assert_eq!(
-            (answer.status_and_code(), &answer.json()["id"]),
+            (response.status_and_code(), &response.json()["id"]),
             ((400, -32_020), &json!(7)),
             "{changed:?}"
         );
     }
-    let mut twice = stage.build_request(&token, &good, body.clone());
+    let mut twice = gateway.mcp_request(&token, &good, body.clone());
     twice.headers_mut().append("mcp-name", "delete".parse().unwrap());
-    assert_eq!(stage.send_request(twice).await.status_and_code(), (400, -32_020));
-    assert!(stage.mcp_server.received_requests().is_empty());
+    assert_eq!(gateway.send_mcp(twice).await.status_and_code(), (400, -32_020));
+    assert!(gateway.mcp_server.received_requests().is_empty());
 
     let headers: Vec<_> =
         good.iter().copied().chain([("mcp-param-path", "/srv/a"), ("mcp-session-id", "stray")]).collect();
-    assert_eq!(stage.send_request(stage.build_request(&token, &headers, body)).await.status(), 200);
-    let [arrival] = stage.mcp_server.received_requests().try_into().unwrap();
+    assert_eq!(gateway.send_mcp(gateway.mcp_request(&token, &headers, body)).await.status(), 200);
+    let [arrival] = gateway.mcp_server.received_requests().try_into().unwrap();
     assert_eq!(arrival.header("mcp-name").as_deref(), Some("read"));
     assert_eq!(arrival.header("mcp-param-path").as_deref(), Some("/srv/a"));
     assert_eq!(arrival.header("mcp-session-id"), None, "a session is not part of this revision");
@@ -169,15 +211,15 @@ async fn headers_that_contradict_a_modern_body_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_good_for_its_caller_at_its_server_only() {
-    let stage = McpTestGateway::start().await;
-    let (mine, other) = (stage.caller_token("agent"), stage.caller_token("other-agent"));
-    let session = stage.open_session(&mine).await;
+    let gateway = start_gateway().await;
+    let (mine, other) = (gateway.caller_token("agent"), gateway.caller_token("other-agent"));
+    let session = gateway.open_mcp_session(&mine).await;
     assert!(!session.contains("upstream-1"), "the server's own id is not for clients");
-    let opened = stage.mcp_server.received_requests().pop().unwrap();
+    let opened = gateway.mcp_server.received_requests().pop().unwrap();
     assert_eq!(opened.json()["params"]["capabilities"], json!({ "experimental": { "x": {} } }));
 
-    stage.mcp_server.respond_json(200, r#"{"jsonrpc":"2.0","id":ID,"result":{"tools":[]}}"#);
-    let before = stage.mcp_server.received_requests().len();
+    gateway.mcp_server.respond_json(200, r#"{"jsonrpc":"2.0","id":ID,"result":{"tools":[]}}"#);
+    let before = gateway.mcp_server.received_requests().len();
     let middle = session.len() / 2;
     let flipped = if session[middle..].starts_with('A') { "B" } else { "A" };
     let forged = format!("{}{flipped}{}", &session[..middle], &session[middle + 1..]);
@@ -188,69 +230,70 @@ async fn a_session_is_good_for_its_caller_at_its_server_only() {
         (&mine, forged.as_str(), "files"),
         (&mine, "", "files"),
     ] {
-        let mut request = stage.build_request(token, &[], tools_list().to_string());
+        let mut request = gateway.mcp_request(token, &[], tools_list().to_string());
         request.headers_mut().insert("mcp-session-id", session.parse().unwrap());
         *request.uri_mut() = format!("/mcp/{server}").parse().unwrap();
         assert_eq!(
-            stage.send_request(request.clone()).await.status_and_code(),
+            gateway.send_mcp(request.clone()).await.status_and_code(),
             (404, 404),
             "{server} {session}"
         );
         *request.method_mut() = Method::DELETE;
-        assert_eq!(stage.send_request(request).await.status_and_code(), (404, 404), "{server} {session}");
+        assert_eq!(gateway.send_mcp(request).await.status_and_code(), (404, 404), "{server} {session}");
     }
-    assert_eq!(stage.mcp_server.received_requests().len(), before);
+    assert_eq!(gateway.mcp_server.received_requests().len(), before);
 
     // A newer token of the same caller is the same caller.
-    let renewed = stage.caller_token("agent");
+    let renewed = gateway.caller_token("agent");
     let headers = [("mcp-session-id", session.as_str())];
     assert_eq!(
-        stage.send_request(stage.build_request(&renewed, &headers, tools_list().to_string())).await.status(),
+        gateway.send_mcp(gateway.mcp_request(&renewed, &headers, tools_list().to_string())).await.status(),
         200
     );
-    let arrival = stage.mcp_server.received_requests().pop().unwrap();
+    let arrival = gateway.mcp_server.received_requests().pop().unwrap();
     assert_eq!(arrival.header("mcp-session-id").as_deref(), Some("upstream-1"));
 
-    stage.mcp_server.respond_json(200, "");
-    let mut end = stage.build_request(&renewed, &headers, "");
+    gateway.mcp_server.respond_json(200, "");
+    let mut end = gateway.mcp_request(&renewed, &headers, "");
     *end.method_mut() = Method::DELETE;
-    assert_eq!(stage.send_request(end).await.status(), 200);
-    assert!(stage.mcp_server.received_requests().pop().unwrap().head.starts_with("DELETE /upstream"));
+    assert_eq!(gateway.send_mcp(end).await.status(), 200);
+    assert!(gateway.mcp_server.received_requests().pop().unwrap().head.starts_with("DELETE /upstream"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_without_a_permit_reach_no_server() {
-    let stage = McpTestGateway::start().await;
-    let named = |answer: &test_gateway::McpTestResponse, policy: &str| {
-        let message = answer.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+    let gateway = start_gateway().await;
+    let named = |response: &TestResponse, policy: &str| {
+        let message = response.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
         assert!(message.contains(policy) && message.contains("[exchange "), "{message}");
-        assert_eq!(answer.status_and_code(), (200, 403));
-        assert_eq!(answer.json()["id"], json!(7));
+        assert_eq!(response.status_and_code(), (200, 403));
+        assert_eq!(response.json()["id"], json!(7));
     };
-    named(&stage.post_message(&tool_call("delete", json!({}))).await, "`no-delete`");
-    named(&stage.post_message(&tool_call("read", json!({ "path": "/etc/passwd" }))).await, "`srv-only`");
-    named(&stage.post_message(&tool_call("read", json!({}))).await, "could not be evaluated");
-    named(&stage.post_message(&tool_call("pay", json!({}))).await, "it was not approved in time");
+    named(&gateway.post_mcp(&tool_call("delete", json!({}))).await, "`no-delete`");
+    named(&gateway.post_mcp(&tool_call("read", json!({ "path": "/etc/passwd" }))).await, "`srv-only`");
+    named(&gateway.post_mcp(&tool_call("read", json!({}))).await, "could not be evaluated");
+    named(&gateway.post_mcp(&tool_call("pay", json!({}))).await, "it was not approved in time");
     for method in ["resources/read", "tools/callx", "TOOLS/CALL", "x/y", "logging/setLevel", "tasks/get"] {
         let message =
             json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": { "name": "read", "uri": "x" } });
-        named(&stage.post_message(&message).await, "no policy permits");
+        named(&gateway.post_mcp(&message).await, "no policy permits");
     }
     let note = json!({ "jsonrpc": "2.0", "method": "notifications/roots/list_changed" });
-    assert_eq!(stage.post_message(&note).await.status_and_code(), (403, 403));
+    assert_eq!(gateway.post_mcp(&note).await.status_and_code(), (403, 403));
     for (server, subject, groups) in
         [("closed", "agent", "agents"), ("no-such", "agent", "agents"), ("files", "x", "none")]
     {
-        let token = stage.issuer.issue_token(subject, &[groups], "durward", Duration::from_hours(1));
-        let mut request = stage.build_request(&token, &[], initialize_request().to_string());
+        let token =
+            gateway.workload_issuer.issue_token(subject, &[groups], "durward", Duration::from_hours(1));
+        let mut request = gateway.mcp_request(&token, &[], initialize_request().to_string());
         *request.uri_mut() = format!("/mcp/{server}").parse().unwrap();
-        let answer = stage.send_request(request).await;
-        assert_eq!(answer.status_and_code(), (200, 403));
-        let message = answer.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+        let response = gateway.send_mcp(request).await;
+        assert_eq!(response.status_and_code(), (200, 403));
+        let message = response.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
         assert!(message.contains("may not use this MCP server, or it does not exist"), "{message}");
     }
-    assert!(stage.mcp_server.received_requests().is_empty());
-    let journal = stage.read_journal().await;
+    assert!(gateway.mcp_server.received_requests().is_empty());
+    let journal = gateway.journal_text().await;
     for recorded in ["no-delete", "tools/call delete", "/etc/passwd", "x/y", "\"connection\":\"closed\""] {
         assert!(journal.contains(recorded), "{recorded}");
     }
@@ -258,66 +301,66 @@ async fn calls_without_a_permit_reach_no_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_other_origins_and_other_methods_are_refused() {
-    let stage = McpTestGateway::start().await;
-    let token = stage.caller_token("agent");
+    let gateway = start_gateway().await;
+    let token = gateway.caller_token("agent");
     for path in ["/mcp/files", "/.well-known/oauth-protected-resource/mcp/files", "/.durward/health"] {
         for origin in ["http://evil.example.com", "null", "https://app.example.com.evil.example.com"] {
             for method in [Method::POST, Method::GET, Method::DELETE, Method::OPTIONS] {
                 let mut request =
-                    stage.build_request(&token, &[("origin", origin)], tools_list().to_string());
+                    gateway.mcp_request(&token, &[("origin", origin)], tools_list().to_string());
                 *request.uri_mut() = path.parse().unwrap();
                 *request.method_mut() = method;
-                assert_eq!(stage.send_request(request).await.status(), 403, "{path} {origin}");
+                assert_eq!(gateway.send_mcp(request).await.status(), 403, "{path} {origin}");
             }
         }
     }
     for method in [Method::GET, Method::PUT, Method::OPTIONS] {
-        let mut request = stage.build_request(&token, &[], "");
+        let mut request = gateway.mcp_request(&token, &[], "");
         *request.method_mut() = method;
-        let answer = stage.send_request(request).await;
-        assert_eq!((answer.status(), answer.header("allow")), (405, "POST, DELETE"));
+        let response = gateway.send_mcp(request).await;
+        assert_eq!((response.status(), response.header("allow")), (405, "POST, DELETE"));
     }
     for path in ["/mcp/", "/mcp/a/b", "/mcp/%66iles", "/mcp/..", "/", "/mcp"] {
-        let mut request = stage.build_request(&token, &[], tools_list().to_string());
+        let mut request = gateway.mcp_request(&token, &[], tools_list().to_string());
         *request.uri_mut() = path.parse().unwrap();
-        assert_eq!(stage.send_request(request).await.status(), 404, "{path}");
+        assert_eq!(gateway.send_mcp(request).await.status(), 404, "{path}");
     }
-    assert!(stage.mcp_server.received_requests().is_empty());
+    assert!(gateway.mcp_server.received_requests().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_over_the_limit_is_refused() {
-    let stage = McpTestGateway::start().await;
+    let gateway = start_gateway().await;
     let body = tool_call("read", json!({ "path": "/srv/a", "x": "x".repeat(17 << 20) })).to_string();
-    let answer = stage.send_request(stage.build_request(&stage.caller_token("agent"), &[], body)).await;
-    assert_eq!(answer.status(), 413, "{}", answer.text());
-    assert!(stage.mcp_server.received_requests().is_empty());
+    let response = gateway.send_mcp(gateway.mcp_request(&gateway.caller_token("agent"), &[], body)).await;
+    assert_eq!(response.status(), 413, "{}", response.text());
+    assert!(gateway.mcp_server.received_requests().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_and_its_calls_are_shown_from_the_journal() {
-    let stage = McpTestGateway::start().await;
-    let token = stage.caller_token("agent");
-    let session = stage.open_session(&token).await;
-    stage.mcp_server.respond_json(200, r#"{"jsonrpc":"2.0","id":ID,"result":{"content":[],"isError":true}}"#);
+    let gateway = start_gateway().await;
+    let token = gateway.caller_token("agent");
+    let session = gateway.open_mcp_session(&token).await;
+    gateway
+        .mcp_server
+        .respond_json(200, r#"{"jsonrpc":"2.0","id":ID,"result":{"content":[],"isError":true}}"#);
     let headers = [("mcp-session-id", session.as_str())];
     let secret = json!({ "path": "/srv/a", "note": "my key is AKIAIOSFODNN7EXAMPLE" });
     assert_eq!(
-        stage
-            .send_request(stage.build_request(&token, &headers, tool_call("read", secret).to_string()))
+        gateway
+            .send_mcp(gateway.mcp_request(&token, &headers, tool_call("read", secret).to_string()))
             .await
             .status(),
         200
     );
-    stage
-        .send_request(stage.build_request(&token, &headers, tool_call("delete", json!({})).to_string()))
-        .await;
-    let journal = stage.read_journal().await;
+    gateway.send_mcp(gateway.mcp_request(&token, &headers, tool_call("delete", json!({})).to_string())).await;
+    let journal = gateway.journal_text().await;
     assert!(!journal.contains("AKIAIOSFODNN7EXAMPLE"), "recordings hold only masked data");
 
-    let dir = stage.dir.path().join("data/journal");
+    let dir = gateway.journal_dir();
     let mut json = Vec::new();
-    crate::journal_commands::list_sessions(&dir, true, &mut json).unwrap();
+    journal_commands::list_sessions(&dir, true, &mut json).unwrap();
     let sessions: Value = serde_json::from_slice(&json).unwrap();
     let [one] = sessions["sessions"].as_array().unwrap().as_slice() else { panic!("{sessions}") };
     assert_eq!(
@@ -325,7 +368,7 @@ async fn a_session_and_its_calls_are_shown_from_the_journal() {
         (&json!("files"), &json!(2), &json!(1))
     );
     let mut text = Vec::new();
-    crate::journal_commands::show_session(&dir, one["session"].as_str().unwrap(), false, &mut text).unwrap();
+    journal_commands::show_session(&dir, one["session"].as_str().unwrap(), false, &mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
     for line in [
         "allowed            files:initialize files  200",

@@ -1,0 +1,168 @@
+//! Attack classes A and B of the threat model, on the AWS front end.
+
+use crate::SAMPLE_POLICIES;
+use bytes::Bytes;
+use durward_fake_aws::aws::SESSION_TOKEN_PREFIX;
+use durward_integration::{SdkClient, SdkRequest, TestGateway};
+use durward_journal::JournalRecord;
+use http::{HeaderValue, Method, Request};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// A gateway with the sample policies, and an agent that is signed in.
+async fn start_gateway() -> (TestGateway, SdkClient) {
+    let gateway = TestGateway::builder().aws().policies(SAMPLE_POLICIES.concat()).start().await;
+    gateway.fake_aws.put_object("demo-data", "a.csv", "region,revenue\n");
+    let token = gateway.caller_token("build-agent");
+    let agent = gateway.sign_in(&token, "demo").await;
+    (gateway, agent)
+}
+
+fn signed_get(agent: &SdkClient) -> Request<Bytes> {
+    agent.sign(&SdkRequest::get_object("demo-data", "a.csv")).unwrap()
+}
+
+/// Sends raw bytes on a connection of their own and returns what comes back until it closes or falls silent.
+fn send_raw(gateway: &TestGateway, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(gateway.running.aws_address.unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut response = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        response.extend_from_slice(&buffer[..count]);
+    }
+    String::from_utf8_lossy(&response).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_is_good_once() {
+    let (gateway, agent) = start_gateway().await;
+    let request = signed_get(&agent);
+    assert_eq!(gateway.send_signed(request.clone()).await.status(), 200);
+    assert_eq!(gateway.send_signed(request).await.status(), 403);
+    assert_eq!(gateway.upstream_call_count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_signature_body_header_path_or_method_reaches_nobody() {
+    let (gateway, agent) = start_gateway().await;
+    let mut forged = signed_get(&agent);
+    let text = forged.headers()["authorization"].to_str().unwrap().to_owned();
+    let flipped = if text.ends_with('0') { "1" } else { "0" };
+    let text = format!("{}{flipped}", &text[..text.len() - 1]);
+    forged.headers_mut().insert("authorization", HeaderValue::from_str(&text).unwrap());
+    assert_eq!(gateway.send_signed(forged).await.status(), 403);
+
+    let mut moved = signed_get(&agent);
+    *moved.uri_mut() = "/demo-data/b.csv".parse().unwrap();
+    assert_eq!(gateway.send_signed(moved).await.status(), 403);
+
+    let mut other_method = signed_get(&agent);
+    *other_method.method_mut() = Method::DELETE;
+    assert_eq!(gateway.send_signed(other_method).await.status(), 403);
+
+    let read =
+        SdkRequest::json_call("secretsmanager", "secretsmanager.GetSecretValue", r#"{"SecretId":"a"}"#);
+    let mut body = agent.sign(&read).unwrap();
+    *body.body_mut() = Bytes::from_static(b"{\"SecretId\":\"b\"}");
+    // The JSON protocols answer 400 where S3 answers 403.
+    assert_eq!(gateway.send_signed(body).await.status(), 400);
+
+    let mut retargeted = agent.sign(&read).unwrap();
+    retargeted.headers_mut().insert("x-amz-target", HeaderValue::from_static("secretsmanager.DeleteSecret"));
+    assert_eq!(gateway.send_signed(retargeted).await.status(), 400);
+    assert_eq!(gateway.upstream_call_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsigned_amz_header_or_a_second_credential_refuses_the_request() {
+    let (gateway, agent) = start_gateway().await;
+    let mut extra = signed_get(&agent);
+    extra.headers_mut().insert("x-amz-copy-source", HeaderValue::from_static("other/key"));
+    assert_eq!(gateway.send_signed(extra).await.status(), 400);
+    let mut both = signed_get(&agent);
+    *both.uri_mut() = "/demo-data/a.csv?X-Amz-Signature=00".parse().unwrap();
+    assert_eq!(gateway.send_signed(both).await.status(), 400);
+    assert_eq!(gateway.upstream_call_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scope_that_the_target_contradicts_is_refused() {
+    let (gateway, agent) = start_gateway().await;
+    for (service, target) in [
+        ("iam", "DynamoDB_20120810.DeleteTable"),
+        ("dynamodb", "secretsmanager.GetSecretValue"),
+        ("secretsmanager", "DynamoDB_20120810.ListTables"),
+        ("nosuchservice", "X.Y"),
+    ] {
+        let request = agent.sign(&SdkRequest::json_call(service, target, "{}")).unwrap();
+        let status = gateway.send_signed(request).await.status();
+        assert!(status == 400 || status == 403, "{service} {target}: {status}");
+    }
+    assert_eq!(gateway.upstream_call_count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ambiguous_framing_never_lets_a_second_request_through() {
+    let (gateway, _agent) = start_gateway().await;
+    let canary = "GET /demo-data/canary HTTP/1.1\r\nHost: x\r\n\r\n";
+    for head in [
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 44\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        "POST / HTTP/1.1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length : 5\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\n",
+    ] {
+        let response = send_raw(&gateway, format!("{head}{canary}").as_bytes());
+        assert!(!response.contains(" 200 "), "{head:?}: {response}");
+        // One response: the connection is closed before the second request is read.
+        let responses = response.lines().filter(|line| line.starts_with("HTTP/1.")).count();
+        assert_eq!(responses, 1, "{head:?}: {response}");
+    }
+    assert_eq!(gateway.fake_aws.received_requests().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_upstream_secret_is_in_the_journal_or_a_response() {
+    let (gateway, agent) = start_gateway().await;
+    gateway.fake_aws.put_secret("prod/db", "canary-4f1d");
+    let read =
+        SdkRequest::json_call("secretsmanager", "secretsmanager.GetSecretValue", r#"{"SecretId":"prod/db"}"#);
+    let response = gateway.call_aws(&agent, &read).await;
+    assert_eq!(response.status(), 200);
+    let text = gateway.journal_text().await;
+    assert!(text.contains("GetSecretValue"));
+    for canary in
+        ["canary-4f1d".to_owned(), gateway.fake_aws.gateway_secret(), SESSION_TOKEN_PREFIX.to_owned()]
+    {
+        assert!(!text.contains(&canary));
+        assert!(!response.text().contains(&canary));
+    }
+}
+
+/// Bodies of known length are not polled for their end by the server: their outcome must stand before their last byte.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_read_to_its_end_is_recorded_so() {
+    let (gateway, agent) = start_gateway().await;
+    gateway.fake_aws.put_object("demo-data", "empty", "");
+    for key in ["a.csv", "empty"] {
+        let response = gateway.call_aws(&agent, &SdkRequest::get_object("demo-data", key)).await;
+        assert_eq!(response.status(), 200);
+    }
+    let records = gateway.journal_records().await;
+    let outcomes: Vec<_> = records
+        .into_iter()
+        .filter_map(|record| match record {
+            JournalRecord::Outcome { response_bytes, failure, .. } => Some((response_bytes, failure)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(outcomes, [(15, None), (0, None)]);
+}
