@@ -3,6 +3,7 @@
 //! Each generator gives the whole content of its files, which depends on the repository and on pinned packages only. To add
 //! one, add a variant to [`Generator`] and a function that returns its [`GeneratedFile`]s.
 
+use crate::admin_api;
 use crate::catalog;
 use crate::generated_file::GeneratedFile;
 use crate::programs;
@@ -28,7 +29,10 @@ enum Generator {
     Catalog,
     /// docs/cli.md: the reference of the command line
     Cli,
-    // Here: `Openapi` (the admin API), `ConfigSchema`.
+    /// docs/configuration.schema.json: the JSON Schema of durward.toml
+    ConfigSchema,
+    /// docs/admin-api.md: the reference of the admin API, from its OpenAPI document
+    AdminApi,
 }
 
 impl Generator {
@@ -36,6 +40,8 @@ impl Generator {
         match self {
             Self::Catalog => "catalog",
             Self::Cli => "cli",
+            Self::ConfigSchema => "config-schema",
+            Self::AdminApi => "admin-api",
         }
     }
 
@@ -43,22 +49,31 @@ impl Generator {
         match self {
             Self::Catalog => Ok(catalog::generate_catalog(repository)?),
             Self::Cli => {
-                let mut durward = Command::new("cargo");
-                durward.current_dir(&repository.root);
-                durward.args([
-                    "run",
-                    "--quiet",
-                    "--locked",
-                    "--package",
-                    "durward",
-                    "--",
-                    "command-reference",
-                ]);
-                let content = programs::output_of(&mut durward, "printing the command reference")?;
+                let content = output_of_durward(repository, &["command-reference"])?;
                 Ok(vec![GeneratedFile { path: repository.root.join("docs/cli.md"), content }])
+            }
+            Self::ConfigSchema => {
+                let content = output_of_durward(repository, &["config", "schema"])?;
+                Ok(vec![GeneratedFile {
+                    path: repository.root.join("docs/configuration.schema.json"),
+                    content,
+                }])
+            }
+            Self::AdminApi => {
+                let source = repository.root.join("crates/console/src/api/openapi.json");
+                let document = std::fs::read(&source).map_err(XtaskError::on_file("read", &source))?;
+                let content = admin_api::render_reference(&document)?.into_bytes();
+                Ok(vec![GeneratedFile { path: repository.root.join("docs/admin-api.md"), content }])
             }
         }
     }
+}
+
+fn output_of_durward(repository: &Repository, arguments: &[&str]) -> Result<Vec<u8>, XtaskError> {
+    let mut durward = Command::new("cargo");
+    durward.current_dir(&repository.root);
+    durward.args(["run", "--quiet", "--locked", "--package", "durward", "--"]).args(arguments);
+    programs::output_of(&mut durward, "running durward")
 }
 
 /// Runs the named generators, or all.

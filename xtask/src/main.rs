@@ -5,6 +5,7 @@
 //! written, but for `generate`, which writes the generated files of the repository.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool for developers")]
 
+mod admin_api;
 #[cfg(test)]
 mod attack_lists;
 mod bench;

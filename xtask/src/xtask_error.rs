@@ -23,6 +23,8 @@ pub enum XtaskError {
     InvalidPin(PathBuf),
     #[error("cannot parse {}: {source}", path.display())]
     Syntax { path: PathBuf, source: syn::Error },
+    #[error("the OpenAPI document is not JSON: {0}")]
+    OpenApi(serde_json::Error),
     #[error("{} holds no crate", .0.display())]
     NoCrate(PathBuf),
     #[error("fuzz/fuzz_targets has no target `{0}`")]

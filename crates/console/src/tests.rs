@@ -3,6 +3,7 @@
 
 mod api;
 mod cross_site_requests;
+mod openapi;
 mod output_escaping;
 mod pages;
 mod response_headers;

@@ -12,8 +12,8 @@ use crate::session_commands::SessionCommandError;
 use crate::start_error::StartError;
 use crate::terminal_output::{PipeSafeStdout, print_error, print_line};
 use crate::{
-    approval_commands, caller_commands, catalog_commands, demo, journal_commands, login, policy_commands,
-    preflight, serve, session_commands,
+    approval_commands, caller_commands, catalog_commands, config, demo, journal_commands, login,
+    policy_commands, preflight, serve, session_commands,
 };
 use clap::{CommandFactory as _, Parser, Subcommand};
 use durward_core::env_vars;
@@ -75,7 +75,7 @@ enum CliCommand {
     /// List, show, replay and revoke sessions
     #[command(subcommand)]
     Sessions(session_commands::SessionCommand),
-    /// Check the configuration
+    /// Check the configuration, and describe it to editors
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print the reference of all commands, in Markdown
@@ -120,6 +120,8 @@ enum ConfigCommand {
         #[command(flatten)]
         file: ConfigFileArgs,
     },
+    /// Print the JSON Schema of the configuration, for editors and other tools
+    Schema,
 }
 
 /// Why a command ended without a result.
@@ -197,6 +199,10 @@ async fn run_command(command: CliCommand) -> Result<u8, CliError> {
         },
         CliCommand::Sessions(command) => Ok(session_commands::run_session_command(command).await?),
         CliCommand::Config(ConfigCommand::Check { file }) => check_config(&file.config),
+        CliCommand::Config(ConfigCommand::Schema) => {
+            print_line(&config::render_config_schema())?;
+            Ok(0)
+        }
         CliCommand::CommandReference => {
             print_line(render_command_reference(CommandLineArgs::command()).trim_end())?;
             Ok(0)

@@ -1,5 +1,6 @@
 //! A console with real services behind it, and a browser that keeps cookies.
 
+use super::openapi::assert_described;
 use crate::{
     ApiTokenProvider, AwsIdentity, AwsIdentityState, CliClient, ConnectionSummary, Console,
     ConsoleDependencies, ConsoleSettings, SignInProvider,
@@ -259,13 +260,15 @@ impl TestConsole {
         token: &str,
         body: &str,
     ) -> (StatusCode, serde_json::Value) {
-        let mut request = Request::builder().method(method).uri(path).header("host", "127.0.0.1:8600");
+        let mut request = Request::builder().method(&method).uri(path).header("host", "127.0.0.1:8600");
         if !token.is_empty() {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let response = self.send(request.body(Bytes::from(body.to_owned())).unwrap()).await;
         let document = serde_json::from_str(&response.body);
-        (response.status, document.unwrap_or_else(|error| panic!("{error}: {}", response.body)))
+        let document = document.unwrap_or_else(|error| panic!("{error}: {}", response.body));
+        assert_described(&method, path, response.status, &document);
+        (response.status, document)
     }
 
     pub async fn open_approval_request(&self) -> ApprovalRequest {

@@ -1,14 +1,16 @@
 //! `[approval]`: how long a request is held, who may override a quorum, which tags raise the risk.
 
 use super::ConfigProblem;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApprovalConfig {
     /// How long a request is held while it waits for approval. Also the deadline for votes if the policy has no `@timeout`.
     #[serde(default = "default_hold", deserialize_with = "deserialize_duration")]
+    #[schemars(with = "String", regex(pattern = "^[1-9][0-9]*[smhd]$"))]
     pub hold: Duration,
     /// Its members may override the quorum (break-glass).
     pub break_glass_group: Option<String>,
@@ -17,13 +19,14 @@ pub struct ApprovalConfig {
     pub risky_tag: Vec<RiskyTagConfig>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RiskyTagConfig {
     pub key: String,
     pub value: String,
     /// How much it adds to the risk, from 1 to 100.
     #[serde(deserialize_with = "deserialize_weight")]
+    #[schemars(range(min = 1, max = 100))]
     pub weight: u8,
 }
 

@@ -2,11 +2,12 @@
 
 use super::{ConfigProblem, is_plain_name};
 use durward_core::{Arn, is_account_id};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AwsConfig {
     /// Every request goes to this URL instead of AWS. For emulators only.
@@ -22,7 +23,7 @@ pub struct AwsConfig {
     pub label: Vec<LabelConfig>,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TagSource {
     /// Read from AWS when a policy needs them.
@@ -33,7 +34,7 @@ pub enum TagSource {
 }
 
 /// Tags that resources have for policies, whatever AWS says.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LabelConfig {
     /// An ARN pattern: `*` matches any text, `?` any character.
@@ -41,7 +42,7 @@ pub struct LabelConfig {
     pub tags: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AwsConnectionConfig {
     pub name: String,
@@ -60,7 +61,7 @@ fn default_region() -> String {
     "us-east-1".to_owned()
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ConnectionScopeConfig {
     #[default]

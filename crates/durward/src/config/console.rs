@@ -2,9 +2,10 @@
 
 use super::{Config, ConfigProblem, OidcProviderConfig, is_written_as_origin};
 use crate::url_origin::is_confidential_url;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsoleConfig {
     /// The address by which users reach it: scheme, host and port. By default the address on which it listens.

@@ -3,17 +3,18 @@
 use super::ConfigProblem;
 use durward_core::CallerKind;
 use durward_identity::{ProviderConfig, TokenVerifier};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityConfig {
     #[serde(default)]
     pub oidc: Vec<OidcProviderConfig>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OidcProviderConfig {
     pub name: String,
@@ -43,7 +44,7 @@ fn default_console_scopes() -> Vec<String> {
     vec!["profile".to_owned()]
 }
 
-#[derive(Debug, Default, Clone, Copy, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProviderCallerKind {
     #[default]

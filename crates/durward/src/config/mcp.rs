@@ -3,16 +3,17 @@
 use super::{Config, ConfigProblem, is_written_as_origin};
 use crate::url_origin::origin_of_url;
 use durward_gateway::mcp_frontend::is_server_name;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct McpConfig {
     #[serde(default)]
     pub server: Vec<McpServerConfig>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct McpServerConfig {
     pub name: String,

@@ -10,6 +10,7 @@ mod diagnostics;
 mod identity;
 mod mcp;
 mod notify;
+mod schema;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,12 @@ pub use diagnostics::{ConfigProblem, ConfigSource, Diagnostics};
 pub use identity::{IdentityConfig, OidcProviderConfig, ProviderCallerKind};
 pub use mcp::{McpConfig, McpServerConfig};
 pub use notify::NotifyConfig;
+pub use schema::render_config_schema;
 pub use state::{PostgresConfig, StateConfig};
 
 use clap::Args;
 use durward_core::{Origin, env_vars};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::io;
 use std::net::SocketAddr;
@@ -56,7 +59,7 @@ pub enum ConfigError {
     Problems(String),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Holds the keys, the journal and the state. Relative paths here and below are relative to the configuration file.
@@ -80,7 +83,7 @@ pub struct Config {
     pub state: StateConfig,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenConfig {
     pub aws: Option<SocketAddr>,
@@ -98,7 +101,7 @@ pub struct ListenConfig {
     pub tls: Option<TlsConfig>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// PEM file with the certificate chain, leaf first.
@@ -107,7 +110,7 @@ pub struct TlsConfig {
     pub key_file: PathBuf,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
     pub dir: PathBuf,

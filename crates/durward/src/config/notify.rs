@@ -2,10 +2,11 @@
 
 use super::{Config, ConfigProblem, is_plain_name};
 use durward_notification::{MailServer, NotificationEvent, check_mail_address, check_webhook_url};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotifyConfig {
     #[serde(default)]
@@ -17,7 +18,7 @@ pub struct NotifyConfig {
 }
 
 /// An incoming webhook of Slack, or of a service that accepts the same messages.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SlackConfig {
     pub name: String,
@@ -28,7 +29,7 @@ pub struct SlackConfig {
     pub groups: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmailConfig {
     pub name: String,
@@ -44,7 +45,7 @@ pub struct EmailConfig {
 }
 
 /// A webhook for programs, signed as the Standard Webhooks specification says.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
     pub name: String,

@@ -1,17 +1,18 @@
 //! `[state.postgres]`: the database for approval requests, grants, revocations and logins, instead of a file in `data_dir`.
 
 use super::ConfigProblem;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StateConfig {
     pub postgres: Option<PostgresConfig>,
 }
 
 /// A database that several gateways can share.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresConfig {
     /// Host name or address, or the directory of the server's Unix socket.

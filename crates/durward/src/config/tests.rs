@@ -313,6 +313,8 @@ fn every_example_configuration_loads() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "toml") {
             load_config(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with("#:schema ../docs/configuration.schema.json\n"), "{}", path.display());
             loaded.push(path.file_stem().unwrap().to_string_lossy().into_owned());
         }
     }
