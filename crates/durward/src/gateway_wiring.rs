@@ -22,7 +22,6 @@ use durward_gateway::upstream_client::UpstreamClient;
 use durward_gateway::{ApprovalLinks, AwsClient, Connections, ResponseMasker, RiskAssessor};
 use durward_identity::{Revocations, SealKeys, TokenVerifier};
 use durward_journal::{Journal, JournalOptions};
-use durward_masking::Masker;
 use durward_policy::PolicyStore;
 use std::path::Path;
 use std::sync::Arc;
@@ -122,7 +121,7 @@ fn build_pipeline_services(
     links: ApprovalLinks,
 ) -> PipelineServices {
     let catalog = Catalog::embedded();
-    let response_masker = Arc::new(ResponseMasker::new(Masker::default(), parts.policies.clone()));
+    let response_masker = Arc::new(ResponseMasker::new(config.masking.masker(), parts.policies.clone()));
     let risk_assessor =
         RiskAssessor::new(catalog, FirstSeen::new(store.clone()), config.approval.risky_tags());
     let tag_reader = TagReader::new(aws_client.clone(), tag_reader_options(config));

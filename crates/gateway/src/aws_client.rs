@@ -120,6 +120,7 @@ impl AwsClient {
             self.credential_issuer.issue_credential(&request).await.map_err(|error| error.refusal())?;
         let record = JournalRecord::CredentialIssued {
             exchange: exchange.id,
+            operation: format!("{}:{}", operation.service, operation.name),
             access_key_id: credential.access_key_id.clone(),
             scope: credential.scope,
             session_policy_sha256: credential.policy_sha256.clone(),

@@ -40,6 +40,7 @@ pub struct TestGatewayBuilder {
     policies: String,
     hold: Duration,
     aws_upstream: Option<(String, PathBuf)>,
+    more_configuration: String,
 }
 
 impl TestGatewayBuilder {
@@ -85,6 +86,13 @@ impl TestGatewayBuilder {
         self
     }
 
+    /// More tables for `durward.toml`, written as in the file.
+    #[must_use]
+    pub fn configuration(mut self, toml: impl Into<String>) -> Self {
+        self.more_configuration = toml.into();
+        self
+    }
+
     pub async fn start(self) -> TestGateway {
         let fake_aws = FakeAws::start(loopback()).await.unwrap();
         self.start_before(fake_aws).await
@@ -98,7 +106,7 @@ impl TestGatewayBuilder {
         let mcp_server = ScriptedMcpServer::start().await;
         std::fs::create_dir(dir.path().join("policies")).unwrap();
         std::fs::write(policy_file(dir.path()), &self.policies).unwrap();
-        let text = self.configuration(&fake_aws, &workload_issuer, &user_issuer, &mcp_server);
+        let text = self.write_configuration(&fake_aws, &workload_issuer, &user_issuer, &mcp_server);
         let mut config = config::parse_config(&text, dir.path()).unwrap();
         config.approval.hold = self.hold;
         let running = serve::start_gateway(config, Some(gateway_identity(&fake_aws))).await.unwrap();
@@ -121,7 +129,7 @@ impl TestGatewayBuilder {
         }
     }
 
-    fn configuration(
+    fn write_configuration(
         &self,
         fake_aws: &FakeAws,
         workload_issuer: &FakeOidcIssuer,
@@ -181,7 +189,7 @@ kind = "human"
                 writeln!(text, "[[mcp.server]]\nname = \"{name}\"\nurl = \"{url}\"").unwrap();
             }
         }
-        text
+        text + &self.more_configuration
     }
 }
 
@@ -220,6 +228,7 @@ impl TestGateway {
             policies: String::new(),
             hold: Duration::from_millis(1),
             aws_upstream: None,
+            more_configuration: String::new(),
         }
     }
 

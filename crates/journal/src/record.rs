@@ -121,6 +121,8 @@ pub enum JournalRecord {
     /// A credential was issued for an exchange. The secret is never recorded.
     CredentialIssued {
         exchange: ExchangeId,
+        /// The operation that it is for, `s3:GetObject`: that of the exchange, or a read of tags before its decision.
+        operation: String,
         access_key_id: String,
         scope: CredentialScope,
         /// Lower-case hex SHA-256 of the session policy. Absent if the credential has all permissions of the role.

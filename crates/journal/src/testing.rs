@@ -135,6 +135,7 @@ pub(crate) fn sample_session_opened() -> JournalRecord {
 pub(crate) fn sample_credential() -> JournalRecord {
     JournalRecord::CredentialIssued {
         exchange: ExchangeId::new(),
+        operation: "s3:GetObject".to_owned(),
         access_key_id: "ASIAEXAMPLE".to_owned(),
         scope: CredentialScope::Actions,
         session_policy_sha256: Some("cd".repeat(32)),

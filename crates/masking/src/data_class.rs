@@ -27,6 +27,10 @@ impl DataClass {
     /// Tokens of other services, JWTs and bearer tokens.
     pub const TOKEN: Self = Self(Cow::Borrowed("token"));
 
+    /// The classes of the built-in detectors and of the AWS models.
+    pub const BUILT_IN: [Self; 5] =
+        [Self::AWS_SENSITIVE, Self::AWS_KEY, Self::AWS_SECRET, Self::PRIVATE_KEY, Self::TOKEN];
+
     /// A configured class. Its name goes into headers, policies and every format that is masked, so it is plain ASCII.
     pub fn parse(name: &str) -> Result<Self, InvalidDataClassName> {
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

@@ -8,6 +8,7 @@ mod aws;
 mod console;
 mod diagnostics;
 mod identity;
+mod masking;
 mod mcp;
 mod notify;
 mod schema;
@@ -20,6 +21,7 @@ pub use aws::{AwsConfig, AwsConnectionConfig, ConnectionScopeConfig, LabelConfig
 pub use console::ConsoleConfig;
 pub use diagnostics::{ConfigProblem, ConfigSource, Diagnostics};
 pub use identity::{IdentityConfig, OidcProviderConfig, ProviderCallerKind};
+pub use masking::MaskingConfig;
 pub use mcp::{McpConfig, McpServerConfig};
 pub use notify::NotifyConfig;
 pub use schema::render_config_schema;
@@ -77,6 +79,8 @@ pub struct Config {
     pub aws: AwsConfig,
     #[serde(default)]
     pub mcp: McpConfig,
+    #[serde(default)]
+    pub masking: MaskingConfig,
     #[serde(default)]
     pub notify: NotifyConfig,
     #[serde(default)]
@@ -208,6 +212,7 @@ fn check_config(config: &Config) -> Vec<ConfigProblem> {
         ));
     }
     config.aws.check(&mut problems);
+    config.masking.check(&mut problems);
     mcp::check_mcp(config, &mut problems);
     console::check_console(config, &mut problems);
     notify::check_notify(config, &mut problems);

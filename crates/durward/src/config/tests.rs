@@ -44,6 +44,24 @@ fn an_authority_needs_an_emulator_over_tls() {
 }
 
 #[test]
+fn a_masking_pattern_has_a_name_of_its_own_and_compiles() {
+    let with = |class: &str, regex: &str| {
+        let pattern = format!("[[masking.pattern]]\ndata_class = \"{class}\"\nregex = '{regex}'\n");
+        load_text(&VALID_CONFIG.replace("[aws]\n", &format!("{pattern}[aws]\n")))
+    };
+    with("employee-id", "EMP-[0-9]{6}").unwrap();
+    for (class, regex, wanted) in [
+        ("Employee", "EMP", "durward.toml:10: [[masking.pattern]] data_class: "),
+        ("token", "EMP", "is that of a built-in data class"),
+        ("employee-id", "EMP-(", "durward.toml:11: [[masking.pattern]] regex: "),
+        ("employee-id", "x*", "matches the empty text"),
+    ] {
+        let error = with(class, regex).unwrap_err();
+        assert!(error.contains(wanted), "{class} {regex}: {error}");
+    }
+}
+
+#[test]
 fn errors_name_file_line_key_and_fix() {
     let error = load_text(&VALID_CONFIG.replace("issuer", "isuer")).unwrap_err();
     assert!(

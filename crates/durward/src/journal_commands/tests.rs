@@ -107,6 +107,7 @@ fn record_test_journal() -> (TempDir, SessionId) {
         intent(None, ExchangeId::new(), "elsewhere"),
         JournalRecord::CredentialIssued {
             exchange: allowed,
+            operation: "s3:GetObject".to_owned(),
             access_key_id: "ASIAEXAMPLE".to_owned(),
             scope: CredentialScope::Operation,
             session_policy_sha256: None,

@@ -7,7 +7,9 @@ use crate::body::{BoxBody, full_body, read_limited_body};
 use crate::connect_policy::decide_connect;
 use crate::connections::Connections;
 use crate::front_end::HEALTH_PATH;
-use durward_aws::sigv4::percent_decode;
+use durward_aws::form::FormParameters;
+use durward_aws::xml::escape_xml;
+use durward_core::timestamps::format_rfc3339;
 use durward_core::{
     Caller, Decision, ExchangeId, FrontEndKind, Refusal, RefusalReason, SessionId, Verdict, limits,
 };
@@ -18,7 +20,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{Duration, OffsetDateTime};
 
 /// The path of the container-credentials endpoint. No bucket name begins with a dot (S3 User Guide, "Bucket naming rules"), so no S3
 /// request has it.
@@ -145,7 +147,7 @@ impl SignIn {
             "request body",
         )
         .await?;
-        let form = StsForm::parse(&body)?;
+        let form = FormParameters::parse(body.trim_ascii_end())?;
         match form.get("Action") {
             Some("AssumeRoleWithWebIdentity") => {}
             Some(_) => {
@@ -186,7 +188,7 @@ impl SignIn {
         };
         let connection = self.connections.for_role(role_arn).map(|connection| connection.name.clone());
         let (credential, caller) = self.sign_in_caller(attempt, connection, token.trim(), lifetime).await?;
-        let expires = format_rfc3339(credential.expires_at)?;
+        let expires = format_rfc3339(credential.expires_at);
         let text = format!(
             "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleWithWebIdentityResult>\
          <SubjectFromWebIdentityToken>{}</SubjectFromWebIdentityToken><Provider>{}</Provider>\
@@ -233,7 +235,7 @@ impl SignIn {
             "AccessKeyId": credential.access_key_id,
             "SecretAccessKey": credential.secret_access_key.expose(),
             "Token": credential.session_token.expose(),
-            "Expiration": format_rfc3339(credential.expires_at)?,
+            "Expiration": format_rfc3339(credential.expires_at),
         });
         Ok(no_store_response(StatusCode::OK, "application/json", body.to_string()))
     }
@@ -293,47 +295,6 @@ struct SignInAttempt {
     caller: Option<Caller>,
     connection: Option<String>,
     decision: Option<Decision>,
-}
-
-/// An `application/x-www-form-urlencoded` body in which every name occurs once: of two `RoleArn`, one reader takes the first and
-/// another the last.
-struct StsForm(Vec<(String, String)>);
-
-impl StsForm {
-    fn parse(body: &[u8]) -> Result<Self, Refusal> {
-        let invalid = || Refusal::new(RefusalReason::Malformed, "the form body is not UTF-8");
-        let text = std::str::from_utf8(body).map_err(|_error| invalid())?;
-        let decode = |part: &str| {
-            let spaced = part.replace('+', " ");
-            String::from_utf8(percent_decode(&spaced).into_owned()).map_err(|_error| invalid())
-        };
-        let mut pairs: Vec<(String, String)> = Vec::new();
-        for pair in text.trim_end().split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (decode(name)?, decode(value)?);
-            if pairs.iter().any(|(other, _value)| *other == name) {
-                return Err(Refusal::new(
-                    RefusalReason::Malformed,
-                    format!("form parameter `{name}` occurs twice"),
-                ));
-            }
-            pairs.push((name, value));
-        }
-        Ok(Self(pairs))
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(other, _value)| other == name).map(|(_name, value)| value.as_str())
-    }
-}
-
-fn format_rfc3339(at: OffsetDateTime) -> Result<String, Refusal> {
-    at.format(&Rfc3339)
-        .map_err(|error| Refusal::new(RefusalReason::Internal, "a time cannot be written").with_detail(error))
-}
-
-fn escape_xml(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 fn no_store_response(status: StatusCode, content_type: &'static str, body: String) -> Response<BoxBody> {

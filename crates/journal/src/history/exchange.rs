@@ -169,6 +169,8 @@ pub struct ExchangeHistory {
 /// A credential that was issued for an exchange. The secret is in no record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct IssuedCredential {
+    /// The operation that it is for: that of the exchange, or a read of tags before its decision.
+    pub operation: String,
     pub access_key_id: String,
     pub scope: CredentialScope,
     /// Lower-case hex SHA-256 of its session policy. `None`: it has all permissions of the role.
@@ -298,10 +300,20 @@ impl ExchangeHistory {
                 self.set_subject(front_end, Some(connection), Some(operation), Some(decision));
             }
             JournalRecord::CredentialIssued {
-                access_key_id, scope, session_policy_sha256, expires, ..
+                operation,
+                access_key_id,
+                scope,
+                session_policy_sha256,
+                expires,
+                ..
             } => {
-                self.issued_credential =
-                    Some(IssuedCredential { access_key_id, scope, session_policy_sha256, expires });
+                self.issued_credential = Some(IssuedCredential {
+                    operation,
+                    access_key_id,
+                    scope,
+                    session_policy_sha256,
+                    expires,
+                });
             }
             JournalRecord::Outcome {
                 exchange: _,

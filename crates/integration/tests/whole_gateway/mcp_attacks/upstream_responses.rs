@@ -1,9 +1,9 @@
 //! Responses of an MCP server, as their caller sees them: lists hold only tools that the caller may call, secrets are masked, and a
 //! response that breaks the protocol is not forwarded.
 
-use super::start_gateway;
+use super::{MCP_POLICIES, start_gateway};
 use durward_integration::{
-    RESPONSE_GATE, ScriptedMcpServer, http_response, tool_call, tools_list, wait_until,
+    RESPONSE_GATE, ScriptedMcpServer, TestGateway, http_response, tool_call, tools_list, wait_until,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -107,6 +107,22 @@ async fn secrets_are_masked_in_results_errors_and_progress() {
     let journal = gateway.journal_text().await;
     assert!(!journal.contains(AWS_KEY));
     assert!(journal.contains(r#""masked":[{"data_class":"aws-key","count":3}]"#), "{journal}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configured_data_class_is_masked_until_a_policy_reveals_it() {
+    let pattern = "[[masking.pattern]]\ndata_class = \"employee-id\"\nregex = \"EMP-[0-9]{6}\"\n";
+    let gateway = TestGateway::builder().mcp().policies(MCP_POLICIES).configuration(pattern).start().await;
+    let result = r#"{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"by EMP-123456"}]}}"#;
+    gateway.mcp_server.respond_json(200, result);
+    let read = tool_call("read", json!({ "path": "/srv/a" }));
+    let response = gateway.post_mcp(&read).await;
+    assert!(response.text().contains("by [masked: employee-id]"), "{}", response.text());
+    gateway.replace_policies(&format!(
+        "{MCP_POLICIES}\npermit (principal, action == Action::\"reveal\", resource == DataClass::\"employee-id\");"
+    ));
+    let response = gateway.post_mcp(&read).await;
+    assert!(response.text().contains("by EMP-123456"), "{}", response.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
