@@ -151,7 +151,7 @@ impl Catalog {
             .collect()
     }
 
-    /// Whether an action may be on a resource. An unknown action may.
+    /// Returns true if an action may be on a resource. An unknown action may.
     pub fn may_have_resources(&self, action: &str) -> bool {
         let has_resource = |required: &RequiredAction| {
             required.has_resource_level_permissions || !required.resources.is_empty()

@@ -46,8 +46,8 @@ pub(crate) fn find_partition<'a>(table: &'a EndpointTable, region: &str) -> Opti
     })
 }
 
-/// Whether the text is like `central-1`: `\w+-\d+` of botocore's partitions.json, without the upper case and the underscore that
-/// `\w` would let into a host name.
+/// Returns true if the text is like `central-1`: `\w+-\d+` of botocore's partitions.json, without the upper case and the
+/// underscore that `\w` would let into a host name.
 fn is_region_suffix(text: &str) -> bool {
     let Some((word, number)) = text.split_once('-') else { return false };
     !word.is_empty()

@@ -61,7 +61,7 @@ pub struct ApprovalRequestListItem {
     pub is_pending: bool,
     pub risk: RiskView,
     pub missing_votes: Vec<MissingVotesView>,
-    /// Whether the viewer can approve it.
+    /// True if the viewer can approve it.
     pub may_vote: bool,
     pub has_uninspected_parts: bool,
     pub attempts: u64,

@@ -68,7 +68,7 @@ pub struct RequirementView {
     pub approvals: usize,
     pub timeout: String,
     pub on_timeout: &'static str,
-    /// Whether the viewer is in the group.
+    /// True if the viewer is in the group.
     pub includes_viewer: bool,
 }
 

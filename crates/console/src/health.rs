@@ -31,7 +31,7 @@ impl HealthCheck {
 /// All checks together.
 pub struct HealthReport {
     pub checks: Vec<HealthCheck>,
-    /// Whether every check passes.
+    /// True if every check passes.
     pub healthy: bool,
 }
 
@@ -92,7 +92,7 @@ async fn check_policies(state: &Arc<ConsoleState>) -> HealthCheck {
     HealthCheck { name: "policies", healthy, detail: DisplayText::from_multiline(&detail) }
 }
 
-/// Whether the gateway has a credential for its own AWS calls. `None`: it needs none.
+/// Returns true if the gateway has a credential for its own AWS calls. `None`: it needs none.
 async fn check_aws_identity(state: &ConsoleState) -> Option<HealthCheck> {
     let (healthy, detail) = match state.aws_identity.as_ref()?.state().await {
         AwsIdentityState::Found { source, long_lived: false } => (true, format!("found: {source}")),
@@ -107,7 +107,7 @@ async fn check_aws_identity(state: &ConsoleState) -> Option<HealthCheck> {
     Some(HealthCheck::new("AWS identity", healthy, detail))
 }
 
-/// Whether the notification channels work. `None`: none is configured.
+/// Returns true if the notification channels work. `None`: none is configured.
 async fn check_notifications(state: &ConsoleState) -> Option<HealthCheck> {
     let name = "notifications";
     let channels = match state.channels.read_all().await {

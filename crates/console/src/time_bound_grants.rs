@@ -63,7 +63,7 @@ pub struct TimeBoundGrantView {
     pub until: TimeView,
     pub use_count: u64,
     pub granted_by: DisplayText,
-    /// Whether the viewer may revoke it.
+    /// True if the viewer may revoke it.
     pub may_revoke: bool,
 }
 

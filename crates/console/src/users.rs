@@ -140,13 +140,13 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthenticationError> {
         .ok_or(AuthenticationError::MalformedHeader)
 }
 
-/// Whether members of these groups may use the console.
+/// Returns true if members of these groups may use the console.
 pub fn is_admitted(state: &ConsoleState, groups: &[String]) -> bool {
     let allowed = &state.settings.allowed_groups;
     allowed.is_empty() || allowed.iter().any(|group| groups.contains(group))
 }
 
-/// Whether this person may revoke sessions.
+/// Returns true if this person may revoke sessions.
 pub fn may_revoke_sessions(state: &ConsoleState, person: &Approver) -> bool {
     let allowed = &state.settings.revoke_groups;
     allowed.is_empty() || allowed.iter().any(|group| person.groups.contains(group))

@@ -1,7 +1,7 @@
 //! Untrusted text made safe to display: a terminal obeys nothing in it, and no part of it is invisible.
 
-/// Whether a character is a control character, is invisible, or changes the direction or the order of the text around it. An
-/// attacker uses these to clear a terminal, to hide instructions from a reviewer, or to reorder text ("Trojan Source",
+/// Returns true if a character is a control character, is invisible, or changes the direction or the order of the text around it.
+/// An attacker uses these to clear a terminal, to hide instructions from a reviewer, or to reorder text ("Trojan Source",
 /// CVE-2021-42574).
 pub fn is_invisible(character: char) -> bool {
     character.is_control()

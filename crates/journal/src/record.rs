@@ -212,7 +212,7 @@ pub enum Cause {
     Trace(String),
 }
 
-/// How many values of a data class were masked.
+/// The number of values of a data class that were masked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaskedCount {
     pub data_class: String,

@@ -83,8 +83,8 @@ impl SendPlan {
     }
 }
 
-/// Whether a delivery is sent whatever the quota says: break-glass is rare, and must not wait behind a flood that an attacker
-/// makes.
+/// Returns true if a delivery is sent whatever the quota says: break-glass is rare, and must not wait behind a flood that an
+/// attacker makes.
 pub(crate) fn is_unlimited(delivery: &DeliveryRow) -> bool {
     delivery.event == NotificationEvent::BreakGlass.as_str()
 }

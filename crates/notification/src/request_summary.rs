@@ -57,7 +57,7 @@ pub(crate) struct RequestSummary {
     pub deadline: OffsetDateTime,
     /// `None`: the deadline is over.
     pub time_left: Option<Duration>,
-    /// Whether people may still vote after the deadline.
+    /// True if people may still vote after the deadline.
     pub is_queued_on_timeout: bool,
     pub uninspected_parts: Vec<String>,
     pub outcome: Option<OutcomeSummary>,

@@ -34,7 +34,7 @@ pub(crate) enum SendFailure {
 }
 
 impl SendFailure {
-    /// Whether the same message would fail again.
+    /// Returns true if the same message would fail again.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
             Self::WebhookTimedOut | Self::Unreachable(_) | Self::MailTimedOut => false,

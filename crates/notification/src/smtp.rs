@@ -84,7 +84,7 @@ pub(crate) fn parse_mailbox(text: &str) -> Result<Mailbox, ChannelError> {
     text.parse().map_err(|_error| ChannelError::InvalidMailAddress(text.to_owned()))
 }
 
-/// Whether mail can go to or come from this, as `name@example.com` or `Name <name@example.com>`.
+/// Returns true if mail can go to or come from this, as `name@example.com` or `Name <name@example.com>`.
 pub fn check_mail_address(text: &str) -> Result<(), ChannelError> {
     parse_mailbox(text).map(|_mailbox| ())
 }

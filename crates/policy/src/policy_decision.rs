@@ -99,7 +99,7 @@ impl PolicySet {
         decision
     }
 
-    /// Whether some call of this tool might not be denied, for the list of tools that a caller sees.
+    /// Returns true if some call of this tool might not be denied, for the list of tools that a caller sees.
     ///
     /// A policy that reads the arguments counts in the caller's favor, and so does one that reads the risk if `context` has
     /// none: a list shows no less than what may be called. Each call is decided in full.

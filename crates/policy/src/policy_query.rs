@@ -44,7 +44,7 @@ pub enum PolicyQuery<'a> {
 }
 
 impl PolicyQuery<'_> {
-    /// Whether this is about an operation that the catalog does not know.
+    /// Returns true if this is about an operation that the catalog does not know.
     pub(crate) fn is_unknown_operation(&self) -> bool {
         matches!(self, Self::Permission { permission, .. } if permission.is_unknown_operation())
     }

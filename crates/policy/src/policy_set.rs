@@ -136,7 +136,7 @@ impl PolicySet {
         self.compiled_policy(self.policy_number(policy_id)?)?.checked.approval_rule.as_ref()
     }
 
-    /// Whether any policy can require an approval.
+    /// Returns true if any policy can require an approval.
     pub fn has_approval_policies(&self) -> bool {
         self.policies.iter().any(|policy| policy.checked.approval_rule.is_some())
     }

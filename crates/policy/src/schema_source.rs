@@ -13,7 +13,7 @@ pub trait SchemaSource: Send + Sync {
     fn access_level(&self, action: &str) -> Option<AccessLevel>;
     /// Every action of an IAM service prefix (`s3`). Empty: there is no such service.
     fn service_actions(&self, prefix: &str) -> Vec<String>;
-    /// Whether a request for an action that names no resource may affect resources of this type (`table`, `role`).
+    /// Returns true if a request for an action that names no resource may affect resources of this type (`table`, `role`).
     fn classify_unnamed_resource(&self, action: &str, resource_type: &str) -> UnnamedResource;
     /// The known action that is most like a misspelt one.
     fn closest_action(&self, action: &str) -> Option<String>;

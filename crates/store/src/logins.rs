@@ -27,6 +27,7 @@ impl StoreTransaction {
             .bind(login.created_at)
             .execute(self)
             .await?;
+        // The count holds until the commit, because writers exclude each other.
         let others: i64 = sql_statement("SELECT count(*) FROM login").fetch_scalar(self).await?;
         if others >= max_logins {
             return Ok(false);

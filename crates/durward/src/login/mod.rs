@@ -209,7 +209,7 @@ fn choose_registration(
     chosen.map_err(CommandError::Refused)
 }
 
-/// Whether a browser can be opened on the user's screen. Over SSH it would open on the remote machine.
+/// Returns true if a browser can be opened on the user's screen. Over SSH it would open on the remote machine.
 fn has_display() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if is_set("SSH_CONNECTION") || is_set("SSH_TTY") {

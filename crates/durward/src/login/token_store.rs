@@ -107,7 +107,7 @@ impl StoredTokens {
         }
     }
 
-    /// Whether the ID token is valid for longer than `margin`.
+    /// Returns true if the ID token is valid for longer than `margin`.
     pub fn is_valid_for(&self, now: OffsetDateTime, margin: time::Duration) -> bool {
         self.expires_at.saturating_sub(now.unix_timestamp()) > margin.whole_seconds()
     }

@@ -14,7 +14,7 @@ pub struct ReceivedRequest {
     pub action: String,
     /// The ARN, or `*`.
     pub resource: String,
-    /// Whether the credential was restricted by a session policy.
+    /// True if the credential was restricted by a session policy.
     pub has_session_policy: bool,
     pub is_allowed: bool,
 }

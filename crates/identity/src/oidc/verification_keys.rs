@@ -116,6 +116,7 @@ impl JwkSet {
         }
         let document: JwkSetDocument =
             serde_json::from_slice(json).map_err(|error| JwkSetError::Malformed(error.to_string()))?;
+        // Parsing an RSA key costs more than reading it, so the limit on bytes alone would not bound the work.
         if document.keys.len() > MAX_KEYS_PER_SET {
             return Err(JwkSetError::TooManyKeys(document.keys.len()));
         }

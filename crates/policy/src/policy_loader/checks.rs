@@ -87,7 +87,7 @@ pub(super) fn check_policy(
     if problems.is_empty() { Ok(PolicyProperties { attribute_usage, approval_rule }) } else { Err(problems) }
 }
 
-/// Whether a policy can apply to nothing but `connect` and `reveal`, which no approval can override.
+/// Returns true if a policy can apply to nothing but `connect` and `reveal`, which no approval can override.
 fn applies_to_gateway_actions_only(policy: &Policy) -> bool {
     let kind_of = |name: &EntityTypeName| EntityKind::from_type_name(&name.to_string());
     let is_gateway_action = |action: &EntityUid| kind_of(action.type_name()) == Some(EntityKind::Action);
