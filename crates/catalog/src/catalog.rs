@@ -19,7 +19,7 @@ const S3_SCOPE_ALIASES: [&str; 3] = ["s3express", "s3-outposts", "s3-object-lamb
 /// The catalog over the bytes of one index.
 pub struct Catalog {
     index_bytes: &'static [u8],
-    /// Where the frames begin in `index_bytes`.
+    /// The offset of the first frame in `index_bytes`.
     frames_offset: usize,
     contents: TableOfContents,
     loaded_services: Vec<OnceLock<Option<Arc<ServiceModel>>>>,
@@ -51,6 +51,8 @@ impl Catalog {
         for alias in S3_SCOPE_ALIASES {
             by_signing_name.entry(alias.to_owned()).or_default().extend(&s3);
         }
+        // Each service is unpacked when it is first used: a gateway uses a few of more than 400, and all of them would take
+        // memory and time at the start.
         let loaded_services = contents.services.iter().map(|_| OnceLock::new()).collect();
         Ok(Self {
             index_bytes: bytes,

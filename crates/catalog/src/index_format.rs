@@ -189,6 +189,7 @@ pub(crate) fn decode_frame<T: DeserializeOwned>(body: &[u8], frame: IndexFrame) 
     let start = frame.offset as usize;
     let range: Range<usize> = start..start.saturating_add(frame.packed_bytes as usize);
     let packed = body.get(range).ok_or(IndexError::Truncated("last frame"))?;
+    // The size that the index claims allocates the buffer, so it is bounded before (decompression bomb).
     let plain = zstd::bulk::decompress(packed, frame.unpacked_bytes.min(MAX_FRAME_BYTES) as usize)?;
     Ok(postcard::from_bytes(&plain)?)
 }

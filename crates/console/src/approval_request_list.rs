@@ -68,7 +68,7 @@ pub struct ApprovalRequestListItem {
     pub is_break_glass: bool,
 }
 
-/// How many members of one group still have to approve.
+/// The number of members of one group who still have to approve.
 pub struct MissingVotesView {
     pub group: DisplayText,
     pub count: u32,

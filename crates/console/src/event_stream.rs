@@ -71,7 +71,7 @@ struct EventStreamState<F> {
     _subscription: EventSubscription,
 }
 
-/// A stream of `approval_request` events. It ends when `is_admitted` returns false, which is asked before each event.
+/// A stream of `approval_request` events. It ends when `is_admitted` returns false, which is called before each event.
 pub fn stream_events<A: Future<Output = bool> + Send>(
     changes: Receiver<ApprovalRequestId>,
     subscription: EventSubscription,

@@ -46,7 +46,7 @@ fn log_group_name(resource: &str) -> &str {
 /// Reference, `DBInstanceIdentifier`: "stored as a lowercase string").
 const CASE_INSENSITIVE_SERVICES: [&str; 5] = ["rds", "redshift", "elasticache", "memorydb", "neptune-db"];
 
-/// Returns true if an ARN matches a pattern in which `*` stands for any text and `?` for one character. Letter case does not
+/// Returns true if an ARN matches a pattern in which `*` matches any text and `?` one character. Letter case does not
 /// count for services whose names have none.
 pub fn arn_matches(pattern: &str, arn: &str) -> bool {
     let ignores_case = Arn::parse(arn).is_some_and(|arn| CASE_INSENSITIVE_SERVICES.contains(&arn.service));

@@ -199,7 +199,7 @@ impl CredentialIssuer {
         if let Some(cached) = self.find_cached(&key) {
             return Ok(cached);
         }
-        // Boxed because it is large and rare: the common case, a cached credential, would carry room for it.
+        // Boxed because it is large and rare: the future of the common case, a cached credential, would be as large.
         Box::pin(self.single_flight.run(key.clone(), || self.issue_and_cache(request, key))).await
     }
 

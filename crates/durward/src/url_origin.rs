@@ -1,4 +1,4 @@
-//! The origin of a URL, and whether a secret may be sent there.
+//! The origin of a URL, and the check that a secret may be sent there.
 
 use durward_core::{Origin, OriginError};
 use http::Uri;

@@ -42,7 +42,7 @@ const SECRET_ACCESS_KEY_CHARS: usize = 40;
 /// Master keys of one gateway. A rotation needs two.
 const MAX_MASTER_KEYS: usize = 16;
 
-/// The session, caller and connection that a credential stands for.
+/// The session, the caller and the connection of a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayCredentialClaims {
     pub session: SessionId,

@@ -373,7 +373,7 @@ impl RevocationCache {
         self.snapshot.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How old the snapshot is.
+    /// The age of the snapshot.
     fn store_staleness(&self) -> Duration {
         let last_read = Duration::from_millis(self.last_read_millis.load(Ordering::Relaxed));
         self.opened_at.elapsed().saturating_sub(last_read)

@@ -179,7 +179,7 @@ impl AppendQueue {
     /// Appends a record when there is free capacity. `waiter` gets its result when the record is durable; the writer begins with
     /// it at the next [`AppendQueue::wake_writer`].
     pub async fn push(&self, record: &[u8], waiter: Option<DurableSender>) -> Result<(), JournalError> {
-        // Hashed by the task that appends: hashing costs more than writing, and there is one writer thread for all tasks.
+        // Hashed by the task that appends: the one writer thread would otherwise hash the records of all tasks.
         let leaf = segment_format::leaf_hash(record);
         // A record larger than the whole queue takes all of it.
         let reserved_bytes = (FRAME_HEAD_BYTES + record.len()).min(self.capacity);

@@ -109,8 +109,8 @@ pub(crate) fn seal_frame(frame: &mut [u8], link: &Sha256Hash) {
     // The length fits: `encode_record` refuses records over MAX_RECORD_BYTES.
     let length = ((frame.len() - FRAME_HEAD_BYTES) as u32).to_le_bytes();
     frame[..4].copy_from_slice(&length);
-    // The length has a checksum of its own: a damaged length would make the reader look for the record elsewhere, or allocate 4
-    // GiB.
+    // The length has a checksum of its own: with a damaged length, the reader would look for the checksum of the record in a
+    // wrong place.
     frame[4..8].copy_from_slice(&crc32fast::hash(&length).to_le_bytes());
     frame[12..FRAME_HEAD_BYTES].copy_from_slice(link);
     let check = crc32fast::hash(&frame[12..]);

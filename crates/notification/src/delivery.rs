@@ -25,7 +25,7 @@ pub(crate) enum MessageContent {
     Batch(Vec<(NotificationEvent, ApprovalRequest)>),
 }
 
-/// What all messages of a gateway share.
+/// The context that all messages of a gateway share.
 pub(crate) struct SendContext<'a> {
     pub http_client: &'a dyn HttpClient,
     pub console_url: &'a str,

@@ -81,6 +81,7 @@ impl ImplicitTargets {
     /// The forbidden resources whose ARNs are anywhere among the parameters of an operation.
     pub(crate) fn find_mentioned(&self, parameters: &Value) -> BTreeSet<&str> {
         let mut found = BTreeSet::new();
+        // A policy set without such forbids pays nothing (docs/adr/0002).
         if !self.forbidden_resources.is_empty() {
             self.collect_mentioned(parameters, &mut found);
         }
@@ -189,7 +190,7 @@ pub(crate) fn with_resource(permission: &RequiredPermission, arn: &str) -> Requi
     RequiredPermission { resource: Resource::Arn(arn.to_owned()), ..permission.clone() }
 }
 
-/// An alias that the operation creates does not stand for a key yet.
+/// Returns true if the operation creates the alias `named`, which is the name of no key yet.
 fn creates_alias(permission: &RequiredPermission, named: &str) -> bool {
     permission.action == "kms:CreateAlias"
         && split_arn(named).is_some_and(|parts| parts.resource_type == "alias")

@@ -70,6 +70,7 @@ pub(crate) fn fingerprint_directory(dir: &Path) -> Option<DirectoryFingerprint> 
             inode: metadata.ino(),
             length_bytes: metadata.len(),
             modified_at: (metadata.mtime(), metadata.mtime_nsec()),
+            // `touch` can set mtime to any value; ctime changes with each write and cannot be set (inode(7)).
             inode_changed_at: (metadata.ctime(), metadata.ctime_nsec()),
             path,
         })

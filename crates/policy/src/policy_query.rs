@@ -20,7 +20,7 @@ pub struct RequestContext<'a> {
     pub risk: Option<u8>,
 }
 
-/// What must be looked up before an operation can be decided.
+/// The facts that must be looked up before an operation can be decided.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AttributeReads<'a> {
     /// The ARNs of the resources whose tags an applicable policy reads.

@@ -18,8 +18,8 @@ use std::{
 };
 use tokio::time::MissedTickBehavior;
 
-/// How often the directory is checked for changes. Checking reads metadata only; a watch by inotify would miss changes on network
-/// file systems (inotify(7), "Limitations and caveats").
+/// The interval at which the directory is checked for changes. Checking reads metadata only; a watch by inotify would miss
+/// changes on network file systems (inotify(7), "Limitations and caveats").
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A policy directory and the set in force.
@@ -69,6 +69,8 @@ impl PolicyStore {
     /// Loads the directory now, and returns whether another set came into force. On an error the last good set stays.
     pub fn reload(&self) -> Result<bool, PolicyLoadError> {
         let set = PolicySet::load(&self.dir, self.schema_source)?;
+        // By content: a file that was only touched must not count as another set, which refuses requests that were decided by the
+        // old one (docs/adr/0003).
         let changed = set.version() != self.current.load().version();
         if changed {
             tracing::info!(version = set.version(), policies = set.len(), "a new policy set is in force");
@@ -110,6 +112,7 @@ impl PolicyStore {
         if now == state.last_tried {
             return;
         }
+        // Also after a failure, so that a broken file is reported once and not every second.
         state.last_tried = now;
         if let Err(error) = self.reload() {
             tracing::error!(%error, "the policy directory does not load; the last good policy set stays in force");

@@ -156,6 +156,7 @@ pub async fn sign_out(
     };
     if let Some(user) = user {
         let token = form.map(|Form(form)| form.csrf).unwrap_or_default();
+        // Also for a sign-out: another site could otherwise sign an approver out while a request waits.
         if let Err(error) = request_guard::verify_form(&state.origin, &headers, &user.csrf_token, &token) {
             let message = as_sentence(&error.to_string());
             return error_page(

@@ -36,7 +36,7 @@ struct DeviceAuthorizationResponse {
     error_description: Option<String>,
 }
 
-/// What one response of the token endpoint means.
+/// The meaning of one response of the token endpoint.
 enum PollOutcome {
     Done(TokenResponse),
     Pending,
@@ -111,6 +111,7 @@ fn print_user_code(page: &str, user_code: &str, complete: Option<&str>) -> Resul
         "to sign in, open\n\n    {page}\n\non any device, and enter the code\n\n    {}\n",
         escape_for_terminal(user_code)
     ))?;
+    // Only below the page that was checked above: this address could otherwise lead anywhere.
     if let Some(complete) = complete.map(escape_for_terminal).filter(|complete| complete.starts_with(&page)) {
         print_line(&format!(
             "or open this address and check that it shows the same code:\n\n    {complete}\n"

@@ -161,6 +161,7 @@ async fn renew_id_token(console: &ConsoleEndpoint) -> Result<Secret, CommandErro
     stored.refresh_token = Some(response.refresh_token.clone().map_or(refresh_token, Secret::new));
     stored.save(console)?;
     let renewed = provider.verify_tokens(response, None).await?;
+    // OpenID Connect Core section 12.2: a refreshed ID token must have the same `sub`.
     if renewed.subject != stored.subject {
         return Err(expired(": the identity provider returned the token of another user"));
     }

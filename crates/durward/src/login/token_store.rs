@@ -192,6 +192,7 @@ fn lock_token_dir(directory: &Path, address: &str) -> Result<File, TokenStoreErr
         .mode(0o600)
         .open(&path)
         .map_err(&failed)?;
+    // The lock is on a file of its own: the token file is replaced by a rename, and a lock on it would be on the old file.
     file.lock().map_err(failed)?;
     Ok(file)
 }

@@ -1,4 +1,4 @@
-//! What the fake AWS holds: sessions, buckets, secrets, tables, and the requests it received.
+//! The state of the fake AWS: sessions, buckets, secrets, tables, and the requests that it received.
 
 use super::GATEWAY_ACCESS_KEY_ID;
 use bytes::Bytes;

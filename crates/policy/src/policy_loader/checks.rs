@@ -20,6 +20,7 @@ pub(super) fn check_policy(
 ) -> Result<PolicyProperties, Vec<PolicyProblem>> {
     let mut problems = Vec::new();
     for (name, _) in parsed.policy.annotations() {
+        // To Cedar, annotations mean nothing, so it accepts any: a misspelt `@quorum` would silently be a quorum of one.
         if !KNOWN_ANNOTATIONS.contains(&name) {
             problems.push(
                 parsed
@@ -184,6 +185,7 @@ fn check_entity_name(
         EntityKind::AwsResource if id != "*" && split_arn(id).is_none() => {
             problem(format!("\"{id}\" is not an ARN"), "write the whole ARN, or \"*\"")
         }
+        // A forbid on such an ARN would load, match no resource, and protect nothing.
         EntityKind::AwsResource if id != "*" && id.contains(['*', '?']) => problem(
             format!("\"{id}\" has a wildcard, which Cedar takes literally"),
             "for the objects of a bucket write `resource in Aws::Resource::\"arn:aws:s3:::bucket\"`, else \
