@@ -132,7 +132,7 @@ impl ApprovalRequest {
     }
 }
 
-/// Which approval requests to list.
+/// A filter for a list of approval requests.
 #[derive(Debug, Clone)]
 pub struct ApprovalRequestFilter {
     /// Empty: every state.

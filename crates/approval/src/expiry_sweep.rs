@@ -29,7 +29,7 @@ pub(crate) async fn run_sweep(ledger: Weak<ApprovalLedger>) {
     let mut is_failing = false;
     loop {
         tick.tick().await;
-        // A weak reference: the task must not keep alive the ledger whose end ends it.
+        // Weak, so that the task does not keep the ledger alive: the end of the ledger ends the task.
         let Some(ledger) = ledger.upgrade() else { return };
         let result = sweep_once(&ledger, &mut persisted_at, &mut purged_at).await;
         match result {

@@ -28,7 +28,7 @@ const PURGE_INTERVAL: Duration = Duration::from_hours(1);
 /// The binding of a caller and the actions of an operation, as stored.
 type FirstSeenRecord = (String, String);
 
-/// Which actions each caller was allowed before.
+/// The actions that each caller was allowed before.
 #[derive(Debug)]
 pub struct FirstSeen {
     store: Store,

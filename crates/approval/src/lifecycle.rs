@@ -31,7 +31,7 @@ pub(crate) fn new_approval_request(new: NewApprovalRequest, now: i64) -> Approva
     request
 }
 
-/// Until when people may vote.
+/// The time until which people may vote.
 pub(crate) fn voting_deadline(request: &ApprovalRequest) -> i64 {
     let deadline = to_unix_millis(request.deadline);
     if request.details.is_queued_on_timeout() {

@@ -32,7 +32,7 @@ pub struct SignInProvider {
     pub scopes: Vec<String>,
 }
 
-/// Which tokens of one `[[identity.oidc]]` provider the admin API accepts.
+/// The tokens of one `[[identity.oidc]]` provider that the admin API accepts.
 #[derive(Debug, Clone)]
 pub struct ApiTokenProvider {
     /// Its audience is every client and audience below, and its callers are people.

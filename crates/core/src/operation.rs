@@ -163,8 +163,7 @@ impl Operation {
             .iter()
             .map(|permission| permission.access_level)
             .max()
-            // Unreachable by the rule of `required_permissions`. The value errs toward strictness, as an unknown action is a
-            // write.
+            // Unreachable, because `required_permissions` is never empty. The value errs toward strictness.
             .unwrap_or(AccessLevel::Write)
     }
 

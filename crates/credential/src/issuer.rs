@@ -101,7 +101,7 @@ pub struct IssuedCredential {
     pub session_token: Secret,
     /// When the credential expires at AWS.
     pub expires_at: OffsetDateTime,
-    /// Until when a request may be sent with it: never later than its session policy or its expiry permit.
+    /// The time until which a request may be sent with it: never later than its session policy or its expiry permit.
     pub usable_until: OffsetDateTime,
     pub scope: CredentialScope,
     /// SHA-256 of the session policy in lower-case hex; `None` with [`CredentialScope::Session`].

@@ -92,7 +92,7 @@ pub fn run_signed_in_command(sign_in: &CallerSignInArgs, command: &[String]) -> 
     })?;
     let mut child = Command::new(program);
     child.args(arguments);
-    // Removed, because the SDKs take the first source of their chain: static keys would go to AWS past the gateway.
+    // The SDKs take the first source of their chain: with static keys in place, they would never sign in to the gateway.
     for name in OVERRIDING_VARIABLES {
         child.env_remove(name);
     }

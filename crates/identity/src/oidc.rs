@@ -257,8 +257,8 @@ fn check_provider_config(config: &ProviderConfig, report: &mut impl FnMut(&'stat
     let issuer = &config.issuer;
     if let Err(error) = check_provider_url(issuer, true) {
         report("issuer", format!("`{issuer}`: {error}"));
-    // OpenID Connect Discovery 1.0 section 3: an issuer has no query or fragment.
     } else if issuer.contains('?') {
+        // OpenID Connect Discovery 1.0 section 3: an issuer has no query or fragment.
         report("issuer", format!("`{issuer}`: must not have a query"));
     }
     if config.audience.is_empty() || config.audience.iter().any(String::is_empty) {

@@ -12,9 +12,9 @@ pub struct ApprovalRequestRow {
     pub id: String,
     pub state: String,
     pub created_at: i64,
-    /// Until when the caller's request is held open.
+    /// The time until which the caller's request is held open.
     pub hold_deadline: i64,
-    /// Until when people may vote.
+    /// The time until which people may vote.
     pub vote_deadline: i64,
     pub grant_until: Option<i64>,
     pub is_time_bound: bool,

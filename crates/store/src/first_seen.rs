@@ -1,4 +1,4 @@
-//! Which actions each caller was permitted to take before. A caller who takes new ones is a higher risk.
+//! The actions that each caller was permitted to take before. A caller who takes new ones is a higher risk.
 
 use crate::{StoreError, StoreTransaction, statement::sql_statement};
 

@@ -22,7 +22,8 @@ pub(crate) async fn open_pools(path: &Path) -> Result<SqlitePools, StoreError> {
     prepare_state_file(path).map_err(|source| StoreError::File { path: path.to_owned(), source })?;
     let options = SqliteConnectOptions::new()
         .filename(path)
-        // SQLite would create the file with the mode of the umask; `prepare_state_file` has created it for this user alone.
+        // SQLite creates files that others can read under the usual umask; `prepare_state_file` has created this one for its user
+        // alone.
         .create_if_missing(false)
         // In WAL mode readers do not block the writer, and the writer does not block readers (https://sqlite.org/wal.html).
         .journal_mode(SqliteJournalMode::Wal)

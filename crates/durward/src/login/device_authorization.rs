@@ -111,7 +111,7 @@ fn print_user_code(page: &str, user_code: &str, complete: Option<&str>) -> Resul
         "to sign in, open\n\n    {page}\n\non any device, and enter the code\n\n    {}\n",
         escape_for_terminal(user_code)
     ))?;
-    // Only below the page that was checked above: this address could otherwise lead anywhere.
+    // It must begin with the page that was checked above: this address could otherwise lead anywhere.
     if let Some(complete) = complete.map(escape_for_terminal).filter(|complete| complete.starts_with(&page)) {
         print_line(&format!(
             "or open this address and check that it shows the same code:\n\n    {complete}\n"
