@@ -77,6 +77,7 @@ fn entitling_groups(request: &ApprovalRequest, by: &Approver) -> Result<Vec<Stri
 /// The same subject at two providers counts as one person: otherwise one human with an account at each could fill a quorum
 /// of two alone.
 fn is_same_person(one: &Approver, other: &Approver) -> bool {
+    // Without regard to case, on the safe side: two spellings of an e-mail address are one person.
     one.id == other.id || one.subject.eq_ignore_ascii_case(&other.subject)
 }
 

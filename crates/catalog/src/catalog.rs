@@ -167,6 +167,7 @@ impl Catalog {
         let operations = self.operations_needing(action);
         let mut found = Vec::new();
         for (service, operation) in &operations {
+            // `None` and not a shorter list: with a part missing, an action could seem unable to affect a resource.
             let service = self.service(service)?;
             let required = service.operation(operation)?.required_actions.iter();
             found.extend(required.filter(|required| required.action == action).cloned());

@@ -15,6 +15,7 @@ const INDEX_MAGIC: &[u8; 8] = b"DWCAT\x00\x00\x02";
 const INDEX_HEAD_BYTES: usize = INDEX_MAGIC.len() + 8;
 /// No frame unpacks to more than this. The largest (ec2) is below 4 MiB.
 const MAX_FRAME_BYTES: u32 = 64 << 20;
+// The generator packs once; the level of compression hardly changes the time to unpack.
 const ZSTD_LEVEL: i32 = 19;
 
 /// Why bytes are no index.

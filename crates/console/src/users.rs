@@ -132,6 +132,7 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthenticationError> {
     let value = match (values.next(), values.next()) {
         (None, _) => return Err(AuthenticationError::MissingToken),
         (Some(value), None) => value.to_str().ok(),
+        // A proxy in front of the console may have checked the other one.
         (Some(_), Some(_)) => None,
     };
     value

@@ -76,7 +76,8 @@ pub fn arn_may_match(requested: &str, exact: &str) -> bool {
     };
     (requested.service, requested.account) == (exact.service, exact.account)
         && match requested.service {
-            // IAM does not distinguish names by case (IAM User Guide, "IAM identifiers"), hence the lower case above.
+            // IAM does not distinguish names by case (IAM User Guide, "IAM and AWS STS quotas", name requirements), hence the
+            // lower case above.
             "iam" => {
                 let named = kind_and_name(requested.resource);
                 named.is_some() && named == kind_and_name(exact.resource)

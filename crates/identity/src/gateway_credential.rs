@@ -196,6 +196,7 @@ impl SealKeys {
             return Err(GatewayCredentialError::Expired);
         }
         if is_new {
+            // Only after everything has been checked: nobody can fill the cache with credentials that are forged or expired.
             self.opened_credentials.insert(digest, &opened);
         }
         Ok(opened)

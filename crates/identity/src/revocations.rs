@@ -204,6 +204,7 @@ impl Revocations {
             max_staleness,
         });
         inner.delete_expired().await?;
+        // Before the gateway serves anything: without the list, a revoked session would pass until the first poll.
         inner.reload_from_store(true).await?;
         tokio::spawn(poll_store(Arc::downgrade(&inner)));
         Ok(Self(inner))

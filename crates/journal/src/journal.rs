@@ -74,6 +74,7 @@ impl Journal {
     ) -> Result<Self, JournalError> {
         create_journal_directory(&mut *disk, dir)?;
         let lock_file = lock_directory(dir)?;
+        // After the lock: another gateway may be appending to the segment, and its unfinished frame would be cut off.
         let (open_segment, chain, recovered_tail) = recover_last_segment(&mut *disk, dir)?;
         let queue = Arc::new(AppendQueue::new(options.max_queue_bytes, options.sync_delay));
         let writer = JournalWriter {

@@ -294,6 +294,7 @@ impl SegmentReader {
         if header_number != number {
             return Err(corruption_at(&path, 0, at, CorruptionKind::RenumberedSegment(header_number)));
         }
+        // The header repeats the head of the chain, so that a segment which is moved to another journal does not fit.
         if expected.is_some_and(|expected| expected != chain) {
             return Err(corruption_at(&path, 0, at, CorruptionKind::Spliced));
         }

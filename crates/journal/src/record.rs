@@ -236,6 +236,7 @@ pub(crate) fn encode_record(record: &JournalRecord, now: OffsetDateTime) -> Resu
     if let Some(brace) = text.get_mut(record_start) {
         *brace = b',';
     }
+    // The reader refuses a longer frame: the journal would be corrupt by its own record.
     if text.len() > MAX_RECORD_BYTES {
         return Err(JournalError::RecordTooLarge { bytes: text.len() });
     }

@@ -125,6 +125,8 @@ async fn try_send_email(
         Ok(_accepted) => return Ok(None),
         Err(error) => smtp_failure(&error),
     };
+    // A temporary failure (4yz) is retried as a whole later; a permanent one (5yz) can be due to one address alone (RFC 5321
+    // section 4.2.1).
     if !failure.is_permanent() || email.recipients.len() < 2 {
         return Err(failure);
     }

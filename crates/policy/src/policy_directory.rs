@@ -58,6 +58,7 @@ fn list_policy_files(dir: &Path) -> Result<Vec<PathBuf>, PolicyLoadError> {
             files.push(path);
         }
     }
+    // `read_dir` returns the files in any order, and the version is a hash over all of them in order.
     files.sort();
     Ok(files)
 }

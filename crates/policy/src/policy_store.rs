@@ -26,6 +26,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub struct PolicyStore {
     dir: PathBuf,
     schema_source: &'static dyn SchemaSource,
+    // Reading it takes no lock, so a reload never stalls decisions.
     current: ArcSwap<PolicySet>,
     /// Replaced sets that an exchange may still hold. They are freed here, so that no exchange pays for the freeing of thousands of
     /// policies.
@@ -92,6 +93,7 @@ impl PolicyStore {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            // On a blocking thread: file systems can block, and thousands of policies take long to validate.
             let this = Arc::clone(&self);
             if let Err(error) = tokio::task::spawn_blocking(move || this.poll_directory()).await {
                 tracing::error!(%error, "the policy directory could not be watched; the last good policy set stays in force");

@@ -113,6 +113,7 @@ pub async fn handle_callback(
         }
         Err(error) => sign_in_failed_page(&state, &error),
     };
+    // Also after a failure: the state of one sign-in must not serve for a second callback.
     add_cookie(&mut response, ConsoleCookie::SignIn.removal_header(uses_tls));
     response
 }

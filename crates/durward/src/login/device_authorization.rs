@@ -74,6 +74,7 @@ pub async fn sign_in_with_device(provider: &ProviderClient) -> Result<SignInToke
     };
     print_user_code(page, user_code, authorization.verification_uri_complete.as_deref())?;
     let mut interval = Duration::from_secs(
+        // Bounded: 0 would become a loop of requests, and a huge interval would never see the sign-in.
         authorization.interval.unwrap_or(DEFAULT_POLL_INTERVAL_SECS).clamp(1, MAX_POLL_INTERVAL_SECS),
     );
     let lifetime = authorization.expires_in.unwrap_or(MAX_CODE_LIFETIME_SECS).min(MAX_CODE_LIFETIME_SECS);
