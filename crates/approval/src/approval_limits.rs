@@ -10,7 +10,7 @@ pub struct ApprovalLimits {
     pub max_pending_per_caller: usize,
     /// Pending approval requests of all callers together.
     pub max_pending_total: usize,
-    /// How long a grant waits for its use.
+    /// The time for which a grant waits for its use.
     pub grant_ttl: Duration,
     /// The group that may break glass. `None`: nobody may.
     pub break_glass_group: Option<String>,

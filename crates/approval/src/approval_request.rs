@@ -34,13 +34,13 @@ pub struct ApprovalRequest {
     pub risk: RiskAssessment,
     pub votes: Vec<Vote>,
     pub history: Vec<ApprovalEvent>,
-    /// How often the operation was requested: the first time, and each repeat that joined this request.
+    /// The number of times that the operation was requested: the first time, and each repeat that joined this request.
     pub attempts: u64,
     /// The count of operations that passed: at most 1, or any number with a time-bound grant.
     pub uses: u64,
 }
 
-/// How an approval request was decided or ended.
+/// The way in which an approval request was decided or ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApprovalOutcome {
     /// Approved for one use, which is open or done.
@@ -98,7 +98,7 @@ impl ApprovalRequest {
         end.or(self.history.last()).map_or(self.created, |event| event.at)
     }
 
-    /// How it was decided or ended. `None`: it is pending.
+    /// The way in which it was decided or ended. `None`: it is pending.
     pub fn outcome(&self) -> Option<ApprovalOutcome> {
         if self.break_glass {
             return Some(ApprovalOutcome::BrokeGlass);
@@ -132,7 +132,7 @@ impl ApprovalRequest {
     }
 }
 
-/// Which approval requests to list.
+/// A filter for a list of approval requests.
 #[derive(Debug, Clone)]
 pub struct ApprovalRequestFilter {
     /// Empty: every state.

@@ -67,6 +67,7 @@ pub(crate) fn from_row(row: &ApprovalRequestRow) -> Result<ApprovalRequest, Stor
     }
     let state =
         ApprovalState::parse(&row.state).ok_or_else(|| corrupt_field("state", id, "it is unknown"))?;
+    // Without an end, the grant would never expire.
     if (state == ApprovalState::Approved) && row.grant_until.is_none() {
         return Err(corrupt_field("grant", id, "it has no end"));
     }

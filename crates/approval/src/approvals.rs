@@ -26,6 +26,7 @@ pub struct Approvals {
 
 impl Drop for Approvals {
     fn drop(&mut self) {
+        // Dropping a `JoinHandle` detaches the task and does not end it.
         self.expiry_sweep.abort();
     }
 }

@@ -1,4 +1,4 @@
-//! What a grant and a first-seen record are bound to, as text that the store compares.
+//! The attributes that a grant and a first-seen record are bound to, as text that the store compares.
 
 use durward_core::{Caller, Operation};
 use std::collections::BTreeSet;

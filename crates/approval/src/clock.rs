@@ -37,6 +37,8 @@ impl MonotonicClock {
     fn advance(&self, then: impl FnOnce(&mut ClockReading)) -> i64 {
         let mut reading = lock_ignoring_poison(&self.last_reading);
         let clock_millis = to_unix_millis((self.clock)());
+        // Wall time and not `Instant`: deadlines are stored as times, and CLOCK_MONOTONIC stands still while the machine sleeps
+        // (clock_gettime(2)).
         let passed = clock_millis.saturating_sub(reading.clock_millis).max(0);
         reading.counted_millis = reading.counted_millis.saturating_add(passed);
         reading.clock_millis = clock_millis;
@@ -53,7 +55,7 @@ impl MonotonicClock {
         self.advance(|reading| reading.counted_millis = reading.counted_millis.max(latest))
     }
 
-    /// How far the counted time is ahead of the clock, after the clock was set back.
+    /// The time by which the counted time is ahead of the clock, after the clock was set back.
     pub(crate) fn millis_ahead(&self) -> i64 {
         let mut ahead = 0;
         self.advance(|reading| ahead = reading.counted_millis.saturating_sub(reading.clock_millis));

@@ -13,21 +13,23 @@ use std::{
 };
 use tokio::time::MissedTickBehavior;
 
-/// How late at most a waiter learns of a deadline, or of a change by another process.
+/// The longest delay until a waiter is notified of a deadline, or of a change by another process.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
-/// How much longer a grant can last if the process crashes and the clock is set back at the same time.
+/// The time by which a grant can last longer if the process crashes and the clock is set back at the same time.
 const TIME_PERSIST_INTERVAL: Duration = Duration::from_secs(5);
 const PURGE_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Runs until the ledger is dropped.
 pub(crate) async fn run_sweep(ledger: Weak<ApprovalLedger>) {
     let mut tick = tokio::time::interval(SWEEP_INTERVAL);
+    // By default, tokio would make up for the missed ticks in a burst after a slow sweep.
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut persisted_at = Instant::now();
     let mut purged_at = Instant::now();
     let mut is_failing = false;
     loop {
         tick.tick().await;
+        // Weak, so that the task does not keep the ledger alive: the end of the ledger ends the task.
         let Some(ledger) = ledger.upgrade() else { return };
         let result = sweep_once(&ledger, &mut persisted_at, &mut purged_at).await;
         match result {

@@ -1,4 +1,4 @@
-//! Whether a caller does something for the first time, which is part of the risk of an operation.
+//! Tells if a caller does something for the first time, which is part of the risk of an operation.
 //!
 //! An allowed operation is recorded behind the request, never before it. A record that is lost, or purged after a year,
 //! makes an operation look newer than it is, and so riskier: the safe side.
@@ -28,7 +28,7 @@ const PURGE_INTERVAL: Duration = Duration::from_hours(1);
 /// The binding of a caller and the actions of an operation, as stored.
 type FirstSeenRecord = (String, String);
 
-/// Which actions each caller was allowed before.
+/// The actions that each caller was allowed before.
 #[derive(Debug)]
 pub struct FirstSeen {
     store: Store,
@@ -46,7 +46,7 @@ impl FirstSeen {
         Self { store, recorded_keys: Mutex::default(), hasher_state: RandomState::new(), record_sender }
     }
 
-    /// Whether this caller was never allowed these actions.
+    /// Returns true if this caller was never allowed these actions.
     pub async fn is_new(&self, caller: &Caller, operation: &Operation) -> Result<bool, StoreError> {
         let (caller, actions) = first_seen_record(caller, operation);
         if self.is_recorded(self.record_key(&caller, &actions)) {
@@ -60,11 +60,13 @@ impl FirstSeen {
     pub fn record_operation(&self, caller: &Caller, operation: &Operation) {
         let (caller, actions) = first_seen_record(caller, operation);
         let key = self.record_key(&caller, &actions);
+        // A full queue drops the record and marks nothing as recorded, so that the next such operation tries again.
         if self.is_recorded(key) || self.record_sender.try_send((caller, actions)).is_err() {
             return;
         }
         let mut recorded_keys = lock_ignoring_poison(&self.recorded_keys);
         if recorded_keys.len() >= MAX_RECORDED_KEYS {
+            // Cleared as a whole: the set only saves writes, and after it the store itself ignores the repeats.
             recorded_keys.clear();
         }
         recorded_keys.insert(key);
@@ -91,6 +93,7 @@ async fn write_records(store: Store, mut records: mpsc::Receiver<FirstSeenRecord
         match write_batch(&store, &batch, purges).await {
             Ok(()) if purges => purged_at = Some(Instant::now()),
             Ok(()) => {}
+            // The batch is lost. Its operations look new again, which only raises their risk.
             Err(error) => tracing::warn!(%error, "first-seen operations cannot be recorded"),
         }
         batch.clear();

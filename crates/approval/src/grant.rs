@@ -1,4 +1,4 @@
-//! Whether an approved request lets an operation pass now. Pure: the time and the groups come in as arguments.
+//! Decides whether an approved request lets an operation pass now. Pure: the time and the groups come in as arguments.
 //!
 //! Only the votes are kept from the time of the approval. Which policies require approval, their quorums, and who is in which
 //! group are those of the time of use.
@@ -49,7 +49,7 @@ pub(crate) type GroupMembership = HashMap<String, Vec<String>>;
 
 /// The grant of an approved request for this operation, if it covers everything that is required now.
 ///
-/// `ledger::is_covered_by` asks the same of a request that is not decided yet, by its requirements instead of its votes.
+/// `ledger::is_covered_by` checks the same for a request that is not decided yet, by its requirements instead of its votes.
 pub(crate) fn evaluate_grant(
     request: &ApprovalRequest,
     query: &GrantQuery<'_>,
@@ -57,10 +57,12 @@ pub(crate) fn evaluate_grant(
     break_glass_group: Option<&str>,
     now: i64,
 ) -> Option<Grant> {
+    // Nothing is required: then the decision does not depend on a grant, and an empty loop below must not create one.
     if query.requirements.is_empty() || !is_bound_to(request, query, now) {
         return None;
     }
     let counts_now = |vote: &Vote, group: &str| {
+        // Both: the vote was cast as a member of this group, and the approver is still one (docs/adr/0003).
         vote.counts_for(group)
             && membership.get(&vote.by.id).is_some_and(|groups| groups.iter().any(|current| current == group))
     };
@@ -77,6 +79,7 @@ pub(crate) fn evaluate_grant(
         }
         let counted: Vec<&Vote> =
             request.votes.iter().filter(|vote| counts_now(vote, &requirement.group)).collect();
+        // A stored quorum of 0 must not approve without a vote.
         if counted.len() < requirement.quorum.max(1) as usize {
             return None;
         }
@@ -95,7 +98,7 @@ pub(crate) fn evaluate_grant(
     })
 }
 
-/// Whether the request is approved at this time for this operation of this caller.
+/// Returns true if the request is approved at this time for this operation of this caller.
 ///
 /// The store looks for the same in SQL. It is checked again here, so that one wrong condition there cannot turn an approval
 /// into a grant for another operation or another caller (confused deputy).
@@ -110,7 +113,7 @@ fn is_bound_to(request: &ApprovalRequest, query: &GrantQuery<'_>, now: i64) -> b
         && caller_binding(&request.details.caller) == query.caller_binding
 }
 
-/// Whether a time-bound grant for the operation `shown` to the approvers covers the operation `now`.
+/// Returns true if a time-bound grant for the operation `shown` to the approvers covers the operation `now`.
 ///
 /// It covers the same actions on the same resources, in the same account and region, and nothing that is worse in kind or
 /// hides more. If not every resource is named, only the parameters say what the operation touches: then they must be equal.

@@ -60,6 +60,7 @@ impl ApprovalLedger {
     /// Begins a write transaction, with the time that all processes on this store agree on.
     pub(crate) async fn begin_write(&self) -> Result<(StoreTransaction, i64), StoreError> {
         let mut transaction = self.store.begin_write().await?;
+        // In the same transaction: the replicas have clocks of their own, and a grant must end for all of them at one time.
         let latest = transaction.advance_latest_time(self.clock.now()).await?;
         Ok((transaction, self.clock.raise_to(latest)))
     }

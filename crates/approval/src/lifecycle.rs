@@ -1,4 +1,4 @@
-//! How an approval request begins, and how time ends it. Pure: the time comes in as an argument.
+//! The beginning of an approval request, and its end by time. Pure: the time comes in as an argument.
 
 use crate::clock::add_duration;
 use crate::{ApprovalEventKind, ApprovalRequest, ApprovalRequestId, ApprovalState, NewApprovalRequest};
@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 /// A pending approval request that is not stored yet.
 pub(crate) fn new_approval_request(new: NewApprovalRequest, now: i64) -> ApprovalRequest {
+    // The shortest time-out applies: one policy cannot extend the time that another one permits.
     let hold = new.requirements.iter().map(|requirement| requirement.timeout).min().unwrap_or_default();
     let caller = new.caller.id();
     let note = Some(new.reason.clone()).filter(|reason| !reason.is_empty());
@@ -30,7 +31,7 @@ pub(crate) fn new_approval_request(new: NewApprovalRequest, now: i64) -> Approva
     request
 }
 
-/// Until when people may vote.
+/// The time until which people may vote.
 pub(crate) fn voting_deadline(request: &ApprovalRequest) -> i64 {
     let deadline = to_unix_millis(request.deadline);
     if request.details.is_queued_on_timeout() {

@@ -12,9 +12,9 @@ pub struct ApprovalRequirement {
     pub policy: String,
     /// The group whose members can override it.
     pub group: String,
-    /// How many different people must approve.
+    /// The number of different people who must approve.
     pub quorum: u32,
-    /// How long the caller's request is held for votes. In JSON: whole seconds.
+    /// The time for which the caller's request is held for votes. In JSON: whole seconds.
     #[serde(with = "crate::serde_formats::whole_seconds")]
     pub timeout: Duration,
     pub on_timeout: TimeoutAction,
@@ -47,13 +47,14 @@ pub struct NewApprovalRequest {
 }
 
 impl NewApprovalRequest {
-    /// Whether people may still vote after the hold deadline: only if no requirement says `reject`.
+    /// Returns true if people may still vote after the hold deadline: only if no requirement says `reject`.
     pub fn is_queued_on_timeout(&self) -> bool {
+        // The strictest wins: a policy that says `reject` must not be weakened by another one that says `queue`.
         self.requirements.iter().all(|requirement| requirement.on_timeout == TimeoutAction::Queue)
     }
 }
 
-/// What a limit on pending approval requests counts.
+/// The scope of a limit on pending approval requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PendingLimitScope {
     Caller,

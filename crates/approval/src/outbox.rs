@@ -22,12 +22,12 @@ pub struct PendingEvents {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingEventsPage {
     pub requests: Vec<PendingEvents>,
-    /// Where the next page begins. `None`: this is the last page.
+    /// The change after which the next page begins. `None`: this is the last page.
     pub next_change: Option<i64>,
 }
 
 impl PendingEvents {
-    /// How many events of the request are in the journal once these are.
+    /// The number of events of the request that are in the journal once these are.
     fn end_index(&self) -> i64 {
         i64::from(self.first_index).saturating_add(i64::try_from(self.events.len()).unwrap_or(i64::MAX))
     }

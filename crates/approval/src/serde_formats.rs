@@ -88,6 +88,7 @@ pub(crate) mod hex_digest {
             .chunks(2)
             .map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | digit))
             .collect();
+        // `chunks(2)` would take a half byte at the end for a whole one.
         if text.len() != 64 {
             return Err(D::Error::custom("a digest is 64 hex digits"));
         }

@@ -1,5 +1,5 @@
-//! How much of an approval request is stored. Text is stored as it came, up to a limit; a parameter that is cut is listed as
-//! uninspected, so that no approver takes the shown part for the whole.
+//! Limits on the parts of an approval request that are stored. Text is stored as it came, up to a limit; a parameter that is cut
+//! is listed as uninspected, so that no approver takes the shown part for the whole.
 
 use crate::{ApprovalRequestError, Approver, NewApprovalRequest};
 use durward_core::Operation;
@@ -27,6 +27,7 @@ pub(crate) fn enforce_size_limits(new: &mut NewApprovalRequest) -> Result<(), Ap
         truncate_text(user_agent, MAX_NAME_BYTES);
     }
     if json_length(new) > MAX_APPROVAL_REQUEST_BYTES {
+        // The digest stays that of the whole operation: the approval is for all of it, whatever is shown.
         shorten_parameters(&mut new.operation);
     }
     if json_length(new) > MAX_APPROVAL_REQUEST_BYTES {

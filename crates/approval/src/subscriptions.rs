@@ -1,4 +1,4 @@
-//! Who waits for which approval request, and who listens to every change.
+//! The waiters of each approval request, and the listeners to every change.
 //!
 //! All waiters of a request share one copy of it, and none reads the store while it does not change: thousands can wait, and be
 //! woken together.

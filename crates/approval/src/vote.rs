@@ -23,13 +23,13 @@ pub struct Vote {
 }
 
 impl Vote {
-    /// Whether it counts toward the quorum of `group`.
+    /// Returns true if the vote counts toward the quorum of `group`.
     pub fn counts_for(&self, group: &str) -> bool {
         self.is_approval && self.counted_groups.iter().any(|counted| counted == group)
     }
 }
 
-/// What a person chooses to do with an approval request.
+/// The choice of a person on an approval request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VoteChoice {
     /// Allow exactly this operation, once.

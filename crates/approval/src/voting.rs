@@ -1,4 +1,4 @@
-//! Who may vote, and what a vote changes. Pure: the time and the groups come in as arguments.
+//! The rules of voting: the eligibility of a voter, and the effect of a vote. Pure: the time and the groups come in as arguments.
 
 use crate::clock::add_duration;
 use crate::size_limits::{TooLong, check_approver_size, check_reason_size};
@@ -17,6 +17,8 @@ pub(crate) fn apply_vote(
     now: i64,
 ) -> Result<(), VoteError> {
     check_vote_texts(by, &choice)?;
+    // A denial after the approval is possible until the grant is used: an approver who made a mistake must be able to stop the
+    // operation.
     let ends_grant = request.state == ApprovalState::Approved && matches!(choice, VoteChoice::Deny { .. });
     if request.state != ApprovalState::Pending && !ends_grant {
         return Err(VoteError::NotPending(request.state));
@@ -70,11 +72,12 @@ fn entitling_groups(request: &ApprovalRequest, by: &Approver) -> Result<Vec<Stri
     Ok(entitling)
 }
 
-/// Whether two approvers are one human, as far as can be told.
+/// Returns true if two approvers are one human, as far as can be told.
 ///
 /// The same subject at two providers counts as one person: otherwise one human with an account at each could fill a quorum
 /// of two alone.
 fn is_same_person(one: &Approver, other: &Approver) -> bool {
+    // Without regard to case, on the safe side: two spellings of an e-mail address are one person.
     one.id == other.id || one.subject.eq_ignore_ascii_case(&other.subject)
 }
 
@@ -83,6 +86,7 @@ fn refuse_own_request(caller: &Caller, by: &Approver) -> Result<(), VoteError> {
         return Err(VoteError::OwnRequest("you made this request"));
     }
     let is_voter = |subject: &String| *subject == by.id || subject.eq_ignore_ascii_case(&by.subject);
+    // An agent that acts for a person is that person as far as approval goes: the second pair of eyes must be another one.
     if caller.act.iter().any(is_voter) {
         return Err(VoteError::OwnRequest("the caller acts on your behalf"));
     }
@@ -115,6 +119,7 @@ fn apply_denial(
         ApprovalEventKind::Deny
     };
     request.push_event(kind, Some(&by.id), Some(reason.clone()), now);
+    // The person may have approved before: only the newest vote of a person stands.
     request.votes.retain(|vote| !is_same_person(&vote.by, by));
     request.votes.push(new_vote(by, groups, Some(reason), now));
     request.state = ApprovalState::Denied;
@@ -134,19 +139,19 @@ pub(crate) fn withdraw_grant(older: &mut ApprovalRequest, denied: &ApprovalReque
     older.grant_until = None;
 }
 
-/// Who may vote, for surfaces that show it in advance. `apply_vote` decides by the same rules.
+/// The eligibility of a person, for surfaces that show it in advance. `apply_vote` decides by the same rules.
 impl ApprovalRequest {
     /// Why this person cannot approve, if they cannot. The state of the request plays no part.
     pub fn approval_refusal(&self, by: &Approver) -> Option<VoteError> {
         check_may_approve(self, by).err()
     }
 
-    /// Whether the person is in a group whose members vote on the request.
+    /// Returns true if the person is in a group whose members vote on the request.
     pub fn has_approver(&self, person: &Approver) -> bool {
         entitling_groups(self, person).is_ok()
     }
 
-    /// Whether the request is the person's own, or that of an agent that acts for them.
+    /// Returns true if the request is the person's own, or that of an agent that acts for them.
     pub fn is_own_request_of(&self, person: &Approver) -> bool {
         refuse_own_request(&self.details.caller, person).is_err()
     }
@@ -219,6 +224,7 @@ fn apply_break_glass(
         ..new_vote(by, vec![group.clone()], Some(reason), now)
     });
     request.break_glass = true;
+    // Break-glass is for the one operation in front of a person in an emergency: it never opens a period.
     request.time_bound = false;
     create_grant(request, add_duration(now, limits.grant_ttl), now);
     Ok(())

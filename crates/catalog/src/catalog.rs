@@ -19,7 +19,7 @@ const S3_SCOPE_ALIASES: [&str; 3] = ["s3express", "s3-outposts", "s3-object-lamb
 /// The catalog over the bytes of one index.
 pub struct Catalog {
     index_bytes: &'static [u8],
-    /// Where the frames begin in `index_bytes`.
+    /// The offset of the first frame in `index_bytes`.
     frames_offset: usize,
     contents: TableOfContents,
     loaded_services: Vec<OnceLock<Option<Arc<ServiceModel>>>>,
@@ -51,6 +51,8 @@ impl Catalog {
         for alias in S3_SCOPE_ALIASES {
             by_signing_name.entry(alias.to_owned()).or_default().extend(&s3);
         }
+        // Each service is unpacked when it is first used: a gateway uses a few of more than 400, and all of them would take
+        // memory and time at the start.
         let loaded_services = contents.services.iter().map(|_| OnceLock::new()).collect();
         Ok(Self {
             index_bytes: bytes,
@@ -151,7 +153,7 @@ impl Catalog {
             .collect()
     }
 
-    /// Whether an action may be on a resource. An unknown action may.
+    /// Returns true if an action may be on a resource. An unknown action may.
     pub fn may_have_resources(&self, action: &str) -> bool {
         let has_resource = |required: &RequiredAction| {
             required.has_resource_level_permissions || !required.resources.is_empty()
@@ -165,6 +167,7 @@ impl Catalog {
         let operations = self.operations_needing(action);
         let mut found = Vec::new();
         for (service, operation) in &operations {
+            // `None` and not a shorter list: with a part missing, an action could seem unable to affect a resource.
             let service = self.service(service)?;
             let required = service.operation(operation)?.required_actions.iter();
             found.extend(required.filter(|required| required.action == action).cloned());

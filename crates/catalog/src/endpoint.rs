@@ -26,6 +26,7 @@ pub(crate) fn resolve_endpoint(
     let rule = rules.iter().find(|rule| {
         table.partitions.get(rule.partition_index as usize).is_some_and(|known| known.id == partition.id)
     })?;
+    // The rule of the partition also covers regions that are newer than the table; only exceptions are listed one by one.
     let region_override = rule.region_overrides.iter().find(|(known, _)| known == region);
     let target: &EndpointTarget = region_override.map_or(&rule.target, |(_, target)| target);
     Some(ServiceEndpoint {
@@ -46,8 +47,8 @@ pub(crate) fn find_partition<'a>(table: &'a EndpointTable, region: &str) -> Opti
     })
 }
 
-/// Whether the text is like `central-1`: `\w+-\d+` of botocore's partitions.json, without the upper case and the underscore that
-/// `\w` would let into a host name.
+/// Returns true if the text is like `central-1`: `\w+-\d+` of botocore's partitions.json, without the upper case and the
+/// underscore that `\w` would let into a host name.
 fn is_region_suffix(text: &str) -> bool {
     let Some((word, number)) = text.split_once('-') else { return false };
     !word.is_empty()

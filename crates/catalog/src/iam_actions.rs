@@ -57,6 +57,7 @@ impl IamActions {
                 continue;
             }
             for (known, _) in &entry.actions {
+                // The difference of the lengths is a lower bound of the edit distance, and far cheaper to compute.
                 if known.len().abs_diff(name.len()) + distance > MAX_EDIT_DISTANCE {
                     continue;
                 }

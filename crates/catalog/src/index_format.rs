@@ -15,6 +15,7 @@ const INDEX_MAGIC: &[u8; 8] = b"DWCAT\x00\x00\x02";
 const INDEX_HEAD_BYTES: usize = INDEX_MAGIC.len() + 8;
 /// No frame unpacks to more than this. The largest (ec2) is below 4 MiB.
 const MAX_FRAME_BYTES: u32 = 64 << 20;
+// The generator packs once; the level of compression hardly changes the time to unpack.
 const ZSTD_LEVEL: i32 = 19;
 
 /// Why bytes are no index.
@@ -189,6 +190,7 @@ pub(crate) fn decode_frame<T: DeserializeOwned>(body: &[u8], frame: IndexFrame) 
     let start = frame.offset as usize;
     let range: Range<usize> = start..start.saturating_add(frame.packed_bytes as usize);
     let packed = body.get(range).ok_or(IndexError::Truncated("last frame"))?;
+    // The size that the index claims allocates the buffer, so it is bounded before (decompression bomb).
     let plain = zstd::bulk::decompress(packed, frame.unpacked_bytes.min(MAX_FRAME_BYTES) as usize)?;
     Ok(postcard::from_bytes(&plain)?)
 }

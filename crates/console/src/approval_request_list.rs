@@ -61,14 +61,14 @@ pub struct ApprovalRequestListItem {
     pub is_pending: bool,
     pub risk: RiskView,
     pub missing_votes: Vec<MissingVotesView>,
-    /// Whether the viewer can approve it.
+    /// True if the viewer can approve it.
     pub may_vote: bool,
     pub has_uninspected_parts: bool,
     pub attempts: u64,
     pub is_break_glass: bool,
 }
 
-/// How many members of one group still have to approve.
+/// The number of members of one group who still have to approve.
 pub struct MissingVotesView {
     pub group: DisplayText,
     pub count: u32,

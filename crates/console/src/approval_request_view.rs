@@ -60,7 +60,7 @@ impl ResourceTagsView {
     }
 }
 
-/// A policy that requires approval, and how far it is fulfilled.
+/// A policy that requires approval, and the votes that it has so far.
 pub struct RequirementView {
     pub policy: DisplayText,
     pub group: DisplayText,
@@ -68,7 +68,7 @@ pub struct RequirementView {
     pub approvals: usize,
     pub timeout: String,
     pub on_timeout: &'static str,
-    /// Whether the viewer is in the group.
+    /// True if the viewer is in the group.
     pub includes_viewer: bool,
 }
 
@@ -160,7 +160,7 @@ impl CallerView {
     }
 }
 
-/// What the viewer may do with an approval request.
+/// The choices of the viewer on an approval request.
 #[derive(Default)]
 pub struct VotingOptions {
     /// Why the viewer cannot approve a pending request.

@@ -22,6 +22,7 @@ impl CookieSealer {
     /// The nonce and the ciphertext in characters that a cookie may contain.
     pub fn seal(&self, text: &[u8]) -> Option<String> {
         let mut sealed = text.to_vec();
+        // Random nonces are safe for 2^32 values of one key (NIST SP 800-38D section 8.3); a sign-in takes one.
         let nonce = self.0.seal_in_place_append_tag(Aad::empty(), &mut sealed).ok()?;
         let mut value = nonce.as_ref().to_vec();
         value.append(&mut sealed);

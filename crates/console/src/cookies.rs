@@ -1,4 +1,4 @@
-//! The console's two cookies: how they are named, read and set.
+//! The console's two cookies: their names and attributes.
 
 use http::{HeaderMap, HeaderValue, header};
 use time::Duration;

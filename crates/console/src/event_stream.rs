@@ -71,7 +71,7 @@ struct EventStreamState<F> {
     _subscription: EventSubscription,
 }
 
-/// A stream of `approval_request` events. It ends when `is_admitted` returns false, which is asked before each event.
+/// A stream of `approval_request` events. It ends when `is_admitted` returns false, which is called before each event.
 pub fn stream_events<A: Future<Output = bool> + Send>(
     changes: Receiver<ApprovalRequestId>,
     subscription: EventSubscription,
@@ -103,6 +103,7 @@ async fn next_event_text<A: Future<Output = bool>, F: Fn() -> A>(
             Err(RecvError::Lagged(_lost)) => "event: approval_request\ndata: {}\n\n".to_owned(),
             Err(RecvError::Closed) => return None,
         },
+        // Browsers ignore a line that begins with a colon (HTML standard, "Server-sent events").
         _tick = state.keep_alive.tick() => ": keep-alive\n\n".to_owned(),
     };
     (state.is_admitted)().await.then_some(text)

@@ -1,4 +1,4 @@
-//! The health checks: what the console can see of the gateway's own parts.
+//! The health checks of the parts of the gateway that the console can see.
 
 use crate::{
     display_text::DisplayText,
@@ -31,7 +31,7 @@ impl HealthCheck {
 /// All checks together.
 pub struct HealthReport {
     pub checks: Vec<HealthCheck>,
-    /// Whether every check passes.
+    /// True if every check passes.
     pub healthy: bool,
 }
 
@@ -62,6 +62,7 @@ async fn check_approvals(state: &ConsoleState) -> HealthCheck {
 }
 
 fn check_journal(state: &ConsoleState) -> HealthCheck {
+    // Only the directory: reading the journal would cost a scan of all segments for each look at the page.
     match std::fs::metadata(&state.settings.journal_dir) {
         Ok(metadata) if metadata.is_dir() => HealthCheck::new("journal", true, "readable"),
         _ => HealthCheck::new("journal", false, "its directory cannot be read"),
@@ -92,7 +93,7 @@ async fn check_policies(state: &Arc<ConsoleState>) -> HealthCheck {
     HealthCheck { name: "policies", healthy, detail: DisplayText::from_multiline(&detail) }
 }
 
-/// Whether the gateway has a credential for its own AWS calls. `None`: it needs none.
+/// Checks that the gateway has a credential for its own AWS calls. `None`: it needs none.
 async fn check_aws_identity(state: &ConsoleState) -> Option<HealthCheck> {
     let (healthy, detail) = match state.aws_identity.as_ref()?.state().await {
         AwsIdentityState::Found { source, long_lived: false } => (true, format!("found: {source}")),
@@ -107,7 +108,7 @@ async fn check_aws_identity(state: &ConsoleState) -> Option<HealthCheck> {
     Some(HealthCheck::new("AWS identity", healthy, detail))
 }
 
-/// Whether the notification channels work. `None`: none is configured.
+/// Checks that the notification channels work. `None`: none is configured.
 async fn check_notifications(state: &ConsoleState) -> Option<HealthCheck> {
     let name = "notifications";
     let channels = match state.channels.read_all().await {

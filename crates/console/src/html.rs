@@ -1,4 +1,4 @@
-//! What every page has in common: its frame, error pages and redirects.
+//! The common parts of all pages: frame, error pages and redirects.
 
 use crate::{display_text::DisplayText, logins::SignedInUser, state::ConsoleState};
 use askama::Template;
@@ -90,6 +90,7 @@ pub fn internal_error_page(
 
 pub fn redirect_see_other(location: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
+    // 303 makes the browser load the page by GET (RFC 9110 section 15.4.4), so that a reload does not send the form again.
     *response.status_mut() = StatusCode::SEE_OTHER;
     let location = HeaderValue::from_str(location).unwrap_or(HeaderValue::from_static("/"));
     response.headers_mut().insert(header::LOCATION, location);

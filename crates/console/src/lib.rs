@@ -1,4 +1,4 @@
-//! The web console and the admin API: where people vote on approval requests, revoke sessions and look at the gateway.
+//! The web console and the admin API: people vote on approval requests, revoke sessions and look at the gateway.
 //!
 //! The console reads state and passes on people's decisions; no caller's request goes through it. It promises:
 //!
@@ -9,8 +9,8 @@
 //! - Text that a caller, an agent or an identity provider may have written is shown with its control and direction
 //!   characters escaped.
 //!
-//! Begin with [`Console::new`]. Below it, `pages` and `api` are the two surfaces; both use `users` (who is it, may they) and
-//! `service` (what they do); `html` and the views are only for the pages. Surfaces do not import each other.
+//! Begin with [`Console::new`]. Below it, `pages` and `api` are the two surfaces; both use `users` (identity and rights) and
+//! `service` (actions); `html` and the views are only for the pages. Surfaces do not import each other.
 
 mod api;
 mod approval_request_list;

@@ -1,4 +1,4 @@
-//! Who is signed in to the console. A browser holds a random id; the store holds the user under the hash of that id.
+//! The logins to the console. A browser holds a random id; the store holds the user under the hash of that id.
 //!
 //! Logins survive a restart and are known to every replica. Reading the store gives nobody a login, because the id itself is
 //! not in it.
@@ -12,7 +12,7 @@ use durward_store::{LoginRow, Store, StoreError};
 use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 
-/// How long a login lasts.
+/// The lifetime of a login.
 pub const LOGIN_LIFETIME: Duration = Duration::hours(1);
 /// Most logins in the store at once. A provider that lets anybody register must not be able to fill the disk.
 const MAX_LOGINS: i64 = 10_000;
@@ -73,6 +73,8 @@ impl LoginStore {
         id: &str,
         now: OffsetDateTime,
     ) -> Result<Option<Arc<SignedInUser>>, StoreError> {
+        // A look-up by the hash also reveals nothing by its time: an attacker cannot steer the bytes of a hash toward a stored
+        // one.
         let id_hash = hash_for_purpose(LOGIN_ID_PURPOSE, id);
         let row = self.0.begin_read().await?.find_login(&id_hash, to_unix_millis(now)).await?;
         let Some(row) = row else { return Ok(None) };

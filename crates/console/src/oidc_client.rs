@@ -16,7 +16,7 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use std::sync::{Arc, Mutex};
 use time::{Duration, OffsetDateTime};
 
-/// How long a discovery document is used before it is fetched again.
+/// The time for which a discovery document is used before it is fetched again.
 const DISCOVERY_TTL: Duration = Duration::minutes(10);
 /// A token response holds a few JWTs. A user waits for it, so the timeout is short.
 const TOKEN_REQUEST_LIMITS: HttpLimits =
@@ -61,6 +61,7 @@ impl OidcClient {
     ) -> Result<Arc<DiscoveryDocument>, OidcClientError> {
         let cached = lock_ignoring_poison(&self.cached_discovery).clone();
         if let Some((fetched_at, discovery)) = cached
+            // The absolute age: a clock that was set back must not keep a document for longer.
             && (now - fetched_at).abs() < DISCOVERY_TTL
         {
             return Ok(discovery);
@@ -137,6 +138,7 @@ impl OidcClient {
                 );
                 let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(credentials)))
                     .map_err(|_invalid| OidcClientError::InvalidClientSecret)?;
+                // Keeps the value out of `Debug` output, and out of the HPACK tables of HTTP/2 (RFC 7541 section 7.1.3).
                 value.set_sensitive(true);
                 headers.insert(header::AUTHORIZATION, value);
             } else {

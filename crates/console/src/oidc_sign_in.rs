@@ -19,7 +19,7 @@ use durward_store::StoreError;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-/// How long a user may take at the identity provider.
+/// The time in which a user must sign in at the identity provider.
 pub const SIGN_IN_TIMEOUT: Duration = Duration::minutes(10);
 /// Longest path to which a user returns after the sign-in; longer ones become `/`, so that the cookie stays below the 4,096
 /// bytes that browsers must accept (RFC 6265 section 6.1).
@@ -51,7 +51,7 @@ pub enum SignInError {
     Internal,
 }
 
-/// What is wrong with an ID token that the provider issued.
+/// The fault of an ID token that the provider issued.
 #[derive(Debug, thiserror::Error)]
 pub enum IdTokenError {
     /// The token does not verify.
@@ -112,7 +112,7 @@ struct SignInAttempt {
     state: String,
     nonce: String,
     code_verifier: String,
-    /// Where the user goes afterwards.
+    /// The path to which the user goes afterwards.
     return_path: String,
     /// Nanoseconds since the Unix epoch.
     started_at: i128,
@@ -192,6 +192,8 @@ pub async fn finish_sign_in(
         .ok_or(SignInError::NotStarted)?;
     let started_at = OffsetDateTime::from_unix_timestamp_nanos(attempt.started_at)
         .ok()
+        // The age is checked here, too: `Max-Age` only tells the browser when to drop the cookie (RFC 6265 section 5.3), and a
+        // copy of it lives on.
         .filter(|started_at| now < *started_at + SIGN_IN_TIMEOUT)
         .ok_or(SignInError::NotStarted)?;
     // Login CSRF (RFC 6749 section 10.12): checked before any request to the provider.
@@ -207,6 +209,7 @@ pub async fn finish_sign_in(
         return Err(SignInError::NotAdmitted);
     }
     state.approvals.upsert_user(&person).await?;
+    // A new id for each sign-in: one that existed before it could have been planted by an attacker (session fixation).
     let login_id = state.logins.create_login(&person, now).await?;
     // A revocation just before this point found no login to end. It covers everything that started before it, and this
     // sign-in started with the attempt, although its token is newer.
@@ -226,6 +229,7 @@ async fn verify_id_token(
     now: OffsetDateTime,
 ) -> Result<Approver, IdTokenError> {
     let verified = state.id_token_verifier.verify(token, now).await?;
+    // Mix-up attack (RFC 9207 section 1): a token of one provider must not complete a sign-in that was started at another.
     if verified.caller.provider != client.name() {
         return Err(IdTokenError::OtherProvider);
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Longest part of one file that a page shows.
 const MAX_POLICY_FILE_CHARS: usize = 256 << 10;
 
-/// How the files compare with the policy set in force.
+/// The result of comparing the files with the policy set in force.
 pub enum PolicyFilesStatus {
     InForce,
     /// They load, and their set has this version.

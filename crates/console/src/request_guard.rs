@@ -1,5 +1,5 @@
-//! Checks and headers that stand in front of every page: security headers for the browser, the host name that the console
-//! serves, and the proof that a form was sent from one of the console's own pages.
+//! Checks and headers that apply to every page: security headers for the browser, the host name that the console serves, and the
+//! proof that a form was sent from one of the console's own pages.
 
 use crate::state::ConsoleState;
 use aws_lc_rs::constant_time;
@@ -47,6 +47,8 @@ pub async fn require_console_host(
 }
 
 fn is_console_host(headers: &HeaderMap, origin: &Origin) -> bool {
+    // Exactly one: of two `Host` headers, a proxy and the console could read different ones (RFC 9112 section 3.2 requires a
+    // refusal).
     let Ok(Some(host)) = single_header(headers, &header::HOST) else { return false };
     let scheme = if origin.uses_tls { "https" } else { "http" };
     // Parsed as an origin, so that case and an explicit default port make no difference.
@@ -66,6 +68,8 @@ pub async fn set_security_headers(
     };
     set(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    // Clickjacking: a page in a frame could be laid under another one, so that a click elsewhere casts a vote. `frame-ancestors`
+    // says the same to newer browsers.
     set(header::X_FRAME_OPTIONS, "DENY");
     // Not `no-referrer`: with it, browsers send `Origin: null` with the console's own forms (Fetch standard, "append a
     // request `Origin` header"), and `verify_form` would refuse them.
@@ -80,6 +84,7 @@ pub async fn set_security_headers(
         set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
     }
     if !headers.contains_key(header::CACHE_CONTROL) {
+        // Pages hold the operations of others: after the sign-out, the back button of a shared machine must not show them.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response

@@ -11,7 +11,7 @@ use axum::{
 use http::Response;
 use std::sync::Arc;
 
-/// Longest form or JSON body of a request: a vote's reason has at most 500 characters, so this leaves ample room.
+/// Longest form or JSON body of a request. The largest part of one is the reason of a vote, of at most 4 KiB.
 const MAX_REQUEST_BODY_BYTES: usize = 64 << 10;
 
 pub fn build_router(state: Arc<ConsoleState>) -> Router {

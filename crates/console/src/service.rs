@@ -1,4 +1,5 @@
-//! What both surfaces do: find approval requests, read sessions from the journal, revoke. Nothing here knows HTML or JSON.
+//! The actions that both surfaces offer: find approval requests, read sessions from the journal, revoke. Nothing here knows HTML
+//! or JSON.
 
 use crate::{state::ConsoleState, users};
 use durward_approval::{ApprovalRequest, ApprovalRequestId, Approver, VoteError};
@@ -90,7 +91,7 @@ pub async fn read_session(state: &ConsoleState, id: SessionId) -> Result<Session
     Ok(detail)
 }
 
-/// How many sessions of this caller the journal knows.
+/// Counts the sessions of this caller in the journal.
 pub async fn count_sessions_of_caller(
     state: &ConsoleState,
     caller_id: String,
@@ -142,6 +143,7 @@ pub async fn revoke(
     target: &RevocationTarget,
     reason: &str,
 ) -> Result<(), RevocationError> {
+    // Checked here and not in the surfaces, so that neither of them can forget it.
     if !users::may_revoke_sessions(state, person) {
         return Err(RevocationError::NotARevoker);
     }

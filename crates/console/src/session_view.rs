@@ -15,11 +15,11 @@ pub struct SessionView {
     pub opened: String,
     pub expires: String,
     pub last_exchange: String,
-    /// How many exchanges were allowed or approved.
+    /// The number of exchanges that were allowed or approved.
     pub permitted: u64,
-    /// How many exchanges were refused, for whatever reason.
+    /// The number of exchanges that were refused, for whatever reason.
     pub refused: u64,
-    /// How many exchanges wait for approvers.
+    /// The number of exchanges that wait for approvers.
     pub awaiting_approval: u64,
     pub revocation: Option<RevocationView>,
 }
@@ -105,7 +105,7 @@ impl ExchangeView {
     }
 }
 
-/// How the exchange ended, in words.
+/// The end of the exchange in words.
 fn outcome_text(exchange: &ExchangeHistory) -> String {
     if let Some(refusal) = &exchange.refusal {
         return refusal.message.clone();
@@ -122,7 +122,7 @@ fn outcome_text(exchange: &ExchangeHistory) -> String {
     format!("{}{error_code}{failure}", outcome.status)
 }
 
-/// How far the journal could be read.
+/// The extent to which the journal could be read.
 pub struct JournalScanView {
     pub corruption: Option<DisplayText>,
     pub newer_records: u64,

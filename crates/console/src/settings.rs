@@ -13,7 +13,7 @@ pub trait AwsIdentity: Send + Sync {
 /// The state of the gateway's own AWS identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AwsIdentityState {
-    /// `source` is where the credential was found; `long_lived` marks an access key that never expires.
+    /// `source` is the place of the credential in the provider chain; `long_lived` marks an access key that never expires.
     Found { source: String, long_lived: bool },
     /// No credential since this time, and why the last lookup failed.
     Missing { since: OffsetDateTime, reason: String },
@@ -32,7 +32,7 @@ pub struct SignInProvider {
     pub scopes: Vec<String>,
 }
 
-/// Which tokens of one `[[identity.oidc]]` provider the admin API accepts.
+/// The tokens of one `[[identity.oidc]]` provider that the admin API accepts.
 #[derive(Debug, Clone)]
 pub struct ApiTokenProvider {
     /// Its audience is every client and audience below, and its callers are people.
@@ -43,7 +43,7 @@ pub struct ApiTokenProvider {
     pub audiences: Vec<String>,
     /// Audiences of the front ends. A token for one of them is refused, because an agent may hold it.
     pub front_end_audiences: Vec<String>,
-    /// How the command line signs users in, if it does.
+    /// The client with which the command line signs users in, if it does.
     pub cli_client: Option<CliClient>,
 }
 
@@ -63,7 +63,7 @@ pub struct ConnectionSummary {
     pub kind: &'static str,
     /// The role's ARN or the server's URL.
     pub target: String,
-    /// How credentials are scoped, or which transport is used.
+    /// The scope of credentials, or the transport.
     pub description: String,
 }
 

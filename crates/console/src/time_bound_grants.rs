@@ -1,4 +1,4 @@
-//! The active time-bound grants: who may do what without another vote, until when, and who approved it.
+//! The active time-bound grants: their callers, actions and ends, and the people who approved them.
 
 use crate::{
     approval_request_list::{account_and_region, resource_names, split_at_most},
@@ -63,7 +63,7 @@ pub struct TimeBoundGrantView {
     pub until: TimeView,
     pub use_count: u64,
     pub granted_by: DisplayText,
-    /// Whether the viewer may revoke it.
+    /// True if the viewer may revoke it.
     pub may_revoke: bool,
 }
 

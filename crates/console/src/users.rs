@@ -1,4 +1,4 @@
-//! Who uses the console: a verified person, from a browser's login or from a bearer token, and what that person may do.
+//! The users of the console: a verified person, from a browser's login or from a bearer token, with the rights of that person.
 //!
 //! A workload is never a user, and neither is an agent that acts for a person: agents must not vote on their own requests.
 
@@ -44,7 +44,7 @@ pub enum AuthenticationError {
     /// The token cannot be verified, because its provider's keys cannot be fetched.
     #[error("{0}")]
     ProviderUnavailable(String),
-    /// Whether the person is revoked cannot be told.
+    /// It cannot be determined if the person is revoked.
     #[error("{0}")]
     Unavailable(String),
 }
@@ -117,6 +117,7 @@ pub async fn authenticate_bearer(
     if !is_admitted(state, &person.groups) {
         return Err(AuthenticationError::NotAdmitted);
     }
+    // By the time of issue: a token from before the revocation is refused, and one of a sign-in after it is accepted.
     match state.revocations.check_user(&person.id, person.groups_as_of) {
         Ok(()) => Ok(person),
         Err(refusal) if refusal.reason == RefusalReason::InvalidToken => {
@@ -131,6 +132,7 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthenticationError> {
     let value = match (values.next(), values.next()) {
         (None, _) => return Err(AuthenticationError::MissingToken),
         (Some(value), None) => value.to_str().ok(),
+        // A proxy in front of the console may have checked the other one.
         (Some(_), Some(_)) => None,
     };
     value
@@ -140,13 +142,13 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthenticationError> {
         .ok_or(AuthenticationError::MalformedHeader)
 }
 
-/// Whether members of these groups may use the console.
+/// Returns true if members of these groups may use the console.
 pub fn is_admitted(state: &ConsoleState, groups: &[String]) -> bool {
     let allowed = &state.settings.allowed_groups;
     allowed.is_empty() || allowed.iter().any(|group| groups.contains(group))
 }
 
-/// Whether this person may revoke sessions.
+/// Returns true if this person may revoke sessions.
 pub fn may_revoke_sessions(state: &ConsoleState, person: &Approver) -> bool {
     let allowed = &state.settings.revoke_groups;
     allowed.is_empty() || allowed.iter().any(|group| person.groups.contains(group))
@@ -168,6 +170,7 @@ pub fn person_from_token(token: &VerifiedToken) -> Result<Approver, NotAPersonEr
         .unwrap_or(&caller.subject);
     Ok(Approver {
         id: caller.id(),
+        // The name is displayed only. Users choose it themselves at many providers, so the id is shown beside it.
         name: name.chars().take(MAX_NAME_CHARS).collect(),
         subject: caller.subject.clone(),
         groups: caller.groups.clone(),

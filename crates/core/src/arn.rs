@@ -16,6 +16,7 @@ pub struct Arn<'a> {
 
 impl<'a> Arn<'a> {
     pub fn parse(text: &'a str) -> Option<Self> {
+        // At most six: the resource may contain colons itself (`log-group:name:*`, S3 keys).
         let mut fields = text.splitn(6, ':');
         if fields.next() != Some("arn") {
             return None;
@@ -30,7 +31,7 @@ impl<'a> Arn<'a> {
     }
 }
 
-/// Whether a text is the id of an AWS account: twelve digits (AWS Account Management Reference Guide, "View AWS account
+/// Returns true if a text is the id of an AWS account: twelve digits (AWS Account Management Reference Guide, "View AWS account
 /// identifiers").
 pub fn is_account_id(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
@@ -45,16 +46,17 @@ fn log_group_name(resource: &str) -> &str {
 /// Reference, `DBInstanceIdentifier`: "stored as a lowercase string").
 const CASE_INSENSITIVE_SERVICES: [&str; 5] = ["rds", "redshift", "elasticache", "memorydb", "neptune-db"];
 
-/// Whether an ARN matches a pattern in which `*` stands for any text and `?` for one character. Letter case does not count for
-/// services whose names have none.
+/// Returns true if an ARN matches a pattern in which `*` matches any text and `?` one character. Letter case does not
+/// count for services whose names have none.
 pub fn arn_matches(pattern: &str, arn: &str) -> bool {
     let ignores_case = Arn::parse(arn).is_some_and(|arn| CASE_INSENSITIVE_SERVICES.contains(&arn.service));
     matches_wildcards(pattern, arn)
         || (ignores_case && matches_wildcards(&pattern.to_lowercase(), &arn.to_lowercase()))
 }
 
-/// Whether a request for `requested` may be about the resource whose ARN is `exact`: `requested` is a pattern that matches it, or
-/// AWS accepts both for one resource. Otherwise a policy that forbids a resource by its ARN could be evaded by another name.
+/// Returns true if a request for `requested` may be about the resource whose ARN is `exact`: `requested` is a pattern that
+/// matches it, or AWS accepts both for one resource. Otherwise a policy that forbids a resource by its ARN could be evaded by
+/// another name.
 ///
 /// - RDS and similar services ignore the case of names.
 /// - IAM: a request names a resource without its path, and names are unique in an account (IAM User Guide, "IAM identifiers").
@@ -74,6 +76,8 @@ pub fn arn_may_match(requested: &str, exact: &str) -> bool {
     };
     (requested.service, requested.account) == (exact.service, exact.account)
         && match requested.service {
+            // IAM does not distinguish names by case (IAM User Guide, "IAM and AWS STS quotas", name requirements), hence the
+            // lower case above.
             "iam" => {
                 let named = kind_and_name(requested.resource);
                 named.is_some() && named == kind_and_name(exact.resource)

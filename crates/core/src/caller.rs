@@ -20,7 +20,7 @@ pub struct Caller {
     pub act: Vec<String>,
 }
 
-/// Whether a caller is a person.
+/// The kind of a caller: a person or a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CallerKind {
@@ -40,6 +40,7 @@ impl CallerKind {
 impl Caller {
     /// The Cedar entity id of the caller: `<provider>/<subject>`.
     pub fn id(&self) -> String {
+        // A provider name has no slash (`check_provider_config` of durward-identity), so two different pairs never give one id.
         format!("{}/{}", self.provider, self.subject)
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What the session policy of an issued credential allows.
+/// The extent of the session policy of an issued credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CredentialScope {

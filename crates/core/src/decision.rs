@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// The tags of resources, as key and value, by ARN. The tags of a resource that is not in it were not read.
 pub type ResourceTags = BTreeMap<String, BTreeMap<String, String>>;
 
-/// What policy says of an operation.
+/// The outcome of policy for one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -34,7 +34,7 @@ pub struct Decision {
     pub risk: Option<u8>,
 }
 
-/// What happens to an approval request that is still pending at its deadline.
+/// The action for an approval request that is still pending at its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TimeoutAction {

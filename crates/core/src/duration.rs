@@ -8,6 +8,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
     let seconds = match unit {
         's' => number,
+        // Checked: a wrapped product would turn a very long time-out into a short one.
         'm' => number.checked_mul(60)?,
         'h' => number.checked_mul(3_600)?,
         'd' => number.checked_mul(86_400)?,

@@ -21,7 +21,7 @@ pub trait HttpClient: Send + Sync {
     fn send(&self, request: Request<Bytes>, limits: HttpLimits) -> HttpFuture<'_>;
 }
 
-/// How long a caller waits for a response, and how much of one it reads.
+/// The longest wait for a response, and the largest response that is read.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {
     pub timeout: Duration,

@@ -22,6 +22,7 @@ macro_rules! define_uuid_id {
             /// When the id was made, to the millisecond. `None` for an id that was derived from something else: it holds
             /// no time.
             pub fn created_at(self) -> Option<OffsetDateTime> {
+                // Versions 1 and 6 hold a time as well (RFC 9562 sections 5.1 and 5.6), but the gateway makes none of these.
                 let timestamp = self.0.get_timestamp().filter(|_timestamp| self.0.get_version_num() == 7)?;
                 let (seconds, nanoseconds) = timestamp.to_unix();
                 let at = OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).ok()?).ok()?;
@@ -49,7 +50,7 @@ define_uuid_id!(
     ExchangeId
 );
 define_uuid_id!(
-    /// What a caller opened and can be revoked as one.
+    /// The unit that a caller opens and that can be revoked as a whole.
     SessionId
 );
 

@@ -1,9 +1,11 @@
 //! Untrusted text made safe to display: a terminal obeys nothing in it, and no part of it is invisible.
 
-/// Whether a character is a control character, is invisible, or changes the direction or the order of the text around it. An
-/// attacker uses these to clear a terminal, to hide instructions from a reviewer, or to reorder text ("Trojan Source",
+/// Returns true if a character is a control character, is invisible, or changes the direction or the order of the text around it.
+/// An attacker uses these to clear a terminal, to hide instructions from a reviewer, or to reorder text ("Trojan Source",
 /// CVE-2021-42574).
 pub fn is_invisible(character: char) -> bool {
+    // No category of Unicode has all of these: Hangul fillers (U+115F, U+3164, U+FFA0) and the Braille blank (U+2800) count as
+    // letters and symbols, and tag characters (U+E0000 and above) hide text that language models read.
     character.is_control()
         || matches!(
             character,

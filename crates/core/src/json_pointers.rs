@@ -9,6 +9,7 @@ pub fn remove_json_pointers<'a>(
     parameters: &'a Map<String, Value>,
     pointers: &[String],
 ) -> Cow<'a, Map<String, Value>> {
+    // Most operations have no such part, and then nothing is copied.
     let mut remaining = Cow::Borrowed(parameters);
     for pointer in pointers {
         let Some(path) = pointer.strip_prefix('/') else { continue };

@@ -1,9 +1,9 @@
 //! The terms of the product as types, and the small rules that several crates share. Nothing here does I/O.
 //!
-//! Begin with [`Caller`], [`Operation`] and [`Decision`]: who asks, what for, and whether policy allows it. A [`Refusal`] is the
-//! only way to text that a caller may read, and a [`Secret`] has no way to a log. Limits are in [`limits`], environment variables
-//! in [`env_vars`]. The outbound [`HttpClient`] is a trait here, so that the crates that call it do not depend on the crate that
-//! connects.
+//! Begin with [`Caller`], [`Operation`] and [`Decision`]: the principal, the decoded request, and the outcome of policy. A
+//! [`Refusal`] is the only way to text that a caller may read, and a [`Secret`] has no way to a log. Limits are in [`limits`],
+//! environment variables in [`env_vars`]. The outbound [`HttpClient`] is a trait here, so that the crates that call it do not
+//! depend on the crate that connects.
 
 mod arn;
 pub mod caller;

@@ -12,12 +12,13 @@ pub const MAX_MASKED_RESPONSE_BYTES: usize = 32 << 20;
 pub const MAX_HEAD_BYTES: usize = 64 << 10;
 /// The header fields of one request.
 pub const MAX_HEADER_FIELDS: usize = 128;
-/// How long a client may take to send a request head.
+/// The time in which a client must send its request head. Clients that send a byte now and then would otherwise hold connections
+/// for ever (Slowloris).
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes that are read and dropped from a client that still sends when its request is refused. Closing at once would reset the
 /// connection, and the client would lose the response (RFC 9112 section 9.6).
 pub const MAX_LINGER_BYTES: usize = 16 << 20;
-/// How long these bytes are read (nginx: `lingering_time`, 30 s, without a limit on bytes).
+/// The time for which these bytes are read (nginx: `lingering_time`, 30 s, without a limit on bytes).
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Memory of the requests that are held open while people vote, in KiB. Each counts [`HELD_REQUEST_BASE_KIB`], its bytes as received,
 /// and three times the size of its operation in memory. Enough for some fourteen thousand small ones.
@@ -33,9 +34,9 @@ pub const MAX_HOLD_TIME: Duration = Duration::from_hours(1);
 pub const MAX_STORED_RESPONSE_BYTES: usize = 256 << 10;
 /// Memory of all stored responses, in bytes. The oldest are dropped first.
 pub const MAX_RESPONSE_CACHE_BYTES: usize = 64 << 20;
-/// How long a response is stored: as long as a grant waits for its use, and longer than SDKs repeat a call.
+/// The time for which a response is stored: as long as a grant waits for its use, and longer than SDKs repeat a call.
 pub const STORED_RESPONSE_TTL: Duration = Duration::from_mins(10);
-/// How far the date of a signature may be from our clock (AWS: 15 minutes, Signature Version 4 documentation).
+/// The largest difference between the date of a signature and our clock (AWS: 15 minutes, Signature Version 4 documentation).
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_mins(15);
 /// Largest `X-Amz-Expires` (AWS: seven days, "Authenticating requests: using query parameters").
 pub const MAX_PRESIGN_EXPIRES: Duration = Duration::from_hours(7 * 24);
@@ -63,30 +64,33 @@ pub const MAX_RECORD_BYTES: usize = 32 << 20;
 pub const MAX_JOURNAL_SEGMENT_BYTES: u64 = 64 << 20;
 /// Memory of the records that wait to be written. Then requests wait for the disk, too.
 pub const MAX_JOURNAL_QUEUE_BYTES: usize = 8 << 20;
-/// How long a record without a waiter (an outcome, for example) may be lost by a crash: until then it is in memory only.
+/// The time for which a record without a waiter (an outcome, for example) may be in memory only. A crash within it loses the
+/// record.
 pub const JOURNAL_SYNC_DELAY: Duration = Duration::from_millis(50);
 
 // === identity ===
 
-/// How far the clock of an identity provider may differ from ours. A token is accepted this long after its `exp`, and this
-/// long before its `nbf` and `iat`. RFC 7519 section 4.1.4 permits "usually no more than a few minutes".
+/// The largest difference between the clock of an identity provider and ours. A token is accepted this long after its `exp`, and
+/// this long before its `nbf` and `iat`. RFC 7519 section 4.1.4 permits "usually no more than a few minutes".
 pub const CLOCK_LEEWAY: Duration = Duration::from_mins(1);
-/// How long a provider's signing keys are used after the last successful fetch. It outlives an outage of the provider. It is
-/// bounded because an attacker who cuts the connection to the provider could otherwise keep a withdrawn key in use.
+/// The time for which a provider's signing keys are used after the last successful fetch. It outlives an outage of the provider.
+/// It is bounded because an attacker who cuts the connection to the provider could otherwise keep a withdrawn key in use.
 pub const MAX_STALE_KEY_SET_AGE: Duration = Duration::from_hours(24);
-/// How often the revocation list is read from the store: a revocation on one replica holds on the others after this long.
+/// The interval at which the revocation list is read from the store: a revocation on one replica holds on the others after this
+/// time.
 pub const REVOCATION_POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How old the revocation list may be. Beyond this the gateway refuses every request, because it cannot know who is revoked.
+/// The greatest age of the revocation list. Beyond this the gateway refuses every request, because it cannot know who is revoked.
 pub const MAX_REVOCATION_STALENESS: Duration = Duration::from_secs(5);
-/// How long the revocation of a session is kept. No gateway credential lives longer than a day; the rest is for auditors.
+/// The time for which the revocation of a session is kept. No gateway credential lives longer than a day; the rest is for
+/// auditors.
 pub const REVOCATION_RETENTION: Duration = Duration::from_hours(90 * 24);
 
 // === credential ===
 
-/// How long a session policy permits anything (its `aws:CurrentTime` condition). STS issues credentials for 900 seconds at
-/// least (STS API Reference, AssumeRole, `DurationSeconds`), so this is what makes a stolen one useless sooner.
+/// The time for which a session policy permits anything (its `aws:CurrentTime` condition). STS issues credentials for 900 seconds
+/// at least (STS API Reference, AssumeRole, `DurationSeconds`), so this is what makes a stolen one useless sooner.
 pub const SESSION_POLICY_LIFETIME: Duration = Duration::from_mins(1);
-/// How long STS may take for one call.
+/// The time-out of one call to STS.
 pub const STS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Issued credentials that are cached at once.
 pub const MAX_CACHED_CREDENTIALS: usize = 4_096;
@@ -97,18 +101,18 @@ pub const MAX_CACHED_CREDENTIALS: usize = 4_096;
 pub const MAX_PENDING_REQUESTS_PER_CALLER: usize = 20;
 /// Pending approval requests of all callers of one gateway together.
 pub const MAX_PENDING_REQUESTS: usize = 1_000;
-/// How long a grant waits for its use. Callers that were sent away retry within this time.
+/// The time for which a grant waits for its use. Callers that were sent away retry within this time.
 pub const GRANT_TTL: Duration = Duration::from_mins(10);
 /// The longest time-bound grant that one vote may create: a working day.
 pub const MAX_TIME_BOUND_GRANT: Duration = Duration::from_hours(8);
-/// How long a denial applies to repeats of the same operation. Without it an agent could ask until somebody gives in
+/// The time for which a denial applies to repeats of the same operation. Without it an agent could ask until somebody gives in
 /// ("MFA fatigue": MITRE ATT&CK T1621, Multi-Factor Authentication Request Generation).
 pub const DENIAL_TTL: Duration = Duration::from_mins(1);
-/// How long people may vote on a request that `@on_timeout("queue")` keeps after its deadline.
+/// The time in which people may vote on a request that `@on_timeout("queue")` keeps after its deadline.
 pub const QUEUED_REQUEST_TTL: Duration = Duration::from_hours(24);
-/// How long closed approval requests stay in the store for the console. The journal keeps their events.
+/// The time for which closed approval requests stay in the store for the console. The journal keeps their events.
 pub const CLOSED_REQUEST_RETENTION: Duration = Duration::from_hours(90 * 24);
-/// How long it is remembered that a caller was allowed certain actions, which lowers the risk of a repeat.
+/// The time for which the store remembers that a caller was allowed certain actions, which lowers the risk of a repeat.
 pub const FIRST_SEEN_RETENTION: Duration = Duration::from_hours(365 * 24);
 /// Largest approval request as JSON, in bytes: nobody reads more, and a thousand of them fit on a small disk.
 pub const MAX_APPROVAL_REQUEST_BYTES: usize = 256 << 10;
@@ -121,9 +125,9 @@ pub const MAX_VOTE_REASON_BYTES: usize = 4 << 10;
 pub const MAX_MESSAGES_PER_MINUTE: usize = 10;
 /// Messages that a webhook for programs gets in a minute; the last of them sums up the rest.
 pub const MAX_WEBHOOKS_PER_MINUTE: usize = 60;
-/// How long a message is tried, and how long the end of an approval request is news.
+/// The time in which a message is tried, and in which people are notified of the end of an approval request.
 pub const NOTIFICATION_TTL: Duration = Duration::from_hours(24);
-// --- durward-aws ---
+// === aws ===
 
 /// Permissions that one request may require. S3's DeleteObjects needs most: two actions on each of 1,000 keys (S3 API Reference,
 /// DeleteObjects). Policy decides each, so without a limit one body of 16 MiB could name hundreds of thousands.

@@ -82,13 +82,13 @@ pub struct RequiredPermission {
 /// `dynamodb:*unknown*`. No IAM action is called so: an action name has no asterisk outside of a pattern.
 pub const UNKNOWN_OPERATION_ACTION: &str = "*unknown*";
 
-/// Whether an action stands for the operations of its service that the catalog does not know.
+/// Returns true if an action stands for the operations of its service that the catalog does not know.
 pub fn is_unknown_operation_action(action: &str) -> bool {
     action.rsplit_once(':').is_some_and(|(_service, name)| name == UNKNOWN_OPERATION_ACTION)
 }
 
 impl RequiredPermission {
-    /// Whether the permission is for an operation that the catalog does not know.
+    /// Returns true if the permission is for an operation that the catalog does not know.
     pub fn is_unknown_operation(&self) -> bool {
         is_unknown_operation_action(&self.action)
     }
@@ -163,6 +163,7 @@ impl Operation {
             .iter()
             .map(|permission| permission.access_level)
             .max()
+            // Unreachable, because `required_permissions` is never empty. The value errs toward strictness.
             .unwrap_or(AccessLevel::Write)
     }
 
@@ -231,6 +232,8 @@ impl Serialize for KeySortedValue<'_> {
             Value::Array(items) => serializer.collect_seq(items.iter().map(KeySortedValue)),
             Value::Object(members) => {
                 let mut members: Vec<(&String, &Value)> = members.iter().collect();
+                // Sorted here, although the map of serde_json is sorted already: its feature `preserve_order`, which any
+                // dependency can enable, changes that.
                 members.sort_unstable_by_key(|(name, _value)| *name);
                 serializer.collect_map(members.into_iter().map(|(name, value)| (name, KeySortedValue(value))))
             }

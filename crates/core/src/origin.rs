@@ -35,6 +35,7 @@ impl Origin {
             "http" => false,
             _ => return None,
         };
+        // Host names are compared without regard to case (RFC 3986 section 3.2.2).
         let host = url.host()?.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         Some(Self { uses_tls, host, port: url.port_u16().unwrap_or(if uses_tls { 443 } else { 80 }) })
     }
@@ -50,16 +51,17 @@ impl Origin {
         format!("{}://{}", if self.uses_tls { "https" } else { "http" }, self.authority())
     }
 
-    /// Whether it is this machine. Only there may a secret travel by plain `http`.
+    /// Returns true if the origin is this machine. Only there may a secret travel by plain `http`.
     pub fn is_loopback(&self) -> bool {
         is_loopback_host(&self.host)
     }
 }
 
-/// Whether a host, with or without the brackets of IPv6, is this machine. A name that resolves to a loopback address is not
-/// one: the owner of the name can change that (DNS rebinding).
+/// Returns true if a host, with or without the brackets of IPv6, is this machine. A name that resolves to a loopback address is
+/// not one: the owner of the name can change that (DNS rebinding).
 pub fn is_loopback_host(host: &str) -> bool {
     let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    // RFC 6761 section 6.3: resolvers give a loopback address for `localhost` without a query.
     host.eq_ignore_ascii_case("localhost")
         || literal.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -106,6 +106,7 @@ pub fn assess_risk(operation: &Operation, context: RiskContext<'_>) -> RiskAsses
         operation.required_permissions.iter().any(RequiredPermission::is_unknown_operation),
         UNKNOWN_ACTION_FACTOR,
     );
+    // Broad lists add nothing: list actions often have no resource-level permissions, so no request for them can name a resource.
     let changes = level > AccessLevel::Read;
     let broad =
         operation.required_permissions.iter().any(|permission| is_broad_resource(&permission.resource));
@@ -119,6 +120,7 @@ pub fn assess_risk(operation: &Operation, context: RiskContext<'_>) -> RiskAsses
         let applies = context.resource_tags.is_some_and(|tags| tags.values().any(has));
         add(applies, (*weight, &format!("it touches what is tagged {key}={value}")));
     }
+    // The worst case counts: otherwise a request that leaves its resource out would have a lower risk than one that names it.
     if let Some(RiskyTag { key, value, weight }) = context.risky_tags.iter().max_by_key(|tag| tag.weight) {
         let reason =
             format!("it may touch what is tagged {key}={value}: the request does not name its resource");

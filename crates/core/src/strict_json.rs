@@ -41,6 +41,7 @@ pub fn parse_strict_json(bytes: &[u8]) -> Result<Value, StrictJsonError> {
                 Some(kind) => kind(position(&error)),
                 None => StrictJsonError::Syntax(error.to_string()),
             })?;
+    // RFC 8259 section 2: a JSON text is one value. A reader that stops early and one that does not would see different bodies.
     reader.end().map_err(|error| StrictJsonError::TrailingData(position(&error)))?;
     Ok(value)
 }
@@ -55,7 +56,7 @@ type ErrorKind = fn(String) -> StrictJsonError;
 #[derive(Clone, Copy)]
 struct StrictValueVisitor<'f> {
     depth: usize,
-    /// How many values may yet come.
+    /// The number of values that may still follow.
     remaining_values: &'f Cell<usize>,
     /// The kind of an error that this visitor raised; `None` where the parser did.
     error_kind: &'f Cell<Option<ErrorKind>>,
@@ -108,6 +109,7 @@ impl<'de> Visitor<'de> for StrictValueVisitor<'_> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        // JSON has no NaN and no infinity (RFC 8259 section 6), and a reader that saturates would see another number.
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
     }
 
@@ -131,6 +133,7 @@ impl<'de> Visitor<'de> for StrictValueVisitor<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let inner = self.enter_container()?;
         let mut map = Map::new();
+        // The name is compared after its escapes are decoded: `"\u0061"` and `"a"` are one member (RFC 8259 section 8.3).
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(inner)?;
             if map.insert(name, value).is_some() {

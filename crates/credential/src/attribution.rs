@@ -61,13 +61,14 @@ fn fit_to_charset(
         .take(length.end() - HASH_SUFFIX_CHARS - 1)
         .map(|character| if is_allowed(character) { character } else { '-' })
         .collect();
+    // Replacing characters alone would give `a/b` and `a-b` one name in CloudTrail.
     let mut hash = sha256_hex(identity.as_bytes());
     hash.truncate(HASH_SUFFIX_CHARS);
     format!("{kept}-{hash}")
 }
 
-/// Whether a text ends like one that [`fit_to_charset`] altered. Such an original is altered as well: otherwise a caller could
-/// choose a subject that equals the altered subject of another caller, and CloudTrail would name the wrong person.
+/// Returns true if a text ends like one that [`fit_to_charset`] altered. Such an original is altered as well: otherwise a caller
+/// could choose a subject that equals the altered subject of another caller, and CloudTrail would name the wrong person.
 fn has_hash_suffix(text: &str) -> bool {
     text.rsplit_once('-').is_some_and(|(_, end)| {
         end.len() == HASH_SUFFIX_CHARS && end.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))

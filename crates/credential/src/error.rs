@@ -48,7 +48,7 @@ impl IssueError {
         }
     }
 
-    /// What the caller may read; the rest is in the detail.
+    /// The refusal with the text that the caller may read; the rest is in the detail.
     pub fn refusal(&self) -> Refusal {
         let (reason, message) = match self {
             Self::Policy(SessionPolicyError::InvalidArn(_)) => {
@@ -73,6 +73,8 @@ impl IssueError {
             | Self::Refused { .. }
             | Self::InvalidResponse(_)
             | Self::InvalidRequest(_) => {
+                // The caller does not learn the role, the trust policy or the error of STS: they describe the account to an
+                // attacker.
                 (RefusalReason::Internal, "the gateway could not get a credential for this operation")
             }
         };

@@ -44,7 +44,7 @@ const SESSION_SCOPE_EXPIRY_MARGIN: Duration = Duration::from_mins(5);
 /// A clock difference to AWS that is worth a warning: half of [`SESSION_POLICY_LIFETIME`].
 const CLOCK_SKEW_WARNING: Duration = Duration::from_secs(30);
 
-/// How narrowly the credentials of a connection are scoped.
+/// The extent of the credentials of a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ConnectionScope {
     /// To each operation.
@@ -101,7 +101,7 @@ pub struct IssuedCredential {
     pub session_token: Secret,
     /// When the credential expires at AWS.
     pub expires_at: OffsetDateTime,
-    /// Until when a request may be sent with it: never later than its session policy or its expiry permit.
+    /// The time until which a request may be sent with it: never later than its session policy or its expiry permit.
     pub usable_until: OffsetDateTime,
     pub scope: CredentialScope,
     /// SHA-256 of the session policy in lower-case hex; `None` with [`CredentialScope::Session`].
@@ -152,6 +152,7 @@ impl CredentialCache {
     /// Both scans of the entries are cheap beside the call to STS that precedes each insertion.
     fn insert(&mut self, key: CredentialCacheKey, issued: Arc<IssuedCredential>, now: OffsetDateTime) {
         self.by_key.retain(|_key, cached| now < cached.usable_until);
+        // The one that ends first is worth least. No use is counted, because entries live for less than a minute.
         if self.by_key.len() >= MAX_CACHED_CREDENTIALS
             && let Some(soonest) = self
                 .by_key
@@ -198,7 +199,7 @@ impl CredentialIssuer {
         if let Some(cached) = self.find_cached(&key) {
             return Ok(cached);
         }
-        // Boxed because it is large and rare: the common case, a cached credential, would carry room for it.
+        // Boxed because it is large and rare: the future of the common case, a cached credential, would be as large.
         Box::pin(self.single_flight.run(key.clone(), || self.issue_and_cache(request, key))).await
     }
 
@@ -217,12 +218,14 @@ impl CredentialIssuer {
         request: &CredentialRequest<'_>,
         key: CredentialCacheKey,
     ) -> Result<Arc<IssuedCredential>, IssueError> {
+        // Before the call: a revocation that arrives while STS works must find this call.
         let is_forgotten = lock_ignoring_poison(&self.cache).start_call(request.session);
         if let Some(cached) = self.find_cached(&key) {
             return Ok(cached);
         }
         let issued = Arc::new(self.assume_role_with_retries(request).await?);
         let now = (self.clock)();
+        // A slow call to STS can use up the minute of the session policy: a request that is signed now would be refused by AWS.
         if issued.usable_until <= now {
             return Err(IssueError::ExpiresTooSoon);
         }
@@ -310,6 +313,7 @@ impl CredentialIssuer {
         endpoint: &Uri,
         policy: Option<&SessionPolicy>,
     ) -> Result<StsCredentials, IssueError> {
+        // Per attempt and not per call: after `ExpiredToken` the second attempt must get the renewed credential.
         let base = self.identity.credential().await?;
         let CredentialRequest { connection, caller, session, exchange, operation: _ } = *credential_request;
         let request = AssumeRoleRequest {

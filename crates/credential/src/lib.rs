@@ -1,6 +1,6 @@
 //! The gateway's own AWS identity, and the credentials that it issues for single operations with STS AssumeRole.
 //!
-//! Begin with [`CredentialIssuer::issue_credential`]. It asks [`GatewayIdentity`] for the gateway's own credential, compiles a
+//! Begin with [`CredentialIssuer::issue_credential`]. It gets the gateway's own credential from [`GatewayIdentity`], compiles a
 //! session policy from the decoded operation, calls STS, and caches the result.
 //!
 //! Promises: a credential permits exactly the required permissions of one operation, or, if its scope says so, the actions of one

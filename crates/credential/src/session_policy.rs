@@ -53,6 +53,7 @@ pub(crate) fn build_session_policy(
     let statements = group_by_resources(operation)?;
     let condition = condition_json(not_after, conditions);
     let json = policy_json(&statements, &condition);
+    // Characters, not bytes: STS counts `Policy` in characters (STS API Reference, AssumeRole).
     if json.chars().count() <= limits::MAX_SESSION_POLICY_CHARS {
         return Ok(SessionPolicy { json, scope: CredentialScope::Operation });
     }
@@ -105,6 +106,8 @@ fn build_actions_only_policy(
     condition: &str,
 ) -> Result<SessionPolicy, SessionPolicyError> {
     let actions = statements.values().flatten().copied().collect();
+    // IAM takes the intersection with the policies of the role, so `*` never permits more than the role (IAM User Guide, "Session
+    // policies").
     let any = PolicyStatements::from([(BTreeSet::from(["*".to_owned()]), actions)]);
     let json = policy_json(&any, condition);
     if json.chars().count() > limits::MAX_SESSION_POLICY_CHARS {
@@ -197,6 +200,8 @@ fn split_wildcard_suffix<'a>(service: &str, resource: &'a str) -> (&'a str, &'a 
 fn condition_json(not_after: OffsetDateTime, conditions: &SessionPolicyConditions) -> String {
     let mut json =
         format!(r#"{{"DateLessThan":{{"aws:CurrentTime":"{}"}}"#, format_rfc3339_seconds(not_after));
+    // In one condition block all operators must match, and of one key any value (IAM User Guide, "Conditions with multiple
+    // context keys or values").
     for (operator, key, values) in [
         ("IpAddress", "aws:SourceIp", &conditions.source_ip),
         ("StringEquals", "aws:SourceVpce", &conditions.source_vpce),

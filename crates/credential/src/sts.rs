@@ -73,6 +73,7 @@ impl AssumeRoleRequest<'_> {
             .send(request, STS_LIMITS)
             .await
             .map_err(|error| IssueError::Unavailable(sanitize_error_text(&error.to_string(), &secrets)))?;
+        // The client follows no redirect: a 3xx is an error here, and the signed call goes to no other host.
         if response.status() == StatusCode::OK {
             return Ok(sts_response::parse_assume_role_response(response.body())?);
         }

@@ -82,6 +82,7 @@ pub(crate) fn parse_error_response(body: &[u8]) -> Option<(String, String)> {
     let leaves = XmlLeafTexts::parse(body).ok()?;
     let code = leaves.unique_text("ErrorResponse/Error/Code").ok()??;
     let message = leaves.unique_text("ErrorResponse/Error/Message").ok()?.unwrap_or_default();
+    // Codes go to logs and are compared: text that is no code comes from a proxy or an attacker and not from STS.
     let is_code = !code.is_empty()
         && code.len() <= 64
         && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:".contains(&byte));

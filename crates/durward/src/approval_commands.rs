@@ -237,6 +237,7 @@ fn write_vote_result(
 /// The API path of an approval request. An id is checked here, because it becomes part of the path.
 fn request_path(id: &str) -> Result<String, CommandError> {
     let is_id =
+        // Anything else could change the path: `../sessions/x/revoke` would be another request with the same token.
         !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     if is_id {
         return Ok(format!("/approval-requests/{id}"));

@@ -1,7 +1,7 @@
 //! Opens the store and the approvals, and copies the events of approval requests into the journal.
 //!
-//! The store holds a cursor for each approval request: how many of its events are in the journal. It moves only after they are
-//! durable there, so no event is missing after a crash, or after a time in which the journal took no records. An event can be
+//! The store holds a cursor for each approval request: the number of its events that are in the journal. It moves only after they
+//! are durable there, so no event is missing after a crash, or after a time in which the journal took no records. An event can be
 //! journaled twice; its index tells.
 
 use crate::config::Config;
@@ -69,6 +69,7 @@ async fn journal_pending_changes(approvals: &Approvals, journal: &Journal) -> Re
             append_events(journal, events).await?;
         }
         if !page.requests.is_empty() {
+            // One sync for the page and not one for each event. The cursor must not move before it.
             journal.flush().await?;
             approvals.mark_journaled(&page.requests).await?;
         }

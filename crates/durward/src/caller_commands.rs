@@ -53,6 +53,8 @@ pub async fn fetch_gateway_credential(sign_in: &CallerSignInArgs) -> Result<Stri
     let client = UpstreamClient::new(vec![origin.clone()]).map_err(CommandError::HttpClient)?;
     let request = Request::get(format!("{CONTAINER_CREDENTIALS_PATH}{}", sign_in.connection))
         .header("host", origin.authority())
+        // Without `Bearer`: the container credential provider of the SDKs sends the token as it is
+        // (`AWS_CONTAINER_AUTHORIZATION_TOKEN`).
         .header("authorization", token.expose())
         .body(bytes::Bytes::new())
         .map_err(|error| CommandError::Refused(format!("the sign-in request cannot be written: {error}")))?;
@@ -90,6 +92,7 @@ pub fn run_signed_in_command(sign_in: &CallerSignInArgs, command: &[String]) -> 
     })?;
     let mut child = Command::new(program);
     child.args(arguments);
+    // The SDKs take the first source of their chain: with static keys in place, they would never sign in to the gateway.
     for name in OVERRIDING_VARIABLES {
         child.env_remove(name);
     }

@@ -1,4 +1,4 @@
-//! Where the console of a gateway is, and requests to it. It holds no credential: each request brings its own.
+//! The address of the console of a gateway, and requests to it. It holds no credential: each request brings its own.
 //!
 //! A token travels over TLS or to a loopback address only.
 

@@ -29,10 +29,11 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-/// How long a page waits for the look-up of the gateway's own identity. A user should not wait longer for the health page.
+/// The time for which a page waits for the look-up of the gateway's own identity. A user should not wait longer for the health
+/// page.
 const IDENTITY_LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a failed look-up is reported before the next one begins: on a machine without an identity each of them runs into
-/// the time limits of the metadata services.
+/// The time for which a failed look-up is reported before the next one begins: on a machine without an identity each of them runs
+/// into the time limits of the metadata services.
 const FAILED_LOOKUP_RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// The parts of the gateway that the console reads and commands.
@@ -165,7 +166,7 @@ fn console_settings(config: &Config, url: String, sign_in_providers: Vec<SignInP
     }
 }
 
-/// A provider as the admin API sees it: whose tokens it accepts from users.
+/// A provider as the admin API sees it: the issuer of tokens that it accepts from users.
 fn api_token_provider(oidc: &OidcProviderConfig) -> ApiTokenProvider {
     let client_ids: Vec<String> = oidc.user_client_ids().cloned().collect();
     // An ID token has its client as audience (OpenID Connect Core, section 2), so clients and audiences are one list.
@@ -190,7 +191,7 @@ fn api_token_provider(oidc: &OidcProviderConfig) -> ApiTokenProvider {
     }
 }
 
-/// How users sign in to the console. Empty if the console does not listen.
+/// The providers with which users sign in to the console. Empty if the console does not listen.
 pub fn open_sign_in_providers(config: &Config, findings: &mut Diagnostics) -> Vec<SignInProvider> {
     let mut providers = Vec::new();
     if config.console_address().is_none() {

@@ -202,6 +202,8 @@ fn metadata_http_client() -> Result<Arc<OutboundHttpClient>, StartError> {
         .map(|host| Origin { uses_tls: false, host: host.to_owned(), port: 80 })
         .to_vec();
     if let Ok(url) = std::env::var("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
+        // EKS Pod Identity and other agents choose the address. It comes from the environment of the gateway, so no caller
+        // controls it.
         trusted.push(origin_of_url(&url).map_err(StartError::ContainerCredentialsUrl)?);
     }
     let client = UpstreamClient::new(trusted).map_err(StartError::HttpClient)?;
@@ -247,6 +249,8 @@ fn sts_endpoint(emulator: Option<Origin>) -> StsEndpoint {
             emulator.url()
         } else {
             let endpoint = Catalog::embedded()
+                // From our own tables, never from a caller: a chosen endpoint could return any credential (CVE-2020-16250 of
+                // HashiCorp Vault).
                 .resolve_endpoint("sts", region)
                 .ok_or_else(|| StsEndpointError::UnknownRegion(region.to_owned()))?;
             format!("https://{}", endpoint.host)

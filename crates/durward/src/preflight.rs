@@ -31,7 +31,7 @@ pub struct OpenedConfiguration {
     pub channels: Vec<NotificationChannel>,
     /// The database that holds the state, if it is not a file.
     pub database: Option<PostgresServer>,
-    /// How users sign in to the console. Empty if the console does not listen.
+    /// The providers with which users sign in to the console. Empty if the console does not listen.
     pub sign_in_providers: Vec<SignInProvider>,
     /// Texts for the operator about what should be changed but does not keep the gateway from starting.
     pub warnings: Vec<String>,

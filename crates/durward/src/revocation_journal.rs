@@ -36,6 +36,7 @@ async fn journal_pending_revocations(
             return Ok(());
         }
         for (number, revocation) in pending {
+            // In this order: a crash between the two records it twice, and never not at all.
             journal.append_durable(revocation_record(revocation)).await?;
             revocations.mark_journaled(number).await?;
         }

@@ -29,11 +29,11 @@ pub use crate::start_error::StartError;
 
 /// A gateway that listens. Dropping it does not stop it; [`RunningGateway::stop`] does.
 pub struct RunningGateway {
-    /// Where the AWS front end listens. `None` if it is not configured.
+    /// The address of the AWS front end. `None` if it is not configured.
     pub aws_address: Option<SocketAddr>,
-    /// Where the MCP front end listens. `None` if it is not configured.
+    /// The address of the MCP front end. `None` if it is not configured.
     pub mcp_address: Option<SocketAddr>,
-    /// Where the console and the admin API listen. `None` if they are not configured.
+    /// The address of the console and the admin API. `None` if they are not configured.
     pub console_address: Option<SocketAddr>,
     pub uses_tls: bool,
     /// The parts that hold the gateway's state, for tests that look inside a running gateway.

@@ -34,6 +34,7 @@ pub fn load_tls_acceptor(
         .map_err(|error| TlsFileError::InvalidKey { path: path.clone(), error })?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        // TLS 1.2 and 1.3: rustls implements nothing older (RFC 8996 deprecates TLS 1.0 and 1.1).
         .with_safe_default_protocol_versions()
         .map_err(TlsFileError::Setup)?
         .with_no_client_auth()

@@ -1,4 +1,4 @@
-//! The origin of a URL, and whether a secret may be sent there.
+//! The origin of a URL, and the check that a secret may be sent there.
 
 use durward_core::{Origin, OriginError};
 use http::Uri;
@@ -9,7 +9,7 @@ pub fn origin_of_url(url: &str) -> Result<Origin, OriginError> {
     Origin::from_uri(&parsed).ok_or_else(|| OriginError::NotAUrl(url.to_owned()))
 }
 
-/// Whether a secret can be sent to this origin without being read on the way: over TLS, or on this machine.
+/// Returns true if a secret can be sent to this origin without being read on the way: over TLS, or on this machine.
 pub fn is_confidential(origin: &Origin) -> bool {
     origin.uses_tls || origin.is_loopback()
 }

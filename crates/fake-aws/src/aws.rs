@@ -39,13 +39,13 @@ use tokio::task::JoinSet;
 pub use state::ReceivedRequest;
 
 const MAX_BODY_BYTES: usize = 32 << 20;
-/// How long a client may take for a request head, and stay idle.
+/// The time in which a client must send a request head, and for which it may stay idle.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// The one account: it owns every resource.
 pub const ACCOUNT_ID: &str = "123456789012";
 /// The gateway's own identity here.
 pub const GATEWAY_ACCESS_KEY_ID: &str = "AKIAFAKEAWSGATEWAY00";
-/// How every session token begins; tests search for it where no token may be. AWS's own tokens begin with `IQoJ`, which the
+/// The beginning of every session token; tests search for it where no token may be. AWS's own tokens begin with `IQoJ`, which the
 /// masking detectors look for.
 pub const SESSION_TOKEN_PREFIX: &str = "IQoJfakeaws";
 

@@ -38,7 +38,7 @@ const DEFAULT_TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 const MAX_TOKEN_LIFETIME: Duration = Duration::from_hours(24);
 const MAX_FORM_BYTES: usize = 16 << 10;
 const MAX_CONNECTIONS: usize = 64;
-/// How long a client may take for a request head, and stay idle.
+/// The time in which a client must send a request head, and for which it may stay idle.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A user whom the sign-in page offers.
@@ -329,7 +329,7 @@ struct IssuerResponse {
     body: String,
     content_type: &'static str,
     cache_control: &'static str,
-    /// Where the browser is sent.
+    /// The address to which the browser is sent.
     redirect_location: Option<String>,
 }
 

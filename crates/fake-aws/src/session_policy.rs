@@ -8,7 +8,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 /// The members of a statement that are evaluated; `Sid` has no meaning.
 const KNOWN_MEMBERS: [&str; 5] = ["Sid", "Effect", "Action", "Resource", "Condition"];
 
-/// Whether `policy` allows `action` on `resource` at `now`.
+/// Returns true if `policy` allows `action` on `resource` at `now`.
 pub fn policy_allows(policy: &Value, action: &str, resource: &str, now: OffsetDateTime) -> bool {
     let Some(Value::Array(statements)) = policy.get("Statement") else { return false };
     statements.iter().all(is_plain_allow)

@@ -86,6 +86,8 @@ pub(crate) async fn fetch_document(
     request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     let response = http_client.send(request, DOCUMENT_LIMITS).await.map_err(failed)?;
     match response.status() {
+        // No redirect is followed: a document from another host would not be the one that the issuer publishes under its own
+        // name.
         StatusCode::OK => Ok(response),
         status => Err(ProviderDocumentError::Status { url: url.to_owned(), status }),
     }
@@ -104,13 +106,15 @@ pub(crate) fn check_named_url(
     })
 }
 
-/// Whether we may request this URL: `https`, or `http` on loopback where that is permitted.
+/// Accepts a URL that we may request: `https`, or `http` on loopback where that is permitted.
 pub(crate) fn check_provider_url(url: &str, permits_plain_loopback: bool) -> Result<(), ProviderUrlError> {
     let uri: Uri = url.parse().map_err(|_error| ProviderUrlError::NotAUrl)?;
     // `Uri` drops a fragment silently.
     if url.contains('#') {
         return Err(ProviderUrlError::HasFragment);
     }
+    // Userinfo is a trick against readers: `https://login.example.com@evil.example` is a URL of evil.example (RFC 3986 section
+    // 7.6).
     if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
         return Err(ProviderUrlError::NoPlainHost);
     }

@@ -42,7 +42,7 @@ const SECRET_ACCESS_KEY_CHARS: usize = 40;
 /// Master keys of one gateway. A rotation needs two.
 const MAX_MASTER_KEYS: usize = 16;
 
-/// The session, caller and connection that a credential stands for.
+/// The session, the caller and the connection of a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayCredentialClaims {
     pub session: SessionId,
@@ -99,7 +99,7 @@ pub enum GatewayCredentialError {
 }
 
 impl GatewayCredentialError {
-    /// What the caller may read; the rest is in the detail.
+    /// The refusal with the text that the caller may read; the rest is in the detail.
     pub fn refusal(self) -> Refusal {
         match self {
             Self::Malformed | Self::Foreign => Refusal::new(
@@ -144,6 +144,7 @@ impl SealKeys {
         }
         let keys: Vec<SealKey> =
             masters.iter().map(|master| SealKey::from_master_key(master)).collect::<Option<_>>()?;
+        // Two keys with one id would make `open` try only the first of them.
         let distinct = keys
             .iter()
             .enumerate()
@@ -181,6 +182,7 @@ impl SealKeys {
         session_token: &str,
         now: OffsetDateTime,
     ) -> Result<OpenedCredential, GatewayCredentialError> {
+        // Before any work: anyone can send a token, and the length bounds what decoding it costs.
         if !is_gateway_access_key_id(access_key_id) || session_token.len() > MAX_SESSION_TOKEN_CHARS {
             return Err(GatewayCredentialError::Malformed);
         }
@@ -194,6 +196,7 @@ impl SealKeys {
             return Err(GatewayCredentialError::Expired);
         }
         if is_new {
+            // Only after everything has been checked: nobody can fill the cache with credentials that are forged or expired.
             self.opened_credentials.insert(digest, &opened);
         }
         Ok(opened)
@@ -214,6 +217,7 @@ impl SealKeys {
             return Err(GatewayCredentialError::Malformed);
         }
         let nonce: [u8; NONCE_LEN] = nonce.try_into().map_err(|_| GatewayCredentialError::Malformed)?;
+        // The key id only selects the key. It is part of the associated data, so a changed id does not open.
         let key = self.keys.iter().find(|key| key.id == id).ok_or(GatewayCredentialError::Foreign)?;
         let claims = key.open_claims(access_key_id, nonce, sealed)?;
         Ok(OpenedCredential {
@@ -238,6 +242,8 @@ impl SealKey {
             root.expand(&[purpose], hkdf::HKDF_SHA256).ok()?.fill(key.as_mut_slice()).ok()?;
             Some(key)
         };
+        // Derived and not random, so that the id needs no place of its own in the key file. It reveals nothing of the key (RFC
+        // 5869 section 3.2).
         let id = expand(b"key id")?;
         Some(Self {
             id: id.first_chunk().copied()?,

@@ -1,4 +1,4 @@
-//! Who sends a request: OIDC tokens are verified here, gateway credentials are sealed and opened here, and revoked sessions
+//! The identity of callers: OIDC tokens are verified here, gateway credentials are sealed and opened here, and revoked sessions
 //! are known here.
 //!
 //! Begin with [`TokenVerifier::verify`] (a provider's token becomes a [`VerifiedToken`]), [`SealKeys`] (a gateway credential

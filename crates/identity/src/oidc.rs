@@ -89,7 +89,7 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// What the caller may read; the rest is in the detail.
+    /// The refusal with the text that the caller may read; the rest is in the detail.
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::Expired { .. } => Refusal::new(
@@ -125,7 +125,7 @@ pub struct TokenVerifier {
 struct ConfiguredProvider {
     config: ProviderConfig,
     key_source: Arc<KeySource>,
-    /// Whether the log already has the warning that its tokens have no groups in `groups_claim`.
+    /// True if the log already has the warning that its tokens have no groups in `groups_claim`.
     has_warned_of_groups: AtomicBool,
 }
 
@@ -159,6 +159,7 @@ impl TokenVerifier {
             if !names.insert(&config.name) {
                 report("name", format!("`{}` is another provider too: names must differ", config.name));
             }
+            // The issuer alone selects the provider of a token: the second of two with one issuer would never be used.
             if !issuers.insert(&config.issuer) {
                 let issuer = &config.issuer;
                 let reason =
@@ -185,6 +186,7 @@ impl TokenVerifier {
         let provider = self
             .providers
             .iter()
+            // Byte for byte (OpenID Connect Core section 3.1.3.7): a prefix or another letter case is another issuer.
             .find(|provider| provider.config.issuer == issuer)
             .ok_or_else(|| TokenError::UnknownIssuer(quote_for_log(issuer)))?;
         // RFC 8725 section 3.1: the verifier decides which algorithms are permitted, not the token.
@@ -248,6 +250,7 @@ impl std::fmt::Debug for TokenVerifier {
 }
 
 fn check_provider_config(config: &ProviderConfig, report: &mut impl FnMut(&'static str, String)) {
+    // A name with a slash could give two callers one id: `a/b` with subject `c`, and `a` with subject `b/c`.
     if config.name.is_empty() || config.name.contains('/') || config.name.contains(char::is_control) {
         report("name", "must not be empty nor hold \"/\" (caller ids are <name>/<subject>)".to_owned());
     }
@@ -255,6 +258,7 @@ fn check_provider_config(config: &ProviderConfig, report: &mut impl FnMut(&'stat
     if let Err(error) = check_provider_url(issuer, true) {
         report("issuer", format!("`{issuer}`: {error}"));
     } else if issuer.contains('?') {
+        // OpenID Connect Discovery 1.0 section 3: an issuer has no query or fragment.
         report("issuer", format!("`{issuer}`: must not have a query"));
     }
     if config.audience.is_empty() || config.audience.iter().any(String::is_empty) {

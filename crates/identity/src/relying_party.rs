@@ -78,6 +78,7 @@ impl DiscoveryDocument {
             ("state", attempt.state),
             ("nonce", attempt.nonce),
             ("code_challenge", &challenge),
+            // Not `plain`: whoever reads the request would have the verifier (RFC 7636 section 7.2, RFC 9700 section 2.1.1).
             ("code_challenge_method", "S256"),
         ];
         // OpenID Connect Core section 11: without this, a provider need not give offline access.
@@ -85,6 +86,7 @@ impl DiscoveryDocument {
             parameters.push(("prompt", "consent"));
         }
         let parameters = encode_form(&parameters);
+        // RFC 6749 section 3.1: the endpoint may have a query of its own, which must be kept.
         let separator = if self.authorization_endpoint.contains('?') { '&' } else { '?' };
         format!("{}{separator}{parameters}", self.authorization_endpoint)
     }
@@ -107,6 +109,7 @@ impl DiscoveryDocument {
         if !is_from_issuer {
             return Err(AuthorizationResponseError::IssuerMismatch);
         }
+        // After `state` and `iss`: otherwise any page could show a user an error text of its choice here.
         if let Some(error) = &response.error {
             let text = response.error_description.as_deref().unwrap_or(error);
             return Err(AuthorizationResponseError::ProviderError(
@@ -155,6 +158,7 @@ impl AuthorizationResponse {
                 "error_description" => &mut response.error_description,
                 _ => continue,
             };
+            // The parameters are form-encoded (RFC 6749 section 4.1.2), where a plus is a space.
             let value = value.replace('+', " ");
             let value = percent_decode_str(&value).decode_utf8().ok()?;
             if parameter.replace(value.into_owned()).is_some() {
@@ -164,7 +168,7 @@ impl AuthorizationResponse {
         Some(response)
     }
 
-    /// Whether it belongs to the request with this `state`.
+    /// Returns true if it belongs to the request with this `state`.
     pub fn has_state(&self, state: &str) -> bool {
         constant_time_eq(self.state.as_deref().unwrap_or_default(), state)
     }
@@ -221,7 +225,7 @@ pub fn encode_form_value(value: &str) -> String {
     utf8_percent_encode(value, FORM_VALUE_ESCAPES).to_string()
 }
 
-/// Whether two secrets are equal. The time that this takes does not depend on where they differ.
+/// Returns true if two secrets are equal. The time that this takes does not depend on where they differ.
 pub fn constant_time_eq(one: &str, other: &str) -> bool {
     constant_time::verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
 }

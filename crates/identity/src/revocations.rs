@@ -136,6 +136,7 @@ impl RevocationSnapshot {
         if let Some(found) = self.by_session.get(&session) {
             return Some(found);
         }
+        // The common case: the id of the caller, which is text to be built, is then not needed at all.
         if self.by_caller.is_empty() {
             return None;
         }
@@ -203,6 +204,7 @@ impl Revocations {
             max_staleness,
         });
         inner.delete_expired().await?;
+        // Before the gateway serves anything: without the list, a revoked session would pass until the first poll.
         inner.reload_from_store(true).await?;
         tokio::spawn(poll_store(Arc::downgrade(&inner)));
         Ok(Self(inner))
@@ -229,8 +231,8 @@ impl Revocations {
         self.0.snapshot().find_for_caller(id, issued_at).map_or(Ok(()), |found| Err(found.refusal()))
     }
 
-    /// Whether a person was revoked since `began_at`, read from the store itself. For a sign-in that was stored just before: a later
-    /// revocation deletes it, and an earlier one, which found nothing to delete, is found here.
+    /// Returns true if a person was revoked since `began_at`, read from the store itself. For a sign-in that was stored just
+    /// before: a later revocation deletes it, and an earlier one, which found nothing to delete, is found here.
     pub async fn is_user_revoked(&self, id: &str, began_at: OffsetDateTime) -> Result<bool, StoreError> {
         self.0.reload_from_store(false).await?;
         Ok(self.0.snapshot().find_for_caller(id, began_at).is_some())
@@ -332,6 +334,7 @@ impl Revocations {
             delete_after,
         };
         let mut write = self.0.store.begin_write().await?;
+        // The store first: a revocation that is only in memory would be lost by a crash, and unknown to the other replicas.
         write.insert_revocation(&row).await?;
         // In the same transaction: a person who is revoked must not stay signed in to the console.
         if let Some(caller) = &row.caller {
@@ -371,7 +374,7 @@ impl RevocationCache {
         self.snapshot.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How old the snapshot is.
+    /// The age of the snapshot.
     fn store_staleness(&self) -> Duration {
         let last_read = Duration::from_millis(self.last_read_millis.load(Ordering::Relaxed));
         self.opened_at.elapsed().saturating_sub(last_read)
@@ -412,6 +415,7 @@ impl RevocationCache {
             }
         }
         let began_at = u64::try_from(began_at.as_millis()).unwrap_or(u64::MAX);
+        // The maximum: a read that began earlier must not make the list look older again.
         self.last_read_millis.fetch_max(began_at, Ordering::Relaxed);
         if has_new {
             self.change_counter.send_modify(|count| *count += 1);

@@ -88,6 +88,7 @@ impl WriteBatch {
     /// Empties the batch for the next use.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        // One large burst must not keep its memory for the life of the process.
         self.bytes.shrink_to(MAX_RETAINED_BUFFER_BYTES);
         self.frames.clear();
         self.frames.shrink_to(MAX_RETAINED_BUFFER_BYTES / 64);
@@ -101,7 +102,7 @@ pub(crate) fn send_result<T>(sender: oneshot::Sender<T>, result: T) {
     drop(sender.send(result));
 }
 
-/// Whether the queue takes records.
+/// The state of the queue.
 enum QueueState {
     Open,
     /// The disk is full: each append waits until its record is written or refused.
@@ -110,7 +111,7 @@ enum QueueState {
     Closed(JournalError),
 }
 
-/// What the writer thread does.
+/// The state of the writer thread.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WriterState {
     Working,
@@ -122,7 +123,7 @@ enum WriterState {
 
 struct QueueInner {
     batch: WriteBatch,
-    /// How many frames of the batch have a waiter.
+    /// The number of frames of the batch that have a waiter.
     waiting_frames: usize,
     flush_senders: Vec<FlushSender>,
     is_closing: bool,
@@ -131,7 +132,7 @@ struct QueueInner {
 }
 
 impl QueueInner {
-    /// Whether the batch must be written now.
+    /// Returns true if the batch must be written now.
     fn is_urgent(&self, max_reserved_bytes: usize) -> bool {
         self.waiting_frames > 0
             || !self.flush_senders.is_empty()
@@ -145,7 +146,7 @@ pub(crate) struct AppendQueue {
     writer_wakeup: Condvar,
     free_capacity: Semaphore,
     capacity: usize,
-    /// How long a record without a waiter may stay here.
+    /// The time for which a record without a waiter may stay here.
     sync_delay: Duration,
 }
 
@@ -178,6 +179,7 @@ impl AppendQueue {
     /// Appends a record when there is free capacity. `waiter` gets its result when the record is durable; the writer begins with
     /// it at the next [`AppendQueue::wake_writer`].
     pub async fn push(&self, record: &[u8], waiter: Option<DurableSender>) -> Result<(), JournalError> {
+        // Hashed by the task that appends: the one writer thread would otherwise hash the records of all tasks.
         let leaf = segment_format::leaf_hash(record);
         // A record larger than the whole queue takes all of it.
         let reserved_bytes = (FRAME_HEAD_BYTES + record.len()).min(self.capacity);
@@ -195,11 +197,14 @@ impl AppendQueue {
                 (QueueState::Closed(error), _) => return Err(error.clone()),
                 (QueueState::Open, waiter) => (waiter, None),
                 (QueueState::DiskFull, Some(waiter)) => (Some(waiter), None),
+                // Otherwise outcomes would fill the queue while the disk is full, although nobody learns that they are not
+                // written.
                 (QueueState::DiskFull, None) => {
                     let (waiter, confirmed) = oneshot::channel();
                     (Some(waiter), Some(confirmed))
                 }
             };
+            // The writer gives the capacity back when the batch is on disk (`release_capacity`).
             permit.forget();
             inner.waiting_frames += usize::from(waiter.is_some());
             inner.batch.push(record, leaf, reserved_bytes, waiter);
@@ -315,6 +320,7 @@ impl AppendQueue {
             inner.state = QueueState::Closed(error.clone());
             (std::mem::take(&mut inner.batch), std::mem::take(&mut inner.flush_senders))
         };
+        // Wakes the tasks that wait for capacity with an error; they would wait for ever for a writer that has ended.
         self.free_capacity.close();
         batch.refuse_waiters(error);
         for sender in flush_senders {

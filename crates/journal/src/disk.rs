@@ -34,6 +34,7 @@ pub(crate) struct LocalDisk;
 
 impl SegmentDisk for LocalDisk {
     fn create_segment(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
+        // `create_new`: a segment is never overwritten, even if the numbering were wrong. Others must not read what callers did.
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
         Ok(Box::new(LocalSegmentFile(file)))
     }
@@ -59,6 +60,8 @@ impl SegmentFile for LocalSegmentFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        // fdatasync(2) also writes the new length, because reading the data needs it. It leaves out times, which would cost a
+        // second write.
         self.0.sync_data()
     }
 

@@ -7,10 +7,10 @@
 //! Each function makes one pass over the entries of [`read_journal`](crate::read_journal). Memory grows with the bound that
 //! the function is given, not with the journal. Nothing after a corruption is read.
 //!
-//! - [`list_sessions`]: the sessions, with how their exchanges ended
+//! - [`list_sessions`]: the sessions, with the outcomes of their exchanges
 //! - [`read_session`]: one session with its exchanges
 //! - [`find_exchange`]: one exchange, whether it belongs to a session or not
-//! - [`count_sessions_of_caller`]: how many sessions a caller opened
+//! - [`count_sessions_of_caller`]: the number of sessions that a caller opened
 
 mod exchange;
 mod session;
@@ -35,7 +35,7 @@ pub struct SessionList {
     pub sessions: Vec<SessionHistory>,
     /// The exchanges that belong to no session: their caller was never authenticated.
     pub without_session: DispositionCounts,
-    /// How many sessions were left out because of the bound: those whose last record is the oldest.
+    /// The number of sessions that were left out because of the bound: those whose last record is the oldest.
     pub omitted_sessions: u64,
     pub journal_scan: JournalScan,
 }
@@ -47,7 +47,7 @@ pub struct SessionDetail {
     pub session: Option<SessionHistory>,
     /// In the order of their first records, the oldest first.
     pub exchanges: VecDeque<ExchangeHistory>,
-    /// How many exchanges were left out because of the bound: the oldest. The counts of the session include them.
+    /// The number of exchanges that were left out because of the bound: the oldest. The counts of the session include them.
     pub omitted_exchanges: u64,
     pub journal_scan: JournalScan,
 }
@@ -60,12 +60,12 @@ pub struct ExchangeLookup {
     pub journal_scan: JournalScan,
 }
 
-/// How much of the journal was read.
+/// The extent to which the journal was read.
 #[derive(Debug, Default, Serialize)]
 pub struct JournalScan {
-    /// How many records were left out because a newer version wrote them.
+    /// The number of records that were left out because a newer version wrote them.
     pub newer_records: u64,
-    /// Where the journal is not as it was written. Nothing after that was read.
+    /// The first position at which the journal is not as it was written. Nothing after it was read.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "serialize_corruption")]
     pub corruption: Option<JournalCorruption>,
 }
@@ -160,7 +160,7 @@ pub fn find_exchange(
     ExchangeLookup { exchange: exchanges.kept.pop_front(), journal_scan }
 }
 
-/// How many sessions the caller `<provider>/<subject>` opened, as far as the journal can be read.
+/// Counts the sessions that the caller `<provider>/<subject>` opened, as far as the journal can be read.
 pub fn count_sessions_of_caller(
     entries: impl IntoIterator<Item = Result<JournalEntry, JournalCorruption>>,
     caller_id: &str,
@@ -186,6 +186,7 @@ fn scan_records(
         match entry {
             Ok(entry) => match entry.decode_record() {
                 Ok(record) => take(&entry, record),
+                // Not an error: the chain proves the record, and after a downgrade the older records must stay readable.
                 Err(_newer) => scan.newer_records += 1,
             },
             Err(corruption) => {
@@ -210,7 +211,7 @@ struct ExchangeCollector {
     kept: VecDeque<ExchangeHistory>,
     max_kept: usize,
     omitted: u64,
-    /// How many exchanges came before each. Less `omitted`, it is the index into `kept`.
+    /// The number of exchanges that came before each. Less `omitted`, it is the index into `kept`.
     sequence_numbers: HashMap<ExchangeId, u64>,
 }
 

@@ -32,7 +32,7 @@ pub struct JournalOptions {
     pub max_segment_bytes: u64,
     /// The bytes of records that may wait to be written. Then appends wait too.
     pub max_queue_bytes: usize,
-    /// How long a record without a waiter may stay in memory before it is written and synced.
+    /// The time for which a record without a waiter may stay in memory before it is written and synced.
     pub sync_delay: Duration,
 }
 
@@ -74,6 +74,7 @@ impl Journal {
     ) -> Result<Self, JournalError> {
         create_journal_directory(&mut *disk, dir)?;
         let lock_file = lock_directory(dir)?;
+        // After the lock: another gateway may be appending to the segment, and its unfinished frame would be cut off.
         let (open_segment, chain, recovered_tail) = recover_last_segment(&mut *disk, dir)?;
         let queue = Arc::new(AppendQueue::new(options.max_queue_bytes, options.sync_delay));
         let writer = JournalWriter {
@@ -156,6 +157,7 @@ fn create_journal_directory(disk: &mut dyn SegmentDisk, dir: &Path) -> Result<()
         .create(dir)
         .map_err(|error| JournalError::disk_failed("create", dir, error))?;
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A power cut could otherwise lose the directory with every record in it (fsync(2): the directory needs a sync of its own).
     disk.sync_directory(parent).map_err(|error| JournalError::disk_failed("sync", parent, error))
 }
 
@@ -168,6 +170,7 @@ fn lock_directory(dir: &Path) -> Result<File, JournalError> {
         .mode(0o600)
         .open(&path)
         .map_err(|error| JournalError::disk_failed("open", &path, error))?;
+    // A lock of the kernel ends with the process, also by `kill -9`; a file with a process id would outlive it.
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(JournalError::Locked { dir: dir.to_owned() }),
@@ -191,6 +194,7 @@ fn recover_last_segment(
     let mut file =
         disk.open_segment(&path).map_err(|error| JournalError::disk_failed("open", &path, error))?;
     if tail.is_some() {
+        // The tail was never acknowledged. Left in place, it would make the next frame unreadable.
         file.truncate(offset).map_err(|error| JournalError::disk_failed("truncate", &path, error))?;
     }
     // The records that were read may be in the page cache only. A new record must not become durable before those it follows.
@@ -224,6 +228,7 @@ fn recreate_last_segment(
     let path = dir.join(segment_file_name(number));
     let bytes =
         std::fs::metadata(&path).map_err(|error| JournalError::disk_failed("read", &path, error))?.len();
+    // Removed and created anew, because segments are opened to append: a header cannot be written over the old one.
     disk.remove_segment(&path).map_err(|error| JournalError::disk_failed("remove", &path, error))?;
     let open_segment = create_initial_segment(disk, dir, number, &chain)?;
     Ok((open_segment, chain, (bytes > 0).then_some(UnfinishedTail { file: path, offset: 0, bytes })))

@@ -61,7 +61,7 @@ pub struct UnfinishedTail {
     pub file: PathBuf,
     /// The byte at which it begins.
     pub offset: u64,
-    /// How many bytes of it are in the file.
+    /// The number of its bytes in the file.
     pub bytes: u64,
 }
 
@@ -98,7 +98,7 @@ pub fn read_journal(dir: &Path) -> JournalReader {
     }
 }
 
-/// Whether there is a journal in `dir`. A journal whose segments were all removed is none.
+/// Returns true if there is a journal in `dir`. A journal whose segments were all removed is none.
 pub fn journal_exists(dir: &Path) -> io::Result<bool> {
     list_segment_numbers(dir).map(|numbers| !numbers.is_empty())
 }
@@ -196,6 +196,7 @@ impl JournalReader {
             }
             let Some(number) = self.unopened_segments.next() else { return Ok(None) };
             let expected = self.opened_count + 1;
+            // A gap in the numbers is a removed segment. The chain would show it, too, but this error names the file.
             if number != expected {
                 let file = self.dir.join(segment_format::segment_file_name(expected));
                 return Err(corruption_at(&file, 0, self.chain, CorruptionKind::MissingSegment));
@@ -263,6 +264,7 @@ impl SegmentReader {
         let at = expected.unwrap_or(HashChain::START);
         let unreadable = |error| corruption_at(&path, 0, at, CorruptionKind::Unreadable(Arc::new(error)));
         let file = File::open(&path).map_err(unreadable)?;
+        // The length is taken once: a gateway may append meanwhile, and the reader must end.
         let length = file.metadata().map_err(unreadable)?.len();
         let mut file = BufReader::with_capacity(256 << 10, file);
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
@@ -292,6 +294,7 @@ impl SegmentReader {
         if header_number != number {
             return Err(corruption_at(&path, 0, at, CorruptionKind::RenumberedSegment(header_number)));
         }
+        // The header repeats the head of the chain, so that a segment which is moved to another journal does not fit.
         if expected.is_some_and(|expected| expected != chain) {
             return Err(corruption_at(&path, 0, at, CorruptionKind::Spliced));
         }
@@ -337,6 +340,7 @@ impl SegmentReader {
         let mut checksum = [0; 4];
         let mut link: Sha256Hash = [0; 32];
         text.clear();
+        // At most `MAX_RECORD_BYTES`, and no more than is in the file: `size` was checked against both.
         text.resize(size, 0);
         for part in [&mut checksum[..], &mut link[..], &mut text[..]] {
             if let Err(error) = self.file.read_exact(part) {
@@ -350,6 +354,8 @@ impl SegmentReader {
             record_time: record_time(text).map(str::to_owned),
             ..corruption_at(&self.path, self.offset, *chain, kind)
         };
+        // The checksum tells accidental damage from the rest. It proves nothing: an attacker computes it anew, but not the chain
+        // after it.
         if hasher.finalize() != u32::from_le_bytes(checksum) {
             return Err(corruption(CorruptionKind::ChecksumMismatch));
         }

@@ -214,7 +214,7 @@ pub enum Cause {
     Trace(String),
 }
 
-/// How many values of a data class were masked.
+/// The number of values of a data class that were masked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MaskedCount {
     pub data_class: String,
@@ -238,6 +238,7 @@ pub(crate) fn encode_record(record: &JournalRecord, now: OffsetDateTime) -> Resu
     if let Some(brace) = text.get_mut(record_start) {
         *brace = b',';
     }
+    // The reader refuses a longer frame: the journal would be corrupt by its own record.
     if text.len() > MAX_RECORD_BYTES {
         return Err(JournalError::RecordTooLarge { bytes: text.len() });
     }

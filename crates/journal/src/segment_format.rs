@@ -25,7 +25,7 @@ pub(crate) const GENESIS_LINK: Sha256Hash = [0; 32];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HashChain {
     pub link: Sha256Hash,
-    /// How many records the chain has. It is the number of the last one.
+    /// The number of records in the chain, which is also the number of the last one.
     pub record_count: u64,
 }
 
@@ -109,6 +109,8 @@ pub(crate) fn seal_frame(frame: &mut [u8], link: &Sha256Hash) {
     // The length fits: `encode_record` refuses records over MAX_RECORD_BYTES.
     let length = ((frame.len() - FRAME_HEAD_BYTES) as u32).to_le_bytes();
     frame[..4].copy_from_slice(&length);
+    // The length has a checksum of its own: with a damaged length, the reader would look for the checksum of the record in a
+    // wrong place.
     frame[4..8].copy_from_slice(&crc32fast::hash(&length).to_le_bytes());
     frame[12..FRAME_HEAD_BYTES].copy_from_slice(link);
     let check = crc32fast::hash(&frame[12..]);
@@ -123,6 +125,7 @@ pub(crate) fn decode_frame_length(bytes: [u8; FRAME_LENGTH_BYTES]) -> Option<usi
         return None;
     }
     let length = usize::try_from(u32::from_le_bytes(length)).ok()?;
+    // Zero is refused: a hole of zeros in a file is not a sequence of empty records.
     (1..=MAX_RECORD_BYTES).contains(&length).then_some(length)
 }
 

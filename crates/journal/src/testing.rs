@@ -1,4 +1,4 @@
-//! What the tests of this crate share: records of each kind, and a disk that runs full, fails or holds still on command.
+//! Shared by the tests of this crate: records of each kind, and a disk that runs full, fails or holds still on command.
 
 use crate::{
     Cause, ConsumedGrant, Journal, JournalOptions, JournalRecord, MaskedCount,
@@ -232,7 +232,7 @@ pub(crate) struct TestDiskPlan {
     pub truncate_error: Option<io::ErrorKind>,
     /// A sync blocks while this is set.
     pub hold_syncs: bool,
-    /// How many syncs block.
+    /// The number of syncs that block.
     held_sync_count: u64,
 }
 
@@ -249,7 +249,7 @@ impl TestDisk {
         self.0.0.lock().unwrap()
     }
 
-    /// How many syncs and appends there were.
+    /// The number of syncs and appends so far.
     pub fn sync_and_append_counts(&self) -> (u64, u64) {
         let plan = self.plan();
         (plan.sync_count, plan.append_count)

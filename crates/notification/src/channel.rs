@@ -9,7 +9,7 @@ use durward_core::limits::{MAX_MESSAGES_PER_MINUTE, MAX_WEBHOOKS_PER_MINUTE};
 use durward_core::{Origin, Secret};
 use lettre::message::Mailbox;
 
-/// How a channel reaches its receivers.
+/// The way in which a channel reaches its receivers.
 #[derive(Debug, Clone)]
 pub(crate) enum ChannelKind {
     Slack(WebhookUrl),
@@ -89,8 +89,8 @@ impl NotificationChannel {
         }
     }
 
-    /// How long a message belongs to the process that sends it, in milliseconds: longer than any attempt takes, so that no
-    /// other process sends it at the same time.
+    /// The time for which a message belongs to the process that sends it, in milliseconds: longer than any attempt takes, so that
+    /// no other process sends it at the same time.
     pub(crate) fn lease_millis(&self) -> i64 {
         let attempt = match self.kind {
             ChannelKind::Email { .. } => SMTP_TIMEOUT,
@@ -99,8 +99,8 @@ impl NotificationChannel {
         (attempt + LEASE_MARGIN).as_millis() as i64
     }
 
-    /// Whether people read it. People are notified of the end of a request only if they were notified of its beginning, and of
-    /// no more in a minute than they can read. Programs are notified of everything.
+    /// Returns true if people read the channel. They are notified of the end of a request only if they were notified of its
+    /// beginning, and of no more in a minute than they can read. Programs are notified of everything.
     pub(crate) fn is_for_people(&self) -> bool {
         !matches!(self.kind, ChannelKind::Webhook { .. })
     }

@@ -25,7 +25,7 @@ pub(crate) enum MessageContent {
     Batch(Vec<(NotificationEvent, ApprovalRequest)>),
 }
 
-/// What all messages of a gateway share.
+/// The context that all messages of a gateway share.
 pub(crate) struct SendContext<'a> {
     pub http_client: &'a dyn HttpClient,
     pub console_url: &'a str,
@@ -68,6 +68,7 @@ impl SendContext<'_> {
                 let (mail, in_reply_to) = match content {
                     MessageContent::Single(event, request) => {
                         let opened = message_id(&request.id.to_string(), NotificationEvent::Opened);
+                        // Mail programs show it in one thread with the first mail (RFC 5322 section 3.6.4).
                         let in_reply_to = (*event != NotificationEvent::Opened).then(|| mail_id(&opened));
                         (email::render_request(&self.summarize_request(request, *event)), in_reply_to)
                     }

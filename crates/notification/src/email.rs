@@ -11,6 +11,8 @@ pub(crate) struct EmailContent {
 
 /// Text of others, so that mail programs make no link of it.
 fn defuse_links(text: &str) -> String {
+    // Mail programs find links in plain text by these beginnings, so a caller could place a link to a page that imitates the
+    // console.
     text.replace("://", ":\\u{2f}\\u{2f}").replace("www.", "www\\u{2e}").replace("mailto:", "mailto\\u{3a}")
 }
 

@@ -1,6 +1,6 @@
 //! Notifies the approvers of an approval request, and programs that follow it.
 //!
-//! The crate holds the channels (Slack-compatible webhooks, mail, signed webhooks), what a message says, and the delivery of
+//! The crate holds the channels (Slack-compatible webhooks, mail, signed webhooks), the content of messages, and the delivery of
 //! messages. It sends HTTP through `durward_core::HttpClient`, and mail through its own SMTP client.
 //!
 //! Promises:
@@ -12,7 +12,7 @@
 //! - No text that a caller can choose becomes a mention, a link, a style, a line or a mail header, or makes a receiver refuse
 //!   the message.
 //!
-//! Begin with [`Notifier`], then `request_summary` (what a message says) and `rate_limit` (when it is sent).
+//! Begin with [`Notifier`], then `request_summary` (the content of a message) and `rate_limit` (the time of sending).
 
 mod channel;
 mod channel_error;

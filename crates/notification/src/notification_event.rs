@@ -1,6 +1,6 @@
 //! The events that channels are notified of.
 
-/// What happened to an approval request.
+/// An event of an approval request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NotificationEvent {
     /// It waits for votes.

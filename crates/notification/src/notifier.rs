@@ -19,11 +19,11 @@ use tokio::task::JoinSet;
 mod create_deliveries;
 mod send_messages;
 
-/// How long a task sleeps at most: another process may have died while it held leases.
+/// The longest sleep of a task: another process may have died while it held leases.
 const MAX_IDLE_WAIT: Duration = Duration::from_secs(30);
-/// How long a task waits after an error of the store.
+/// The pause of a task after an error of the store.
 const STORE_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// How long a channel task sleeps at least, so that it never loops without a pause, whatever the store says.
+/// The shortest sleep of a channel task, so that it never loops without a pause, whatever the store says.
 const MIN_IDLE_WAIT: Duration = Duration::from_millis(20);
 
 /// Notifies the channels. [`Notifier::run`] does the work.
@@ -36,7 +36,7 @@ pub struct Notifier {
     clock: Clock,
 }
 
-/// What a round of a channel leaves to do.
+/// The work that a round of a channel leaves.
 #[derive(Debug, PartialEq, Eq)]
 enum NextRound {
     /// There is more to send.
@@ -72,6 +72,7 @@ impl Notifier {
             let this = this.clone();
             tasks.spawn(async move { this.follow_changes().await });
         }
+        // A panic ends the task of one channel; the others, and the gateway, go on.
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a notification task panicked");

@@ -10,18 +10,18 @@ use std::time::Duration;
 pub(crate) const SECOND_MILLIS: i64 = 1_000;
 pub(crate) const MINUTE_MILLIS: i64 = 60 * SECOND_MILLIS;
 pub(crate) const HOUR_MILLIS: i64 = 60 * MINUTE_MILLIS;
-/// How long a message is tried, and how long the end of a request is news.
+/// The time in which a message is tried, and in which people are notified of the end of a request.
 pub(crate) const NOTIFICATION_TTL_MILLIS: i64 = NOTIFICATION_TTL.as_millis() as i64;
 /// Messages of one channel that are sent at the same time.
 pub(crate) const MAX_CONCURRENT_MESSAGES: usize = 4;
-/// How long one attempt to post to a webhook takes at most.
+/// The time-out of one attempt to post to a webhook.
 pub(crate) const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one attempt to send a mail takes at most. Some mail servers delay their greeting on purpose, against spam.
+/// The time-out of one attempt to send a mail. Some mail servers delay their greeting on purpose, against spam.
 pub(crate) const SMTP_TIMEOUT: Duration = Duration::from_secs(40);
-/// How much longer than an attempt a message belongs to the process that sends it.
+/// The time for which a message still belongs to the process that sends it after the time-out of the attempt.
 pub(crate) const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
-/// How long to wait after this many attempts.
+/// The wait after this many attempts.
 pub(crate) fn backoff_millis(attempts: i64) -> i64 {
     match attempts {
         ..=1 => 5 * SECOND_MILLIS,
@@ -39,6 +39,7 @@ pub(crate) fn next_attempt_at(
     retry_after: Option<i64>,
     now: i64,
 ) -> Option<i64> {
+    // A receiver that asks for a week, by mistake or not, must not silence its channel for longer than an hour.
     let wait = backoff_millis(attempts).max(retry_after.unwrap_or_default().min(HOUR_MILLIS));
     let at = now.saturating_add(wait);
     (at < created_at.saturating_add(NOTIFICATION_TTL_MILLIS)).then_some(at)
@@ -66,7 +67,7 @@ impl MinuteQuota {
     }
 }
 
-/// What is sent now.
+/// The messages that are sent now.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct SendPlan {
     /// Each in a message of its own.
@@ -83,8 +84,8 @@ impl SendPlan {
     }
 }
 
-/// Whether a delivery is sent whatever the quota says: break-glass is rare, and must not wait behind a flood that an attacker
-/// makes.
+/// Returns true if a delivery is sent whatever the quota says: break-glass is rare, and must not wait behind a flood that an
+/// attacker makes.
 pub(crate) fn is_unlimited(delivery: &DeliveryRow) -> bool {
     delivery.event == NotificationEvent::BreakGlass.as_str()
 }

@@ -1,4 +1,4 @@
-//! What a message says about an approval request, for an approver who may just have been woken by it: the operation, the
+//! The content of a message about an approval request, for an approver who may just have been woken by it: the operation, the
 //! caller, the risk, and until when to decide.
 //!
 //! Every text in a [`RequestSummary`] is visible (no control, direction or invisible characters, so that no line or header can
@@ -57,7 +57,7 @@ pub(crate) struct RequestSummary {
     pub deadline: OffsetDateTime,
     /// `None`: the deadline is over.
     pub time_left: Option<Duration>,
-    /// Whether people may still vote after the deadline.
+    /// True if people may still vote after the deadline.
     pub is_queued_on_timeout: bool,
     pub uninspected_parts: Vec<String>,
     pub outcome: Option<OutcomeSummary>,
@@ -71,7 +71,7 @@ pub(crate) struct RequirementSummary {
     pub quorum: u32,
 }
 
-/// How a request was decided or ended.
+/// The decision on a request, or its end.
 #[derive(Debug, Clone)]
 pub(crate) struct OutcomeSummary {
     /// `Approved`.
@@ -237,7 +237,7 @@ impl RequestSummary {
         format!("{title} on {resource}{more}, requested by {caller}{behalf}")
     }
 
-    /// The first line: enough to decide whether to get up.
+    /// The first line: enough to decide if the request can wait.
     pub fn format_headline(&self, escape: impl Fn(&str) -> String) -> String {
         let operation = self.describe_operation(&escape);
         let risk = format!("risk {} ({})", self.risk_score, self.risk_level);

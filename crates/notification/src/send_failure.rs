@@ -19,7 +19,7 @@ pub(crate) enum SendFailure {
         status: u16,
         /// The error word of the receiver, as `invalid_blocks` of Slack.
         word: Option<String>,
-        /// How long the receiver asked to wait, in milliseconds.
+        /// The time that the receiver asked to wait, in milliseconds.
         retry_after_millis: Option<i64>,
     },
     #[error("HTTP status {status}, a redirect, which is not followed: configure the address it leads to")]
@@ -34,18 +34,19 @@ pub(crate) enum SendFailure {
 }
 
 impl SendFailure {
-    /// Whether the same message would fail again.
+    /// Returns true if the same message would fail again.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
             Self::WebhookTimedOut | Self::Unreachable(_) | Self::MailTimedOut => false,
             // 408 Request Timeout and 429 Too Many Requests (RFC 9110 section 15.5.9, RFC 6585 section 4) invite a retry.
             Self::Refused { status, .. } => (400..500).contains(status) && !matches!(status, 408 | 429),
             Self::Mail { is_permanent, .. } => *is_permanent,
+            // A redirect is not followed: it would carry the details of an approval request to an address that nobody configured.
             Self::Redirected { .. } | Self::InvalidMessage(_) => true,
         }
     }
 
-    /// How long the receiver asked to wait, in milliseconds.
+    /// The time that the receiver asked to wait, in milliseconds.
     pub(crate) fn retry_after_millis(&self) -> Option<i64> {
         match self {
             Self::Refused { retry_after_millis, .. } => *retry_after_millis,

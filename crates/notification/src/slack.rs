@@ -1,7 +1,7 @@
 //! Messages for Slack-compatible incoming webhooks: `blocks` for Slack, `text` with the same words for receivers that know only
 //! that.
 //!
-//! Two promises. Text of others stands in a code span with `&`, `<`, `>` and the backtick escaped, so that nothing in it is a
+//! Two promises. Text of others is in a code span with `&`, `<`, `>` and the backtick escaped, so that nothing in it is a
 //! mention, a link or a style, in Slack or in receivers that read Markdown. And no text of others makes Slack refuse the message:
 //! every text is cut after it is escaped, and long lists are wrapped.
 
@@ -176,6 +176,7 @@ pub(crate) fn render_batch(batch: &BatchSummary) -> Value {
 /// The first line is a section of its own; the others fill as many sections as they need.
 fn build_message(lines: &[String], note: &str) -> Value {
     let section =
+        // `verbatim`: without it, Slack makes links of URLs and mentions of names in the text (Slack API, "Text object").
         |text: &str| json!({"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": true}});
     let (first, rest) = lines.split_at(1.min(lines.len()));
     let mut blocks: Vec<Value> = first.iter().map(|line| section(line)).collect();

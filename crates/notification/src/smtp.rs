@@ -40,6 +40,7 @@ impl MailServer {
             _ => return Err(invalid()),
         };
         let authority: http::uri::Authority = rest.parse().map_err(|_error| invalid())?;
+        // Credentials have settings of their own, `username` and `password_file`: no secret is in the configuration.
         if rest.contains('@') || authority.host().is_empty() {
             return Err(invalid());
         }
@@ -72,6 +73,7 @@ impl MailServer {
             .port(self.port)
             .tls(self.tls_mode()?)
             .timeout(Some(SMTP_TIMEOUT))
+            // Not the name of this machine: it would reveal an internal name to every receiver.
             .hello_name(ClientId::Domain(from.email.domain().to_owned()));
         if let Some((user, password)) = &self.credentials {
             builder = builder.credentials(Credentials::new(user.clone(), password.expose().to_owned()));
@@ -84,7 +86,7 @@ pub(crate) fn parse_mailbox(text: &str) -> Result<Mailbox, ChannelError> {
     text.parse().map_err(|_error| ChannelError::InvalidMailAddress(text.to_owned()))
 }
 
-/// Whether mail can go to or come from this, as `name@example.com` or `Name <name@example.com>`.
+/// Checks that mail can go to or come from this address, written as `name@example.com` or `Name <name@example.com>`.
 pub fn check_mail_address(text: &str) -> Result<(), ChannelError> {
     parse_mailbox(text).map(|_mailbox| ())
 }
@@ -123,11 +125,14 @@ async fn try_send_email(
         Ok(_accepted) => return Ok(None),
         Err(error) => smtp_failure(&error),
     };
+    // A temporary failure (4yz) is retried as a whole later; a permanent one (5yz) can be due to one address alone (RFC 5321
+    // section 4.2.1).
     if !failure.is_permanent() || email.recipients.len() < 2 {
         return Err(failure);
     }
     let mut refusals = Vec::new();
     for recipient in email.recipients {
+        // The envelope decides who gets the mail (RFC 5321 section 2.3.1); the message still names all recipients.
         let envelope = Envelope::new(Some(email.sender.email.clone()), vec![recipient.email.clone()])
             .map_err(|error| SendFailure::invalid_message(&error))?;
         if let Err(error) = transport.send_raw(&envelope, &bytes).await {

@@ -53,6 +53,7 @@ fn check_response(response: &Response<Bytes>, now: OffsetDateTime) -> Result<(),
         return Err(SendFailure::Redirected { status: status.as_u16() });
     }
     let word = std::str::from_utf8(response.body()).unwrap_or_default().trim();
+    // The text goes to logs and to the console: a receiver must not be able to write a page or a line there.
     let is_word = (1..=MAX_ERROR_WORD_BYTES).contains(&word.len())
         && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_- ".contains(&byte));
     Err(SendFailure::Refused {

@@ -27,6 +27,7 @@ impl WebhookSigningKey {
     fn parse(text: &str) -> Result<Self, ChannelError> {
         let encoded = text.strip_prefix("whsec_").ok_or(ChannelError::InvalidSigningSecret)?;
         let mut bytes = STANDARD.decode(encoded).map_err(|_error| ChannelError::InvalidSigningSecret)?;
+        // The lengths that Standard Webhooks permits: a shorter secret could be guessed offline from one signed message.
         let key = (24..=64).contains(&bytes.len()).then(|| Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)));
         // The key has its own copy.
         bytes.fill(0);
@@ -38,6 +39,7 @@ impl WebhookSigningKey {
 pub(crate) fn sign_message(keys: &[WebhookSigningKey], id: &str, timestamp: i64, body: &[u8]) -> String {
     let signature = |key: &WebhookSigningKey| {
         let mut context = hmac::Context::with_key(&key.0);
+        // Id and timestamp are signed along with the body, so that a receiver can detect a replay.
         context.update(format!("{id}.{timestamp}.").as_bytes());
         context.update(body);
         format!("v1,{}", STANDARD.encode(context.sign()))

@@ -33,7 +33,7 @@ impl std::fmt::Debug for WebhookUrl {
     }
 }
 
-/// Whether a webhook can have this URL.
+/// Checks that a webhook can have this URL.
 pub fn check_webhook_url(url: &str) -> Result<(), ChannelError> {
     WebhookUrl::parse(&Secret::new(url)).map(|_url| ())
 }

@@ -3,12 +3,12 @@
 use durward_core::{TimeoutAction, parse_duration};
 use std::time::Duration;
 
-/// How an approval overrides one `forbid`, for exactly one operation.
+/// The rule by which an approval overrides one `forbid`, for exactly one operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApprovalRule {
     /// `@approval`: the group whose members may vote.
     pub group: String,
-    /// `@quorum`: how many people must approve. 1 unless the policy says otherwise.
+    /// `@quorum`: the number of people who must approve. 1 unless the policy says otherwise.
     pub quorum: u32,
     /// `@timeout`. `None`: the configured `[approval] hold`.
     pub timeout: Option<Duration>,
@@ -85,6 +85,7 @@ pub(crate) fn parse_approval_rule<'a>(
     let quorum = match get("quorum") {
         None => 1,
         Some(text) => match text.parse::<u32>() {
+            // A quorum of 0 would approve every operation without a vote.
             Ok(number) if number >= 1 => number,
             _ => return Err(AnnotationError::Quorum { text: text.to_owned() }),
         },

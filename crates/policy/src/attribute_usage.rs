@@ -1,4 +1,5 @@
-//! What the conditions of a policy read: the attributes to give Cedar, and the types of tool arguments as they are used.
+//! Finds the attributes that the conditions of a policy read, so that Cedar can be given these, and the types of tool arguments
+//! as they are used.
 //!
 //! Promise: whatever a condition can reach is in [`RequiredAttributes`]. Where the reading cannot tell, it requires every
 //! attribute, or reports a read that the loader refuses.
@@ -40,7 +41,7 @@ impl InferredArgument {
     }
 }
 
-/// What the conditions of one policy read.
+/// The attributes that the conditions of one policy read.
 #[derive(Debug, Clone)]
 pub(crate) struct AttributeUsage {
     pub required_attributes: RequiredAttributes,
@@ -76,6 +77,7 @@ pub(crate) fn collect_attribute_usage(policy: &Value) -> AttributeUsage {
                 }
             }
         }
+        // A format that is not known here: too much costs time, too little would change decisions.
         None => usage.required_attributes = RequiredAttributes::all(),
     }
     usage
@@ -90,6 +92,7 @@ impl AttributeUsage {
         };
         match operator {
             "Var" => match operands.as_str() {
+                // `context` as a value, not as the root of a path: it may be compared as a whole, so nothing may be missing.
                 Some("context") => {
                     self.required_attributes.context = ContextAttributeSet::ALL;
                     self.required_attributes.request_members = RequestMembers::All;
@@ -117,6 +120,8 @@ impl AttributeUsage {
                     self.visit_operands(expression, None);
                 }
             }
+            // `principal in Group::"x"` needs the ancestors of the request's own entities, which are complete; those of others
+            // are not known.
             "in" | "is" => {
                 let is_variable = operands
                     .get("left")
@@ -135,6 +140,8 @@ impl AttributeUsage {
                 self.reads_other_entities |= !is_resource;
                 self.visit_operands(expression, Some(&ParameterType::String));
             }
+            // Both operands count, although Cedar may not reach the second one: an attribute that is missing there would be an
+            // error.
             "&&" | "||" | "!" => self.visit_operands(expression, Some(&ParameterType::Bool)),
             "<" | "<=" | ">" | ">=" | "+" | "-" | "*" | "neg" => {
                 self.visit_operands(expression, Some(&ParameterType::Long));

@@ -10,8 +10,8 @@ use durward_catalog::{ArnTemplate, Catalog, ServiceModel, ShapeId, ShapeKind};
 use durward_core::{AccessLevel, OperationTraits};
 use std::collections::BTreeMap;
 
-/// How deep the structures of a request are offered to policies. AWS's models are recursive (`AttributeValue` of DynamoDB), so
-/// the schema must end somewhere.
+/// The depth to which the structures of a request are offered to policies. AWS's models are recursive (`AttributeValue` of
+/// DynamoDB), so the schema must end somewhere.
 const MAX_SCHEMA_DEPTH: usize = 3;
 
 impl SchemaSource for Catalog {
@@ -24,6 +24,7 @@ impl SchemaSource for Catalog {
     }
 
     fn classify_unnamed_resource(&self, action: &str, resource_type: &str) -> UnnamedResource {
+        // Where the catalog cannot tell, the action can affect any resource (docs/adr/0002): a forbid must fail closed.
         let Some(uses) = self.required_actions_for(action) else { return UnnamedResource::AnyExisting };
         if uses.iter().any(|needed| needed.has_resource_level_permissions && needed.resources.is_empty()) {
             return UnnamedResource::AnyExisting;

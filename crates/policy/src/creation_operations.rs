@@ -3,12 +3,12 @@
 /// `Restore`, `Copy` and `Import` are not here: such operations affect existing resources, too.
 const CREATION_VERBS: [&str; 6] = ["Create", "Run", "Allocate", "Register", "Request", "Launch"];
 
-/// Whether an operation creates a resource.
+/// Returns true if an operation creates a resource.
 pub(crate) fn is_creation_operation(operation: &str) -> bool {
     CREATION_VERBS.iter().any(|verb| operation.starts_with(verb))
 }
 
-/// Whether an action creates resources of a type: its name says so (`CreateVpc`), or it creates them along with others.
+/// Returns true if an action creates resources of a type: its name says so (`CreateVpc`), or it creates them along with others.
 pub(crate) fn creates_resource_type(action: &str, resource_type: &str) -> bool {
     // RunInstances creates the volumes and network interfaces of its instances (Service Authorization Reference, "Actions,
     // resources, and condition keys for Amazon EC2").

@@ -184,6 +184,7 @@ fn action_entity<'a>(
     }
     let service_group = [service_prefix(action), ":*"].concat();
     let groups = [permission.access_level.as_str(), &service_group];
+    // Cedar rejects a hierarchy with a cycle; the catalog has no such action, but an operation may carry any text.
     if groups.contains(&action) {
         return Err(QueryError::ActionInItself { action: action.to_owned() });
     }

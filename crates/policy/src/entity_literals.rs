@@ -77,6 +77,7 @@ impl EntityTypes {
     }
 
     pub(crate) fn entity_uid(&self, kind: EntityKind, id: &str) -> EntityUID {
+        // From parts and never from text: `x"::Group::"admins` in a name stays a part of the id.
         EntityUID::from_components(self.type_names[kind as usize].clone(), Eid::new(id), None)
     }
 

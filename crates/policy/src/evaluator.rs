@@ -185,6 +185,7 @@ impl<'a> EvaluationContext<'a> {
             let Some(compiled) = set.compiled_policy(number) else { continue };
             let outcome = match &compiled.condition {
                 None => PolicyOutcome::Satisfied,
+                // In the favor of the caller, because this serves lists only: each call is decided with the real values.
                 Some(_)
                     if compiled.checked.attribute_usage.required_attributes.context.intersects(unknown) =>
                 {
@@ -323,6 +324,7 @@ impl<'a> EvaluationContext<'a> {
             && cached.required.is_same_selection(&required)
             && cached.access_level == access_level
             && cached.is_unknown_operation == is_unknown_operation
+            // `context.tool` is the name in the resource of the permission, which the other keys of the cache do not hold.
             && !required.reads_context(ContextAttribute::Tool)
         {
             return Ok(cached.context.clone());
@@ -348,6 +350,7 @@ fn evaluate_condition(
         Ok(value) => match value.value_kind() {
             ValueKind::Lit(Literal::Bool(true)) => PolicyOutcome::Satisfied,
             ValueKind::Lit(Literal::Bool(false)) => PolicyOutcome::NotSatisfied,
+            // Strict validation excludes this. It is an error and not false: otherwise a forbid could silently not apply.
             _ => failed(&"its condition is neither true nor false"),
         },
         Err(error) => failed(&error),

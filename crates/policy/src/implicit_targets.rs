@@ -81,6 +81,7 @@ impl ImplicitTargets {
     /// The forbidden resources whose ARNs are anywhere among the parameters of an operation.
     pub(crate) fn find_mentioned(&self, parameters: &Value) -> BTreeSet<&str> {
         let mut found = BTreeSet::new();
+        // A policy set without such forbids pays nothing (docs/adr/0002).
         if !self.forbidden_resources.is_empty() {
             self.collect_mentioned(parameters, &mut found);
         }
@@ -125,7 +126,7 @@ impl ImplicitTargets {
             .collect()
     }
 
-    /// Whether a policy is one of the forbids that name this resource, or the bucket that the resource is in.
+    /// Returns true if a policy is one of the forbids that name this resource, or the bucket that the resource is in.
     pub(crate) fn is_named_by(&self, target: &str, policy_number: u32) -> bool {
         let names = |arn: &str| {
             self.forbidden_resources
@@ -159,7 +160,7 @@ impl ExemptActions {
         exempt
     }
 
-    /// Whether an operation may affect the resource `target` by a permission that names another resource, or none.
+    /// Returns true if an operation may affect the resource `target` by a permission that names another resource, or none.
     fn may_affect(
         &self,
         target: &str,
@@ -189,19 +190,19 @@ pub(crate) fn with_resource(permission: &RequiredPermission, arn: &str) -> Requi
     RequiredPermission { resource: Resource::Arn(arn.to_owned()), ..permission.clone() }
 }
 
-/// An alias that the operation creates does not stand for a key yet.
+/// Returns true if the operation creates the alias `named`, which is the name of no key yet.
 fn creates_alias(permission: &RequiredPermission, named: &str) -> bool {
     permission.action == "kms:CreateAlias"
         && split_arn(named).is_some_and(|parts| parts.resource_type == "alias")
 }
 
-/// Whether an ARN names any resource of its type, as in `instance/*`.
+/// Returns true if an ARN names any resource of its type, as in `instance/*`.
 fn names_any_of_type(arn: &str) -> bool {
     split_arn(arn).is_some_and(|parts| parts.resource_name == "*")
 }
 
-/// Whether an action that names no resource may affect this one: a resource of the action's service, in the account and region of
-/// the operation.
+/// Returns true if an action that names no resource may affect this one: a resource of the action's service, in the account and
+/// region of the operation.
 fn is_in_account_and_region(target: &str, operation: &Operation, permission: &RequiredPermission) -> bool {
     let Some(target) = Arn::parse(target) else { return false };
     // `Decrypt` names no key: the ciphertext does, and it may be of any account. A multi-Region key has replicas that decrypt in
@@ -219,8 +220,8 @@ fn is_in_account_and_region(target: &str, operation: &Operation, permission: &Re
         && may_equal(target.region, &operation.region)
 }
 
-/// Whether a permission tags the resource that the operation creates. EC2 checks `ec2:CreateTags` for the `TagSpecifications` of
-/// `RunInstances` (EC2 User Guide, "Grant permission to tag Amazon EC2 resources during creation").
+/// Returns true if a permission tags the resource that the operation creates. EC2 checks `ec2:CreateTags` for the
+/// `TagSpecifications` of `RunInstances` (EC2 User Guide, "Grant permission to tag Amazon EC2 resources during creation").
 fn tags_created_resource(operation: &Operation, permission: &RequiredPermission) -> bool {
     let is_other_action =
         permission.action.split_once(':').is_some_and(|(_service, name)| name != operation.name);

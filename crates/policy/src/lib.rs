@@ -6,7 +6,7 @@
 //! - A policy set with any problem is never put in force; the last good set stays.
 //! - Only this crate names Cedar, so that Cedar's interface can change without touching another crate.
 //!
-//! Where to begin: [`PolicyStore`] keeps the set in force, [`PolicySet::decide_operation`] decides with it, and
+//! Begin with [`PolicyStore`]: it keeps the set in force, [`PolicySet::decide_operation`] decides with it, and
 //! [`PolicySet::explain_operation`] says why. docs/policies.md describes the policies themselves. The modules, from the bottom:
 //!
 //! | | |

@@ -21,7 +21,7 @@ const INEXACT_RESOURCE_NOTE: &str =
     " (it names a resource that the request may affect: the request does not name its own exactly)";
 
 impl PolicySet {
-    /// What must be looked up before this operation can be decided.
+    /// Lists the facts that must be looked up before this operation can be decided.
     pub fn attribute_reads<'a>(
         &'a self,
         caller: &Caller,
@@ -83,6 +83,7 @@ impl PolicySet {
             let decision = self.decision_from_outcomes(&query, &evaluation);
             let is_denied = decision.verdict == Verdict::Deny;
             decisions.push(decision);
+            // Nothing can be stricter, and the other permissions need no evaluation.
             if is_denied {
                 break;
             }
@@ -99,7 +100,7 @@ impl PolicySet {
         decision
     }
 
-    /// Whether some call of this tool might not be denied, for the list of tools that a caller sees.
+    /// Returns true if some call of this tool might not be denied, for the list of tools that a caller sees.
     ///
     /// A policy that reads the arguments counts in the caller's favor, and so does one that reads the risk if `context` has
     /// none: a list shows no less than what may be called. Each call is decided in full.
@@ -177,6 +178,7 @@ impl PolicySet {
             );
             return self.decision(Verdict::Deny, &failed, reason);
         }
+        // Before the approvals: people override forbids, and never add a permission that no policy gives.
         if permits.is_empty() {
             return self.decision(Verdict::Deny, &[], format!("no policy permits {}", query.title()));
         }

@@ -58,6 +58,7 @@ fn list_policy_files(dir: &Path) -> Result<Vec<PathBuf>, PolicyLoadError> {
             files.push(path);
         }
     }
+    // `read_dir` returns the files in any order, and the version is a hash over all of them in order.
     files.sort();
     Ok(files)
 }
@@ -70,6 +71,7 @@ pub(crate) fn fingerprint_directory(dir: &Path) -> Option<DirectoryFingerprint> 
             inode: metadata.ino(),
             length_bytes: metadata.len(),
             modified_at: (metadata.mtime(), metadata.mtime_nsec()),
+            // `touch` can set mtime to any value; ctime changes with each write and cannot be set (inode(7)).
             inode_changed_at: (metadata.ctime(), metadata.ctime_nsec()),
             path,
         })

@@ -64,7 +64,7 @@ impl ParsedPolicy<'_> {
     }
 }
 
-/// What our own checks learn about a policy.
+/// The properties of a policy that our own checks determine.
 struct PolicyProperties {
     attribute_usage: AttributeUsage,
     approval_rule: Option<ApprovalRule>,

@@ -20,7 +20,7 @@ pub struct RequestContext<'a> {
     pub risk: Option<u8>,
 }
 
-/// What must be looked up before an operation can be decided.
+/// The facts that must be looked up before an operation can be decided.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AttributeReads<'a> {
     /// The ARNs of the resources whose tags an applicable policy reads.
@@ -44,7 +44,7 @@ pub enum PolicyQuery<'a> {
 }
 
 impl PolicyQuery<'_> {
-    /// Whether this is about an operation that the catalog does not know.
+    /// Returns true if this is about an operation that the catalog does not know.
     pub(crate) fn is_unknown_operation(&self) -> bool {
         matches!(self, Self::Permission { permission, .. } if permission.is_unknown_operation())
     }

@@ -100,6 +100,7 @@ impl PolicySet {
             let required = &checked.attribute_usage.required_attributes;
             set.reads_tags_or_risk |=
                 required.reads_tags || required.context.contains(ContextAttribute::Risk);
+            // Thousands of policies read a few combinations of attributes; contexts can then be compared by index.
             let attributes_index = *distinct.entry(required.clone()).or_insert_with_key(|new| {
                 set.distinct_attributes.push(new.clone());
                 // There are at most as many as policies, whose numbers are u32, too.
@@ -136,7 +137,7 @@ impl PolicySet {
         self.compiled_policy(self.policy_number(policy_id)?)?.checked.approval_rule.as_ref()
     }
 
-    /// Whether any policy can require an approval.
+    /// Returns true if any policy can require an approval.
     pub fn has_approval_policies(&self) -> bool {
         self.policies.iter().any(|policy| policy.checked.approval_rule.is_some())
     }

@@ -18,14 +18,15 @@ use std::{
 };
 use tokio::time::MissedTickBehavior;
 
-/// How often the directory is checked for changes. Checking reads metadata only; a watch by inotify would miss changes on network
-/// file systems (inotify(7), "Limitations and caveats").
+/// The interval at which the directory is checked for changes. Checking reads metadata only; a watch by inotify would miss
+/// changes on network file systems (inotify(7), "Limitations and caveats").
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A policy directory and the set in force.
 pub struct PolicyStore {
     dir: PathBuf,
     schema_source: &'static dyn SchemaSource,
+    // Reading it takes no lock, so a reload never stalls decisions.
     current: ArcSwap<PolicySet>,
     /// Replaced sets that an exchange may still hold. They are freed here, so that no exchange pays for the freeing of thousands of
     /// policies.
@@ -69,6 +70,8 @@ impl PolicyStore {
     /// Loads the directory now, and returns whether another set came into force. On an error the last good set stays.
     pub fn reload(&self) -> Result<bool, PolicyLoadError> {
         let set = PolicySet::load(&self.dir, self.schema_source)?;
+        // By content: a file that was only touched must not count as another set, which refuses requests that were decided by the
+        // old one (docs/adr/0003).
         let changed = set.version() != self.current.load().version();
         if changed {
             tracing::info!(version = set.version(), policies = set.len(), "a new policy set is in force");
@@ -90,6 +93,7 @@ impl PolicyStore {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            // On a blocking thread: file systems can block, and thousands of policies take long to validate.
             let this = Arc::clone(&self);
             if let Err(error) = tokio::task::spawn_blocking(move || this.poll_directory()).await {
                 tracing::error!(%error, "the policy directory could not be watched; the last good policy set stays in force");
@@ -110,6 +114,7 @@ impl PolicyStore {
         if now == state.last_tried {
             return;
         }
+        // Also after a failure, so that a broken file is reported once and not every second.
         state.last_tried = now;
         if let Err(error) = self.reload() {
             tracing::error!(%error, "the policy directory does not load; the last good policy set stays in force");

@@ -100,7 +100,7 @@ impl<'a> CombinedAttributes<'a> {
             .any(|required| required.reads_member(name))
     }
 
-    /// Whether both select the same attributes. Both must be of one policy set.
+    /// Returns true if both select the same attributes. Both must be of one policy set.
     pub(crate) fn is_same_selection(&self, other: &Self) -> bool {
         self.included_indexes == other.included_indexes
     }

@@ -1,4 +1,4 @@
-//! What policies are checked against: the IAM actions that exist, and the parameters of their requests.
+//! The facts that policies are checked against: the IAM actions that exist, and the parameters of their requests.
 //!
 //! The catalog implements [`SchemaSource`]; tests use a small table. Only the actions that a policy set names are looked up, so
 //! loading does not slow down as the catalog grows.
@@ -13,7 +13,7 @@ pub trait SchemaSource: Send + Sync {
     fn access_level(&self, action: &str) -> Option<AccessLevel>;
     /// Every action of an IAM service prefix (`s3`). Empty: there is no such service.
     fn service_actions(&self, prefix: &str) -> Vec<String>;
-    /// Whether a request for an action that names no resource may affect resources of this type (`table`, `role`).
+    /// Classifies a request for an action that names no resource by its effect on resources of this type (`table`, `role`).
     fn classify_unnamed_resource(&self, action: &str, resource_type: &str) -> UnnamedResource;
     /// The known action that is most like a misspelt one.
     fn closest_action(&self, action: &str) -> Option<String>;
@@ -23,7 +23,7 @@ pub trait SchemaSource: Send + Sync {
     fn representative_operation(&self, action: &str) -> Option<(String, OperationTraits)>;
 }
 
-/// How a request that names no resource relates to the resources of a type.
+/// The relation of a request that names no resource to the resources of a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnnamedResource {
     /// It may affect any existing one. Also where the catalog cannot tell.

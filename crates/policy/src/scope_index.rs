@@ -39,7 +39,7 @@ impl<T: Default> IndexLevel<T> {
     }
 }
 
-/// How precisely the index represents a scope.
+/// The precision with which the index represents a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IndexMatch {
     /// A policy is found if and only if its scope matches.
@@ -50,6 +50,7 @@ pub(crate) enum IndexMatch {
 
 #[derive(Debug, Default)]
 pub(crate) struct ScopeIndex {
+    // Action first: most policies name actions, and a request has one action in few groups, so this level excludes most policies.
     by_action: IndexLevel<IndexLevel<IndexLevel<Vec<u32>>>>,
 }
 
@@ -120,6 +121,7 @@ impl ScopeIndex {
             }
         }
         found.sort_unstable();
+        // `action in [a, b]` inserts a policy under each of its actions.
         found.dedup();
         found
     }

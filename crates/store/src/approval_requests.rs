@@ -12,9 +12,9 @@ pub struct ApprovalRequestRow {
     pub id: String,
     pub state: String,
     pub created_at: i64,
-    /// Until when the caller's request is held open.
+    /// The time until which the caller's request is held open.
     pub hold_deadline: i64,
-    /// Until when people may vote.
+    /// The time until which people may vote.
     pub vote_deadline: i64,
     pub grant_until: Option<i64>,
     pub is_time_bound: bool,
@@ -30,11 +30,11 @@ pub struct ApprovalRequestRow {
     pub risk: String,
     pub votes: String,
     pub history: String,
-    /// How many events the history has.
+    /// The number of events in the history.
     pub event_count: i64,
-    /// How many exchanges asked for this.
+    /// The number of exchanges that requested this.
     pub attempt_count: i64,
-    /// How many exchanges its grant has permitted.
+    /// The number of exchanges that its grant has permitted.
     pub use_count: i64,
     /// The version of this row; the store sets it.
     pub change_number: i64,
@@ -154,7 +154,7 @@ impl StoreTransaction {
         requests_from_rows(&rows)
     }
 
-    /// How many requests are pending, of one caller or of all.
+    /// Counts the pending requests of one caller or of all.
     pub async fn count_pending_requests(&mut self, caller: Option<&str>) -> Result<i64, StoreError> {
         let count = match caller {
             Some(caller) => {
@@ -166,9 +166,11 @@ impl StoreTransaction {
         count.fetch_scalar(self).await
     }
 
-    /// Whether any request is pending, or approved and not yet consumed.
+    /// Returns true if any request is pending, or approved and not yet consumed.
     pub async fn has_open_requests(&mut self) -> Result<bool, StoreError> {
         let found: i64 = sql_statement(
+            // Two subqueries with `LIMIT 1`: each stops at the first entry of its partial index, whatever the number of closed
+            // requests.
             "SELECT (SELECT count(*) FROM (SELECT 1 FROM approval_request WHERE state = 'pending' LIMIT 1) AS pending)
              + (SELECT count(*) FROM (SELECT 1 FROM approval_request WHERE state = 'approved' LIMIT 1) AS approved)",
         )
@@ -249,6 +251,8 @@ impl StoreTransaction {
     /// The requests that changed after the change with this number, each with the number of its last change, in that order.
     pub async fn requests_changed_since(&mut self, change: i64) -> Result<Vec<(String, i64)>, StoreError> {
         let rows = sql_statement(
+            // No change is missed: writers exclude each other, so the numbers become visible in their order. With concurrent
+            // writers a higher number could commit before a lower one.
             "SELECT id, change_number FROM approval_request WHERE change_number > $1 ORDER BY change_number",
         )
         .bind(change)
@@ -259,6 +263,7 @@ impl StoreTransaction {
 
     async fn next_change_number(&mut self) -> Result<i64, StoreError> {
         sql_statement(
+            // A row and not a sequence, which SQLite does not have (docs/adr/0013). It also rolls back with the transaction.
             "UPDATE meta SET change_number = change_number + 1 WHERE singleton = 1 RETURNING change_number",
         )
         .fetch_scalar(self)
@@ -308,6 +313,8 @@ impl StoreTransaction {
     ) -> Result<bool, StoreError> {
         let change = self.next_change_number().await?;
         let done = sql_statement(
+            // Compare and set: the state and the version in the WHERE clause let one of two racing writers win, even if the lock
+            // failed.
             "UPDATE approval_request SET state = $1, grant_until = $2, is_time_bound = $3, votes = $4, history = $5,
                 use_count = $6, change_number = $7, event_count = $8
              WHERE id = $9 AND state = $10 AND change_number = $11",
@@ -342,6 +349,7 @@ impl StoreTransaction {
     /// Adds to the counters of a request. This is no change of the request: a vote that was read before is still valid.
     pub async fn add_to_counters(&mut self, id: &str, attempts: i64, uses: i64) -> Result<(), StoreError> {
         sql_statement(
+            // Added in SQL: a value that was read before could be outdated by another process.
             "UPDATE approval_request SET attempt_count = attempt_count + $1, use_count = use_count + $2 WHERE id = $3",
         )
         .bind(attempts)
@@ -355,6 +363,7 @@ impl StoreTransaction {
     /// Removes requests that are closed, were created before, and have their whole history in the journal.
     pub async fn delete_closed_requests(&mut self, before: i64) -> Result<u64, StoreError> {
         sql_statement(
+            // A request is kept until the journal has its history: the journal is the record, and this is only the state.
             "DELETE FROM approval_request WHERE created_at < $1 AND state NOT IN ('pending', 'approved')
              AND (journaled_count >= event_count OR state = 'corrupt')",
         )
@@ -367,6 +376,7 @@ impl StoreTransaction {
     /// clock of another replica, must not bring back a grant that had expired.
     pub async fn advance_latest_time(&mut self, now: i64) -> Result<i64, StoreError> {
         sql_statement(
+            // `CASE` and not `max(a, b)`: the function of two arguments is `max` in SQLite and `greatest` in PostgreSQL.
             "UPDATE meta SET latest_time = CASE WHEN latest_time < $1 THEN $1 ELSE latest_time END
              WHERE singleton = 1 RETURNING latest_time",
         )

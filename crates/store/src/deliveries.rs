@@ -13,11 +13,11 @@ pub struct DeliveryRow {
     pub event: String,
     pub channel: String,
     pub created_at: i64,
-    /// How often it was leased. It identifies a lease: only its holder knows this number.
+    /// The number of times that it was leased. It identifies a lease: only its holder knows this number.
     pub attempt_count: i64,
 }
 
-/// How a delivery ended, or when it goes on.
+/// The result of an attempt to send a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryOutcome {
     Sent,
@@ -170,7 +170,7 @@ impl StoreTransaction {
         Ok(())
     }
 
-    /// Whether a channel has, or had, a delivery of this event that was not dropped.
+    /// Returns true if a channel has, or had, a delivery of this event that was not dropped.
     pub async fn has_delivery(
         &mut self,
         channel: &str,
@@ -247,7 +247,7 @@ impl StoreTransaction {
         rows.iter().map(delivery_from_row).collect()
     }
 
-    /// Whether a channel has anything to do now: to send, or to drop.
+    /// Returns true if a channel has anything to do now: to send, or to drop.
     pub async fn has_due_deliveries(&mut self, channel: &str, now: i64) -> Result<bool, StoreError> {
         let found: i64 = sql_statement(where_unannounced!(
             "SELECT count(*) FROM (SELECT 1 FROM delivery WHERE channel = $1 AND state = 'waiting' AND (next_at <= $2 OR (",
@@ -271,7 +271,7 @@ impl StoreTransaction {
         .await
     }
 
-    /// How many deliveries of a channel wait.
+    /// Counts the waiting deliveries of a channel.
     pub async fn count_waiting_deliveries(&mut self, channel: &str) -> Result<i64, StoreError> {
         sql_statement("SELECT count(*) FROM delivery WHERE channel = $1 AND state = 'waiting'")
             .bind(channel)
@@ -282,6 +282,7 @@ impl StoreTransaction {
     /// Leases a delivery until then: no other process tries it meanwhile. Counts the attempt.
     pub async fn lease_delivery(&mut self, row: &mut DeliveryRow, until: i64) -> Result<(), StoreError> {
         row.attempt_count = sql_statement(
+            // A lease and no lock: a process that dies while it sends must not hold the message for ever.
             "UPDATE delivery SET attempt_count = attempt_count + 1, next_at = $4, leased_until = $4
              WHERE channel = $1 AND approval_request = $2 AND event = $3 RETURNING attempt_count",
         )
@@ -307,6 +308,7 @@ impl StoreTransaction {
             DeliveryOutcome::Retry { at, error } => ("waiting", *at, Some(error)),
         };
         let done = sql_statement(
+            // The attempt count is a fencing token: a sender whose lease expired must not overwrite the result of the next one.
             "UPDATE delivery SET state = $5, next_at = $6, last_error = $7, leased_until = 0
              WHERE channel = $1 AND approval_request = $2 AND event = $3 AND state = 'waiting' AND attempt_count = $4",
         )

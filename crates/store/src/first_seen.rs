@@ -1,9 +1,9 @@
-//! Which actions each caller was permitted to take before. A caller who takes new ones is a higher risk.
+//! The actions that each caller was permitted to take before. A caller who takes new ones is a higher risk.
 
 use crate::{StoreError, StoreTransaction, statement::sql_statement};
 
 impl StoreTransaction {
-    /// Whether this caller was permitted to take these actions before.
+    /// Returns true if this caller was permitted to take these actions before.
     pub async fn was_seen(&mut self, caller: &str, actions: &str) -> Result<bool, StoreError> {
         let found: i64 = sql_statement("SELECT count(*) FROM first_seen WHERE caller = $1 AND actions = $2")
             .bind(caller)

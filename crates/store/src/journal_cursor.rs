@@ -1,4 +1,4 @@
-//! How much of each approval request's history is in the journal. A request is not deleted before all of it is.
+//! The part of each approval request's history that is in the journal. A request is not deleted before all of it is.
 
 use crate::{StoreError, StoreTransaction, statement::sql_statement};
 
@@ -8,7 +8,7 @@ pub struct UnjournaledEventRow {
     pub id: String,
     /// JSON: all events, from the first one on.
     pub history: String,
-    /// How many of them are in the journal.
+    /// The number of them that are in the journal.
     pub journaled_count: i64,
     /// The number of the request's last change: the order of these rows.
     pub change_number: i64,

@@ -33,10 +33,10 @@ pub use users::UserRow;
 use std::{path::Path, sync::Arc, time::Duration};
 use transaction::EngineTransaction;
 
-/// How long a write waits for the lock of another process, and a task for a connection. Shorter than the time after which SDKs
-/// give up on a response (botocore: `read_timeout`, 60 s), so that a slow database is reported and not guessed at.
+/// The longest wait of a write for the lock of another process, and of a task for a connection. Shorter than the time after which
+/// SDKs give up on a response (botocore: `read_timeout`, 60 s), so that a slow database is reported and not guessed at.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many connections read at once. Readers do not wait for the writer.
+/// The number of connections that read at once. Readers do not wait for the writer.
 const MAX_READ_CONNECTIONS: u32 = 4;
 
 /// The version of the tables in `schema/`, as a database of either engine records it.

@@ -3,7 +3,7 @@
 
 use crate::{StoreError, StoreTransaction, statement::sql_statement};
 
-/// One console login. Times are milliseconds since 1970.
+/// One console login. Times are milliseconds since 1970, but for `groups_as_of`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginRow {
     /// SHA-256 of the cookie.
@@ -14,7 +14,7 @@ pub struct LoginRow {
     pub subject: String,
     /// JSON list of group names.
     pub group_names: String,
-    /// When the identity provider asserted the groups.
+    /// When the identity provider asserted the groups, in seconds since 1970.
     pub groups_as_of: i64,
     pub created_at: i64,
     pub expires_at: i64,
@@ -27,6 +27,7 @@ impl StoreTransaction {
             .bind(login.created_at)
             .execute(self)
             .await?;
+        // The count holds until the commit, because writers exclude each other.
         let others: i64 = sql_statement("SELECT count(*) FROM login").fetch_scalar(self).await?;
         if others >= max_logins {
             return Ok(false);

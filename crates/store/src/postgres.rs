@@ -65,6 +65,8 @@ impl PostgresServer {
         let is_here = is_socket || is_loopback || self.host == "localhost";
         let options = if is_socket { options.socket(&self.host) } else { options.host(&self.host) };
         match &self.ca_file {
+            // `verify-full`: `require` accepts any certificate, and `verify-ca` one for another host (PostgreSQL documentation,
+            // "SSL Mode Descriptions").
             Some(ca) => options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(ca),
             None if is_here => options.ssl_mode(PgSslMode::Disable),
             None => options.ssl_mode(PgSslMode::VerifyFull),
@@ -101,6 +103,7 @@ impl ReconnectingPool {
         PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(DATABASE_TIMEOUT)
+            // Lazy: a new pool must not wait for a server that does not respond while the lock on the pool is held.
             .connect_lazy_with(options.clone())
     }
 
@@ -155,6 +158,8 @@ pub(crate) const SCHEMA: &str = include_str!("schema/postgres.sql");
 
 impl PostgresPools {
     pub(crate) async fn begin_read(&self) -> Result<sqlx::Transaction<'static, Postgres>, StoreError> {
+        // REPEATABLE READ takes one snapshot for all statements; at READ COMMITTED each would see another state (PostgreSQL
+        // documentation, "Transaction Isolation").
         self.readers.begin_transaction("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
     }
 
@@ -175,6 +180,7 @@ impl PostgresPools {
     /// Creates the tables in an empty database, or checks that they have this version.
     async fn create_tables(&self) -> Result<(), StoreError> {
         let mut transaction = self.begin_write().await?;
+        // Under the writers' lock: of several replicas that start at once, one creates the tables and the others find them.
         let has_version_table: bool = sqlx::query_scalar("SELECT to_regclass('durward_schema') IS NOT NULL")
             .fetch_one(&mut *transaction)
             .await?;

@@ -66,6 +66,7 @@ impl StoreTransaction {
 
     /// The revocations with a higher number, in the order of their numbers.
     pub async fn revocations_after(&mut self, number: i64) -> Result<Vec<RevocationRow>, StoreError> {
+        // No row is missed: writers exclude each other, so the numbers are committed in their order.
         let rows = sql_statement(select_revocations!("WHERE number > $1 ORDER BY number"))
             .bind(number)
             .fetch_all(self)

@@ -22,7 +22,10 @@ pub(crate) async fn open_pools(path: &Path) -> Result<SqlitePools, StoreError> {
     prepare_state_file(path).map_err(|source| StoreError::File { path: path.to_owned(), source })?;
     let options = SqliteConnectOptions::new()
         .filename(path)
+        // SQLite creates files that others can read under the usual umask; `prepare_state_file` has created this one for its user
+        // alone.
         .create_if_missing(false)
+        // In WAL mode readers do not block the writer, and the writer does not block readers (https://sqlite.org/wal.html).
         .journal_mode(SqliteJournalMode::Wal)
         // In WAL mode NORMAL would not sync the log at each commit: a power cut could lose a vote that was acknowledged
         // (https://sqlite.org/pragma.html#pragma_synchronous).
@@ -40,6 +43,8 @@ pub(crate) async fn open_pools(path: &Path) -> Result<SqlitePools, StoreError> {
     let readers = SqlitePoolOptions::new()
         .max_connections(MAX_READ_CONNECTIONS)
         .acquire_timeout(DATABASE_TIMEOUT)
+        // A statement that writes in a read transaction would bypass the one writer; it fails instead
+        // (https://sqlite.org/pragma.html#pragma_query_only).
         .connect_with(options.pragma("query_only", "ON"))
         .await?;
     Ok(SqlitePools { writer, readers })
@@ -51,6 +56,8 @@ impl SqlitePools {
     }
 
     pub(crate) async fn begin_write(&self) -> Result<sqlx::Transaction<'static, Sqlite>, StoreError> {
+        // A deferred transaction that reads first and writes later fails with SQLITE_BUSY if another process wrote in between
+        // (https://sqlite.org/lang_transaction.html).
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
@@ -66,6 +73,8 @@ const SCHEMA: &str = include_str!("schema/sqlite.sql");
 /// Checks the file, and creates the tables if it is new.
 async fn create_tables(pool: &SqlitePool) -> Result<(), StoreError> {
     let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    // `quick_check` skips the comparison of indexes with tables, so a start takes time linear in the file
+    // (https://sqlite.org/pragma.html#pragma_quick_check).
     let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *transaction).await?;
     if verdict != "ok" {
         return Err(StoreError::Corrupt(verdict));
@@ -83,6 +92,7 @@ async fn create_tables(pool: &SqlitePool) -> Result<(), StoreError> {
 
 /// Creates the directory and the file, or checks that the file is one that only this user can read or change.
 fn prepare_state_file(path: &Path) -> io::Result<()> {
+    // A link could point to a file that another user owns and reads.
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => Err(io::Error::other("it is not a regular file")),
         Ok(found) if found.permissions().mode() & 0o077 != 0 => Err(io::Error::new(
@@ -94,6 +104,8 @@ fn prepare_state_file(path: &Path) -> io::Result<()> {
             if let Some(directory) = path.parent() {
                 DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
             }
+            // `create_new` (O_EXCL): a file or link that somebody puts there between check and creation is an error and is not
+            // used.
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
             Ok(())
         }

@@ -147,6 +147,7 @@ impl SqlStatement {
         transaction: &mut StoreTransaction,
     ) -> Result<T, StoreError> {
         let row = self.fetch_optional(transaction).await?;
+        // No row is no zero: a missing row of `meta` would reset the change number or the clock.
         row.ok_or_else(|| StoreError::Corrupt("a row that must exist is missing".to_owned()))?.get(0)
     }
 }

@@ -13,7 +13,7 @@ pub async fn open_test_store(path: &Path) -> Result<Store, StoreError> {
     }
 }
 
-/// Whether the tests run against PostgreSQL.
+/// Returns true if the tests run against PostgreSQL.
 pub fn is_postgres() -> bool {
     std::env::var_os("DURWARD_TEST_POSTGRES").is_some()
 }

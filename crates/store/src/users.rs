@@ -36,6 +36,7 @@ impl StoreTransaction {
     /// Replaces the row of the person, unless it is newer.
     pub async fn upsert_user(&mut self, user: &UserRow) -> Result<(), StoreError> {
         sql_statement(
+            // Only newer groups replace the row: an old session must not bring back a membership that has ended since.
             "INSERT INTO app_user (id, name, subject, group_names, groups_as_of) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, subject = excluded.subject,
                 group_names = excluded.group_names, groups_as_of = excluded.groups_as_of

@@ -31,6 +31,7 @@ impl ApprovalLedger {
         let rows =
             transaction.usable_grants(&query.caller_binding, query.connection, query.digest, now).await?;
         for row in rows {
+            // A corrupt row grants nothing, and it must not hide a valid grant behind it.
             let Some(request) = self.corruption_log.decode_row(&row) else { continue };
             let membership = load_membership(transaction, &request).await?;
             let break_glass_group = self.limits.break_glass_group.as_deref();

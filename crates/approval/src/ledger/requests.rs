@@ -17,19 +17,21 @@ use durward_core::limits::DENIAL_TTL;
 use durward_core::timestamps::to_unix_millis;
 use durward_store::{ApprovalRequestRow, StoreError, StoreTransaction};
 
-/// Whether the votes on `request` can decide everything that is required now. `grant::evaluate_grant` asks the same of the
-/// votes that were cast.
+/// Returns true if the votes on `request` can decide everything that is required now. `grant::evaluate_grant` checks the same for
+/// the votes that were cast.
 fn is_covered_by(request: &ApprovalRequest, required: &[ApprovalRequirement]) -> bool {
     required.iter().all(|requirement| {
         request.details.requirements.iter().any(|shown| {
             shown.policy == requirement.policy
+                // Votes of another group, or fewer of them, could not satisfy what policy requires by now: a new request replaces
+                // this one.
                 && shown.group == requirement.group
                 && shown.quorum >= requirement.quorum
         })
     })
 }
 
-/// Whether a repeat of the operation joins this request instead of creating one.
+/// Returns true if a repeat of the operation joins this request instead of creating one.
 fn is_reusable(request: &ApprovalRequest, now: i64) -> bool {
     match request.state {
         ApprovalState::Pending => true,
@@ -123,6 +125,8 @@ impl ApprovalLedger {
                 self.end_pending(&mut transaction, &row, now).await?;
             }
         }
+        // The request may have been approved since the decision: the caller uses that grant instead of waiting for a second
+        // approval.
         if let Some(found) = self.find_grant_in(&mut transaction, &query, now).await? {
             return Ok(found.request);
         }

@@ -1,4 +1,4 @@
-//! What the expiry sweep does, and the announcement of changes.
+//! The work of the expiry sweep, and the announcement of changes.
 
 use super::{ApprovalLedger, PendingCounts, update_request};
 use crate::ApprovalRequestId;
@@ -36,6 +36,7 @@ impl ApprovalLedger {
                 }
                 self.subscriptions.announce_change(parsed);
             }
+            // Per request: after an error the next call goes on here and does not announce the others again.
             *announced = change_number;
         }
         Ok(())
@@ -44,6 +45,7 @@ impl ApprovalLedger {
     /// Writes the states of requests whose time is over. Returns whether there may be more.
     pub(crate) async fn expire_due_requests(&self) -> Result<bool, StoreError> {
         let mut transaction = self.store.begin_read().await?;
+        // A read first: most sweeps find nothing, and twice a second is too often to take the write lock of all replicas.
         let due = transaction.overdue_request_ids(self.clock.now(), EXPIRY_BATCH_SIZE as i64).await?;
         drop(transaction);
         if due.is_empty() {
@@ -69,6 +71,7 @@ impl ApprovalLedger {
 
     /// Writes the counts that are in memory.
     pub(crate) async fn write_counts(&self) -> Result<(), StoreError> {
+        // Taken before the write, so that counts that come meanwhile are neither lost nor written twice.
         let counts = std::mem::take(&mut *lock_ignoring_poison(&self.pending_counts));
         if counts.is_empty() {
             return Ok(());

@@ -28,7 +28,7 @@ use time::OffsetDateTime;
 const MAX_SIMILAR_REQUESTS: usize = 5;
 /// The durations of time-bound grants on offer, in minutes. The page leaves out those above the operator's maximum.
 const GRANT_DURATIONS_MINUTES: [u64; 5] = [15, 60, 240, 480, 1_440];
-/// How long the page confirms a vote that was just cast. The link to it may be opened much later, or by others.
+/// The time for which the page confirms a vote that was just cast. The link to it may be opened much later, or by others.
 const NOTICE_DURATION: time::Duration = time::Duration::MINUTE;
 
 #[derive(Template)]
@@ -49,6 +49,8 @@ fn recent_vote_notice(
     now: OffsetDateTime,
 ) -> Option<&'static str> {
     let mut votes = request.votes.iter();
+    // The vote is looked up: the query alone proves nothing, and a forged link would show a confirmation of a vote that was never
+    // cast.
     let vote = votes.rfind(|vote| vote.by.id == viewer.id && vote.at + NOTICE_DURATION > now)?;
     let is_denied = matches!(request.state, ApprovalState::Denied | ApprovalState::TimedOut);
     match (choice, vote.is_approval, vote.break_glass) {
@@ -86,7 +88,7 @@ pub async fn show_approval_request(
     }
 }
 
-/// What the viewer may do now. Everything here is checked again when the vote is cast.
+/// The choices of the viewer now. Everything here is checked again when the vote is cast.
 fn voting_options(state: &ConsoleState, viewer: &Approver, request: &ApprovalRequest) -> VotingOptions {
     let refusal = approval_refusal_text(request, viewer);
     let is_pending = request.state == ApprovalState::Pending;

@@ -55,6 +55,7 @@ pub async fn stream_changes(
     let changes = state.approvals.subscribe_changes();
     event_stream::stream_events(changes, subscription, move || {
         let (state, login_id) = (state.clone(), login_id.clone());
+        // Looked up for each event: the login may have ended, by expiry or by a revocation, since the stream was opened.
         async move { matches!(state.logins.find_user(&login_id, (state.clock)()).await, Ok(Some(_user))) }
     })
 }

@@ -1,4 +1,4 @@
-//! `/connections` and `/health`: what is configured, and whether it works.
+//! `/connections` and `/health`: the configured upstreams, and the health of the gateway.
 
 use super::BrowserUser;
 use crate::{

@@ -1,4 +1,4 @@
-//! `/policies`: the policy files, whether they are in force, and what the set in force decides for one request.
+//! `/policies`: the policy files, their state, and the decision of the set in force for one request.
 
 use super::BrowserUser;
 use crate::{
@@ -117,7 +117,7 @@ fn build_page(state: &ConsoleState, frame: PageFrame, query: &ExplainQuery) -> P
     }
 }
 
-/// What the set in force decides, if the form names an action. An error is the policy crate's own text.
+/// Explains the decision of the set in force, if the form names an action. An error is the policy crate's own text.
 fn explain_query(
     state: &ConsoleState,
     set: &PolicySet,

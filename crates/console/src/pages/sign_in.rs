@@ -113,6 +113,7 @@ pub async fn handle_callback(
         }
         Err(error) => sign_in_failed_page(&state, &error),
     };
+    // Also after a failure: the state of one sign-in must not serve for a second callback.
     add_cookie(&mut response, ConsoleCookie::SignIn.removal_header(uses_tls));
     response
 }
@@ -156,6 +157,7 @@ pub async fn sign_out(
     };
     if let Some(user) = user {
         let token = form.map(|Form(form)| form.csrf).unwrap_or_default();
+        // Also for a sign-out: another site could otherwise sign an approver out while a request waits.
         if let Err(error) = request_guard::verify_form(&state.origin, &headers, &user.csrf_token, &token) {
             let message = as_sentence(&error.to_string());
             return error_page(

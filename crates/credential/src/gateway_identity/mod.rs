@@ -26,12 +26,12 @@ pub struct BaseCredential {
     pub session_token: Option<Secret>,
     /// `None`: it is long-lived, or its source does not say.
     pub expires_at: Option<OffsetDateTime>,
-    /// Where it was found, for operators: `environment`, `instance metadata`, ...
+    /// The source that it was found in, for operators: `environment`, `instance metadata`, ...
     pub source: &'static str,
 }
 
 impl BaseCredential {
-    /// Whether it is an access key that never expires: temporary credentials always have a session token.
+    /// Returns true if the credential is an access key that never expires: temporary credentials always have a session token.
     fn is_long_lived(&self) -> bool {
         self.session_token.is_none()
     }
@@ -191,6 +191,7 @@ impl GatewayIdentity {
 
     fn cache_credential(&self, found: &Arc<BaseCredential>) -> Result<(), GatewayIdentityError> {
         let now = (self.clock)();
+        // A file that nobody renews gives the same expired credential again: each call to STS would fail with a less clear error.
         if found.expires_at.is_some_and(|expires| expires <= now) {
             return Err(GatewayIdentityError::Expired { source_name: found.source });
         }

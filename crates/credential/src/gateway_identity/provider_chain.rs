@@ -223,6 +223,8 @@ impl HttpSend for CredentialHttpSender {
     async fn http_send(&self, request: Request<Bytes>) -> reqsign_core::Result<Response<Bytes>> {
         let result = match request.uri().scheme_str() {
             Some("https") => self.service_client.send(request, SERVICE_LIMITS).await,
+            // `AWS_CONTAINER_CREDENTIALS_FULL_URI` may be http only at these addresses (AWS SDKs and Tools Reference Guide,
+            // "Container credential provider"): the response is a credential in clear.
             Some("http") if is_metadata_endpoint(request.uri()) => {
                 self.metadata_client.send(request, METADATA_LIMITS).await
             }

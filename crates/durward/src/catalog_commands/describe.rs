@@ -192,7 +192,7 @@ fn write_member(
     Ok(())
 }
 
-/// Where a member is in the HTTP message, and whether it is sensitive.
+/// The place of a member in the HTTP message, and a mark if it is sensitive.
 fn member_annotations(service: &ServiceModel, member: &ShapeMember) -> Vec<String> {
     let wire = member.wire_name.as_deref().unwrap_or(&member.name);
     let mut marks = Vec::new();

@@ -25,9 +25,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-/// How long a user may take at the provider: passwords, second factors, a reset on the way.
+/// The time in which a user must sign in at the provider: passwords, second factors, a reset on the way.
 const BROWSER_SIGN_IN_TIMEOUT: Duration = Duration::from_mins(10);
-/// How long the browser may take to read the last page.
+/// The time in which the browser must read the last page.
 const FINAL_PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after a failed accept. Most of them mean that the process has no file descriptor left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -177,6 +177,7 @@ impl CallbackServer {
             );
         };
         let (page_result, result) = oneshot::channel();
+        // One callback: a second with the same `state` is a reload, or somebody who read the address.
         if self.callback_sender.try_send((response, page_result)).is_err() {
             return render_page(
                 StatusCode::CONFLICT,
@@ -242,6 +243,8 @@ fn open_browser(page: &str) {
     if !is_installed || !has_display() {
         return;
     }
+    // Started directly and not by a shell: the provider chooses the address (CVE-2025-6514: commands in an authorization
+    // endpoint).
     let started = Command::new(program)
         .arg(page)
         .stdin(Stdio::null())

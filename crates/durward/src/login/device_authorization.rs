@@ -36,7 +36,7 @@ struct DeviceAuthorizationResponse {
     error_description: Option<String>,
 }
 
-/// What one response of the token endpoint means.
+/// The meaning of one response of the token endpoint.
 enum PollOutcome {
     Done(TokenResponse),
     Pending,
@@ -74,6 +74,7 @@ pub async fn sign_in_with_device(provider: &ProviderClient) -> Result<SignInToke
     };
     print_user_code(page, user_code, authorization.verification_uri_complete.as_deref())?;
     let mut interval = Duration::from_secs(
+        // Bounded: 0 would become a loop of requests, and a huge interval would never see the sign-in.
         authorization.interval.unwrap_or(DEFAULT_POLL_INTERVAL_SECS).clamp(1, MAX_POLL_INTERVAL_SECS),
     );
     let lifetime = authorization.expires_in.unwrap_or(MAX_CODE_LIFETIME_SECS).min(MAX_CODE_LIFETIME_SECS);
@@ -111,6 +112,7 @@ fn print_user_code(page: &str, user_code: &str, complete: Option<&str>) -> Resul
         "to sign in, open\n\n    {page}\n\non any device, and enter the code\n\n    {}\n",
         escape_for_terminal(user_code)
     ))?;
+    // It must begin with the page that was checked above: this address could otherwise lead anywhere.
     if let Some(complete) = complete.map(escape_for_terminal).filter(|complete| complete.starts_with(&page)) {
         print_line(&format!(
             "or open this address and check that it shows the same code:\n\n    {complete}\n"

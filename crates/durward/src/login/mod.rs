@@ -161,6 +161,7 @@ async fn renew_id_token(console: &ConsoleEndpoint) -> Result<Secret, CommandErro
     stored.refresh_token = Some(response.refresh_token.clone().map_or(refresh_token, Secret::new));
     stored.save(console)?;
     let renewed = provider.verify_tokens(response, None).await?;
+    // OpenID Connect Core section 12.2: a refreshed ID token must have the same `sub`.
     if renewed.subject != stored.subject {
         return Err(expired(": the identity provider returned the token of another user"));
     }
@@ -209,7 +210,7 @@ fn choose_registration(
     chosen.map_err(CommandError::Refused)
 }
 
-/// Whether a browser can be opened on the user's screen. Over SSH it would open on the remote machine.
+/// Returns true if a browser can be opened on the user's screen. Over SSH it would open on the remote machine.
 fn has_display() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if is_set("SSH_CONNECTION") || is_set("SSH_TTY") {

@@ -58,6 +58,8 @@ impl ProviderClient {
                 escape_for_terminal(&registration.issuer)
             )));
         }
+        // A provider in the company network has a private address, which the client would refuse otherwise. The user named this
+        // one.
         let client = http_client(vec![issuer.clone()])?;
         let discovery =
             DiscoveryDocument::fetch_document(&registration.issuer, &client).await.map_err(|error| {

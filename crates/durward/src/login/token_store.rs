@@ -107,7 +107,7 @@ impl StoredTokens {
         }
     }
 
-    /// Whether the ID token is valid for longer than `margin`.
+    /// Returns true if the ID token is valid for longer than `margin`.
     pub fn is_valid_for(&self, now: OffsetDateTime, margin: time::Duration) -> bool {
         self.expires_at.saturating_sub(now.unix_timestamp()) > margin.whole_seconds()
     }
@@ -192,6 +192,7 @@ fn lock_token_dir(directory: &Path, address: &str) -> Result<File, TokenStoreErr
         .mode(0o600)
         .open(&path)
         .map_err(&failed)?;
+    // The lock is on a file of its own: the token file is replaced by a rename, and a lock on it would be on the old file.
     file.lock().map_err(failed)?;
     Ok(file)
 }

@@ -1,4 +1,4 @@
-//! What a request does, in IAM's words.
+//! The action of a request in IAM's words.
 
 use super::ACCOUNT_ID;
 use super::response::FakeAwsError;

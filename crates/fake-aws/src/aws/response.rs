@@ -33,7 +33,7 @@ impl FakeAwsError {
     pub fn into_response(self, as_json: bool) -> FakeAwsResponse {
         let Self { status, code, message } = self;
         if as_json {
-            // The JSON protocols answer every error of the client with 400.
+            // The JSON protocols return every error of the client with 400.
             let body = json!({"__type": code, "message": message}).to_string();
             return response_of_type(StatusCode::BAD_REQUEST, "application/x-amz-json-1.1", body);
         }

@@ -1,4 +1,4 @@
-//! Who signed a request.
+//! The signer of a request.
 
 use super::response::FakeAwsError;
 use super::state::FakeAwsState;

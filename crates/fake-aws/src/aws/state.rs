@@ -1,4 +1,4 @@
-//! What the fake AWS holds: sessions, buckets, secrets, tables, and the requests it received.
+//! The state of the fake AWS: sessions, buckets, secrets, tables, and the requests that it received.
 
 use super::GATEWAY_ACCESS_KEY_ID;
 use bytes::Bytes;
@@ -14,7 +14,7 @@ pub struct ReceivedRequest {
     pub action: String,
     /// The ARN, or `*`.
     pub resource: String,
-    /// Whether the credential was restricted by a session policy.
+    /// True if the credential was restricted by a session policy.
     pub has_session_policy: bool,
     pub is_allowed: bool,
 }

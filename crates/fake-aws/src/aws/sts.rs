@@ -40,6 +40,7 @@ pub fn execute_sts(
     }
     let malformed_policy =
         |message: &str| FakeAwsError::new(StatusCode::BAD_REQUEST, "MalformedPolicyDocument", message);
+    // As AWS counts: characters, so that a policy that this accepts is not refused by the real STS.
     let policy = match form.get("Policy") {
         Some(text) if text.chars().count() > MAX_SESSION_POLICY_CHARACTERS => {
             return Err(malformed_policy("the policy is longer than 2048 characters"));

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a code is valid.
+/// The lifetime of a code.
 const CODE_LIFETIME: Duration = Duration::from_mins(1);
 const MAX_PENDING_CODES: usize = 256;
 /// Of an ID token; `expires_in` says the same.
@@ -40,7 +40,7 @@ impl PendingCodes {
     }
 }
 
-/// The sign-in that a code stands for.
+/// The sign-in that a code belongs to.
 struct CodeGrant {
     user: SignedInUser,
     client_id: String,

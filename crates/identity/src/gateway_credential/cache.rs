@@ -20,6 +20,7 @@ pub(super) type CredentialDigest = [u8; 32];
 
 #[derive(Default)]
 pub(super) struct OpenedCredentialCache {
+    // Shards, because each request takes a lock: all threads would contend for a single one.
     shards: [Mutex<CacheShard>; SHARD_COUNT],
 }
 

@@ -35,6 +35,7 @@ impl SealKeys {
     /// Loads the keys of the file at `path`. If it does not exist, it and its directory are created, with one random key.
     pub fn load_or_create(path: &Path) -> Result<Self, KeyFileError> {
         match Self::load_key_file(path) {
+            // Only for a file that is not there: a new key in place of one that cannot be read would end every session.
             Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 create_key_file(path)?;
                 Self::load_key_file(path)
@@ -78,6 +79,7 @@ fn create_key_file(path: &Path) -> Result<(), KeyFileError> {
     let written = file
         .write_all(master.as_bytes())
         .and_then(|()| file.sync_all())
+        // link(2) fails if the name exists, unlike rename(2), which would replace the key that another process issues with.
         .and_then(|()| std::fs::hard_link(&draft, path));
     std::fs::remove_file(&draft).map_err(failed)?;
     match written {

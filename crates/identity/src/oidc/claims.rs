@@ -35,6 +35,8 @@ pub(super) fn validate_claims(
     token: &str,
     now: OffsetDateTime,
 ) -> Result<VerifiedToken, TokenError> {
+    // RFC 7519 section 4.1.3: who is not in `aud` must reject the token. Otherwise any service could reuse the tokens that it
+    // receives here.
     check_audience(config, &claims)?;
     let (expires_at, issued_at) = check_times(&claims, now)?;
     let subject = plain_string(claims.get("sub"), MAX_SUBJECT_BYTES).ok_or(TokenError::Invalid(
@@ -59,6 +61,7 @@ fn check_audience(config: &ProviderConfig, claims: &JsonObject) -> Result<(), To
     if !audience.iter().any(|one| config.audience.iter().any(|ours| ours == one)) {
         return Err(TokenError::ForeignAudience(config.name.clone()));
     }
+    // `azp` is the claim of ID tokens (OpenID Connect Core section 2), `client_id` that of access tokens (RFC 9068 section 2.2).
     let party = match claims.get("azp").or_else(|| claims.get("client_id")) {
         None => None,
         Some(Value::String(party)) => Some(party),
@@ -86,6 +89,7 @@ fn check_times(
 ) -> Result<(OffsetDateTime, Option<OffsetDateTime>), TokenError> {
     let expires = parse_numeric_date(claims.get("exp"))
         .map_err(|()| TokenError::Invalid("its expiry (exp) is not a date"))?
+        // RFC 7519 makes `exp` optional. A token without it would be valid for ever, so it is required here.
         .ok_or(TokenError::Invalid("it has no expiry (exp)"))?;
     let starts = parse_numeric_date(claims.get("nbf"))
         .map_err(|()| TokenError::Invalid("its start (nbf) is not a date"))?;
@@ -93,6 +97,7 @@ fn check_times(
         .map_err(|()| TokenError::Invalid("its issue time (iat) is not a date"))?;
     // Differences, not sums: a date near the end of the calendar must not overflow.
     let ahead = |date: OffsetDateTime| date - now > CLOCK_LEEWAY;
+    // `>=`: the current time must be before `exp` (RFC 7519 section 4.1.4).
     if now - expires >= CLOCK_LEEWAY {
         return Err(TokenError::Expired { at: expires });
     }
@@ -135,6 +140,7 @@ fn read_groups(config: &ProviderConfig, claims: &JsonObject) -> Result<Vec<Strin
         return Err(wrong);
     }
     let mut groups: Vec<String> = groups.into_iter().map(str::to_owned).collect();
+    // Sorted, so that a provider that changes the order does not change the caller: credentials are cached by it.
     groups.sort_unstable();
     groups.dedup();
     Ok(groups)
@@ -157,6 +163,7 @@ pub(super) fn describe_missing_groups(config: &ProviderConfig, claims: &JsonObje
 fn read_actors(claims: &JsonObject) -> Result<Vec<String>, TokenError> {
     let mut actors = Vec::new();
     let mut next = claims.get("act");
+    // A loop and not a recursion, with a limit: the sender decides how deep the chain nests.
     while let Some(actor) = next {
         let subject = actor.as_object().and_then(|actor| plain_string(actor.get("sub"), MAX_SUBJECT_BYTES));
         let (Some(subject), true) = (subject, actors.len() < MAX_ACTORS) else {

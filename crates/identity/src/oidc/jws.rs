@@ -29,6 +29,7 @@ pub(super) fn parse_jws(token: &str) -> Result<UnverifiedJws<'_>, TokenError> {
     if dots == 4 {
         return Err(TokenError::Invalid("it is encrypted (JWE); only signed tokens are accepted"));
     }
+    // The signed bytes are a part of the text as received: encoding them anew could sign other bytes (RFC 7515 section 5.2).
     let (Some((signed, signature)), 2) = (token.rsplit_once('.'), dots) else {
         return Err(TokenError::Invalid("it is not a JWT: three parts joined by dots are expected"));
     };
@@ -69,6 +70,7 @@ fn check_header(header: &Map<String, Value>) -> Result<(SignatureAlgorithm, Opti
     let algorithm = header
         .get("alg")
         .and_then(Value::as_str)
+        // `none`, in any letter case, and the HMAC algorithms are no values of the type (RFC 8725 sections 2.1 and 3.2).
         .and_then(SignatureAlgorithm::parse)
         .ok_or(TokenError::Invalid("its signature algorithm (alg) is not accepted"))?;
     let kid = match header.get("kid") {

@@ -79,8 +79,8 @@ impl CachedKeySet {
     }
 }
 
-/// Whether less than `span` passed since `then`. A clock that was set back counts as time passed: otherwise a set would stay
-/// fresh for as long as the clock was set back. A task that read the clock shortly before another one wrote `then` does not.
+/// Returns true if less than `span` passed since `then`. A clock that was set back counts as time passed: otherwise a set would
+/// stay fresh for as long as the clock was set back. A task that read the clock shortly before another one wrote `then` does not.
 fn is_within(then: OffsetDateTime, now: OffsetDateTime, span: Duration) -> bool {
     let age = now - then;
     age < span && then - now < CLOCK_LEEWAY
@@ -158,6 +158,7 @@ impl KeySource {
         if attempts.last_attempt.is_some_and(|last| is_within(last, now, MIN_REFRESH_INTERVAL)) {
             return;
         }
+        // Before the fetch: failures count, too, or an outage of the provider would be met with a request for each token.
         attempts.last_attempt = Some(now);
         let source = self.clone();
         let task = tokio::spawn(async move {
@@ -185,6 +186,7 @@ impl KeySource {
         }
         let http_client = &*self.http_client;
         let JwksDiscovery { jwks_uri } = fetch_discovery(&self.issuer, http_client).await?;
+        // A document that was tampered with must not make the gateway request internal addresses (SSRF) or read keys in clear.
         check_named_url("jwks_uri", &jwks_uri, &self.issuer)?;
         let response = fetch_document(&jwks_uri, http_client).await?;
         let key_set = JwkSet::parse(response.body())

@@ -116,6 +116,7 @@ impl JwkSet {
         }
         let document: JwkSetDocument =
             serde_json::from_slice(json).map_err(|error| JwkSetError::Malformed(error.to_string()))?;
+        // Parsing an RSA key costs more than reading it, so the limit on bytes alone would not bound the work.
         if document.keys.len() > MAX_KEYS_PER_SET {
             return Err(JwkSetError::TooManyKeys(document.keys.len()));
         }
@@ -132,6 +133,8 @@ impl JwkSet {
         let mut candidates = self
             .0
             .iter()
+            // The `kid` only narrows the choice among the keys of the provider; it is compared, and never used as a path or a
+            // query (RFC 8725 section 3.10).
             .filter(|key| wanted.kid.is_none_or(|kid| key.kid.as_deref() == Some(kid)))
             .peekable();
         let is_known = wanted.kid.is_some() && candidates.peek().is_some();
@@ -163,6 +166,7 @@ struct Jwk {
 
 impl Jwk {
     fn into_verification_key(self) -> Option<VerificationKey> {
+        // RFC 7517 sections 4.2 and 4.3: a key for encryption must not verify signatures, whatever its type could do.
         let is_for_signatures = self.usage.as_deref().is_none_or(|usage| usage == "sig")
             && self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
         if !is_for_signatures {

@@ -41,12 +41,12 @@ impl VerifiedToken {
         self.contents.claims.get(name)?.as_str()
     }
 
-    /// Whether `audience` is one of its audiences (`aud`).
+    /// Returns true if `audience` is one of its audiences (`aud`).
     pub fn is_for_audience(&self, audience: &str) -> bool {
         string_or_list(self.contents.claims.get("aud")).is_some_and(|audiences| audiences.contains(&audience))
     }
 
-    /// Whether the client `client` obtained this token for a person: an ID token, not an access token.
+    /// Returns true if the client `client` obtained this token for a person: an ID token, not an access token.
     ///
     /// An audience alone does not show that: providers also issue access tokens for the same audience to workloads. Those
     /// name another client (`azp`, `client_id`, or `appid` of Microsoft Entra ID) or the type `at+jwt` (RFC 9068 section 2.1).
@@ -58,7 +58,7 @@ impl VerifiedToken {
         !is_access_token && parties.all(|party| party == client)
     }
 
-    /// Whether its `nonce` is that of a sign-in (OpenID Connect Core section 3.1.3.7): it was not issued for another one.
+    /// Returns true if its `nonce` is that of a sign-in (OpenID Connect Core section 3.1.3.7): it was not issued for another one.
     pub fn has_nonce(&self, nonce: &str) -> bool {
         self.text_claim("nonce").is_some_and(|claimed| {
             constant_time::verify_slices_are_equal(claimed.as_bytes(), nonce.as_bytes()).is_ok()

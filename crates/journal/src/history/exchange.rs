@@ -1,4 +1,4 @@
-//! One exchange: how it was decided, how it ended.
+//! One exchange: its decision and its end.
 
 use crate::{
     Cause, ConsumedGrant, JournalEntry, JournalRecord, MaskedCount,
@@ -10,7 +10,7 @@ use durward_core::{
 use serde::Serialize;
 use time::OffsetDateTime;
 
-/// Whether an exchange was permitted, and by whom: policy, people, or neither. How the upstream responded is in
+/// The decision on an exchange and its origin: policy, people, or neither. The response of the upstream is in
 /// [`ExchangeHistory::outcome`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -21,7 +21,7 @@ pub enum Disposition {
     Approved,
     /// It was not sent: it got the response of another exchange, which consumed the grant that was for both.
     Coalesced,
-    /// It waits for people. If the gateway stopped meanwhile, this is the last that the journal says of it.
+    /// It waits for people. If the gateway stopped meanwhile, this is the last record of it.
     AwaitingApproval,
     /// It was refused because people had not approved it in time, or had not approved it yet.
     ApprovalRequired,
@@ -55,13 +55,13 @@ impl Disposition {
         }
     }
 
-    /// Whether the caller may have got the response of an upstream.
+    /// Returns true if the caller may have got the response of an upstream.
     pub fn is_permitted(self) -> bool {
         matches!(self, Self::Allowed | Self::Approved | Self::Coalesced)
     }
 }
 
-/// How many exchanges have each [`Disposition`].
+/// The number of exchanges of each [`Disposition`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct DispositionCounts {
     pub allowed: u64,
@@ -153,7 +153,7 @@ pub struct ExchangeHistory {
     /// The last credential that was issued for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issued_credential: Option<IssuedCredential>,
-    /// How it ended, if it was permitted and is over.
+    /// Its end, if it was permitted and is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<ExchangeOutcome>,
     /// Why it was refused, if it was.
@@ -190,7 +190,7 @@ pub struct ExchangeOutcome {
     pub response_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_sha256: Option<String>,
-    /// What was masked in the response.
+    /// The values that were masked in the response.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub masked: Vec<MaskedCount>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,7 +219,7 @@ pub struct CoalescedResponse {
 }
 
 impl ExchangeHistory {
-    /// How many values were masked in its response, of all data classes.
+    /// The number of values that were masked in its response, of all data classes.
     pub fn masked_values(&self) -> u64 {
         self.outcome.iter().flat_map(|outcome| &outcome.masked).map(|masked| masked.count).sum()
     }

@@ -1,4 +1,4 @@
-//! One session: who opened it, how many exchanges it had, whether it was revoked.
+//! One session: its caller, the number of its exchanges, and its revocation.
 
 use super::exchange::{Disposition, DispositionCounts, decided_exchange, requested_exchange};
 use crate::{
@@ -33,11 +33,11 @@ pub struct SessionHistory {
     /// The first revocation of it that was recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revocation: Option<SessionRevocation>,
-    /// How its exchanges ended.
+    /// The outcomes of its exchanges.
     pub counts: DispositionCounts,
 }
 
-/// Who ended a session before it expired, and why.
+/// The end of a session before it expired: by whom, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SessionRevocation {
     pub scope: RevocationScope,

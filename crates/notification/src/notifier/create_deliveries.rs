@@ -9,7 +9,7 @@ use durward_store::{StoreError, StoreTransaction};
 
 /// Changes in one transaction.
 const MAX_CHANGES_PER_BATCH: usize = 100;
-/// How long deliveries are stored, so that an event that was sent is not created again.
+/// The time for which deliveries are stored, so that an event that was sent is not created again.
 const DELIVERY_RETENTION_MILLIS: i64 = 7 * NOTIFICATION_TTL_MILLIS;
 
 impl Notifier {
@@ -32,6 +32,7 @@ impl Notifier {
         if first_change >= last_change && !has_new_channel {
             return Ok(false);
         }
+        // From the slowest channel on: each channel has a cursor of its own, because channels are added and removed.
         let mut changed = read.requests_changed_since(first_change).await?;
         drop(read);
         let has_more = changed.len() > MAX_CHANGES_PER_BATCH;
@@ -64,6 +65,7 @@ impl Notifier {
             for (request, _change) in requests.iter().filter(|(_request, change)| *change > cursor) {
                 insert_deliveries(&mut write, channel, request, now).await?;
             }
+            // In the transaction of the deliveries: after a crash between the two, changes would be skipped or announced twice.
             write.advance_channel_cursor(&channel.name, reached_change).await?;
         }
         write.delete_deliveries_before(now - DELIVERY_RETENTION_MILLIS).await?;

@@ -73,9 +73,13 @@ impl Notifier {
             return Ok((Vec::new(), NextRound::Wait(at)));
         }
         for delivery in plan.individual.iter_mut().chain(&mut plan.batch) {
+            // Leased and committed before anything is sent: a transaction that waited for a slow receiver would block every
+            // writer.
             write.lease_delivery(delivery, now + channel.lease_millis()).await?;
         }
         let sent_messages = quota.sent_messages + plan.counted_messages as i64;
+        // Counted when it is leased and not when it has arrived: the limit protects people also from messages whose response was
+        // lost.
         write.set_sent_count(&channel.name, quota.started_at, sent_messages).await?;
         write.commit().await?;
         let mut messages = Vec::new();

@@ -20,6 +20,7 @@ pub(super) fn check_policy(
 ) -> Result<PolicyProperties, Vec<PolicyProblem>> {
     let mut problems = Vec::new();
     for (name, _) in parsed.policy.annotations() {
+        // To Cedar, annotations mean nothing, so it accepts any: a misspelt `@quorum` would silently be a quorum of one.
         if !KNOWN_ANNOTATIONS.contains(&name) {
             problems.push(
                 parsed
@@ -87,7 +88,7 @@ pub(super) fn check_policy(
     if problems.is_empty() { Ok(PolicyProperties { attribute_usage, approval_rule }) } else { Err(problems) }
 }
 
-/// Whether a policy can apply to nothing but `connect` and `reveal`, which no approval can override.
+/// Returns true if a policy can apply to nothing but `connect` and `reveal`, which no approval can override.
 fn applies_to_gateway_actions_only(policy: &Policy) -> bool {
     let kind_of = |name: &EntityTypeName| EntityKind::from_type_name(&name.to_string());
     let is_gateway_action = |action: &EntityUid| kind_of(action.type_name()) == Some(EntityKind::Action);
@@ -184,6 +185,7 @@ fn check_entity_name(
         EntityKind::AwsResource if id != "*" && split_arn(id).is_none() => {
             problem(format!("\"{id}\" is not an ARN"), "write the whole ARN, or \"*\"")
         }
+        // A forbid on such an ARN would load, match no resource, and protect nothing.
         EntityKind::AwsResource if id != "*" && id.contains(['*', '?']) => problem(
             format!("\"{id}\" has a wildcard, which Cedar takes literally"),
             "for the objects of a bucket write `resource in Aws::Resource::\"arn:aws:s3:::bucket\"`, else \
