@@ -52,7 +52,7 @@ const SERVICE_OVERRIDES: [(&str, PermissionOverride); 15] = [
     ("wafv2", wafv2::required_permissions),
 ];
 
-/// Whether the service has an override.
+/// Returns true if the service has an override.
 pub(super) fn has_override(id: &str) -> bool {
     SERVICE_OVERRIDES.iter().any(|(known, _)| *known == id)
         || canonical_arns::has_arn_rewrite(id)
@@ -65,6 +65,8 @@ pub(super) fn request_traits(
     permissions: &[RequiredPermission],
 ) -> OperationTraits {
     let mut traits = context.operation_model.traits;
+    // `iam:PassRole` gives a service a role whose rights the caller need not have (IAM User Guide, "Grant a user permissions to
+    // pass a role").
     traits.escalates |= permissions.iter().any(|permission| {
         permission.access_level == AccessLevel::PermissionsManagement || permission.action == "iam:PassRole"
     });
