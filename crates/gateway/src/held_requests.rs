@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// What the allocator adds to each allocation.
+/// The bytes that the allocator adds to each allocation.
 const ALLOCATION_OVERHEAD_BYTES: usize = 16;
 
 /// The memory for held requests, counted in KiB.

@@ -48,7 +48,7 @@ impl InterimResponses {
         InterimResponder { responses: self.clone(), request_number: number }
     }
 
-    /// Whether the current request requested an interim response since the last call.
+    /// Returns true if the current request has requested an interim response since the last call.
     pub fn take_requested(&self) -> bool {
         let requested = self.request_turns.requested_number.swap(0, Ordering::Relaxed);
         requested != 0 && requested == self.request_turns.awaiting_number.load(Ordering::Relaxed)

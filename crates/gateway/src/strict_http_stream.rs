@@ -27,7 +27,7 @@ pub struct FramingRefusal(Arc<RefusalState>);
 
 #[derive(Debug, Default)]
 struct RefusalState {
-    /// How many well-formed requests came before the refused one, and why it was refused.
+    /// The number of well-formed requests before the refused one, and the reason of the refusal.
     refused_after: OnceLock<(u64, FramingViolation)>,
     requests_served: AtomicU64,
 }
@@ -115,6 +115,7 @@ impl<S> StrictHttpStream<S> {
         self.received.extend_from_slice(PLACEHOLDER_REQUEST);
         self.checked_bytes = PLACEHOLDER_REQUEST.len();
         self.read_state = ReadState::Refused;
+        // Only the first violation counts: nothing is read after it.
         let _first = self.framing_refusal.0.refused_after.set((self.accepted_heads, violation));
     }
 

@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 /// AWS endpoints close idle connections after about 20 s. Ours are closed earlier, so that a request rarely meets a closing one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How many connections are tried for a request of which nothing was sent.
+/// The number of connections that are tried for a request of which nothing was sent.
 const MAX_SEND_ATTEMPTS: usize = 3;
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -50,7 +50,7 @@ pub enum UpstreamError {
     RequestBody(Refusal),
 }
 
-/// Why there is no client: TLS cannot be set up on this machine, or an authority's certificate cannot be used.
+/// There is no client: TLS cannot be set up on this machine, or an authority's certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct UpstreamSetupError(#[from] rustls::Error);

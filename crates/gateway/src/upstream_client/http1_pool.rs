@@ -25,6 +25,7 @@ pub(super) struct Http1Pool(Arc<Mutex<HashMap<Origin, Vec<IdleConnection>>>>);
 impl Http1Pool {
     pub async fn take_idle(&self, origin: &Origin) -> Option<SendRequest<BoxBody>> {
         loop {
+            // The connection that was used last is the most likely to be open still.
             let idle = durward_core::lock_ignoring_poison(&self.0).get_mut(origin)?.pop()?;
             let mut sender = idle.sender;
             if idle.idle_since.elapsed() < super::IDLE_TIMEOUT
