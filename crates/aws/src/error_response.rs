@@ -214,8 +214,8 @@ fn error_status(reason: RefusalReason, encoding: &ErrorEncoding) -> StatusCode {
         | RefusalReason::TooLarge
         | RefusalReason::BodyMismatch
         | RefusalReason::UnknownOperation => StatusCode::BAD_REQUEST,
-        // S3 returns 403 for a key that it does not know, and 400 for an expired token (S3 API Reference, "Error responses"). JSON
-        // services and the sign-in of STS return 400 for all client errors.
+        // S3 returns 403 for a key that it does not know, and 400 for an expired token (S3 API Reference, "Error responses").
+        // JSON services and the sign-in of STS return 400 for all client errors.
         RefusalReason::InvalidToken if encoding.is_s3 => StatusCode::FORBIDDEN,
         RefusalReason::ExpiredToken | RefusalReason::InvalidToken
             if encoding.is_sts_sign_in || encoding.is_s3 =>

@@ -78,7 +78,7 @@ pub struct UpstreamResponse {
 impl UpstreamResponse {
     /// Puts a masked body in place: lengths and checksums that no longer hold are recomputed or dropped.
     pub fn replace_body(&mut self, changed: Bytes) {
-        // SDKs compare these with the body, and would report a masked one as corrupt.
+        // SDKs compare checksums with the body, and would report a masked one as corrupt.
         let stale: Vec<_> = self
             .head
             .headers

@@ -83,6 +83,7 @@ pub(super) fn build_upload_body(
                 keeps_framing: false,
                 has_open_chunk: false,
             };
+            // The length of the bytes without their chunk framing: S3 requires one for a body that is not `aws-chunked`.
             if let Some(length) = headers.get("x-amz-decoded-content-length").cloned() {
                 headers.insert(header::CONTENT_LENGTH, length);
             }
@@ -129,6 +130,7 @@ impl VerifiedUpload {
                 hasher.update(&data);
                 self.ready_chunks.push_back(data);
             }
+            // The bytes go on as they came: nobody signed the chunks, so there is nothing to remove.
             UploadCheck::ChunkFraming(decoder) => {
                 decoder.push(data.clone()).map_err(body_mismatch)?;
                 self.ready_chunks.push_back(data);

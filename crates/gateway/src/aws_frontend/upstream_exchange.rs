@@ -86,7 +86,7 @@ fn forwarded_query(request: &AwsRequest) -> String {
     kept.join("&")
 }
 
-/// Hop-by-hop headers (RFC 9110 section 7.6.1), the caller's own credential, and what proxies add about the caller.
+/// Hop-by-hop headers (RFC 9110 section 7.6.1), the caller's own credential, and the headers that proxies add about the caller.
 fn is_dropped_header(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -150,6 +150,7 @@ async fn read_response(
     let error_code = header_text(&head.headers, "x-amzn-errortype").map(str::to_owned);
     let output =
         target.service.operations.get(target.operation_index).and_then(|operation| operation.output_shape);
+    // An error of a streaming operation is a small document, and is masked like any other.
     let streams = head.status.is_success() && output.is_some_and(|shape| is_streaming_output(target, shape));
     let body = if streams {
         UpstreamBody::Stream(body)
@@ -166,6 +167,7 @@ async fn read_response(
             ));
         }
         let content = detect_body_format(&head.headers, target.protocol, head.status);
+        // There the length is that of the response to a GET (RFC 9110 sections 9.3.2 and 15.4.5), not of this empty body.
         if *method != Method::HEAD && head.status != StatusCode::NOT_MODIFIED {
             head.headers.remove(header::CONTENT_LENGTH);
         }
@@ -179,7 +181,7 @@ async fn read_response(
     Ok(UpstreamResponse { head, body, masking_plan: plan, error_code, request_bytes: 0, upstream_request_id })
 }
 
-/// Whether the output is an object body or an event stream: passed on, not read.
+/// Returns true if the output is an object body or an event stream: passed on, not read.
 fn is_streaming_output(target: &OperationTarget, output: u32) -> bool {
     let shapes = &target.service.shapes;
     let Some(ShapeKind::Structure { members, payload, .. }) =

@@ -45,7 +45,7 @@ pub(super) struct CacheEntry {
     execution_end: watch::Sender<Option<ExecutionEnd>>,
 }
 
-/// How an execution ended.
+/// The end of an execution.
 #[derive(Debug, Clone)]
 pub(super) enum ExecutionEnd {
     Responded(StoredResponse),
@@ -69,8 +69,8 @@ pub(super) struct StoredResponse {
 }
 
 impl StoredResponse {
-    /// Whether an attempt under this policy set would get the same response, if it may see the data classes for which `may_reveal`
-    /// is true. An attempt from another address or at another time may see less.
+    /// Returns true if an attempt under this policy set would get the same response, where it may see the data classes for which
+    /// `may_reveal` is true. An attempt from another address or at another time may see less.
     pub fn is_valid_for(&self, policy_set: &str, may_reveal: impl Fn(&str) -> bool) -> bool {
         self.policy_set == policy_set && self.revealed.0.iter().all(|class| may_reveal(class))
     }
@@ -98,6 +98,7 @@ pub(super) async fn store_response(
     response: Response<BoxBody>,
     policy_set: String,
 ) -> (Response<BoxBody>, ExecutionEnd) {
+    // Only a length that is known beforehand: a stream must not be collected to find out that it is too long.
     let is_small = response
         .body()
         .size_hint()
@@ -188,11 +189,12 @@ impl IdempotencyCache {
     /// under the lock is visible to every later lookup under it.
     #[expect(clippy::indexing_slicing, reason = "a remainder is below the length")]
     pub(super) async fn lock_key(&self, key: &CacheKey) -> tokio::sync::MutexGuard<'_, ()> {
+        // The bytes of a SHA-256 are evenly distributed, so the first one spreads the keys over the locks.
         let [first, ..] = key.digest;
         self.key_locks[usize::from(first) % KEY_LOCK_COUNT].lock().await
     }
 
-    /// The execution that stands for this attempt: of the approval request that it was held for, or of the same call.
+    /// The execution that this attempt shares: of the approval request that it was held for, or of the same call.
     pub(super) fn find_entry(
         &self,
         key: &CacheKey,

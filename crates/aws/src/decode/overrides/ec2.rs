@@ -375,8 +375,8 @@ fn id_arn(context: &PermissionContext<'_>, id: &str) -> Option<String> {
     Some(format!("arn:{}:ec2:{region}:{account}:{kind}/{id}", context.partition))
 }
 
-/// Returns true if the text after the prefix is as AWS generates it: 8 or 17 hexadecimal digits (EC2 User Guide, "Resource IDs"), or a
-/// UUID.
+/// Returns true if the text after the prefix is as AWS generates it: 8 or 17 hexadecimal digits (EC2 User Guide, "Resource IDs"),
+/// or a UUID.
 fn is_aws_generated_suffix(rest: &str) -> bool {
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
     let parts: Vec<&str> = rest.split('-').collect();
