@@ -21,8 +21,8 @@ pub struct ErrorEncoding {
     pub service: Option<Arc<ServiceModel>>,
     /// S3 has an error format of its own.
     pub is_s3: bool,
-    /// An unsigned sign-in at STS has error codes of its own (STS API Reference, AssumeRoleWithWebIdentity). Signed STS calls have
-    /// those of any service.
+    /// An unsigned sign-in at STS has error codes of its own (STS API Reference, AssumeRoleWithWebIdentity). Signed STS calls
+    /// have those of any service.
     pub is_sts_sign_in: bool,
 }
 

@@ -106,7 +106,6 @@ impl TagReader {
                 return Err(unreadable_tags("the request does not name the resources one by one", arn));
             }
             let owner = Arn::parse(taggable_arn).map_or("", |arn| arn.account);
-            // The connection's role reads tags in its own account. Resources of another one would look untagged or be refused.
             if !owner.is_empty() && operation.account.as_deref().is_some_and(|account| account != owner) {
                 return Err(unreadable_tags("it belongs to another account than the connection", arn));
             }

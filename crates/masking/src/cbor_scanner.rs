@@ -181,7 +181,7 @@ impl<'c> CborScanner<'c, '_> {
         Ok(ItemHead { major_type: major, additional_info: info, argument })
     }
 
-    /// Whether another element of an array or map follows. `left` counts down a definite length.
+    /// Returns true if another element of an array or map follows. `left` counts down a definite length.
     fn has_next_element(&mut self, left: &mut Option<u64>) -> Result<bool, MaskError> {
         match left {
             Some(0) => Ok(false),

@@ -83,7 +83,7 @@ fn parse_hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// Whether the text has a run of base64 characters of either alphabet that is long enough to hold a secret.
+/// Returns true if the text has a run of base64 characters of either alphabet that is long enough to hold a secret.
 /// Reads about one byte in twenty-four of ordinary text.
 pub(crate) fn has_base64_run(text: &[u8]) -> bool {
     find_next_run(text, 0, is_any_base64).is_some()

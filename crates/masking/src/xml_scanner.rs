@@ -41,6 +41,7 @@ pub(crate) fn mask_xml(
         has_root: false,
     };
     let mut reader = Reader::from_str(text);
+    // Without them quick-xml accepts `--` inside a comment, where another parser may end it (XML 1.0 section 2.5).
     reader.config_mut().enable_all_checks(true);
     loop {
         let event = reader.read_event().map_err(|_| xml.malformed_error("invalid syntax"))?;
@@ -354,7 +355,7 @@ fn classify_child(plan: &MaskingPlan<'_>, parent: ElementFrame, name: &str) -> (
     }
 }
 
-/// The member that an element stands for: by wire name, by the item name of a flattened list, or by model name.
+/// The member that an element belongs to: by wire name, by the item name of a flattened list, or by model name.
 fn find_element_member<'p>(
     plan: &MaskingPlan<'p>,
     members: &'p [ShapeMember],

@@ -44,6 +44,8 @@ impl ClientMessage {
         let value = parse_strict_json(body)
             .map_err(|error| JsonRpcError::new(error_codes::PARSE_ERROR, error.to_string()))?;
         let Value::Object(mut members) = value else {
+            // Each message of a batch would need a decision, a record and a response of its own. Revision 2025-06-18 removed
+            // batches.
             let why = if value.is_array() {
                 "batches are not part of this revision of MCP"
             } else {
@@ -67,6 +69,7 @@ impl ClientMessage {
         } else {
             &["jsonrpc", "id", "method", "params"]
         };
+        // A reader that ignores case would take `Method` for `method`, and decide which of the two counts by their order.
         if !members.keys().all(|name| known.contains(&name.as_str())) {
             return Err(invalid(
                 "the message has members that JSON-RPC does not know, or those of two kinds of message",

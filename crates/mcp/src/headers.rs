@@ -30,7 +30,7 @@ pub struct ValidatedHeaders {
 }
 
 impl ValidatedHeaders {
-    /// Whether an error to this message may send the client to a URL.
+    /// Returns true if an error to this message may send the client to a URL.
     pub fn has_url_elicitation_error(&self) -> bool {
         let version = self.headers.get(PROTOCOL_VERSION_HEADER).and_then(|version| version.to_str().ok());
         self.era == ProtocolEra::Legacy && version.is_some_and(revision::has_url_elicitation_error)
@@ -174,6 +174,7 @@ fn mirrors_any_argument(claimed: &str, arguments: &Map<String, Value>) -> bool {
         Value::String(text) => text == claimed,
         Value::Bool(value) => claimed == if *value { "true" } else { "false" },
         Value::Number(number) => {
+            // Integers compare by value: 42 and 42.0 are equal (MCP 2026-07-28, "Transports", "Server validation").
             let text = number.to_string();
             claimed == text
                 || claimed.strip_suffix(".0") == Some(text.as_str())
@@ -223,6 +224,7 @@ fn decode_header_value(name: &HeaderName, value: &str) -> Result<String, HeaderE
 fn encode_header_value(value: &str) -> String {
     let plain = value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
         && value.trim_matches([' ', '\t']) == value
+        // A plain value that looks like an encoded one must be encoded, or the server would decode it.
         && !value.starts_with(BASE64_PREFIX);
     if plain { value.to_owned() } else { format!("{BASE64_PREFIX}{}{BASE64_SUFFIX}", STANDARD.encode(value)) }
 }

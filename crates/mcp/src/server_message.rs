@@ -39,7 +39,7 @@ pub struct ServerResponse {
     pub is_tool_error: bool,
 }
 
-/// Why a message of a server is refused. The texts say what is wrong, never what was read.
+/// The reasons for which a message of a server is refused. The texts name the fault, never the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ServerMessageError {
     #[error("the message is not UTF-8")]
@@ -107,6 +107,7 @@ pub fn parse_server_message(
                 .map(RawValue::get);
             let code = code.and_then(|code| code.parse().ok()).ok_or(ServerMessageError::InvalidError)?;
             let text =
+                // With the id of the request: a lenient error may have another or none, and the client would wait for its own.
                 format!(r#"{{"jsonrpc":"2.0","id":{},"error":{}}}"#, expected.id.to_value(), error.get());
             Ok(ServerMessage::Response(ServerResponse { text, error_code: Some(code), is_tool_error: false }))
         }
@@ -147,6 +148,7 @@ fn filter_tools(
 ) -> Result<String, ServerMessageError> {
     let tools: Vec<&RawValue> =
         serde_json::from_str(tools.get()).map_err(|_error| ServerMessageError::InvalidTools)?;
+    // A tool with a name given twice could be listed under one and called by the other.
     let kept: Vec<&str> = tools
         .into_iter()
         .filter(|tool| {

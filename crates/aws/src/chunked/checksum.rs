@@ -1,4 +1,5 @@
-//! The checksums in the trailers of an upload (S3 User Guide, "Checking object integrity in Amazon S3"), computed while it passes.
+//! The checksums in the trailers of an upload (S3 User Guide, "Checking object integrity in Amazon S3"), computed while it
+//! passes.
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -18,8 +19,8 @@ enum ChecksumState {
 }
 
 impl TrailerChecksum {
-    /// The checksum in a trailer of this lower-case name. `None` for other trailers and for newer algorithms (MD5, SHA-512, XXHash),
-    /// which S3 itself verifies.
+    /// The checksum in a trailer of this lower-case name. `None` for other trailers and for newer algorithms (MD5, SHA-512,
+    /// XXHash), which S3 itself verifies.
     pub fn from_trailer_name(trailer: &str) -> Option<Self> {
         let crc32 = |algorithm| ChecksumState::Crc32(crc_fast::Digest::new(algorithm));
         let sha = |algorithm| ChecksumState::Sha(digest::Context::new(algorithm));

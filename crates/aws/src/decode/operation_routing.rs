@@ -132,8 +132,8 @@ pub(super) fn route_among_services(
     }
 }
 
-/// Returns true if `prefix` is the service's prefix in `X-Amz-Target` or an rpc-v2-cbor path. Newer SDKs send only the last part of
-/// a dotted prefix (`com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101`).
+/// Returns true if `prefix` is the service's prefix in `X-Amz-Target` or an rpc-v2-cbor path. Newer SDKs send only the last part
+/// of a dotted prefix (`com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101`).
 fn matches_target_prefix(service: &ServiceModel, prefix: &str) -> bool {
     service
         .target_prefix

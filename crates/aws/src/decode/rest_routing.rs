@@ -284,8 +284,8 @@ fn has_query_literal(query: &[(String, String)], literal: &(String, Option<Strin
     query.iter().any(|(key, value)| *key == literal.0 && value == wanted)
 }
 
-/// Returns true if the operation has every query key of the request. Keys that begin with `x-` are free: S3 ignores them and writes
-/// them to its access logs (S3 User Guide, "Amazon S3 server access log format").
+/// Returns true if the operation has every query key of the request. Keys that begin with `x-` are free: S3 ignores them and
+/// writes them to its access logs (S3 User Guide, "Amazon S3 server access log format").
 fn fits_s3_request(
     scope: &RequestScope<'_>,
     service: &ServiceModel,

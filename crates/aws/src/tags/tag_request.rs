@@ -60,8 +60,8 @@ pub fn taggable_resource(arn: &str) -> &str {
     }
 }
 
-/// Finds the call that returns the tags of a resource, as [`taggable_resource`] gives it. `None` if no call is known: then its tags
-/// are unknown, not absent.
+/// Finds the call that returns the tags of a resource, as [`taggable_resource`] gives it. `None` if no call is known: then its
+/// tags are unknown, not absent.
 pub fn find_tag_lookup(catalog: &Catalog, arn: &str, region: &str) -> Option<TagLookup> {
     let fields = Arn::parse(arn)?;
     let (kind, name) = fields.resource.split_once(['/', ':']).unwrap_or(("", fields.resource));

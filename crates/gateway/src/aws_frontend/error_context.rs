@@ -1,4 +1,4 @@
-//! The form of errors for the client of one request: the protocol that its SDK speaks, which becomes known as the request is read.
+//! The form of errors for the client of one request: the protocol that its SDK speaks, which becomes known while it is read.
 
 use crate::body::{BoxBody, full_body};
 use durward_aws::error_response::{self, ErrorEncoding};

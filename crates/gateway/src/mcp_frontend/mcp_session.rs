@@ -25,7 +25,7 @@ pub(super) struct McpSession {
     pub id: SessionId,
     /// The session id of the server.
     pub upstream_id: HeaderValue,
-    /// Whether the client that opened it can show its user a URL (the capability `elicitation.url`).
+    /// True if the client that opened it can show its user a URL (the capability `elicitation.url`).
     pub supports_url_elicitation: bool,
 }
 
@@ -75,7 +75,7 @@ pub(super) fn open_session_id(
     session(false).or_else(|| session(true))
 }
 
-/// Whether `owner`, for whom a session or state was sealed, is the caller. Groups may have changed since; they are decided on anew
+/// Returns true if `owner`, for whom a session or state was sealed, is the caller. Groups may have changed since; they are decided on anew
 /// with each request.
 pub(super) fn is_same_caller(owner: &Caller, caller: &Caller) -> bool {
     owner.provider == caller.provider

@@ -67,7 +67,7 @@ impl McpFrontEnd {
         Ok((identity, parsed))
     }
 
-    /// Whether the caller may use the server at all, decided with every request.
+    /// Decides, with every request, if the caller may use the server at all.
     fn authorize_server(&self, exchange: &Exchange, identity: &Identity) -> Result<Arc<McpServer>, Refusal> {
         let name = &identity.connection;
         // An unknown server and a forbidden one look the same to the caller.
@@ -154,6 +154,7 @@ fn choose_session(
         parsed.body = remove_client_capabilities(request);
         return Ok(ChosenSession::New);
     }
+    // Only `initialize` declares capabilities in this era, so they are those of the session.
     parsed.supports_url_elicitation = false;
     match presented {
         PresentedSession::Valid(session) => {
@@ -161,6 +162,8 @@ fn choose_session(
             parsed.supports_url_elicitation = session.supports_url_elicitation;
             Ok(ChosenSession::Named(session.id))
         }
+        // A client that gets 404 must begin a new session (MCP 2025-11-25, "Session Management"). With another status it would
+        // give up.
         PresentedSession::Invalid => {
             let refusal = Refusal::new(
                 RefusalReason::InvalidToken,

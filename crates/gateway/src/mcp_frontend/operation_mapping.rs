@@ -60,8 +60,8 @@ pub(super) fn map_operation(
     Ok(operation)
 }
 
-/// Turns a request that answers an elicitation of the gateway back into the request that approval was requested for. The client's
-/// input is not read: people vote, not clients.
+/// Turns a request that continues after an elicitation of the gateway back into the request that approval was requested for. The
+/// client's input is not read: people vote, not clients.
 fn resume_elicitation(
     keys: &SealKeys,
     exchange: &Exchange,

@@ -19,9 +19,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-/// How long a request is held before its response becomes an event stream.
+/// The time for which a request is held before its response becomes an event stream. A stream has begun with status 200, so the
+/// response that follows can have no other.
 const STREAM_START_DELAY: Duration = Duration::from_secs(1);
-/// How often the client gets a notification. Idle timeouts of clients are 60 s and more.
+/// The interval at which the client gets a notification. Idle timeouts of clients are 60 s and more.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 /// Progress must increase with each notification (MCP specification, "Progress"), even if the server counts from 1 after us.
 const PROGRESS_STEP: f64 = 1e-6;
@@ -87,6 +88,7 @@ async fn respond_after_delay(
         () = long_hold => {}
     }
     let mut ticks = interval_at(Instant::now(), progress_interval);
+    // After a pause the client needs one notification, not all that were missed.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let stream = ProgressStream {
         notices,

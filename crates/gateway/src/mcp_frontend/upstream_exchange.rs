@@ -179,6 +179,7 @@ fn build_response(status: StatusCode, body: UpstreamBody, error_code: Option<Str
         UpstreamBody::Buffered { bytes, .. } if bytes.is_empty() => {}
         UpstreamBody::Events(_) => {
             head.headers.insert(header::CONTENT_TYPE, TEXT_EVENT_STREAM);
+            // nginx would buffer the stream otherwise.
             head.headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
         }
         _ => {
@@ -209,9 +210,12 @@ async fn read_response(
     }
     let failure = |what: &str| upstream_failure(format!("the MCP server {what} (HTTP {})", status.as_u16()));
     match status {
+        // Passed on, the server's challenge would make the client look for a token that this gateway does not accept.
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             return Err(failure("requires a credential that this gateway does not have for it"));
         }
+        // Following one would send the call to a host that nobody configured (mcp-proxy-for-aws issue 362 sent a signature
+        // there).
         _ if status.is_redirection() => {
             return Err(failure("redirected, and redirects are not followed"));
         }

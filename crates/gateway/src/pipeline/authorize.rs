@@ -117,7 +117,7 @@ impl Authorizer {
         let policies = self.policies.current();
         let context = policy_context(exchange, identity);
         let reads = policies.attribute_reads(&identity.caller, operation, context);
-        // Most policies read neither tags nor risk. Then a decision costs no call to AWS.
+        // Where no policy that applies reads tags or risk, a decision costs no call to AWS.
         if reads == AttributeReads::default() {
             return Ok(policies.decide_operation(&identity.caller, operation, context));
         }
