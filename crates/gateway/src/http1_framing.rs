@@ -139,8 +139,8 @@ fn check_request_line(line: &[u8]) -> Result<(), FramingViolation> {
     Ok(())
 }
 
-/// Name and value, the value without the white space around it. A folded line (RFC 9112 section 5.2) is refused: its name is empty
-/// or holds white space.
+/// Name and value, the value without the white space around it. A folded line (RFC 9112 section 5.2) is refused: its name is
+/// empty or holds white space.
 fn split_header_field(line: &[u8]) -> Result<(&[u8], &[u8]), FramingViolation> {
     let colon = line
         .iter()
@@ -192,8 +192,8 @@ fn check_connection_header(value: &[u8]) -> Result<(), FramingViolation> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BodyFramingState {
     Bytes(u64),
-    /// In the line with the size of the next chunk: digits so far, and whether its CR was seen. Chunk extensions are refused, since
-    /// readers disagree on where they end (RFC 9112 section 7.1.1).
+    /// In the line with the size of the next chunk: digits so far, and whether its CR was seen. Chunk extensions are refused,
+    /// since readers disagree on where they end (RFC 9112 section 7.1.1).
     ChunkSize {
         digits: u8,
         size: u64,

@@ -78,12 +78,12 @@ impl InterimResponder {
     }
 }
 
-/// The interval between interim responses for a client, and how many it gets at most; `None` if it waits without them. Clients are
-/// told apart by the product in `user-agent`.
+/// The interval between interim responses for a client, and how many it gets at most; `None` if it waits without them. Clients
+/// are told apart by the product in `user-agent`.
 pub(crate) fn keep_alive_interval(user_agent: &str) -> Option<(Duration, usize)> {
     let is = |product: &str| user_agent.to_ascii_lowercase().contains(product);
-    // Read timeouts: boto3 and the CLI 60 s (botocore `Config.read_timeout`), Java 30 s. After one, boto3 sends the same call again,
-    // three times in all (measured).
+    // Read timeouts: boto3 and the CLI 60 s (botocore `Config.read_timeout`), Java 30 s. After one, boto3 sends the same call
+    // again, three times in all (measured).
     if is("boto3/") || is("botocore/") || is("aws-cli/") || is("aws-sdk-java/") {
         Some((Duration::from_secs(10), usize::MAX))
     } else if is("aws-sdk-go") {

@@ -1,5 +1,5 @@
-//! A cache of derived SigV4 signing keys. It saves the derivation, a chain of four HMACs (IAM User Guide, "Create a signed AWS API
-//! request"), for each inbound and outbound request.
+//! A cache of derived SigV4 signing keys. It saves the derivation, a chain of four HMACs (IAM User Guide, "Create a signed AWS
+//! API request"), for each inbound and outbound request.
 
 use durward_aws::sigv4::SigningKey;
 use durward_core::Secret;

@@ -64,9 +64,9 @@ pub struct StrictHttpStream<S> {
     close_state: CloseState,
 }
 
-/// Closing a socket with unread bytes makes the operating system send a reset, which can destroy the response before the client has
-/// read it. So the sending side is closed first, and what still arrives is read and dropped, up to a number of bytes and a time
-/// (RFC 9112 section 9.6).
+/// Closing a socket with unread bytes makes the operating system send a reset, which can destroy the response before the client
+/// has read it. So the sending side is closed first, and what still arrives is read and dropped, up to a number of bytes and a
+/// time (RFC 9112 section 9.6).
 enum CloseState {
     Open,
     Lingering { deadline: Pin<Box<Sleep>>, bytes_left: usize },
@@ -289,8 +289,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictHttpStream<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes whenever the connection's task runs and nothing is left to write: between two messages, so an interim response
-    /// can be written here, unless the response has started and only pauses.
+    /// hyper flushes whenever the connection's task runs and nothing is left to write: between two messages, so an interim
+    /// response can be written here, unless the response has started and only pauses.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.unwritten_interim.is_empty() && this.interim_responses.take_requested() {

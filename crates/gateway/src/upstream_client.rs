@@ -1,8 +1,8 @@
-//! The client for upstreams: pooled connections whose addresses are checked when they are opened; HTTP/2 where a TLS origin selects
-//! it, HTTP/1.1 everywhere else.
+//! The client for upstreams: pooled connections whose addresses are checked when they are opened; HTTP/2 where a TLS origin
+//! selects it, HTTP/1.1 everywhere else.
 //!
-//! Redirects are never followed: a redirect could take a signed request or a credential to another host. A request is sent once: a
-//! connection that is found dead before the first byte is replaced, and any later failure is an error.
+//! Redirects are never followed: a redirect could take a signed request or a credential to another host. A request is sent once:
+//! a connection that is found dead before the first byte is replaced, and any later failure is an error.
 
 mod connector;
 mod http1_pool;
@@ -168,7 +168,8 @@ impl UpstreamClient {
         let Ok(mut last_failure) = timeout(self.connector.connect_timeout, connect_lock.lock()).await else {
             return self.connect(origin).await;
         };
-        // A connection opened in the meantime may have a free stream, or the origin may have selected HTTP/1.1, which is not shared.
+        // A connection opened in the meantime may have a free stream, or the origin may have selected HTTP/1.1, which is not
+        // shared.
         if let Some(permit) = self.http2_connections.reserve_stream(origin) {
             return Ok(OpenConnection::Http2(permit));
         }

@@ -62,7 +62,8 @@ pub enum MaskedBody {
     Changed { body: Vec<u8>, counts: Vec<DataClassCount> },
 }
 
-/// The reasons for which a body could not be inspected. The response must then be withheld. Carries positions only, never content.
+/// The reasons for which a body could not be inspected. The response must then be withheld. Carries positions only, never
+/// content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MaskError {
     #[error("the {format} body is malformed at byte {offset}: {reason}")]

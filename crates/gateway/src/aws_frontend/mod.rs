@@ -100,7 +100,8 @@ impl FrontEnd for AwsFrontEnd {
         AwsRefusalContext::from_head(head)
     }
 
-    /// SDKs send one invocation id with every attempt of a call. Most do not sign that header, so it counts within a session only.
+    /// SDKs send one invocation id with every attempt of a call. Most do not sign that header, so it counts within a session
+    /// only.
     fn retry_key(&self, head: &Parts) -> RetryKey {
         let mut ids = head.headers.get_all("amz-sdk-invocation-id").iter();
         match (ids.next().and_then(|id| id.to_str().ok()), ids.next()) {

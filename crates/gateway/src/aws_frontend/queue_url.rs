@@ -1,6 +1,6 @@
-//! Queue URLs of SQS. The JavaScript SDK sends requests straight to the `QueueUrl` that it was given (`useQueueUrlAsEndpoint`, on by
-//! default), around the gateway. So the URLs in responses are rewritten to this gateway. SQS itself reads only the account and the
-//! queue name of the URLs that come back.
+//! Queue URLs of SQS. The JavaScript SDK sends requests straight to the `QueueUrl` that it was given (`useQueueUrlAsEndpoint`, on
+//! by default), around the gateway. So the URLs in responses are rewritten to this gateway. SQS itself reads only the account and
+//! the queue name of the URLs that come back.
 
 use super::aws_request::OperationTarget;
 use crate::upstream_response::{UpstreamBody, UpstreamResponse};

@@ -1,6 +1,6 @@
-//! Sign-in: the STS operation `AssumeRoleWithWebIdentity` (STS API reference), which the gateway serves itself and never forwards,
-//! and the container-credentials endpoint of the SDKs (`AWS_CONTAINER_CREDENTIALS_FULL_URI`). Both issue gateway credentials, which
-//! AWS does not accept.
+//! Sign-in: the STS operation `AssumeRoleWithWebIdentity` (STS API reference), which the gateway serves itself and never
+//! forwards, and the container-credentials endpoint of the SDKs (`AWS_CONTAINER_CREDENTIALS_FULL_URI`). Both issue gateway
+//! credentials, which AWS does not accept.
 
 use super::AwsRefusalContext;
 use crate::body::{BoxBody, full_body, read_limited_body};
@@ -20,8 +20,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// The path of the container-credentials endpoint. No bucket name begins with a dot (S3 User Guide, "Bucket naming rules"), so no S3
-/// request has it.
+/// The path of the container-credentials endpoint. No bucket name begins with a dot (S3 User Guide, "Bucket naming rules"), so no
+/// S3 request has it.
 pub const CONTAINER_CREDENTIALS_PATH: &str = "/.durward/container-credentials/";
 /// Lifetime of a gateway credential if the caller names none (as in STS: `DurationSeconds` defaults to 3,600).
 const DEFAULT_CREDENTIAL_LIFETIME: Duration = Duration::hours(1);

@@ -25,9 +25,9 @@ enum UploadCheck {
     Sha256 { hasher: Hash, declared_sha256: String },
     /// `aws-chunked` with unsigned chunks, passed on byte for byte.
     ChunkFraming(ChunkedDecoder),
-    /// `aws-chunked` with signed chunks. The signatures are removed, since they were made with the gateway credential; the data is
-    /// framed again if trailers follow (S3 API reference, "Signature calculations for the authorization header: transferring payload
-    /// in multiple chunks").
+    /// `aws-chunked` with signed chunks. The signatures are removed, since they were made with the gateway credential; the data
+    /// is framed again if trailers follow (S3 API reference, "Signature calculations for the authorization header: transferring
+    /// payload in multiple chunks").
     StripSignatures { decoder: ChunkedDecoder, keeps_framing: bool, has_open_chunk: bool },
 }
 

@@ -69,7 +69,8 @@ pub(super) enum McpAction {
 pub(super) struct ParsedMcpRequest {
     pub action: McpAction,
     pub validated_headers: ValidatedHeaders,
-    /// The bytes that are sent: those that came, except for an `initialize` and for the retry after an elicitation of the gateway.
+    /// The bytes that are sent: those that came, except for an `initialize` and for the retry after an elicitation of the
+    /// gateway.
     pub body: Bytes,
     pub server: Arc<McpServer>,
     /// The id that the server knows the session by.
@@ -119,8 +120,8 @@ impl FrontEndRequest for McpRequest {
         self.refusal_context.clone()
     }
 
-    /// A client that named its session begins another when it gets 404 (MCP 2025-11-25, "Session Management"). The error has the id
-    /// of its request, so the message is read for that, and for nothing else.
+    /// A client that named its session begins another when it gets 404 (MCP 2025-11-25, "Session Management"). The error has the
+    /// id of its request, so the message is read for that, and for nothing else.
     async fn revoked_session_context(self) -> McpRefusalContext {
         let names_session = self.names_session();
         let Self { mut refusal_context, stage, .. } = self;

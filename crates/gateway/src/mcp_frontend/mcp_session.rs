@@ -1,5 +1,5 @@
-//! MCP sessions. The id that a client gets is sealed by the gateway. It holds the caller who opened the session, the server, and the
-//! server's own session id. Nothing is looked up: any replica can open it, and only for the caller it was issued to.
+//! MCP sessions. The id that a client gets is sealed by the gateway. It holds the caller who opened the session, the server, and
+//! the server's own session id. Nothing is looked up: any replica can open it, and only for the caller it was issued to.
 //!
 //! If a server has no sessions (revision 2026-07-28, or a server that returns no id), the session is the caller's token at that
 //! server: its id is derived from both.
@@ -75,8 +75,8 @@ pub(super) fn open_session_id(
     session(false).or_else(|| session(true))
 }
 
-/// Returns true if `owner`, for whom a session or state was sealed, is the caller. Groups may have changed since; they are decided on anew
-/// with each request.
+/// Returns true if `owner`, for whom a session or state was sealed, is the caller. Groups may have changed since; they are
+/// decided on anew with each request.
 pub(super) fn is_same_caller(owner: &Caller, caller: &Caller) -> bool {
     owner.provider == caller.provider
         && owner.issuer == caller.issuer
@@ -84,8 +84,8 @@ pub(super) fn is_same_caller(owner: &Caller, caller: &Caller) -> bool {
         && owner.act == caller.act
 }
 
-/// The name of a connection has no slash, so a session id never opens as a credential of the AWS front end, and no such credential
-/// as a session id.
+/// The name of a connection has no slash, so a session id never opens as a credential of the AWS front end, and no such
+/// credential as a session id.
 fn session_prefix(server: &McpServer, supports_url_elicitation: bool) -> String {
     format!("mcp{}/{}/", if supports_url_elicitation { "+url" } else { "" }, server.name)
 }

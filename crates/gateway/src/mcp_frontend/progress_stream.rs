@@ -2,8 +2,9 @@
 //! the response of the pipeline. Clients abort a call that stays silent; progress may reset their timeouts
 //! (MCP specification, "Timeouts").
 //!
-//! The pipeline runs on inside the stream, unchanged: the intent is durable before anything is sent, a refusal becomes an event with
-//! a JSON-RPC error, and a client that disconnects drops the request. A request that is decided quickly gets a plain response.
+//! The pipeline runs on inside the stream, unchanged: the intent is durable before anything is sent, a refusal becomes an event
+//! with a JSON-RPC error, and a client that disconnects drops the request. A request that is decided quickly gets a plain
+//! response.
 
 use crate::body::{BoxBody, BoxError};
 use bytes::{Bytes, BytesMut};

@@ -1,5 +1,5 @@
-//! The exchange with an MCP server: the request is built from the decided bytes and MCP's own headers only, and the response is read
-//! as JSON or event by event.
+//! The exchange with an MCP server: the request is built from the decided bytes and MCP's own headers only, and the response is
+//! read as JSON or event by event.
 
 use super::mcp_request::{McpAction, McpRequest, McpRequestStage, ParsedMcpRequest};
 use super::refusal::{json_rpc_code, refusal_message};
@@ -107,8 +107,8 @@ fn upstream_failure(message: impl Into<String>) -> Refusal {
     Refusal::new(RefusalReason::Upstream, message)
 }
 
-/// The outbound request. Of the caller's head it contains only MCP's own headers, written anew from the message: the caller's token
-/// never reaches a server (MCP specification, "Token Passthrough").
+/// The outbound request. Of the caller's head it contains only MCP's own headers, written anew from the message: the caller's
+/// token never reaches a server (MCP specification, "Token Passthrough").
 fn build_request(parsed: &ParsedMcpRequest) -> Result<Request<BoxBody>, Refusal> {
     let unwritable =
         || Refusal::new(RefusalReason::Internal, "the request to the MCP server cannot be written");
@@ -355,7 +355,8 @@ impl ServerEventStream {
                 UpstreamEvent::Final { text: response.text.into(), error_code }
             }
             Ok(ServerMessage::Notification { text }) => UpstreamEvent::Message(text.into()),
-            // A ping gets no response, and a server may end a session for that. The open connection shows that the client is there.
+            // A ping gets no response, and a server may end a session for that. The open connection shows that the client is
+            // there.
             Ok(ServerMessage::Request { method }) if method == "ping" => UpstreamEvent::KeepAlive,
             Ok(ServerMessage::Request { method }) => {
                 let name = match method.as_str() {

@@ -1,5 +1,5 @@
-//! Responses to approved operations, kept for other attempts of the same request in a bounded table. SDKs send a call again after a
-//! timeout, and a grant must not be executed twice.
+//! Responses to approved operations, kept for other attempts of the same request in a bounded table. SDKs send a call again after
+//! a timeout, and a grant must not be executed twice.
 //!
 //! An entry exists before its operation is sent, so no attempt can miss that the grant was consumed. The masked and recorded
 //! response is stored for the same caller, session and operation, as long as the policy set is the same. A stream or a large
@@ -75,7 +75,8 @@ impl StoredResponse {
         self.policy_set == policy_set && self.revealed.0.iter().all(|class| may_reveal(class))
     }
 
-    /// The response for another exchange, without the headers that belong to one connection or one time: the HTTP server sets those.
+    /// The response for another exchange, without the headers that belong to one connection or one time: the HTTP server sets
+    /// those.
     pub fn to_response(&self) -> Response<BoxBody> {
         let mut response = Response::new(full_body(self.bytes.clone()));
         *response.status_mut() = self.status;
@@ -185,8 +186,8 @@ impl IdempotencyCache {
         }
     }
 
-    /// While the lock is held, no other request consumes a grant of this operation. A request that consumes one and begins its entry
-    /// under the lock is visible to every later lookup under it.
+    /// While the lock is held, no other request consumes a grant of this operation. A request that consumes one and begins its
+    /// entry under the lock is visible to every later lookup under it.
     #[expect(clippy::indexing_slicing, reason = "a remainder is below the length")]
     pub(super) async fn lock_key(&self, key: &CacheKey) -> tokio::sync::MutexGuard<'_, ()> {
         // The bytes of a SHA-256 are evenly distributed, so the first one spreads the keys over the locks.

@@ -1,4 +1,5 @@
-//! Idle HTTP/1.1 connections. Each serves one request at a time and returns to the pool when its response has been read to the end.
+//! Idle HTTP/1.1 connections. Each serves one request at a time and returns to the pool when its response has been read to the
+//! end.
 
 use crate::body::{BoxBody, BoxError};
 use bytes::Bytes;
@@ -38,8 +39,8 @@ impl Http1Pool {
     }
 }
 
-/// Returns the connection to the pool when the response has been read to its end. If the response is dropped before, the connection
-/// is closed: the next request would read the rest of it.
+/// Returns the connection to the pool when the response has been read to its end. If the response is dropped before, the
+/// connection is closed: the next request would read the rest of it.
 pub(super) struct ConnectionLease {
     pub sender: Option<SendRequest<BoxBody>>,
     pub pool: Http1Pool,

@@ -197,8 +197,8 @@ pub(super) enum SendResult {
 }
 
 impl OutgoingRequest {
-    /// Converts origin form and `host` to `:scheme`, `:authority` and `:path`. hyper drops the headers that HTTP/2 forbids (RFC 9113
-    /// section 8.2.2).
+    /// Converts origin form and `host` to `:scheme`, `:authority` and `:path`. hyper drops the headers that HTTP/2 forbids (RFC
+    /// 9113 section 8.2.2).
     pub fn new(origin: &Origin, request: Request<BoxBody>) -> Result<Self, UpstreamError> {
         let invalid =
             |what: &str| UpstreamError::Interrupted(format!("the request's {what} cannot be written"));
