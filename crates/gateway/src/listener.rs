@@ -55,7 +55,7 @@ pub async fn serve_listener<D: HttpService>(
         };
         let (service, tls) = (service.clone(), tls.clone());
         tokio::spawn(async move {
-            // Responses are written whole. Nagle's algorithm would hold back their last segment until the client has
+            // The end of a response is a short segment, which Nagle's algorithm would hold back until the client has
             // acknowledged the rest.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "cannot set TCP_NODELAY");

@@ -66,6 +66,7 @@ impl ReplayGuard {
     ) -> ReplayCheck {
         // With 64 bits and four million entries, one request in some 4.6 trillion is refused by chance. Its client signs again.
         let fingerprint = self.fingerprint_hasher.hash_one((signature, invocation, attempt));
+        // By the date of the request, because that is what ends its validity: a whole minute can be dropped at once.
         let minute = dated.div_euclid(60);
         let mut table = durward_core::lock_ignoring_poison(&self.table);
         let expired = now.div_euclid(60) - self.validity_minutes;

@@ -251,6 +251,7 @@ impl<S: AsyncWrite + Unpin> StrictHttpStream<S> {
                     let read = Pin::new(&mut self.stream).poll_read(context, &mut dropped);
                     let count = dropped.filled().len();
                     let is_over = match read {
+                        // Many bytes or a slow client would keep the socket open: after the limits, a reset is the lesser evil.
                         Poll::Ready(read) => read.is_err() || count == 0 || *bytes_left < count,
                         Poll::Pending => {
                             ready!(deadline.as_mut().poll(context));

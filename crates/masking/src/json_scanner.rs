@@ -79,8 +79,11 @@ impl<'j> JsonScanner<'j, '_> {
                 self.read_literal(b"true")?;
                 self.mask_scalar(start..self.position, expect, b"false");
             }
+            // A masked boolean is `false`, so a `false` that stays tells nothing about its value.
             Some(b'f') => self.read_literal(b"false")?,
             Some(b'n') => self.read_literal(b"null")?,
+            // `NaN`, `Infinity`, comments and single quotes: lenient parsers accept them, and would go on where this scanner is
+            // lost.
             Some(_) => return Err(self.malformed_error("invalid start of a value")),
             None => return Err(self.malformed_error("a value is missing")),
         }

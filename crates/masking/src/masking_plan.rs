@@ -1,4 +1,4 @@
-//! Which fields of one response are sensitive: the operation's output shape is walked alongside the parse.
+//! Finds the sensitive fields of one response: the operation's output shape is walked alongside the parse.
 //!
 //! Parts of the shape tree without a mark or an access key id are not walked, so that they cost nothing.
 

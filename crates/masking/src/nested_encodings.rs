@@ -9,6 +9,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 /// The shortest base64 that can hold a secret: an access key id is 20 bytes.
 pub(crate) const MIN_BASE64_RUN_BYTES: usize = 24;
 
+// Many decoders accept a missing padding and stray bits at the end, so a secret that is written so can still be read.
 const LENIENT_BASE64: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
     .with_decode_allow_trailing_bits(true);

@@ -114,6 +114,7 @@ impl<'x> XmlScanner<'x, '_> {
             Event::Comment(comment) => self.scan_comment(&comment),
             Event::PI(instruction) => self.scan_comment(&instruction),
             Event::Decl(declaration) => self.check_encoding(&declaration)?,
+            // Its entities expand to text that was not inspected, and to gigabytes of it (the "billion laughs" attack).
             Event::DocType(_) => return Err(MaskError::DocumentType { offset: self.event_range.start }),
             Event::Start(start) => {
                 let element = self.scan_start_tag(&start, false)?;
@@ -140,6 +141,7 @@ impl<'x> XmlScanner<'x, '_> {
 
     fn scan_start_tag(&mut self, start: &BytesStart<'x>, empty: bool) -> Result<ElementFrame, MaskError> {
         self.flush_text_run()?;
+        // A prefix does not change an element (Namespaces in XML 1.0), so the marks go by the local name.
         let name = start.local_name();
         let name = name.as_ref();
         let element = match self.open_elements.last() {
@@ -207,6 +209,7 @@ impl<'x> XmlScanner<'x, '_> {
                     changed = true;
                     escape_text(&masked)
                 }
+                // The value may have been in single quotes, and is written in double ones.
                 None => attribute.value.replace('"', "&quot;"),
             };
             for part in [" ", name, "=\"", &written, "\""] {
@@ -322,6 +325,7 @@ impl<'x> XmlScanner<'x, '_> {
 fn classify_child(plan: &MaskingPlan<'_>, parent: ElementFrame, name: &str) -> (ElementRole, ExpectedValue) {
     let value = |expect| (ElementRole::Value, expect);
     match (parent.role, plan.shape_kind(parent.expected_value)) {
+        // These elements are beside the output, not in it (Smithy, "AWS query protocol").
         (ElementRole::Wrapper, _) if name == "ResponseMetadata" || name == "Error" => {
             value(ExpectedValue::default())
         }

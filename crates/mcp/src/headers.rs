@@ -77,6 +77,8 @@ pub fn validate_headers(
         ..JsonRpcError::new(error_codes::UNSUPPORTED_PROTOCOL_VERSION, "this version of MCP is not supported")
             .with_id(id)
     };
+    // Either of the two makes a request modern. A request in which they disagree is refused below, so nobody can show one version
+    // to the gateway and another to the server.
     let is_modern = version_in_body.is_some() || version.as_deref().is_some_and(revision::is_modern_revision);
     if !is_modern {
         if let Some(version) = version.as_deref().filter(|version| !revision::is_supported_revision(version))
@@ -108,6 +110,7 @@ pub fn validate_headers(
         }
         return check_mirrored_headers(headers, request).map_err(mismatch);
     }
+    // The rest are legacy messages and notifications, for which MCP defines no mirrored headers.
     let mut next = HeaderMap::new();
     insert_header(&mut next, PROTOCOL_VERSION_HEADER, version.as_deref()).map_err(mismatch)?;
     Ok(ValidatedHeaders {

@@ -84,6 +84,7 @@ pub fn parse_server_message(
         }
         let method = members.get_string("method").ok_or(ServerMessageError::InvalidMethod)?;
         return Ok(match members.get("id") {
+            // Also with the id `null`, which MCP does not allow: a client could still take it for a request.
             Some(_) => ServerMessage::Request { method },
             None => ServerMessage::Notification { text: members.encode_replacing(&[]) },
         });

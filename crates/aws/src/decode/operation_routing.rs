@@ -119,7 +119,7 @@ pub(super) fn route_among_services(
     let smithy = get_single_header(head.headers, "smithy-protocol")?;
     let media = parse_media_type(head.headers)?;
     match (target, smithy) {
-        // A service that serves both protocols would pick one of them, and nobody says which.
+        // A service that serves both protocols could pick either, and so another operation.
         (Some(_), Some(_)) => Err(malformed_request(
             "the request has both x-amz-target and smithy-protocol; send the one of its protocol",
         )),
@@ -315,6 +315,7 @@ fn route_unnamed_request(
 fn form_body_use(head: &RequestHead<'_>, is_form: bool) -> Result<BodyUse, Refusal> {
     let announced = announces_body(head.headers);
     match head.method.as_str() {
+        // Content in a GET has no defined meaning (RFC 9110 section 9.3.1), and readers differ in whether they read it.
         "GET" if announced => Err(malformed_request("a query request by GET has no body")),
         "GET" => Ok(BodyUse::None),
         "POST" if is_form => Ok(BodyUse::Whole),

@@ -203,6 +203,8 @@ fn fill_template(
             };
             for text in found.texts.iter_mut().filter(outer) {
                 let (name, is_ours) = name_in_outer_arn(context, text);
+                // An outer resource of another account cannot be written into an ARN of ours: the permission is on any
+                // resource, too.
                 complete &= is_ours;
                 *text = name;
             }

@@ -159,6 +159,7 @@ fn parse_authorization_header(
             "Signature" => &mut signature,
             _ => return Err(malformed_request("the Authorization header has an unknown part")),
         };
+        // Of two lists of signed headers, one reader could verify the first and another trust the second.
         if slot.replace(value).is_some() {
             return Err(malformed_request(format!("`{name}` occurs twice in the Authorization header")));
         }
@@ -188,6 +189,7 @@ fn parse_presigned_query(
     let single = |wanted: &str| -> Result<Option<&str>, Refusal> {
         let mut found = None;
         for (name, value) in query {
+            // A reader that ignores case would take the other spelling.
             if name.eq_ignore_ascii_case(wanted) {
                 if name != wanted || found.is_some() {
                     return Err(malformed_request(format!(

@@ -36,6 +36,7 @@ impl AwsFrontEnd {
         let mut operation = decoded.operation;
         nested_presigned_url::refuse_presigned_url(&operation.parameters)?;
         operation.body_sha256 = match (&body, &request.claimed_signature.payload_mode) {
+            // The declared hash is held against the body when that is read, or while it passes (`upload_body`).
             (_, PayloadMode::Sha256(hash)) => Some(hash.clone()),
             (Some(bytes), _) => Some(sha256_hex(bytes)),
             (None, _) => None,

@@ -216,6 +216,7 @@ impl http_body::Body for VerifiedUpload {
                 }
             };
             if let Err(refusal) = checked {
+                // Without the chunk that was held back, the upstream has an incomplete body and does not act on it.
                 this.ready_chunks.clear();
                 this.is_ended = true;
                 return Poll::Ready(Some(Err(refusal.into())));

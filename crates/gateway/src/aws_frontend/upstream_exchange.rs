@@ -76,6 +76,7 @@ fn forwarded_query(request: &AwsRequest) -> String {
     let kept: Vec<&str> = request
         .query
         .split('&')
+        // Compared decoded and without case, as the verifier reads them: none may pass in another spelling.
         .filter(|pair| {
             let name = pair.split('=').next().unwrap_or_default();
             let name =
@@ -144,6 +145,7 @@ async fn read_response(
     {
         head.headers.remove(name);
     }
+    // AWS Support identifies a request by this id, and CloudTrail records it.
     let upstream_request_id = ["x-amzn-requestid", "x-amz-request-id", "x-amzn-request-id"]
         .into_iter()
         .find_map(|name| header_text(&head.headers, name).map(str::to_owned));

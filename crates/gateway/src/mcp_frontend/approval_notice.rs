@@ -79,6 +79,7 @@ impl McpFrontEnd {
         approval_request: &ApprovalRequest,
         page: &str,
     ) -> Option<ApprovalNotice> {
+        // A server must not use a capability that the client did not declare (MCP 2025-11-25, "Elicitation").
         if !parsed.supports_url_elicitation {
             return None;
         }
@@ -163,6 +164,7 @@ fn seal_state(
 ) -> Option<String> {
     let claims = GatewayCredentialClaims {
         session,
+        // Groups do not identify a caller, and a user with hundreds of them would make the state too long.
         caller: Caller { groups: Vec::new(), ..caller.clone() },
         connection: format!("{}{id}/{}", state_prefix(server), encode_hex(digest)),
         issued_at: now,

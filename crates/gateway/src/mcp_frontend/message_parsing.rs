@@ -162,8 +162,7 @@ fn choose_session(
             parsed.supports_url_elicitation = session.supports_url_elicitation;
             Ok(ChosenSession::Named(session.id))
         }
-        // A client that gets 404 must begin a new session (MCP 2025-11-25, "Session Management"). With another status it would
-        // give up.
+        // A client that gets 404 must begin a new session (MCP 2025-11-25, "Session Management").
         PresentedSession::Invalid => {
             let refusal = Refusal::new(
                 RefusalReason::InvalidToken,

@@ -135,7 +135,7 @@ impl McpFrontEnd {
     /// Returns true if a request comes from a web page that may not talk to this front end: DNS rebinding makes a browser send
     /// one (MCP specification, "Transports", security warning).
     fn has_foreign_origin(&self, headers: &HeaderMap) -> bool {
-        // Clients that are no browsers send no `Origin`.
+        // Clients other than browsers send no `Origin`.
         headers.get_all(header::ORIGIN).iter().any(|origin| {
             !self
                 .allowed_origins

@@ -88,6 +88,7 @@ async fn respond_after_delay(
         response = &mut pipeline => return response,
         () = long_hold => {}
     }
+    // The first tick is immediate: the client learns at once what it waits for.
     let mut ticks = interval_at(Instant::now(), progress_interval);
     // After a pause the client needs one notification, not all that were missed.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -213,6 +213,7 @@ impl IdempotencyCache {
         table
             .entries
             .iter()
+            // The newest first: an older execution of the same operation had a grant of its own.
             .rev()
             .find(|(entry, _bytes)| is_match(entry))
             .map(|(entry, _bytes)| entry.clone())

@@ -96,6 +96,7 @@ impl Connector {
             return Err(UpstreamError::ForbiddenAddress(authority()));
         }
         let stream = TcpStream::connect(allowed.as_slice()).await.map_err(|error| connect_error(&error))?;
+        // Heads and small bodies are written whole. Nagle's algorithm would hold the body back until the head is acknowledged.
         stream.set_nodelay(true).map_err(|error| connect_error(&error))?;
         if !origin.uses_tls {
             return Ok(ConnectedStream::Plain(stream));

@@ -103,6 +103,7 @@ impl Http2Connection {
     }
 
     fn reserve_stream(&mut self) -> StreamPermit {
+        // Relaxed ordering is enough: the count limits requests, and no other memory depends on it.
         self.load.active_streams.fetch_add(1, Ordering::Relaxed);
         self.last_used = Instant::now();
         StreamPermit { sender: self.sender.clone(), load: self.load.clone() }

@@ -93,6 +93,7 @@ pub(super) fn required_permissions(
             format!("the request needs more than {} permissions; split it", limits::MAX_REQUIRED_PERMISSIONS),
         ));
     }
+    // Without any permission there would be nothing to decide, and nothing to deny.
     if permissions.is_empty() {
         permissions.push(unknown_permission(context.service));
     }

@@ -62,7 +62,8 @@ pub(super) fn parse_statement(statement: &str) -> Result<PartiqlStatement, Refus
     if count("FROM") != froms || verbs != 1 || count("INTO") != usize::from(verb == "INSERT") {
         return Err(ambiguous_statement("names more than one table or holds a sub-query"));
     }
-    // DynamoDB supports none of these today. They are refused, because each could name another table if it ever does.
+    // Each of these can bring another table into a statement. DynamoDB knows `EXISTS`, in transactions; the rest is refused in
+    // case it learns them.
     for forbidden in ["JOIN", "UNION", "INTERSECT", "EXCEPT", "EXISTS", "UNPIVOT", "WITH", "LET"] {
         if count(forbidden) > 0 {
             return Err(ambiguous_statement("uses an unsupported clause"));
