@@ -163,7 +163,6 @@ fn start_element(
     }
     let mut attributes = Vec::new();
     for (at, attribute) in start.attributes().enumerate() {
-        // quick-xml compares the name of each attribute with all before it, so the time grows with the square of their number.
         if at >= limits::MAX_XML_ATTRIBUTES {
             return Err(malformed_request("an element of the xml has too many attributes"));
         }

@@ -73,7 +73,7 @@ pub fn find_tag_lookup(catalog: &Catalog, arn: &str, region: &str) -> Option<Tag
         ("s3", "") if fields.region.is_empty() => {
             call("s3", "GetBucketTagging", "Bucket", fields.resource.to_owned())
         }
-        // SQS names a queue by its URL in every operation, and has none that takes an ARN.
+        // The tags of a queue are listed by its URL, not by its ARN (SQS API Reference, ListQueueTags).
         ("sqs", "") => {
             let host = catalog.resolve_endpoint("sqs", region)?.host;
             let url = format!("https://{host}/{}/{}", fields.account, fields.resource);
