@@ -85,7 +85,7 @@ impl AwsClient {
         &self.connections
     }
 
-    /// Forgets what was issued to a session that is no more.
+    /// Forgets the credentials that were issued to a session that has ended.
     pub fn forget_session(&self, session: SessionId) {
         self.credential_issuer.forget_session(session);
     }

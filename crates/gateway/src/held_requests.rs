@@ -40,6 +40,7 @@ impl HeldRequests {
     }
 
     fn admit_weight(&self, caller: &Caller, weight: usize) -> Option<HeldRequestPermit<'_>> {
+        // Never waits: a request that waited for memory would be held without being counted.
         let permit = self.free_kib.try_acquire_many(u32::try_from(weight).ok()?).ok()?;
         let caller = caller.id();
         let mut kib_by_caller = durward_core::lock_ignoring_poison(&self.kib_by_caller);

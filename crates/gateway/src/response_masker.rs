@@ -64,6 +64,7 @@ impl ResponseMasker {
         counts: &mut MaskedCounts,
     ) -> Result<(), Refusal> {
         let plan = response.masking_plan.as_ref().map(OwnedMaskingPlan::as_masking_plan);
+        // Kept with the response: another attempt of the call gets it only if it may see these classes, too.
         let revealed = RefCell::new(BTreeSet::new());
         let may_reveal = |class: &str| {
             let may = self.may_reveal(exchange, identity, class);

@@ -60,6 +60,7 @@ pub(super) fn build_upload_body(
             (UploadCheck::Unchecked, UNSIGNED_PAYLOAD.to_owned())
         }
         PayloadMode::Sha256(declared) => {
+            // The hash that the caller signed is signed again, so that S3 holds the body to it as well.
             let check = UploadCheck::Sha256 { hasher: Hash::new(&SHA256), declared_sha256: declared.clone() };
             (check, declared)
         }

@@ -114,6 +114,7 @@ impl McpFrontEnd {
         if is_token && self.recorded_sessions.contains(id) {
             return Ok(identity);
         }
+        // Before the record: a revoked caller must not open sessions.
         self.revocations.check_session(id, &identity.caller, identity.valid_since)?;
         let record = JournalRecord::SessionOpened {
             session: id,
@@ -124,6 +125,7 @@ impl McpFrontEnd {
         };
         self.journal.append_durable(record).await.map_err(|error| error.refusal())?;
         if is_token {
+            // Only after the record: if that fails, the next request tries again.
             self.recorded_sessions.insert(id);
         }
         Ok(identity)

@@ -36,7 +36,7 @@ impl ApprovalStep {
         exchange: &Exchange,
         required: Box<ApprovalRequired<F::Request>>,
     ) -> StepResult<ApprovalOutcome<F::Request>, F> {
-        // Mostly no grant is there yet. That is found out first, without the memory that consuming one takes.
+        // Mostly there is no grant yet. That is checked first, without the memory that consuming one takes.
         let mut required = if Box::pin(self.is_undecided(exchange, &required)).await? {
             required
         } else {

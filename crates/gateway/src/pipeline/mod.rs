@@ -155,7 +155,7 @@ impl<F: FrontEnd> Pipeline<F> {
     }
 
     /// (approve): goes on once people have decided. Where the protocol lets clients try again, the rest runs in a task of its
-    /// own: from the moment that a grant is consumed the execution belongs to nobody's connection, so that a client whose
+    /// own: from the moment that a grant is consumed the execution depends on no connection, so that a client whose
     /// connection broke finds the response when it tries again. While the request is held, the task ends with its client.
     async fn respond_after_approval(
         self: &Arc<Self>,

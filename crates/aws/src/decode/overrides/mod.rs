@@ -1,7 +1,7 @@
 //! Services whose resources or actions the catalog's templates cannot give, one file each; `canonical_arns` and
 //! `copy_sources` correct many services by tables, and `partiql` reads DynamoDB's statements.
 //!
-//! A service without an entry, and an operation that its file does not cover, goes by the catalog's templates. To add an
+//! A service without an entry, and an operation that its file does not cover, uses the catalog's templates. To add an
 //! override, write a file with a `required_permissions` function and list it in [`SERVICE_OVERRIDES`].
 
 mod canonical_arns;
