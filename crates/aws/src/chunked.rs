@@ -19,7 +19,7 @@ const MAX_LINE_BYTES: usize = 1024;
 /// Most trailers of one body. SDKs send one checksum and its signature.
 const MAX_TRAILERS: usize = 16;
 
-/// Why a body is refused.
+/// The reasons for which a body is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkedBodyError {
     #[error("the aws-chunked framing is broken: {0}")]
@@ -105,7 +105,7 @@ enum DecoderState {
     Data {
         remaining: u64,
     },
-    /// The CRLF after the data of a chunk.
+    /// Reading the CRLF after the data of a chunk.
     DataEnd,
     Trailer,
     Done,
@@ -152,7 +152,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// Whether the final chunk and its trailers have been read and verified.
+    /// Returns true once the final chunk and its trailers have been read and verified.
     pub fn is_done(&self) -> bool {
         matches!(self.state, DecoderState::Done)
     }
@@ -183,6 +183,8 @@ impl ChunkedDecoder {
         for checksum in &mut self.checksums {
             checksum.update(&data);
         }
+        // The data goes out before the signature of its chunk is verified, so that a chunk of any size needs no memory. The
+        // caller holds back the end of the body until `End` (docs/adr/0016).
         self.decoded_length += count as u64;
         events.push(ChunkEvent::Data(data));
         let remaining = remaining - count as u64;
@@ -236,6 +238,8 @@ impl ChunkedDecoder {
             Some((size, extension)) => (size, Some(extension)),
             None => (line, None),
         };
+        // Fifteen digits always fit in a u64: a recipient must expect numbers that overflow (RFC 9112 section 7.1). The digits
+        // are checked because `from_str_radix` accepts a `+` in front.
         if size.is_empty() || size.len() > 15 || !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(ChunkedBodyError::Framing("a chunk size is not a hexadecimal number"));
         }
@@ -250,10 +254,13 @@ impl ChunkedDecoder {
             }
             (None, false) => None,
             (_, true) => return Err(ChunkedBodyError::ChunkSignature),
+            // S3 defines one extension, `chunk-signature`, and only for signed bodies. Readers of unknown extensions differ.
             (Some(_), false) => {
                 return Err(ChunkedBodyError::Framing("a chunk extension in an unsigned body"));
             }
         };
+        // The declared length is a signed header. Checking it here refuses a chunk that is too long before any of its bytes go
+        // upstream.
         if self.decoded_length.checked_add(size).is_none_or(|total| total > self.declared_length) {
             return Err(ChunkedBodyError::Length {
                 declared: self.declared_length,
@@ -321,6 +328,8 @@ impl ChunkedDecoder {
         names.sort_unstable();
         let mut declared: Vec<&str> = self.declared_trailers.iter().map(String::as_str).collect();
         declared.sort_unstable();
+        // In `STREAMING-UNSIGNED-PAYLOAD-TRAILER` only the header `x-amz-trailer` is signed, not the trailers: anyone on the
+        // way could add one.
         if names != declared {
             return Err(ChunkedBodyError::Trailers);
         }

@@ -21,8 +21,8 @@ pub struct ErrorEncoding {
     pub service: Option<Arc<ServiceModel>>,
     /// S3 has an error format of its own.
     pub is_s3: bool,
-    /// An unsigned sign-in at STS has error codes of its own (STS API Reference, AssumeRoleWithWebIdentity). Signed STS calls have
-    /// those of any service.
+    /// An unsigned sign-in at STS has error codes of its own (STS API Reference, AssumeRoleWithWebIdentity). Signed STS calls
+    /// have those of any service.
     pub is_sts_sign_in: bool,
 }
 
@@ -90,7 +90,7 @@ impl ErrorEncoding {
             .unwrap_or(AwsProtocol::RestJson)
     }
 
-    /// Whether error codes read `AccessDenied` rather than `AccessDeniedException`.
+    /// Returns true if error codes of the protocol read `AccessDenied` rather than `AccessDeniedException`.
     fn uses_short_codes(&self) -> bool {
         matches!(self.effective_protocol(), AwsProtocol::Query | AwsProtocol::Ec2 | AwsProtocol::RestXml)
     }
@@ -114,6 +114,7 @@ pub fn build_error_response(
         set_header(headers, name, &value);
     }
     set_header(headers, "x-durward-exchange", request_id);
+    // A response to HEAD has no body (RFC 9110 section 9.3.2), and SDKs show only the status.
     if head_request {
         set_header(headers, "x-durward-reason", &refusal.message);
     }
@@ -122,6 +123,7 @@ pub fn build_error_response(
 
 /// Sets a header. Characters that a header cannot hold become `?`.
 fn set_header(headers: &mut HeaderMap, name: &'static str, text: &str) {
+    // A line feed in a value would begin another header or response (RFC 9110 section 5.5).
     let clean: String =
         text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
     if let Ok(value) = HeaderValue::from_str(&clean) {
@@ -182,9 +184,9 @@ fn error_code(reason: RefusalReason, encoding: &ErrorEncoding) -> &'static str {
         RefusalReason::Busy if ec2 => "RequestLimitExceeded",
         RefusalReason::Busy if short => "Throttling",
         RefusalReason::Busy => "ThrottlingException",
-        // The one that SDKs repeat, and that says whose fault it is: the identity provider's keys could not be had.
+        // The code that SDKs retry, and that blames the right party: the keys of the identity provider could not be fetched.
         RefusalReason::Upstream if encoding.is_sts_sign_in => "IDPCommunicationError",
-        // Every SDK repeats these: the next attempt meets the new policy set.
+        // Every SDK retries these: the next attempt is decided by the new policy set.
         RefusalReason::Upstream | RefusalReason::PolicyChanged if short => "ServiceUnavailable",
         RefusalReason::Upstream | RefusalReason::PolicyChanged => "ServiceUnavailableException",
         RefusalReason::Internal if short => "InternalFailure",
@@ -192,7 +194,7 @@ fn error_code(reason: RefusalReason, encoding: &ErrorEncoding) -> &'static str {
     }
 }
 
-/// The status. What a caller did is 400 or 403, which no SDK repeats.
+/// The status of a refusal. An error of the caller is 400 or 403, which no SDK retries.
 fn error_status(reason: RefusalReason, encoding: &ErrorEncoding) -> StatusCode {
     let json = matches!(encoding.effective_protocol(), AwsProtocol::Json10 | AwsProtocol::Json11);
     match reason {
@@ -200,15 +202,19 @@ fn error_status(reason: RefusalReason, encoding: &ErrorEncoding) -> StatusCode {
         RefusalReason::Upstream if encoding.is_sts_sign_in => StatusCode::BAD_REQUEST,
         RefusalReason::Upstream => StatusCode::BAD_GATEWAY,
         RefusalReason::PolicyChanged => StatusCode::SERVICE_UNAVAILABLE,
+        // SlowDown of S3 and RequestLimitExceeded of EC2 come with 503 (S3 API Reference, "Error responses"; EC2 API Reference,
+        // "Error codes").
         RefusalReason::Busy if encoding.is_s3 || encoding.effective_protocol() == AwsProtocol::Ec2 => {
             StatusCode::SERVICE_UNAVAILABLE
         }
+        // SDKs recognise throttling by its code; these services send it with 400 (the API References' "Common Errors").
         RefusalReason::Busy if json || encoding.uses_short_codes() => StatusCode::BAD_REQUEST,
         RefusalReason::Busy => StatusCode::TOO_MANY_REQUESTS,
         RefusalReason::Malformed
         | RefusalReason::TooLarge
         | RefusalReason::BodyMismatch
         | RefusalReason::UnknownOperation => StatusCode::BAD_REQUEST,
+        // S3 returns 403 for a key that it does not know, and 400 for an expired token (S3 API Reference, "Error responses").
         // JSON services and the sign-in of STS return 400 for all client errors.
         RefusalReason::InvalidToken if encoding.is_s3 => StatusCode::FORBIDDEN,
         RefusalReason::ExpiredToken | RefusalReason::InvalidToken

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 /// A decoded name and its value.
 pub(crate) type ParameterPair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// What a `+` stands for. RFC 3986 gives it no meaning; the form encoding makes it a space.
+/// The meaning of a `+`. RFC 3986 gives it none; the form encoding makes it a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PlusSign {
     Literal,
@@ -55,6 +55,7 @@ pub(crate) fn parse_pairs(text: &str, plus: PlusSign) -> Result<Vec<ParameterPai
     if text.is_empty() {
         return Ok(Vec::new());
     }
+    // Counted before anything is collected: a pair takes many times the memory of its bytes.
     if text.bytes().filter(|byte| *byte == b'&').count() >= limits::MAX_FORM_NAME_PARTS {
         return Err(too_many_values("parameters", limits::MAX_FORM_NAME_PARTS));
     }

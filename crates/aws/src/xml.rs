@@ -76,6 +76,8 @@ pub(crate) fn parse_xml_document(bytes: &[u8]) -> Result<XmlElement, Refusal> {
                 }
                 close_element(element, &mut open, &mut root);
             }
+            // XML 1.0 section 2.11 has every parser read CR and CRLF as LF, so policy must see the LF that the service will
+            // see.
             Event::Text(text) => match open.last_mut() {
                 Some(element) => element.text.push_str(&text.xml10_content()),
                 None if text.trim().is_empty() => {}
@@ -109,6 +111,7 @@ pub(crate) fn parse_xml_document(bytes: &[u8]) -> Result<XmlElement, Refusal> {
                     Some(Ok(name)) => name.eq_ignore_ascii_case("utf-8"),
                     Some(Err(_)) => false,
                 };
+                // A reader that honours another declared encoding would see other text in the same bytes.
                 if version != "1.0" || !utf8 {
                     return Err(malformed_request("the xml is not version 1.0 in utf-8"));
                 }

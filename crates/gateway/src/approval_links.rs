@@ -1,4 +1,4 @@
-//! Where approvers find an approval request, and how a refusal names one.
+//! The links that lead approvers to an approval request, and the text with which a refusal names one.
 
 use durward_approval::ApprovalRequestId;
 

@@ -28,7 +28,7 @@ pub struct AwsClient {
     signing_keys: SigningKeyCache,
 }
 
-/// Where a service is in a region, and how requests to it are signed.
+/// The endpoint of a service in a region, and the scope with which requests to it are signed.
 #[derive(Debug, Clone)]
 pub(crate) struct AwsEndpoint {
     pub origin: Origin,
@@ -43,11 +43,11 @@ pub(crate) struct UnsignedAwsRequest {
     pub query: String,
     pub headers: HeaderMap,
     pub body: BoxBody,
-    /// The payload's hash, or the word that stands for it in the canonical request.
+    /// The payload's hash, or the keyword that takes its place in the canonical request.
     pub payload_hash: String,
 }
 
-/// Why there is no response from AWS.
+/// The reasons for which there is no response from AWS.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AwsSendError {
     /// Nothing was sent.
@@ -85,7 +85,7 @@ impl AwsClient {
         &self.connections
     }
 
-    /// Forgets what was issued to a session that is no more.
+    /// Forgets the credentials that were issued to a session that has ended.
     pub fn forget_session(&self, session: SessionId) {
         self.credential_issuer.forget_session(session);
     }
@@ -145,6 +145,8 @@ impl AwsClient {
                 signing_name: signing_name.to_owned(),
             });
         }
+        // A host that a request named would get a signed request: Teleport's AWS proxy followed a forwarded-host header (its
+        // issue 67620).
         let endpoint = self.catalog.resolve_endpoint(service_id, region)?;
         Some(AwsEndpoint {
             origin: Origin::https(&endpoint.host),
@@ -164,6 +166,7 @@ impl AwsClient {
         let host = HeaderValue::from_str(&endpoint.origin.authority())
             .map_err(|_error| AwsSendError::Unwritable("the upstream's name is not a header value"))?;
         headers.insert(header::HOST, host);
+        // Now, not when the exchange began: it may have been held for an hour, and AWS accepts a signature for 15 minutes.
         let signing_time = OffsetDateTime::now_utc();
         let timestamp = format_timestamp(signing_time);
         let signing_key = self.signing_keys.get_or_derive(

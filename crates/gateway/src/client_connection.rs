@@ -1,4 +1,4 @@
-//! The client at the other end of an exchange: whether it is still there, and how it is kept waiting.
+//! The client at the other end of an exchange: tells when it disconnects, and keeps it from giving up while it waits.
 
 use crate::keep_alive::InterimResponder;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ struct HandlerLink {
     interim_requests: Arc<Notify>,
 }
 
-/// What the task that serves a connection does while another task works on its request. Dropping it tells that task that the
+/// The work of the task that serves a connection while another task works on its request. Dropping it tells that task that the
 /// client is gone.
 pub(crate) struct RequestHandler {
     interim_responder: InterimResponder,
@@ -33,7 +33,7 @@ impl ClientConnection {
         Self { interim_responder, handler: None }
     }
 
-    /// The same connection for another task, and what its own task does meanwhile.
+    /// The same connection for another task, and the handler that its own task runs meanwhile.
     pub(crate) fn detach(&self) -> (Self, RequestHandler) {
         let (sender, receiver) = watch::channel(());
         let interim_requests = Arc::new(Notify::new());
@@ -46,10 +46,10 @@ impl ClientConnection {
         (Self { interim_responder: self.interim_responder.clone(), handler: Some(link) }, handler)
     }
 
-    /// Asks for one interim response, which keeps a client from giving up.
+    /// Requests one interim response, which keeps a client from giving up.
     pub(crate) fn send_interim(&self) {
         match &self.handler {
-            // The connection writes it when its own task is polled, so that task must do the asking.
+            // The connection writes it when its own task is polled, so that task must request it.
             Some(link) => link.interim_requests.notify_one(),
             None => self.interim_responder.request_interim(),
         }
@@ -72,7 +72,7 @@ impl ClientConnection {
 }
 
 impl RequestHandler {
-    /// Waits for the other task, and sends the interim responses that it asks for.
+    /// Waits for the other task, and sends the interim responses that it requests.
     pub(crate) async fn wait_for<T>(self, task: impl Future<Output = T>) -> T {
         tokio::pin!(task);
         loop {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-/// Whether [`ClientPresence::disconnected`] ever returns on this operating system.
+/// True if [`ClientPresence::disconnected`] can return on this operating system.
 pub(crate) const DETECTS_DISCONNECT: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 pub(crate) struct ClientSocket {
@@ -19,7 +19,7 @@ pub(crate) struct ClientSocket {
     write_half: Arc<OwnedWriteHalf>,
 }
 
-/// Whether the client of a [`ClientSocket`] is still connected. It does not keep the socket open.
+/// Tells when the client of a [`ClientSocket`] disconnects. It does not keep the socket open.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ClientPresence(Weak<OwnedWriteHalf>);
 
@@ -111,6 +111,7 @@ impl AsyncWrite for ClientSocket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // `OwnedWriteHalf` needs `&mut self` to shut down, and here it is shared.
         Poll::Ready(socket2::SockRef::from(self.tcp_stream()).shutdown(std::net::Shutdown::Write))
     }
 }

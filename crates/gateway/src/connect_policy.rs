@@ -1,4 +1,4 @@
-//! Whether a caller may use a connection at all: decided when a session is opened, with every MCP request, and again after a hold.
+//! Decides if a caller may use a connection at all: when a session is opened, with every MCP request, and again after a hold.
 
 use durward_core::{Caller, Decision};
 use durward_policy::{AuthorizationRequest, PolicyQuery, PolicyStore, RequestContext};

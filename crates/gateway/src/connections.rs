@@ -1,4 +1,4 @@
-//! The configured AWS connections, found by name or by the role ARN that a client asks for.
+//! The configured AWS connections, found by name or by the role ARN that a client requests.
 
 use durward_core::{Refusal, RefusalReason};
 use durward_credential::ConnectionConfig;

@@ -92,7 +92,7 @@ impl MaskedEventStream {
         self.hash.update(frame);
     }
 
-    /// Ends the stream with `frame`, once the outcome is on record.
+    /// Ends the stream with `frame`, once the outcome is in the journal.
     fn finish_stream(&mut self, frame: Bytes, error_code: Option<String>, failure: Option<String>) {
         self.count_frame(&frame);
         let Some(mut pending) = self.pending_outcome.take() else {
@@ -137,6 +137,7 @@ impl http_body::Body for MaskedEventStream {
                     return Poll::Ready(Some(Ok(Frame::data(frame))));
                 }
                 MaskedStreamState::Reading => {
+                    // Before the next event: a session that is revoked must not get one that has already arrived.
                     if let Poll::Ready(refusal) = this.revocation.as_mut().poll(context) {
                         this.fail_stream(&refusal);
                         continue;

@@ -1,4 +1,4 @@
-//! One request and its response passing through, and who sent it: the words that every part of the gateway shares.
+//! One request and its response passing through, and the caller who sent it: the types that every part of the gateway shares.
 //!
 //! Nothing here knows a protocol or a step of the pipeline.
 
@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 use time::OffsetDateTime;
 
-/// One request and its response passing through: what is known before anyone looks inside.
+/// One request and its response passing through: the facts that are known before the request is read.
 #[derive(Debug, Clone)]
 pub struct Exchange {
     pub id: ExchangeId,
@@ -28,7 +28,7 @@ impl Exchange {
         Self { time: OffsetDateTime::now_utc(), ..self.clone() }
     }
 
-    /// How long the exchange has taken so far, in microseconds.
+    /// The time that the exchange has taken so far, in microseconds.
     pub fn elapsed_micros(&self) -> u64 {
         u64::try_from(self.started_at.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
@@ -68,7 +68,7 @@ pub struct Identity {
     pub expires_at: OffsetDateTime,
 }
 
-/// What policies read of an exchange beside its operation. Tags and risk are added where a policy reads them.
+/// The facts about an exchange that policies read beside its operation. Tags and risk are added where a policy reads them.
 pub(crate) fn policy_context<'a>(exchange: &Exchange, identity: &'a Identity) -> RequestContext<'a> {
     RequestContext {
         connection: Some(&identity.connection),

@@ -1,6 +1,6 @@
 //! The adapter between one wire protocol and the pipeline.
 //!
-//! A front end speaks its protocol and nothing else: it verifies who sent a request, reads which operation it asks for, sends it
+//! A front end speaks its protocol and nothing else: it verifies the caller of a request, reads the operation in it, sends it
 //! upstream and writes refusals. It never decides. Its methods have other names than the pipeline's steps, which call them.
 
 use crate::body::BoxBody;
@@ -21,11 +21,11 @@ pub const HEALTH_PATH: &str = "/.durward/health";
 /// One protocol, plugged into the pipeline.
 pub trait FrontEnd: Send + Sync + 'static {
     const KIND: FrontEndKind;
-    /// Whether requests go upstream with an AWS credential of the gateway's.
+    /// True if requests go upstream with an AWS credential that the gateway issues.
     const NEEDS_AWS_CREDENTIAL: bool;
     type Request: FrontEndRequest;
 
-    /// What a refusal needs if nothing more is learnt about the request than its head.
+    /// The context of a refusal when nothing is known about the request but its head.
     fn refusal_context(&self, head: &Parts) -> RefusalContextOf<Self>;
 
     /// The client's key for the attempts of one call.
@@ -41,7 +41,7 @@ pub trait FrontEnd: Send + Sync + 'static {
         refusal_context: RefusalContextOf<Self>,
     ) -> impl Future<Output = Result<(Identity, Self::Request), ProtocolRefusal<RefusalContextOf<Self>>>> + Send;
 
-    /// Reads the operation that the request asks for. A request that opens a session gets an identity with that session.
+    /// Reads the operation that the request contains. A request that opens a session gets an identity with that session.
     fn read_operation(
         &self,
         exchange: &Exchange,
@@ -50,7 +50,7 @@ pub trait FrontEnd: Send + Sync + 'static {
     ) -> impl Future<Output = Result<ReadOperation<Self::Request>, ProtocolRefusal<RefusalContextOf<Self>>>> + Send;
 
     /// Called when approval has been requested, before the request is held. `Some` refuses the request at once, in the
-    /// protocol's own words for "a person must look at this"; the approval request stays.
+    /// protocol's own form for "a person must look at this"; the approval request stays.
     fn approval_notice(
         &self,
         _exchange: &Exchange,
@@ -79,12 +79,12 @@ pub trait FrontEnd: Send + Sync + 'static {
 
 /// A request in its protocol's form, between authenticate and forward.
 pub trait FrontEndRequest: Send + Sync + 'static {
-    /// What a refusal of this request needs to be written: its encoding, its id.
+    /// The facts that a refusal of this request is written with: its encoding, its id.
     type RefusalContext: Clone + Send + Sync + 'static;
 
     fn refusal_context(&self) -> Self::RefusalContext;
 
-    /// The context for a session that was revoked, where the protocol has a word of its own for that. What names the request may
+    /// The context for a session that was revoked, where the protocol has an error of its own for that. The id of the request may
     /// still be unread.
     fn revoked_session_context(self) -> impl Future<Output = Self::RefusalContext> + Send
     where
@@ -114,7 +114,7 @@ pub struct ReadOperation<R> {
     pub request: R,
 }
 
-/// A refusal with what its protocol needs to write it.
+/// A refusal with the context that its protocol needs to write it.
 pub struct ProtocolRefusal<C> {
     pub refusal: Refusal,
     /// `None`: the head of the request is all that is known.

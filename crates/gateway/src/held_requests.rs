@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// What the allocator adds to each allocation.
+/// The bytes that the allocator adds to each allocation.
 const ALLOCATION_OVERHEAD_BYTES: usize = 16;
 
 /// The memory for held requests, counted in KiB.
@@ -40,6 +40,7 @@ impl HeldRequests {
     }
 
     fn admit_weight(&self, caller: &Caller, weight: usize) -> Option<HeldRequestPermit<'_>> {
+        // Never waits: a request that waited for memory would be held without being counted.
         let permit = self.free_kib.try_acquire_many(u32::try_from(weight).ok()?).ok()?;
         let caller = caller.id();
         let mut kib_by_caller = durward_core::lock_ignoring_poison(&self.kib_by_caller);

@@ -6,7 +6,7 @@
 
 use durward_core::limits;
 
-/// Why a byte stream is refused, and with which status.
+/// The reason for which a byte stream is refused, and the status of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FramingViolation {
     pub status: u16,
@@ -17,7 +17,7 @@ const fn bad_request(reason: &'static str) -> FramingViolation {
     FramingViolation { status: 400, reason }
 }
 
-/// How the body after a head is delimited (RFC 9112 section 6).
+/// The length of the body after a head, or that it is chunked (RFC 9112 section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLength {
     Bytes(u64),
@@ -87,6 +87,7 @@ pub fn parse_head(head: &[u8]) -> Result<BodyLength, FramingViolation> {
         } else if name.eq_ignore_ascii_case(b"connection") {
             check_connection_header(value)?;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
+            // After an upgrade the connection would carry bytes that nothing here checks (h2c smuggling).
             return Err(bad_request("protocol upgrades are not served"));
         }
     }
@@ -113,12 +114,15 @@ fn check_request_line(line: &[u8]) -> Result<(), FramingViolation> {
     else {
         return Err(bad_request("the request line is not `method target version`"));
     };
+    // HTTP/1.0 has no chunked coding: a message with both is framed in two ways (RFC 9112 section 6.1).
     if version != b"HTTP/1.1" {
         return Err(FramingViolation { status: 505, reason: "only HTTP/1.1 is served" });
     }
+    // Methods are case-sensitive (RFC 9110 section 9.1), but not every reader compares them so.
     if method.is_empty() || !method.iter().all(u8::is_ascii_uppercase) {
         return Err(bad_request("the method is not in capital letters"));
     }
+    // A request target has no fragment (RFC 9112 section 3.2), and readers differ in what they make of a `#`.
     if !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
         return Err(bad_request("the request target holds bytes that must be percent-encoded"));
     }
@@ -135,8 +139,8 @@ fn check_request_line(line: &[u8]) -> Result<(), FramingViolation> {
     Ok(())
 }
 
-/// Name and value, the value without the white space around it. A folded line (RFC 9112 section 5.2) is refused: its name is empty
-/// or holds white space.
+/// Name and value, the value without the white space around it. A folded line (RFC 9112 section 5.2) is refused: its name is
+/// empty or holds white space.
 fn split_header_field(line: &[u8]) -> Result<(&[u8], &[u8]), FramingViolation> {
     let colon = line
         .iter()
@@ -148,6 +152,7 @@ fn split_header_field(line: &[u8]) -> Result<(&[u8], &[u8]), FramingViolation> {
     if name.is_empty() || !name.iter().all(|byte| is_token_byte(*byte)) {
         return Err(bad_request("a header name holds white space or characters that names cannot have"));
     }
+    // CR, LF and NUL must be refused or replaced (RFC 9110 section 5.5). Readers that replace them see another value.
     if value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f) {
         return Err(bad_request("a header value holds control characters"));
     }
@@ -187,8 +192,8 @@ fn check_connection_header(value: &[u8]) -> Result<(), FramingViolation> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BodyFramingState {
     Bytes(u64),
-    /// In the line with the size of the next chunk: digits so far, and whether its CR was seen. Chunk extensions are refused, since
-    /// readers disagree on where they end (RFC 9112 section 7.1.1).
+    /// In the line with the size of the next chunk: digits so far, and whether its CR was seen. Chunk extensions are refused,
+    /// since readers disagree on where they end (RFC 9112 section 7.1.1).
     ChunkSize {
         digits: u8,
         size: u64,

@@ -48,7 +48,7 @@ impl InterimResponses {
         InterimResponder { responses: self.clone(), request_number: number }
     }
 
-    /// Whether the current request requested an interim response since the last call.
+    /// Returns true if the current request has requested an interim response since the last call.
     pub fn take_requested(&self) -> bool {
         let requested = self.request_turns.requested_number.swap(0, Ordering::Relaxed);
         requested != 0 && requested == self.request_turns.awaiting_number.load(Ordering::Relaxed)
@@ -78,12 +78,12 @@ impl InterimResponder {
     }
 }
 
-/// The interval between interim responses for a client, and how many it gets at most; `None` if it waits without them. Clients are
-/// told apart by the product in `user-agent`.
+/// The interval between interim responses for a client, and how many it gets at most; `None` if it waits without them. Clients
+/// are told apart by the product in `user-agent`.
 pub(crate) fn keep_alive_interval(user_agent: &str) -> Option<(Duration, usize)> {
     let is = |product: &str| user_agent.to_ascii_lowercase().contains(product);
-    // Read timeouts: boto3 and the CLI 60 s (botocore `Config.read_timeout`), Java 30 s. After one, boto3 sends the same call again,
-    // three times in all (measured).
+    // Read timeouts: boto3 and the CLI 60 s (botocore `Config.read_timeout`), Java 30 s. After one, boto3 sends the same call
+    // again, three times in all (measured).
     if is("boto3/") || is("botocore/") || is("aws-cli/") || is("aws-sdk-java/") {
         Some((Duration::from_secs(10), usize::MAX))
     } else if is("aws-sdk-go") {

@@ -1,8 +1,8 @@
 //! The request pipeline, its listeners, the AWS and MCP front ends that are plugged into it, and the upstream client.
 //!
-//! Begin with [`pipeline`]: it is the way of every request, step by step. Types stand at the bottom (`exchange`, `outcome`), the
-//! steps above them, the front ends on top; no file imports upwards. What reaches an upstream was decided and recorded first, and
-//! the types of the pipeline hold that.
+//! Begin with [`pipeline`]: every request goes through it, step by step. Types are at the bottom (`exchange`, `outcome`), the
+//! steps above them, the front ends on top; no file imports upwards. Every request that reaches an upstream was decided and
+//! recorded first; the types of the pipeline enforce that.
 
 mod approval_links;
 mod aws_client;

@@ -55,6 +55,8 @@ pub async fn serve_listener<D: HttpService>(
         };
         let (service, tls) = (service.clone(), tls.clone());
         tokio::spawn(async move {
+            // The end of a response is a short segment, which Nagle's algorithm would hold back until the client has
+            // acknowledged the rest.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "cannot set TCP_NODELAY");
             }
@@ -63,6 +65,7 @@ pub async fn serve_listener<D: HttpService>(
             match tls {
                 None => serve_connection(stream, source, service, interims).await,
                 Some(tls) => {
+                    // A client that never finishes its handshake would keep a socket and a task for good (Slowloris).
                     match tokio::time::timeout(limits::REQUEST_HEAD_TIMEOUT, Box::pin(tls.accept(stream)))
                         .await
                     {

@@ -1,7 +1,7 @@
 //! Exactly one outcome for each intent, whatever happens: this is the one owner of that rule.
 //!
-//! A [`PendingOutcome`] comes into being with the intent's record and goes along with the exchange, into the stream of its
-//! response if there is one. Whoever ends the exchange finishes it; if nobody does, because the client left and its future was
+//! A [`PendingOutcome`] is made with the intent's record and travels with the exchange, into the stream of its response if there
+//! is one. Whoever ends the exchange finishes it; if nobody does, because the client left and its future was
 //! dropped, dropping it records the outcome.
 
 use crate::exchange::Exchange;
@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-/// What proxies log for a client that closed its connection before it got a response (nginx: 499).
+/// The status that proxies log for a client that closed its connection before it got a response (nginx: 499).
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// An exchange whose intent is on record and whose outcome is not.
+/// An exchange whose intent is in the journal and whose outcome is not.
 pub(crate) struct PendingOutcome {
     journal: Arc<Journal>,
     exchange: ExchangeId,
@@ -128,12 +128,13 @@ impl Drop for PendingOutcome {
             self.response = Some(ResponseFacts { status, ..ResponseFacts::default() });
             "the client disconnected before the response came"
         };
+        // A destructor cannot wait. Dropping the future moves it to a task of its own.
         drop(self.start_recording(None, Some(failure.to_owned())));
     }
 }
 
-/// An outcome on its way into the journal. Dropped before its end it goes on by itself: the client that it answered may leave, and
-/// the journal's queue may be full at that moment.
+/// An outcome on its way into the journal. If it is dropped before its end, it continues in a task of its own: the client may
+/// leave while the journal's queue is full.
 pub(crate) struct OutcomeRecording(Option<JournalAppend>);
 
 type JournalAppend = Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send>>;

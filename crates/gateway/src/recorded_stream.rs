@@ -1,4 +1,4 @@
-//! A streamed response that does not end before its outcome is on record.
+//! A streamed response that does not end before its outcome is in the journal.
 
 use crate::body::{BoxBody, BoxError};
 use crate::outcome::{OutcomeRecording, PendingOutcome};
@@ -57,6 +57,8 @@ impl http_body::Body for RecordedStream {
                     if let Some(pending) = &mut this.pending_outcome {
                         pending.add_response_bytes(frame.data_ref().map_or(0, Bytes::len));
                     }
+                    // With a known length, the client has the whole response at its last byte, without waiting for the end of
+                    // the stream.
                     if !this.body.is_end_stream() {
                         return Poll::Ready(Some(Ok(frame)));
                     }
@@ -84,6 +86,7 @@ impl http_body::Body for RecordedStream {
     }
 
     fn size_hint(&self) -> hyper::body::SizeHint {
+        // The body has handed its last frame over, so it would report a length of zero.
         let held = self.last_frame.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
         if held > 0 { hyper::body::SizeHint::with_exact(held) } else { self.body.size_hint() }
     }

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
 
-/// Signatures remembered: 8 bytes each, and as much again for the hash table.
+/// Signatures remembered: 8 bytes each, and as much again for the hash table. Each is kept for some 17 minutes, so there is room
+/// for about 4,000 requests a second.
 const MAX_SEEN_SIGNATURES: usize = 4_000_000;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub struct ReplayGuard {
     /// Keyed at random for each process: a caller cannot construct a signature that collides with another.
     fingerprint_hasher: RandomState,
     max_entries: usize,
-    /// How many minutes a signature stays valid after its date.
+    /// The number of minutes for which a signature stays valid after its date.
     validity_minutes: i64,
 }
 
@@ -63,7 +64,9 @@ impl ReplayGuard {
         dated: i64,
         now: i64,
     ) -> ReplayCheck {
+        // With 64 bits and four million entries, one request in some 4.6 trillion is refused by chance. Its client signs again.
         let fingerprint = self.fingerprint_hasher.hash_one((signature, invocation, attempt));
+        // By the date of the request, because that is what ends its validity: a whole minute can be dropped at once.
         let minute = dated.div_euclid(60);
         let mut table = durward_core::lock_ignoring_poison(&self.table);
         let expired = now.div_euclid(60) - self.validity_minutes;
@@ -81,6 +84,7 @@ impl ReplayGuard {
             return ReplayCheck::Replayed;
         }
         table.entry_count += 1;
+        // The alternative, to forget the oldest signatures and still accept their dates, would let them be replayed.
         if table.entry_count > self.max_entries
             && let Some((oldest, removed)) = table.by_minute.pop_first()
         {

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
-/// How long live tags are used: a change made outside this gateway takes effect after that time.
+/// The time for which live tags are used: a change made outside this gateway takes effect after it.
 const TAG_CACHE_TTL: Duration = Duration::from_secs(30);
 /// Resources whose tags are cached.
 const MAX_CACHED_RESOURCES: usize = 4_096;
@@ -42,7 +42,7 @@ pub struct ResourceLabel {
     pub tags: BTreeMap<String, String>,
 }
 
-/// How tags are read.
+/// The sources of tags.
 #[derive(Debug, Default)]
 pub struct TagReaderOptions {
     pub labels: Vec<ResourceLabel>,
@@ -69,7 +69,7 @@ pub struct TagReader {
     cache: Mutex<HashMap<TagCacheKey, Arc<CachedTags>>>,
 }
 
-/// How old the tags may be.
+/// The age that tags may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TagFreshness {
     /// From the cache, if they are there.
@@ -155,6 +155,7 @@ impl TagReader {
         let tags = cached.tags.get_or_try_init(|| Box::pin(context.fetch_tags(arn))).await;
         match tags {
             Ok(tags) => Ok(tags.clone()),
+            // Not cached: it may be created with tags the next moment.
             Err(TagReadError::ResourceNotFound) => {
                 self.remove_entry(&key, &cached);
                 Ok(TagMap::new())
@@ -180,6 +181,7 @@ impl TagReader {
         if cache.len() >= MAX_CACHED_RESOURCES {
             cache.retain(|_, cached| cached.created_at.elapsed() < TAG_CACHE_TTL);
             if cache.len() >= MAX_CACHED_RESOURCES {
+                // A cache full of fresh entries is dropped whole: that costs reads, and never gives wrong tags.
                 cache.clear();
             }
         }
@@ -214,7 +216,7 @@ impl TagReader {
     }
 }
 
-/// Whether an operation acts on a resource that the request does not name.
+/// Returns true if an operation acts on a resource that the request does not name.
 pub(crate) fn has_unnamed_resource(catalog: &Catalog, operation: &Operation) -> bool {
     operation
         .required_permissions
@@ -257,7 +259,7 @@ impl Drop for TagInvalidation<'_> {
     }
 }
 
-/// Why no tags were read.
+/// The reasons for which no tags were read.
 enum TagReadError {
     /// The resource does not exist, so it has no tags.
     ResourceNotFound,
@@ -280,6 +282,7 @@ struct TagReadContext<'a> {
 
 impl TagReadContext<'_> {
     async fn fetch_tags(&self, arn: &str) -> Result<TagMap, TagReadError> {
+        // The ARNs of buckets and of IAM entities have no region.
         let region = match Arn::parse(arn) {
             Some(Arn { region, .. }) if !region.is_empty() => region,
             _ => self.operation.region.as_deref().unwrap_or("us-east-1"),
@@ -413,9 +416,10 @@ fn is_arn_pattern(arn: &str) -> bool {
     arn.contains(['*', '?'])
 }
 
-/// Whether two patterns may match the same ARN; true where that is not certain.
+/// Returns true if two patterns may match the same ARN, or if that is not certain.
 fn patterns_may_overlap(one: &str, other: &str) -> bool {
     let literal = |pattern: &str| pattern.split(['*', '?']).next().unwrap_or_default().to_owned();
+    // Only the text before the first wildcard is compared. Two patterns that differ there cannot overlap.
     let (one, other) = (literal(one), literal(other));
     one.starts_with(&other) || other.starts_with(&one)
 }

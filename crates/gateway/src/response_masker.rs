@@ -1,4 +1,4 @@
-//! What a caller may see of a response: sensitive data is masked unless policy permits its class to be revealed.
+//! Cuts a response to the part that a caller may see: sensitive data is masked unless policy permits its class to be revealed.
 
 use crate::exchange::{Exchange, Identity, policy_context};
 use crate::upstream_response::{OwnedMaskingPlan, RevealedClasses, UpstreamBody, UpstreamResponse};
@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// How many values of each data class were masked.
+/// The number of masked values of each data class.
 #[derive(Debug, Default)]
 pub(crate) struct MaskedCounts(BTreeMap<String, u64>);
 
@@ -55,7 +55,7 @@ impl ResponseMasker {
         (masked != *operation).then_some(masked)
     }
 
-    /// Leaves of a response's head, and of a body that was read whole, what this caller may see.
+    /// Masks a response's head, and a body that was read whole, for this caller.
     pub(crate) fn mask_response(
         &self,
         exchange: &Exchange,
@@ -64,6 +64,7 @@ impl ResponseMasker {
         counts: &mut MaskedCounts,
     ) -> Result<(), Refusal> {
         let plan = response.masking_plan.as_ref().map(OwnedMaskingPlan::as_masking_plan);
+        // Kept with the response: another attempt of the call gets it only if it may see these classes, too.
         let revealed = RefCell::new(BTreeSet::new());
         let may_reveal = |class: &str| {
             let may = self.may_reveal(exchange, identity, class);
@@ -104,7 +105,7 @@ impl ResponseMasker {
         self.mask_body(text, BodyFormat::Json, None, &may_reveal, counts)
     }
 
-    /// What cannot be inspected is withheld.
+    /// Masks a body. One that cannot be inspected is withheld.
     fn mask_body(
         &self,
         body: &[u8],
@@ -123,7 +124,7 @@ impl ResponseMasker {
         }
     }
 
-    /// Whether a caller may see values of this class now, in a response to this exchange.
+    /// Returns true if a caller may see values of this class now, in a response to this exchange.
     pub(crate) fn may_reveal(&self, exchange: &Exchange, identity: &Identity, data_class: &str) -> bool {
         let request = AuthorizationRequest {
             caller: &identity.caller,

@@ -1,4 +1,4 @@
-//! How risky an operation is for its caller: what core's rules say, with what this gateway knows about caller and resources.
+//! Assesses the risk of an operation for its caller: core's rules, applied to the facts that this gateway has about both.
 
 use crate::resource_tags::has_unnamed_resource;
 use durward_approval::FirstSeen;
@@ -21,7 +21,7 @@ impl RiskAssessor {
         Self { catalog, first_seen, risky_tags }
     }
 
-    /// Whether tags change a risk at all.
+    /// Returns true if any tag changes a risk.
     pub(crate) fn reads_tags(&self) -> bool {
         !self.risky_tags.is_empty()
     }

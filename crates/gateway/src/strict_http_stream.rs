@@ -27,7 +27,7 @@ pub struct FramingRefusal(Arc<RefusalState>);
 
 #[derive(Debug, Default)]
 struct RefusalState {
-    /// How many well-formed requests came before the refused one, and why it was refused.
+    /// The number of well-formed requests before the refused one, and the reason of the refusal.
     refused_after: OnceLock<(u64, FramingViolation)>,
     requests_served: AtomicU64,
 }
@@ -64,9 +64,9 @@ pub struct StrictHttpStream<S> {
     close_state: CloseState,
 }
 
-/// Closing a socket with unread bytes makes the operating system send a reset, which can destroy the response before the client has
-/// read it. So the sending side is closed first, and what still arrives is read and dropped, up to a number of bytes and a time
-/// (RFC 9112 section 9.6).
+/// Closing a socket with unread bytes makes the operating system send a reset, which can destroy the response before the client
+/// has read it. So the sending side is closed first, and what still arrives is read and dropped, up to a number of bytes and a
+/// time (RFC 9112 section 9.6).
 enum CloseState {
     Open,
     Lingering { deadline: Pin<Box<Sleep>>, bytes_left: usize },
@@ -115,6 +115,7 @@ impl<S> StrictHttpStream<S> {
         self.received.extend_from_slice(PLACEHOLDER_REQUEST);
         self.checked_bytes = PLACEHOLDER_REQUEST.len();
         self.read_state = ReadState::Refused;
+        // Only the first violation counts: nothing is read after it.
         let _first = self.framing_refusal.0.refused_after.set((self.accepted_heads, violation));
     }
 
@@ -250,6 +251,7 @@ impl<S: AsyncWrite + Unpin> StrictHttpStream<S> {
                     let read = Pin::new(&mut self.stream).poll_read(context, &mut dropped);
                     let count = dropped.filled().len();
                     let is_over = match read {
+                        // Many bytes or a slow client would keep the socket open: after the limits, a reset is the lesser evil.
                         Poll::Ready(read) => read.is_err() || count == 0 || *bytes_left < count,
                         Poll::Pending => {
                             ready!(deadline.as_mut().poll(context));
@@ -288,8 +290,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictHttpStream<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes whenever the connection's task runs and nothing is left to write: between two messages, so an interim response
-    /// can be written here, unless the response has started and only pauses.
+    /// hyper flushes whenever the connection's task runs and nothing is left to write: between two messages, so an interim
+    /// response can be written here, unless the response has started and only pauses.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.unwritten_interim.is_empty() && this.interim_responses.take_requested() {

@@ -1,8 +1,8 @@
-//! The client for upstreams: pooled connections whose addresses are checked when they are opened; HTTP/2 where a TLS origin selects
-//! it, HTTP/1.1 everywhere else.
+//! The client for upstreams: pooled connections whose addresses are checked when they are opened; HTTP/2 where a TLS origin
+//! selects it, HTTP/1.1 everywhere else.
 //!
-//! Redirects are never followed: a redirect could take a signed request or a credential to another host. A request is sent once: a
-//! connection that is found dead before the first byte is replaced, and any later failure is an error.
+//! Redirects are never followed: a redirect could take a signed request or a credential to another host. A request is sent once:
+//! a connection that is found dead before the first byte is replaced, and any later failure is an error.
 
 mod connector;
 mod http1_pool;
@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 /// AWS endpoints close idle connections after about 20 s. Ours are closed earlier, so that a request rarely meets a closing one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How many connections are tried for a request of which nothing was sent.
+/// The number of connections that are tried for a request of which nothing was sent.
 const MAX_SEND_ATTEMPTS: usize = 3;
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -50,7 +50,7 @@ pub enum UpstreamError {
     RequestBody(Refusal),
 }
 
-/// Why there is no client: TLS cannot be set up on this machine, or an authority's certificate cannot be used.
+/// There is no client: TLS cannot be set up on this machine, or an authority's certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct UpstreamSetupError(#[from] rustls::Error);
@@ -168,7 +168,8 @@ impl UpstreamClient {
         let Ok(mut last_failure) = timeout(self.connector.connect_timeout, connect_lock.lock()).await else {
             return self.connect(origin).await;
         };
-        // A connection opened in the meantime may have a free stream, or the origin may have selected HTTP/1.1, which is not shared.
+        // A connection opened in the meantime may have a free stream, or the origin may have selected HTTP/1.1, which is not
+        // shared.
         if let Some(permit) = self.http2_connections.reserve_stream(origin) {
             return Ok(OpenConnection::Http2(permit));
         }

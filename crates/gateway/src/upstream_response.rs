@@ -1,4 +1,4 @@
-//! What an upstream responded, as its front end has read it and before it is masked.
+//! The response of an upstream, as its front end has read it and before it is masked.
 
 use crate::body::BoxBody;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Where the models mark sensitive fields of a response.
+/// The model of a response, which marks its sensitive fields.
 pub struct OwnedMaskingPlan {
     pub service: Arc<ServiceModel>,
     pub output_shape: Option<ShapeId>,
@@ -40,7 +40,7 @@ impl UpstreamBody {
     }
 }
 
-/// What an upstream's stream of events brings.
+/// One item of an upstream's stream of events.
 pub enum UpstreamEvent {
     /// A JSON text to be masked and passed on.
     Message(Bytes),
@@ -55,7 +55,7 @@ pub enum UpstreamEvent {
 /// A stream of events as a front end reads it. It is not polled again after its last event.
 pub trait UpstreamEvents: Send {
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<UpstreamEvent>;
-    /// What the caller gets in place of a response that is withheld.
+    /// The event that the caller gets in place of a response that is withheld.
     fn refusal_event(&self, refusal: &Refusal) -> Bytes;
 }
 
@@ -78,6 +78,7 @@ pub struct UpstreamResponse {
 impl UpstreamResponse {
     /// Puts a masked body in place: lengths and checksums that no longer hold are recomputed or dropped.
     pub fn replace_body(&mut self, changed: Bytes) {
+        // SDKs compare checksums with the body, and would report a masked one as corrupt.
         let stale: Vec<_> = self
             .head
             .headers

@@ -94,6 +94,8 @@ impl<'c> CborScanner<'c, '_> {
             let start = self.position;
             let key = self.read_head()?;
             if key.major_type != MAJOR_TEXT {
+                // Members of Smithy structures and maps have text keys (Smithy, "Smithy RPC v2 CBOR protocol"). Another key has
+                // no known mark.
                 return Err(self.malformed_error("a map key is not a text"));
             }
             let key = self.read_string(key)?;
@@ -153,9 +155,11 @@ impl<'c> CborScanner<'c, '_> {
     ) -> Result<(), MaskError> {
         match head.additional_info {
             21 => self.mask_scalar(start..self.position, expect, &[CBOR_FALSE]),
+            // Zero in the width of the value, so that a decoder of floats still finds one.
             25 => self.mask_scalar(start..self.position, expect, &[0xf9, 0, 0]),
             26 => self.mask_scalar(start..self.position, expect, &[0xfa, 0, 0, 0, 0]),
             27 => self.mask_scalar(start..self.position, expect, &[0xfb, 0, 0, 0, 0, 0, 0, 0, 0]),
+            // A masked boolean is `false`, so a `false` that stays tells nothing about its value.
             20 | 22 | 23 => {}
             31 => return Err(self.malformed_error("a break in place of an item")),
             _ => return Err(self.malformed_error("no AWS response has other simple values")),
@@ -181,7 +185,7 @@ impl<'c> CborScanner<'c, '_> {
         Ok(ItemHead { major_type: major, additional_info: info, argument })
     }
 
-    /// Whether another element of an array or map follows. `left` counts down a definite length.
+    /// Returns true if another element of an array or map follows. `left` counts down a definite length.
     fn has_next_element(&mut self, left: &mut Option<u64>) -> Result<bool, MaskError> {
         match left {
             Some(0) => Ok(false),
@@ -302,6 +306,7 @@ fn encode_string(major: u8, content: &[u8]) -> Vec<u8> {
             out.push(first | 0x19);
             out.extend((len as u16).to_be_bytes());
         }
+        // A length may be written longer than needed (RFC 8949 section 4.1), so the form with four bytes is left out.
         _ => {
             out.push(first | 0x1b);
             out.extend(len.to_be_bytes());

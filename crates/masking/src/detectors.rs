@@ -1,4 +1,4 @@
-//! The detectors: what secrets look like in text. Each is an ASCII regular expression of a linear-time engine with a small
+//! The detectors, which recognise secrets by their form. Each is an ASCII regular expression of a linear-time engine with a small
 //! refinement in code. One alternation of them all, whose literals are searched first, tells whether any can match.
 
 use std::ops::Range;
@@ -9,10 +9,10 @@ use crate::data_class::DataClass;
 use crate::name_hints::{MIN_SESSION_TOKEN_BYTES, SECRET_ACCESS_KEY_BYTES};
 use crate::nested_encodings::is_standard_base64;
 
-/// Of one compiled detector or configured pattern. The built-in ones need a tenth.
+/// Largest size of one compiled detector or configured pattern. The built-in ones need a tenth.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
 
-/// What a deployment adds to the built-in detectors.
+/// The patterns that a deployment adds to the built-in detectors.
 #[derive(Debug, Clone, Default)]
 pub struct MaskerOptions {
     pub patterns: Vec<CustomPattern>,
@@ -25,7 +25,7 @@ pub struct CustomPattern {
     regex: Regex,
 }
 
-/// Why a configured pattern was refused.
+/// The reasons for which a configured pattern is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PatternError {
     #[error("the pattern of data class {class} does not compile: {source}")]
@@ -76,14 +76,19 @@ pub(crate) struct SecretSpan {
 // whenever a detector would match one value. Runs are unbounded and their lengths are checked in code: counted repetitions
 // multiply the size of the automaton, and an unbounded run is read once, which keeps hostile text linear.
 const BUILT_IN_DETECTORS: &[(DataClass, &str, RefineMatch)] = &[
+    // The prefixes of keys: access keys, temporary keys, bearer tokens, context-specific credentials (IAM User Guide, "IAM
+    // identifiers").
     (DataClass::AWS_KEY, r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b", keep_match),
     (
         DataClass::AWS_SECRET,
         r"(?i:secret[_.-]?(?:access)?[_.-]?key)[^A-Za-z0-9/+]{1,16}[A-Za-z0-9/+]+",
         refine_secret_key,
     ),
+    // STS documents no format for session tokens. These are the beginnings of those that it issues.
     (DataClass::AWS_SECRET, r"(?:IQoJ|FwoG|FQoG)[A-Za-z0-9+/=_-]+", refine_session_token),
+    // The labels of RFC 7468, of OpenSSH and, with `BLOCK`, of OpenPGP (RFC 9580 section 6.2.1).
     (DataClass::PRIVATE_KEY, r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----", refine_private_key),
+    // GitHub Docs, "About authentication to GitHub", "GitHub's token formats".
     (DataClass::TOKEN, r"gh[pousr]_[A-Za-z0-9]{36}[A-Za-z0-9]*", keep_match),
     (DataClass::TOKEN, r"github_pat_[A-Za-z0-9_]{22}[A-Za-z0-9_]*", keep_match),
     (DataClass::TOKEN, r"xox[abeoprs]-[A-Za-z0-9-]{10}[A-Za-z0-9-]*", keep_match),
@@ -91,9 +96,12 @@ const BUILT_IN_DETECTORS: &[(DataClass, &str, RefineMatch)] = &[
     (DataClass::TOKEN, r"(?:sk|rk)_live_[A-Za-z0-9]{16}[A-Za-z0-9]*", keep_match),
     (
         DataClass::TOKEN,
+        // The base64 of `{"` and a letter, with which the header of a JWT begins. An encrypted one has five parts (RFC 7516
+        // section 3.1).
         r"eyJ[A-Za-z0-9_-]{8}[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{6}[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+){0,2}",
         keep_match,
     ),
+    // The characters of a bearer token: RFC 6750 section 2.1.
     (DataClass::TOKEN, r"(?i:bearer)[ \t]{1,4}[A-Za-z0-9._~+/=-]+", refine_bearer_token),
 ];
 
@@ -122,7 +130,7 @@ impl Masker {
         }
     }
 
-    /// Whether a detector may match a value of this body that is written in it without an encoding.
+    /// Returns true if a detector may match a value of this body that is written in it without an encoding.
     pub(crate) fn may_contain_secret(&self, body: &[u8]) -> bool {
         self.has_custom_patterns || self.built_in_alternation.is_match(body)
     }
@@ -143,6 +151,7 @@ impl Masker {
             while let Some(found) = detector.regex.find_at(text, from) {
                 from = found.end();
                 let Some(range) = (detector.refine_match)(text, found.range()) else { continue };
+                // A class is revealed or masked as a whole, so its other matches need no search.
                 if !masks(&detector.class) {
                     break;
                 }
@@ -183,7 +192,7 @@ fn keep_match(_: &[u8], found: Range<usize>) -> Option<Range<usize>> {
     Some(found)
 }
 
-/// The last 40 characters after the name and its separator, exactly 40.
+/// Narrows the match to the 40 characters of the key. A longer or shorter run after the name is no key.
 fn refine_secret_key(text: &[u8], found: Range<usize>) -> Option<Range<usize>> {
     let run = text.get(found.clone())?.iter().rev().take_while(|b| is_standard_base64(**b)).count();
     (run == SECRET_ACCESS_KEY_BYTES).then(|| found.end - run..found.end)
@@ -193,7 +202,7 @@ fn refine_session_token(_: &[u8], found: Range<usize>) -> Option<Range<usize>> {
     (found.len() >= MIN_SESSION_TOKEN_BYTES).then_some(found)
 }
 
-/// To the end of the block. A truncated block is a secret to the end of the text.
+/// Widens the match to the end of the block. A truncated block is a secret to the end of the text.
 fn refine_private_key(text: &[u8], found: Range<usize>) -> Option<Range<usize>> {
     let rest = text.get(found.end..)?;
     let end = memchr::memmem::find(rest, b"-----END").map_or(text.len(), |at| {

@@ -55,5 +55,6 @@ fn expected_header(plan: &MaskingPlan<'_>, name: &HeaderName) -> ExpectedValue {
             return plan.map_value(expected);
         }
     }
+    // A header that no model describes: its name may still announce a secret (`x-amz-security-token`).
     ExpectedValue::default().with_name_hint(NameHint::from_name(name.as_str().as_bytes()))
 }

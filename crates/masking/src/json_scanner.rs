@@ -23,6 +23,7 @@ pub(crate) fn mask_json(
     plan: Option<&MaskingPlan<'_>>,
     scan: &mut MaskingRun<'_>,
 ) -> Result<Option<Vec<u8>>, MaskError> {
+    // First, because a parser that replaces or skips invalid bytes reads other text than this scanner.
     check_utf8(FORMAT_NAME, body)?;
     let suspicious = scan.may_contain_secret(body);
     let mut json = JsonScanner {
@@ -78,8 +79,11 @@ impl<'j> JsonScanner<'j, '_> {
                 self.read_literal(b"true")?;
                 self.mask_scalar(start..self.position, expect, b"false");
             }
+            // A masked boolean is `false`, so a `false` that stays tells nothing about its value.
             Some(b'f') => self.read_literal(b"false")?,
             Some(b'n') => self.read_literal(b"null")?,
+            // `NaN`, `Infinity`, comments and single quotes: lenient parsers accept them, and would go on where this scanner is
+            // lost.
             Some(_) => return Err(self.malformed_error("invalid start of a value")),
             None => return Err(self.malformed_error("a value is missing")),
         }
@@ -135,7 +139,7 @@ impl<'j> JsonScanner<'j, '_> {
         }
     }
 
-    /// After an element: whether the array or object ends here. Otherwise a comma has been read.
+    /// After an element: returns true if the array or object ends here. Otherwise a comma has been read.
     fn read_separator(&mut self, close: u8) -> Result<bool, MaskError> {
         self.skip_whitespace();
         match self.peek() {
@@ -157,6 +161,7 @@ impl<'j> JsonScanner<'j, '_> {
         let mut at = start;
         let mut escaped = false;
         loop {
+            // Eight bytes at a time: strings are most of a response, and most of their bytes are plain.
             while let Some(eight) = self.body.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
                 let found = mark_special_bytes(u64::from_le_bytes(*eight));
                 if found != 0 {

@@ -46,7 +46,7 @@ pub enum BodyFormat {
     Text,
 }
 
-/// How often values of one data class were masked.
+/// The number of masked values of one data class.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataClassCount {
     pub data_class: DataClass,
@@ -62,7 +62,8 @@ pub enum MaskedBody {
     Changed { body: Vec<u8>, counts: Vec<DataClassCount> },
 }
 
-/// Why a body could not be inspected. The response must then be withheld. Carries positions only, never content.
+/// The reasons for which a body could not be inspected. The response must then be withheld. Carries positions only, never
+/// content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MaskError {
     #[error("the {format} body is malformed at byte {offset}: {reason}")]
@@ -80,7 +81,7 @@ pub enum MaskError {
     UnknownShape { shape: u32 },
 }
 
-/// Whether the caller may see values of this data class (`aws-key`).
+/// Returns true if the caller may see values of this data class (`aws-key`).
 pub type RevealPredicate<'a> = &'a dyn Fn(&str) -> bool;
 
 impl Masker {

@@ -1,7 +1,7 @@
-//! How a value that the model marks sensitive is replaced: one rule for every format.
+//! The replacement of values that the model marks sensitive: one rule for every format.
 //!
 //! The replacement has the kind of the value's shape, so that a typed parser (an AWS SDK) still accepts the response. A
-//! timestamp keeps its value, because no timestamp stands for "masked". An empty value has nothing to hide.
+//! timestamp keeps its value, because no timestamp can mean "masked". An empty value has nothing to hide.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use crate::data_class::DataClass;
 use crate::masking_plan::{ExpectedValue, LeafKind, MaskingPlan};
 use crate::masking_run::MaskingRun;
 
-/// What the mark on a value means for it.
+/// The consequence of the mark on a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MarkedValue {
     /// No mark, a class that is revealed, or a timestamp: the detectors decide.

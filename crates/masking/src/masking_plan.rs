@@ -1,4 +1,4 @@
-//! Which fields of one response are sensitive: the operation's output shape is walked alongside the parse.
+//! Finds the sensitive fields of one response: the operation's output shape is walked alongside the parse.
 //!
 //! Parts of the shape tree without a mark or an access key id are not walked, so that they cost nothing.
 
@@ -14,11 +14,11 @@ pub struct MaskingPlan<'a> {
     service: &'a ServiceModel,
     output_shape: Option<ShapeId>,
     pub(crate) protocol: AwsProtocol,
-    /// By shape id: whether the shape or one below it has a mark.
+    /// By shape id: true if the shape or one below it has a mark.
     contains_sensitive: Vec<bool>,
 }
 
-/// What the model and the names say about the value at the current position.
+/// The facts about the value at the current position that come from the model and from names.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ExpectedValue {
     pub(crate) shape: Option<ShapeId>,

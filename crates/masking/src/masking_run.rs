@@ -11,7 +11,7 @@ use crate::{DataClassCount, RevealPredicate};
 /// hostile text.
 const MAX_ENCODING_LAYERS: u8 = 3;
 
-/// What the name of a value and the model say about it.
+/// The facts about a value that come from its name and from the model.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ValueContext {
     /// The model says this is an access key id.
@@ -95,7 +95,7 @@ impl<'m> MaskingRun<'m> {
         )
     }
 
-    /// Whether a value that no detector matches as it is written may hold an encoded secret.
+    /// Returns true if a value that no detector matches as it is written may hold an encoded secret.
     pub(crate) fn may_contain_encoding(text: &[u8]) -> bool {
         nested_encodings::has_base64_run(text) || memchr::memchr3(b'\\', b'%', b'\n', text).is_some()
     }
@@ -117,6 +117,7 @@ impl<'m> MaskingRun<'m> {
         }
         let mut found = nested_encodings::decode_base64_runs(text)
             .find_map(|decoded| self.find_decoded_secret(&decoded, context, layers));
+        // MIME and PEM wrap base64 after 76 and 64 characters (RFC 2045 section 6.8, RFC 7468 section 2).
         if found.is_none()
             && let Some(unwrapped) = nested_encodings::join_wrapped_lines(text)
         {

@@ -1,4 +1,4 @@
-//! What the name of a field says about its value: `SecretAccessKey`, `aws_secret_access_key`, `SessionToken`.
+//! Hints about a value from the name of its field: `SecretAccessKey`, `aws_secret_access_key`, `SessionToken`.
 //!
 //! A secret access key is 40 characters of base64 without a prefix: only its name tells it from a hash or an id.
 
@@ -16,11 +16,12 @@ pub(crate) enum NameHint {
 /// AWS issues no shorter session tokens; other values with such a name (page tokens) are shorter.
 pub(crate) const MIN_SESSION_TOKEN_BYTES: usize = 100;
 
-/// Of every secret access key.
+/// The length of every secret access key.
 pub(crate) const SECRET_ACCESS_KEY_BYTES: usize = 40;
 
 impl NameHint {
     pub(crate) fn from_name(name: &[u8]) -> Self {
+        // Every field of every response comes here. Its last letter rules most of them out at once.
         match name.last() {
             Some(b'y' | b'Y')
                 if ends_with_normalized(name, b"secretaccesskey")
@@ -42,7 +43,7 @@ impl NameHint {
         if self == Self::None { other } else { self }
     }
 
-    /// Whether the value has the form that the name announces.
+    /// Returns true if the value has the form that the name announces.
     pub(crate) fn matches_value(self, value: &[u8]) -> bool {
         let value = value.trim_ascii();
         match self {
@@ -58,7 +59,7 @@ impl NameHint {
     }
 }
 
-/// Whether the value of a field is the name of its sibling, as in `{"Name": "AWS_SECRET_ACCESS_KEY", "Value": "..."}`.
+/// Returns true if the value of a field is the name of its sibling, as in `{"Name": "AWS_SECRET_ACCESS_KEY", "Value": "..."}`.
 pub(crate) fn holds_sibling_name(name: &[u8]) -> bool {
     name.len() <= 16 && (ends_with_normalized(name, b"name") || ends_with_normalized(name, b"key"))
 }

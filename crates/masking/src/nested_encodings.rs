@@ -9,6 +9,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 /// The shortest base64 that can hold a secret: an access key id is 20 bytes.
 pub(crate) const MIN_BASE64_RUN_BYTES: usize = 24;
 
+// Many decoders accept a missing padding and stray bits at the end, so a secret that is written so can still be read.
 const LENIENT_BASE64: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
     .with_decode_allow_trailing_bits(true);
@@ -83,7 +84,7 @@ fn parse_hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// Whether the text has a run of base64 characters of either alphabet that is long enough to hold a secret.
+/// Returns true if the text has a run of base64 characters of either alphabet that is long enough to hold a secret.
 /// Reads about one byte in twenty-four of ordinary text.
 pub(crate) fn has_base64_run(text: &[u8]) -> bool {
     find_next_run(text, 0, is_any_base64).is_some()

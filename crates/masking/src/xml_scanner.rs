@@ -41,6 +41,7 @@ pub(crate) fn mask_xml(
         has_root: false,
     };
     let mut reader = Reader::from_str(text);
+    // Without them quick-xml accepts `--` inside a comment, where another parser may end it (XML 1.0 section 2.5).
     reader.config_mut().enable_all_checks(true);
     loop {
         let event = reader.read_event().map_err(|_| xml.malformed_error("invalid syntax"))?;
@@ -113,6 +114,7 @@ impl<'x> XmlScanner<'x, '_> {
             Event::Comment(comment) => self.scan_comment(&comment),
             Event::PI(instruction) => self.scan_comment(&instruction),
             Event::Decl(declaration) => self.check_encoding(&declaration)?,
+            // Its entities expand to text that was not inspected, and to gigabytes of it (the "billion laughs" attack).
             Event::DocType(_) => return Err(MaskError::DocumentType { offset: self.event_range.start }),
             Event::Start(start) => {
                 let element = self.scan_start_tag(&start, false)?;
@@ -139,6 +141,7 @@ impl<'x> XmlScanner<'x, '_> {
 
     fn scan_start_tag(&mut self, start: &BytesStart<'x>, empty: bool) -> Result<ElementFrame, MaskError> {
         self.flush_text_run()?;
+        // A prefix does not change an element (Namespaces in XML 1.0), so the marks go by the local name.
         let name = start.local_name();
         let name = name.as_ref();
         let element = match self.open_elements.last() {
@@ -206,6 +209,7 @@ impl<'x> XmlScanner<'x, '_> {
                     changed = true;
                     escape_text(&masked)
                 }
+                // The value may have been in single quotes, and is written in double ones.
                 None => attribute.value.replace('"', "&quot;"),
             };
             for part in [" ", name, "=\"", &written, "\""] {
@@ -321,6 +325,7 @@ impl<'x> XmlScanner<'x, '_> {
 fn classify_child(plan: &MaskingPlan<'_>, parent: ElementFrame, name: &str) -> (ElementRole, ExpectedValue) {
     let value = |expect| (ElementRole::Value, expect);
     match (parent.role, plan.shape_kind(parent.expected_value)) {
+        // These elements are beside the output, not in it (Smithy, "AWS query protocol").
         (ElementRole::Wrapper, _) if name == "ResponseMetadata" || name == "Error" => {
             value(ExpectedValue::default())
         }
@@ -354,7 +359,7 @@ fn classify_child(plan: &MaskingPlan<'_>, parent: ElementFrame, name: &str) -> (
     }
 }
 
-/// The member that an element stands for: by wire name, by the item name of a flattened list, or by model name.
+/// The member that an element belongs to: by wire name, by the item name of a flattened list, or by model name.
 fn find_element_member<'p>(
     plan: &MaskingPlan<'p>,
     members: &'p [ShapeMember],

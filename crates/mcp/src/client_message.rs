@@ -44,6 +44,8 @@ impl ClientMessage {
         let value = parse_strict_json(body)
             .map_err(|error| JsonRpcError::new(error_codes::PARSE_ERROR, error.to_string()))?;
         let Value::Object(mut members) = value else {
+            // Each message of a batch would need a decision, a record and a response of its own. Revision 2025-06-18 removed
+            // batches.
             let why = if value.is_array() {
                 "batches are not part of this revision of MCP"
             } else {
@@ -67,6 +69,7 @@ impl ClientMessage {
         } else {
             &["jsonrpc", "id", "method", "params"]
         };
+        // A reader that ignores case would take `Method` for `method`, and keep the last of the two.
         if !members.keys().all(|name| known.contains(&name.as_str())) {
             return Err(invalid(
                 "the message has members that JSON-RPC does not know, or those of two kinds of message",
@@ -92,6 +95,7 @@ impl ClientMessage {
                     .with_id(id.as_ref()));
             }
         };
+        // A server that ignores case would execute the `Name` that policy took for an unknown parameter.
         let has_lookalike = params.keys().any(|name| {
             let folded = fold_case(name);
             RESERVED_PARAM_NAMES
@@ -140,6 +144,7 @@ impl ClientRequest {
     /// A parameter that is a name: a non-empty string of limited length without control characters.
     pub(crate) fn name_param(&self, member: &str) -> Option<&str> {
         self.params.get(member)?.as_str().filter(|name| {
+            // A line feed or an escape sequence in a name could forge lines in a log or on a terminal.
             !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control)
         })
     }

@@ -25,7 +25,7 @@ pub mod error_codes {
     pub const UPSTREAM_ERROR: i64 = 502;
 }
 
-/// Why a message is refused.
+/// The reason for which a message is refused, as a JSON-RPC error.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct JsonRpcError {

@@ -30,7 +30,7 @@ pub struct ValidatedHeaders {
 }
 
 impl ValidatedHeaders {
-    /// Whether an error to this message may send the client to a URL.
+    /// Returns true if an error to this message may send the client to a URL.
     pub fn has_url_elicitation_error(&self) -> bool {
         let version = self.headers.get(PROTOCOL_VERSION_HEADER).and_then(|version| version.to_str().ok());
         self.era == ProtocolEra::Legacy && version.is_some_and(revision::has_url_elicitation_error)
@@ -77,6 +77,8 @@ pub fn validate_headers(
         ..JsonRpcError::new(error_codes::UNSUPPORTED_PROTOCOL_VERSION, "this version of MCP is not supported")
             .with_id(id)
     };
+    // Either of the two makes a request modern. A request in which they disagree is refused below, so nobody can show one version
+    // to the gateway and another to the server.
     let is_modern = version_in_body.is_some() || version.as_deref().is_some_and(revision::is_modern_revision);
     if !is_modern {
         if let Some(version) = version.as_deref().filter(|version| !revision::is_supported_revision(version))
@@ -108,6 +110,7 @@ pub fn validate_headers(
         }
         return check_mirrored_headers(headers, request).map_err(mismatch);
     }
+    // The rest are legacy messages and notifications, for which MCP defines no mirrored headers.
     let mut next = HeaderMap::new();
     insert_header(&mut next, PROTOCOL_VERSION_HEADER, version.as_deref()).map_err(mismatch)?;
     Ok(ValidatedHeaders {
@@ -174,6 +177,7 @@ fn mirrors_any_argument(claimed: &str, arguments: &Map<String, Value>) -> bool {
         Value::String(text) => text == claimed,
         Value::Bool(value) => claimed == if *value { "true" } else { "false" },
         Value::Number(number) => {
+            // Integers compare by value: 42 and 42.0 are equal (MCP 2026-07-28, "Transports", "Server validation").
             let text = number.to_string();
             claimed == text
                 || claimed.strip_suffix(".0") == Some(text.as_str())
@@ -223,6 +227,7 @@ fn decode_header_value(name: &HeaderName, value: &str) -> Result<String, HeaderE
 fn encode_header_value(value: &str) -> String {
     let plain = value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
         && value.trim_matches([' ', '\t']) == value
+        // A plain value that looks like an encoded one must be encoded, or the server would decode it.
         && !value.starts_with(BASE64_PREFIX);
     if plain { value.to_owned() } else { format!("{BASE64_PREFIX}{}{BASE64_SUFFIX}", STANDARD.encode(value)) }
 }

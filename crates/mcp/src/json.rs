@@ -15,7 +15,7 @@ pub(crate) fn fold_case(name: &str) -> String {
     name.to_uppercase().to_lowercase()
 }
 
-/// Whether two names of an object are equal without case.
+/// Returns true if two names of an object are equal without case.
 pub(crate) fn has_case_duplicates<'n>(names: impl Iterator<Item = &'n String>) -> bool {
     let mut seen = HashSet::new();
     names.into_iter().any(|name| !seen.insert(fold_case(name)))

@@ -17,12 +17,12 @@ const INPUT_RESPONSES_PARAM: &str = "inputResponses";
 const MAX_PROGRESS_TOKEN_BYTES: usize = 256;
 
 impl ClientRequest {
-    /// Whether the result may be `input_required` in 2026-07-28.
+    /// Returns true if the result may be `input_required` in 2026-07-28.
     pub fn may_require_input(&self) -> bool {
         INPUT_REQUIRED_METHODS.contains(&self.method.as_str())
     }
 
-    /// Whether the client declares URL elicitation: in the `_meta` of a modern request, or in an `initialize`.
+    /// Returns true if the client declares URL elicitation: in the `_meta` of a modern request, or in an `initialize`.
     pub fn supports_url_elicitation(&self) -> bool {
         let capabilities = match self.method.as_str() {
             "initialize" => self.params.get("capabilities"),
@@ -48,7 +48,7 @@ impl ClientRequest {
         self.params.get(REQUEST_STATE_PARAM)?.as_str()
     }
 
-    /// Whether it continues after an `input_required` result.
+    /// Returns true if the request continues after an `input_required` result.
     pub fn is_input_retry(&self) -> bool {
         self.params.contains_key(REQUEST_STATE_PARAM) || self.params.contains_key(INPUT_RESPONSES_PARAM)
     }

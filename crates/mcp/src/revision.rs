@@ -15,11 +15,11 @@ const URL_ELICITATION_ERROR_REVISION: &str = LEGACY_REVISIONS[0];
 pub enum ProtocolEra {
     /// Up to 2025-11-25: with `initialize` and sessions.
     Legacy,
-    /// Since 2026-07-28: each request stands for itself.
+    /// Since 2026-07-28: each request is complete in itself.
     Modern,
 }
 
-/// Whether a version is, or claims to be, a modern one.
+/// Returns true if a version is, or claims to be, a modern one.
 pub(crate) fn is_modern_revision(version: &str) -> bool {
     version >= FIRST_MODERN_REVISION
 }
@@ -28,7 +28,7 @@ pub(crate) fn is_supported_revision(version: &str) -> bool {
     MODERN_REVISIONS.contains(&version) || LEGACY_REVISIONS.contains(&version)
 }
 
-/// Whether an error of this revision may send the client to a URL (error code -32042).
+/// Returns true if an error of this revision may send the client to a URL (error code -32042).
 pub(crate) fn has_url_elicitation_error(version: &str) -> bool {
     version == URL_ELICITATION_ERROR_REVISION
 }

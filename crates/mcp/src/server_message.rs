@@ -39,7 +39,7 @@ pub struct ServerResponse {
     pub is_tool_error: bool,
 }
 
-/// Why a message of a server is refused. The texts say what is wrong, never what was read.
+/// The reasons for which a message of a server is refused. The texts name the fault, never the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ServerMessageError {
     #[error("the message is not UTF-8")]
@@ -84,6 +84,7 @@ pub fn parse_server_message(
         }
         let method = members.get_string("method").ok_or(ServerMessageError::InvalidMethod)?;
         return Ok(match members.get("id") {
+            // Also with the id `null`, which MCP does not allow: a client could still take it for a request.
             Some(_) => ServerMessage::Request { method },
             None => ServerMessage::Notification { text: members.encode_replacing(&[]) },
         });
@@ -107,6 +108,7 @@ pub fn parse_server_message(
                 .map(RawValue::get);
             let code = code.and_then(|code| code.parse().ok()).ok_or(ServerMessageError::InvalidError)?;
             let text =
+                // With the id of the request: a lenient error may have another or none, and the client would wait for its own.
                 format!(r#"{{"jsonrpc":"2.0","id":{},"error":{}}}"#, expected.id.to_value(), error.get());
             Ok(ServerMessage::Response(ServerResponse { text, error_code: Some(code), is_tool_error: false }))
         }
@@ -147,6 +149,7 @@ fn filter_tools(
 ) -> Result<String, ServerMessageError> {
     let tools: Vec<&RawValue> =
         serde_json::from_str(tools.get()).map_err(|_error| ServerMessageError::InvalidTools)?;
+    // A tool with a name given twice could be listed under one and called by the other.
     let kept: Vec<&str> = tools
         .into_iter()
         .filter(|tool| {

@@ -71,6 +71,7 @@ impl SseDecoder {
             }
         }
         let unscanned = self.buffer.get(self.scanned_bytes..).unwrap_or_default();
+        // CR, LF and CRLF all end a line (WHATWG HTML, "Parsing an event stream").
         let Some(found) = unscanned.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
             self.scanned_bytes = self.buffer.len();
             self.check_size(self.buffer.len())?;
@@ -82,6 +83,7 @@ impl SseDecoder {
         self.buffer.advance(1);
         if !self.is_bom_checked {
             self.is_bom_checked = true;
+            // One byte order mark at the start of the stream is ignored (WHATWG HTML, "Parsing an event stream").
             if line.starts_with(b"\xef\xbb\xbf") {
                 line.advance(3);
             }
@@ -93,6 +95,7 @@ impl SseDecoder {
         if line.is_empty() {
             let (data, other) = (self.data.take(), std::mem::take(&mut self.is_other_type));
             return Ok(Some(match data {
+                // An event whose data is empty is not dispatched (WHATWG HTML, "Interpreting an event stream").
                 Some(data) if !other && !data.is_empty() => SseEvent::Message(data.freeze()),
                 _ => SseEvent::KeepAlive,
             }));
@@ -106,6 +109,7 @@ impl SseDecoder {
         let value = value.strip_prefix(b" ").unwrap_or(value);
         match name {
             b"data" => {
+                // Many short lines make one long event, so the limit holds for their sum.
                 self.check_size(self.data.as_ref().map_or(0, BytesMut::len) + value.len() + 1)?;
                 match &mut self.data {
                     Some(data) => {

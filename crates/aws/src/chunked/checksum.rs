@@ -1,4 +1,5 @@
-//! The checksums in the trailers of an upload (S3 User Guide, "Checking object integrity in Amazon S3"), computed while it passes.
+//! The checksums in the trailers of an upload (S3 User Guide, "Checking object integrity in Amazon S3"), computed while it
+//! passes.
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -18,18 +19,21 @@ enum ChecksumState {
 }
 
 impl TrailerChecksum {
-    /// The checksum in a trailer of this lower-case name. `None` for other trailers and for newer algorithms (MD5, SHA-512, XXHash),
-    /// which S3 itself verifies.
+    /// The checksum in a trailer of this lower-case name. `None` for other trailers and for newer algorithms (MD5, SHA-512,
+    /// XXHash), which S3 itself verifies.
     pub fn from_trailer_name(trailer: &str) -> Option<Self> {
         let crc32 = |algorithm| ChecksumState::Crc32(crc_fast::Digest::new(algorithm));
         let sha = |algorithm| ChecksumState::Sha(digest::Context::new(algorithm));
         let (trailer_name, state) = match trailer {
             "x-amz-checksum-crc32" => ("x-amz-checksum-crc32", crc32(CrcAlgorithm::Crc32IsoHdlc)),
+            // CRC-32C is the Castagnoli polynomial, which the crate names after iSCSI.
             "x-amz-checksum-crc32c" => ("x-amz-checksum-crc32c", crc32(CrcAlgorithm::Crc32Iscsi)),
             "x-amz-checksum-crc64nvme" => (
                 "x-amz-checksum-crc64nvme",
                 ChecksumState::Crc64(crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme)),
             ),
+            // S3 offers SHA-1 (S3 User Guide, "Checking object integrity in Amazon S3"). It finds damage here; nothing relies
+            // on it as a signature.
             "x-amz-checksum-sha1" => ("x-amz-checksum-sha1", sha(&digest::SHA1_FOR_LEGACY_USE_ONLY)),
             "x-amz-checksum-sha256" => ("x-amz-checksum-sha256", sha(&digest::SHA256)),
             _ => return None,
@@ -48,10 +52,11 @@ impl TrailerChecksum {
         }
     }
 
-    /// Whether the base64 value of the trailer is the checksum of the data.
+    /// Returns true if the base64 value of the trailer is the checksum of the data.
     pub fn matches(&self, value: &str) -> bool {
         let Ok(claimed) = STANDARD.decode(value) else { return false };
         match &self.state {
+            // The trailer holds the bytes of a CRC in network order.
             ChecksumState::Crc32(crc) => {
                 u32::try_from(crc.finalize()).is_ok_and(|crc| claimed == crc.to_be_bytes())
             }

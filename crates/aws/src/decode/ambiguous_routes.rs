@@ -18,6 +18,7 @@ pub(super) fn resolve_ambiguity(mut found: Vec<RouteChoice>) -> AmbiguousRoute {
     }
     let all: BTreeSet<String> = found.iter().flat_map(iam_actions).collect();
     let strictest: Vec<bool> = found.iter().map(|choice| iam_actions(choice) == all).collect();
+    // The most frequent case: rds, docdb and neptune share a signing name, an API version and many actions (botocore 1.44.5).
     if strictest.iter().all(|needs_all| *needs_all) {
         found.sort_by_key(|choice| std::cmp::Reverse(strictness(choice)));
         return AmbiguousRoute { candidates: found, needs_parameters: false };

@@ -1,6 +1,6 @@
 //! The syntax of bucket names.
 
-/// Whether S3 can have a bucket of this name. Buckets of us-east-1 made before March 2018 may have up to 255 characters,
+/// Returns true if S3 can have a bucket of this name. Buckets of us-east-1 made before March 2018 may have up to 255 characters,
 /// upper-case letters and underscores (S3 User Guide, "General purpose bucket naming rules").
 pub(super) fn is_bucket_name(name: &str) -> bool {
     (3..=255).contains(&name.len())

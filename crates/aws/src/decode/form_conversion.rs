@@ -29,6 +29,7 @@ pub(super) fn take_parameter(
             is_repeated |= found.replace(std::mem::take(value).into_owned()).is_some();
             return false;
         }
+        // A service that ignores case would read an `action` beside the `Action` that policy decides.
         has_lookalike |= key.eq_ignore_ascii_case(name);
         true
     });
@@ -99,9 +100,11 @@ impl FormDecoder<'_> {
         Ok(out)
     }
 
-    /// Whether `key` is the name of a member in forms.
+    /// Returns true if `key` is the name of a member in forms.
     fn matches_form_name(&self, member: &ShapeMember, key: &str) -> bool {
         if self.is_ec2 {
+            // EC2 takes the name of the trait `ec2QueryName`, else the XML name with a capital letter (Smithy, "AWS EC2 query
+            // protocol").
             return match (&member.ec2_name, &member.wire_name) {
                 (Some(name), _) => name == key,
                 (None, Some(wire)) => matches_capitalized(wire, key),
@@ -200,7 +203,7 @@ impl FormDecoder<'_> {
     }
 }
 
-/// Whether `key` is `name` with its first letter in upper case.
+/// Returns true if `key` is `name` with its first letter in upper case.
 fn matches_capitalized(name: &str, key: &str) -> bool {
     let (Some(first), Some(own)) = (name.chars().next(), key.chars().next()) else { return false };
     own == first.to_ascii_uppercase() && name.get(first.len_utf8()..) == key.get(own.len_utf8()..)
@@ -224,6 +227,7 @@ fn sort_numbered_items(node: FormNode<'_>) -> Result<Vec<FormNode<'_>>, Refusal>
             })?;
         out.push((number, item));
     }
+    // The map sorts by text, where `10` comes before `2`.
     out.sort_unstable_by_key(|(number, _)| *number);
     Ok(out.into_iter().map(|(_, item)| item).collect())
 }

@@ -273,6 +273,7 @@ fn bind_headers(
         })
     };
     for name in head.headers.keys().map(http::HeaderName::as_str) {
+        // A header that is newer than the catalog may change the operation, so policy and approvers see it.
         if name.starts_with("x-amz") && !TRANSPORT_HEADERS.contains(&name) && !is_member(name) {
             let value = get_single_header(head.headers, name)?.unwrap_or_default();
             insert_once(out, name, Value::String(value.to_owned()))?;
@@ -343,6 +344,7 @@ fn convert_payload(
 ) -> Result<Value, Refusal> {
     let kind = service.shape(member.shape).map(|shape| &shape.kind);
     Ok(match kind {
+        // JSON has no bytes. The JSON protocols send blobs as base64, so policies see one form.
         Some(ShapeKind::Blob { .. }) => Value::String(STANDARD.encode(body)),
         Some(ShapeKind::String) => match std::str::from_utf8(body) {
             Ok(text) => Value::String(text.to_owned()),

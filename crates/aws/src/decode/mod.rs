@@ -40,7 +40,7 @@ use std::borrow::Cow;
 use std::io::Read as _;
 use std::sync::Arc;
 
-/// Whether the required permissions of the service's operations depend on more than the catalog's templates.
+/// Returns true if the required permissions of the service's operations depend on more than the catalog's templates.
 pub fn has_service_override(service: &ServiceModel) -> bool {
     overrides::has_override(&service.id)
 }
@@ -115,6 +115,7 @@ pub fn decode_request(
             ));
         }
         (BodyUse::Whole, Some(bytes)) => decompress_body(head, bytes)?,
+        // A body that no shape describes would travel on without a decision about it.
         (BodyUse::None, Some(bytes)) if !bytes.is_empty() => {
             return Err(malformed_request("this operation takes no body; send none"));
         }
@@ -206,7 +207,7 @@ fn decode_best_choice(
     }
 }
 
-/// Whether the operation's model knows every parameter and, with `with_required`, finds all that it requires.
+/// Returns true if the operation's model knows every parameter and, with `with_required`, finds all that it requires.
 fn fits_parameters(choice: &RouteChoice, decoded: &DecodedParameters, with_required: bool) -> bool {
     let input = choice.operation_model().and_then(|model| model.input_shape);
     let members = input.map_or(&[][..], |input| choice.service.structure_members(input));
@@ -274,7 +275,9 @@ fn decompress_body<'a>(head: &RequestHead<'_>, bytes: &'a [u8]) -> Result<Cow<'a
         return Ok(Cow::Borrowed(bytes));
     }
     let mut decoder = flate2::bufread::GzDecoder::new(bytes);
+    // Only a guess. A hostile body must not raise it: memory grows with what is really unpacked.
     let mut unpacked = Vec::with_capacity(bytes.len().saturating_mul(4).min(1 << 20));
+    // One byte over the limit, so that a body of exactly the limit can be told from a longer one.
     let mut capped = decoder.by_ref().take(limits::MAX_BODY_BYTES as u64 + 1);
     capped
         .read_to_end(&mut unpacked)

@@ -18,14 +18,14 @@ use std::sync::Arc;
 /// Stands for the position of an operation that the catalog does not have.
 pub const UNKNOWN_OPERATION_INDEX: usize = usize::MAX;
 
-/// Whether a text can be the name of an operation. It goes into the record and into messages.
+/// Returns true if a text can be the name of an operation. It goes into the record and into messages.
 pub(super) fn is_operation_name(name: &str) -> bool {
     name.len() <= 128
         && name.starts_with(|letter: char| letter.is_ascii_alphabetic())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// How the decoder uses the body of a request.
+/// The use that the decoder makes of the body of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyUse {
     /// The operation has no body and the head announces none: none is sent upstream.
@@ -51,12 +51,12 @@ pub struct Route {
 }
 
 impl Route {
-    /// Whether [`decode_request`](super::decode_request) needs the body.
+    /// Returns true if [`decode_request`](super::decode_request) needs the body.
     pub fn needs_body(&self) -> bool {
         self.body_use == BodyUse::Whole
     }
 
-    /// How the decoder uses the body.
+    /// The use that the decoder makes of the body.
     pub fn body_use(&self) -> BodyUse {
         self.body_use
     }
@@ -119,6 +119,7 @@ pub(super) fn route_among_services(
     let smithy = get_single_header(head.headers, "smithy-protocol")?;
     let media = parse_media_type(head.headers)?;
     match (target, smithy) {
+        // A service that serves both protocols could pick either, and so another operation.
         (Some(_), Some(_)) => Err(malformed_request(
             "the request has both x-amz-target and smithy-protocol; send the one of its protocol",
         )),
@@ -131,8 +132,8 @@ pub(super) fn route_among_services(
     }
 }
 
-/// Whether `prefix` is the service's prefix in `X-Amz-Target` or an rpc-v2-cbor path. Newer SDKs send only the last part of a
-/// dotted prefix (`com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101`).
+/// Returns true if `prefix` is the service's prefix in `X-Amz-Target` or an rpc-v2-cbor path. Newer SDKs send only the last part
+/// of a dotted prefix (`com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101`).
 fn matches_target_prefix(service: &ServiceModel, prefix: &str) -> bool {
     service
         .target_prefix
@@ -287,6 +288,8 @@ fn route_unnamed_request(
             "the request names no operation of {id}; it needs x-amz-target or an rpc-v2-cbor path"
         )));
     }
+    // Their signature covers a policy document inside the form, not the request (S3 API Reference, "Browser-based uploads using
+    // POST").
     if media == Some("multipart/form-data") && rest.iter().any(|service| service.id == "s3") {
         return Err(unknown_operation("uploads by browser form are not supported; use PutObject"));
     }
@@ -312,6 +315,7 @@ fn route_unnamed_request(
 fn form_body_use(head: &RequestHead<'_>, is_form: bool) -> Result<BodyUse, Refusal> {
     let announced = announces_body(head.headers);
     match head.method.as_str() {
+        // Content in a GET has no defined meaning (RFC 9110 section 9.3.1), and readers differ in whether they read it.
         "GET" if announced => Err(malformed_request("a query request by GET has no body")),
         "GET" => Ok(BodyUse::None),
         "POST" if is_form => Ok(BodyUse::Whole),
@@ -321,7 +325,7 @@ fn form_body_use(head: &RequestHead<'_>, is_form: bool) -> Result<BodyUse, Refus
     }
 }
 
-/// How a REST operation uses the body. Refuses a media type that the service would not parse as we do.
+/// Finds the use that a REST operation makes of the body. Refuses a media type that the service would not parse as we do.
 fn rest_body_use(
     service: &ServiceModel,
     operation: &OperationModel,

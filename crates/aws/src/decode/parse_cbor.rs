@@ -46,6 +46,7 @@ fn decode_item(decoder: &mut Decoder<'_>, depth: usize, remaining: &mut usize) -
         Type::F32 => float_to_json(f64::from(decoder.f32()?)),
         Type::F64 => float_to_json(decoder.f64()?),
         Type::String | Type::StringIndef => Value::String(decode_text(decoder)?),
+        // Blobs as base64, as in the JSON protocols, so that policies see one form.
         Type::Bytes => Value::String(STANDARD.encode(decoder.bytes()?)),
         Type::BytesIndef => {
             let mut out = Vec::new();
@@ -88,7 +89,7 @@ fn decode_item(decoder: &mut Decoder<'_>, depth: usize, remaining: &mut usize) -
     })
 }
 
-/// Whether another item follows. Consumes the break that ends an indefinite length.
+/// Returns true if another item follows. Consumes the break that ends an indefinite length.
 fn has_next_item(decoder: &mut Decoder<'_>, remaining: &mut Option<u64>) -> Result<bool, Error> {
     match remaining {
         Some(0) => Ok(false),

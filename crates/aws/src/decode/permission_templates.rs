@@ -7,7 +7,8 @@ use durward_catalog::{ArnTemplate, OperationModel, RequiredAction, ServiceModel}
 use durward_core::{AccessLevel, Arn, RequiredPermission, Resource};
 use serde_json::{Map, Value};
 
-/// With more combinations of list items than this, the permission is on any resource.
+/// With more combinations of list items than this, the permission is on any resource: two lists of a thousand names would make a
+/// million ARNs.
 const MAX_ARNS_PER_ACTION: usize = 1_000;
 
 /// Everything that the required permissions of a request depend on.
@@ -26,7 +27,7 @@ impl PermissionContext<'_> {
         self.parameters.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
     }
 
-    /// Whether a path leads to a parameter, in any item of a list.
+    /// Returns true if a path leads to a parameter, in any item of a list.
     pub(super) fn has_parameter(&self, path: &str) -> bool {
         is_present(self.parameters, path)
     }
@@ -95,6 +96,7 @@ pub(super) fn push_template_permissions(
 ) {
     let mut arns: Vec<String> = Vec::new();
     let mut complete = true;
+    // Complete templates first: `table/*` beside `table/orders` would make policy decide about every table.
     for open in [UnfilledPlaceholder::Skip, UnfilledPlaceholder::Wildcard] {
         for template in &required_action.resources {
             // The action is required only because of this member: an item without it needs no permission.
@@ -106,6 +108,7 @@ pub(super) fn push_template_permissions(
             break;
         }
     }
+    // Beside the ARNs that were found: an item that named none could be any resource.
     if arns.is_empty() || !complete || arns.len() > MAX_ARNS_PER_ACTION {
         out.push(permission_on_any(&required_action.action, required_action.access_level));
     }
@@ -136,7 +139,7 @@ pub(super) fn permissions_on_arns(
     out
 }
 
-/// How to treat a placeholder that the request does not fill.
+/// The treatment of a placeholder that the request does not fill.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum UnfilledPlaceholder {
     /// Drop the template.
@@ -200,6 +203,8 @@ fn fill_template(
             };
             for text in found.texts.iter_mut().filter(outer) {
                 let (name, is_ours) = name_in_outer_arn(context, text);
+                // An outer resource of another account cannot be written into an ARN of ours: the permission is on any
+                // resource, too.
                 complete &= is_ours;
                 *text = name;
             }
@@ -224,14 +229,14 @@ fn fill_template(
     complete
 }
 
-/// Whether the rest of a template has a placeholder that a request fills.
+/// Returns true if the rest of a template has a placeholder that a request fills.
 fn has_placeholder(rest: &str) -> bool {
     rest.split("${").skip(1).any(|part| {
         !["Partition}", "Region}", "Account}"].iter().any(|connection| part.starts_with(connection))
     })
 }
 
-/// Whether an ARN has the resource type of a template and at least as many parts: `stack/name/id`, not `stack/name`.
+/// Returns true if an ARN has the resource type of a template and at least as many parts: `stack/name/id`, not `stack/name`.
 fn matches_template_type(template: &str, arn: &str) -> bool {
     let parts = |text: &str| text.matches(['/', ':']).count();
     let [wanted, given] = [template, arn].map(|text| Arn::parse(text).map_or("", |arn| arn.resource));
@@ -251,7 +256,7 @@ fn name_in_outer_arn(context: &PermissionContext<'_>, arn: &str) -> (String, boo
     }
 }
 
-/// Whether a path leads to a value other than null.
+/// Returns true if a path leads to a value other than null.
 fn is_present(object: &Map<String, Value>, path: &str) -> bool {
     let (step, rest) = path.split_once('.').unwrap_or((path, ""));
     let name = step.trim_end_matches("[]").trim_end_matches("{}");

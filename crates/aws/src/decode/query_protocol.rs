@@ -92,6 +92,7 @@ fn parse_body_parameters<'a>(
     in_query: &[(String, String)],
     body: &'a [u8],
 ) -> Result<Vec<ParameterPair<'a>>, Refusal> {
+    // Readers differ in whether they merge the two or take one of them, so one `Action` could be decided and another executed.
     if in_query.is_empty() {
         return parse_form_body(body);
     }

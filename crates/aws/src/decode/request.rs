@@ -16,7 +16,7 @@ pub struct RequestHead<'a> {
     pub bucket_host: Option<&'a str>,
 }
 
-/// What the verified signature and the connection say about a request.
+/// The facts about a request that come from its verified signature and its connection.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestScope<'a> {
     /// Signing name from the verified credential scope.

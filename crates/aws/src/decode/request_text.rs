@@ -16,7 +16,7 @@ pub(super) fn parse_query_pairs(query: &str) -> Result<Vec<(String, String)>, Re
     Ok(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
 }
 
-/// Whether a query key is part of a presigned signature.
+/// Returns true if a query key is part of a presigned signature.
 fn is_signature_key(name: &str) -> bool {
     const SIGNATURE_KEYS: [&str; 8] = [
         "X-Amz-Algorithm",
@@ -50,6 +50,7 @@ pub(super) fn parse_media_type(headers: &HeaderMap) -> Result<Option<String>, Re
     let media = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
     for part in parts {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        // In another charset the same bytes are other text to a service that honours it.
         if name.trim().eq_ignore_ascii_case("charset")
             && !value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
         {
@@ -69,7 +70,7 @@ pub(super) fn parse_content_encodings(headers: &HeaderMap) -> Result<Vec<String>
         .collect())
 }
 
-/// Whether the head says that a body follows (RFC 9112 section 6.3).
+/// Returns true if the head says that a body follows (RFC 9112 section 6.3).
 pub(super) fn announces_body(headers: &HeaderMap) -> bool {
     headers.contains_key("transfer-encoding")
         || headers.get_all("content-length").iter().any(|value| value.as_bytes() != b"0")

@@ -17,7 +17,7 @@ use durward_core::Refusal;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// How well an operation fits a request: compared in this order, more is better.
+/// The quality with which an operation fits a request: compared in this order, more is better.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
 struct RouteFit {
     has_required_members: bool,
@@ -76,6 +76,8 @@ pub(super) fn route_by_template(
                 continue;
             }
             let (required, missing) = count_required_members(service, operation, head, &query);
+            // PutObject, CopyObject and UploadPart have one method and path. Their required headers and query keys tell them
+            // apart.
             if is_s3 && missing > 0 {
                 continue;
             }
@@ -124,6 +126,7 @@ fn select_best_fit(
     let first = ambiguous.candidates.first().ok_or_else(|| unknown_operation("no operation matches"))?;
     let operation = first.operation_model().ok_or_else(|| unknown_operation("no operation matches"))?;
     refuse_other_selectors(services, operation, &first.service, head, path, query)?;
+    // S3 ignores `x-id`, which the JavaScript SDK adds. One that contradicts the rest would make logs show another operation.
     if let Some((_, named)) = query.iter().find(|(key, _)| key == "x-id")
         && first.service.id == "s3"
         && *named != operation.name
@@ -180,6 +183,7 @@ fn path_with_bucket<'a>(head: &RequestHead<'a>) -> Result<Cow<'a, str>, Refusal>
         return Err(malformed_request("the path does not begin with a slash"));
     }
     Ok(match head.bucket_host {
+        // A slash in the ARN of an access point must not end the segment of the bucket.
         Some(bucket) => Cow::Owned(format!("/{}{}", bucket.replace('/', "%2F"), head.path)),
         None if head.path.is_empty() => Cow::Borrowed("/"),
         None => Cow::Borrowed(head.path),
@@ -280,8 +284,8 @@ fn has_query_literal(query: &[(String, String)], literal: &(String, Option<Strin
     query.iter().any(|(key, value)| *key == literal.0 && value == wanted)
 }
 
-/// Whether the operation has every query key of the request. Keys that begin with `x-` are free: S3 ignores them and writes them
-/// to its access logs (S3 User Guide, "Amazon S3 server access log format").
+/// Returns true if the operation has every query key of the request. Keys that begin with `x-` are free: S3 ignores them and
+/// writes them to its access logs (S3 User Guide, "Amazon S3 server access log format").
 fn fits_s3_request(
     scope: &RequestScope<'_>,
     service: &ServiceModel,
@@ -309,7 +313,7 @@ fn fits_s3_request(
         })
 }
 
-/// Whether a text begins with an ASCII prefix, whatever its case.
+/// Returns true if a text begins with an ASCII prefix, whatever its case.
 pub(super) fn starts_with_ignore_case(text: &str, prefix: &str) -> bool {
     text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
@@ -388,6 +392,7 @@ fn parse_bucket_label(raw: &str) -> Result<String, Refusal> {
 fn decode_plain_label(raw: &str, greedy: bool) -> Result<String, Refusal> {
     let value = decode_escapes(raw, PlusSign::Literal).map(Cow::into_owned)?;
     let slashes_decoded = value.matches('/').count() > raw.matches('/').count();
+    // Some path normalisers take a backslash for a slash (WHATWG URL Standard, "path state").
     let has_dot_segment = value.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."));
     let has_empty_segment = value.contains("//") && !value.starts_with("arn:");
     if has_dot_segment

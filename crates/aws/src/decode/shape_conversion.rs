@@ -119,6 +119,7 @@ fn conform_value(service: &ServiceModel, shape: ShapeId, value: &mut Value) -> R
         (ShapeKind::Map { value: item_shape, .. }, Value::Object(object)) => {
             object.values_mut().try_for_each(|item| conform_value(service, *item_shape, item))
         }
+        // A service that coerces types (one item for a list, text for a number) would see a value where policy sees none.
         (ShapeKind::Structure { .. } | ShapeKind::Map { .. } | ShapeKind::List { .. }, _)
         | (_, Value::Array(_) | Value::Object(_)) => {
             Err(malformed_request("a parameter does not have the type that the service expects"))
@@ -139,6 +140,7 @@ pub(super) fn parse_scalar(kind: &ShapeKind, text: String) -> Result<Value, Refu
             }
         },
         ShapeKind::Float | ShapeKind::Double => match text.parse::<f64>() {
+            // `NaN` and `Infinity` parse, but JSON has no number for them (RFC 8259 section 6): they stay text.
             Ok(number) => Number::from_f64(number).map_or(Value::String(text), Value::Number),
             Err(_) => {
                 return Err(malformed_request(format!("`{}` is not a number", quote_for_message(&text))));
@@ -250,7 +252,7 @@ impl ParameterMarker<'_> {
     }
 }
 
-/// Whether a value of this shape can be or contain a sensitive value.
+/// Returns true if a value of this shape can be or contain a sensitive value.
 fn may_hold_sensitive(service: &ServiceModel, shape: ShapeId) -> bool {
     service.shape(shape).is_some_and(|shape| {
         shape.is_sensitive

@@ -131,6 +131,7 @@ pub(super) fn convert_xml_element(
                     quote_for_message(&element.name)
                 )));
             }
+            // XML Schema trims blanks around numbers and booleans, never around strings: an S3 key may end in a space.
             let text = match kind {
                 ShapeKind::Boolean
                 | ShapeKind::Integer

@@ -26,6 +26,8 @@ pub(super) fn encode_error(
     let (content_type, body) = match encoding.effective_protocol() {
         protocol @ (AwsProtocol::Json10 | AwsProtocol::Json11) => {
             headers.extend(query_error_header(encoding, code, status));
+            // Services write `message` or `Message`, and SDKs read one or both. SDKs drop the namespace before the `#` (Smithy,
+            // "AWS JSON 1.0 protocol").
             let body = json!({"__type": format!("com.amazon.coral.service#{code}"), "message": message, "Message": message});
             let one = protocol == AwsProtocol::Json10;
             (if one { "application/x-amz-json-1.0" } else { "application/x-amz-json-1.1" }, body.to_string().into_bytes())
@@ -50,6 +52,7 @@ pub(super) fn encode_error(
             .into_bytes(),
         ),
         AwsProtocol::RestXml if encoding.is_s3 => {
+            // S3 has two ids for one request. Both name the exchange, so that whichever an SDK logs leads to the record.
             headers.push(("x-amz-request-id", request_id.to_owned()));
             headers.push(("x-amz-id-2", request_id.to_owned()));
             let id = escape_xml(request_id);
@@ -87,7 +90,7 @@ pub(super) fn encode_error(
     EncodedError { body: Bytes::from(body), content_type, headers }
 }
 
-/// Whose fault an error is, in the words of the query protocol.
+/// The party that an error blames, in the words of the query protocol.
 fn fault(status: StatusCode) -> &'static str {
     if status.is_server_error() { "Receiver" } else { "Sender" }
 }

@@ -4,7 +4,7 @@ use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use std::borrow::Cow;
 
-/// How a service canonicalises the path.
+/// The two ways in which services canonicalise the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathCanonicalization {
     /// The S3 family: the path is decoded once and encoded once, never normalised, because object keys may contain `//` and `..`.
@@ -20,7 +20,7 @@ impl PathCanonicalization {
     }
 }
 
-/// Whether a signing name belongs to the S3 family: same canonical path, same errors.
+/// Returns true if a signing name belongs to the S3 family: same canonical path, same errors.
 pub(crate) fn is_s3_signing_name(service: &str) -> bool {
     matches!(service, "s3" | "s3express" | "s3-outposts" | "s3-object-lambda")
 }
@@ -64,6 +64,8 @@ impl CanonicalRequest<'_> {
         text.push('\n');
         push_canonical_query(self.query, &mut text);
         text.push('\n');
+        // Values of a repeated header are joined by commas in the order in which they arrived (IAM User Guide, "Create a signed
+        // AWS API request").
         for name in self.signed_headers {
             text.push_str(name);
             text.push(':');
@@ -141,12 +143,15 @@ fn push_canonical_query(query: &str, out: &mut String) {
     }
     let mut pairs: Vec<(String, String)> = query
         .split('&')
+        // A signature cannot cover itself. Only this spelling is left out: any other one stays in, and the signature does not
+        // match.
         .filter(|pair| !pair.is_empty() && !pair.starts_with("X-Amz-Signature="))
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (percent_encode(&percent_decode(name)), percent_encode(&percent_decode(value)))
         })
         .collect();
+    // AWS sorts the encoded names. Encoding first changes the order, because `%` sorts before digits and letters.
     pairs.sort_unstable();
     for (index, (name, value)) in pairs.iter().enumerate() {
         if index > 0 {

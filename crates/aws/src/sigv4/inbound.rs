@@ -35,7 +35,7 @@ pub enum SignatureLocation {
     },
 }
 
-/// How the signature covers the body, by `x-amz-content-sha256`.
+/// The way in which the signature covers the body, by `x-amz-content-sha256`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PayloadMode {
     /// The header is absent (outside S3): the signature covers the SHA-256 of the body.
@@ -107,6 +107,7 @@ pub fn parse_claimed_signature(head: &SignedRequestHead<'_>) -> Result<ClaimedSi
         }
     }
     let query = parse_pairs(head.query, PlusSign::Literal)?;
+    // In any case of letters: a reader that ignores case would find a second credential there.
     let in_query = query.iter().any(|(name, _value)| {
         ["x-amz-algorithm", "x-amz-credential", "x-amz-signature"]
             .iter()
@@ -158,6 +159,7 @@ fn parse_authorization_header(
             "Signature" => &mut signature,
             _ => return Err(malformed_request("the Authorization header has an unknown part")),
         };
+        // Of two lists of signed headers, one reader could verify the first and another trust the second.
         if slot.replace(value).is_some() {
             return Err(malformed_request(format!("`{name}` occurs twice in the Authorization header")));
         }
@@ -187,6 +189,7 @@ fn parse_presigned_query(
     let single = |wanted: &str| -> Result<Option<&str>, Refusal> {
         let mut found = None;
         for (name, value) in query {
+            // A reader that ignores case would take the other spelling.
             if name.eq_ignore_ascii_case(wanted) {
                 if name != wanted || found.is_some() {
                     return Err(malformed_request(format!(
@@ -226,6 +229,7 @@ fn parse_presigned_query(
             return Err(malformed_request("`x-amz-content-sha256` is both in the query and in a header"));
         }
     };
+    // The date and token of a presigned request are in its query. Readers that look into the headers first would find others.
     if head.headers.contains_key("x-amz-date") || head.headers.contains_key("x-amz-security-token") {
         return Err(malformed_request(
             "a presigned request must not carry `x-amz-date` or `x-amz-security-token` headers",
@@ -268,6 +272,7 @@ fn build_claimed_signature(
             "the credential scope is not `<access key id>/<date>/<region>/<service>/aws4_request`",
         ));
     };
+    // Region and service become parts of host names and ARNs: a `.`, `/` or `:` in them could name another host or resource.
     if !is_scope_word(service) || !is_scope_word(region) {
         return Err(malformed_request("the credential scope's region or service is not a plain word"));
     }
@@ -275,10 +280,12 @@ fn build_claimed_signature(
         .ok_or_else(|| malformed_request("the signature is not 64 lower-case hexadecimal digits"))?;
     let signing_time = parse_timestamp(timestamp)
         .ok_or_else(|| malformed_request("the signature's date is not `YYYYMMDDTHHMMSSZ`"))?;
+    // AWS refuses this, too: the signing key is derived from the date of the scope, and the skew is checked on the other.
     if timestamp.get(..8) != Some(date) {
         return Err(malformed_request("the date of the credential scope is not the date of the request"));
     }
     let signed_headers: Vec<String> = signed_headers.split(';').map(str::to_owned).collect();
+    // SigV4 requires the order, and `require_signed_headers` relies on it for its binary search.
     let is_sorted = signed_headers.windows(2).all(|pair| matches!(pair, [one, two] if one < two));
     let is_lower_case =
         signed_headers.iter().all(|name| !name.is_empty() && !name.bytes().any(|b| b.is_ascii_uppercase()));
@@ -329,6 +336,8 @@ fn parse_payload_mode(value: &str) -> Result<PayloadMode, Refusal> {
         "STREAMING-UNSIGNED-PAYLOAD-TRAILER" => Ok(PayloadMode::ChunkedUnsignedTrailer),
         "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" => Ok(PayloadMode::ChunkedSigned),
         "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" => Ok(PayloadMode::ChunkedSignedTrailer),
+        // Modes that are not listed are refused, never taken as unsigned: MinIO skipped the signature in one of them
+        // (CVE-2026-40344).
         hash if Signature::parse(hash).is_some() => Ok(PayloadMode::Sha256(hash.to_owned())),
         _ => Err(malformed_request(
             "`x-amz-content-sha256` is neither a lower-case SHA-256 nor a payload mode that is supported",

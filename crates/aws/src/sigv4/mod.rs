@@ -48,7 +48,7 @@ impl Signature {
         encode_hex(&self.0)
     }
 
-    /// Whether two signatures are equal, in constant time.
+    /// Compares two signatures in constant time.
     pub fn matches(&self, other: &Self) -> bool {
         constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
@@ -71,6 +71,7 @@ impl SigningKey {
         seed.extend_from_slice(b"AWS4");
         seed.extend_from_slice(secret_access_key.as_bytes());
         let mut key = hmac::Key::new(hmac::HMAC_SHA256, &seed);
+        // Freed memory would keep the secret access key, where a core dump shows it.
         zeroize::Zeroize::zeroize(&mut seed);
         for part in [date, region, service, "aws4_request"] {
             key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, part.as_bytes()).as_ref());

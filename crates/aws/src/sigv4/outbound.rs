@@ -24,7 +24,8 @@ pub struct SigningParams<'a> {
 #[error("the request cannot be signed: {0}")]
 pub struct SigningError(String);
 
-/// Headers that a proxy may change (RFC 9110 section 7.6.1), and the signature itself.
+/// Headers that a proxy may change (RFC 9110 section 7.6.1), and the signature itself. The AWS SDKs leave `user-agent` and
+/// `x-amzn-trace-id` out of their signatures, too.
 fn is_unsigned_header(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -54,6 +55,7 @@ pub fn sign_request(
     headers.insert("x-amz-date", value(&timestamp)?);
     if let Some(token) = signer.session_token {
         let mut token = value(token.expose())?;
+        // Marked values are left out of `Debug`, and HTTP/2 never puts them into its header table (RFC 7541 section 7.1.3).
         token.set_sensitive(true);
         headers.insert("x-amz-security-token", token);
     }

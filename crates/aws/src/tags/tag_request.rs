@@ -60,8 +60,8 @@ pub fn taggable_resource(arn: &str) -> &str {
     }
 }
 
-/// Finds the call that returns the tags of a resource, as [`taggable_resource`] gives it. `None` if no call is known: then its tags
-/// are unknown, not absent.
+/// Finds the call that returns the tags of a resource, as [`taggable_resource`] gives it. `None` if no call is known: then its
+/// tags are unknown, not absent.
 pub fn find_tag_lookup(catalog: &Catalog, arn: &str, region: &str) -> Option<TagLookup> {
     let fields = Arn::parse(arn)?;
     let (kind, name) = fields.resource.split_once(['/', ':']).unwrap_or(("", fields.resource));
@@ -73,16 +73,19 @@ pub fn find_tag_lookup(catalog: &Catalog, arn: &str, region: &str) -> Option<Tag
         ("s3", "") if fields.region.is_empty() => {
             call("s3", "GetBucketTagging", "Bucket", fields.resource.to_owned())
         }
+        // The tags of a queue are listed by its URL, not by its ARN (SQS API Reference, ListQueueTags).
         ("sqs", "") => {
             let host = catalog.resolve_endpoint("sqs", region)?.host;
             let url = format!("https://{host}/{}/{}", fields.account, fields.resource);
             call("sqs", "ListQueueTags", "QueueUrl", url)
         }
+        // The ARN has the path of a role or user in it; these operations take the name alone.
         ("iam", "role") => call("iam", "ListRoleTags", "RoleName", last),
         ("iam", "user") => call("iam", "ListUserTags", "UserName", last),
         ("iam", "instance-profile") => call("iam", "ListInstanceProfileTags", "InstanceProfileName", last),
         ("iam", "policy") => call("iam", "ListPolicyTags", "PolicyArn", arn.to_owned()),
         ("kms", "key") => call("kms", "ListResourceTags", "KeyId", arn.to_owned()),
+        // Secrets Manager and CloudFormation have no operation that lists tags alone.
         ("secretsmanager", "secret") => call("secretsmanager", "DescribeSecret", "SecretId", arn.to_owned()),
         ("cloudformation", "stack") => call("cloudformation", "DescribeStacks", "StackName", arn.to_owned()),
         ("firehose", "deliverystream") => {
@@ -107,6 +110,7 @@ pub fn find_tag_lookup(catalog: &Catalog, arn: &str, region: &str) -> Option<Tag
             TagLookup::new(catalog.service("ec2")?, "DescribeTags", filter, arn)
         }
         ("elasticloadbalancing", _) => {
+            // The ARN of a classic load balancer ends in its name; the others name their kind first (`loadbalancer/app/...`).
             let is_classic = kind == "loadbalancer" && !name.contains('/');
             let (id, member, value) = if is_classic {
                 ("elb", "LoadBalancerNames.member.1", name)
@@ -119,7 +123,7 @@ pub fn find_tag_lookup(catalog: &Catalog, arn: &str, region: &str) -> Option<Tag
     }
 }
 
-/// Whether it looks like `sg-0123456789abcdef0`: words, then 8 or 17 hexadecimal digits (EC2 User Guide, "Resource IDs").
+/// Returns true for a name like `sg-0123456789abcdef0`: words, then 8 or 17 hexadecimal digits (EC2 User Guide, "Resource IDs").
 fn is_ec2_resource_id(name: &str) -> bool {
     name.rsplit_once('-').is_some_and(|(words, digits)| {
         matches!(digits.len(), 8 | 17)
@@ -175,6 +179,7 @@ impl TagLookup {
             .structure_members(model.output_shape?)
             .iter()
             .find(|member| super::tag_containers::holds_tags(&member.name))?;
+        // `build_request` writes no CBOR. A service that speaks nothing else has no lookup, so its tags are unknown.
         let protocol = service.protocols.iter().copied().find(|known| *known != AwsProtocol::RpcV2Cbor)?;
         let required_permissions: Vec<RequiredPermission> = model
             .required_actions

@@ -22,7 +22,7 @@ pub struct TagPage {
     pub is_resource_missing: bool,
 }
 
-/// Why the tags of a resource are unknown.
+/// The reasons for which the tags of a resource are unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TagLookupError {
     #[error("the service returned HTTP {status} {code}")]
@@ -50,6 +50,8 @@ fn interpret_error(status: u16, (code, message): (String, String)) -> Result<Tag
     if code == "NoSuchTagSet" {
         return Ok(TagPage::default());
     }
+    // Services have many codes for a missing resource (`ResourceNotFoundException`, `NoSuchBucket`, `QueueDoesNotExist`); these
+    // words are in them.
     let is_missing =
         ["NotFound", "NoSuch", "NonExistent", "DoesNotExist"].iter().any(|word| code.contains(word))
             || (code == "ValidationError" && message.contains("does not exist"));
@@ -84,6 +86,7 @@ fn parse_json_tags(body: &[u8]) -> Result<TagPage, TagLookupError> {
     let unexpected = TagLookupError::UnexpectedResponse;
     let value = parse_strict_json(body).map_err(|_error| unexpected("it is not valid JSON"))?;
     let members = value.as_object().ok_or(unexpected("it is not an object"))?;
+    // Firehose continues after the last key, not at a token (Firehose API Reference, ListTagsForDeliveryStream).
     if members.get("HasMoreTags").and_then(Value::as_bool) == Some(true) {
         return Err(unexpected("it has more tags than fit on a page"));
     }
@@ -157,6 +160,7 @@ fn collect_json_tags(
 fn parse_xml_tags(body: &[u8]) -> Result<TagPage, TagLookupError> {
     let root = parse_xml_document(body)
         .map_err(|_refusal| TagLookupError::UnexpectedResponse("it is not valid XML"))?;
+    // A page of some proxy with status 200 would otherwise read as a resource without tags.
     if !(root.name.ends_with("Response") || matches!(root.name.as_str(), "Tagging" | "Tags")) {
         return Err(TagLookupError::UnexpectedResponse("its root element is not that of a response"));
     }

@@ -35,7 +35,7 @@ pub struct AwsRequest {
     pub(super) refusal_context: AwsRefusalContext,
 }
 
-/// What the request was recognised as.
+/// The operation that the request was recognised as.
 #[derive(Clone)]
 pub(super) struct OperationTarget {
     pub service: Arc<ServiceModel>,
@@ -53,6 +53,7 @@ impl FrontEndRequest for AwsRequest {
     fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Context::new(&SHA256);
         let mut part = |bytes: &[u8]| {
+            // Each part is preceded by its length, so that no two lists of parts hash alike.
             hash.update(&(bytes.len() as u64).to_be_bytes());
             hash.update(bytes);
         };
@@ -67,6 +68,7 @@ impl FrontEndRequest for AwsRequest {
         }
         match (&self.body, self.claimed_signature.payload_mode.canonical_text()) {
             (AwsRequestBody::Buffered(bytes), _) => part(bytes),
+            // The bytes of an unread body are bound by the signed hash or by the chunk signatures, where the mode has them.
             (AwsRequestBody::Unread(_), text) => part(text.unwrap_or_default().as_bytes()),
         }
         let mut bytes = [0; 32];
@@ -74,7 +76,7 @@ impl FrontEndRequest for AwsRequest {
         bytes
     }
 
-    /// The parser makes room for as many headers as there may be, and each is a slice of the buffer that it read into.
+    /// The parser reserves memory for as many headers as there may be, and each is a slice of the buffer that it read into.
     fn compact(&mut self) {
         let mut headers = HeaderMap::with_capacity(self.headers.len());
         for (name, value) in &self.headers {

@@ -1,4 +1,4 @@
-//! What an error must look like for the client of one request: the protocol that its SDK speaks, learnt as the request is read.
+//! The form of errors for the client of one request: the protocol that its SDK speaks, which becomes known while it is read.
 
 use crate::body::{BoxBody, full_body};
 use durward_aws::error_response::{self, ErrorEncoding};
@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{Method, Response};
 use std::sync::Arc;
 
-/// How errors are written for one request.
+/// The encoding of errors for one request.
 #[derive(Clone)]
 pub struct AwsRefusalContext {
     error_encoding: ErrorEncoding,
@@ -16,7 +16,7 @@ pub struct AwsRefusalContext {
 }
 
 impl AwsRefusalContext {
-    /// The best guess before the operation is known, so that also a bad signature is an error that the SDK understands.
+    /// The best guess before the operation is known, so that the SDK understands the error even for a bad signature.
     pub(super) fn from_head(head: &Parts) -> Self {
         let authorization = head.headers.get("authorization").and_then(|value| value.to_str().ok());
         let signing_name = authorization.and_then(|text| text.split('/').nth(3));

@@ -34,7 +34,7 @@ use std::sync::Arc;
 /// Longest `amz-sdk-invocation-id` that is taken for a retry key: SDKs send UUIDs.
 const MAX_RETRY_KEY_BYTES: usize = 128;
 
-/// What clients know the AWS front end by.
+/// The names and the scheme by which clients reach the AWS front end.
 #[derive(Debug, Clone, Default)]
 pub struct AwsFrontEndOptions {
     /// The gateway's own DNS names: `<bucket>.<name>` is a virtual-host-style bucket.
@@ -68,13 +68,14 @@ impl AwsFrontEnd {
         let host = headers.get("host")?.to_str().ok()?;
         let host = host.rsplit_once(':').map_or(host, |(name, _port)| name);
         self.options.gateway_dns_names.iter().find_map(|name| {
+            // Without the dot, `evilaws.gw.example` would read as a bucket in front of `aws.gw.example`.
             let bucket = host.strip_suffix(name.as_str())?.strip_suffix('.')?;
             (!bucket.is_empty()).then(|| bucket.to_owned())
         })
     }
 }
 
-/// What answers at the AWS address: sign-in and health here, everything else through the pipeline.
+/// The service at the AWS address: it serves sign-in and health itself, and passes everything else to the pipeline.
 pub struct AwsService {
     pub pipeline: Arc<Pipeline<AwsFrontEnd>>,
     pub sign_in: SignIn,
@@ -83,7 +84,7 @@ pub struct AwsService {
 impl HttpService for AwsService {
     async fn serve_request(&self, source: SocketAddr, request: Request<Incoming>) -> Response<BoxBody> {
         match sign_in::match_gateway_endpoint(&request) {
-            // Boxed, both of them: they are large, and every connection would carry room for them.
+            // Boxed, both of them: they are large, and every connection would reserve memory for them.
             Some(endpoint) => Box::pin(self.sign_in.serve_endpoint(source, request, endpoint)).await,
             None => Box::pin(self.pipeline.handle_request(source, request)).await,
         }
@@ -99,7 +100,8 @@ impl FrontEnd for AwsFrontEnd {
         AwsRefusalContext::from_head(head)
     }
 
-    /// SDKs send one invocation id with every attempt of a call. Most do not sign that header, so it counts within a session only.
+    /// SDKs send one invocation id with every attempt of a call. Most do not sign that header, so it counts within a session
+    /// only.
     fn retry_key(&self, head: &Parts) -> RetryKey {
         let mut ids = head.headers.get_all("amz-sdk-invocation-id").iter();
         match (ids.next().and_then(|id| id.to_str().ok()), ids.next()) {

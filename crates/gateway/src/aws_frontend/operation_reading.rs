@@ -1,4 +1,4 @@
-//! From a verified AWS request to the operation that it asks for.
+//! Reads the operation of a verified AWS request.
 
 use super::aws_request::{AwsRequest, AwsRequestBody, OperationTarget};
 use super::{AwsFrontEnd, nested_presigned_url};
@@ -21,6 +21,7 @@ impl AwsFrontEnd {
         let signature = &request.claimed_signature;
         let (service, region) = (signature.service.clone(), signature.region.clone());
         let scope = RequestScope { service: &service, region: &region, account: &account };
+        // Routing reads the head alone: a policy can deny an upload of many GB before a byte of it is read.
         let route = decode::route_operation(catalog, &scope, &request.request_head())?;
         request.refusal_context.set_service(route.service(), route.protocol());
         if route.body_use() != BodyUse::Streamed {
@@ -35,6 +36,7 @@ impl AwsFrontEnd {
         let mut operation = decoded.operation;
         nested_presigned_url::refuse_presigned_url(&operation.parameters)?;
         operation.body_sha256 = match (&body, &request.claimed_signature.payload_mode) {
+            // The declared hash is held against the body when that is read, or while it passes (`upload_body`).
             (_, PayloadMode::Sha256(hash)) => Some(hash.clone()),
             (Some(bytes), _) => Some(sha256_hex(bytes)),
             (None, _) => None,

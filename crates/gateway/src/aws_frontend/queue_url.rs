@@ -1,6 +1,6 @@
-//! Queue URLs of SQS. The JavaScript SDK sends requests straight to the `QueueUrl` that it was given (`useQueueUrlAsEndpoint`, on by
-//! default), around the gateway. So the URLs in responses are rewritten to this gateway. SQS itself reads only the account and the
-//! queue name of the URLs that come back.
+//! Queue URLs of SQS. The JavaScript SDK sends requests straight to the `QueueUrl` that it was given (`useQueueUrlAsEndpoint`, on
+//! by default), around the gateway. So the URLs in responses are rewritten to this gateway. SQS itself reads only the account and
+//! the queue name of the URLs that come back.
 
 use super::aws_request::OperationTarget;
 use crate::upstream_response::{UpstreamBody, UpstreamResponse};
@@ -46,7 +46,7 @@ fn rewrite_json_urls(gateway_url: &str, body: &[u8]) -> Option<Vec<u8>> {
     if is_changed { serde_json::to_vec(&members).ok() } else { None }
 }
 
-/// The tag can only be a tag here: `<` in text is escaped (XML 1.0 section 2.4).
+/// A search for the tag finds nothing but tags: `<` in text is escaped (XML 1.0 section 2.4).
 fn rewrite_xml_urls(gateway_url: &str, body: &[u8]) -> Option<Vec<u8>> {
     const QUEUE_URL_TAG: &str = "<QueueUrl>";
     let mut rest = std::str::from_utf8(body).ok()?;

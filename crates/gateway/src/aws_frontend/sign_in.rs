@@ -1,6 +1,6 @@
-//! Sign-in: the STS operation `AssumeRoleWithWebIdentity` (STS API reference), which the gateway serves itself and never forwards,
-//! and the container-credentials endpoint of the SDKs (`AWS_CONTAINER_CREDENTIALS_FULL_URI`). Both issue gateway credentials, which
-//! AWS does not accept.
+//! Sign-in: the STS operation `AssumeRoleWithWebIdentity` (STS API reference), which the gateway serves itself and never
+//! forwards, and the container-credentials endpoint of the SDKs (`AWS_CONTAINER_CREDENTIALS_FULL_URI`). Both issue gateway
+//! credentials, which AWS does not accept.
 
 use super::AwsRefusalContext;
 use crate::body::{BoxBody, full_body, read_limited_body};
@@ -22,8 +22,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 
-/// The path of the container-credentials endpoint. No bucket name begins with a dot (S3 User Guide, "Bucket naming rules"), so no S3
-/// request has it.
+/// The path of the container-credentials endpoint. No bucket name begins with a dot (S3 User Guide, "Bucket naming rules"), so no
+/// S3 request has it.
 pub const CONTAINER_CREDENTIALS_PATH: &str = "/.durward/container-credentials/";
 /// Lifetime of a gateway credential if the caller names none (as in STS: `DurationSeconds` defaults to 3,600).
 const DEFAULT_CREDENTIAL_LIFETIME: Duration = Duration::hours(1);
@@ -116,6 +116,7 @@ impl SignIn {
             source_address: source.ip(),
             user_agent: attempt.user_agent,
         };
+        // A refusal widens nothing, so it goes out even if it cannot be recorded.
         if let Err(error) = self.journal.append(record).await {
             tracing::error!(%error, "the journal cannot record a refused sign-in");
         }
@@ -143,6 +144,7 @@ impl SignIn {
     ) -> Result<Response<BoxBody>, Refusal> {
         let body = read_limited_body(
             request.into_body(),
+            // Room for the percent-encoding of a token, and for the other parameters.
             2 * limits::MAX_WEB_IDENTITY_TOKEN_CHARS + 16_384,
             "request body",
         )
@@ -166,6 +168,7 @@ impl SignIn {
                 Refusal::new(RefusalReason::Malformed, format!("form parameter `{name}` is missing"))
             })
         };
+        // A session policy narrows the session. To ignore it would give the session more than its caller asked for.
         for name in ["Policy", "PolicyArns.member.1.arn", "ProviderId"] {
             if form.get(name).is_some() {
                 return Err(Refusal::new(
@@ -178,6 +181,7 @@ impl SignIn {
             (required("RoleArn")?, required("WebIdentityToken")?, required("RoleSessionName")?);
         let lifetime = match form.get("DurationSeconds").map(str::parse::<i64>) {
             None => DEFAULT_CREDENTIAL_LIFETIME,
+            // The range of STS (STS API Reference, AssumeRoleWithWebIdentity): at most the twelve hours that a role can allow.
             Some(Ok(seconds @ 900..=43_200)) => Duration::seconds(seconds),
             Some(_) => {
                 return Err(Refusal::new(
@@ -187,6 +191,7 @@ impl SignIn {
             }
         };
         let connection = self.connections.for_role(role_arn).map(|connection| connection.name.clone());
+        // Token files end in a line feed, which botocore sends as `%0A` (measured).
         let (credential, caller) = self.sign_in_caller(attempt, connection, token.trim(), lifetime).await?;
         let expires = format_rfc3339(credential.expires_at);
         let text = format!(
@@ -228,6 +233,7 @@ impl SignIn {
                 "the Authorization header must hold the OIDC token (AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE)",
             )
         })?;
+        // boto3 sends the content of the token file as it is (measured); other clients send a bearer token.
         let token = token.strip_prefix("Bearer ").unwrap_or(token).trim().to_owned();
         let (credential, _caller) =
             self.sign_in_caller(attempt, connection, &token, DEFAULT_CREDENTIAL_LIFETIME).await?;

@@ -45,10 +45,12 @@ impl AwsFrontEnd {
         let (payload_hash, body) = if let Some(text) = claimed.payload_mode.canonical_text() {
             (text.to_owned(), AwsRequestBody::Unread(body))
         } else {
+            // Only the holder of a sealed credential gets here: an anonymous client cannot make the gateway buffer a body.
             let bytes = read_limited_body(body, limits::MAX_BODY_BYTES, "request body").await?;
             (sha256_hex(&bytes), AwsRequestBody::Buffered(bytes))
         };
         claimed.verify_signature(&head, &payload_hash, &signing_key)?;
+        // After the signature: a forged request must neither fill the table nor use up somebody's signature.
         if claimed.location == SignatureLocation::Header {
             self.refuse_replay(exchange, &headers, &claimed)?;
         }

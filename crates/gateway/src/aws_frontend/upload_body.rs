@@ -25,9 +25,9 @@ enum UploadCheck {
     Sha256 { hasher: Hash, declared_sha256: String },
     /// `aws-chunked` with unsigned chunks, passed on byte for byte.
     ChunkFraming(ChunkedDecoder),
-    /// `aws-chunked` with signed chunks. The signatures are removed, since they were made with the gateway credential; the data is
-    /// framed again if trailers follow (S3 API reference, "Signature calculations for the authorization header: transferring payload
-    /// in multiple chunks").
+    /// `aws-chunked` with signed chunks. The signatures are removed, since they were made with the gateway credential; the data
+    /// is framed again if trailers follow (S3 API reference, "Signature calculations for the authorization header: transferring
+    /// payload in multiple chunks").
     StripSignatures { decoder: ChunkedDecoder, keeps_framing: bool, has_open_chunk: bool },
 }
 
@@ -60,6 +60,7 @@ pub(super) fn build_upload_body(
             (UploadCheck::Unchecked, UNSIGNED_PAYLOAD.to_owned())
         }
         PayloadMode::Sha256(declared) => {
+            // The hash that the caller signed is signed again, so that S3 holds the body to it as well.
             let check = UploadCheck::Sha256 { hasher: Hash::new(&SHA256), declared_sha256: declared.clone() };
             (check, declared)
         }
@@ -83,6 +84,7 @@ pub(super) fn build_upload_body(
                 keeps_framing: false,
                 has_open_chunk: false,
             };
+            // The length of the bytes without their chunk framing: S3 requires one for a body that is not `aws-chunked`.
             if let Some(length) = headers.get("x-amz-decoded-content-length").cloned() {
                 headers.insert(header::CONTENT_LENGTH, length);
             }
@@ -129,6 +131,7 @@ impl VerifiedUpload {
                 hasher.update(&data);
                 self.ready_chunks.push_back(data);
             }
+            // The bytes go on as they came: nobody signed the chunks, so there is nothing to remove.
             UploadCheck::ChunkFraming(decoder) => {
                 decoder.push(data.clone()).map_err(body_mismatch)?;
                 self.ready_chunks.push_back(data);
@@ -214,6 +217,7 @@ impl http_body::Body for VerifiedUpload {
                 }
             };
             if let Err(refusal) = checked {
+                // Without the chunk that was held back, the upstream has an incomplete body and does not act on it.
                 this.ready_chunks.clear();
                 this.is_ended = true;
                 return Poll::Ready(Some(Err(refusal.into())));

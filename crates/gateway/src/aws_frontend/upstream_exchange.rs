@@ -76,6 +76,7 @@ fn forwarded_query(request: &AwsRequest) -> String {
     let kept: Vec<&str> = request
         .query
         .split('&')
+        // Compared decoded and without case, as the verifier reads them: none may pass in another spelling.
         .filter(|pair| {
             let name = pair.split('=').next().unwrap_or_default();
             let name =
@@ -86,7 +87,7 @@ fn forwarded_query(request: &AwsRequest) -> String {
     kept.join("&")
 }
 
-/// Hop-by-hop headers (RFC 9110 section 7.6.1), the caller's own credential, and what proxies add about the caller.
+/// Hop-by-hop headers (RFC 9110 section 7.6.1), the caller's own credential, and the headers that proxies add about the caller.
 fn is_dropped_header(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -144,12 +145,14 @@ async fn read_response(
     {
         head.headers.remove(name);
     }
+    // AWS Support identifies a request by this id, and CloudTrail records it.
     let upstream_request_id = ["x-amzn-requestid", "x-amz-request-id", "x-amzn-request-id"]
         .into_iter()
         .find_map(|name| header_text(&head.headers, name).map(str::to_owned));
     let error_code = header_text(&head.headers, "x-amzn-errortype").map(str::to_owned);
     let output =
         target.service.operations.get(target.operation_index).and_then(|operation| operation.output_shape);
+    // An error of a streaming operation is a small document, and is masked like any other.
     let streams = head.status.is_success() && output.is_some_and(|shape| is_streaming_output(target, shape));
     let body = if streams {
         UpstreamBody::Stream(body)
@@ -166,6 +169,7 @@ async fn read_response(
             ));
         }
         let content = detect_body_format(&head.headers, target.protocol, head.status);
+        // There the length is that of the response to a GET (RFC 9110 sections 9.3.2 and 15.4.5), not of this empty body.
         if *method != Method::HEAD && head.status != StatusCode::NOT_MODIFIED {
             head.headers.remove(header::CONTENT_LENGTH);
         }
@@ -179,7 +183,7 @@ async fn read_response(
     Ok(UpstreamResponse { head, body, masking_plan: plan, error_code, request_bytes: 0, upstream_request_id })
 }
 
-/// Whether the output is an object body or an event stream: passed on, not read.
+/// Returns true if the output is an object body or an event stream: passed on, not read.
 fn is_streaming_output(target: &OperationTarget, output: u32) -> bool {
     let shapes = &target.service.shapes;
     let Some(ShapeKind::Structure { members, payload, .. }) =

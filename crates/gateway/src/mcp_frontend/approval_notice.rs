@@ -1,9 +1,9 @@
-//! How a client is told that approval is pending: in the words of its revision, or while its request is held.
+//! Tells a client that approval is pending: in the form that its revision has for this, or while its request is held.
 //!
-//! A client of 2026-07-28 that opens URLs gets an elicitation with the page of the approval request, and comes back with a state
-//! that is sealed for this caller, server, approval request and operation; then it is held. One of 2025-11-25 gets the error that
-//! its revision has for this, once for each approval request. Whatever a client answers to an elicitation approves nothing:
-//! people vote, on that page.
+//! A client of 2026-07-28 that opens URLs gets an elicitation with the page of the approval request, and sends its request again
+//! with a state that is sealed for this caller, server, approval request and operation; then it is held. One of 2025-11-25 gets
+//! the error that its revision has for this, once for each approval request. No response of a client to an elicitation approves
+//! anything: people vote, on that page.
 
 use super::mcp_request::{ApprovalElicitation, McpAction, McpRequest, ParsedMcpRequest};
 use super::progress_stream::HoldNotice;
@@ -19,7 +19,7 @@ use http::StatusCode;
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
-/// Before every state of the gateway's: any other is the server's own.
+/// The prefix of every state of the gateway: any other is the server's own.
 const STATE_PREFIX: &str = "durward.";
 /// The key of the gateway's elicitation, among those of the server.
 const ELICITATION_KEY: &str = "durward.approval";
@@ -29,8 +29,8 @@ const STATE_LIFETIME: Duration = Duration::days(2);
 const MAX_TITLE_CHARS: usize = 200;
 
 impl McpFrontEnd {
-    /// Refuses the request at once where the client's revision has a word for "a person must look at this" and the client has not
-    /// had it yet. Otherwise the request is held, and the client gets progress if it wants that.
+    /// Refuses the request at once where the client's revision has a message for "a person must look at this" and the client has
+    /// not had it yet. Otherwise the request is held, and the client gets progress if it wants that.
     pub(super) fn notify_of_approval(
         &self,
         exchange: &Exchange,
@@ -79,11 +79,12 @@ impl McpFrontEnd {
         approval_request: &ApprovalRequest,
         page: &str,
     ) -> Option<ApprovalNotice> {
+        // A server must not use a capability that the client did not declare (MCP 2025-11-25, "Elicitation").
         if !parsed.supports_url_elicitation {
             return None;
         }
         match parsed.validated_headers.era {
-            // A request that comes back to a server has room for that server's state only.
+            // A request that continues after a server's own `input_required` can carry that server's state only.
             ProtocolEra::Modern if message.may_require_input() && !message.is_input_retry() => {
                 let is_known =
                     |elicitation: &ApprovalElicitation| elicitation.approval_request == approval_request.id;
@@ -130,8 +131,10 @@ impl McpFrontEnd {
     }
 }
 
-/// What is requested and who may vote. The only text of the caller in it is the name of the tool, with all of it visible.
+/// The text of the elicitation: the operation, and the groups that may vote. The name of the tool is the only text in it that the
+/// caller chose.
 fn elicitation_message(request: &ApprovalRequest) -> String {
+    // Zero-width and bidirectional characters would show people another name than the one that is called (CVE-2021-42574).
     let title: String =
         escape_invisible(&request.details.operation.qualified_name()).chars().take(MAX_TITLE_CHARS).collect();
     let approvers: Vec<String> = request
@@ -149,7 +152,7 @@ fn elicitation_message(request: &ApprovalRequest) -> String {
     )
 }
 
-/// The state that stands for an elicitation of the gateway's.
+/// The state of an elicitation of the gateway, sealed.
 fn seal_state(
     keys: &SealKeys,
     caller: &Caller,
@@ -161,6 +164,7 @@ fn seal_state(
 ) -> Option<String> {
     let claims = GatewayCredentialClaims {
         session,
+        // Groups do not identify a caller, and a user with hundreds of them would make the state too long.
         caller: Caller { groups: Vec::new(), ..caller.clone() },
         connection: format!("{}{id}/{}", state_prefix(server), encode_hex(digest)),
         issued_at: now,
@@ -170,7 +174,7 @@ fn seal_state(
     Some(format!("{STATE_PREFIX}{}.{}", sealed.access_key_id, sealed.session_token.expose()))
 }
 
-/// Whether a state is the gateway's, or claims to be.
+/// Returns true if a state is the gateway's, or claims to be.
 pub(super) fn is_gateway_state(state: &str) -> bool {
     state.starts_with(STATE_PREFIX)
 }

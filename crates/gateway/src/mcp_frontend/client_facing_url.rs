@@ -1,6 +1,6 @@
 //! The URL that clients know the MCP front end by.
 
-/// Configured, or taken from the `Host` that a client asks for.
+/// Configured, or taken from the `Host` of a request.
 #[derive(Debug, Clone)]
 pub(super) struct ClientFacingUrl {
     public_url: Option<String>,
@@ -12,7 +12,7 @@ impl ClientFacingUrl {
         Self { public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()), uses_tls }
     }
 
-    /// The URL for a client that asked for `host`. It goes into a header and a document, so a host that is no plain host name
+    /// The URL for a client that sent this `Host`. It goes into a header and a document, so a host that is no plain host name
     /// or address is not repeated.
     pub fn for_host(&self, host: Option<&str>) -> String {
         let is_plain = |host: &&str| {

@@ -1,4 +1,4 @@
-//! A request of an MCP client: first its verified head with an unread body, then what it asks of a server.
+//! A request of an MCP client: first its verified head with an unread body, then its message to a server.
 
 use super::McpServer;
 use super::mcp_session::McpSession;
@@ -49,7 +49,7 @@ pub(super) enum PresentedSession {
     Invalid,
 }
 
-/// What the caller's token is as a session: for servers without sessions, and until one is opened.
+/// The caller's token as a session: for servers without sessions, and until one is opened.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TokenSession {
     pub id: SessionId,
@@ -58,7 +58,7 @@ pub(super) struct TokenSession {
     pub expires_at: OffsetDateTime,
 }
 
-/// What a request wants from a server.
+/// The action that a request wants from a server.
 pub(super) enum McpAction {
     Message(ClientMessage),
     /// To end the session (DELETE).
@@ -69,18 +69,19 @@ pub(super) enum McpAction {
 pub(super) struct ParsedMcpRequest {
     pub action: McpAction,
     pub validated_headers: ValidatedHeaders,
-    /// The bytes that are sent: those that came, but for an `initialize` and for what comes back from a question of ours.
+    /// The bytes that are sent: those that came, except for an `initialize` and for the retry after an elicitation of the
+    /// gateway.
     pub body: Bytes,
     pub server: Arc<McpServer>,
     /// The id that the server knows the session by.
     pub upstream_session_id: Option<HeaderValue>,
     /// The client can send its person to a URL.
     pub supports_url_elicitation: bool,
-    /// The question of ours that it comes back from.
+    /// The elicitation of the gateway after which it is sent again.
     pub approval_elicitation: Option<ApprovalElicitation>,
 }
 
-/// An elicitation of the gateway's that a request comes back from.
+/// An elicitation of the gateway, after which a request is sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ApprovalElicitation {
     pub approval_request: ApprovalRequestId,
@@ -89,7 +90,7 @@ pub(super) struct ApprovalElicitation {
 }
 
 impl ApprovalElicitation {
-    /// Whether the operation, with all its arguments, is the one that approvers see.
+    /// Returns true if the operation, with all its arguments, is the one that approvers see.
     pub fn matches_operation(&self, operation: &Operation) -> bool {
         self.digest_hex == encode_hex(&operation_digest(operation))
     }
@@ -119,8 +120,8 @@ impl FrontEndRequest for McpRequest {
         self.refusal_context.clone()
     }
 
-    /// A client that named its session begins another when it hears that there is none of this name. The error has the id of its
-    /// request, so the message is read for that, and for nothing else.
+    /// A client that named its session begins another when it gets 404 (MCP 2025-11-25, "Session Management"). The error has the
+    /// id of its request, so the message is read for that, and for nothing else.
     async fn revoked_session_context(self) -> McpRefusalContext {
         let names_session = self.names_session();
         let Self { mut refusal_context, stage, .. } = self;
@@ -143,6 +144,7 @@ impl FrontEndRequest for McpRequest {
     fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Context::new(&SHA256);
         let mut part = |bytes: &[u8]| {
+            // Each part is preceded by its length, so that no two lists of parts hash alike.
             hash.update(&(bytes.len() as u64).to_be_bytes());
             hash.update(bytes);
         };

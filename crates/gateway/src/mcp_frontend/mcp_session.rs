@@ -1,5 +1,5 @@
-//! MCP sessions. The id that a client gets is sealed by the gateway. It holds the caller who opened the session, the server, and the
-//! server's own session id. Nothing is looked up: any replica can open it, and only for the caller it was issued to.
+//! MCP sessions. The id that a client gets is sealed by the gateway. It holds the caller who opened the session, the server, and
+//! the server's own session id. Nothing is looked up: any replica can open it, and only for the caller it was issued to.
 //!
 //! If a server has no sessions (revision 2026-07-28, or a server that returns no id), the session is the caller's token at that
 //! server: its id is derived from both.
@@ -25,7 +25,7 @@ pub(super) struct McpSession {
     pub id: SessionId,
     /// The session id of the server.
     pub upstream_id: HeaderValue,
-    /// Whether the client that opened it can show its user a URL (the capability `elicitation.url`).
+    /// True if the client that opened it can show its user a URL (the capability `elicitation.url`).
     pub supports_url_elicitation: bool,
 }
 
@@ -43,6 +43,7 @@ pub(super) fn seal_session_id(
     })?;
     let claims = GatewayCredentialClaims {
         session: *id,
+        // Groups do not identify a caller, and a user with hundreds of them would make the header too long.
         caller: Caller { groups: Vec::new(), ..caller.clone() },
         connection: format!("{}{upstream_id}", session_prefix(server, *supports_url_elicitation)),
         issued_at: now,
@@ -75,8 +76,8 @@ pub(super) fn open_session_id(
     session(false).or_else(|| session(true))
 }
 
-/// Whether `owner`, for whom a session or state was sealed, is the caller. Groups may have changed since; they are decided on anew
-/// with each request.
+/// Returns true if `owner`, for whom a session or state was sealed, is the caller. Groups may have changed since; they are
+/// decided on anew with each request.
 pub(super) fn is_same_caller(owner: &Caller, caller: &Caller) -> bool {
     owner.provider == caller.provider
         && owner.issuer == caller.issuer
@@ -84,8 +85,8 @@ pub(super) fn is_same_caller(owner: &Caller, caller: &Caller) -> bool {
         && owner.act == caller.act
 }
 
-/// The name of a connection has no slash, so a session id never opens as a credential of the AWS front end, and no such credential
-/// as a session id.
+/// The name of a connection has no slash, so a session id never opens as a credential of the AWS front end, and no such
+/// credential as a session id.
 fn session_prefix(server: &McpServer, supports_url_elicitation: bool) -> String {
     format!("mcp{}/{}/", if supports_url_elicitation { "+url" } else { "" }, server.name)
 }

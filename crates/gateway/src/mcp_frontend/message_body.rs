@@ -23,6 +23,7 @@ pub(super) async fn read_message(
         return Err(malformed("the body must be `application/json`, not encoded otherwise")
             .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, error_codes::INVALID_REQUEST));
     }
+    // The server chooses between the two, so a client must accept both (MCP 2025-11-25, "Transports").
     if !(accepts_media_type(headers, "application", "json")
         && accepts_media_type(headers, "text", "event-stream"))
     {

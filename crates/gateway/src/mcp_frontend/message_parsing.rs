@@ -67,7 +67,7 @@ impl McpFrontEnd {
         Ok((identity, parsed))
     }
 
-    /// Whether the caller may use the server at all, decided with every request.
+    /// Decides, with every request, if the caller may use the server at all.
     fn authorize_server(&self, exchange: &Exchange, identity: &Identity) -> Result<Arc<McpServer>, Refusal> {
         let name = &identity.connection;
         // An unknown server and a forbidden one look the same to the caller.
@@ -114,6 +114,7 @@ impl McpFrontEnd {
         if is_token && self.recorded_sessions.contains(id) {
             return Ok(identity);
         }
+        // Before the record: a revoked caller must not open sessions.
         self.revocations.check_session(id, &identity.caller, identity.valid_since)?;
         let record = JournalRecord::SessionOpened {
             session: id,
@@ -124,6 +125,7 @@ impl McpFrontEnd {
         };
         self.journal.append_durable(record).await.map_err(|error| error.refusal())?;
         if is_token {
+            // Only after the record: if that fails, the next request tries again.
             self.recorded_sessions.insert(id);
         }
         Ok(identity)
@@ -154,6 +156,7 @@ fn choose_session(
         parsed.body = remove_client_capabilities(request);
         return Ok(ChosenSession::New);
     }
+    // Only `initialize` declares capabilities in this era, so they are those of the session.
     parsed.supports_url_elicitation = false;
     match presented {
         PresentedSession::Valid(session) => {
@@ -161,6 +164,7 @@ fn choose_session(
             parsed.supports_url_elicitation = session.supports_url_elicitation;
             Ok(ChosenSession::Named(session.id))
         }
+        // A client that gets 404 must begin a new session (MCP 2025-11-25, "Session Management").
         PresentedSession::Invalid => {
             let refusal = Refusal::new(
                 RefusalReason::InvalidToken,

@@ -1,11 +1,11 @@
 //! The MCP front end: Streamable HTTP as MCP clients speak it, each server at `/mcp/<server>`. It never decides.
 //!
-//! The caller shows its identity token with every request; a session id is an address, never an identity. The token ends here:
-//! nothing of the caller's head but MCP's own headers, written anew, reaches a server. A session of a legacy server is ended with
-//! DELETE by whoever may open one. Streams for messages that a server sends unasked (GET) are refused as the specification allows,
-//! and so are a server's JSON-RPC requests to the client: no policy could decide them yet. (In 2026-07-28 a server asks inside a
-//! result, which passes like any other result: docs/mcp.md.) The only thing that the gateway itself asks of a
-//! client is that its person look at an approval request (`approval_notice`).
+//! The caller sends its identity token with every request; a session id is an address, never an identity. The token ends here:
+//! nothing of the caller's head but MCP's own headers, written anew, reaches a server. Every caller who may open a session of a
+//! legacy server may end one with DELETE. Streams for messages that a server sends on its own (GET) are refused as the
+//! specification allows, and so are a server's JSON-RPC requests to the client: no policy could decide them yet. (In 2026-07-28
+//! such a request is inside a result, which passes like any other result: docs/mcp.md.) The gateway itself requests one thing of
+//! a client: that its user look at an approval request (`approval_notice`).
 
 mod approval_notice;
 mod client_facing_url;
@@ -47,7 +47,7 @@ use progress_stream::HoldNotifier;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Before the name of a server: where clients reach it.
+/// The path under which clients reach a server, before its name.
 const SERVER_PATH_PREFIX: &str = "/mcp/";
 /// Longest name of a server.
 const MAX_SERVER_NAME_BYTES: usize = 64;
@@ -61,7 +61,7 @@ pub struct McpServer {
     pub path_and_query: String,
 }
 
-/// What clients know the MCP front end by, and where it leads.
+/// The names by which clients reach the MCP front end, and the servers behind it.
 #[derive(Debug, Clone, Default)]
 pub struct McpFrontEndOptions {
     pub servers: Vec<McpServer>,
@@ -74,7 +74,7 @@ pub struct McpFrontEndOptions {
     pub uses_tls: bool,
 }
 
-/// What the MCP front end works with.
+/// The services that the MCP front end uses.
 pub struct McpFrontEndServices {
     pub token_verifier: Arc<TokenVerifier>,
     pub policies: Arc<PolicyStore>,
@@ -132,9 +132,10 @@ impl McpFrontEnd {
         self.servers.iter().find(|server| server.name == name)
     }
 
-    /// Whether a request comes from a web page that may not talk to this front end: DNS rebinding makes a browser send one
-    /// (MCP specification, "Transports", security warning).
+    /// Returns true if a request comes from a web page that may not talk to this front end: DNS rebinding makes a browser send
+    /// one (MCP specification, "Transports", security warning).
     fn has_foreign_origin(&self, headers: &HeaderMap) -> bool {
+        // Clients other than browsers send no `Origin`.
         headers.get_all(header::ORIGIN).iter().any(|origin| {
             !self
                 .allowed_origins
@@ -144,7 +145,7 @@ impl McpFrontEnd {
     }
 }
 
-/// What answers at the MCP address: health and metadata here, what is posted to a server through the pipeline.
+/// The service at the MCP address: it serves health and metadata itself, and passes requests to a server to the pipeline.
 pub struct McpService {
     pub pipeline: Arc<Pipeline<McpFrontEnd>>,
 }
@@ -169,6 +170,7 @@ impl HttpService for McpService {
         if !path.strip_prefix(SERVER_PATH_PREFIX).is_some_and(is_server_name) {
             return plain_response(StatusCode::NOT_FOUND, "servers are at /mcp/<server>");
         }
+        // A server that offers no stream of its own answers GET with 405 (MCP 2025-11-25, "Transports").
         if request.method() != Method::POST && request.method() != Method::DELETE {
             let mut response = plain_response(StatusCode::METHOD_NOT_ALLOWED, "messages are posted");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, DELETE"));
@@ -268,7 +270,7 @@ fn plain_response(status: StatusCode, why: &str) -> Response<BoxBody> {
     response
 }
 
-/// Whether a text may name a server: it reads the same in a path, a policy and a file.
+/// Returns true if a text may name a server: it reads the same in a path, a policy and a file.
 pub fn is_server_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     name.len() <= MAX_SERVER_NAME_BYTES

@@ -31,8 +31,8 @@ pub(super) fn map_operation(
         ClientMessage::Request(request) if request.method == "tools/call" => {
             let (tool, arguments) = request.tool_call()?;
             let mut operation = tool_call_operation(server, tool, arguments);
-            // Other parameters, such as input that the server required in an earlier call, mean something to the server only: they are
-            // bound to the operation and shown as uninspected.
+            // Other parameters, such as input that the server required in an earlier call, mean something to the server only:
+            // they are bound to the operation and shown as uninspected.
             let rest = request
                 .params
                 .iter()
@@ -60,8 +60,8 @@ pub(super) fn map_operation(
     Ok(operation)
 }
 
-/// Turns a request that answers an elicitation of the gateway back into the request that approval was requested for. The client's
-/// input is not read: people vote, not clients.
+/// Turns a request that continues after an elicitation of the gateway back into the request that approval was requested for. The
+/// client's input is not read: people vote, not clients.
 fn resume_elicitation(
     keys: &SealKeys,
     exchange: &Exchange,

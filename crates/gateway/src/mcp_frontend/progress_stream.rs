@@ -2,8 +2,9 @@
 //! the response of the pipeline. Clients abort a call that stays silent; progress may reset their timeouts
 //! (MCP specification, "Timeouts").
 //!
-//! The pipeline runs on inside the stream, unchanged: the intent is durable before anything is sent, a refusal becomes an event with
-//! a JSON-RPC error, and a client that disconnects drops the request. A request that is decided quickly gets a plain response.
+//! The pipeline runs on inside the stream, unchanged: the intent is durable before anything is sent, a refusal becomes an event
+//! with a JSON-RPC error, and a client that disconnects drops the request. A request that is decided quickly gets a plain
+//! response.
 
 use crate::body::{BoxBody, BoxError};
 use bytes::{Bytes, BytesMut};
@@ -19,9 +20,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-/// How long a request is held before its response becomes an event stream.
+/// The time for which a request is held before its response becomes an event stream. A stream has begun with status 200, so the
+/// response that follows can have no other.
 const STREAM_START_DELAY: Duration = Duration::from_secs(1);
-/// How often the client gets a notification. Idle timeouts of clients are 60 s and more.
+/// The interval at which the client gets a notification. Idle timeouts of clients are 60 s and more.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 /// Progress must increase with each notification (MCP specification, "Progress"), even if the server counts from 1 after us.
 const PROGRESS_STEP: f64 = 1e-6;
@@ -86,7 +88,9 @@ async fn respond_after_delay(
         response = &mut pipeline => return response,
         () = long_hold => {}
     }
+    // The first tick is immediate: the client learns at once what it waits for.
     let mut ticks = interval_at(Instant::now(), progress_interval);
+    // After a pause the client needs one notification, not all that were missed.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let stream = ProgressStream {
         notices,

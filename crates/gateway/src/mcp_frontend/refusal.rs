@@ -57,7 +57,7 @@ impl From<JsonRpcError> for McpRefusal {
     }
 }
 
-/// What a client gets in place of a response while approval is pending, in the form of its revision.
+/// The message that a client gets in place of a response while approval is pending, in the form of its revision.
 #[derive(Clone)]
 pub(super) enum ApprovalNotice {
     /// An elicitation, as the result.
@@ -66,14 +66,14 @@ pub(super) enum ApprovalNotice {
     Error(ErrorOverride),
 }
 
-/// What is needed to write a refusal of one request.
+/// The facts that a refusal of one request is written with.
 #[derive(Clone)]
 pub struct McpRefusalContext {
     /// The protected resource metadata, for a client without a token.
     metadata_url: String,
     pub(super) request_id: Option<RequestId>,
     pub(super) error_override: Option<Box<ErrorOverride>>,
-    /// What the client gets instead if it is refused only until approval is decided.
+    /// The notice that the client gets instead if it is refused only until approval is decided.
     pub(super) approval_notice: Option<Box<ApprovalNotice>>,
 }
 

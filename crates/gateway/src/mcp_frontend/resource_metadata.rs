@@ -5,7 +5,7 @@ use crate::body::{BoxBody, full_body};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
-/// The well-known path stands between host and path of the resource (RFC 9728 section 3.1).
+/// The well-known path comes between host and path of the resource (RFC 9728 section 3.1).
 const METADATA_PATH_PREFIX: &str = "/.well-known/oauth-protected-resource/mcp/";
 
 /// The server whose metadata is at this path.

@@ -1,5 +1,5 @@
-//! The exchange with an MCP server: the request is built from the decided bytes and MCP's own headers only, and the response is read
-//! as JSON or event by event.
+//! The exchange with an MCP server: the request is built from the decided bytes and MCP's own headers only, and the response is
+//! read as JSON or event by event.
 
 use super::mcp_request::{McpAction, McpRequest, McpRequestStage, ParsedMcpRequest};
 use super::refusal::{json_rpc_code, refusal_message};
@@ -107,8 +107,8 @@ fn upstream_failure(message: impl Into<String>) -> Refusal {
     Refusal::new(RefusalReason::Upstream, message)
 }
 
-/// The outbound request. Of the caller's head it contains only MCP's own headers, written anew from the message: the caller's token
-/// never reaches a server (MCP specification, "Token Passthrough").
+/// The outbound request. Of the caller's head it contains only MCP's own headers, written anew from the message: the caller's
+/// token never reaches a server (MCP specification, "Token Passthrough").
 fn build_request(parsed: &ParsedMcpRequest) -> Result<Request<BoxBody>, Refusal> {
     let unwritable =
         || Refusal::new(RefusalReason::Internal, "the request to the MCP server cannot be written");
@@ -179,6 +179,7 @@ fn build_response(status: StatusCode, body: UpstreamBody, error_code: Option<Str
         UpstreamBody::Buffered { bytes, .. } if bytes.is_empty() => {}
         UpstreamBody::Events(_) => {
             head.headers.insert(header::CONTENT_TYPE, TEXT_EVENT_STREAM);
+            // nginx would buffer the stream otherwise.
             head.headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
         }
         _ => {
@@ -209,9 +210,12 @@ async fn read_response(
     }
     let failure = |what: &str| upstream_failure(format!("the MCP server {what} (HTTP {})", status.as_u16()));
     match status {
+        // Passed on, the server's challenge would make the client look for a token that this gateway does not accept.
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             return Err(failure("requires a credential that this gateway does not have for it"));
         }
+        // Following one would send the call to a host that nobody configured (mcp-proxy-for-aws issue 362 sent a signature
+        // there).
         _ if status.is_redirection() => {
             return Err(failure("redirected, and redirects are not followed"));
         }
@@ -351,7 +355,8 @@ impl ServerEventStream {
                 UpstreamEvent::Final { text: response.text.into(), error_code }
             }
             Ok(ServerMessage::Notification { text }) => UpstreamEvent::Message(text.into()),
-            // A ping gets no response, and a server may end a session for that. The open connection shows that the client is there.
+            // A ping gets no response, and a server may end a session for that. The open connection shows that the client is
+            // there.
             Ok(ServerMessage::Request { method }) if method == "ping" => UpstreamEvent::KeepAlive,
             Ok(ServerMessage::Request { method }) => {
                 let name = match method.as_str() {

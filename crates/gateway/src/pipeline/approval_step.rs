@@ -1,4 +1,4 @@
-//! What approval works with: the ledger of approval requests, the policies that say what must be given, and the requests on hold.
+//! The parts of the approve step: the ledger of approval requests, the policies that require approvals, and the requests on hold.
 
 use super::hold::RequestHolder;
 use super::idempotency_cache::IdempotencyCache;
@@ -12,7 +12,7 @@ use durward_policy::PolicyStore;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What approval is made of.
+/// The parts that the approve step is built from.
 pub struct ApprovalStepOptions {
     pub approvals: Arc<Approvals>,
     pub policies: Arc<PolicyStore>,
@@ -20,7 +20,7 @@ pub struct ApprovalStepOptions {
     pub revocations: Revocations,
     pub response_masker: Arc<ResponseMasker>,
     pub links: ApprovalLinks,
-    /// How long a caller is held open; also the time that approvers have where policy names none.
+    /// The time for which a caller is held open; also the time that approvers have where policy names none.
     pub hold_timeout: Duration,
 }
 
@@ -62,7 +62,7 @@ impl ApprovalStep {
         self.holder.available_kib()
     }
 
-    /// What must be given so that each forbid that requires approval is overridden.
+    /// The approvals that override each forbid that requires one.
     pub(super) fn requirements(&self, decision: &Decision) -> Result<Vec<ApprovalRequirement>, Refusal> {
         let policies = self.policies.current();
         // A reload came between the decision and here: what it requires now is not what was decided on.

@@ -36,7 +36,7 @@ impl ApprovalStep {
         exchange: &Exchange,
         required: Box<ApprovalRequired<F::Request>>,
     ) -> StepResult<ApprovalOutcome<F::Request>, F> {
-        // Mostly no grant is there yet. That is found out first, without the memory that consuming one takes.
+        // Mostly there is no grant yet. That is checked first, without the memory that consuming one takes.
         let mut required = if Box::pin(self.is_undecided(exchange, &required)).await? {
             required
         } else {
@@ -96,7 +96,7 @@ impl ApprovalStep {
         }
     }
 
-    /// Whether neither an earlier attempt of this call was executed nor a grant is there. Nothing is consumed.
+    /// Returns true if no earlier attempt of this call was executed and there is no grant for it. Nothing is consumed.
     async fn is_undecided<R: FrontEndRequest>(
         &self,
         exchange: &Exchange,
@@ -253,7 +253,7 @@ impl ApprovalStep {
         Ok(request)
     }
 
-    /// Waits for the decision. The request stays when the client leaves or is sent away: other attempts may wait for it.
+    /// Waits for the decision. The approval request stays when the client leaves or is sent away: other attempts may wait for it.
     async fn hold_until_decided<R: FrontEndRequest>(
         &self,
         exchange: &Exchange,

@@ -1,4 +1,4 @@
-//! authenticate: who sent the request, as its front end has verified it; and whether that was revoked.
+//! authenticate: the caller of the request, as its front end has verified it, and the check that it was not revoked.
 
 use super::stopped::Stopped;
 use super::{Received, StepResult};
@@ -30,7 +30,7 @@ pub(super) async fn authenticate<F: FrontEnd>(
     let identity = Arc::new(identity);
     if let Err(refusal) = revocations.check_session(identity.session, &identity.caller, identity.valid_since)
     {
-        // What was issued to a session that is no more must not wait in a cache for its end.
+        // A credential that was issued to an ended session must not stay in a cache until it expires.
         aws_client.forget_session(identity.session);
         let is_revoked = refusal.reason == RefusalReason::InvalidToken;
         let context =

@@ -1,7 +1,7 @@
-//! authorize: what policy decides. Default deny.
+//! authorize: policy decides. Default deny.
 //!
-//! What policies read beside the request itself, the tags of its resources and its risk, is found out first; what cannot be found
-//! out refuses. The proof binds the decision to the operation and to the bytes that will be sent.
+//! Policies may read the tags of resources and the risk of the request. These are looked up first; if that fails, the request is
+//! refused. The proof binds the decision to the operation and to the bytes that will be sent.
 
 use super::decode::Decoded;
 use super::execution::{ExecutedElsewhere, Execution};
@@ -36,7 +36,7 @@ pub struct ApprovalRequired<R> {
     fingerprint: [u8; 32],
 }
 
-/// What policy makes of an operation that it does not deny.
+/// The decision of policy on an operation that it does not deny.
 pub enum Authorization<R> {
     Authorized(Box<Authorized<R>>),
     ApprovalRequired(Box<ApprovalRequired<R>>),
@@ -106,7 +106,7 @@ impl Authorizer {
         })
     }
 
-    /// What policy says at this moment.
+    /// The decision of policy at this moment.
     async fn evaluate(
         &self,
         exchange: &Exchange,
@@ -117,6 +117,7 @@ impl Authorizer {
         let policies = self.policies.current();
         let context = policy_context(exchange, identity);
         let reads = policies.attribute_reads(&identity.caller, operation, context);
+        // Where no policy that applies reads tags or risk, a decision costs no call to AWS.
         if reads == AttributeReads::default() {
             return Ok(policies.decide_operation(&identity.caller, operation, context));
         }
@@ -127,7 +128,7 @@ impl Authorizer {
             arns.sort_unstable();
             arns.dedup();
         }
-        // Boxed, for it is large and rare: every request would carry room for it.
+        // Boxed, for it is large and rare: every request would reserve memory for it.
         let tags =
             Box::pin(self.tag_reader.read_tags(exchange, identity, operation, &arns, freshness)).await?;
         let risk = if reads.reads_risk {
@@ -203,7 +204,7 @@ impl<R> Authorized<R> {
         ExecutedElsewhere { decoded: self.decoded, decision: self.decision, digest: self.digest }
     }
 
-    /// What was decided, with the digests that must hold when it is sent.
+    /// The decided request, with the digests that must hold when it is sent.
     pub(super) fn into_bound(self) -> BoundRequest<R> {
         BoundRequest { decoded: self.decoded, digest: self.digest, fingerprint: self.fingerprint }
     }

@@ -84,7 +84,7 @@ impl ApprovalStep {
         }
     }
 
-    /// On record before the response goes out, or it does not go out.
+    /// Records the response before it goes out; if that fails, it does not go out.
     async fn record_coalesced<F: FrontEnd>(
         &self,
         exchange: &Exchange,

@@ -11,14 +11,14 @@ use durward_approval::ApprovalRequestId;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How approve ends when it does not refuse.
+/// The result of approve when it does not refuse.
 pub(super) enum ApprovalOutcome<R> {
     Authorized(Box<Authorized<R>>),
     /// Another attempt of the same call consumed the grant: its response is this attempt's, too.
     ExecutedElsewhere(Box<ExecutedElsewhere<R>>, Arc<CacheEntry>),
 }
 
-/// What consuming a grant comes to.
+/// The result of an attempt to consume a grant.
 pub(super) enum Consumption<R> {
     Outcome(ApprovalOutcome<R>),
     /// There is no grant for this operation, so approval must be requested.
@@ -46,7 +46,7 @@ impl ApprovalStep {
         waited_for: Option<ApprovalRequestId>,
     ) -> Result<Consumption<R>, Box<Stopped<R::RefusalContext>>> {
         let (key, retry_key) = (required.cache_key(), exchange.retry_key.known_key());
-        // Under this lock nobody else consumes a grant of this operation between the look and the entry.
+        // Under this lock nobody else consumes a grant of this operation between the lookup and the new entry.
         let _lock = self.executions.lock_key(&key).await;
         if let Some(entry) = self.executions.find_entry(&key, retry_key, waited_for, Instant::now()) {
             let attempt = Box::new(required.into_attempt());

@@ -1,4 +1,4 @@
-//! decode: from bytes to the operation that they ask for. What cannot be read unambiguously is refused, never guessed.
+//! decode: from bytes to the operation in them. A request that cannot be read unambiguously is refused, never guessed.
 
 use super::StepResult;
 use super::authenticate::Authenticated;

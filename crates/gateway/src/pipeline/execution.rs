@@ -16,7 +16,7 @@ pub(super) struct ExecutedElsewhere<R> {
     pub digest: [u8; 32],
 }
 
-/// Whether attempts of one operation may share a response: not if it names the request that it answers, and not if the attempts
+/// Returns true if attempts of one operation may share a response: not if the response names its request, and not if the attempts
 /// may differ in a part that was not inspected.
 pub(super) fn is_shareable<R>(exchange: &Exchange, decoded: &Decoded<R>) -> bool {
     exchange.retry_key != RetryKey::None && decoded.operation().body_sha256.is_some()
@@ -31,7 +31,7 @@ pub(super) struct Execution {
 }
 
 impl Execution {
-    /// Tells other attempts what came of it, and gives it on.
+    /// Tells other attempts how the execution ended, and returns its result.
     pub async fn share<C>(
         self,
         result: Result<Response<BoxBody>, Box<Stopped<C>>>,

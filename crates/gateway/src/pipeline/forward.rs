@@ -1,4 +1,4 @@
-//! forward: what was decided is sent, and nothing else.
+//! forward: sends the request that was decided, and nothing else.
 
 use super::StepResult;
 use super::issue_credential::Credentialed;
@@ -24,8 +24,9 @@ pub(super) async fn forward<F: FrontEnd>(
 ) -> StepResult<Forwarded<RefusalContextOf<F>>, F> {
     let (forwardable, refusal_context, mut pending_outcome) = credentialed.open()?;
     let identity = forwardable.identity().clone();
+    // Before the call: if this future is dropped inside of it, a part of the request may have been sent.
     pending_outcome.mark_sent();
-    // Boxed, for it is large: a request that is held need not carry room for it.
+    // Boxed, for it is large: a request that is held must not reserve memory for it.
     match Box::pin(front_end.send_upstream(exchange, forwardable)).await {
         Ok(response) => Ok(Forwarded { response, identity, refusal_context, pending_outcome }),
         Err(refusal) => Err(Stopped::after_intent(refusal, refusal_context, pending_outcome)),

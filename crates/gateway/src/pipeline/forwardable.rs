@@ -1,4 +1,5 @@
-//! What a front end gets to send: only the pipeline makes one, from a request that was decided, recorded and credentialed.
+//! The request that a front end may send: only the pipeline makes one, from a request that was decided, recorded and
+//! credentialed.
 
 use crate::exchange::Identity;
 use durward_core::Operation;

@@ -57,6 +57,7 @@ impl RequestHolder {
         loop {
             tokio::select! {
                 biased;
+                // Revocation comes first: a vote that arrives at the same moment must not let a revoked session pass.
                 refusal = &mut revoked => return Err(refusal),
                 () = &mut disconnected => {
                     return Err(Refusal::new(

@@ -1,5 +1,5 @@
-//! Responses to approved operations, kept for other attempts of the same request in a bounded table. SDKs send a call again after a
-//! timeout, and a grant must not be executed twice.
+//! Responses to approved operations, kept for other attempts of the same request in a bounded table. SDKs send a call again after
+//! a timeout, and a grant must not be executed twice.
 //!
 //! An entry exists before its operation is sent, so no attempt can miss that the grant was consumed. The masked and recorded
 //! response is stored for the same caller, session and operation, as long as the policy set is the same. A stream or a large
@@ -45,7 +45,7 @@ pub(super) struct CacheEntry {
     execution_end: watch::Sender<Option<ExecutionEnd>>,
 }
 
-/// How an execution ended.
+/// The end of an execution.
 #[derive(Debug, Clone)]
 pub(super) enum ExecutionEnd {
     Responded(StoredResponse),
@@ -69,13 +69,14 @@ pub(super) struct StoredResponse {
 }
 
 impl StoredResponse {
-    /// Whether an attempt under this policy set would get the same response, if it may see the data classes for which `may_reveal`
-    /// is true. An attempt from another address or at another time may see less.
+    /// Returns true if an attempt under this policy set would get the same response, where it may see the data classes for which
+    /// `may_reveal` is true. An attempt from another address or at another time may see less.
     pub fn is_valid_for(&self, policy_set: &str, may_reveal: impl Fn(&str) -> bool) -> bool {
         self.policy_set == policy_set && self.revealed.0.iter().all(|class| may_reveal(class))
     }
 
-    /// The response for another exchange, without the headers that belong to one connection or one time: the HTTP server sets those.
+    /// The response for another exchange, without the headers that belong to one connection or one time: the HTTP server sets
+    /// those.
     pub fn to_response(&self) -> Response<BoxBody> {
         let mut response = Response::new(full_body(self.bytes.clone()));
         *response.status_mut() = self.status;
@@ -98,6 +99,7 @@ pub(super) async fn store_response(
     response: Response<BoxBody>,
     policy_set: String,
 ) -> (Response<BoxBody>, ExecutionEnd) {
+    // Only a length that is known beforehand: a stream must not be collected to find out that it is too long.
     let is_small = response
         .body()
         .size_hint()
@@ -184,15 +186,16 @@ impl IdempotencyCache {
         }
     }
 
-    /// While the lock is held, no other request consumes a grant of this operation. A request that consumes one and begins its entry
-    /// under the lock is visible to every later lookup under it.
+    /// While the lock is held, no other request consumes a grant of this operation. A request that consumes one and begins its
+    /// entry under the lock is visible to every later lookup under it.
     #[expect(clippy::indexing_slicing, reason = "a remainder is below the length")]
     pub(super) async fn lock_key(&self, key: &CacheKey) -> tokio::sync::MutexGuard<'_, ()> {
+        // The bytes of a SHA-256 are evenly distributed, so the first one spreads the keys over the locks.
         let [first, ..] = key.digest;
         self.key_locks[usize::from(first) % KEY_LOCK_COUNT].lock().await
     }
 
-    /// The execution that stands for this attempt: of the approval request that it was held for, or of the same call.
+    /// The execution that this attempt shares: of the approval request that it was held for, or of the same call.
     pub(super) fn find_entry(
         &self,
         key: &CacheKey,
@@ -210,6 +213,7 @@ impl IdempotencyCache {
         table
             .entries
             .iter()
+            // The newest first: an older execution of the same operation had a grant of its own.
             .rev()
             .find(|(entry, _bytes)| is_match(entry))
             .map(|(entry, _bytes)| entry.clone())

@@ -33,7 +33,7 @@ pub(super) async fn issue_credential<F: FrontEnd>(
     }
 }
 
-/// What is sent, and what its outcome is recorded with.
+/// The request to send, and the parts with which its outcome is recorded.
 pub(super) type OpenedProof<R> = (Forwardable<R>, <R as FrontEndRequest>::RefusalContext, PendingOutcome);
 
 impl<R: FrontEndRequest> Credentialed<R> {

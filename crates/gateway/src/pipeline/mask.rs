@@ -1,5 +1,5 @@
-//! mask: the caller gets the response without the sensitive data that policy does not let it see. What cannot be inspected is
-//! withheld.
+//! mask: the caller gets the response without the sensitive data that policy does not let it see. A response that cannot be
+//! inspected is withheld.
 
 use super::forward::Forwarded;
 use super::stopped::Stopped;

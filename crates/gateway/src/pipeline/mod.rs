@@ -5,7 +5,7 @@
 //!        -> forward -> mask -> record outcome -> respond
 //! ```
 //!
-//! Each step stands in a file of its own name, takes the proof that the step before it made, and makes its own:
+//! Each step is in a file of its own name, takes the proof that the step before it made, and makes its own:
 //! `Received -> Authenticated -> Decoded -> Authorized -> Recorded -> Credentialed -> Forwarded`. The fields of a proof are
 //! private to its step, so an operation that was not decided, or whose intent is not durable, cannot be forwarded: the
 //! [`Credentialed`] that it would need does not exist. No step goes back; a step may stop the request with a `Stopped`.
@@ -57,7 +57,7 @@ use std::time::Instant;
 use stopped::Stopped;
 use time::OffsetDateTime;
 
-/// What the steps work with. Both front ends share one set.
+/// The services that the steps use. Both front ends share one set.
 #[derive(Clone)]
 pub struct PipelineServices {
     pub revocations: Revocations,
@@ -77,7 +77,7 @@ pub struct Pipeline<F> {
 /// A request as accepted.
 pub(crate) struct Received(Request<Incoming>);
 
-/// What a step gives when it lets the request go on.
+/// The proof that a step makes, or the stopped request.
 type StepResult<T, F> = Result<T, Box<Stopped<RefusalContextOf<F>>>>;
 
 impl<F: FrontEnd> Pipeline<F> {
@@ -155,7 +155,7 @@ impl<F: FrontEnd> Pipeline<F> {
     }
 
     /// (approve): goes on once people have decided. Where the protocol lets clients try again, the rest runs in a task of its
-    /// own: from the moment that a grant is consumed the execution belongs to nobody's connection, so that a client whose
+    /// own: from the moment that a grant is consumed the execution depends on no connection, so that a client whose
     /// connection broke finds the response when it tries again. While the request is held, the task ends with its client.
     async fn respond_after_approval(
         self: &Arc<Self>,
@@ -202,8 +202,8 @@ impl<F: FrontEnd> Pipeline<F> {
         }
     }
 
-    /// record intent -> issue credential -> forward -> mask -> record outcome. Attempts that share a consumed grant get what
-    /// comes of it.
+    /// record intent -> issue credential -> forward -> mask -> record outcome. Attempts that share a consumed grant get the same
+    /// response.
     async fn execute(
         &self,
         exchange: &Exchange,
@@ -236,7 +236,7 @@ impl<F: FrontEnd> Pipeline<F> {
             .await
     }
 
-    /// respond: the response, or a refusal in the client's protocol that is on record.
+    /// respond: the response, or a recorded refusal in the client's protocol.
     async fn respond(
         &self,
         exchange: &Exchange,

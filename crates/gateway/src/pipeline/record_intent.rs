@@ -47,6 +47,7 @@ pub(super) async fn record_intent<F: FrontEnd>(
         return Err(decoded.stop(error.refusal(), Some(authorized.decision())));
     }
     let pending_outcome = PendingOutcome::new(journal.clone(), exchange);
+    // Only now: an operation that cannot be recorded is not executed, so it must not make a later one look familiar.
     authorizer.record_operation(identity, decoded.operation());
     Ok(Recorded { bound: authorized.into_bound(), pending_outcome })
 }

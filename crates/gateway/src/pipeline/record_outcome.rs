@@ -1,4 +1,4 @@
-//! record outcome: a whole response goes out once its outcome is on record; a streamed one ends once it is.
+//! record outcome: a whole response goes out once its outcome is in the journal; a streamed one ends once it is.
 
 use super::mask::Masked;
 use super::stopped::Stopped;

@@ -9,7 +9,7 @@ use durward_journal::{Journal, JournalRecord};
 use http::Response;
 use std::sync::Arc;
 
-/// Records that the request was refused, or how the exchange ended, and writes the refusal.
+/// Records the refusal, or the outcome if the intent was recorded, and writes the refusal.
 pub(super) async fn refuse<F: FrontEnd>(
     front_end: &F,
     journal: &Journal,
@@ -44,7 +44,7 @@ pub(super) async fn refuse<F: FrontEnd>(
         Ok(()) => response,
         Err(error) => {
             tracing::error!(exchange = %exchange.id, %error, "the journal cannot record a refusal");
-            // A refusal widens nothing; but say the true state of the gateway instead of the policy's words.
+            // A refusal widens nothing. But the caller is told that the gateway fails, not only that policy denies.
             let failed = Refusal::new(RefusalReason::Internal, "the journal cannot record this request");
             front_end.write_refusal(exchange.id, &failed, context)
         }

@@ -5,7 +5,7 @@ use crate::outcome::PendingOutcome;
 use durward_core::{Decision, Operation, Refusal};
 use std::sync::Arc;
 
-/// A refusal, what its protocol needs to write it, and how far the request had come.
+/// A refusal, the context that its protocol needs to write it, and the progress that the request had made.
 pub(crate) struct Stopped<C> {
     pub(super) refusal: Refusal,
     /// `None`: the head of the request is all that is known.
@@ -13,7 +13,7 @@ pub(crate) struct Stopped<C> {
     pub(super) progress: Progress,
 }
 
-/// How far a request had come, for the record.
+/// The progress of a request, which decides how it is recorded.
 pub(super) enum Progress {
     /// Nothing was sent. Each part is there once the step that finds it out has passed.
     BeforeIntent {
@@ -22,7 +22,7 @@ pub(super) enum Progress {
         operation: Option<Arc<Operation>>,
         decision: Option<Box<Decision>>,
     },
-    /// The intent is on record, so what is recorded now is its outcome.
+    /// The intent is in the journal, so the refusal is recorded as its outcome.
     AfterIntent(PendingOutcome),
     /// The outcome could not be recorded: the journal fails, and there is nothing left to record.
     OutcomeLost,
@@ -65,7 +65,7 @@ impl<C> Stopped<C> {
         Box::new(Self { refusal, refusal_context: Some(context), progress: Progress::OutcomeLost })
     }
 
-    /// Whether the operation may have been executed.
+    /// Returns true if the operation may have been executed.
     pub(super) fn may_have_been_sent(&self) -> bool {
         match &self.progress {
             Progress::BeforeIntent { .. } => false,

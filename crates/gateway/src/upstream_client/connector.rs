@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How long resolution, TCP and TLS may take together.
+/// The time that resolution, TCP and TLS may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open connection on which nothing was sent yet.
@@ -96,6 +96,7 @@ impl Connector {
             return Err(UpstreamError::ForbiddenAddress(authority()));
         }
         let stream = TcpStream::connect(allowed.as_slice()).await.map_err(|error| connect_error(&error))?;
+        // Heads and small bodies are written whole. Nagle's algorithm would hold the body back until the head is acknowledged.
         stream.set_nodelay(true).map_err(|error| connect_error(&error))?;
         if !origin.uses_tls {
             return Ok(ConnectedStream::Plain(stream));

@@ -1,4 +1,5 @@
-//! Idle HTTP/1.1 connections. Each serves one request at a time and returns to the pool when its response has been read to the end.
+//! Idle HTTP/1.1 connections. Each serves one request at a time and returns to the pool when its response has been read to the
+//! end.
 
 use crate::body::{BoxBody, BoxError};
 use bytes::Bytes;
@@ -25,6 +26,7 @@ pub(super) struct Http1Pool(Arc<Mutex<HashMap<Origin, Vec<IdleConnection>>>>);
 impl Http1Pool {
     pub async fn take_idle(&self, origin: &Origin) -> Option<SendRequest<BoxBody>> {
         loop {
+            // The connection that was used last is the most likely to be open still.
             let idle = durward_core::lock_ignoring_poison(&self.0).get_mut(origin)?.pop()?;
             let mut sender = idle.sender;
             if idle.idle_since.elapsed() < super::IDLE_TIMEOUT
@@ -37,8 +39,8 @@ impl Http1Pool {
     }
 }
 
-/// Returns the connection to the pool when the response has been read to its end. If the response is dropped before, the connection
-/// is closed: the next request would read the rest of it.
+/// Returns the connection to the pool when the response has been read to its end. If the response is dropped before, the
+/// connection is closed: the next request would read the rest of it.
 pub(super) struct ConnectionLease {
     pub sender: Option<SendRequest<BoxBody>>,
     pub pool: Http1Pool,

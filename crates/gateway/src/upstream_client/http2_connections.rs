@@ -26,13 +26,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Most requests on one connection, even if the peer accepts more.
 const MAX_STREAMS_PER_CONNECTION: u32 = 100;
-/// How much of one response may arrive before it is read: the memory that a stalled reader can occupy.
+/// The part of one response that may arrive before it is read: the memory that a stalled reader can occupy.
 const STREAM_WINDOW_BYTES: u32 = 512 << 10;
-/// How much of a request's body may wait for the peer to read it.
+/// The part of a request's body that may wait for the peer to read it.
 const MAX_SEND_BUFFER_BYTES: usize = 256 << 10;
 /// Largest head of a response.
 const MAX_RESPONSE_HEAD_BYTES: u32 = 64 << 10;
-/// How often a peer is pinged while a request waits for its response.
+/// The interval at which a peer is pinged while a request waits for its response.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// The connections to every origin, and the protocol that each origin is known to select.
@@ -41,7 +41,7 @@ pub(super) struct Http2Connections(Mutex<HashMap<Origin, Http2Peer>>);
 
 struct Http2Peer {
     connections: Vec<Http2Connection>,
-    /// How many requests a connection may carry, by the peer's latest SETTINGS.
+    /// The number of requests that a connection may carry, by the peer's latest SETTINGS.
     max_streams: Arc<AtomicUsize>,
     /// The origin selected HTTP/1.1 on the last connection: there is nothing to share, so requests need not wait for each other.
     is_http1: bool,
@@ -77,7 +77,7 @@ struct Http2Connection {
 
 #[derive(Default)]
 struct ConnectionLoad {
-    /// How many requests the connection carries.
+    /// The number of requests that the connection carries.
     active_streams: AtomicUsize,
     /// The peer's limit comes with its SETTINGS, which precede its first response: that is when the limit is read.
     has_responded: AtomicBool,
@@ -103,6 +103,7 @@ impl Http2Connection {
     }
 
     fn reserve_stream(&mut self) -> StreamPermit {
+        // Relaxed ordering is enough: the count limits requests, and no other memory depends on it.
         self.load.active_streams.fetch_add(1, Ordering::Relaxed);
         self.last_used = Instant::now();
         StreamPermit { sender: self.sender.clone(), load: self.load.clone() }
@@ -197,8 +198,8 @@ pub(super) enum SendResult {
 }
 
 impl OutgoingRequest {
-    /// Converts origin form and `host` to `:scheme`, `:authority` and `:path`. hyper drops the headers that HTTP/2 forbids (RFC 9113
-    /// section 8.2.2).
+    /// Converts origin form and `host` to `:scheme`, `:authority` and `:path`. hyper drops the headers that HTTP/2 forbids (RFC
+    /// 9113 section 8.2.2).
     pub fn new(origin: &Origin, request: Request<BoxBody>) -> Result<Self, UpstreamError> {
         let invalid =
             |what: &str| UpstreamError::Interrupted(format!("the request's {what} cannot be written"));

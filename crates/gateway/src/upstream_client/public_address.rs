@@ -1,9 +1,9 @@
-//! Which addresses an origin on the internet may have: not this machine, its network or a metadata service. Without this check, a
-//! name that an attacker controls would reach them through the gateway (SSRF, DNS rebinding).
+//! The addresses that an origin on the internet may have: not this machine, its network or a metadata service. Without this
+//! check, a name that an attacker controls would reach them through the gateway (SSRF, DNS rebinding).
 
 use std::net::IpAddr;
 
-/// Whether AWS or an identity provider on the internet can have this address.
+/// Returns true if AWS or an identity provider on the internet can have this address.
 pub fn is_public_address(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -32,7 +32,8 @@ pub fn is_public_address(address: IpAddr) -> bool {
             if let Some(v4) = mapped {
                 return is_public_address(IpAddr::V4(v4));
             }
-            // 2000::/3 is the global unicast space that IANA allocates from.
+            // 2000::/3 is the global unicast space that IANA allocates from. Unique local addresses are outside of it, and with
+            // them the metadata service of EC2 (fd00:ec2::254).
             v6.segments()[0] & 0xe000 == 0x2000
         }
     }

@@ -55,6 +55,7 @@ pub(super) fn push_copy_source_permissions(
         let cluster = context
             .text_parameter("SnapshotClusterIdentifier")
             .or(context.text_parameter("ClusterIdentifier"));
+        // When a snapshot is restored, `ClusterIdentifier` names the new cluster, not the one of the snapshot.
         let cluster = if context.operation_model.name.starts_with("Restore") {
             context.text_parameter("SnapshotClusterIdentifier")
         } else {

@@ -25,6 +25,7 @@ pub(super) fn required_permissions(
             }
         }
         "TransactGetItems" | "TransactWriteItems" => push_transaction_permissions(context, &mut out)?,
+        // The table is in the text of the statement, which no template of the catalog can read.
         "ExecuteStatement" => {
             let text = context
                 .text_parameter("Statement")
@@ -96,6 +97,7 @@ fn push_transaction_permissions(
             out.push(permission_on_arn(action, *level, table_arn(context, table, None)));
             requests += 1;
         }
+        // DynamoDB takes one request for each item. With two, policy could decide one and DynamoDB execute the other.
         if requests != 1 {
             return Err(malformed_request("an item of TransactItems is not exactly one request"));
         }

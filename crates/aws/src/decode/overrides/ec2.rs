@@ -184,18 +184,19 @@ pub(super) fn required_permissions(
     if context.operation_model.name.starts_with("Associate") && context.has_parameter("IamInstanceProfile") {
         out.push(permission_on_any("iam:PassRole", AccessLevel::Write));
     }
+    // Tags at creation need `ec2:CreateTags` as well (EC2 User Guide, "Grant permission to tag resources during creation").
     if context.has_parameter("TagSpecifications") {
         out.push(permission_on_any("ec2:CreateTags", AccessLevel::Tagging));
     }
     Ok(Some(out))
 }
 
-/// Whether the request sets the user data of an instance, which the instance runs at its next start.
+/// Returns true if the request sets the user data of an instance, which the instance runs at its next start.
 pub(super) fn changes_user_data(context: &PermissionContext<'_>) -> bool {
     context.operation_model.name == "ModifyInstanceAttribute" && context.has_parameter("UserData")
 }
 
-/// Whether it is an EC2 action with resource-level permissions.
+/// Returns true for an EC2 action with resource-level permissions.
 fn is_resource_level_action(required_action: &RequiredAction) -> bool {
     required_action.action.starts_with("ec2:") && !required_action.resources.is_empty()
 }
@@ -273,6 +274,7 @@ impl<'a> NamedResources<'a> {
                 None if member == "SecurityGroups" => self.is_named_by_name = true,
                 None => self.unplaced_ids.push(text),
             },
+            // ARNs of other services (a KMS key, a role) are no resources of an EC2 action.
             MemberKind::Arn if text.split(':').nth(2) == Some("ec2") => self.push_arn(text.to_owned()),
             MemberKind::NameInArn(resource_type) => {
                 self.is_named_by_id = true;
@@ -311,7 +313,7 @@ impl<'a> NamedResources<'a> {
         }
     }
 
-    /// Whether one of the ARNs has a resource type of the action. An action on a new resource needs none.
+    /// Returns true if one of the ARNs has a resource type of the action. An action on a new resource needs none.
     fn cover_any_of(&self, required_actions: &[&RequiredAction]) -> bool {
         required_actions.iter().flat_map(|required_action| &required_action.resources).any(|template| {
             let is_new = template.placeholder_members.is_empty() && template.arn_member.is_none();
@@ -327,7 +329,7 @@ fn arn_resource_type(arn: &str) -> &str {
     resource.split_once('/').map_or(resource, |(kind, _)| kind)
 }
 
-/// Whether a permission is on the resource with this id.
+/// Returns true if a permission is on the resource with this id.
 fn is_on_resource(permission: &RequiredPermission, id: &str) -> bool {
     let Resource::Arn(arn) = &permission.resource else { return false };
     arn.strip_suffix(id).is_some_and(|start| start.ends_with('/'))
@@ -373,8 +375,8 @@ fn id_arn(context: &PermissionContext<'_>, id: &str) -> Option<String> {
     Some(format!("arn:{}:ec2:{region}:{account}:{kind}/{id}", context.partition))
 }
 
-/// Whether the text after the prefix is as AWS generates it: 8 or 17 hexadecimal digits (EC2 User Guide, "Resource IDs"), or a
-/// UUID.
+/// Returns true if the text after the prefix is as AWS generates it: 8 or 17 hexadecimal digits (EC2 User Guide, "Resource IDs"),
+/// or a UUID.
 fn is_aws_generated_suffix(rest: &str) -> bool {
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
     let parts: Vec<&str> = rest.split('-').collect();

@@ -12,6 +12,7 @@ pub(super) fn required_permissions(
         let mut out = Vec::new();
         let level = context.access_level("events:PutEvents", AccessLevel::Write);
         for entry in context.list_parameter("Entries") {
+            // Without a name, an event goes to the default bus (EventBridge API Reference, PutEventsRequestEntry).
             let bus = entry.get("EventBusName").and_then(Value::as_str).filter(|bus| !bus.is_empty());
             let arn = context.resolve_arn("events", "event-bus/", bus.unwrap_or("default"));
             out.push(permission_on_arn("events:PutEvents", level, arn));

@@ -22,6 +22,8 @@ pub(super) fn required_permissions(
         }
         return Ok(Some(out));
     }
+    // IAM checks the operations on aliases on both the alias and the key (KMS Developer Guide, "Controlling access to
+    // aliases").
     let members = ["KeyId", "TargetKeyId", "AliasName"];
     let arns: Vec<String> = members
         .iter()

@@ -11,6 +11,8 @@ pub(super) fn required_permissions(
     let Some(name) = context.text_parameter("FunctionName") else { return Ok(None) };
     let arn = function_arn(context, name, context.text_parameter("Qualifier"))?;
     let mut out = Vec::new();
+    // `lambda:InvokeFunction` is not the name of an operation: Invoke and InvokeWithResponseStream require it (Lambda API
+    // Reference).
     if matches!(context.operation_model.name.as_str(), "Invoke" | "InvokeAsync" | "InvokeWithResponseStream")
     {
         return Ok(Some(vec![permission_on_arn("lambda:InvokeFunction", AccessLevel::Write, arn)]));
@@ -62,6 +64,7 @@ fn function_arn(
         return Err(invalid());
     }
     match (inside, qualifier) {
+        // Which of the two Lambda would use is not for the gateway to guess.
         (Some(inside), Some(qualifier)) if inside != qualifier => {
             Err(malformed_request("the function's name and the Qualifier name different versions"))
         }

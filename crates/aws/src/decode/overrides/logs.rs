@@ -36,6 +36,7 @@ pub(super) fn required_permissions(
         }
         for group in &groups {
             let base = context.resolve_arn("logs", "log-group:", group);
+            // DescribeLogGroups returns ARNs with and without the `:*` (CloudWatch Logs API Reference, LogGroup).
             let base = base.strip_suffix(":*").unwrap_or(&base);
             let arn = match stream {
                 Some(stream) if STREAM_OPERATIONS.contains(&context.operation_model.name.as_str()) => {

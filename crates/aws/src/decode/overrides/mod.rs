@@ -1,7 +1,7 @@
 //! Services whose resources or actions the catalog's templates cannot give, one file each; `canonical_arns` and
 //! `copy_sources` correct many services by tables, and `partiql` reads DynamoDB's statements.
 //!
-//! A service without an entry, and an operation that its file does not cover, goes by the catalog's templates. To add an
+//! A service without an entry, and an operation that its file does not cover, uses the catalog's templates. To add an
 //! override, write a file with a `required_permissions` function and list it in [`SERVICE_OVERRIDES`].
 
 mod canonical_arns;
@@ -52,7 +52,7 @@ const SERVICE_OVERRIDES: [(&str, PermissionOverride); 15] = [
     ("wafv2", wafv2::required_permissions),
 ];
 
-/// Whether the service has an override.
+/// Returns true if the service has an override.
 pub(super) fn has_override(id: &str) -> bool {
     SERVICE_OVERRIDES.iter().any(|(known, _)| *known == id)
         || canonical_arns::has_arn_rewrite(id)
@@ -65,6 +65,8 @@ pub(super) fn request_traits(
     permissions: &[RequiredPermission],
 ) -> OperationTraits {
     let mut traits = context.operation_model.traits;
+    // `iam:PassRole` gives a service a role whose rights the caller need not have (IAM User Guide, "Grant a user permissions to
+    // pass a role").
     traits.escalates |= permissions.iter().any(|permission| {
         permission.access_level == AccessLevel::PermissionsManagement || permission.action == "iam:PassRole"
     });
@@ -91,6 +93,7 @@ pub(super) fn required_permissions(
             format!("the request needs more than {} permissions; split it", limits::MAX_REQUIRED_PERMISSIONS),
         ));
     }
+    // Without any permission there would be nothing to decide, and nothing to deny.
     if permissions.is_empty() {
         permissions.push(unknown_permission(context.service));
     }

@@ -62,6 +62,8 @@ pub(super) fn parse_statement(statement: &str) -> Result<PartiqlStatement, Refus
     if count("FROM") != froms || verbs != 1 || count("INTO") != usize::from(verb == "INSERT") {
         return Err(ambiguous_statement("names more than one table or holds a sub-query"));
     }
+    // Each of these can bring another table into a statement. DynamoDB knows `EXISTS`, in transactions; the rest is refused in
+    // case it learns them.
     for forbidden in ["JOIN", "UNION", "INTERSECT", "EXCEPT", "EXISTS", "UNPIVOT", "WITH", "LET"] {
         if count(forbidden) > 0 {
             return Err(ambiguous_statement("uses an unsupported clause"));
@@ -131,6 +133,7 @@ fn tokenize_statement(statement: &str) -> Result<Vec<PartiqlToken>, Refusal> {
                 let mut text = String::new();
                 loop {
                     match chars.next() {
+                        // A doubled quote is one quote inside the text (PartiQL specification), not the end of it.
                         Some(inner) if inner == c => {
                             if chars.peek() != Some(&c) {
                                 break;
@@ -144,6 +147,7 @@ fn tokenize_statement(statement: &str) -> Result<Vec<PartiqlToken>, Refusal> {
                 }
                 out.push(if c == '"' { PartiqlToken::Quoted(text) } else { PartiqlToken::Text });
             }
+            // A comment can hide a table from a reader that skips it otherwise than DynamoDB does.
             '-' if chars.peek() == Some(&'-') => return Err(ambiguous_statement("holds a comment")),
             '/' if chars.peek() == Some(&'*') => return Err(ambiguous_statement("holds a comment")),
             '`' | '\\' => return Err(ambiguous_statement("holds an unsupported literal")),

@@ -14,6 +14,7 @@ pub(super) fn required_permissions(
     let action = format!("tag:{}", context.operation_model.name);
     let level = context.access_level(&action, AccessLevel::Tagging);
     let mut out = permissions_by_templates(context);
+    // Without these, a policy about a bucket would not see that this API tags the bucket.
     for arn in context.list_parameter("ResourceARNList").iter().filter_map(Value::as_str) {
         out.push(permission_on_arn(&action, level, arn.to_owned()));
     }

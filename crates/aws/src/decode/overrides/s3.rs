@@ -150,6 +150,7 @@ fn push_object_header_permissions(
     }
     match name {
         "GetObjectAttributes" => {
+            // GetObjectAttributes also needs the permission to read the object (S3 API Reference, GetObjectAttributes).
             let action = if context.text_parameter("VersionId").is_some() {
                 "s3:GetObjectVersion"
             } else {
@@ -173,6 +174,7 @@ fn push_object_header_permissions(
             let key = source.strip_prefix('/').unwrap_or(&source);
             let key = key.strip_prefix(&format!("{bucket}/")).unwrap_or(key);
             out.push(permission_on_arn("s3:GetObject", Read, object_arn(context, bucket, key)));
+            // A rename takes the object away from its old key.
             out.push(permission_on_arn("s3:DeleteObject", Write, object_arn(context, bucket, key)));
         }
         _ => {}

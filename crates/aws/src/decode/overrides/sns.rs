@@ -16,6 +16,7 @@ pub(super) fn required_permissions(
                     out.push(permission_on_arn("sns:Publish", level, context.resolve_arn("sns", "", arn)));
                 }
             }
+            // A phone number has no ARN, so no policy about a topic covers such a message.
             if context.has_parameter("PhoneNumber") || out.is_empty() {
                 out.push(permission_on_any("sns:Publish", level));
             }

@@ -30,6 +30,7 @@ fn queue_arn(context: &PermissionContext<'_>, url: &str) -> Result<String, Refus
         || stem.is_empty()
         || name.len() > 80
         || !stem.bytes().all(is_name_byte)
+        // User information before an `@` makes a URL look as if it had another host (RFC 3986 section 7.6).
         || host.contains('@')
     {
         return Err(invalid());

@@ -18,6 +18,8 @@ pub(super) fn required_permissions(
     };
     let action = format!("sts:{name}");
     add(&action, context.access_level(&action, AccessLevel::Write));
+    // Session tags and the source identity can satisfy conditions of other policies, so IAM authorizes each by itself (IAM User
+    // Guide, "Pass session tags in AWS STS").
     if context.has_parameter("Tags") || context.has_parameter("TransitiveTagKeys") {
         add("sts:TagSession", AccessLevel::Tagging);
     }
