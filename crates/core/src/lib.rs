@@ -42,7 +42,7 @@ pub use operation::{
     AccessLevel, FrontEndKind, Operation, OperationTraits, RequiredPermission, Resource,
     UNKNOWN_OPERATION_ACTION, is_unknown_operation_action,
 };
-pub use origin::{Origin, OriginError, is_loopback_host};
+pub use origin::{Origin, OriginError, is_loopback_host, redact_user_info};
 pub use refusal::{Refusal, RefusalReason};
 pub use request_tags::collect_request_tags;
 pub use risk::{RiskAssessment, RiskContext, RiskyTag, assess_risk};

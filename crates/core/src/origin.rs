@@ -66,6 +66,31 @@ pub fn is_loopback_host(host: &str) -> bool {
         || literal.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// The text with the user name and password of every URL in it replaced by `***`: an error that quotes a URL from a
+/// configuration reaches logs and terminals.
+pub fn redact_user_info(text: &str) -> String {
+    let mut redacted = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        redacted.push_str(before);
+        redacted.push_str("://");
+        // The authority ends at `/`, `?` or `#` (RFC 3986 section 3.2). Its last `@` ends the user information, because a password
+        // that is not percent-encoded may hold one.
+        let end = after.find(|c: char| c.is_whitespace() || "/?#`\"'".contains(c)).unwrap_or(after.len());
+        let (authority, following) = after.split_at(end);
+        match authority.rsplit_once('@') {
+            Some((_user_info, host)) => {
+                redacted.push_str("***@");
+                redacted.push_str(host);
+            }
+            None => redacted.push_str(authority),
+        }
+        rest = following;
+    }
+    redacted.push_str(rest);
+    redacted
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.url())
@@ -77,12 +102,12 @@ impl FromStr for Origin {
     type Err = OriginError;
 
     fn from_str(text: &str) -> Result<Self, OriginError> {
-        let not_a_url = || OriginError::NotAUrl(text.to_owned());
+        let not_a_url = || OriginError::NotAUrl(redact_user_info(text));
         let url: Uri = text.parse().map_err(|_error| not_a_url())?;
         let origin = Self::from_uri(&url).ok_or_else(not_a_url)?;
         // `Uri` drops a fragment silently.
         let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && !text.contains(['#', '@']);
-        if is_bare { Ok(origin) } else { Err(OriginError::NotBare(text.to_owned())) }
+        if is_bare { Ok(origin) } else { Err(OriginError::NotBare(redact_user_info(text))) }
     }
 }
 
@@ -112,6 +137,20 @@ mod tests {
         for text in ["https://a/b", "https://a?b", "https://a/#b", "https://u@a", "https://u:p@a/"] {
             assert!(matches!(text.parse::<Origin>(), Err(OriginError::NotBare(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_repeated() {
+        for (text, redacted) in [
+            ("smtp://user:p@ss@mail:587", "smtp://***@mail:587"),
+            ("`https://u:p@a/x@y`: no, see http://b/", "`https://***@a/x@y`: no, see http://b/"),
+            ("https://a", "https://a"),
+            ("a@b", "a@b"),
+        ] {
+            assert_eq!(redact_user_info(text), redacted);
+        }
+        let error = "https://u:secret@a/".parse::<Origin>().unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::input_files::read_secret;
 use durward_core::Secret;
+use durward_core::redact_user_info;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
@@ -16,7 +17,8 @@ pub struct ConfigProblem {
 
 impl ConfigProblem {
     pub fn new(key_path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { key_path: key_path.into(), message: message.into() }
+        // Many problems quote the URL that they are about, and a URL may hold a password.
+        Self { key_path: key_path.into(), message: redact_user_info(&message.into()) }
     }
 
     /// The key with its table as a file has it: `[[identity.oidc]] issuer`.

@@ -62,6 +62,26 @@ fn a_masking_pattern_has_a_name_of_its_own_and_compiles() {
 }
 
 #[test]
+fn no_problem_repeats_a_password() {
+    for (from, to) in [
+        ("https://login.example.com", "ftp://u:hunter2@login.example.com"),
+        ("[aws]\n", "[[mcp.server]]\nname = \"m\"\nurl = \"https://u:hunter2@mcp.example.com/\"\n[aws]\n"),
+        ("[aws]\n", "[console]\npublic_url = \"https://u:hunter2@gw.example.com\"\n[aws]\n"),
+        (
+            "[aws]\n",
+            "[[notify.email]]\nname = \"m\"\nserver = \"smtp://u:hunter2@mail\"\nfrom = \"a@b.c\"\nto = [\"a@b.c\"]\n[aws]\n",
+        ),
+        (
+            "[aws]\n",
+            "[[notify.webhook]]\nname = \"m\"\nurl = \"http://u:hunter2@hook\"\nsecret_file = \"s\"\n[aws]\n",
+        ),
+    ] {
+        let error = load_text(&VALID_CONFIG.replacen(from, to, 1)).unwrap_err();
+        assert!(error.contains("***@") && !error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
 fn errors_name_file_line_key_and_fix() {
     let error = load_text(&VALID_CONFIG.replace("issuer", "isuer")).unwrap_err();
     assert!(

@@ -5,7 +5,7 @@ use super::provider_client::{ProviderClient, SignInTokens};
 use crate::command_error::CommandError;
 use crate::terminal_output::print_line;
 use crate::terminal_text::escape_for_terminal;
-use crate::url_origin::is_confidential_url;
+use crate::url_origin::{is_confidential_url, origin_of_url};
 use durward_identity::relying_party::{TokenResponse, code_challenge, random_text, scope_parameter};
 use http::StatusCode;
 use serde::Deserialize;
@@ -107,13 +107,15 @@ fn print_user_code(page: &str, user_code: &str, complete: Option<&str>) -> Resul
             escape_for_terminal(page)
         )));
     }
+    // It must be on the site that was checked above: this address could otherwise lead anywhere.
+    let complete = complete
+        .filter(|complete| origin_of_url(complete).is_ok_and(|origin| origin_of_url(page) == Ok(origin)));
     let page = escape_for_terminal(page);
     print_line(&format!(
         "to sign in, open\n\n    {page}\n\non any device, and enter the code\n\n    {}\n",
         escape_for_terminal(user_code)
     ))?;
-    // It must begin with the page that was checked above: this address could otherwise lead anywhere.
-    if let Some(complete) = complete.map(escape_for_terminal).filter(|complete| complete.starts_with(&page)) {
+    if let Some(complete) = complete.map(escape_for_terminal) {
         print_line(&format!(
             "or open this address and check that it shows the same code:\n\n    {complete}\n"
         ))?;

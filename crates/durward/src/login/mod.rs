@@ -163,6 +163,9 @@ async fn renew_id_token(console: &ConsoleEndpoint) -> Result<Secret, CommandErro
     let renewed = provider.verify_tokens(response, None).await?;
     // OpenID Connect Core section 12.2: a refreshed ID token must have the same `sub`.
     if renewed.subject != stored.subject {
+        // The refresh token is that of the other user too: it must not renew this user's sign-in again.
+        stored.refresh_token = None;
+        stored.save(console)?;
         return Err(expired(": the identity provider returned the token of another user"));
     }
     stored.id_token = renewed.id_token.clone();

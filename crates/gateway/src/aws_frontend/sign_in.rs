@@ -169,13 +169,13 @@ impl SignIn {
             })
         };
         // A session policy narrows the session. To ignore it would give the session more than its caller asked for.
-        for name in ["Policy", "PolicyArns.member.1.arn", "ProviderId"] {
-            if form.get(name).is_some() {
-                return Err(Refusal::new(
-                    RefusalReason::Malformed,
-                    format!("form parameter `{name}` is not supported by this gateway"),
-                ));
-            }
+        let narrows =
+            |name: &&str| matches!(*name, "Policy" | "ProviderId") || name.starts_with("PolicyArns");
+        if let Some(name) = form.names().find(narrows) {
+            return Err(Refusal::new(
+                RefusalReason::Malformed,
+                format!("form parameter `{name}` is not supported by this gateway"),
+            ));
         }
         let (role_arn, token, name) =
             (required("RoleArn")?, required("WebIdentityToken")?, required("RoleSessionName")?);

@@ -147,6 +147,32 @@ async fn no_upstream_secret_is_in_the_journal_or_a_response() {
     }
 }
 
+/// A session policy would narrow the session: the gateway must not issue a wider one than was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_that_narrows_its_session_is_refused() {
+    let (gateway, _agent) = start_gateway().await;
+    let token = gateway.caller_token("build-agent");
+    let sign_in = async |more: &str| {
+        let form = format!(
+            "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fdemo\
+             &RoleSessionName=a&WebIdentityToken={token}{more}"
+        );
+        let request = Request::post("/")
+            .header("host", gateway.aws_origin().authority())
+            .header("content-type", "application/x-www-form-urlencoded");
+        gateway.send_signed(request.body(Bytes::from(form)).unwrap()).await
+    };
+    let plain = sign_in("").await;
+    assert_eq!(plain.status(), 200, "{}", plain.text());
+    for more in
+        ["&Policy=%7B%7D", "&PolicyArns.member.1.arn=a", "&PolicyArns.member.2.arn=a", "&ProviderId=p"]
+    {
+        let response = sign_in(more).await;
+        assert_eq!(response.status(), 400, "{more}: {}", response.text());
+        assert!(response.text().contains("is not supported by this gateway"), "{}", response.text());
+    }
+}
+
 /// Bodies of known length are not polled for their end by the server: their outcome must stand before their last byte.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_read_to_its_end_is_recorded_so() {
