@@ -90,10 +90,16 @@ pub fn build_front_ends(
             parts.policies.clone(),
             parts.seal_keys.clone(),
             connections,
+            parts.revocations.clone(),
             parts.journal.clone(),
         ),
         pipeline: Pipeline::new(
-            AwsFrontEnd::new(aws_options(config, opened), parts.seal_keys.clone(), aws_client),
+            AwsFrontEnd::new(
+                aws_options(config, opened),
+                parts.seal_keys.clone(),
+                parts.policies.clone(),
+                aws_client,
+            ),
             pipeline_services.clone(),
         ),
     };

@@ -49,8 +49,9 @@ pub struct GatewayCredentialClaims {
     pub caller: Caller,
     /// Name of the `[[aws.connection]]` it was issued for.
     pub connection: String,
-    /// Kept in whole seconds, as `expires_at` is.
-    pub issued_at: OffsetDateTime,
+    /// When the identity provider issued the token that proved who the caller is. A revocation of the caller is compared with it:
+    /// the session itself can be opened anew with an old token. Kept in whole seconds, as `expires_at` is.
+    pub proved_at: OffsetDateTime,
     pub expires_at: OffsetDateTime,
 }
 
@@ -267,7 +268,7 @@ impl SealKey {
             s: claims.session,
             c: &claims.caller,
             n: claims.connection.clone(),
-            i: claims.issued_at.unix_timestamp(),
+            i: claims.proved_at.unix_timestamp(),
             e: claims.expires_at.unix_timestamp(),
         };
         let mut sealed = serde_json::to_vec(&claims).map_err(|_| GatewayCredentialError::SealFailed)?;
@@ -309,7 +310,7 @@ impl SealKey {
             session: claims.s,
             caller: claims.c,
             connection: claims.n,
-            issued_at: parse_time(claims.i)?,
+            proved_at: parse_time(claims.i)?,
             expires_at: parse_time(claims.e)?,
         })
     }

@@ -225,6 +225,18 @@ impl Revocations {
             .map_or(Ok(()), |found| Err(found.refusal()))
     }
 
+    /// Refuses a token that would open a session if its caller was revoked since it was issued, or while the list is stale.
+    pub fn check_token(&self, caller: &Caller, issued_at: OffsetDateTime) -> Result<(), Refusal> {
+        self.0.ensure_current()?;
+        let snapshot = self.0.snapshot();
+        let Some(found) = snapshot.find_for_caller(&caller.id(), issued_at) else { return Ok(()) };
+        Err(Refusal::new(
+            RefusalReason::InvalidToken,
+            "the sessions of this caller were revoked after this token was issued; get a new one from your identity provider",
+        )
+        .with_detail(found.refusal().detail))
+    }
+
     /// Refuses a token or sign-in that a person obtained at `issued_at` if the person was revoked since, or while the list is stale.
     pub fn check_user(&self, id: &str, issued_at: OffsetDateTime) -> Result<(), Refusal> {
         self.0.ensure_current()?;

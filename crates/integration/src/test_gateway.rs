@@ -327,7 +327,7 @@ impl TestGateway {
                 act: Vec::new(),
             },
             connection: "prod".to_owned(),
-            issued_at: now,
+            proved_at: now,
             expires_at: now + lifetime,
         };
         let credential = self.running.parts.seal_keys.issue(&claims).unwrap();

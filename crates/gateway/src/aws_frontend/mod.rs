@@ -16,6 +16,7 @@ pub use sign_in::{CONTAINER_CREDENTIALS_PATH, SignIn};
 
 use crate::aws_client::AwsClient;
 use crate::body::BoxBody;
+use crate::connect_policy::decide_connect;
 use crate::exchange::{Exchange, Identity, RetryKey};
 use crate::front_end::{FrontEnd, ProtocolRefusal, ReadOperation};
 use crate::listener::HttpService;
@@ -23,8 +24,9 @@ use crate::pipeline::{Forwardable, Pipeline};
 use crate::replay_guard::ReplayGuard;
 use crate::signing_key_cache::SigningKeyCache;
 use crate::upstream_response::UpstreamResponse;
-use durward_core::{ExchangeId, FrontEndKind, Refusal};
+use durward_core::{ExchangeId, FrontEndKind, Refusal, RefusalReason, Verdict};
 use durward_identity::SealKeys;
+use durward_policy::PolicyStore;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
@@ -46,6 +48,7 @@ pub struct AwsFrontEndOptions {
 pub struct AwsFrontEnd {
     options: AwsFrontEndOptions,
     seal_keys: Arc<SealKeys>,
+    policies: Arc<PolicyStore>,
     aws_client: Arc<AwsClient>,
     replay_guard: ReplayGuard,
     /// The keys of inbound signatures; those of outbound ones are the client's.
@@ -53,14 +56,33 @@ pub struct AwsFrontEnd {
 }
 
 impl AwsFrontEnd {
-    pub fn new(options: AwsFrontEndOptions, seal_keys: Arc<SealKeys>, aws_client: Arc<AwsClient>) -> Self {
+    pub fn new(
+        options: AwsFrontEndOptions,
+        seal_keys: Arc<SealKeys>,
+        policies: Arc<PolicyStore>,
+        aws_client: Arc<AwsClient>,
+    ) -> Self {
         Self {
             options,
             seal_keys,
+            policies,
             aws_client,
             replay_guard: ReplayGuard::new(),
             inbound_signing_keys: SigningKeyCache::default(),
         }
+    }
+
+    /// Decides, with every request, if the caller may use the connection of its credential at all. A credential lives for hours:
+    /// a permit that is taken away must stop it at once.
+    fn authorize_connection(&self, exchange: &Exchange, identity: &Identity) -> Result<(), Refusal> {
+        let Identity { caller, connection, .. } = identity;
+        let decision =
+            decide_connect(&self.policies, caller, connection, exchange.source.ip(), exchange.time);
+        if decision.verdict == Verdict::Allow {
+            return Ok(());
+        }
+        let text = format!("{} may no longer use `{connection}`", caller.id());
+        Err(Refusal::new(RefusalReason::AccessDenied, text).with_detail(decision.reason))
     }
 
     /// The bucket in front of one of the gateway's own names.
@@ -121,10 +143,14 @@ impl FrontEnd for AwsFrontEnd {
 
     async fn read_operation(
         &self,
-        _exchange: &Exchange,
+        exchange: &Exchange,
         identity: Identity,
         mut request: AwsRequest,
     ) -> Result<ReadOperation<AwsRequest>, ProtocolRefusal<AwsRefusalContext>> {
+        // Before the body is read: a caller that may not use the connection costs no memory.
+        if let Err(refusal) = self.authorize_connection(exchange, &identity) {
+            return Err(ProtocolRefusal::new(refusal, request.refusal_context));
+        }
         match self.decode_aws_operation(&identity, &mut request).await {
             Ok(operation) => Ok(ReadOperation { identity, operation, request }),
             Err(refusal) => Err(ProtocolRefusal::new(refusal, request.refusal_context)),

@@ -13,7 +13,7 @@ use durward_core::timestamps::format_rfc3339;
 use durward_core::{
     Caller, Decision, ExchangeId, FrontEndKind, Refusal, RefusalReason, SessionId, Verdict, limits,
 };
-use durward_identity::{GatewayCredential, GatewayCredentialClaims, SealKeys, TokenVerifier};
+use durward_identity::{GatewayCredential, GatewayCredentialClaims, Revocations, SealKeys, TokenVerifier};
 use durward_journal::{Journal, JournalRecord};
 use durward_policy::PolicyStore;
 use http::{Method, Request, Response, StatusCode, header};
@@ -64,6 +64,7 @@ pub struct SignIn {
     policies: Arc<PolicyStore>,
     seal_keys: Arc<SealKeys>,
     connections: Arc<Connections>,
+    revocations: Revocations,
     journal: Arc<Journal>,
 }
 
@@ -73,9 +74,10 @@ impl SignIn {
         policies: Arc<PolicyStore>,
         seal_keys: Arc<SealKeys>,
         connections: Arc<Connections>,
+        revocations: Revocations,
         journal: Arc<Journal>,
     ) -> Self {
-        Self { token_verifier, policies, seal_keys, connections, journal }
+        Self { token_verifier, policies, seal_keys, connections, revocations, journal }
     }
 
     pub(super) async fn serve_endpoint(
@@ -259,6 +261,9 @@ impl SignIn {
         let caller = verified.caller;
         attempt.caller = Some(caller.clone());
         attempt.connection.clone_from(&connection);
+        // A token without `iat` could be older than any revocation.
+        let proved_at = verified.issued_at.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        self.revocations.check_token(&caller, proved_at)?;
         // An unknown connection and a forbidden one look the same, so that callers cannot enumerate connections.
         let refused = || {
             Refusal::new(
@@ -277,7 +282,7 @@ impl SignIn {
             session,
             caller: caller.clone(),
             connection: connection.clone(),
-            issued_at: now,
+            proved_at,
             expires_at: now + lifetime,
         };
         let credential =

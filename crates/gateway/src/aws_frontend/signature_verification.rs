@@ -78,7 +78,8 @@ impl AwsFrontEnd {
         let identity = Identity {
             caller: claims.caller.clone(),
             session: claims.session,
-            valid_since: durward_identity::session_start_time(claims.session).unwrap_or(claims.issued_at),
+            valid_since: durward_identity::session_start_time(claims.session)
+                .map_or(claims.proved_at, |started| started.min(claims.proved_at)),
             connection: claims.connection.clone(),
             expires_at: claims.expires_at,
         };

@@ -167,7 +167,7 @@ fn seal_state(
         // Groups do not identify a caller, and a user with hundreds of them would make the state too long.
         caller: Caller { groups: Vec::new(), ..caller.clone() },
         connection: format!("{}{id}/{}", state_prefix(server), encode_hex(digest)),
-        issued_at: now,
+        proved_at: now,
         expires_at: now + STATE_LIFETIME,
     };
     let sealed = keys.issue(&claims).ok()?;
@@ -263,7 +263,7 @@ mod tests {
                 session,
                 caller: test_caller("agent"),
                 connection: connection.to_owned(),
-                issued_at: NOW,
+                proved_at: NOW,
                 expires_at: expires,
             };
             let other = keys.issue(&claims).unwrap();

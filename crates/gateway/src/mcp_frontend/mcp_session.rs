@@ -46,7 +46,7 @@ pub(super) fn seal_session_id(
         // Groups do not identify a caller, and a user with hundreds of them would make the header too long.
         caller: Caller { groups: Vec::new(), ..caller.clone() },
         connection: format!("{}{upstream_id}", session_prefix(server, *supports_url_elicitation)),
-        issued_at: now,
+        proved_at: now,
         expires_at: now + SESSION_LIFETIME,
     };
     let sealed = keys.issue(&claims).ok()?;

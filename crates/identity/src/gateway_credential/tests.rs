@@ -18,7 +18,7 @@ pub(super) fn sample_claims() -> GatewayCredentialClaims {
             act: vec!["orchestrator".to_owned()],
         },
         connection: "prod".to_owned(),
-        issued_at: NOW,
+        proved_at: NOW,
         expires_at: NOW + Duration::hours(1),
     }
 }

@@ -3,12 +3,15 @@
 use crate::SAMPLE_POLICIES;
 use bytes::Bytes;
 use durward_fake_aws::aws::SESSION_TOKEN_PREFIX;
+use durward_identity::RevocationTarget;
 use durward_integration::{SdkClient, SdkRequest, TestGateway};
 use durward_journal::JournalRecord;
 use http::{HeaderValue, Method, Request};
+use serde_json::json;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
+use time::OffsetDateTime;
 
 /// A gateway with the sample policies, and an agent that is signed in.
 async fn start_gateway() -> (TestGateway, SdkClient) {
@@ -145,6 +148,55 @@ async fn no_upstream_secret_is_in_the_journal_or_a_response() {
         assert!(!text.contains(&canary));
         assert!(!response.text().contains(&canary));
     }
+}
+
+/// The session is younger than the revocation; the token that opened it is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_from_before_the_revocation_of_its_caller_opens_no_session() {
+    let (gateway, _agent) = start_gateway().await;
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let token_of = |issued_at: Option<i64>| {
+        let mut claims = json!({
+            "iss": gateway.workload_issuer.url(), "sub": "build-agent", "aud": "durward", "groups": ["agents"],
+            "exp": now + 600,
+        });
+        if let Some(issued_at) = issued_at {
+            claims["iat"] = json!(issued_at);
+        }
+        gateway.workload_issuer.issue_token_with_claims(&claims)
+    };
+    let sign_in = async |token: &str| SdkClient::sign_in(gateway.aws_origin(), token, "demo").await;
+    let read = SdkRequest::get_object("demo-data", "a.csv");
+    let old_session = sign_in(&token_of(Some(now - 100))).await.unwrap();
+    assert_eq!(gateway.call_aws(&old_session, &read).await.status(), 200);
+
+    let revoked = RevocationTarget::Caller("work/build-agent".to_owned());
+    let at = OffsetDateTime::now_utc() - Duration::from_secs(10);
+    gateway.running.parts.revocations.revoke(&revoked, "people/ann", "leaked", at).await.unwrap();
+    for (what, token) in [("old", token_of(Some(now - 100))), ("of unknown age", token_of(None))] {
+        let refused = sign_in(&token).await.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("revoked after this token was issued"), "a token {what}: {refused}");
+    }
+    assert_eq!(gateway.call_aws(&old_session, &read).await.status(), 403);
+    let new_session = sign_in(&token_of(Some(now - 5))).await.unwrap();
+    assert_eq!(gateway.call_aws(&new_session, &read).await.status(), 200, "a newer token is accepted");
+    assert!(gateway.journal_text().await.contains("leaked"), "the record says why");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_policy_closes_is_closed_for_open_sessions() {
+    let (gateway, agent) = start_gateway().await;
+    let read = SdkRequest::get_object("demo-data", "a.csv");
+    assert_eq!(gateway.call_aws(&agent, &read).await.status(), 200);
+    let closed = SAMPLE_POLICIES.concat() + "forbid (principal, action == Action::\"connect\", resource);";
+    gateway.replace_policies(&closed);
+    let refused = gateway.call_aws(&agent, &read).await;
+    assert!(
+        refused.status() == 403 && refused.text().contains("may no longer use `demo`"),
+        "{}",
+        refused.text()
+    );
+    assert_eq!(gateway.upstream_call_count(), 1);
 }
 
 /// A session policy would narrow the session: the gateway must not issue a wider one than was asked for.

@@ -5,7 +5,9 @@ use super::{start_gateway, start_with_hold};
 use durward_approval::Store;
 use durward_core::SessionId;
 use durward_identity::{RevocationTarget, Revocations};
-use durward_integration::{RESPONSE_GATE, TestGateway, TestResponse, tool_call, wait_until};
+use durward_integration::{
+    RESPONSE_GATE, TestGateway, TestResponse, initialize_request, tool_call, wait_until,
+};
 use durward_journal::JournalRecord;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -115,6 +117,10 @@ async fn a_revoked_caller_is_refused_with_every_session_and_every_token_of_befor
     revoke_from_another_replica(&gateway, RevocationTarget::Caller("work/agent".to_owned())).await;
     assert_eq!(send_until_refused(&gateway, &token, &named).await.status(), 404);
     assert_eq!(send_until_refused(&gateway, &token, "").await.status(), 401);
+    // The old token must not open a session that is younger than the revocation.
+    let initialize = initialize_request();
+    let response = send_in_session(&gateway, &token, "", &initialize).await;
+    assert_eq!((response.status(), response.header("mcp-session-id")), (401, ""), "{}", response.text());
     assert_eq!(send_in_session(&gateway, &bystander, "", &read_call()).await.status(), 200);
     // `iat` has whole seconds, so only a token of the next second is surely newer than the revocation.
     wait_until("a new token is accepted", || async {
