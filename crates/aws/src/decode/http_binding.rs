@@ -265,16 +265,9 @@ fn bind_headers(
             insert_once(out, &member.name, Value::Object(map))?;
         }
     }
-    let is_member = |name: &str| {
-        members.iter().any(|member| match member.location {
-            MemberLocation::Header => wire_name(member).eq_ignore_ascii_case(name),
-            MemberLocation::PrefixHeaders => starts_with_ignore_case(name, wire_name(member)),
-            _ => false,
-        })
-    };
     for name in head.headers.keys().map(http::HeaderName::as_str) {
         // A header that is newer than the catalog may change the operation, so policy and approvers see it.
-        if name.starts_with("x-amz") && !TRANSPORT_HEADERS.contains(&name) && !is_member(name) {
+        if name.starts_with("x-amz") && !TRANSPORT_HEADERS.contains(&name) && !binds_header(members, name) {
             let value = get_single_header(head.headers, name)?.unwrap_or_default();
             insert_once(out, name, Value::String(value.to_owned()))?;
         }
@@ -285,6 +278,15 @@ fn bind_headers(
         }
     }
     Ok(())
+}
+
+/// Returns true if one of the members is this header.
+pub(super) fn binds_header(members: &[ShapeMember], name: &str) -> bool {
+    members.iter().any(|member| match member.location {
+        MemberLocation::Header => wire_name(member).eq_ignore_ascii_case(name),
+        MemberLocation::PrefixHeaders => starts_with_ignore_case(name, wire_name(member)),
+        _ => false,
+    })
 }
 
 /// All values of a list header, joined by commas (RFC 9110 section 5.3).

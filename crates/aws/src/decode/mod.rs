@@ -45,6 +45,12 @@ pub fn has_service_override(service: &ServiceModel) -> bool {
     overrides::has_override(&service.id)
 }
 
+/// Returns true if a header is a parameter of the operation.
+pub fn is_header_member(service: &ServiceModel, operation: &OperationModel, name: &str) -> bool {
+    let members = operation.input_shape.map_or(&[][..], |input| service.structure_members(input));
+    http_binding::binds_header(members, name)
+}
+
 /// A decoded request.
 #[derive(Debug, Clone)]
 pub struct DecodedRequest {

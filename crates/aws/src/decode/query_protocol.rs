@@ -27,6 +27,7 @@ pub(super) fn decode_form_request(
     } else {
         parse_body_parameters(&in_query, body)?
     };
+    refuse_other_format(&pairs)?;
     let action = take_parameter(&mut pairs, "Action")?
         .ok_or_else(|| unknown_operation("the request has no Action"))?;
     let version = take_parameter(&mut pairs, "Version")?
@@ -85,6 +86,21 @@ fn find_service_of_unknown_operation(
             quote_for_message(version),
             route.service().id
         ))),
+    }
+}
+
+/// Services of the query protocol answer in JSON if this parameter asks for it; no model has it. Masking reads the XML that the
+/// model describes.
+fn refuse_other_format(pairs: &[ParameterPair<'_>]) -> Result<(), Refusal> {
+    let asks = |(name, value): &&ParameterPair<'_>| {
+        name.eq_ignore_ascii_case("ContentType") && !value.eq_ignore_ascii_case("XML")
+    };
+    match pairs.iter().find(asks) {
+        Some((name, _value)) => Err(malformed_request(format!(
+            "the parameter `{}` asks for another format than XML, and the gateway reads the response as XML only; leave it out",
+            quote_for_message(name)
+        ))),
+        None => Ok(()),
     }
 }
 

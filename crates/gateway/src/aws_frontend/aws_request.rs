@@ -9,7 +9,7 @@ use durward_aws::chunked::{ChunkEvent, ChunkedDecoder, SignatureChain};
 use durward_aws::decode;
 use durward_aws::sigv4::inbound::{ClaimedSignature, PayloadMode};
 use durward_aws::sigv4::{PathCanonicalization, SigningKey, sha256_hex};
-use durward_catalog::{AwsProtocol, ServiceModel};
+use durward_catalog::{AwsProtocol, OperationModel, ServiceModel};
 use durward_core::{Refusal, RefusalReason, limits};
 use http::{HeaderMap, HeaderValue, Method};
 use hyper::body::Incoming;
@@ -41,6 +41,13 @@ pub(super) struct OperationTarget {
     pub service: Arc<ServiceModel>,
     pub operation_index: usize,
     pub protocol: AwsProtocol,
+}
+
+impl OperationTarget {
+    /// The operation's model; `None` if the catalog does not have the operation.
+    pub fn operation(&self) -> Option<&OperationModel> {
+        self.service.operations.get(self.operation_index)
+    }
 }
 
 impl FrontEndRequest for AwsRequest {

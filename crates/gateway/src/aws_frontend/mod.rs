@@ -2,6 +2,7 @@
 
 mod aws_request;
 mod error_context;
+mod forwarded_headers;
 mod nested_presigned_url;
 mod operation_reading;
 mod queue_url;

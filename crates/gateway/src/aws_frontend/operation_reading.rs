@@ -1,7 +1,7 @@
 //! Reads the operation of a verified AWS request.
 
 use super::aws_request::{AwsRequest, AwsRequestBody, OperationTarget};
-use super::{AwsFrontEnd, nested_presigned_url};
+use super::{AwsFrontEnd, forwarded_headers, nested_presigned_url};
 use crate::exchange::Identity;
 use durward_aws::decode::{self, BodyUse, RequestScope};
 use durward_aws::sigv4::inbound::PayloadMode;
@@ -41,11 +41,13 @@ impl AwsFrontEnd {
             (Some(bytes), _) => Some(sha256_hex(bytes)),
             (None, _) => None,
         };
-        request.operation_target = Some(OperationTarget {
+        let target = OperationTarget {
             service: decoded.service,
             operation_index: decoded.operation_index,
             protocol: decoded.protocol,
-        });
+        };
+        forwarded_headers::refuse_other_representation(&request.headers, &target)?;
+        request.operation_target = Some(target);
         Ok(operation)
     }
 }

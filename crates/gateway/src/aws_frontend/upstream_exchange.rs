@@ -1,7 +1,7 @@
 //! Toward AWS: the endpoint from our own tables, the headers that may travel, a fresh signature, and the response read.
 
 use super::aws_request::{AwsRequest, AwsRequestBody, OperationTarget};
-use super::{AwsFrontEnd, queue_url, upload_body};
+use super::{AwsFrontEnd, forwarded_headers, queue_url, upload_body};
 use crate::aws_client::{AwsSendError, UnsignedAwsRequest};
 use crate::body::{BoxBody, read_limited_body};
 use crate::pipeline::Forwardable;
@@ -10,7 +10,7 @@ use durward_aws::sigv4::inbound::SignatureLocation;
 use durward_catalog::{AwsProtocol, ShapeKind};
 use durward_core::{Refusal, RefusalReason, limits};
 use durward_masking::BodyFormat;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, Method, Response, StatusCode, header};
 
 impl AwsFrontEnd {
     pub(super) async fn exchange_with_aws(
@@ -39,7 +39,7 @@ impl AwsFrontEnd {
         let method = request.method.clone();
         let scheme = if self.options.uses_tls { "https" } else { "http" };
         let gateway_url = format!("{scheme}://{}", header_text(&request.headers, "host").unwrap_or_default());
-        let mut headers = forwarded_headers(&request.headers);
+        let mut headers = forwarded_headers::forwarded_headers(&request.headers, &target);
         let request_bytes = match &request.body {
             AwsRequestBody::Buffered(bytes) => bytes.len() as u64,
             AwsRequestBody::Unread(_) => header_text(&request.headers, "content-length")
@@ -87,49 +87,6 @@ fn forwarded_query(request: &AwsRequest) -> String {
     kept.join("&")
 }
 
-/// Hop-by-hop headers (RFC 9110 section 7.6.1), the caller's own credential, and the headers that proxies add about the caller.
-fn is_dropped_header(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "expect"
-            | "host"
-            | "authorization"
-            | "cookie"
-            | "forwarded"
-            | "accept-encoding"
-            | "x-amz-date"
-            | "x-amz-security-token"
-            | "x-amz-content-sha256"
-    ) || name.as_str().starts_with("x-forwarded-")
-}
-
-fn forwarded_headers(inbound: &HeaderMap) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(inbound.len());
-    let named: Vec<String> = inbound
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|text| text.split(',').map(|name| name.trim().to_ascii_lowercase()))
-        .collect();
-    for (name, value) in inbound {
-        if !is_dropped_header(name) && !named.iter().any(|hop| hop == name.as_str()) {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-    // Responses are masked, so they must come uncompressed.
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers
-}
-
 fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
@@ -150,8 +107,7 @@ async fn read_response(
         .into_iter()
         .find_map(|name| header_text(&head.headers, name).map(str::to_owned));
     let error_code = header_text(&head.headers, "x-amzn-errortype").map(str::to_owned);
-    let output =
-        target.service.operations.get(target.operation_index).and_then(|operation| operation.output_shape);
+    let output = target.operation().and_then(|operation| operation.output_shape);
     // An error of a streaming operation is a small document, and is masked like any other.
     let streams = head.status.is_success() && output.is_some_and(|shape| is_streaming_output(target, shape));
     let body = if streams {
@@ -168,7 +124,7 @@ async fn read_response(
                 "the response is compressed and cannot be inspected, so it is withheld",
             ));
         }
-        let content = detect_body_format(&head.headers, target.protocol, head.status);
+        let content = detect_body_format(&head.headers, target, head.status, &bytes)?;
         // There the length is that of the response to a GET (RFC 9110 sections 9.3.2 and 15.4.5), not of this empty body.
         if *method != Method::HEAD && head.status != StatusCode::NOT_MODIFIED {
             head.headers.remove(header::CONTENT_LENGTH);
@@ -203,29 +159,138 @@ fn is_streaming_output(target: &OperationTarget, output: u32) -> bool {
     })
 }
 
-fn detect_body_format(headers: &HeaderMap, protocol: AwsProtocol, status: StatusCode) -> BodyFormat {
-    let kind = header_text(headers, "content-type")
+/// The format in which the body of a response is masked. A document in another format than the operation's, or with another root, is
+/// withheld: the marks of the model would be looked for in the wrong places.
+fn detect_body_format(
+    headers: &HeaderMap,
+    target: &OperationTarget,
+    status: StatusCode,
+    body: &[u8],
+) -> Result<BodyFormat, Refusal> {
+    let media_type = header_text(headers, "content-type")
         .unwrap_or_default()
         .split(';')
         .next()
         .unwrap_or_default()
         .trim()
         .to_ascii_lowercase();
-    if kind.contains("json") {
-        return BodyFormat::Json;
-    }
-    if kind.ends_with("xml") {
-        return BodyFormat::Xml;
-    }
-    if kind == "application/cbor" {
-        return BodyFormat::Cbor;
-    }
+    let announced = if media_type.contains("json") {
+        Some(BodyFormat::Json)
+    } else if media_type.ends_with("xml") {
+        Some(BodyFormat::Xml)
+    } else if media_type == "application/cbor" {
+        Some(BodyFormat::Cbor)
+    } else {
+        None
+    };
+    // An error has no place in the model: detectors look at all of it, in whatever format it is.
     if !status.is_success() {
-        return BodyFormat::Text;
+        return Ok(announced.unwrap_or(BodyFormat::Text));
     }
-    match protocol {
+    let documented = match target.protocol {
         AwsProtocol::Json10 | AwsProtocol::Json11 | AwsProtocol::RestJson => BodyFormat::Json,
         AwsProtocol::Query | AwsProtocol::Ec2 | AwsProtocol::RestXml => BodyFormat::Xml,
         AwsProtocol::RpcV2Cbor => BodyFormat::Cbor,
+    };
+    if forwarded_headers::has_raw_output(target) {
+        return Ok(announced.unwrap_or(documented));
+    }
+    let withheld = |what: &str| {
+        let message =
+            "the response is not the document that the operation's model describes, so it is withheld";
+        Err(Refusal::new(RefusalReason::Upstream, message)
+            .with_detail(format_args!("{what}: `{media_type}`")))
+    };
+    // `application/hal+json` is JSON with other members.
+    if announced.is_some_and(|announced| announced != documented) || media_type.ends_with("+json") {
+        return withheld("another media type");
+    }
+    if !body.is_empty() && !has_expected_root(target, body) {
+        return withheld("another root");
+    }
+    Ok(documented)
+}
+
+/// Returns true if a document begins as the protocol says: a JSON object, or `<OperationResponse>` of the query protocols
+/// (AWS Query and EC2 Query protocols of Smithy, "Response serialization").
+fn has_expected_root(target: &OperationTarget, body: &[u8]) -> bool {
+    let operation = target.operation();
+    match target.protocol {
+        AwsProtocol::Json10 | AwsProtocol::Json11 | AwsProtocol::RestJson => {
+            let payload = operation.and_then(|operation| operation.output_shape).and_then(|output| {
+                match target.service.shapes.get(output as usize).map(|shape| &shape.kind) {
+                    Some(ShapeKind::Structure { payload, .. }) => payload.as_ref(),
+                    _ => None,
+                }
+            });
+            // A payload member may be a list.
+            payload.is_some() || body.trim_ascii_start().first() == Some(&b'{')
+        }
+        AwsProtocol::Query | AwsProtocol::Ec2 => operation.is_none_or(|operation| {
+            let root = xml_root_name(body);
+            root.and_then(|root| root.strip_suffix(b"Response")) == Some(operation.name.as_bytes())
+        }),
+        AwsProtocol::RestXml | AwsProtocol::RpcV2Cbor => true,
+    }
+}
+
+/// The name of a document's root element, without its prefix.
+fn xml_root_name(body: &[u8]) -> Option<&[u8]> {
+    let mut rest = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    while rest.starts_with(b"<?") || rest.starts_with(b"<!--") {
+        let end: &[u8] = if rest.starts_with(b"<?") { b"?>" } else { b"-->" };
+        let at = rest.windows(end.len()).position(|window| window == end)?;
+        rest = rest.get(at + end.len()..)?.trim_ascii_start();
+    }
+    let name = rest.strip_prefix(b"<")?;
+    let end = name.iter().position(|byte| b" \t\r\n/>".contains(byte))?;
+    let name = name.get(..end)?;
+    Some(name.rsplit(|byte| *byte == b':').next().unwrap_or(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use durward_catalog::Catalog;
+    use http::HeaderValue;
+
+    fn detect(service: &str, operation: &str, content_type: &'static str, body: &str) -> Option<BodyFormat> {
+        let service = Catalog::embedded().service(service).unwrap();
+        let operation_index = service.operation_index(operation).unwrap();
+        let target = OperationTarget { protocol: service.protocols[0], service, operation_index };
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+        detect_body_format(&headers, &target, StatusCode::OK, body.as_bytes()).ok()
+    }
+
+    #[test]
+    fn a_document_in_another_format_or_with_another_root_is_withheld() {
+        let created =
+            "<?xml version=\"1.0\"?>\n<CreateAccessKeyResponse xmlns=\"x\"><a/></CreateAccessKeyResponse>";
+        for (service, operation, content_type, body, expected) in [
+            ("iam", "CreateAccessKey", "text/xml", created, Some(BodyFormat::Xml)),
+            ("iam", "CreateAccessKey", "text/html", created, Some(BodyFormat::Xml)),
+            ("iam", "CreateAccessKey", "application/json", "{\"CreateAccessKeyResponse\":{}}", None),
+            ("iam", "CreateAccessKey", "text/xml", "<GetUserResponse/>", None),
+            ("iam", "CreateAccessKey", "text/xml", "{\"CreateAccessKeyResponse\":{}}", None),
+            (
+                "ec2",
+                "CreateKeyPair",
+                "text/xml;charset=UTF-8",
+                "<CreateKeyPairResponse/>",
+                Some(BodyFormat::Xml),
+            ),
+            ("apigateway", "GetApiKeys", "application/json", "{}", Some(BodyFormat::Json)),
+            ("apigateway", "GetApiKeys", "application/hal+json", "{}", None),
+            ("dynamodb", "GetItem", "application/x-amz-json-1.0", " {}", Some(BodyFormat::Json)),
+            ("dynamodb", "GetItem", "application/x-amz-json-1.0", "[{}]", None),
+            ("dynamodb", "GetItem", "text/xml", "<a/>", None),
+            ("dynamodb", "DeleteTable", "", "", Some(BodyFormat::Json)),
+            ("s3", "ListBuckets", "application/xml", "<ListAllMyBucketsResult/>", Some(BodyFormat::Xml)),
+            ("s3", "GetBucketPolicy", "application/json", "{}", Some(BodyFormat::Json)),
+            ("lambda", "Invoke", "application/xml", "<a/>", Some(BodyFormat::Xml)),
+        ] {
+            let found = detect(service, operation, content_type, body);
+            assert_eq!(found, expected, "{service} {operation} {content_type} {body}");
+        }
     }
 }

@@ -199,6 +199,24 @@ async fn a_connection_that_policy_closes_is_closed_for_open_sessions() {
     assert_eq!(gateway.upstream_call_count(), 1);
 }
 
+/// Masking reads a response by the model. In another format it would find nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_caller_cannot_choose_another_format_of_the_response() {
+    let (gateway, agent) = start_gateway().await;
+    gateway.fake_aws.put_secret("prod/db", "canary-4f1d");
+    let mut read =
+        SdkRequest::json_call("secretsmanager", "secretsmanager.GetSecretValue", r#"{"SecretId":"prod/db"}"#);
+    read.headers.push(("accept", "application/xml"));
+    let mut form = SdkRequest::json_call("iam", "", "Action=ListUsers&Version=2010-05-08&ContentType=JSON");
+    form.headers = vec![("content-type", "application/x-www-form-urlencoded")];
+    for (request, name) in [(read, "Accept"), (form, "ContentType")] {
+        let response = gateway.call_aws(&agent, &request).await;
+        assert_eq!(response.status(), 400, "{name}: {}", response.text());
+        assert!(response.text().contains(name) && response.text().contains("leave"), "{}", response.text());
+    }
+    assert_eq!(gateway.upstream_call_count(), 0);
+}
+
 /// A session policy would narrow the session: the gateway must not issue a wider one than was asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_in_that_narrows_its_session_is_refused() {
