@@ -5,8 +5,8 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
 };
 
 /// The directory operations that the writer needs.
@@ -27,10 +27,17 @@ pub(crate) trait SegmentFile: Send {
     /// Makes all appended bytes durable: fdatasync(2).
     fn sync(&mut self) -> io::Result<()>;
     fn truncate(&mut self, length: u64) -> io::Result<()>;
+    /// Returns true if `path` still names this file. A file that was deleted or replaced takes writes as before, and loses them when
+    /// it is closed.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
 
 /// The file system of this machine.
-pub(crate) struct LocalDisk;
+#[derive(Default)]
+pub(crate) struct LocalDisk {
+    /// Kept open, so that a rotation needs one file descriptor and not two.
+    directory: Option<(PathBuf, File)>,
+}
 
 impl SegmentDisk for LocalDisk {
     fn create_segment(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
@@ -48,7 +55,15 @@ impl SegmentDisk for LocalDisk {
     }
 
     fn sync_directory(&mut self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        if let Some((open_dir, file)) = &self.directory
+            && open_dir == dir
+        {
+            return file.sync_all();
+        }
+        let file = File::open(dir)?;
+        file.sync_all()?;
+        self.directory = Some((dir.to_owned(), file));
+        Ok(())
     }
 }
 
@@ -67,5 +82,17 @@ impl SegmentFile for LocalSegmentFile {
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         self.0.set_len(length)
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let named = match std::fs::symlink_metadata(path) {
+            Ok(named) => named,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        let open = self.0.metadata()?;
+        Ok((named.dev(), named.ino()) == (open.dev(), open.ino()))
     }
 }

@@ -22,6 +22,12 @@ pub enum JournalError {
     /// The disk failed; nothing more is appended until the gateway is started again.
     #[error("cannot {action} {}: {source}; the journal takes no more records until the gateway is restarted", file.display())]
     DiskFailed { action: &'static str, file: PathBuf, source: Arc<io::Error> },
+    /// The segment was deleted, moved or replaced while the gateway appended to it.
+    #[error(
+        "{} is not the file that the gateway appends to: it was deleted or replaced; the journal takes no more records until the \
+         gateway is restarted", file.display()
+    )]
+    Replaced { file: PathBuf },
     /// The record is larger than [`crate::MAX_RECORD_BYTES`].
     #[error("a record of {bytes} bytes is larger than the {limit} that the journal takes", limit = crate::MAX_RECORD_BYTES)]
     RecordTooLarge { bytes: usize },

@@ -64,7 +64,7 @@ impl std::fmt::Debug for Journal {
 impl Journal {
     /// Opens the journal in `dir`, and creates it if it is not there. Blocks while it reads the last segment.
     pub fn open(dir: &Path, options: JournalOptions) -> Result<Self, JournalError> {
-        Self::open_on_disk(Box::new(LocalDisk), dir, options)
+        Self::open_on_disk(Box::new(LocalDisk::default()), dir, options)
     }
 
     pub(crate) fn open_on_disk(

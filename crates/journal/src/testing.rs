@@ -230,6 +230,8 @@ pub(crate) struct TestDiskPlan {
     pub append_error: Option<io::ErrorKind>,
     pub sync_error: Option<io::ErrorKind>,
     pub truncate_error: Option<io::ErrorKind>,
+    /// The error number with which no segment can be created.
+    pub create_errno: Option<i32>,
     /// A sync blocks while this is set.
     pub hold_syncs: bool,
     /// The number of syncs that block.
@@ -274,19 +276,22 @@ impl TestDisk {
 
 impl SegmentDisk for TestDisk {
     fn create_segment(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
-        Ok(Box::new(TestSegmentFile { file: LocalDisk.create_segment(path)?, disk: self.clone() }))
+        if let Some(errno) = self.plan().create_errno {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        Ok(Box::new(TestSegmentFile { file: LocalDisk::default().create_segment(path)?, disk: self.clone() }))
     }
 
     fn open_segment(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
-        Ok(Box::new(TestSegmentFile { file: LocalDisk.open_segment(path)?, disk: self.clone() }))
+        Ok(Box::new(TestSegmentFile { file: LocalDisk::default().open_segment(path)?, disk: self.clone() }))
     }
 
     fn remove_segment(&mut self, path: &Path) -> io::Result<()> {
-        LocalDisk.remove_segment(path)
+        LocalDisk::default().remove_segment(path)
     }
 
     fn sync_directory(&mut self, dir: &Path) -> io::Result<()> {
-        LocalDisk.sync_directory(dir)
+        LocalDisk::default().sync_directory(dir)
     }
 }
 
@@ -331,5 +336,9 @@ impl SegmentFile for TestSegmentFile {
             return Err(kind.into());
         }
         self.file.truncate(length)
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.file.is_at(path)
     }
 }

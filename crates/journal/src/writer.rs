@@ -47,6 +47,8 @@ pub(crate) struct JournalWriter {
 enum WriteFailure {
     /// The disk is full. There may be space again later.
     DiskFull(JournalError),
+    /// The process or the machine has no file descriptor left. What is open can still be written.
+    NoDescriptor(JournalError),
     Fatal(JournalError),
 }
 
@@ -97,7 +99,8 @@ impl JournalWriter {
                         Err(error) => Some(error),
                     }
                 }
-                Err(WriteFailure::Fatal(error)) => {
+                // Only a rotation opens files, and it goes on without a descriptor.
+                Err(WriteFailure::NoDescriptor(error) | WriteFailure::Fatal(error)) => {
                     // The queue closes first: a task that is refused must not find a journal that still takes records.
                     self.queue.close_with_error(&error);
                     batch.refuse_waiters(&error);
@@ -127,7 +130,12 @@ impl JournalWriter {
             && self.open_segment.write_offset > SEGMENT_HEADER_BYTES as u64
             && length > 0
         {
-            self.rotate_segment()?;
+            match self.rotate_segment() {
+                // The segment grows beyond its size until a descriptor is free: clients that hold all of them must not end the
+                // record, and with it every request.
+                Ok(()) | Err(WriteFailure::NoDescriptor(_)) => {}
+                Err(failure) => return Err(failure),
+            }
         }
         let start = RecordPosition {
             record_number: self.chain.record_count + 1,
@@ -179,6 +187,16 @@ impl JournalWriter {
             drop(self.open_segment.file.truncate(self.open_segment.synced_offset));
             return Err(JournalError::disk_failed("sync", &self.open_segment.path, error));
         }
+        // Before anyone is told that a record is durable: a file without its name would be lost at the next start.
+        let path = &self.open_segment.path;
+        let is_in_place = self
+            .open_segment
+            .file
+            .is_at(path)
+            .map_err(|error| JournalError::disk_failed("check", path, error))?;
+        if !is_in_place {
+            return Err(JournalError::Replaced { file: path.clone() });
+        }
         self.open_segment.synced_offset = self.open_segment.write_offset;
         Ok(())
     }
@@ -227,8 +245,11 @@ pub(crate) fn create_initial_segment(
     number: u32,
     chain: &HashChain,
 ) -> Result<OpenSegment, JournalError> {
-    create_segment(disk, dir, number, chain)
-        .map_err(|(WriteFailure::DiskFull(error) | WriteFailure::Fatal(error))| error)
+    create_segment(disk, dir, number, chain).map_err(
+        |(WriteFailure::DiskFull(error) | WriteFailure::NoDescriptor(error) | WriteFailure::Fatal(error))| {
+            error
+        },
+    )
 }
 
 fn append_all(file: &mut dyn SegmentFile, mut bytes: &[u8]) -> io::Result<()> {
@@ -244,7 +265,15 @@ fn append_all(file: &mut dyn SegmentFile, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// "Too many open files" in the process and on the machine: open(2). The numbers are the same on Linux and macOS, and the standard
+/// library has no stable name for them.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
 fn classify_io_error(action: &'static str, path: &Path, error: io::Error) -> WriteFailure {
+    if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) {
+        return WriteFailure::NoDescriptor(JournalError::disk_failed(action, path, error));
+    }
     match error.kind() {
         // Nothing of the data is lost by these: unlike other errors of the disk, they end when somebody frees space.
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -432,6 +432,58 @@ async fn a_disk_that_is_full_at_a_rotation_leaves_no_partial_segment() {
 }
 
 #[tokio::test]
+async fn without_a_file_descriptor_the_segment_grows_until_there_is_one() {
+    for errno in [23, 24] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = TestDisk::default();
+        let options = JournalOptions { max_segment_bytes: 500, ..test_options() };
+        let journal = disk.open_journal(dir.path(), options);
+        disk.plan().create_errno = Some(errno);
+        for mark in 0..5 {
+            journal.append_durable(sample_outcome(mark)).await.unwrap();
+        }
+        assert_eq!(verify_journal(dir.path()).unwrap().segment_count, 1);
+        disk.plan().create_errno = None;
+        journal.append_durable(sample_outcome(5)).await.unwrap();
+        assert_eq!(verify_journal(dir.path()).unwrap().segment_count, 2);
+        assert_eq!(outcome_marks(dir.path()), [0, 1, 2, 3, 4, 5]);
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_was_deleted_or_replaced_acknowledges_nothing() {
+    type Attack = fn(&std::path::Path, &std::path::Path);
+    let attacks: [Attack; 4] = [
+        |_dir, segment| std::fs::remove_file(segment).unwrap(),
+        |dir, _segment| std::fs::remove_dir_all(dir).unwrap(),
+        |dir, _segment| {
+            std::fs::rename(dir, dir.with_extension("moved")).unwrap();
+            std::fs::create_dir(dir).unwrap();
+        },
+        |_dir, segment| {
+            let copy = segment.with_extension("copy");
+            std::fs::copy(segment, &copy).unwrap();
+            std::fs::rename(copy, segment).unwrap();
+        },
+    ];
+    for attack in attacks {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("journal");
+        let journal = Journal::open(&dir, test_options()).unwrap();
+        journal.append_durable(sample_outcome(0)).await.unwrap();
+        let segment = std::fs::read_dir(&dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.extension().is_some_and(|extension| extension == "journal"))
+            .unwrap();
+        attack(&dir, &segment);
+        let error = journal.append_durable(sample_outcome(1)).await.unwrap_err();
+        assert!(matches!(error, JournalError::Replaced { .. }), "{error}");
+        journal.append_durable(sample_outcome(2)).await.unwrap_err();
+    }
+}
+
+#[tokio::test]
 async fn after_a_failed_sync_the_journal_takes_no_more_records() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::default();
