@@ -20,7 +20,7 @@ pub struct SessionView {
     pub permitted: u64,
     /// How many exchanges were refused, for whatever reason.
     pub refused: u64,
-    /// How many exchanges wait for approvers.
+    /// How many exchanges are waiting for approval.
     pub awaiting_approval: u64,
     pub revocation: Option<RevocationView>,
 }
@@ -64,7 +64,7 @@ fn time_or_dash(at: Option<OffsetDateTime>) -> String {
 /// One exchange of a session.
 pub struct ExchangeView {
     pub id: ExchangeId,
-    /// The approval request that it waited for, or whose grant it used.
+    /// The approval request that it waited for, whose grant it used, or that was denied.
     pub approval_request: Option<ApprovalRequestId>,
     pub time: String,
     pub disposition: String,
@@ -92,7 +92,7 @@ impl ExchangeView {
         let title = operation.map(durward_core::Operation::qualified_name);
         Self {
             id: exchange.id,
-            approval_request: exchange.approval_request.as_ref().and_then(|id| id.parse().ok()),
+            approval_request: find_approval_request(exchange),
             time: time_or_dash(exchange.first_recorded),
             disposition: exchange.disposition.as_str().replace('_', " "),
             disposition_class: exchange.disposition.as_str(),
@@ -109,6 +109,15 @@ impl ExchangeView {
             masked_values: exchange.masked_values(),
         }
     }
+}
+
+/// The approval request of the exchange. A repeat of a denied request has none, but its refusal names the one that was denied.
+fn find_approval_request(exchange: &ExchangeHistory) -> Option<ApprovalRequestId> {
+    let named_in_refusal = || {
+        let (_before, rest) = exchange.refusal.as_ref()?.message.rsplit_once("[approval request ")?;
+        Some(rest.split_once(']')?.0)
+    };
+    exchange.approval_request.as_deref().or_else(named_in_refusal)?.parse().ok()
 }
 
 /// How the exchange ended, in words.

@@ -1,29 +1,59 @@
 //! Filters of the templates: untrusted text with marks of our own, such as where a line may break. Each escapes the text itself.
 
+#![expect(clippy::inline_always, clippy::unused_self, reason = "the code that `askama::filter_fn` generates")]
+
 use askama::{
     Values,
     filters::{Escaper as _, Html, Safe},
 };
 use std::fmt::Display;
 
-/// Writes text that may break after its colons and slashes, so that an ARN or a URL breaks between its parts.
+/// Longest part of an ARN, or piece of code in a message, that never breaks, not even at a hyphen. It fits on a phone.
+const MAX_UNBROKEN_CHARS: usize = 24;
+
+/// Splits an ARN or a URL after its colons and slashes. A time is not split.
+fn split_parts(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    let is_separator = |byte: u8| matches!(byte, b':' | b'/');
+    for (index, around) in text.as_bytes().windows(3).enumerate() {
+        let &[before, here, after] = around else { continue };
+        let is_in_time = before.is_ascii_digit() && after.is_ascii_digit();
+        let ends_part = is_separator(here) && !is_separator(after) && !after.is_ascii_whitespace();
+        if ends_part && !is_in_time {
+            let end = index + 2;
+            parts.extend(text.get(start..end));
+            start = end;
+        }
+    }
+    parts.extend(text.get(start..));
+    parts
+}
+
 fn write_breakable(html: &mut String, text: &str) -> askama::Result<()> {
-    let mut characters = text.chars().peekable();
-    while let Some(character) = characters.next() {
-        Html.write_escaped_char(&mut *html, character)?;
-        let is_end_of_part = characters.peek().is_some_and(|next| !matches!(next, ':' | '/' | ' ' | '\n'));
-        if matches!(character, ':' | '/') && is_end_of_part {
+    for (index, part) in split_parts(text).into_iter().enumerate() {
+        if index > 0 {
             html.push_str("<wbr>");
         }
+        Html.write_escaped_str(&mut *html, part)?;
     }
     Ok(())
 }
 
-/// An ARN, an id or a URL, which may break between its parts.
+/// An ARN, an id or a URL, which breaks between its parts.
 #[askama::filter_fn]
 pub fn breakable(text: impl Display, _values: &dyn Values) -> askama::Result<Safe<String>> {
+    let text = text.to_string();
     let mut html = String::new();
-    write_breakable(&mut html, &text.to_string())?;
+    for (index, part) in split_parts(&text).into_iter().enumerate() {
+        if index > 0 {
+            html.push_str("<wbr>");
+        }
+        let is_unbroken = part.contains('-') && part.chars().count() <= MAX_UNBROKEN_CHARS;
+        html.push_str(if is_unbroken { "<span class=\"nowrap\">" } else { "" });
+        Html.write_escaped_str(&mut html, part)?;
+        html.push_str(if is_unbroken { "</span>" } else { "" });
+    }
     Ok(Safe(html))
 }
 
@@ -35,7 +65,8 @@ pub fn inline_code(text: impl Display, _values: &dyn Values) -> askama::Result<S
     let mut rest = text.as_str();
     while let Some((before, code, after)) = split_code(rest) {
         write_breakable(&mut html, before)?;
-        html.push_str("<code>");
+        let is_unbroken = code.chars().count() <= MAX_UNBROKEN_CHARS;
+        html.push_str(if is_unbroken { "<code class=\"nowrap\">" } else { "<code>" });
         write_breakable(&mut html, code)?;
         html.push_str("</code>");
         rest = after;
@@ -72,30 +103,41 @@ mod tests {
     use askama::Template;
 
     #[derive(Template)]
-    #[template(source = "{{ text|breakable }} {{ text|inline_code }} {{ time|unbroken_time }}", ext = "html")]
+    #[template(source = "{{ text|breakable }} {{ text|inline_code }} {{ text|unbroken_time }}", ext = "html")]
     struct Filtered {
         text: &'static str,
-        time: &'static str,
     }
 
-    fn filter(text: &'static str, time: &'static str) -> String {
-        Filtered { text, time }.render().unwrap()
+    fn filter(text: &'static str) -> String {
+        Filtered { text }.render().unwrap()
     }
 
     #[test]
-    fn text_breaks_after_its_colons_and_slashes_and_backticks_are_code() {
-        assert_eq!(
-            filter("arn:aws:s3:::b/k: `x:y`, `", "2026-11-21 03:07:05 UTC"),
-            "arn:<wbr>aws:<wbr>s3:::<wbr>b/<wbr>k: `x:<wbr>y`, ` \
-             arn:<wbr>aws:<wbr>s3:::<wbr>b/<wbr>k: <code>x:<wbr>y</code>, ` \
-             <span class=\"nowrap\">2026-11-21</span> <span class=\"nowrap\">03:07:05 UTC</span>"
-        );
+    fn an_arn_breaks_between_its_parts() {
+        let parts = |text| super::split_parts(text).join("|");
+        assert_eq!(parts("arn:aws:s3:::b/k"), "arn:|aws:|s3:::|b/|k");
+        assert_eq!(parts("at 03:07:05, s3:X: \u{e9}/\u{e9}/"), "at 03:07:05, s3:|X: \u{e9}/|\u{e9}/");
+        let html = filter("s3:::a-b/k");
+        assert!(html.starts_with("s3:::<wbr><span class=\"nowrap\">a-b/</span><wbr>k "), "{html}");
+    }
+
+    #[test]
+    fn a_pair_of_backticks_marks_code() {
+        let html = filter("by `x:y`, not `");
+        assert!(html.contains(" by <code class=\"nowrap\">x:<wbr>y</code>, not ` "), "{html}");
+    }
+
+    #[test]
+    fn a_date_and_a_time_do_not_break() {
+        let html = filter("2026-11-21 03:07:05 UTC");
+        let wanted = "<span class=\"nowrap\">2026-11-21</span> <span class=\"nowrap\">03:07:05 UTC</span>";
+        assert!(html.ends_with(wanted), "{html}");
     }
 
     #[test]
     fn markup_is_escaped() {
-        let html = filter("<i>`<b>\"", "<u> <s>");
-        for raw in ["<i>", "<b>", "<u>", "<s>"] {
+        let html = filter("<i>`<b>` <u>-\"");
+        for raw in ["<i>", "<b>", "<u>", "-\""] {
             assert!(!html.contains(raw), "{html}");
         }
     }

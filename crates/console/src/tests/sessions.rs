@@ -91,7 +91,7 @@ async fn an_exchange_can_be_found_by_its_id() {
             operation: Some(details.operation.clone()),
             decision: None,
             reason: RefusalReason::AccessDenied,
-            message: "forbidden by policy `no-deletion`".to_owned(),
+            message: format!("denied under policy `no-deletion` [approval request {}]", approval_request.id),
             source_address: details.source_address,
         })
         .await
@@ -99,7 +99,8 @@ async fn an_exchange_can_be_found_by_its_id() {
     let mut alice = console.sign_in_person("alice", "oncall").await;
     let page = alice.get(&format!("/sessions/{}", details.session)).await.body;
     assert!(page.contains(&format!("<tbody id=\"exchange-{}\">", details.exchange)), "{page}");
-    assert!(page.contains("forbidden by policy <code>no-deletion</code>"), "{page}");
+    assert!(page.contains("denied under policy <code class=\"nowrap\">no-deletion</code>"), "{page}");
+    assert!(page.contains(&format!("<a href=\"/approvals/{}\">", approval_request.id)), "{page}");
     let page = alice.get(&format!("/approvals/{}", approval_request.id)).await.body;
     let link = format!("href=\"/sessions/{}#exchange-{}\"", details.session, details.exchange);
     assert!(page.contains(&link), "{page}");

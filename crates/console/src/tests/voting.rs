@@ -17,7 +17,10 @@ async fn two_people_approve_and_the_request_is_approved() {
     assert_eq!(response.status, StatusCode::SEE_OTHER, "{}", response.body);
     assert_eq!(response.location(), format!("/approvals/{}?done=approve_once#", approval_request.id));
     let page = alice.get(response.location()).await.body;
-    assert!(page.contains("Your approval is recorded.") && page.contains("1 of oncall"), "{page}");
+    assert!(
+        page.contains("Your approval is recorded.") && page.contains("1 more approval from oncall"),
+        "{page}"
+    );
     assert!(!page.contains("Approve once"), "she may approve twice");
     assert_eq!(request_state(&console, &approval_request).await, ApprovalState::Pending);
     let again = alice.cast_vote(&approval_request, "vote=approve_once").await;
