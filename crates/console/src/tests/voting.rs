@@ -136,16 +136,18 @@ async fn a_time_bound_grant_has_the_chosen_duration_and_a_denial_needs_a_reason(
     new.requirements[0].quorum = 1;
     let approval_request = console.open_approval_request_with(new).await;
     let mut alice = console.sign_in_person("alice", "oncall").await;
-    for form in [
-        "vote=deny&reason=+",
-        "vote=approve_time_bound",
-        "vote=approve_time_bound&minutes=0",
-        "vote=approve_time_bound&minutes=999999999",
-        "vote=approve_time_bound&minutes=600",
-        "vote=yes",
+    for (form, why) in [
+        ("vote=deny&reason=+", "a reason is required."),
+        ("vote=approve_time_bound", "choose how long the approval lasts."),
+        ("vote=approve_time_bound&minutes=0", "a time-bound grant must end in the future."),
+        ("vote=approve_time_bound&minutes=999999999", "a time-bound grant lasts at most 8 hours."),
+        ("vote=approve_time_bound&minutes=600", "a time-bound grant lasts at most 8 hours."),
+        ("vote=yes", "choose one of the votes on this page."),
     ] {
         let response = alice.cast_vote(&approval_request, form).await;
         assert_eq!(response.status, StatusCode::BAD_REQUEST, "{form}: {}", response.body);
+        let wanted = format!("Your vote was not recorded: {why}");
+        assert!(response.body.contains(&wanted), "{form}: {}", response.body);
     }
     let response = alice.cast_vote(&approval_request, "vote=approve_time_bound&minutes=60").await;
     assert_eq!(response.status, StatusCode::SEE_OTHER, "{}", response.body);
