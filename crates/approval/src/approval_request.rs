@@ -92,6 +92,12 @@ impl ApprovalRequest {
         self.votes.iter().rev().find(|vote| !vote.is_approval)
     }
 
+    /// Whether a denial ended the grant before it was used or, if it is time-bound, before its end.
+    pub fn is_withdrawn(&self) -> bool {
+        let is_withdrawal = |event: &ApprovalEvent| event.kind == ApprovalEventKind::Withdrawn;
+        self.state == ApprovalState::Denied && self.history.iter().any(is_withdrawal)
+    }
+
     /// When it was decided or ended, as far as its history says; the latest event otherwise.
     pub fn ended_at(&self) -> OffsetDateTime {
         let end = self.history.iter().rev().find(|event| event.kind.is_end());

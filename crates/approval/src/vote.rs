@@ -57,7 +57,7 @@ pub enum VoteError {
     OwnRequest(&'static str),
     #[error("you have already approved this; a different person must approve next")]
     AlreadyApproved,
-    #[error("write a reason: the caller and the record will show it")]
+    #[error("a reason is required")]
     ReasonMissing,
     #[error("{field} is longer than {limit} bytes")]
     TooLong { field: &'static str, limit: usize },

@@ -7,6 +7,7 @@ use crate::{
 };
 use durward_core::Caller;
 use durward_core::timestamps::{format_rfc3339, from_unix_millis, to_unix_millis};
+use std::time::Duration;
 
 /// Applies a vote to a request that `expire_if_due` has seen. After an error the request must not be stored.
 pub(crate) fn apply_vote(
@@ -34,14 +35,25 @@ pub(crate) fn apply_vote(
                 ));
             }
             if until > add_duration(now, limits.max_time_bound) {
-                let minutes = limits.max_time_bound.as_secs() / 60;
+                let longest = duration_in_words(limits.max_time_bound);
                 return Err(VoteError::InvalidTimeBound(format!(
-                    "a time-bound grant lasts at most {minutes} minutes"
+                    "a time-bound grant lasts at most {longest}"
                 )));
             }
             apply_approval(request, by, Some(until), limits, now)
         }
         VoteChoice::BreakGlass { reason } => apply_break_glass(request, by, reason, limits, now),
+    }
+}
+
+/// `8 hours`, `90 minutes`.
+fn duration_in_words(duration: Duration) -> String {
+    let minutes = duration.as_secs() / 60;
+    match (minutes / 60, minutes % 60) {
+        (1, 0) => "1 hour".to_owned(),
+        (hours, 0) if hours > 0 => format!("{hours} hours"),
+        _ if minutes == 1 => "1 minute".to_owned(),
+        _ => format!("{minutes} minutes"),
     }
 }
 

@@ -13,10 +13,15 @@
 
   const updateCountdowns = () => {
     for (const time of document.querySelectorAll("time[data-countdown]")) {
-      if (!time.dataset.original) time.dataset.original = time.textContent;
+      let note = time.querySelector(".remaining");
+      if (!note) {
+        note = document.createElement("span");
+        note.className = "remaining nowrap";
+        time.append(" ", note);
+      }
       const remaining = Date.parse(time.dateTime) - Date.now();
-      const text = remaining > 0 ? `${time.dataset.original} (${formatRemaining(remaining)} left)` : `${time.dataset.original} (ended)`;
-      if (time.textContent !== text) time.textContent = text;
+      const text = remaining > 0 ? `(${formatRemaining(remaining)} left)` : "(ended)";
+      if (note.textContent !== text) note.textContent = text;
       time.classList.toggle("soon", remaining > 0 && remaining < 60000);
     }
   };

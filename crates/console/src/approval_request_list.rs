@@ -34,11 +34,12 @@ pub fn state_label(state: ApprovalState) -> &'static str {
     }
 }
 
-/// The state in words; for a time-bound approval, the state of its grant.
+/// The state in words; for an approval, what became of its grant.
 fn display_state(request: &ApprovalRequest) -> &'static str {
     match request.state {
         ApprovalState::Approved if request.time_bound => "grant active",
-        ApprovalState::Denied if request.time_bound => "revoked early",
+        ApprovalState::Denied if request.time_bound => "revoked",
+        ApprovalState::Denied if request.is_withdrawn() => "withdrawn",
         ApprovalState::Expired if request.time_bound => "grant ended",
         state => state_label(state),
     }
@@ -52,7 +53,8 @@ pub struct ApprovalRequestListItem {
     pub more_resources: usize,
     pub caller: DisplayText,
     pub connection: DisplayText,
-    pub location: DisplayText,
+    /// The account and the region, as far as they are known.
+    pub location: Vec<DisplayText>,
     pub created: TimeView,
     pub deadline: TimeView,
     pub state: &'static str,
@@ -68,7 +70,7 @@ pub struct ApprovalRequestListItem {
     pub is_break_glass: bool,
 }
 
-/// The number of members of one group who still have to approve.
+/// The number of further members of one group who have to approve.
 pub struct MissingVotesView {
     pub group: DisplayText,
     pub count: u32,
@@ -123,10 +125,8 @@ pub fn resource_names(request: &ApprovalRequest) -> Vec<DisplayText> {
     resources
 }
 
-/// `123456789012, eu-west-1`.
-pub fn account_and_region(request: &ApprovalRequest) -> DisplayText {
+/// The account and the region of the operation, as far as they are known.
+pub fn account_and_region(request: &ApprovalRequest) -> Vec<DisplayText> {
     let operation = &request.details.operation;
-    let parts: Vec<&str> =
-        [operation.account.as_deref(), operation.region.as_deref()].into_iter().flatten().collect();
-    DisplayText::new(parts.join(", "))
+    [&operation.account, &operation.region].into_iter().flatten().map(DisplayText::new).collect()
 }

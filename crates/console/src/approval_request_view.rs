@@ -64,8 +64,8 @@ impl ResourceTagsView {
 pub struct RequirementView {
     pub policy: DisplayText,
     pub group: DisplayText,
-    pub quorum: u32,
-    pub approvals: usize,
+    /// How many people approved, of how many.
+    pub votes: String,
     pub timeout: String,
     pub on_timeout: &'static str,
     /// True if the viewer is in the group.
@@ -74,23 +74,34 @@ pub struct RequirementView {
 
 impl RequirementView {
     fn new(requirement: &ApprovalRequirement, request: &ApprovalRequest, viewer: &Approver) -> Self {
-        let counts = |vote: &&Vote| vote.counts_for(&requirement.group);
         Self {
             policy: DisplayText::new(&requirement.policy),
             group: DisplayText::new(&requirement.group),
-            quorum: requirement.quorum.max(1),
-            approvals: request.votes.iter().filter(counts).count(),
+            votes: describe_votes(requirement, request),
             timeout: format_duration(requirement.timeout),
             on_timeout: match requirement.on_timeout {
-                TimeoutAction::Reject => "then it is refused",
-                TimeoutAction::Queue => "then it stays open for a retry",
+                TimeoutAction::Reject => "then refused",
+                TimeoutAction::Queue => "then open for a retry",
             },
             includes_viewer: viewer.groups.contains(&requirement.group),
         }
     }
 }
 
-/// A person who used break-glass or revoked a grant, with the reason.
+/// How many people approved, of how many; for a grant that was withdrawn, at the time when it was created.
+fn describe_votes(requirement: &ApprovalRequirement, request: &ApprovalRequest) -> String {
+    let quorum = usize::try_from(requirement.quorum.max(1)).unwrap_or(usize::MAX);
+    let approvals = request.votes.iter().filter(|vote| vote.counts_for(&requirement.group)).count();
+    match (request.break_glass, request.is_withdrawn()) {
+        (false, false) => format!("{approvals} of {quorum} approved"),
+        // The denial has replaced an approval if both are of one person, but without the quorum there was no grant.
+        (false, true) => format!("{} of {quorum} approved", approvals.max(quorum)),
+        (true, false) => format!("{approvals} of {quorum} approved, overridden by break-glass"),
+        (true, true) => "overridden by break-glass".to_owned(),
+    }
+}
+
+/// A person who used break-glass or denied, with the reason.
 pub struct VoteView {
     pub id: DisplayText,
     pub reason: DisplayText,
@@ -114,25 +125,43 @@ pub struct HistoryEventView {
     /// For a vote: the voter's name and the groups for which the vote counted.
     pub voter: DisplayText,
     pub note: DisplayText,
+    /// When the grant that was approved or created ends.
+    pub until: Option<String>,
 }
 
 impl HistoryEventView {
     fn new(event: &ApprovalEvent, request: &ApprovalRequest) -> Self {
-        let mut votes = request.votes.iter();
-        let vote = votes.find(|vote| vote.at == event.at && event.by.as_ref() == Some(&vote.by.id));
-        let voter = vote.map(|vote| {
-            let parts = [vote.by.name.clone(), vote.counted_groups.join(", ")];
-            parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
-        });
+        let note = event.note.as_deref().unwrap_or_default();
+        let until = note.strip_prefix("until ").and_then(format_recorded_time);
         Self {
             at: format_utc(event.at),
             rfc3339: format_rfc3339(event.at),
             event: event_label(event.kind, request.time_bound),
             by: DisplayText::new(event.by.as_deref().unwrap_or_default()),
-            voter: DisplayText::new(voter.unwrap_or_default()),
-            note: format_note(event.note.as_deref().unwrap_or_default()),
+            voter: DisplayText::new(describe_voter(event, request)),
+            note: DisplayText::new(if until.is_some() { "" } else { note }),
+            until,
         }
     }
+}
+
+/// The voter's name and the groups for which the vote counted. If a later vote of the same person replaced this one, the
+/// groups are no longer known.
+fn describe_voter(event: &ApprovalEvent, request: &ApprovalRequest) -> String {
+    let is_vote = matches!(
+        event.kind,
+        ApprovalEventKind::ApproveOnce
+            | ApprovalEventKind::ApproveTimeBound
+            | ApprovalEventKind::Deny
+            | ApprovalEventKind::BreakGlass
+            | ApprovalEventKind::Withdrawn
+    );
+    let by_same_person = |vote: &&Vote| is_vote && event.by.as_ref() == Some(&vote.by.id);
+    let mut votes = request.votes.iter().filter(by_same_person);
+    let Some(latest) = votes.clone().next_back() else { return String::new() };
+    let groups = votes.find(|vote| vote.at == event.at).map(|vote| vote.counted_groups.join(", "));
+    let parts = [latest.by.name.clone(), groups.unwrap_or_default()];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// A caller in full.
@@ -174,6 +203,13 @@ pub struct VotingOptions {
     pub grant_durations: Vec<(u64, String)>,
 }
 
+impl VotingOptions {
+    /// Whether the viewer may cast any vote on a pending request.
+    pub fn may_vote(&self) -> bool {
+        self.may_approve || self.may_deny || self.may_break_glass
+    }
+}
+
 /// One approval request in full.
 pub struct ApprovalRequestView {
     pub summary: ApprovalRequestListItem,
@@ -202,8 +238,10 @@ pub struct ApprovalRequestView {
     pub is_time_bound: bool,
     /// The person who used break-glass.
     pub break_glass_vote: Option<VoteView>,
-    /// The person who revoked the time-bound grant.
-    pub revocation_vote: Option<VoteView>,
+    /// The approval was withdrawn, or the time-bound grant revoked.
+    pub is_withdrawn: bool,
+    /// The person who denied the request, withdrew the approval or revoked the grant.
+    pub denial_vote: Option<VoteView>,
     pub use_count: u64,
     pub voting: VotingOptions,
     pub similar_requests: Vec<ApprovalRequestListItem>,
@@ -220,7 +258,6 @@ impl ApprovalRequestView {
         let details = &request.details;
         let operation = &details.operation;
         let break_glass_vote = request.votes.iter().find(|vote| request.break_glass && vote.break_glass);
-        let revocation_vote = request.last_denial().filter(|_denial| request.time_bound);
         let list_item =
             |request: &ApprovalRequest| ApprovalRequestListItem::from_approval_request(request, viewer, now);
         Self {
@@ -259,7 +296,8 @@ impl ApprovalRequestView {
             grant_until: request.grant_until.map(|at| TimeView::new(at, now)),
             is_time_bound: request.time_bound,
             break_glass_vote: break_glass_vote.map(VoteView::from_vote),
-            revocation_vote: revocation_vote.map(VoteView::from_vote),
+            is_withdrawn: request.is_withdrawn(),
+            denial_vote: request.last_denial().map(VoteView::from_vote),
             use_count: request.uses,
             voting,
             similar_requests: similar.iter().map(list_item).collect(),
@@ -272,11 +310,11 @@ fn event_label(kind: ApprovalEventKind, is_time_bound: bool) -> &'static str {
     match kind {
         ApprovalEventKind::Requested => "requested",
         ApprovalEventKind::ApproveOnce => "approved once",
-        ApprovalEventKind::ApproveTimeBound => "approved for a limited time",
+        ApprovalEventKind::ApproveTimeBound => "approved a time-bound grant",
         ApprovalEventKind::Deny => "denied",
         ApprovalEventKind::BreakGlass => "break-glass used",
         ApprovalEventKind::Granted if is_time_bound => "time-bound grant created",
-        ApprovalEventKind::Granted => "granted",
+        ApprovalEventKind::Granted => "grant created",
         ApprovalEventKind::Withdrawn if is_time_bound => "time-bound grant revoked",
         ApprovalEventKind::Withdrawn => "approval withdrawn",
         ApprovalEventKind::Consumed => "consumed",
@@ -287,20 +325,12 @@ fn event_label(kind: ApprovalEventKind, is_time_bound: bool) -> &'static str {
     }
 }
 
-/// A note, with the time in `until <RFC 3339>` as people read it.
-fn format_note(note: &str) -> DisplayText {
-    match note.strip_prefix("until ").and_then(format_recorded_time) {
-        Some(until) => DisplayText::new(format!("until {until}")),
-        None => DisplayText::new(note),
-    }
-}
-
 fn describe_traits(traits: OperationTraits) -> Vec<&'static str> {
     [
-        (traits.irreversible, "it destroys data or resources that cannot be restored"),
-        (traits.escalates, "it can give a principal more permissions"),
-        (traits.indirect, "it runs code or makes another service act"),
-        (traits.returns_credentials, "its response contains credentials"),
+        (traits.irreversible, "destroys data or resources that cannot be restored"),
+        (traits.escalates, "can give a principal more permissions"),
+        (traits.indirect, "runs code or makes another service act"),
+        (traits.returns_credentials, "returns credentials"),
     ]
     .into_iter()
     .filter_map(|(applies, text)| applies.then_some(text))

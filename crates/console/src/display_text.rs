@@ -79,6 +79,18 @@ impl askama::FastWritable for DisplayText {
     }
 }
 
+/// The text with a capital first letter.
+pub fn capitalize_first(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}", characters.as_str())
+}
+
+/// An error text as a sentence: with a capital letter and a full stop.
+pub fn as_sentence(text: &str) -> String {
+    format!("{}.", capitalize_first(text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

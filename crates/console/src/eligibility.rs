@@ -10,10 +10,8 @@ pub fn approval_refusal_text(request: &ApprovalRequest, person: &Approver) -> Op
             "This is your own request, or that of an agent acting for you. Somebody else must vote on it."
                 .to_owned()
         }
-        VoteError::AlreadyApproved => "You have already voted on this request.".to_owned(),
-        VoteError::NotAnApprover(approvers) => {
-            format!("Only {approvers} vote on this request, and you are in none of these groups.")
-        }
+        VoteError::AlreadyApproved => "You approved this request. You can still deny it.".to_owned(),
+        VoteError::NotAnApprover(approvers) => format!("Only {approvers} may vote on this request."),
         other => other.to_string(),
     })
 }

@@ -1,7 +1,7 @@
 //! The health checks of the parts of the gateway that the console can see.
 
 use crate::{
-    display_text::DisplayText,
+    display_text::{DisplayText, capitalize_first},
     policy_files::{PolicyFilesStatus, compare_policy_files},
     settings::AwsIdentityState,
     state::ConsoleState,
@@ -25,6 +25,11 @@ pub struct HealthCheck {
 impl HealthCheck {
     fn new(name: &'static str, healthy: bool, detail: impl AsRef<str>) -> Self {
         Self { name, healthy, detail: DisplayText::new(detail) }
+    }
+
+    /// The name, as the page shows it.
+    pub fn label(&self) -> String {
+        capitalize_first(self.name)
     }
 }
 
@@ -75,11 +80,11 @@ async fn check_policies(state: &Arc<ConsoleState>) -> HealthCheck {
     let state = state.clone();
     let compared = tokio::task::spawn_blocking(move || {
         let set = state.policies.current();
-        let in_force = format!("{} in force, version {}", set.len(), set.version());
+        let in_force = format!("{} in force, policy version {}", set.len(), set.version());
         match compare_policy_files(&state, &set) {
             PolicyFilesStatus::InForce => (!set.is_empty(), in_force),
             PolicyFilesStatus::Newer(version) => {
-                (!set.is_empty(), format!("{in_force}; the files are version {version}"))
+                (!set.is_empty(), format!("{in_force}; the files have policy version {version}"))
             }
             PolicyFilesStatus::Invalid(reason) => {
                 (false, format!("{in_force}; the files do not load: {reason}"))
@@ -96,9 +101,9 @@ async fn check_policies(state: &Arc<ConsoleState>) -> HealthCheck {
 /// Checks that the gateway has a credential for its own AWS calls. `None`: it needs none.
 async fn check_aws_identity(state: &ConsoleState) -> Option<HealthCheck> {
     let (healthy, detail) = match state.aws_identity.as_ref()?.state().await {
-        AwsIdentityState::Found { source, long_lived: false } => (true, format!("found: {source}")),
+        AwsIdentityState::Found { source, long_lived: false } => (true, identity_source_text(&source)),
         AwsIdentityState::Found { source, long_lived: true } => {
-            (true, format!("found: {source}; a long-lived access key, where a role would be safer"))
+            (true, format!("{}; long-lived access key, use a role instead", identity_source_text(&source)))
         }
         AwsIdentityState::Missing { since, reason } => {
             (false, format!("none since {}, so nothing can be sent to AWS: {reason}", format_utc(since)))
@@ -106,6 +111,13 @@ async fn check_aws_identity(state: &ConsoleState) -> Option<HealthCheck> {
         AwsIdentityState::Unresolved => (false, "none found yet, so nothing can be sent to AWS".to_owned()),
     };
     Some(HealthCheck::new("AWS identity", healthy, detail))
+}
+
+fn identity_source_text(source: &str) -> String {
+    match source {
+        "environment" => "from environment variables".to_owned(),
+        other => format!("from {other}"),
+    }
 }
 
 /// Checks that the notification channels work. `None`: none is configured.

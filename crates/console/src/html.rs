@@ -1,6 +1,8 @@
 //! The common parts of all pages: frame, error pages and redirects.
 
-use crate::{display_text::DisplayText, logins::SignedInUser, state::ConsoleState};
+use crate::{
+    display_text::DisplayText, logins::SignedInUser, state::ConsoleState, template_filters as filters,
+};
 use askama::Template;
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -58,9 +60,17 @@ struct ErrorPage<'a> {
     frame: PageFrame,
     title: &'a str,
     message: DisplayText,
+    link: PageLink,
 }
 
-/// A page that says what is wrong and what to do about it.
+/// Where the button of an error page leads.
+pub struct PageLink {
+    pub path: &'static str,
+    pub text: &'static str,
+}
+
+/// A page that says what is wrong and what to do about it. Its button leads to the approvals or, without a user, to the
+/// sign-in.
 pub fn error_page(
     state: &ConsoleState,
     user: Option<&SignedInUser>,
@@ -68,8 +78,24 @@ pub fn error_page(
     title: &str,
     message: &str,
 ) -> Response<Body> {
+    let link = match user {
+        Some(_user) => PageLink { path: "/", text: "Go to approvals" },
+        None => PageLink { path: "/signin", text: "Sign in" },
+    };
+    error_page_with_link(state, user, status, title, message, link)
+}
+
+/// An [`error_page`] whose button leads elsewhere.
+pub fn error_page_with_link(
+    state: &ConsoleState,
+    user: Option<&SignedInUser>,
+    status: StatusCode,
+    title: &str,
+    message: &str,
+    link: PageLink,
+) -> Response<Body> {
     let frame = PageFrame::new(state, user, "");
-    render_page(status, &ErrorPage { frame, title, message: DisplayText::new(message) })
+    render_page(status, &ErrorPage { frame, title, message: DisplayText::new(message), link })
 }
 
 /// The page for a failure of the gateway. The error goes to the log; the page does not show it.

@@ -34,6 +34,7 @@ mod service;
 mod session_view;
 mod settings;
 mod state;
+mod template_filters;
 #[cfg(test)]
 mod tests;
 mod time_bound_grants;

@@ -103,7 +103,7 @@ pub enum FormError {
     ForeignOrigin,
     #[error("the form was sent from another site")]
     CrossSite,
-    #[error("the form is not from this session")]
+    #[error("this page belongs to another sign-in")]
     WrongToken,
 }
 

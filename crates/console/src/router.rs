@@ -11,7 +11,8 @@ use axum::{
 use http::Response;
 use std::sync::Arc;
 
-/// Longest form or JSON body of a request. The largest part of one is the reason of a vote, of at most 4 KiB.
+/// Longest form or JSON body of a request. The largest part of one is the reason of a vote, of at most 4 KiB, and each of its bytes
+/// may be percent-encoded.
 const MAX_REQUEST_BODY_BYTES: usize = 64 << 10;
 
 pub fn build_router(state: Arc<ConsoleState>) -> Router {
@@ -55,7 +56,7 @@ async fn handle_wrong_method(State(state): State<Arc<ConsoleState>>, request: Re
     if is_api_path(&request) {
         return api::method_not_allowed_response();
     }
-    pages::method_not_allowed_page(&state)
+    pages::method_not_allowed_page(&state, request.headers()).await
 }
 
 fn is_api_path(request: &Request) -> bool {

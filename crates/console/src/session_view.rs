@@ -2,7 +2,8 @@
 //! [`DisplayText`].
 
 use crate::display_text::DisplayText;
-use durward_core::{CredentialScope, SessionId, timestamps::format_utc};
+use durward_approval::ApprovalRequestId;
+use durward_core::{CredentialScope, ExchangeId, SessionId, timestamps::format_utc};
 use durward_journal::history::{ExchangeHistory, JournalScan, RevocationScope, SessionHistory};
 use time::OffsetDateTime;
 
@@ -19,7 +20,7 @@ pub struct SessionView {
     pub permitted: u64,
     /// The number of exchanges that were refused, for whatever reason.
     pub refused: u64,
-    /// The number of exchanges that wait for approvers.
+    /// The number of exchanges that are waiting for approval.
     pub awaiting_approval: u64,
     pub revocation: Option<RevocationView>,
 }
@@ -62,6 +63,9 @@ fn time_or_dash(at: Option<OffsetDateTime>) -> String {
 
 /// One exchange of a session.
 pub struct ExchangeView {
+    pub id: ExchangeId,
+    /// The approval request that it waited for, whose grant it used, or that was denied.
+    pub approval_request: Option<ApprovalRequestId>,
     pub time: String,
     pub disposition: String,
     /// The CSS class of the disposition.
@@ -87,6 +91,8 @@ impl ExchangeView {
         let policies = exchange.decision.as_ref().map(|decision| decision.policies.join(", "));
         let title = operation.map(durward_core::Operation::qualified_name);
         Self {
+            id: exchange.id,
+            approval_request: find_approval_request(exchange),
             time: time_or_dash(exchange.first_recorded),
             disposition: exchange.disposition.as_str().replace('_', " "),
             disposition_class: exchange.disposition.as_str(),
@@ -95,9 +101,9 @@ impl ExchangeView {
             policies: DisplayText::new(policies.unwrap_or_default()),
             outcome: DisplayText::new(outcome_text(exchange)),
             credential_scope: match exchange.issued_credential.as_ref().map(|credential| credential.scope) {
-                Some(CredentialScope::Operation) => "this operation",
-                Some(CredentialScope::Actions) => "its actions",
-                Some(CredentialScope::Session) => "the whole role",
+                Some(CredentialScope::Operation) => "operation",
+                Some(CredentialScope::Actions) => "actions",
+                Some(CredentialScope::Session) => "role",
                 None => "",
             },
             masked_values: exchange.masked_values(),
@@ -105,7 +111,12 @@ impl ExchangeView {
     }
 }
 
-/// The end of the exchange in words.
+/// The approval request of the exchange.
+fn find_approval_request(exchange: &ExchangeHistory) -> Option<ApprovalRequestId> {
+    exchange.approval_request.as_deref()?.parse().ok()
+}
+
+/// How the exchange ended, in words.
 fn outcome_text(exchange: &ExchangeHistory) -> String {
     if let Some(refusal) = &exchange.refusal {
         return refusal.message.clone();
@@ -115,7 +126,7 @@ fn outcome_text(exchange: &ExchangeHistory) -> String {
     }
     let Some(outcome) = &exchange.outcome else {
         let is_waiting = !exchange.disposition.is_permitted();
-        return if is_waiting { "waits for approvers" } else { "no outcome recorded" }.to_owned();
+        return if is_waiting { "waiting for approval" } else { "no outcome recorded" }.to_owned();
     };
     let error_code = outcome.error_code.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
     let failure = outcome.failure.as_ref().map(|failure| format!(", failed: {failure}")).unwrap_or_default();

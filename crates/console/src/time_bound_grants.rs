@@ -59,7 +59,7 @@ pub struct TimeBoundGrantView {
     pub more_resources: usize,
     pub caller: DisplayText,
     pub connection: DisplayText,
-    pub location: DisplayText,
+    pub location: Vec<DisplayText>,
     pub until: TimeView,
     pub use_count: u64,
     pub granted_by: DisplayText,

@@ -30,20 +30,20 @@ impl RiskAssessment {
 /// More resources than this in one operation are many. [`MANY_RESOURCES_FACTOR`] says the number in words; a test compares them.
 const MANY_RESOURCES_THRESHOLD: usize = 10;
 
-const READ_FACTOR: (u8, &str) = (5, "it reads");
-const TAGGING_FACTOR: (u8, &str) = (20, "it changes tags, which policies may read");
-const WRITE_FACTOR: (u8, &str) = (30, "it changes something");
-const PERMISSIONS_FACTOR: (u8, &str) = (50, "it changes permissions");
-const ESCALATION_FACTOR: (u8, &str) = (30, "it can escalate privileges");
-const IRREVERSIBLE_FACTOR: (u8, &str) = (30, "it cannot be undone");
-const CREDENTIALS_FACTOR: (u8, &str) = (25, "its response contains credentials");
-const INDIRECT_FACTOR: (u8, &str) = (20, "it runs code or makes another service act");
+const READ_FACTOR: (u8, &str) = (5, "reads data or configuration");
+const TAGGING_FACTOR: (u8, &str) = (20, "changes tags, which policies may read");
+const WRITE_FACTOR: (u8, &str) = (30, "changes data or configuration");
+const PERMISSIONS_FACTOR: (u8, &str) = (50, "changes permissions");
+const ESCALATION_FACTOR: (u8, &str) = (30, "can escalate privileges");
+const IRREVERSIBLE_FACTOR: (u8, &str) = (30, "cannot be undone");
+const CREDENTIALS_FACTOR: (u8, &str) = (25, "returns credentials");
+const INDIRECT_FACTOR: (u8, &str) = (20, "runs code or makes another service act");
 const UNKNOWN_ACTION_FACTOR: (u8, &str) = (30, "the action is not known to this version");
-const BROAD_CHANGE_FACTOR: (u8, &str) = (20, "it names no resource, or a pattern of them");
-const BROAD_READ_FACTOR: (u8, &str) = (5, "it reads without naming one resource");
-const MANY_RESOURCES_FACTOR: (u8, &str) = (10, "it touches more than 10 resources");
-const UNINSPECTED_FACTOR: (u8, &str) = (10, "a part of it was not inspected");
-const FIRST_SEEN_FACTOR: (u8, &str) = (10, "this caller has not done it before");
+const BROAD_CHANGE_FACTOR: (u8, &str) = (20, "names no resource, or a pattern of them");
+const BROAD_READ_FACTOR: (u8, &str) = (5, "reads without naming one resource");
+const MANY_RESOURCES_FACTOR: (u8, &str) = (10, "affects more than 10 resources");
+const UNINSPECTED_FACTOR: (u8, &str) = (10, "part of the request was not inspected");
+const FIRST_SEEN_FACTOR: (u8, &str) = (10, "first time for this caller");
 
 /// Every factor, for the page that explains the number.
 #[cfg(test)]
@@ -118,12 +118,12 @@ pub fn assess_risk(operation: &Operation, context: RiskContext<'_>) -> RiskAsses
     for RiskyTag { key, value, weight } in context.risky_tags {
         let has = |tags: &BTreeMap<String, String>| tags.get(key) == Some(value);
         let applies = context.resource_tags.is_some_and(|tags| tags.values().any(has));
-        add(applies, (*weight, &format!("it touches what is tagged {key}={value}")));
+        add(applies, (*weight, &format!("affects a resource tagged {key}={value}")));
     }
     // The worst case counts: otherwise a request that leaves its resource out would have a lower risk than one that names it.
     if let Some(RiskyTag { key, value, weight }) = context.risky_tags.iter().max_by_key(|tag| tag.weight) {
         let reason =
-            format!("it may touch what is tagged {key}={value}: the request does not name its resource");
+            format!("may affect a resource tagged {key}={value}: the request does not name its resource");
         add(context.has_unnamed_resource, (*weight, &reason));
     }
     risk
@@ -267,10 +267,7 @@ mod tests {
             assert_eq!(assess_risk(&operation, sample_context(false)).score, score, "{operation:?}");
             let first_seen = assess_risk(&operation, sample_context(true));
             assert_eq!(first_seen.score, (score + 10).min(100));
-            assert_eq!(
-                first_seen.reasons.last().map(String::as_str),
-                Some("+10 this caller has not done it before")
-            );
+            assert_eq!(first_seen.reasons.last().map(String::as_str), Some("+10 first time for this caller"));
         }
     }
 

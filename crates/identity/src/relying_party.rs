@@ -177,7 +177,7 @@ impl AuthorizationResponse {
 /// Why a response cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorizationResponseError {
-    #[error("the response does not belong to the sign-in that was started here (state)")]
+    #[error("this sign-in was not started in this browser. Sign in again")]
     StateMismatch,
     #[error("the response comes from another issuer (iss)")]
     IssuerMismatch,

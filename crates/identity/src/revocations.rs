@@ -64,7 +64,7 @@ impl Revocation {
 /// Why nothing was revoked. The texts are for the person who tried.
 #[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
-    #[error("a reason is required: it is recorded")]
+    #[error("a reason is required")]
     ReasonMissing,
     #[error("{field} is too long: at most {limit} characters")]
     TooLong { field: &'static str, limit: usize },

@@ -185,7 +185,7 @@ impl PolicySet {
         if approval_forbids.is_empty() {
             return self.decision(Verdict::Allow, &permits, String::new());
         }
-        let reason = reason("needs an approval required by", &approval_forbids);
+        let reason = reason("requires approval under", &approval_forbids);
         self.decision(Verdict::RequireApproval, &approval_forbids, reason)
     }
 

@@ -104,7 +104,7 @@ pub enum PolicyQueryError {
     Tool { resource: String },
     #[error("resource = \"{resource}\" is neither an ARN nor \"*\"")]
     Resource { resource: String },
-    #[error("action = \"{action}\" is none of connect, reveal, an IAM action or an MCP method{}", did_you_mean(closest.as_deref()))]
+    #[error("unknown action {action}: use connect, reveal, an IAM action or an MCP method{}", did_you_mean(closest.as_deref()))]
     Action { action: String, closest: Option<String> },
 }
 
@@ -295,11 +295,11 @@ mod tests {
             (query_input("tools/call", "files"), "resource = \"files\" is not <server>/<tool>"),
             (
                 query_input("s3:GetObjekt", "*"),
-                "action = \"s3:GetObjekt\" is none of connect, reveal, an IAM action or an MCP method; did you mean s3:GetObject?",
+                "unknown action s3:GetObjekt: use connect, reveal, an IAM action or an MCP method; did you mean s3:GetObject?",
             ),
             (
                 query_input("nope:*unknown*", "*"),
-                "action = \"nope:*unknown*\" is none of connect, reveal, an IAM action or an MCP method",
+                "unknown action nope:*unknown*: use connect, reveal, an IAM action or an MCP method",
             ),
             (with(|input| input.params = json!([])), "params is not an object"),
             (with(|input| input.now = Some("noon".to_owned())), "now = \"noon\" is not an RFC 3339 time"),
@@ -318,7 +318,7 @@ forbid (principal, action == Aws::Action::\"kms:Decrypt\", resource == Aws::Reso
         assert_eq!(
             text.as_deref(),
             Ok("require_approval: kms:Decrypt on * by test/tester\n  \
-                kms:Decrypt on * needs an approval required by policy `key`: customer data (it names a resource that the request may \
+                kms:Decrypt on * requires approval under policy `key`: customer data (it names a resource that the request may \
                 affect: the request does not name its own exactly)\n  \
                 permit all  holds  (p.cedar:1)\n  \
                 forbid key  holds for arn:aws:kms:us-east-1:123456789012:key/1, which the request may affect; 2 of oncall may approve \

@@ -112,7 +112,7 @@ test("on a phone the vote is one tap away, and a time-bound grant is created, li
   await takeScreenshots(bob, "approval-request-grant-revoked");
   // Live, on the pages of the others.
   await carol.waitForSelector("text=None. A time-bound grant is", { timeout: 10_000 });
-  await alice.waitForSelector("text=The time-bound grant was revoked early", { timeout: 10_000 });
+  await alice.waitForSelector("text=The time-bound grant was revoked by", { timeout: 10_000 });
   assert.equal(await alice.locator("text=Your approval is recorded.").count(), 0, "her notice is no longer true");
   assert.ok(!(await alice.locator("#jump").isVisible()), "there is nothing to vote on");
   assert.equal((await remove("a")).error?.name, "AccessDenied");
@@ -157,12 +157,12 @@ test("the notice of a lost connection ends when the connection is back", LIMIT, 
 test("a gateway without an AWS identity says so on its health page", LIMIT, async () => {
   const alice = await person("alice");
   await alice.goto(`${url}/health`);
-  await alice.waitForSelector("text=found: environment; a long-lived access key");
+  await alice.waitForSelector("text=from environment variables; long-lived access key");
   await stopProcess(gateway);
   gateway = await startGateway(prepared.dir, url, {});
   await alice.goto(`${url}/health`);
   await alice.waitForSelector("text=so nothing can be sent to AWS: no credential found in environment");
-  assert.equal(await alice.locator("tr:has-text('AWS identity') >> text=Degraded").count(), 1);
+  assert.equal(await alice.locator("tr:has-text('AWS identity') >> text=Failing").count(), 1);
   await checkAccessibility(alice, "health without an identity");
   await takeScreenshots(alice, "health-no-identity");
   await alice.context().close();

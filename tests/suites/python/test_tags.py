@@ -75,7 +75,7 @@ def test_a_bucket_tagged_critical_requires_approval_and_others_do_not(gateway, c
     approval_request = gateway.wait_for_request(name)
     text = json.dumps(approval_request)
     assert '"owner": "payroll"' in text, "the approver sees the tags"
-    assert "+40 it touches what is tagged critical=true" in text
+    assert "+40 affects a resource tagged critical=true" in text
     for person in ("ann", "bob"):
         assert gateway.approve(person, approval_request)[0] == 200
     assert call.done().error is None

@@ -10,6 +10,7 @@ use crate::{
     request_guard,
     service::{self, vote_error_status},
     state::ConsoleState,
+    template_filters as filters,
     time_view::format_duration,
 };
 use askama::Template;
@@ -19,6 +20,7 @@ use axum::{
     extract::{Path, Query, State, rejection::FormRejection},
 };
 use durward_approval::{ApprovalRequest, ApprovalState, Approver, VoteChoice, VoteError};
+use durward_core::limits::MAX_VOTE_REASON_BYTES;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
@@ -38,7 +40,32 @@ struct ApprovalRequestPage {
     approval_request: ApprovalRequestView,
     csrf_token: String,
     notice: Option<&'static str>,
-    error: Option<DisplayText>,
+    rejected_vote: Option<RejectedVote>,
+    max_reason_bytes: usize,
+}
+
+impl ApprovalRequestPage {
+    /// The rejected vote, if it was this one.
+    fn rejected_vote_for(&self, vote: &str) -> Option<&RejectedVote> {
+        self.rejected_vote.as_ref().filter(|rejected| rejected.vote == vote)
+    }
+}
+
+/// A vote that was not accepted. The page says why, and keeps the reason that was entered.
+struct RejectedVote {
+    error: DisplayText,
+    vote: String,
+    reason: DisplayText,
+}
+
+impl RejectedVote {
+    fn new(form: VoteForm, error: &dyn std::fmt::Display) -> Self {
+        Self {
+            error: DisplayText::new(error.to_string()),
+            vote: form.vote,
+            reason: DisplayText::new(form.reason),
+        }
+    }
 }
 
 /// The confirmation of the viewer's own recent vote, if the vote is still in force.
@@ -58,6 +85,7 @@ fn recent_vote_notice(
             Some("Your approval is recorded.")
         }
         ("deny", false, _) if request.time_bound => Some("The grant is revoked."),
+        ("deny", false, _) if request.is_withdrawn() => Some("The approval is withdrawn."),
         ("deny", false, _) => Some("Your denial is recorded."),
         ("break_glass", true, true) if !is_denied => {
             Some("You used break-glass. It is recorded and will be reviewed.")
@@ -115,7 +143,7 @@ async fn render_approval_request(
     user: &SignedInUser,
     request: &ApprovalRequest,
     notice: Option<&'static str>,
-    error: Option<DisplayText>,
+    rejected_vote: Option<RejectedVote>,
     status: StatusCode,
 ) -> Response<Body> {
     let similar = match state.approvals.similar_requests(request, MAX_SIMILAR_REQUESTS).await {
@@ -129,7 +157,8 @@ async fn render_approval_request(
         approval_request: view,
         csrf_token: user.csrf_token.clone(),
         notice,
-        error,
+        rejected_vote,
+        max_reason_bytes: MAX_VOTE_REASON_BYTES,
     };
     render_page(status, &page)
 }
@@ -179,9 +208,8 @@ pub async fn cast_vote(
     };
     if let Err(error) = request_guard::verify_form(&state.origin, &headers, &user.csrf_token, &form.csrf) {
         tracing::warn!(person = user.person.id, %error, "a vote was refused: it did not come from a console page");
-        let message = format!(
-            "This vote was refused: {error}. Open the approval request here and vote with its buttons."
-        );
+        let message =
+            format!("This vote was refused: {error}. Open the approval request again and vote there.");
         return refuse(StatusCode::FORBIDDEN, &message);
     }
     let request = match find_approval_request(&state, &user, &id).await {
@@ -191,19 +219,22 @@ pub async fn cast_vote(
     let choice = match parse_vote_form(&form, (state.clock)()) {
         Ok(choice) => choice,
         Err(error) => {
-            let error = Some(DisplayText::new(error.to_string()));
-            return render_approval_request(&state, &user, &request, None, error, StatusCode::BAD_REQUEST)
+            let rejected = Some(RejectedVote::new(form, &error));
+            return render_approval_request(&state, &user, &request, None, rejected, StatusCode::BAD_REQUEST)
                 .await;
         }
     };
     match state.approvals.cast_vote(request.id, &user.person, choice).await {
-        Ok(_request) => redirect_see_other(&format!("/approvals/{}?done={}", request.id, form.vote)),
+        Ok(_request) => {
+            // With an empty fragment: without one, browsers keep that of the form (Fetch standard, "HTTP-redirect fetch").
+            redirect_see_other(&format!("/approvals/{}?done={}#", request.id, form.vote))
+        }
         Err(VoteError::Store(error)) => internal_error_page(&state, Some(&user), &error),
         Err(error) => {
             // Read again: the page then shows the change that made the vote invalid.
             let current = state.approvals.get(request.id).await.ok().flatten().unwrap_or(request);
-            let message = Some(DisplayText::new(error.to_string()));
-            render_approval_request(&state, &user, &current, None, message, vote_error_status(&error)).await
+            let rejected = Some(RejectedVote::new(form, &error));
+            render_approval_request(&state, &user, &current, None, rejected, vote_error_status(&error)).await
         }
     }
 }
@@ -213,7 +244,7 @@ pub async fn cast_vote(
 enum VoteFormError {
     #[error("choose how long the approval lasts")]
     NoDuration,
-    #[error("vote with one of the buttons")]
+    #[error("choose one of the votes on this page")]
     UnknownVote,
 }
 

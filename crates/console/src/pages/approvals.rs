@@ -5,6 +5,7 @@ use crate::{
     approval_request_list::ApprovalRequestListItem,
     html::{PageFrame, internal_error_page, render_page},
     state::ConsoleState,
+    template_filters as filters,
     time_bound_grants::{ActiveTimeBoundGrants, TimeBoundGrantView, list_active_grants},
 };
 use askama::Template;

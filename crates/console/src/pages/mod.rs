@@ -29,13 +29,14 @@ pub async fn not_found_page(state: &ConsoleState, headers: &HeaderMap) -> Respon
     )
 }
 
-pub fn method_not_allowed_page(state: &ConsoleState) -> Response<Body> {
+pub async fn method_not_allowed_page(state: &ConsoleState, headers: &HeaderMap) -> Response<Body> {
+    let user = users::find_signed_in_user(state, headers).await.unwrap_or_default();
     error_page(
         state,
-        None,
+        user.as_deref(),
         StatusCode::METHOD_NOT_ALLOWED,
-        "Bad request",
-        "Nothing was changed. Vote with the buttons on the page of an approval request.",
+        "Method not allowed",
+        "Nothing was changed. This address only accepts the form of one of the console's pages.",
     )
 }
 

@@ -7,6 +7,7 @@ use crate::{
     html::{PageFrame, render_page},
     settings::ConnectionSummary,
     state::ConsoleState,
+    template_filters as filters,
 };
 use askama::Template;
 use axum::{body::Body, extract::State};

@@ -2,10 +2,11 @@
 
 use super::BrowserUser;
 use crate::{
-    display_text::DisplayText,
+    display_text::{DisplayText, as_sentence},
     html::{PageFrame, internal_error_page, render_page},
     policy_files::{PolicyFileView, PolicyFilesStatus, compare_policy_files, read_policy_files},
     state::ConsoleState,
+    template_filters as filters,
 };
 use askama::Template;
 use axum::{
@@ -92,9 +93,9 @@ fn build_page(state: &ConsoleState, frame: PageFrame, query: &ExplainQuery) -> P
     let dir = &state.settings.policy_dir;
     let files_warning = match compare_policy_files(state, &set) {
         PolicyFilesStatus::InForce => None,
-        PolicyFilesStatus::Newer(version) => {
-            Some(DisplayText::new(format!("The files are version {version} and not in force yet.")))
-        }
+        PolicyFilesStatus::Newer(version) => Some(DisplayText::new(format!(
+            "The files have policy version {version}, which is not in force yet."
+        ))),
         PolicyFilesStatus::Invalid(reason) => Some(DisplayText::from_multiline(&format!(
             "The files do not load, and the last good set stays in force:\n{reason}"
         ))),
@@ -102,7 +103,7 @@ fn build_page(state: &ConsoleState, frame: PageFrame, query: &ExplainQuery) -> P
     let (explanation, error) = match explain_query(state, &set, query) {
         None => (None, None),
         Some(Ok(explanation)) => (Some(DisplayText::from_multiline(&explanation)), None),
-        Some(Err(error)) => (None, Some(DisplayText::new(error))),
+        Some(Err(error)) => (None, Some(DisplayText::new(as_sentence(&error)))),
     };
     PoliciesPage {
         frame,

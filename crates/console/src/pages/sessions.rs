@@ -3,13 +3,16 @@
 use super::BrowserUser;
 use crate::{
     display_text::DisplayText,
-    html::{PageFrame, error_page, internal_error_page, redirect_see_other, render_page},
+    html::{
+        PageFrame, PageLink, error_page, error_page_with_link, internal_error_page, redirect_see_other,
+        render_page,
+    },
     logins::SignedInUser,
     request_guard,
     service::{self, RevocationError},
     session_view::{ExchangeView, JournalScanView, SessionView},
     state::ConsoleState,
-    users,
+    template_filters as filters, users,
 };
 use askama::Template;
 use axum::{
@@ -41,7 +44,13 @@ struct SessionPage {
     csrf_token: String,
     may_revoke: bool,
     notice: Option<&'static str>,
-    error: Option<DisplayText>,
+    rejected: Option<RejectedRevocation>,
+}
+
+/// A revocation that was not accepted. The page says why, and keeps the reason that was entered.
+struct RejectedRevocation {
+    error: DisplayText,
+    reason: DisplayText,
 }
 
 pub async fn list_sessions(
@@ -75,7 +84,7 @@ pub async fn show_session(
 ) -> Response<Body> {
     let notice = query.done.and_then(|target| match target.as_str() {
         "session" => Some("The session is revoked. Its requests are refused from now on."),
-        "caller" => Some("All sessions that this caller started before now are revoked."),
+        "caller" => Some("All existing sessions of this caller are revoked."),
         _ => None,
     });
     render_session(&state, &user, &id, notice, None, StatusCode::OK).await
@@ -86,7 +95,7 @@ async fn render_session(
     user: &SignedInUser,
     id: &str,
     notice: Option<&'static str>,
-    error: Option<DisplayText>,
+    rejected: Option<RejectedRevocation>,
     status: StatusCode,
 ) -> Response<Body> {
     let Ok(id) = id.parse::<SessionId>() else { return session_not_found_page(state, user) };
@@ -106,18 +115,19 @@ async fn render_session(
         csrf_token: user.csrf_token.clone(),
         may_revoke: users::may_revoke_sessions(state, &user.person),
         notice,
-        error,
+        rejected,
     };
     render_page(status, &page)
 }
 
 fn session_not_found_page(state: &ConsoleState, user: &SignedInUser) -> Response<Body> {
-    error_page(
+    error_page_with_link(
         state,
         Some(user),
         StatusCode::NOT_FOUND,
         "Session not found",
-        "The journal of this gateway does not know it. The sessions page lists the sessions that it knows.",
+        "This gateway's journal has no such session.",
+        PageLink { path: "/sessions", text: "Go to sessions" },
     )
 }
 
@@ -150,7 +160,7 @@ pub async fn revoke_session(
             "a revocation was refused: it did not come from a console page"
         );
         let message =
-            format!("This revocation was refused: {error}. Open the session here and use its buttons.");
+            format!("This revocation was refused: {error}. Open the session again and revoke it there.");
         return refuse(StatusCode::FORBIDDEN, &message);
     }
     let Ok(session) = id.parse::<SessionId>() else { return session_not_found_page(&state, &user) };
@@ -174,8 +184,11 @@ pub async fn revoke_session(
             internal_error_page(&state, Some(&user), &error)
         }
         Err(RevocationError::Revoke(error)) => {
-            let message = Some(DisplayText::new(error.to_string()));
-            render_session(&state, &user, &id, None, message, StatusCode::BAD_REQUEST).await
+            let rejected = RejectedRevocation {
+                error: DisplayText::new(error.to_string()),
+                reason: DisplayText::new(&form.reason),
+            };
+            render_session(&state, &user, &id, None, Some(rejected), StatusCode::BAD_REQUEST).await
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     cookies::ConsoleCookie,
-    display_text::DisplayText,
+    display_text::{DisplayText, as_sentence},
     html::{PageFrame, error_page, internal_error_page, redirect_see_other, render_page},
     logins::LOGIN_LIFETIME,
     oidc_client::OidcClient,
@@ -131,13 +131,6 @@ fn sign_in_failed_page(state: &ConsoleState, error: &SignInError) -> Response<Bo
         | SignInError::Revoked => StatusCode::UNAUTHORIZED,
     };
     error_page(state, None, status, "You are not signed in", &as_sentence(&error.to_string()))
-}
-
-/// An error text as a sentence: with a capital letter and a full stop.
-fn as_sentence(text: &str) -> String {
-    let mut characters = text.chars();
-    let first = characters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", characters.as_str())
 }
 
 #[derive(Deserialize)]

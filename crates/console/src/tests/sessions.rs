@@ -1,7 +1,7 @@
 //! Sessions of callers, which people revoke, and the logins of people, which survive a restart.
 
 use super::test_console::{CONSOLE_CLIENT_ID, TestConsole, new_approval_request};
-use durward_core::{Caller, SessionId};
+use durward_core::{Caller, Decision, RefusalReason, ResourceTags, SessionId, Verdict};
 use durward_identity::RevocationTarget;
 use durward_journal::{Journal, JournalOptions, JournalRecord};
 use http::{Method, StatusCode};
@@ -74,6 +74,75 @@ async fn a_session_is_revoked_with_the_button_of_its_page() {
     assert!(page.contains("with all earlier sessions of this caller"), "{page}");
 }
 
+/// An error message names the exchange, so people must find it: in its session, and from the page of its approval request.
+#[tokio::test]
+async fn an_exchange_can_be_found_by_its_id() {
+    let console = TestConsole::start().await;
+    let approval_request = console.open_approval_request().await;
+    let details = &approval_request.details;
+    let journal = Journal::open(&console.dir.path().join("journal"), JournalOptions::default()).unwrap();
+    let requested = JournalRecord::ApprovalRequested {
+        exchange: details.exchange,
+        approval_request: approval_request.id.to_string(),
+        session: details.session,
+        caller: details.caller.clone(),
+        front_end: details.operation.front_end,
+        connection: details.connection.clone(),
+        operation: details.operation.clone(),
+        digest: "ab".repeat(32),
+        decision: Decision {
+            verdict: Verdict::RequireApproval,
+            policies: vec!["no-deletion".to_owned()],
+            reason: String::new(),
+            policy_set: String::new(),
+            tags: ResourceTags::new(),
+            risk: None,
+        },
+        source_address: details.source_address,
+    };
+    journal.append_durable(requested).await.unwrap();
+    journal
+        .append_durable(JournalRecord::Refused {
+            exchange: details.exchange,
+            session: Some(details.session),
+            caller: Some(details.caller.clone()),
+            front_end: details.operation.front_end,
+            connection: Some(details.connection.clone()),
+            operation: Some(details.operation.clone()),
+            decision: None,
+            reason: RefusalReason::AccessDenied,
+            message: "denied under policy `no-deletion`".to_owned(),
+            source_address: details.source_address,
+        })
+        .await
+        .unwrap();
+    let mut alice = console.sign_in_person("alice", "oncall").await;
+    let page = alice.get(&format!("/sessions/{}", details.session)).await.body;
+    assert!(page.contains(&format!("<tbody id=\"exchange-{}\">", details.exchange)), "{page}");
+    assert!(page.contains("denied under policy <code class=\"nowrap\">no-deletion</code>"), "{page}");
+    assert!(page.contains(&format!("<a href=\"/approvals/{}\">", approval_request.id)), "{page}");
+    let page = alice.get(&format!("/approvals/{}", approval_request.id)).await.body;
+    let link = format!("href=\"/sessions/{}#exchange-{}\"", details.session, details.exchange);
+    assert!(page.contains(&link), "{page}");
+}
+
+#[tokio::test]
+async fn an_error_page_leads_to_where_people_can_go_on() {
+    let console = TestConsole::start().await;
+    let mut alice = console.sign_in_person("alice", "oncall").await;
+    let unknown = format!("/sessions/{}", SessionId::new());
+    for (path, title, link) in [
+        (unknown.as_str(), "Session not found", "href=\"/sessions\">Go to sessions<"),
+        ("/nothing", "Page not found", "href=\"/\">Go to approvals<"),
+        ("/signout", "Method not allowed", "href=\"/\">Go to approvals<"),
+    ] {
+        let page = alice.get(path).await.body;
+        assert!(page.contains(&format!("<h1>{title}</h1>")) && page.contains(link), "{path}: {page}");
+    }
+    let page = console.new_browser().get("/signin/callback?state=x&code=x").await.body;
+    assert!(page.contains("href=\"/signin\">Sign in<"), "{page}");
+}
+
 #[tokio::test]
 async fn a_revocation_needs_the_consoles_own_form_a_reason_and_permission() {
     let console =
@@ -95,6 +164,14 @@ async fn a_revocation_needs_the_consoles_own_form_a_reason_and_permission() {
         (form(&own, "reason=x"), StatusCode::BAD_REQUEST),
     ] {
         assert_eq!(sam.send(Method::POST, &path, &sent).await.status, status, "{sent}");
+    }
+    let long = "x".repeat(501);
+    let page =
+        sam.send(Method::POST, &path, &form(&own, &format!("target=session&reason={long}"))).await.body;
+    for wanted in
+        ["Nothing was revoked: the reason is too long", &format!("value=\"{long}\" aria-describedby")]
+    {
+        assert!(page.contains(wanted), "{wanted}: {page}");
     }
     assert_eq!(sam.get(&path).await.status, StatusCode::METHOD_NOT_ALLOWED);
     sam.origin = Some("https://evil.example");

@@ -48,8 +48,8 @@ async fn a_wrong_state_or_issuer_or_a_late_response_is_refused() {
     };
     let saved_cookies = browser.cookies.clone();
     for (name, value, why) in [
-        ("state", "another", "(state)"),
-        ("state", "", "(state)"),
+        ("state", "another", "This sign-in was not started in this browser. Sign in again."),
+        ("state", "", "This sign-in was not started in this browser. Sign in again."),
         ("iss", "https%3A%2F%2Fevil.example", "(iss)"),
         ("iss", "", "(iss)"),
         ("code", "", "no code"),
@@ -62,7 +62,7 @@ async fn a_wrong_state_or_issuer_or_a_late_response_is_refused() {
     browser.cookies.clone_from(&saved_cookies);
     let mut other = console.new_browser();
     let others = other.callback_from_issuer("mallory", "oncall", "/").await;
-    refused(&browser.get(&others).await, "(state)");
+    refused(&browser.get(&others).await, "This sign-in was not started in this browser. Sign in again.");
     // A browser that started no sign-in, and a response after the timeout.
     refused(&console.new_browser().get(&back).await, "not started in this browser");
     browser.cookies.clone_from(&saved_cookies);

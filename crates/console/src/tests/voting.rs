@@ -15,9 +15,12 @@ async fn two_people_approve_and_the_request_is_approved() {
     let mut alice = console.sign_in_person("alice", "oncall").await;
     let response = alice.cast_vote(&approval_request, "vote=approve_once").await;
     assert_eq!(response.status, StatusCode::SEE_OTHER, "{}", response.body);
-    assert_eq!(response.location(), format!("/approvals/{}?done=approve_once", approval_request.id));
+    assert_eq!(response.location(), format!("/approvals/{}?done=approve_once#", approval_request.id));
     let page = alice.get(response.location()).await.body;
-    assert!(page.contains("Your approval is recorded.") && page.contains("1 of oncall"), "{page}");
+    assert!(
+        page.contains("Your approval is recorded.") && page.contains("1 more approval from oncall"),
+        "{page}"
+    );
     assert!(!page.contains("Approve once"), "she may approve twice");
     assert_eq!(request_state(&console, &approval_request).await, ApprovalState::Pending);
     let again = alice.cast_vote(&approval_request, "vote=approve_once").await;
@@ -70,7 +73,7 @@ async fn no_get_request_decides() {
     let csrf = alice.csrf_token().await;
     for path in [
         format!("/approvals/{}/votes?csrf={csrf}&vote=approve_once", approval_request.id),
-        format!("/approvals/{}?csrf={csrf}&vote=approve_once&done=approve_once", approval_request.id),
+        format!("/approvals/{}?csrf={csrf}&vote=approve_once&done=approve_once#", approval_request.id),
         format!("/api/v1/approval-requests/{}/votes?vote=approve_once", approval_request.id),
         format!("/signout?csrf={csrf}"),
     ] {
@@ -110,13 +113,13 @@ async fn a_person_in_no_approver_group_cannot_vote() {
     let mut carol = console.sign_in_person("carol", "finance").await;
     let page = carol.get(&format!("/approvals/{}", approval_request.id)).await.body;
     assert!(
-        page.contains("Only members of oncall vote on this request") && !page.contains("Approve once"),
+        page.contains("Only members of oncall may vote on this request.") && !page.contains("Approve once"),
         "{page}"
     );
     for form in ["vote=approve_once", "vote=deny&reason=no", "vote=break_glass&reason=x"] {
         let response = carol.cast_vote(&approval_request, form).await;
         assert_eq!(response.status, StatusCode::FORBIDDEN, "{form}");
-        assert!(response.body.contains("Not accepted: "), "{}", response.body);
+        assert!(response.body.contains("Your vote was not recorded: "), "{}", response.body);
     }
     assert_eq!(request_state(&console, &approval_request).await, ApprovalState::Pending);
     let mut fire = console.sign_in_person("dora", "fire").await;
@@ -133,22 +136,62 @@ async fn a_time_bound_grant_has_the_chosen_duration_and_a_denial_needs_a_reason(
     new.requirements[0].quorum = 1;
     let approval_request = console.open_approval_request_with(new).await;
     let mut alice = console.sign_in_person("alice", "oncall").await;
-    for form in [
-        "vote=deny&reason=+",
-        "vote=approve_time_bound",
-        "vote=approve_time_bound&minutes=0",
-        "vote=approve_time_bound&minutes=999999999",
-        "vote=approve_time_bound&minutes=600",
-        "vote=yes",
+    for (form, why) in [
+        ("vote=deny&reason=+", "a reason is required."),
+        ("vote=approve_time_bound", "choose how long the approval lasts."),
+        ("vote=approve_time_bound&minutes=0", "a time-bound grant must end in the future."),
+        ("vote=approve_time_bound&minutes=999999999", "a time-bound grant lasts at most 8 hours."),
+        ("vote=approve_time_bound&minutes=600", "a time-bound grant lasts at most 8 hours."),
+        ("vote=yes", "choose one of the votes on this page."),
     ] {
         let response = alice.cast_vote(&approval_request, form).await;
         assert_eq!(response.status, StatusCode::BAD_REQUEST, "{form}: {}", response.body);
+        let wanted = format!("Your vote was not recorded: {why}");
+        assert!(response.body.contains(&wanted), "{form}: {}", response.body);
     }
     let response = alice.cast_vote(&approval_request, "vote=approve_time_bound&minutes=60").await;
     assert_eq!(response.status, StatusCode::SEE_OTHER, "{}", response.body);
     let now = console.approvals.get(approval_request.id).await.unwrap().unwrap();
     let minutes = (now.grant_until.unwrap() - now.created).whole_minutes();
     assert!(now.time_bound && (59..=60).contains(&minutes), "{minutes}");
+}
+
+#[tokio::test]
+async fn a_vote_that_is_not_accepted_keeps_what_was_entered() {
+    let console = TestConsole::start().await;
+    let approval_request = console.open_approval_request().await;
+    let mut dora = console.sign_in_person("dora", "oncall,fire").await;
+    let long = "x".repeat(4_097);
+    for (vote, field) in [("deny", "id=\"reason\""), ("break_glass", "id=\"break-glass-reason\"")] {
+        let response = dora.cast_vote(&approval_request, &format!("vote={vote}&reason={long}")).await;
+        assert_eq!(response.status, StatusCode::BAD_REQUEST);
+        let (before, form) = response.body.split_once("<aside class=\"actions-side\"").unwrap();
+        assert!(!before.contains("vote-error"), "the error is far from the form: {before}");
+        assert!(form.contains("Your vote was not recorded: the reason is longer than 4096 bytes."), "{form}");
+        assert_eq!(form.matches(&format!("value=\"{long}\"")).count(), 1, "{form}");
+        let field = form.split(field).nth(1).unwrap().split('>').next().unwrap();
+        assert!(field.contains(&long) && field.contains("aria-describedby=\"vote-error\""), "{field}");
+        assert_eq!(form.contains("<details open>"), vote == "break_glass", "{form}");
+    }
+    let longest = &long[1..];
+    let response = dora.cast_vote(&approval_request, &format!("vote=deny&reason={longest}")).await;
+    assert_eq!(response.status, StatusCode::SEE_OTHER, "{}", response.body);
+}
+
+#[tokio::test]
+async fn only_people_who_may_vote_get_the_link_to_the_form() {
+    let console = TestConsole::start().await;
+    let approval_request = console.open_approval_request().await;
+    for (subject, groups, may_vote) in [
+        ("alice", "oncall", true),
+        ("dora", "fire", true),
+        ("carol", "finance", false),
+        ("boss", "staff", false),
+    ] {
+        let mut person = console.sign_in_person(subject, groups).await;
+        let page = person.get(&format!("/approvals/{}", approval_request.id)).await.body;
+        assert_eq!(page.contains("href=\"#voting\""), may_vote, "{subject}: {page}");
+    }
 }
 
 #[tokio::test]

@@ -42,8 +42,8 @@ Connection    prod
 Requested by  corp/deploy-agent, a workload
 On behalf of  alice
 Risk          85 of 100, severe
-              +30 it changes something
-              +30 it cannot be undone
+              +30 changes data or configuration
+              +30 cannot be undone
 Policy        delete-critical-bucket requires 2 of platform-oncall
               forbidden by delete-critical-bucket
 Until         2026-11-21 03:12:05 UTC (in 5 min), then it is refused
@@ -62,7 +62,7 @@ fn a_slack_message_says_the_same_in_text_and_blocks() {
 *Tags* `critical=true` `owner=payroll`
 *Account* `123456789012` · *Region* `eu-west-1` · *Connection* `prod`
 *Requested by* `corp/deploy-agent`, a workload, on behalf of `alice`
-*Risk* 85 of 100, severe: +30 it changes something; +30 it cannot be undone
+*Risk* 85 of 100, severe: +30 changes data or configuration; +30 cannot be undone
 *Policy* `delete-critical-bucket` requires 2 of `platform-oncall`
 *Policy says* forbidden by delete-critical-bucket
 *Until* 2026-11-21 03:12:05 UTC (in 5 min), then it is refused";

@@ -50,7 +50,7 @@ pub fn new_approval_request(resource: &str, change: impl FnOnce(&mut Value)) -> 
     });
     change(&mut new);
     // Not part of the JSON: the store has a column of its own for it.
-    let reasons = vec!["+30 it changes something".to_owned(), "+30 it cannot be undone".to_owned()];
+    let reasons = vec!["+30 changes data or configuration".to_owned(), "+30 cannot be undone".to_owned()];
     let risk = RiskAssessment { score: 85, reasons };
     NewApprovalRequest { risk, ..serde_json::from_value(new).unwrap() }
 }
