@@ -15,6 +15,19 @@ pub const MAX_HEADER_FIELDS: usize = 128;
 /// The time in which a client must send its request head. Clients that send a byte now and then would otherwise hold connections
 /// for ever (Slowloris).
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// The time in which a request body must arrive, before [`MIN_REQUEST_BODY_RATE`] earns it more.
+pub const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of a request body that earn it another second (Apache mod_reqtimeout has the same default, `body=20,MinRate=500`). A body
+/// that trickles would otherwise hold its memory and its connection for ever (R.U.D.Y.).
+pub const MIN_REQUEST_BODY_RATE: usize = 500;
+/// Memory of the request bodies that are being read, decoded and sent, in KiB.
+pub const MAX_REQUEST_MEMORY_KIB: usize = 1 << 20;
+/// The part of it that one caller may use: five bodies of [`MAX_BODY_BYTES`].
+pub const MAX_REQUEST_KIB_PER_CALLER: usize = MAX_REQUEST_MEMORY_KIB / 4;
+/// Bytes of memory that a byte of a body counts for: itself, and the values that are decoded from it.
+pub const MEMORY_PER_BODY_BYTE: usize = 3;
+/// The most that deflate makes of a byte (zlib manual, "Maximum Compression Factor": 1032 to 1).
+pub const MAX_DEFLATE_RATIO: usize = 1_032;
 /// Bytes that are read and dropped from a client that still sends when its request is refused. Closing at once would reset the
 /// connection, and the client would lose the response (RFC 9112 section 9.6).
 pub const MAX_LINGER_BYTES: usize = 16 << 20;
@@ -94,6 +107,16 @@ pub const SESSION_POLICY_LIFETIME: Duration = Duration::from_mins(1);
 pub const STS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Issued credentials that are cached at once.
 pub const MAX_CACHED_CREDENTIALS: usize = 4_096;
+
+/// Refusals of clients without a valid credential that are recorded in a second. The others of that second are counted.
+pub const MAX_ANONYMOUS_REFUSALS_PER_SECOND: u32 = 100;
+/// Parameters of a refused operation that are recorded, in bytes of JSON. A caller without any permit could otherwise write 62 MB of
+/// journal each second.
+pub const MAX_REFUSED_PARAMETER_BYTES: usize = 64 << 10;
+/// Bytes of a refusal's message that are recorded.
+pub const MAX_RECORDED_MESSAGE_BYTES: usize = 4 << 10;
+/// Bytes of a `User-Agent` that are recorded. Those of SDKs have some 300.
+pub const MAX_RECORDED_USER_AGENT_BYTES: usize = 512;
 
 // === approval ===
 

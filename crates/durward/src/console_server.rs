@@ -11,6 +11,7 @@ use durward_console::{
 };
 use durward_core::CallerKind;
 use durward_credential::GatewayIdentity;
+use durward_gateway::ConnectionCounter;
 use durward_gateway::body::BoxBody;
 use durward_gateway::listener::{HttpService, serve_listener};
 use durward_gateway::outbound_http_client::OutboundHttpClient;
@@ -84,9 +85,14 @@ impl ConsoleServer {
     }
 
     /// Serves until `stopped` turns true.
-    pub async fn serve(self, tls: Option<tokio_rustls::TlsAcceptor>, stopped: watch::Receiver<bool>) {
+    pub async fn serve(
+        self,
+        tls: Option<tokio_rustls::TlsAcceptor>,
+        counter: Arc<ConnectionCounter>,
+        stopped: watch::Receiver<bool>,
+    ) {
         let service = Arc::new(ConsoleService(self.console));
-        serve_listener(self.listener.listener, tls, service, stopped).await;
+        serve_listener(self.listener.listener, tls, service, counter, stopped).await;
     }
 }
 

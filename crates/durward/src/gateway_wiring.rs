@@ -9,7 +9,7 @@ use crate::start_error::StartError;
 use crate::url_origin::origin_of_url;
 use durward_approval::{Approvals, FirstSeen, Store};
 use durward_catalog::Catalog;
-use durward_core::Origin;
+use durward_core::{Origin, limits};
 use durward_credential::{
     ConnectionConfig, ConnectionScope, CredentialIssuer, GatewayIdentity, StsEndpoint, StsEndpointError,
 };
@@ -19,7 +19,9 @@ use durward_gateway::outbound_http_client::OutboundHttpClient;
 use durward_gateway::pipeline::{ApprovalStep, ApprovalStepOptions, Authorizer, Pipeline, PipelineServices};
 use durward_gateway::resource_tags::{ResourceLabel, TagReader, TagReaderOptions};
 use durward_gateway::upstream_client::UpstreamClient;
-use durward_gateway::{ApprovalLinks, AwsClient, Connections, ResponseMasker, RiskAssessor};
+use durward_gateway::{
+    ApprovalLinks, AwsClient, Connections, MemoryBudget, RefusalRecorder, ResponseMasker, RiskAssessor,
+};
 use durward_identity::{Revocations, SealKeys, TokenVerifier};
 use durward_journal::{Journal, JournalOptions};
 use durward_policy::PolicyStore;
@@ -84,6 +86,9 @@ pub fn build_front_ends(
     let pipeline_services =
         build_pipeline_services(config, parts, store, aws_client.clone(), approval_links.clone());
     let approval_step = pipeline_services.approval_step.clone();
+    // One for both front ends: they share the memory of the process.
+    let request_memory =
+        MemoryBudget::new(limits::MAX_REQUEST_MEMORY_KIB, limits::MAX_REQUEST_KIB_PER_CALLER);
     let aws = AwsService {
         sign_in: SignIn::new(
             parts.token_verifier.clone(),
@@ -92,12 +97,14 @@ pub fn build_front_ends(
             connections,
             parts.revocations.clone(),
             parts.journal.clone(),
+            pipeline_services.refusal_recorder.clone(),
         ),
         pipeline: Pipeline::new(
             AwsFrontEnd::new(
                 aws_options(config, opened),
                 parts.seal_keys.clone(),
                 parts.policies.clone(),
+                request_memory.clone(),
                 aws_client,
             ),
             pipeline_services.clone(),
@@ -110,6 +117,7 @@ pub fn build_front_ends(
             policies: parts.policies.clone(),
             seal_keys: parts.seal_keys.clone(),
             revocations: parts.revocations.clone(),
+            request_memory,
             journal: parts.journal.clone(),
             upstream_client: opened.upstream_client.clone(),
             approval_links,
@@ -146,6 +154,7 @@ fn build_pipeline_services(
         aws_client,
         response_masker,
         journal: parts.journal.clone(),
+        refusal_recorder: RefusalRecorder::new(parts.journal.clone()),
     }
 }
 

@@ -22,6 +22,7 @@ pub mod config;
 mod console_endpoint;
 mod console_server;
 pub mod demo;
+mod file_descriptors;
 mod gateway_wiring;
 mod input_files;
 pub mod journal_commands;

@@ -7,12 +7,14 @@ use crate::approval_journal::{journal_approval_changes, open_store};
 use crate::bound_listener::BoundListener;
 use crate::config::{self, Config, ConfigSource};
 use crate::console_server::{ConsoleParts, ConsoleServer, caller_facing_url};
+use crate::file_descriptors::{console_connections, front_end_connections, raise_descriptor_limit};
 use crate::gateway_wiring::{self, FrontEndServices, GatewayParts};
 use crate::notification_channels::build_notifier;
 use crate::preflight::{self, OpenedConfiguration};
 use crate::revocation_journal::journal_revocations;
 use durward_approval::Store;
 use durward_credential::GatewayIdentity;
+use durward_gateway::ConnectionCounter;
 use durward_gateway::listener::{HttpService, serve_listener};
 use durward_gateway::pipeline::ApprovalStep;
 use durward_journal::JournalError;
@@ -209,11 +211,14 @@ async fn run_gateway(
     stopped: watch::Receiver<bool>,
 ) {
     let Listeners { aws, mcp, tls } = listeners;
-    let aws = serve_front_end(aws, front_ends.aws, tls.clone(), stopped.clone());
-    let mcp = serve_front_end(mcp, front_ends.mcp, tls.clone(), stopped.clone());
+    let descriptor_limit = raise_descriptor_limit();
+    let counter = ConnectionCounter::new(front_end_connections(descriptor_limit));
+    let aws = serve_front_end(aws, front_ends.aws, tls.clone(), counter.clone(), stopped.clone());
+    let mcp = serve_front_end(mcp, front_ends.mcp, tls.clone(), counter, stopped.clone());
     let console = async {
         if let Some(console) = console {
-            console.serve(tls, stopped).await;
+            let counter = ConnectionCounter::new(console_connections(descriptor_limit));
+            console.serve(tls, counter, stopped).await;
         }
     };
     tokio::select! {
@@ -233,9 +238,10 @@ async fn serve_front_end(
     listener: Option<BoundListener>,
     service: impl HttpService,
     tls: Option<TlsAcceptor>,
+    counter: Arc<ConnectionCounter>,
     stopped: watch::Receiver<bool>,
 ) {
     if let Some(listener) = listener {
-        serve_listener(listener.listener, tls, Arc::new(service), stopped).await;
+        serve_listener(listener.listener, tls, Arc::new(service), counter, stopped).await;
     }
 }

@@ -1,91 +1,48 @@
 //! Limits the memory of requests that are held open while they wait for approval: in total and for each caller, so that a caller
 //! who sends many requests does not keep the others from being held.
 
+use crate::memory_budget::{MemoryBudget, MemoryReservation};
 use durward_core::{Caller, Operation, RequiredPermission, Resource, limits};
 use serde_json::{Map, Value};
-use std::collections::HashMap;
-use std::sync::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::sync::Arc;
 
 /// The bytes that the allocator adds to each allocation.
 const ALLOCATION_OVERHEAD_BYTES: usize = 16;
 
-/// The memory for held requests, counted in KiB.
+/// The memory for held requests.
 #[derive(Debug)]
-pub struct HeldRequests {
-    free_kib: Semaphore,
-    /// The memory of each caller who has held requests.
-    kib_by_caller: Mutex<HashMap<String, usize>>,
-}
+pub struct HeldRequests(Arc<MemoryBudget>);
 
 impl Default for HeldRequests {
     fn default() -> Self {
-        Self { free_kib: Semaphore::new(limits::MAX_HELD_REQUESTS_KIB), kib_by_caller: Mutex::default() }
+        Self(MemoryBudget::new(limits::MAX_HELD_REQUESTS_KIB, limits::MAX_HELD_KIB_PER_CALLER))
     }
 }
 
 impl HeldRequests {
     /// Admits a request for this operation whose own bytes are `bytes`; `None` when the total or the caller's share is used up.
+    /// The request is held until the reservation is dropped.
     pub(crate) fn admit(
         &self,
         caller: &Caller,
         operation: &Operation,
         bytes: usize,
-    ) -> Option<HeldRequestPermit<'_>> {
+    ) -> Option<MemoryReservation> {
         // The operation is in memory three times: as decoded, as it may be shown, and in the approval request.
-        self.admit_weight(
-            caller,
-            limits::HELD_REQUEST_BASE_KIB + (3 * operation_memory_bytes(operation) + bytes) / 1024,
-        )
-    }
-
-    fn admit_weight(&self, caller: &Caller, weight: usize) -> Option<HeldRequestPermit<'_>> {
-        // Never waits: a request that waited for memory would be held without being counted.
-        let permit = self.free_kib.try_acquire_many(u32::try_from(weight).ok()?).ok()?;
-        let caller = caller.id();
-        let mut kib_by_caller = durward_core::lock_ignoring_poison(&self.kib_by_caller);
-        let caller_kib = kib_by_caller.get(&caller).copied().unwrap_or_default() + weight;
-        if caller_kib > limits::MAX_HELD_KIB_PER_CALLER {
-            return None;
-        }
-        kib_by_caller.insert(caller.clone(), caller_kib);
-        drop(kib_by_caller);
-        Some(HeldRequestPermit {
-            held_requests: self,
-            caller_id: caller,
-            weight_kib: weight,
-            _permit: permit,
-        })
+        let weight_kib =
+            limits::HELD_REQUEST_BASE_KIB + (3 * operation_memory_bytes(operation) + bytes) / 1024;
+        let mut reservation = self.0.reservation(caller.id());
+        reservation.resize(weight_kib).then_some(reservation)
     }
 
     /// The free memory, in KiB.
     pub fn available_kib(&self) -> usize {
-        self.free_kib.available_permits()
-    }
-}
-
-/// The right to be held, until it is dropped.
-pub(crate) struct HeldRequestPermit<'h> {
-    held_requests: &'h HeldRequests,
-    caller_id: String,
-    weight_kib: usize,
-    _permit: SemaphorePermit<'h>,
-}
-
-impl Drop for HeldRequestPermit<'_> {
-    fn drop(&mut self) {
-        let mut kib_by_caller = durward_core::lock_ignoring_poison(&self.held_requests.kib_by_caller);
-        if let Some(caller_kib) = kib_by_caller.get_mut(&self.caller_id) {
-            *caller_kib = caller_kib.saturating_sub(self.weight_kib);
-            if *caller_kib == 0 {
-                kib_by_caller.remove(&self.caller_id);
-            }
-        }
+        self.0.available_kib()
     }
 }
 
 /// The memory of an operation, in bytes. Its text would be the wrong measure: a list of zeros takes about forty times its text.
-fn operation_memory_bytes(operation: &Operation) -> usize {
+pub(crate) fn operation_memory_bytes(operation: &Operation) -> usize {
     let permissions =
         operation.required_permissions.iter().map(|RequiredPermission { action, resource, .. }| {
             let resource = match resource {
@@ -179,7 +136,7 @@ mod tests {
 
     /// The weight of such a request, in KiB.
     fn admitted_weight_kib(operation: &Operation, bytes: usize) -> Option<usize> {
-        HeldRequests::default().admit(&test_caller("agent"), operation, bytes).map(|permit| permit.weight_kib)
+        HeldRequests::default().admit(&test_caller("agent"), operation, bytes).map(|permit| permit.kib())
     }
 
     #[test]
@@ -197,7 +154,7 @@ mod tests {
         drop((mine, other));
         assert!(held.admit(&test_caller("greedy"), &small, 0).is_some(), "released memory can be used again");
         assert_eq!(held.available_kib(), limits::MAX_HELD_REQUESTS_KIB);
-        assert!(held.kib_by_caller.lock().unwrap().is_empty(), "a caller without held requests is forgotten");
+        assert_eq!(held.0.caller_count(), 0, "a caller without held requests is forgotten");
     }
 
     #[test]

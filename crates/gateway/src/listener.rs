@@ -1,4 +1,4 @@
-//! Listeners: HTTP/1.1, with limits on the size of heads and on time, in front of an [`HttpService`].
+//! Listeners: HTTP/1.1, with limits on connections, on the size of heads and on time, in front of an [`HttpService`].
 //!
 //! Every connection is read through `strict_http_stream`, so a service only sees requests that cannot be read in two
 //! ways. The service's future is dropped as soon as its client disconnects. What must outlive the client, an approved execution,
@@ -6,6 +6,7 @@
 
 use crate::body::{BoxBody, full_body};
 use crate::client_socket::{ClientSocket, DETECTS_DISCONNECT};
+use crate::connection_limits::ConnectionCounter;
 use crate::http1_framing::FramingViolation;
 use crate::keep_alive::InterimResponses;
 use crate::strict_http_stream::{FramingRefusal, StrictHttpStream};
@@ -37,11 +38,16 @@ pub async fn serve_listener<D: HttpService>(
     listener: TcpListener,
     tls: Option<tokio_rustls::TlsAcceptor>,
     service: Arc<D>,
+    counter: Arc<ConnectionCounter>,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let accepting = async {
+            let permit = counter.wait_for_capacity().await;
+            (listener.accept().await, permit)
+        };
+        let (accepted, permit) = tokio::select! {
+            accepted = accepting => accepted,
             _changed = stop.wait_for(|stop| *stop) => return,
         };
         let (stream, source) = match accepted {
@@ -53,8 +59,14 @@ pub async fn serve_listener<D: HttpService>(
                 continue;
             }
         };
+        let Some(counted) = permit.and_then(|permit| counter.admit(source.ip(), permit)) else {
+            // A response would cost more than the connection that it ends.
+            tracing::debug!(%source, "closed a connection: this address has as many as it may have");
+            continue;
+        };
         let (service, tls) = (service.clone(), tls.clone());
         tokio::spawn(async move {
+            let _counted = counted;
             // The end of a response is a short segment, which Nagle's algorithm would hold back until the client has
             // acknowledged the rest.
             if let Err(error) = stream.set_nodelay(true) {
@@ -143,6 +155,7 @@ fn violation_response(source: SocketAddr, violation: FramingViolation) -> Respon
 mod tests {
     use super::*;
     use crate::body::BoxError;
+    use crate::connection_limits::ConnectionLimits;
     use crate::keep_alive::InterimResponder;
     use bytes::Bytes;
     use http_body_util::BodyExt as _;
@@ -194,7 +207,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(serve_listener(listener, None, Arc::new(service), stopped));
+        let counter = ConnectionCounter::new(ConnectionLimits { total: 16, per_address: 16 });
+        tokio::spawn(serve_listener(listener, None, Arc::new(service), counter, stopped));
         (TcpStream::connect(address).await.unwrap(), stop)
     }
 

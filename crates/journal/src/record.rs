@@ -184,12 +184,33 @@ pub enum JournalRecord {
         connection: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         operation: Option<Operation>,
+        /// Present if `operation` is recorded without its parameters, because they are large.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        omitted_parameters: Option<OmittedParameters>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         decision: Option<Decision>,
         reason: RefusalReason,
         message: String,
         source_address: IpAddr,
     },
+    /// Refusals of clients without a valid credential that came too fast to be recorded one by one.
+    RefusalsOmitted {
+        count: u64,
+        /// When the first of them was refused.
+        #[serde(with = "rfc3339_micros")]
+        since: OffsetDateTime,
+    },
+}
+
+/// The parameters that the record of a refusal leaves out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OmittedParameters {
+    /// Their length as JSON.
+    pub bytes: u64,
+    /// Lower-case hex SHA-256 of that JSON, in which sensitive values are masked.
+    pub sha256: String,
+    /// The number of permissions that the operation required; the record has the first hundred.
+    pub permission_count: u64,
 }
 
 /// The grant that an exchange consumed or, if it is time-bound, used.
@@ -327,6 +348,7 @@ mod tests {
             front_end,
             connection: None,
             operation: None,
+            omitted_parameters: None,
             decision: None,
             reason,
             message: "x".repeat(MAX_RECORD_BYTES),

@@ -115,6 +115,7 @@ pub(crate) fn sample_refusal(message: &str) -> JournalRecord {
         front_end: FrontEndKind::Mcp,
         connection: None,
         operation: Some(sample_operation()),
+        omitted_parameters: None,
         decision: Some(sample_decision(Verdict::Deny)),
         reason: RefusalReason::AccessDenied,
         message: message.to_owned(),
@@ -197,6 +198,7 @@ pub(crate) fn sample_records() -> Vec<JournalRecord> {
             note: Some("not today".to_owned()),
             at: datetime!(2026-11-21 06:30:00 UTC),
         },
+        JournalRecord::RefusalsOmitted { count: 900, since: datetime!(2026-11-21 06:30:00 UTC) },
         JournalRecord::SessionRevoked {
             session: Some(SessionId::new()),
             caller: None,

@@ -173,6 +173,7 @@ async fn journal_text_is_inert_in_the_session_pages() {
             front_end: durward_core::FrontEndKind::Aws,
             connection: Some(hostile.clone()),
             operation: Some(operation),
+            omitted_parameters: None,
             decision: Some(Decision {
                 verdict: Verdict::Deny,
                 policies: vec![hostile.clone()],

@@ -109,6 +109,7 @@ async fn an_exchange_can_be_found_by_its_id() {
             front_end: details.operation.front_end,
             connection: Some(details.connection.clone()),
             operation: Some(details.operation.clone()),
+            omitted_parameters: None,
             decision: None,
             reason: RefusalReason::AccessDenied,
             message: "denied under policy `no-deletion`".to_owned(),

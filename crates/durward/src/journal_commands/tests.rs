@@ -121,6 +121,7 @@ fn record_test_journal() -> (TempDir, SessionId) {
             front_end: FrontEndKind::Aws,
             connection: Some("prod".to_owned()),
             operation: Some(test_operation("DeleteObject", HOSTILE_TEXT)),
+            omitted_parameters: None,
             decision: Some(test_decision(Verdict::Deny, "no-deletes")),
             reason: RefusalReason::AccessDenied,
             message: format!("denied {HOSTILE_TEXT}"),

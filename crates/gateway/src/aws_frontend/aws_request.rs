@@ -1,8 +1,9 @@
 //! A request of an AWS client, as its signature was verified: frozen but for a body that is still unread.
 
 use super::error_context::AwsRefusalContext;
-use crate::body::read_limited_body;
+use crate::body::read_request_body;
 use crate::front_end::FrontEndRequest;
+use crate::memory_budget::MemoryReservation;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use durward_aws::chunked::{ChunkEvent, ChunkedDecoder, SignatureChain};
@@ -10,7 +11,7 @@ use durward_aws::decode;
 use durward_aws::sigv4::inbound::{ClaimedSignature, PayloadMode};
 use durward_aws::sigv4::{PathCanonicalization, SigningKey, sha256_hex};
 use durward_catalog::{AwsProtocol, OperationModel, ServiceModel};
-use durward_core::{Refusal, RefusalReason, limits};
+use durward_core::{Refusal, RefusalReason};
 use http::{HeaderMap, HeaderValue, Method};
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub struct AwsRequest {
     pub(super) claimed_signature: ClaimedSignature,
     pub(super) signing_key: SigningKey,
     pub(super) body: AwsRequestBody,
+    /// The memory of the body and of what is decoded from it.
+    pub(super) memory: MemoryReservation,
     pub(super) operation_target: Option<OperationTarget>,
     pub(super) refusal_context: AwsRefusalContext,
 }
@@ -118,7 +121,7 @@ impl AwsRequest {
     /// Reads the body whole, within the limit, and holds it to what was signed.
     pub(super) async fn read_body(&mut self) -> Result<(), Refusal> {
         let AwsRequestBody::Unread(body) = &mut self.body else { return Ok(()) };
-        let bytes = read_limited_body(body, limits::MAX_BODY_BYTES, "request body").await?;
+        let bytes = read_request_body(body, &mut self.memory).await?;
         let bytes = match &self.claimed_signature.payload_mode {
             PayloadMode::Sha256(hash) if sha256_hex(&bytes) != *hash => {
                 return Err(Refusal::new(

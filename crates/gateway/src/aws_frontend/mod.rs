@@ -21,6 +21,7 @@ use crate::connect_policy::decide_connect;
 use crate::exchange::{Exchange, Identity, RetryKey};
 use crate::front_end::{FrontEnd, ProtocolRefusal, ReadOperation};
 use crate::listener::HttpService;
+use crate::memory_budget::MemoryBudget;
 use crate::pipeline::{Forwardable, Pipeline};
 use crate::replay_guard::ReplayGuard;
 use crate::signing_key_cache::SigningKeyCache;
@@ -50,6 +51,7 @@ pub struct AwsFrontEnd {
     options: AwsFrontEndOptions,
     seal_keys: Arc<SealKeys>,
     policies: Arc<PolicyStore>,
+    request_memory: Arc<MemoryBudget>,
     aws_client: Arc<AwsClient>,
     replay_guard: ReplayGuard,
     /// The keys of inbound signatures; those of outbound ones are the client's.
@@ -61,12 +63,14 @@ impl AwsFrontEnd {
         options: AwsFrontEndOptions,
         seal_keys: Arc<SealKeys>,
         policies: Arc<PolicyStore>,
+        request_memory: Arc<MemoryBudget>,
         aws_client: Arc<AwsClient>,
     ) -> Self {
         Self {
             options,
             seal_keys,
             policies,
+            request_memory,
             aws_client,
             replay_guard: ReplayGuard::new(),
             inbound_signing_keys: SigningKeyCache::default(),

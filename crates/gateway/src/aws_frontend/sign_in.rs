@@ -3,10 +3,11 @@
 //! credentials, which AWS does not accept.
 
 use super::AwsRefusalContext;
-use crate::body::{BoxBody, full_body, read_limited_body};
+use crate::body::{BoxBody, full_body, read_anonymous_body};
 use crate::connect_policy::decide_connect;
 use crate::connections::Connections;
 use crate::front_end::HEALTH_PATH;
+use crate::refusal_recorder::{RefusalRecorder, shorten_text};
 use durward_aws::form::FormParameters;
 use durward_aws::xml::escape_xml;
 use durward_core::timestamps::format_rfc3339;
@@ -66,6 +67,7 @@ pub struct SignIn {
     connections: Arc<Connections>,
     revocations: Revocations,
     journal: Arc<Journal>,
+    refusal_recorder: RefusalRecorder,
 }
 
 impl SignIn {
@@ -76,8 +78,9 @@ impl SignIn {
         connections: Arc<Connections>,
         revocations: Revocations,
         journal: Arc<Journal>,
+        refusal_recorder: RefusalRecorder,
     ) -> Self {
-        Self { token_verifier, policies, seal_keys, connections, revocations, journal }
+        Self { token_verifier, policies, seal_keys, connections, revocations, journal, refusal_recorder }
     }
 
     pub(super) async fn serve_endpoint(
@@ -87,8 +90,11 @@ impl SignIn {
         endpoint: GatewayEndpoint,
     ) -> Response<BoxBody> {
         let id = ExchangeId::new();
-        let user_agent =
-            request.headers().get("user-agent").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let user_agent = request
+            .headers()
+            .get("user-agent")
+            .and_then(|value| value.to_str().ok())
+            .map(|text| shorten_text(text, limits::MAX_RECORDED_USER_AGENT_BYTES));
         let mut attempt = SignInAttempt {
             source_address: source,
             user_agent,
@@ -108,18 +114,24 @@ impl SignIn {
             Err(refusal) => refusal,
         };
         tracing::info!(exchange = %id, reason = refusal.reason.as_str(), detail = %refusal.detail, "sign-in refused: {}", refusal.message);
+        let is_anonymous = attempt.caller.is_none();
         let record = JournalRecord::SignInRefused {
             front_end: FrontEndKind::Aws,
             caller: attempt.caller,
             connection: attempt.connection,
             decision: attempt.decision,
             reason: refusal.reason,
-            message: refusal.to_string(),
+            message: shorten_text(&refusal.to_string(), limits::MAX_RECORDED_MESSAGE_BYTES),
             source_address: source.ip(),
             user_agent: attempt.user_agent,
         };
         // A refusal widens nothing, so it goes out even if it cannot be recorded.
-        if let Err(error) = self.journal.append(record).await {
+        let recorded = if is_anonymous {
+            self.refusal_recorder.record_anonymous(record).await
+        } else {
+            self.refusal_recorder.record(record).await
+        };
+        if let Err(error) = recorded {
             tracing::error!(%error, "the journal cannot record a refused sign-in");
         }
         if endpoint == GatewayEndpoint::Sts {
@@ -144,13 +156,10 @@ impl SignIn {
         attempt: &mut SignInAttempt,
         id: ExchangeId,
     ) -> Result<Response<BoxBody>, Refusal> {
-        let body = read_limited_body(
-            request.into_body(),
-            // Room for the percent-encoding of a token, and for the other parameters.
-            2 * limits::MAX_WEB_IDENTITY_TOKEN_CHARS + 16_384,
-            "request body",
-        )
-        .await?;
+        // Room for the percent-encoding of a token, and for the other parameters.
+        let body =
+            read_anonymous_body(request.into_body(), 2 * limits::MAX_WEB_IDENTITY_TOKEN_CHARS + 16_384)
+                .await?;
         let form = FormParameters::parse(body.trim_ascii_end())?;
         match form.get("Action") {
             Some("AssumeRoleWithWebIdentity") => {}

@@ -2,12 +2,12 @@
 
 use super::aws_request::{AwsRequest, AwsRequestBody};
 use super::{AwsFrontEnd, AwsRefusalContext};
-use crate::body::read_limited_body;
+use crate::body::read_request_body;
 use crate::exchange::{Exchange, Identity};
 use crate::replay_guard::ReplayCheck;
 use durward_aws::sigv4::inbound::{self, PayloadMode, SignatureLocation, SignedRequestHead};
 use durward_aws::sigv4::sha256_hex;
-use durward_core::{Refusal, RefusalReason, limits};
+use durward_core::{Refusal, RefusalReason};
 use http::Request;
 use hyper::body::Incoming;
 
@@ -42,11 +42,12 @@ impl AwsFrontEnd {
             &claimed.region,
             &claimed.service,
         );
+        let mut memory = self.request_memory.reservation(opened.claims.caller.id());
         let (payload_hash, body) = if let Some(text) = claimed.payload_mode.canonical_text() {
             (text.to_owned(), AwsRequestBody::Unread(body))
         } else {
             // Only the holder of a sealed credential gets here: an anonymous client cannot make the gateway buffer a body.
-            let bytes = read_limited_body(body, limits::MAX_BODY_BYTES, "request body").await?;
+            let bytes = read_request_body(body, &mut memory).await?;
             (sha256_hex(&bytes), AwsRequestBody::Buffered(bytes))
         };
         claimed.verify_signature(&head, &payload_hash, &signing_key)?;
@@ -64,6 +65,7 @@ impl AwsFrontEnd {
             claimed_signature: claimed,
             signing_key,
             body,
+            memory,
             operation_target: None,
             refusal_context,
         };

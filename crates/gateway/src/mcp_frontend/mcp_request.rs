@@ -7,6 +7,7 @@ use super::progress_stream::HoldNotifier;
 use super::refusal::{ErrorOverride, McpRefusalContext};
 use crate::front_end::FrontEndRequest;
 use crate::held_requests::object_memory_bytes;
+use crate::memory_budget::MemoryReservation;
 use crate::operation_digest::operation_digest;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
@@ -37,6 +38,8 @@ pub(super) struct UnreadMcpRequest {
     pub method: Method,
     pub headers: HeaderMap,
     pub body: Incoming,
+    /// The memory of the body, which grows as it is read.
+    pub memory: MemoryReservation,
     pub session: PresentedSession,
     pub token: TokenSession,
 }
@@ -72,6 +75,8 @@ pub(super) struct ParsedMcpRequest {
     /// The bytes that are sent: those that came, except for an `initialize` and for the retry after an elicitation of the
     /// gateway.
     pub body: Bytes,
+    /// The memory that the body counts for, until the request is done.
+    pub _memory: MemoryReservation,
     pub server: Arc<McpServer>,
     /// The id that the server knows the session by.
     pub upstream_session_id: Option<HeaderValue>,
@@ -125,9 +130,9 @@ impl FrontEndRequest for McpRequest {
     async fn revoked_session_context(self) -> McpRefusalContext {
         let names_session = self.names_session();
         let Self { mut refusal_context, stage, .. } = self;
-        if let McpRequestStage::Unread(unread) = stage
+        if let McpRequestStage::Unread(mut unread) = stage
             && unread.method == Method::POST
-            && let Ok((message, _body)) = read_message(&unread.headers, unread.body).await
+            && let Ok((message, _body)) = read_message(&unread.headers, unread.body, &mut unread.memory).await
         {
             refusal_context.request_id = message.request_id().cloned();
         }

@@ -2,9 +2,10 @@
 //! specification, "Transports").
 
 use super::refusal::McpRefusal;
-use crate::body::read_limited_body;
+use crate::body::read_request_body;
+use crate::memory_budget::MemoryReservation;
 use bytes::Bytes;
-use durward_core::{Refusal, RefusalReason, limits};
+use durward_core::{Refusal, RefusalReason};
 use durward_mcp::{ClientMessage, error_codes};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use hyper::body::Incoming;
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 pub(super) async fn read_message(
     headers: &HeaderMap,
     body: Incoming,
+    memory: &mut MemoryReservation,
 ) -> Result<(ClientMessage, Bytes), McpRefusal> {
     let malformed = |why: &str| McpRefusal::new(Refusal::new(RefusalReason::Malformed, why), None);
     let kind = header_text(headers, &header::CONTENT_TYPE)
@@ -30,9 +32,7 @@ pub(super) async fn read_message(
         return Err(malformed("header `Accept` must list `application/json` and `text/event-stream`")
             .with_status(StatusCode::NOT_ACCEPTABLE, error_codes::INVALID_REQUEST));
     }
-    let body = read_limited_body(body, limits::MAX_BODY_BYTES, "request body")
-        .await
-        .map_err(|refusal| McpRefusal::new(refusal, None))?;
+    let body = read_request_body(body, memory).await.map_err(|refusal| McpRefusal::new(refusal, None))?;
     Ok((ClientMessage::parse(&body)?, body))
 }
 

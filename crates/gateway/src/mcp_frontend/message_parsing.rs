@@ -24,11 +24,11 @@ impl McpFrontEnd {
         identity: Identity,
         unread: UnreadMcpRequest,
     ) -> Result<(Identity, ParsedMcpRequest), McpRefusal> {
-        let UnreadMcpRequest { method, headers, body, session, token } = unread;
+        let UnreadMcpRequest { method, headers, body, mut memory, session, token } = unread;
         let (action, body) = if method == Method::DELETE {
             (McpAction::EndSession, Bytes::new())
         } else {
-            let (message, body) = read_message(&headers, body).await?;
+            let (message, body) = read_message(&headers, body, &mut memory).await?;
             (McpAction::Message(message), body)
         };
         let validated_headers = match &action {
@@ -54,6 +54,7 @@ impl McpFrontEnd {
             action,
             validated_headers,
             body,
+            _memory: memory,
             server,
             upstream_session_id: None,
             supports_url_elicitation,

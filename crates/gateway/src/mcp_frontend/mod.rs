@@ -29,6 +29,7 @@ use crate::body::{BoxBody, full_body};
 use crate::exchange::{Exchange, Identity};
 use crate::front_end::{FrontEnd, HEALTH_PATH, ProtocolRefusal, ReadOperation};
 use crate::listener::HttpService;
+use crate::memory_budget::MemoryBudget;
 use crate::pipeline::{Forwardable, Pipeline};
 use crate::upstream_client::UpstreamClient;
 use crate::upstream_response::UpstreamResponse;
@@ -80,6 +81,7 @@ pub struct McpFrontEndServices {
     pub policies: Arc<PolicyStore>,
     pub seal_keys: Arc<SealKeys>,
     pub revocations: Revocations,
+    pub request_memory: Arc<MemoryBudget>,
     pub journal: Arc<Journal>,
     pub upstream_client: Arc<UpstreamClient>,
     pub approval_links: ApprovalLinks,
@@ -95,6 +97,7 @@ pub struct McpFrontEnd {
     policies: Arc<PolicyStore>,
     seal_keys: Arc<SealKeys>,
     revocations: Revocations,
+    request_memory: Arc<MemoryBudget>,
     journal: Arc<Journal>,
     upstream_client: Arc<UpstreamClient>,
     approval_links: ApprovalLinks,
@@ -108,6 +111,7 @@ impl McpFrontEnd {
             policies,
             seal_keys,
             revocations,
+            request_memory,
             journal,
             upstream_client,
             approval_links,
@@ -121,6 +125,7 @@ impl McpFrontEnd {
             policies,
             seal_keys,
             revocations,
+            request_memory,
             journal,
             upstream_client,
             approval_links,

@@ -44,7 +44,9 @@ impl McpFrontEnd {
             expires_at: verified.expires_at + durward_identity::CLOCK_LEEWAY,
         };
         let hold_notifier = parts.extensions.get::<HoldNotifier>().cloned();
-        let unread = UnreadMcpRequest { method: parts.method, headers: parts.headers, body, session, token };
+        let memory = self.request_memory.reservation(identity.caller.id());
+        let unread =
+            UnreadMcpRequest { method: parts.method, headers: parts.headers, body, memory, session, token };
         let stage = McpRequestStage::Unread(Box::new(unread));
         Ok((identity, McpRequest { refusal_context, hold_notifier, stage }))
     }

@@ -4,8 +4,9 @@
 use super::decode::Decoded;
 use crate::exchange::{Exchange, Identity};
 use crate::front_end::FrontEndRequest;
-use crate::held_requests::{HeldRequestPermit, HeldRequests};
+use crate::held_requests::HeldRequests;
 use crate::keep_alive::keep_alive_interval;
+use crate::memory_budget::MemoryReservation;
 use durward_core::{Refusal, RefusalReason};
 use durward_identity::Revocations;
 use std::future::Future;
@@ -28,7 +29,7 @@ impl RequestHolder {
     }
 
     /// The right to be held, which counts the request's memory. `None`: the client is told to come again.
-    pub fn admit<R: FrontEndRequest>(&self, decoded: &Decoded<R>) -> Option<HeldRequestPermit<'_>> {
+    pub fn admit<R: FrontEndRequest>(&self, decoded: &Decoded<R>) -> Option<MemoryReservation> {
         let caller = &decoded.identity().caller;
         self.held_requests.admit(caller, decoded.operation(), decoded.request().held_bytes())
     }

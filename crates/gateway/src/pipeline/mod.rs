@@ -43,10 +43,11 @@ use crate::body::BoxBody;
 use crate::client_connection::ClientConnection;
 use crate::exchange::{Exchange, RetryKey};
 use crate::front_end::{FrontEnd, RefusalContextOf};
+use crate::refusal_recorder::{RefusalRecorder, shorten_text};
 use crate::response_masker::ResponseMasker;
 use authorize::{ApprovalRequired, Authorization};
 use consume::ApprovalOutcome;
-use durward_core::{ExchangeId, Refusal, RefusalReason};
+use durward_core::{ExchangeId, Refusal, RefusalReason, limits};
 use durward_identity::Revocations;
 use durward_journal::Journal;
 use http::{Request, Response};
@@ -66,6 +67,7 @@ pub struct PipelineServices {
     pub aws_client: Arc<AwsClient>,
     pub response_masker: Arc<ResponseMasker>,
     pub journal: Arc<Journal>,
+    pub refusal_recorder: RefusalRecorder,
 }
 
 /// The pipeline with one front end plugged into it.
@@ -118,7 +120,7 @@ impl<F: FrontEnd> Pipeline<F> {
                 .headers
                 .get("user-agent")
                 .and_then(|value| value.to_str().ok())
-                .map(str::to_owned),
+                .map(|text| shorten_text(text, limits::MAX_RECORDED_USER_AGENT_BYTES)),
             retry_key: self.front_end.retry_key(&head),
             client: head.extensions.get().cloned().map(ClientConnection::new).unwrap_or_default(),
         };
@@ -246,8 +248,14 @@ impl<F: FrontEnd> Pipeline<F> {
         match result {
             Ok(response) => response,
             Err(stopped) => {
-                refuse::refuse(&self.front_end, &self.services.journal, exchange, *stopped, refusal_context)
-                    .await
+                refuse::refuse(
+                    &self.front_end,
+                    &self.services.refusal_recorder,
+                    exchange,
+                    *stopped,
+                    refusal_context,
+                )
+                .await
             }
         }
     }

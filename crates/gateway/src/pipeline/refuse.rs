@@ -4,15 +4,16 @@ use super::stopped::{Progress, Stopped};
 use crate::body::BoxBody;
 use crate::exchange::Exchange;
 use crate::front_end::{FrontEnd, RefusalContextOf};
-use durward_core::{Refusal, RefusalReason};
-use durward_journal::{Journal, JournalRecord};
+use crate::refusal_recorder::{RefusalRecorder, shorten_operation, shorten_text};
+use durward_core::{Refusal, RefusalReason, limits};
+use durward_journal::JournalRecord;
 use http::Response;
 use std::sync::Arc;
 
 /// Records the refusal, or the outcome if the intent was recorded, and writes the refusal.
 pub(super) async fn refuse<F: FrontEnd>(
     front_end: &F,
-    journal: &Journal,
+    recorder: &RefusalRecorder,
     exchange: &Exchange,
     stopped: Stopped<RefusalContextOf<F>>,
     head_context: &RefusalContextOf<F>,
@@ -25,19 +26,23 @@ pub(super) async fn refuse<F: FrontEnd>(
         Progress::AfterIntent(pending) => pending.fail(response.status(), &refusal).await,
         Progress::OutcomeLost => Ok(()),
         Progress::BeforeIntent { identity, operation, decision } => {
+            let (operation, omitted_parameters) =
+                operation.map(|operation| shorten_operation(Arc::unwrap_or_clone(operation))).unzip();
+            let is_anonymous = identity.is_none();
             let record = JournalRecord::Refused {
                 exchange: exchange.id,
                 session: identity.as_ref().map(|identity| identity.session),
                 caller: identity.as_ref().map(|identity| identity.caller.clone()),
                 front_end: F::KIND,
                 connection: identity.as_ref().map(|identity| identity.connection.clone()),
-                operation: operation.map(Arc::unwrap_or_clone),
+                operation,
+                omitted_parameters: omitted_parameters.flatten(),
                 decision: decision.map(|decision| *decision),
                 reason: refusal.reason,
-                message: refusal.to_string(),
+                message: shorten_text(&refusal.to_string(), limits::MAX_RECORDED_MESSAGE_BYTES),
                 source_address: exchange.source.ip(),
             };
-            journal.append(record).await
+            if is_anonymous { recorder.record_anonymous(record).await } else { recorder.record(record).await }
         }
     };
     match recorded {

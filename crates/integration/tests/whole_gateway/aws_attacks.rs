@@ -217,6 +217,47 @@ async fn the_caller_cannot_choose_another_format_of_the_response() {
     assert_eq!(gateway.upstream_call_count(), 0);
 }
 
+/// JSON escapes each of these bytes with six, so the parameters as a record are larger than a record may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_request_is_recorded_however_large_it_is() {
+    let (gateway, agent) = start_gateway().await;
+    let body = format!(r#"{{"TableName":"t","Item":{{"a":{{"S":"{}"}}}}}}"#, "\u{7f}\\u0001".repeat(1 << 20));
+    let denied = SdkRequest::json_call("dynamodb", "DynamoDB_20120810.PutItem", body);
+    let response = gateway.call_aws(&agent, &denied).await;
+    assert_eq!(response.status(), 400, "{}", response.text());
+    assert!(response.text().contains("AccessDenied"), "{}", response.text());
+    let records = gateway.journal_records().await;
+    let refused = records.iter().find_map(|record| match record {
+        JournalRecord::Refused { operation, omitted_parameters, .. } => Some((operation, omitted_parameters)),
+        _ => None,
+    });
+    let (operation, omitted) = refused.expect("the refusal is recorded");
+    assert_eq!(operation.as_ref().unwrap().required_permissions[0].action, "dynamodb:PutItem");
+    assert!(omitted.as_ref().unwrap().bytes > 1 << 20);
+    assert!(gateway.journal_text().await.len() < 64 << 10, "the disk is not for what was refused");
+}
+
+/// Slow clients without a credential hold connections, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_sent_sign_ins_leave_the_gateway_to_others() {
+    let (gateway, agent) = start_gateway().await;
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 50000\r\n\r\nAction";
+    let stalled: Vec<TcpStream> = (0..500)
+        .map(|_number| {
+            let mut stream = TcpStream::connect(gateway.running.aws_address.unwrap()).unwrap();
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let read = SdkRequest::get_object("demo-data", "a.csv");
+    assert_eq!(gateway.call_aws(&agent, &read).await.status(), 200);
+    // The gateway answers each of them when its time is over, and does not wait for the rest of the body.
+    stalled[0].set_read_timeout(Some(Duration::from_mins(2))).unwrap();
+    let mut response = String::new();
+    (&stalled[0]).take(64 << 10).read_to_string(&mut response).unwrap();
+    assert!(response.contains("did not arrive in time"), "{response}");
+}
+
 /// A session policy would narrow the session: the gateway must not issue a wider one than was asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_in_that_narrows_its_session_is_refused() {

@@ -342,6 +342,7 @@ impl ExchangeHistory {
             }
             JournalRecord::SessionOpened { .. }
             | JournalRecord::SignInRefused { .. }
+            | JournalRecord::RefusalsOmitted { .. }
             | JournalRecord::ApprovalRequestChanged { .. }
             | JournalRecord::SessionRevoked { .. } => {}
         }
