@@ -101,7 +101,7 @@ pub fn build_front_ends(
         ),
         pipeline: Pipeline::new(
             AwsFrontEnd::new(
-                aws_options(config, opened),
+                aws_options(config),
                 parts.seal_keys.clone(),
                 parts.policies.clone(),
                 request_memory.clone(),
@@ -187,11 +187,11 @@ fn open_journal(dir: &Path) -> Result<Journal, StartError> {
     Ok(journal)
 }
 
-fn aws_options(config: &Config, opened: &OpenedConfiguration) -> AwsFrontEndOptions {
+fn aws_options(config: &Config) -> AwsFrontEndOptions {
     let mut gateway_dns_names = config.listen.aws_hostnames.clone();
     // Some clients resolve every name below it to loopback (RFC 6761, section 6.3), so that `bucket.localhost` works.
     gateway_dns_names.push("localhost".to_owned());
-    AwsFrontEndOptions { gateway_dns_names, uses_tls: opened.tls_acceptor.is_some() }
+    AwsFrontEndOptions { gateway_dns_names, uses_tls: config.listen.clients_use_tls() }
 }
 
 fn mcp_options(config: &Config, opened: &OpenedConfiguration) -> McpFrontEndOptions {
@@ -200,7 +200,7 @@ fn mcp_options(config: &Config, opened: &OpenedConfiguration) -> McpFrontEndOpti
         token_issuers: config.identity.oidc.iter().map(|oidc| oidc.issuer.clone()).collect(),
         allowed_origins: config.listen.mcp_allowed_origins.clone(),
         public_url: config.listen.mcp_public_url.clone(),
-        uses_tls: opened.tls_acceptor.is_some(),
+        uses_tls: config.listen.clients_use_tls(),
     }
 }
 

@@ -102,7 +102,19 @@ pub struct ListenConfig {
     pub mcp_allowed_origins: Vec<String>,
     /// The console and the admin API.
     pub console: Option<SocketAddr>,
+    /// For all listeners.
     pub tls: Option<TlsConfig>,
+    /// A proxy in front of all listeners terminates TLS and reaches them over a network that nobody else can read. Without it, and
+    /// without `tls`, the gateway listens on loopback only.
+    #[serde(default)]
+    pub proxy_terminates_tls: bool,
+}
+
+impl ListenConfig {
+    /// Returns true if clients speak TLS: with the gateway, or with the proxy in front of it.
+    pub fn clients_use_tls(&self) -> bool {
+        self.tls.is_some() || self.proxy_terminates_tls
+    }
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -243,6 +255,15 @@ fn check_addresses(config: &Config, problems: &mut Vec<ConfigProblem>) {
     let listeners: Vec<_> =
         listeners.into_iter().filter_map(|(key, address)| Some((key, address?))).collect();
     for (number, (key, address)) in listeners.iter().enumerate() {
+        if !address.ip().is_loopback() && !config.listen.clients_use_tls() {
+            problems.push(ConfigProblem::new(
+                format!("listen.{key}"),
+                format!(
+                    "`{address}` is not loopback, and tokens, credentials and responses would travel unencrypted: set [listen] tls, or \
+                     proxy_terminates_tls = true if a proxy in front of the gateway does it"
+                ),
+            ));
+        }
         if let Some((other, taken)) =
             listeners.iter().take(number).find(|(_key, taken)| addresses_conflict(*address, *taken))
         {

@@ -277,6 +277,28 @@ fn invalid_identity_providers_are_each_reported_with_key() {
 }
 
 #[test]
+fn a_listener_beyond_loopback_needs_tls() {
+    let with = |listen: &str| {
+        let users = VALID_CONFIG.replace("[aws]\n", "cli_client_id = \"cli\"\n[aws]\n");
+        let console = "[console]\npublic_url = \"https://durward.example.com\"\n";
+        load_text(&format!("[listen]\n{listen}{users}{console}").replace("data_dir = \"data\"\n", ""))
+    };
+    let tls = "tls = { certificate_file = \"c\", key_file = \"k\" }\n";
+    for listener in ["aws", "mcp", "console"] {
+        let exposed = format!("{listener} = \"192.0.2.1:8000\"\n");
+        let error = with(&exposed).unwrap_err();
+        assert!(
+            error.contains(&format!(":2: [listen] {listener}: `192.0.2.1:8000` is not loopback")),
+            "{error}"
+        );
+        for more in [tls, "proxy_terminates_tls = true\n"] {
+            with(&format!("{exposed}{more}")).unwrap();
+        }
+        with(&format!("{listener} = \"127.0.0.1:8000\"\n")).unwrap();
+    }
+}
+
+#[test]
 fn two_listeners_cannot_share_an_address() {
     let with = |listen: &str, more: &str| {
         let users = VALID_CONFIG.replace("[aws]\n", "cli_client_id = \"cli\"\n[aws]\n");
@@ -307,7 +329,7 @@ fn two_listeners_cannot_share_an_address() {
         ("mcp = \"127.0.0.1:8610\"\n", "", Some(":2: [listen] mcp: `127.0.0.1:8610` is already used")),
         ("aws = \"127.0.0.1:0\"\nmcp = \"127.0.0.1:0\"\n", "", None),
         ("aws = \"127.0.0.1:1\"\nmcp = \"127.0.0.2:1\"\n", "", None),
-        ("aws = \"0.0.0.0:1\"\nmcp = \"[::1]:1\"\n", "", None),
+        ("proxy_terminates_tls = true\naws = \"0.0.0.0:1\"\nmcp = \"[::1]:1\"\n", "", None),
         ("aws = \"127.0.0.1:8620\"\n", console, None),
     ] {
         let error = with(listen, more).err();
