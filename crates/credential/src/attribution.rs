@@ -27,12 +27,13 @@ pub(crate) fn role_session_name(session: SessionId) -> String {
     format!("durward-{session}")
 }
 
-/// The caller's subject in the characters of a source identity.
+/// `<provider>=<subject>` in the characters of a source identity. Two providers may have users of one name, and trust policies and
+/// CloudTrail must tell them apart.
 pub(crate) fn source_identity(caller: &Caller) -> String {
-    // STS reserves the prefix `aws:`, which cannot occur: the set has no colon. A single character is too short and gets a hash.
-    // The hash covers the issuer, because two providers may have users of one name.
+    // STS reserves the prefix `aws:`, which cannot occur: the set has no colon. The name of a provider has no `=`, so the first one
+    // ends it (`config check`). The hash of an altered text covers the issuer.
     fit_to_charset(
-        &caller.subject,
+        &format!("{}={}", caller.provider, caller.subject),
         SESSION_NAME_CHARS,
         is_session_name_char,
         &format!("{}\n{}", caller.issuer, caller.subject),
@@ -84,20 +85,21 @@ mod tests {
 
     #[test]
     fn keeps_a_subject_that_sts_accepts() {
-        assert_eq!(source_identity(&test_caller("alice@example.com")), "alice@example.com");
+        assert_eq!(source_identity(&test_caller("alice@example.com")), "corp=alice@example.com");
     }
 
     #[test]
     fn marks_an_altered_subject() {
         let (slash, colon) = (source_identity(&test_caller("a/b")), source_identity(&test_caller("a:b")));
-        assert!(slash.starts_with("a-b-") && colon.starts_with("a-b-"));
+        assert!(slash.starts_with("corp=a-b-") && colon.starts_with("corp=a-b-"));
         assert_ne!(slash, colon);
     }
 
     #[test]
     fn an_altered_subject_cannot_be_chosen_by_another_caller() {
         let victim = source_identity(&test_caller("team/alice"));
-        assert_ne!(source_identity(&test_caller(&victim)), victim);
+        let subject = victim.strip_prefix("corp=").unwrap();
+        assert_ne!(source_identity(&test_caller(subject)), victim);
     }
 
     #[test]
@@ -105,6 +107,13 @@ mod tests {
         let mut other = test_caller("team/alice");
         other.issuer = "https://elsewhere.example".to_owned();
         assert_ne!(source_identity(&test_caller("team/alice")), source_identity(&other));
+    }
+
+    #[test]
+    fn one_subject_at_two_providers_has_two_source_identities() {
+        let mut other = test_caller("alice");
+        other.provider = "partner".to_owned();
+        assert_ne!(source_identity(&test_caller("alice")), source_identity(&other));
     }
 
     #[test]

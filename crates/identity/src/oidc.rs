@@ -250,9 +250,14 @@ impl std::fmt::Debug for TokenVerifier {
 }
 
 fn check_provider_config(config: &ProviderConfig, report: &mut impl FnMut(&'static str, String)) {
-    // A name with a slash could give two callers one id: `a/b` with subject `c`, and `a` with subject `b/c`.
-    if config.name.is_empty() || config.name.contains('/') || config.name.contains(char::is_control) {
-        report("name", "must not be empty nor hold \"/\" (caller ids are <name>/<subject>)".to_owned());
+    // A name with a slash could give two callers one id: `a/b` with subject `c`, and `a` with subject `b/c`. `=` is the same for
+    // source identities (`credential/src/attribution.rs`).
+    if config.name.is_empty() || config.name.contains(['/', '=']) || config.name.contains(char::is_control) {
+        report(
+            "name",
+            "must not be empty nor hold \"/\" or \"=\" (caller ids are <name>/<subject>, source identities <name>=<subject>)"
+                .to_owned(),
+        );
     }
     let issuer = &config.issuer;
     if let Err(error) = check_provider_url(issuer, true) {

@@ -70,7 +70,7 @@ async fn sends_sts_policy_identity_and_tags() {
         ("Version", "2011-06-15"),
         ("RoleArn", "arn:aws:iam::123456789012:role/agents"),
         ("RoleSessionName", &format!("durward-{}", request.session)),
-        ("SourceIdentity", "alice@example.com"),
+        ("SourceIdentity", "corp=alice@example.com"),
         ("DurationSeconds", "900"),
         ("Tags.member.1.Key", "durward:caller"),
         ("Tags.member.1.Value", "corp/alice@example.com"),

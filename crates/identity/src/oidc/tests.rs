@@ -165,6 +165,7 @@ async fn chooses_the_provider_by_the_exact_issuer_and_uses_only_its_keys() {
 fn refuses_a_configuration_that_could_confuse_issuers_or_leak_requests_for_keys() {
     let wrong: Vec<(&str, &str, FixtureChange<ProviderConfig>)> = vec![
         ("no name", "name", |config| config.name.clear()),
+        ("a name that could forge a source identity", "name", |config| config.name = "corp=agent".to_owned()),
         ("a name that could forge a caller id", "name", |config| config.name = "corp/agent".to_owned()),
         ("plain http", "issuer", |config| config.issuer = "http://login.example.com".to_owned()),
         ("a query", "issuer", |config| config.issuer = "https://login.example.com?x=1".to_owned()),
