@@ -36,6 +36,7 @@ mod revocation_journal;
 pub mod serve;
 mod session_commands;
 mod start_error;
+mod state_directory;
 mod terminal_output;
 mod terminal_text;
 mod tls;

@@ -27,6 +27,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::state_directory::check_state_directory;
+
 pub use crate::start_error::StartError;
 
 /// A gateway that listens. Dropping it does not stop it; [`RunningGateway::stop`] does.
@@ -130,6 +132,7 @@ async fn start_opened(
     for warning in &opened.warnings {
         tracing::warn!("{warning}");
     }
+    check_state_directory(&config.data_dir)?;
     // Boxed: the future of a database connection is large, and would make this one as large.
     let store = Box::pin(open_store(opened.database.as_ref(), &config.data_dir)).await?;
     let identity = match identity {

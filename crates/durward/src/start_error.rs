@@ -9,6 +9,7 @@ use durward_identity::{KeyFileError, ProviderConfigError};
 use durward_journal::JournalError;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -16,6 +17,8 @@ pub enum StartError {
     Config(#[from] ConfigError),
     #[error("cannot listen on {address}: {error}\n  hint: choose another address with [listen] {key}")]
     Listen { address: SocketAddr, key: &'static str, error: io::Error },
+    #[error("{}: every user of this machine can replace files in it (mode {mode:o})\n  hint: chmod o-w {}", dir.display(), dir.display())]
+    ExposedDirectory { dir: PathBuf, mode: u32 },
     /// `location` is the file, or the table of the configuration that names the database.
     #[error("{location}: {error}")]
     OpenStore { location: String, error: StoreError },

@@ -123,6 +123,10 @@ fn read_policy_file(real_dir: &Path, path: &Path) -> Result<PolicyFile, PolicyLo
     if let Some(problem) = check_not_writable_by_others(&real, path) {
         return Err(problem.into());
     }
+    // To read a FIFO or a device would wait for ever, and the reload with it.
+    if !fs::metadata(&real).is_ok_and(|metadata| metadata.is_file()) {
+        return Err(PolicyProblem::of_file(path, "is not a regular file", "replace it by a text file").into());
+    }
     let text = fs::read_to_string(&real).map_err(|error| {
         PolicyProblem::of_file(
             path,
@@ -191,6 +195,16 @@ mod tests {
             assert!(one.len() == 16 && one.bytes().all(|digit| digit.is_ascii_hexdigit()), "{one}");
             assert!(!versions[index + 1..].contains(one), "{versions:?}");
         }
+    }
+
+    #[test]
+    fn a_fifo_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let fifo = dir.path().join("a.cedar");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs");
+        assert!(made.success());
+        let error = read_policy_file(&dir.path().canonicalize().expect("a path"), &fifo).err();
+        assert!(error.is_some_and(|error| error.to_string().contains("is not a regular file")));
     }
 
     #[test]

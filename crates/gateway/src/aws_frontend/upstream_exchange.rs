@@ -87,6 +87,28 @@ fn forwarded_query(request: &AwsRequest) -> String {
     kept.join("&")
 }
 
+/// Hop-by-hop headers (RFC 9110 section 7.6.1), and headers by which an upstream would speak to a browser for the gateway's own host:
+/// an object of S3 could set cookies there, open it to other origins, or move its clients to another server (RFC 7838).
+const DROPPED_RESPONSE_HEADERS: [&str; 17] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "access-control-allow-credentials",
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "access-control-max-age",
+    "alt-svc",
+    "clear-site-data",
+    "set-cookie",
+    "strict-transport-security",
+];
+
 fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
@@ -97,9 +119,7 @@ async fn read_response(
     response: Response<BoxBody>,
 ) -> Result<UpstreamResponse, Refusal> {
     let (mut head, body) = response.into_parts();
-    for name in
-        ["connection", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade"]
-    {
+    for name in DROPPED_RESPONSE_HEADERS {
         head.headers.remove(name);
     }
     // AWS Support identifies a request by this id, and CloudTrail records it.
@@ -260,6 +280,22 @@ mod tests {
         let target = OperationTarget { protocol: service.protocols[0], service, operation_index };
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))]);
         detect_body_format(&headers, &target, StatusCode::OK, body.as_bytes()).ok()
+    }
+
+    #[tokio::test]
+    async fn an_upstream_speaks_to_no_browser_for_the_gateways_host() {
+        let service = Catalog::embedded().service("s3").unwrap();
+        let operation_index = service.operation_index("GetObject").unwrap();
+        let target = OperationTarget { protocol: service.protocols[0], service, operation_index };
+        let mut response = Response::new(crate::body::full_body("<script>"));
+        for name in
+            ["set-cookie", "alt-svc", "strict-transport-security", "access-control-allow-origin", "etag"]
+        {
+            response.headers_mut().insert(name, HeaderValue::from_static("x"));
+        }
+        let read = read_response(&target, &Method::GET, response).await.unwrap();
+        let kept: Vec<&str> = read.head.headers.keys().map(http::HeaderName::as_str).collect();
+        assert_eq!(kept, ["etag"]);
     }
 
     #[test]

@@ -190,6 +190,7 @@ impl KeySource {
         check_named_url("jwks_uri", &jwks_uri, &self.issuer)?;
         let response = fetch_document(&jwks_uri, http_client).await?;
         let key_set = JwkSet::parse(response.body())
+            .and_then(JwkSet::ensure_not_empty)
             .map_err(|error| KeySetError::JwkSet { url: jwks_uri.clone(), error })?;
         let cache_control = response.headers().get(header::CACHE_CONTROL);
         let ttl = key_set_ttl(cache_control.and_then(|value| value.to_str().ok()));

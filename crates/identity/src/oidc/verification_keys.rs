@@ -100,6 +100,8 @@ pub enum JwkSetError {
     Malformed(String),
     #[error("a JWK set of {0} keys; at most {MAX_KEYS_PER_SET} are read")]
     TooManyKeys(usize),
+    #[error("a JWK set without a key that can be used")]
+    Empty,
 }
 
 /// The usable keys of a provider.
@@ -127,6 +129,12 @@ impl JwkSet {
             .filter_map(Jwk::into_verification_key)
             .map(Arc::new);
         Ok(Self(keys.collect()))
+    }
+
+    /// An error for a set without keys. A provider that fails may answer with one, and it must not replace a good set: every caller
+    /// would be locked out until the next refresh.
+    pub fn ensure_not_empty(self) -> Result<Self, JwkSetError> {
+        if self.0.is_empty() { Err(JwkSetError::Empty) } else { Ok(self) }
     }
 
     pub fn select_key(&self, wanted: &KeyQuery<'_>) -> KeyMatch {

@@ -137,6 +137,18 @@ async fn no_caller_waits_for_a_refresh_while_the_last_set_is_usable() {
 }
 
 #[tokio::test]
+async fn an_empty_set_does_not_replace_a_good_one() {
+    let idp = TestProvider::start();
+    let (verifier, token) = (idp.build_verifier(), idp.sign_token(&long_lived_claims()));
+    verifier.verify(&token, NOW).await.expect("verified");
+    for keys in [Vec::new(), vec![serde_json::json!({ "kty": "oct", "k": "AAAA" })]] {
+        idp.update_state(|web| web.keys = keys);
+        verifier.verify(&token, seconds_later(700)).await.expect("the last good set");
+    }
+    assert!(idp.jwks_fetch_count() > 1);
+}
+
+#[tokio::test]
 async fn keeps_the_last_good_set_for_a_day_and_no_longer() {
     let idp = TestProvider::start();
     let (verifier, token) = (idp.build_verifier(), idp.sign_token(&long_lived_claims()));
@@ -199,15 +211,22 @@ async fn refuses_discovery_and_sets_that_are_not_the_providers() {
 }
 
 #[tokio::test]
-async fn one_unusual_key_does_not_spoil_the_set_and_an_empty_set_withdraws_all_keys() {
+async fn one_unusual_key_does_not_spoil_the_set_and_a_withdrawn_key_verifies_nothing() {
     let idp = TestProvider::start();
     let odd = [json!(7), json!({}), json!({"kty": "AKP", "alg": "ML-DSA-65"}), json!({"kty": "RSA", "n": 1})];
     idp.update_state(|web| web.keys.splice(0..0, odd).for_each(drop));
     let verifier = idp.build_verifier();
     verifier.verify(&idp.sign_token(&long_lived_claims()), NOW).await.expect("the good key");
-    idp.update_state(|web| web.keys.clear());
+    // Another RSA key, of another id.
+    idp.update_state(|web| {
+        for key in &mut web.keys {
+            if key["kid"].is_string() {
+                key["kid"] = json!("another");
+            }
+        }
+    });
     let refused = verifier.verify(&idp.sign_token(&long_lived_claims()), seconds_later(700)).await;
-    assert!(matches!(refused, Err(TokenError::Invalid(_))), "all keys were withdrawn: {refused:?}");
+    assert!(matches!(refused, Err(TokenError::Invalid(_))), "the key was withdrawn: {refused:?}");
 }
 
 #[tokio::test(start_paused = true)]
