@@ -5,7 +5,7 @@
 
 use crate::json::RawObject;
 use crate::request_id::RequestId;
-use serde_json::Value;
+use durward_core::parse_strict_json;
 use serde_json::value::RawValue;
 
 /// The response that the gateway waits for.
@@ -89,7 +89,8 @@ pub fn parse_server_message(
             None => ServerMessage::Notification { text: members.encode_replacing(&[]) },
         });
     }
-    let id = members.get("id").and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
+    // By the reader of the client's messages, so that an id is one id in both however its number is written.
+    let id = members.get("id").and_then(|raw| parse_strict_json(raw.get().as_bytes()).ok());
     let id = id.as_ref().and_then(RequestId::from_value);
     let has_expected_id = id.as_ref() == Some(&expected.id);
     match (result, error) {
@@ -166,6 +167,7 @@ fn filter_tools(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::Value;
 
     fn parse_as(text: &str, lists_tools: bool, lenient: bool) -> Result<ServerMessage, ServerMessageError> {
         let expected = ExpectedResponse { id: RequestId::Number(1), is_tools_list: lists_tools };

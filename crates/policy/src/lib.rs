@@ -14,7 +14,7 @@
 //! | data | `policy_query`, `context_attributes`, `required_attributes`, `parameter_type`, `arn_parts` |
 //! | loading | `policy_directory`, `policy_loader`, `schema`, `attribute_usage` |
 //! | a compiled set | `policy_set`, `scope_index`, `entity_literals`, `residual_condition`, `implicit_targets` |
-//! | deciding | `entities`, `cedar_context`, `evaluator`, `policy_decision`, `explanation` |
+//! | deciding | `entities`, `cedar_context`, `unrepresentable`, `evaluator`, `policy_decision`, `explanation` |
 //! | for people | `policy_query_input`, `policy_tests`, `load_error` |
 
 mod approval_annotations;
@@ -46,9 +46,10 @@ mod residual_condition;
 mod schema;
 mod schema_source;
 mod scope_index;
+mod unrepresentable;
 
 pub use approval_annotations::ApprovalRule;
-pub use evaluator::PolicyOutcome;
+pub use evaluator::{PolicyFailure, PolicyOutcome};
 pub use explanation::{EvaluatedPolicy, Explanation};
 pub use load_error::{PolicyLoadError, PolicyProblem, SourceExcerpt};
 pub use parameter_type::ParameterType;
@@ -58,6 +59,7 @@ pub use policy_set::PolicySet;
 pub use policy_store::PolicyStore;
 pub use policy_tests::{PolicyTestError, PolicyTestResult, run_policy_tests};
 pub use schema_source::{SchemaSource, UnnamedResource};
+pub use unrepresentable::UnrepresentableParameter;
 
 #[cfg(test)]
 mod test_fixtures;
