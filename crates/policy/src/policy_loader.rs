@@ -4,6 +4,7 @@
 //! counts as a problem, because a policy that can never apply, or whose text hides characters, is not what its author meant.
 
 mod checks;
+mod expression_depth;
 mod parsing;
 mod validation;
 
@@ -68,6 +69,25 @@ impl ParsedPolicy<'_> {
 struct PolicyProperties {
     attribute_usage: AttributeUsage,
     approval_rule: Option<ApprovalRule>,
+}
+
+/// Runs the loading of policies on a thread whose stack holds the deepest expression that is loaded.
+pub(crate) fn with_loader_stack<T: Send>(
+    load: impl FnOnce() -> Result<T, PolicyLoadError> + Send,
+) -> Result<T, PolicyLoadError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("policy-loader".to_owned())
+            .stack_size(expression_depth::LOADER_STACK_BYTES)
+            .spawn_scoped(scope, load);
+        match thread.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(error) => {
+                Err(PolicyProblem::of_file("", format!("no thread to load policies on: {error}"), "").into())
+            }
+        }
+    })
 }
 
 /// Checks the policies of all files together.

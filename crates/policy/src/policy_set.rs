@@ -68,8 +68,10 @@ impl PolicySet {
         files: &[PolicyFile],
         schema_source: &dyn SchemaSource,
     ) -> Result<Self, PolicyLoadError> {
-        let checked = policy_loader::load_policies(files, schema_source)?;
-        Ok(Self::compile(policy_directory::compute_version(files), checked, schema_source))
+        policy_loader::with_loader_stack(|| {
+            let checked = policy_loader::load_policies(files, schema_source)?;
+            Ok(Self::compile(policy_directory::compute_version(files), checked, schema_source))
+        })
     }
 
     pub(crate) fn compile(
