@@ -12,7 +12,7 @@
 //! | | |
 //! |---|---|
 //! | data | `policy_query`, `context_attributes`, `required_attributes`, `parameter_type`, `arn_parts` |
-//! | loading | `policy_directory`, `policy_loader`, `schema`, `attribute_usage` |
+//! | loading | `policy_directory`, `policy_loader`, `schema`, `attribute_usage`, `configured_names` |
 //! | a compiled set | `policy_set`, `scope_index`, `entity_literals`, `residual_condition`, `implicit_targets` |
 //! | deciding | `entities`, `cedar_context`, `unrepresentable`, `evaluator`, `policy_decision`, `explanation` |
 //! | for people | `policy_query_input`, `policy_tests`, `load_error` |
@@ -23,6 +23,7 @@ mod attribute_usage;
 mod catalog_schema_source;
 mod cedar_context;
 mod cedar_json;
+mod configured_names;
 mod context_attributes;
 mod creation_operations;
 mod entities;
@@ -49,6 +50,7 @@ mod scope_index;
 mod unrepresentable;
 
 pub use approval_annotations::ApprovalRule;
+pub use configured_names::{ConfiguredNames, NameKind};
 pub use evaluator::{PolicyFailure, PolicyOutcome};
 pub use explanation::{EvaluatedPolicy, Explanation};
 pub use load_error::{PolicyLoadError, PolicyProblem, SourceExcerpt};

@@ -11,6 +11,7 @@ mod validation;
 use crate::{
     approval_annotations::ApprovalRule,
     attribute_usage::AttributeUsage,
+    configured_names::NameReference,
     load_error::{PolicyLoadError, PolicyProblem},
     policy_directory::PolicyFile,
     schema_source::SchemaSource,
@@ -29,6 +30,8 @@ pub(crate) struct CheckedPolicy {
     /// `@reason`: a caller who is refused reads it.
     pub reason: Option<String>,
     pub attribute_usage: AttributeUsage,
+    /// The names of the configuration that it has, each once.
+    pub name_references: Vec<NameReference>,
 }
 
 /// A parsed policy with its position in its file.
@@ -61,6 +64,7 @@ impl ParsedPolicy<'_> {
             policy: self.policy,
             approval_rule: properties.approval_rule,
             attribute_usage: properties.attribute_usage,
+            name_references: properties.name_references,
         }
     }
 }
@@ -69,6 +73,7 @@ impl ParsedPolicy<'_> {
 struct PolicyProperties {
     attribute_usage: AttributeUsage,
     approval_rule: Option<ApprovalRule>,
+    name_references: Vec<NameReference>,
 }
 
 /// Runs the loading of policies on a thread whose stack holds the deepest expression that is loaded.

@@ -4,6 +4,7 @@
 
 use crate::{
     approval_annotations::ApprovalRule,
+    configured_names::NameReference,
     context_attributes::ContextAttribute,
     entity_literals::{EntityLiterals, EntityTypes},
     implicit_targets::ImplicitTargets,
@@ -146,6 +147,10 @@ impl PolicySet {
 
     pub(crate) fn compiled_policy(&self, number: u32) -> Option<&CompiledPolicy> {
         self.policies.get(number as usize)
+    }
+
+    pub(crate) fn name_references(&self) -> impl Iterator<Item = &NameReference> {
+        self.policies.iter().flat_map(|policy| &policy.checked.name_references)
     }
 
     pub(crate) fn policy_number(&self, policy_id: &str) -> Option<u32> {

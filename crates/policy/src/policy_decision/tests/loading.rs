@@ -167,7 +167,7 @@ fn an_expression_that_nests_too_deeply_is_reported_with_its_line() {
 /// The thread of this test has the stack of a worker of the gateway, which needs not hold what loading needs.
 #[test]
 fn the_deepest_expression_loads() {
-    for (open, close, count) in [("(", ")", 290), ("!(", ")", 145), ("true && ", "", 290)] {
+    for (open, close, count) in [("(", ")", 290), ("!(", ")", 144), ("true && ", "", 290)] {
         let condition = open.repeat(count) + "true" + &close.repeat(count);
         compile_test_set(&format!("permit (principal, action, resource) when {{ {condition} }};"));
     }

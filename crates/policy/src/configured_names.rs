@@ -1,0 +1,295 @@
+//! The names in policies that only a configuration knows: connections, MCP servers, data classes, identity providers.
+//!
+//! To Cedar, `Connection::"prd"` is an entity like any other. A permit that names it permits nothing, and a forbid forbids nothing.
+
+use crate::{
+    cedar_json::{attribute_path, child_expressions, operator_and_operands},
+    entity_literals::EntityKind,
+    load_error::PolicyProblem,
+    policy_set::PolicySet,
+};
+use cedar_policy::EntityUid;
+use durward_catalog::edit_distance;
+use serde_json::Value;
+use std::{collections::BTreeSet, fmt};
+
+/// What a name is the name of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NameKind {
+    /// The entity `Connection`: an AWS connection or an MCP server.
+    Connection,
+    /// `context.connection`: an AWS connection.
+    AwsConnection,
+    McpServer,
+    DataClass,
+    IdentityProvider,
+    Issuer,
+}
+
+impl fmt::Display for NameKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connection => "connection or MCP server",
+            Self::AwsConnection => "AWS connection",
+            Self::McpServer => "MCP server",
+            Self::DataClass => "data class",
+            Self::IdentityProvider => "identity provider",
+            Self::Issuer => "issuer of an identity provider",
+        })
+    }
+}
+
+/// The names of one configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfiguredNames {
+    pub aws_connections: BTreeSet<String>,
+    pub mcp_servers: BTreeSet<String>,
+    /// The built-in ones too.
+    pub data_classes: BTreeSet<String>,
+    pub identity_providers: BTreeSet<String>,
+    pub issuers: BTreeSet<String>,
+}
+
+impl ConfiguredNames {
+    fn of_kind(&self, kind: NameKind) -> Vec<&str> {
+        let (first, second) = match kind {
+            NameKind::Connection => (&self.aws_connections, Some(&self.mcp_servers)),
+            NameKind::AwsConnection => (&self.aws_connections, None),
+            NameKind::McpServer => (&self.mcp_servers, None),
+            NameKind::DataClass => (&self.data_classes, None),
+            NameKind::IdentityProvider => (&self.identity_providers, None),
+            NameKind::Issuer => (&self.issuers, None),
+        };
+        first.iter().chain(second.into_iter().flatten()).map(String::as_str).collect()
+    }
+}
+
+/// A name in a policy, with its position.
+#[derive(Debug, Clone)]
+pub(crate) struct NameReference {
+    pub kind: NameKind,
+    pub name: String,
+    /// The position, without a message.
+    pub position: PolicyProblem,
+}
+
+impl PolicySet {
+    /// A problem for each name in the policies that the configuration does not have.
+    pub fn find_unknown_names(&self, names: &ConfiguredNames) -> Vec<PolicyProblem> {
+        let references = self.name_references();
+        let problems = references.filter_map(|NameReference { kind, name, position }| {
+            let known = names.of_kind(*kind);
+            if known.contains(&name.as_str()) {
+                return None;
+            }
+            let help = match (closest_name(name, &known), known.as_slice()) {
+                (Some(closest), _) => format!("did you mean \"{closest}\"?"),
+                (None, []) => format!("the configuration has no {kind}"),
+                (None, known) => format!("the configuration has {}", quote_names(known)),
+            };
+            Some(position.clone().with_message(format!("there is no {kind} \"{name}\"")).with_help(help))
+        });
+        problems.collect()
+    }
+
+    /// The names of this kind that the policies have.
+    pub fn named(&self, kind: NameKind) -> BTreeSet<&str> {
+        self.name_references()
+            .filter(|reference| reference.kind == kind)
+            .map(|reference| reference.name.as_str())
+            .collect()
+    }
+}
+
+fn quote_names(names: &[&str]) -> String {
+    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// The known name that was most likely meant.
+fn closest_name<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
+    let folded = name.to_lowercase();
+    let near = known.iter().filter_map(|known| {
+        let distance = edit_distance(&folded, &known.to_lowercase());
+        // A third of the letters: of short names every other one is near.
+        (distance <= name.len().max(known.len()) / 3).then_some((distance, *known))
+    });
+    near.min().map(|(_distance, known)| known)
+}
+
+/// The name in an entity of a policy.
+pub(crate) fn entity_name(entity: &EntityUid) -> Option<(NameKind, String)> {
+    let id = entity.id().unescaped();
+    let before_slash = || id.split_once('/').map_or(id, |(name, _rest)| name);
+    let (kind, name) = match EntityKind::from_type_name(&entity.type_name().to_string())? {
+        EntityKind::Connection => (NameKind::Connection, id),
+        EntityKind::DataClass => (NameKind::DataClass, id),
+        EntityKind::McpServer => (NameKind::McpServer, id),
+        EntityKind::McpTool => (NameKind::McpServer, before_slash()),
+        EntityKind::Caller => (NameKind::IdentityProvider, before_slash()),
+        _ => return None,
+    };
+    Some((kind, name.to_owned()))
+}
+
+/// The names with which the conditions of a policy compare an attribute, in Cedar's JSON format.
+pub(crate) fn compared_names(policy: &Value) -> BTreeSet<(NameKind, String)> {
+    let mut found = BTreeSet::new();
+    let conditions = policy.get("conditions").and_then(Value::as_array);
+    let mut unvisited: Vec<&Value> =
+        conditions.into_iter().flatten().filter_map(|condition| condition.get("body")).collect();
+    while let Some(expression) = unvisited.pop() {
+        unvisited.extend(child_expressions(expression));
+        let Some((operator @ ("==" | "!=" | "contains"), operands)) = operator_and_operands(expression)
+        else {
+            continue;
+        };
+        let (Some(left), Some(right)) = (operands.get("left"), operands.get("right")) else { continue };
+        // `["a", "b"].contains(context.server)` has the attribute on the right.
+        for (attribute, texts) in [(left, right), (right, left)] {
+            if operator == "contains" && attribute == left {
+                continue;
+            }
+            if let Some(kind) = attribute_kind(attribute) {
+                collect_texts(texts, &mut |text| {
+                    found.insert((kind, text.to_owned()));
+                });
+            }
+        }
+    }
+    found
+}
+
+/// The kind of names that an attribute holds.
+fn attribute_kind(expression: &Value) -> Option<NameKind> {
+    let (root, steps) = attribute_path(expression)?;
+    match (root, steps.as_slice()) {
+        ("context", ["connection"]) => Some(NameKind::AwsConnection),
+        ("context" | "resource", ["server"]) => Some(NameKind::McpServer),
+        ("principal", ["provider"]) => Some(NameKind::IdentityProvider),
+        ("principal", ["issuer"]) => Some(NameKind::Issuer),
+        _ => None,
+    }
+}
+
+/// The texts of a literal, and of the literals of a set.
+fn collect_texts(expression: &Value, found: &mut impl FnMut(&str)) {
+    match operator_and_operands(expression) {
+        Some(("Value", Value::String(text))) => found(text),
+        Some(("Value" | "Set", Value::Array(items))) => {
+            for item in items {
+                match item {
+                    Value::String(text) => found(text),
+                    other => collect_texts(other, &mut *found),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{policy_directory::PolicyFile, test_fixtures::TestSchemaSource};
+    use std::path::PathBuf;
+
+    fn names() -> ConfiguredNames {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        ConfiguredNames {
+            aws_connections: set(&["production", "demo"]),
+            mcp_servers: set(&["files", "github"]),
+            data_classes: set(&["email", "aws-sensitive"]),
+            identity_providers: set(&["corp"]),
+            issuers: set(&["https://login.example.com"]),
+        }
+    }
+
+    fn unknown_names(policies: &str) -> Vec<(usize, String, String)> {
+        let file =
+            PolicyFile { path: PathBuf::from("p.cedar"), stem: "p".to_owned(), text: policies.to_owned() };
+        let set =
+            PolicySet::from_files(&[file], &TestSchemaSource).unwrap_or_else(|error| unreachable!("{error}"));
+        let problems = set.find_unknown_names(&names()).into_iter();
+        problems
+            .map(|problem| {
+                let (line, _column) = problem.position.expect("a position");
+                (line, problem.message, problem.help.unwrap_or_default())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_name_that_the_configuration_does_not_have_is_reported_with_the_near_one() {
+        for (policy, message, help) in [
+            (
+                "permit (principal, action == Action::\"connect\", resource == Connection::\"prodution\");",
+                "there is no connection or MCP server \"prodution\"",
+                "did you mean \"production\"?",
+            ),
+            (
+                "forbid (principal, action, resource in Connection::\"Production\");",
+                "there is no connection or MCP server \"Production\"",
+                "did you mean \"production\"?",
+            ),
+            (
+                "permit (principal, action == Action::\"reveal\", resource == DataClass::\"e-mail\");",
+                "there is no data class \"e-mail\"",
+                "did you mean \"email\"?",
+            ),
+            (
+                "forbid (principal, action == Mcp::Action::\"tools/call\", resource in Mcp::Server::\"file\");",
+                "there is no MCP server \"file\"",
+                "did you mean \"files\"?",
+            ),
+            (
+                "forbid (principal, action == Mcp::Action::\"tools/call\", resource == Mcp::Tool::\"gitlab/merge\");",
+                "there is no MCP server \"gitlab\"",
+                "did you mean \"github\"?",
+            ),
+            (
+                "forbid (principal == Caller::\"crop/eve\", action, resource);",
+                "there is no identity provider \"crop\"",
+                "the configuration has \"corp\"",
+            ),
+            (
+                "forbid (principal, action == Aws::Action::\"s3:GetObject\", resource) when { context.connection == \"files\" };",
+                "there is no AWS connection \"files\"",
+                "the configuration has \"demo\", \"production\"",
+            ),
+            (
+                "forbid (principal, action == Mcp::Action::\"tools/call\", resource) unless { [\"files\", \"githup\"].contains(context.server) };",
+                "there is no MCP server \"githup\"",
+                "did you mean \"github\"?",
+            ),
+            (
+                "forbid (principal, action == Mcp::Action::\"tools/call\", resource) when { resource.server != \"fils\" };",
+                "there is no MCP server \"fils\"",
+                "did you mean \"files\"?",
+            ),
+            (
+                "forbid (principal, action, resource) when { !(\"corpo\" == principal.provider) };",
+                "there is no identity provider \"corpo\"",
+                "did you mean \"corp\"?",
+            ),
+            (
+                "forbid (principal, action, resource) when { principal.issuer == \"https://login.example.org\" };",
+                "there is no issuer of an identity provider \"https://login.example.org\"",
+                "did you mean \"https://login.example.com\"?",
+            ),
+        ] {
+            let text = format!("permit (principal, action, resource);\n{policy}\n");
+            assert_eq!(unknown_names(&text), [(2, message.to_owned(), help.to_owned())], "{policy}");
+        }
+    }
+
+    #[test]
+    fn names_that_the_configuration_has_are_fine() {
+        let text = "permit (principal == Caller::\"corp/any/thing\", action, resource);
+            permit (principal, action == Action::\"connect\", resource == Connection::\"files\");
+            permit (principal, action == Action::\"connect\", resource == Connection::\"demo\");
+            permit (principal, action == Action::\"reveal\", resource == DataClass::\"aws-sensitive\");
+            permit (principal in Group::\"whatever\", action == Mcp::Action::\"tools/call\", resource == Mcp::Tool::\"files/a/b\")
+            when { context.server == \"files\" && principal.subject == \"github\" && context.tool != \"demo\" };";
+        assert_eq!(unknown_names(text), []);
+    }
+}
