@@ -15,7 +15,7 @@
 //! | loading | `policy_directory`, `policy_loader`, `schema`, `attribute_usage`, `configured_names` |
 //! | a compiled set | `policy_set`, `scope_index`, `entity_literals`, `residual_condition`, `implicit_targets` |
 //! | deciding | `entities`, `cedar_context`, `unrepresentable`, `evaluator`, `policy_decision`, `explanation` |
-//! | for people | `policy_query_input`, `policy_tests`, `load_error` |
+//! | for people | `policy_query_input`, `policy_tests`, `load_error`, `schema_text` |
 
 mod approval_annotations;
 mod arn_parts;
@@ -46,6 +46,7 @@ mod required_attributes;
 mod residual_condition;
 mod schema;
 mod schema_source;
+mod schema_text;
 mod scope_index;
 mod unrepresentable;
 
@@ -61,6 +62,7 @@ pub use policy_set::PolicySet;
 pub use policy_store::PolicyStore;
 pub use policy_tests::{PolicyTestError, PolicyTestResult, run_policy_tests};
 pub use schema_source::{SchemaSource, UnnamedResource};
+pub use schema_text::{SchemaTextError, render_schema};
 pub use unrepresentable::UnrepresentableParameter;
 
 #[cfg(test)]

@@ -76,6 +76,8 @@ struct PolicyProperties {
     name_references: Vec<NameReference>,
 }
 
+pub(crate) use validation::collect_named_actions;
+
 /// Runs the loading of policies on a thread whose stack holds the deepest expression that is loaded.
 pub(crate) fn with_loader_stack<T: Send>(
     load: impl FnOnce() -> Result<T, PolicyLoadError> + Send,

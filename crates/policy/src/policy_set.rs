@@ -149,6 +149,10 @@ impl PolicySet {
         self.policies.get(number as usize)
     }
 
+    pub(crate) fn checked_policies(&self) -> impl Iterator<Item = &CheckedPolicy> {
+        self.policies.iter().map(|policy| &policy.checked)
+    }
+
     pub(crate) fn name_references(&self) -> impl Iterator<Item = &NameReference> {
         self.policies.iter().flat_map(|policy| &policy.checked.name_references)
     }
