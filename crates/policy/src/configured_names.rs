@@ -110,8 +110,9 @@ fn closest_name<'n>(name: &str, known: &[&'n str]) -> Option<&'n str> {
     let folded = name.to_lowercase();
     let near = known.iter().filter_map(|known| {
         let distance = edit_distance(&folded, &known.to_lowercase());
-        // A third of the letters: of short names every other one is near.
-        (distance <= name.len().max(known.len()) / 3).then_some((distance, *known))
+        // Half of the letters of a short name, because two that are swapped count as two; four of any name.
+        let limit = name.len().max(known.len()).div_ceil(2).min(4);
+        (distance <= limit).then_some((distance, *known))
     });
     near.min().map(|(_distance, known)| known)
 }
@@ -249,7 +250,7 @@ mod tests {
             (
                 "forbid (principal == Caller::\"crop/eve\", action, resource);",
                 "there is no identity provider \"crop\"",
-                "the configuration has \"corp\"",
+                "did you mean \"corp\"?",
             ),
             (
                 "forbid (principal, action == Aws::Action::\"s3:GetObject\", resource) when { context.connection == \"files\" };",
