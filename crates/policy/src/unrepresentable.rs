@@ -175,7 +175,9 @@ fn context_read(expression: &Expr) -> Option<(Vec<&str>, ReadKind)> {
         }
         ExprKind::ExtHasAttr { expr, attrs } => {
             let mut path = context_path(expr)?;
-            path.extend(attrs.iter().map(|attr| attr.as_str()));
+            for attr in attrs {
+                path.push(attr);
+            }
             Some((path, ReadKind::Presence))
         }
         _ => None,
