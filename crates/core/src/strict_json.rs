@@ -338,7 +338,8 @@ mod tests {
             let mut expected = Vec::new();
             for (name, (number, value)) in &members {
                 let name = Value::String(name.clone());
-                text.push_str(&format!("{{{name}: {number}, \"Z\": [{name}, {number},true]}},"));
+                let item = format!("{{{name}: {number}, \"Z\": [{name}, {number},true]}},");
+                text.push_str(&item);
                 let value: Value = serde_json::from_str(value).unwrap();
                 let name = name.as_str().unwrap();
                 expected.push(json!({ name: value, "Z": [name, value, true] }));

@@ -347,9 +347,10 @@ mod tests {
                         url = \"http://127.0.0.1:9/mcp\"\n"
             .to_owned();
         for (name, account) in connections {
-            text.push_str(&format!(
+            let connection = format!(
                 "[[aws.connection]]\nname = \"{name}\"\nrole_arn = \"arn:aws:iam::{account}:role/r\"\n"
-            ));
+            );
+            text.push_str(&connection);
         }
         let file = dir.path().join("durward.toml");
         std::fs::write(&file, text).expect("written");

@@ -40,7 +40,7 @@ fn a_value_that_cedar_cannot_hold_refuses_where_a_policy_reads_it() {
         )
     };
     let not_whole = "not a whole number of 64 bits";
-    let deep = r#"[[[[[[[[[1]]]]]]]]]"#;
+    let deep = "[[[[[[[[[1]]]]]]]]]";
     let deep_record = r#"{"x":{"x":{"x":{"x":{"x":{"x":{"x":{"x":1}}}}}}}}"#;
     let amount = "context.arguments has amount && context.arguments.amount > 100";
     let paths = "context.arguments has paths && context.arguments.paths.contains(\"/etc/shadow\")";
@@ -185,7 +185,8 @@ fn arbitrary_policies() -> impl Strategy<Value = String> {
         let mut text = if permits_all { "permit (principal, action, resource);\n".to_owned() } else { String::new() };
         for (effect, condition) in policies {
             let scope = "(principal, action in [Mcp::Action::\"tools/call\", Aws::Action::\"s3:GetObject\"], resource)";
-            text.push_str(&format!("{effect} {scope} when {{ {condition} }};\n"));
+            let policy = format!("{effect} {scope} when {{ {condition} }};\n");
+            text.push_str(&policy);
         }
         text
     })
