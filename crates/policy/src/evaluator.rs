@@ -208,13 +208,16 @@ impl<'a> EvaluationContext<'a> {
                         PolicyOutcome::Satisfied
                     }
                 }
-                Some(condition) => match &unrepresentable {
-                    None => evaluate_condition(&evaluator, condition, &slots, &[]),
-                    Some(values) => {
-                        let (condition, parameters) = values.replace_reads(condition);
-                        evaluate_condition(&evaluator, &condition, &slots, &parameters)
+                Some(condition) => {
+                    let reads = compiled.checked.attribute_usage.required_attributes.context;
+                    match unrepresentable.as_deref().filter(|values| reads.contains(values.attribute)) {
+                        None => evaluate_condition(&evaluator, condition, &slots, &[]),
+                        Some(values) => {
+                            let (condition, parameters) = values.replace_reads(condition);
+                            evaluate_condition(&evaluator, &condition, &slots, &parameters)
+                        }
                     }
-                },
+                }
             };
             if let PolicyOutcome::Failed(error) = &outcome {
                 tracing::warn!(
