@@ -15,7 +15,7 @@
 //! | loading | `policy_directory`, `policy_loader`, `schema`, `attribute_usage`, `configured_names` |
 //! | a compiled set | `policy_set`, `scope_index`, `entity_literals`, `residual_condition`, `implicit_targets` |
 //! | deciding | `entities`, `cedar_context`, `unrepresentable`, `evaluator`, `policy_decision`, `explanation` |
-//! | for people | `policy_query_input`, `policy_tests`, `load_error`, `schema_text` |
+//! | for people | `policy_query_input`, `policy_tests`, `load_error`, `schema_text`, `unknown_names` |
 
 mod approval_annotations;
 mod arn_parts;
@@ -48,6 +48,7 @@ mod schema;
 mod schema_source;
 mod schema_text;
 mod scope_index;
+mod unknown_names;
 mod unrepresentable;
 
 pub use approval_annotations::ApprovalRule;
