@@ -76,8 +76,8 @@ impl IamActions {
     }
 }
 
-/// The Levenshtein distance in bytes: names of actions are ASCII.
-pub(crate) fn edit_distance(left: &str, right: &str) -> usize {
+/// The Levenshtein distance in bytes: names of actions and of a configuration are ASCII.
+pub fn edit_distance(left: &str, right: &str) -> usize {
     let right = right.as_bytes();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (line, a) in left.bytes().enumerate() {

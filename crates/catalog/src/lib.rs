@@ -28,4 +28,5 @@ pub mod service_model;
 
 pub use catalog::Catalog;
 pub use endpoint::ServiceEndpoint;
+pub use iam_actions::edit_distance;
 pub use service_model::*;

@@ -26,6 +26,7 @@ mod risk;
 pub mod secret;
 mod strict_json;
 pub mod timestamps;
+mod whole_number;
 
 pub use arn::{Arn, arn_matches, arn_may_match, is_account_id};
 pub use caller::{Caller, CallerKind};
@@ -48,3 +49,4 @@ pub use request_tags::collect_request_tags;
 pub use risk::{RiskAssessment, RiskContext, RiskyTag, assess_risk};
 pub use secret::Secret;
 pub use strict_json::{StrictJsonError, parse_strict_json};
+pub use whole_number::{parse_whole_number, whole_number_of_float};

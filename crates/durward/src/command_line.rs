@@ -63,7 +63,7 @@ enum CliCommand {
     /// List, approve and deny approval requests
     #[command(subcommand)]
     Approvals(approval_commands::ApprovalCommand),
-    /// Check, test and explain policies
+    /// Check, test and explain policies, and print their schema
     #[command(subcommand)]
     Policy(PolicyCommand),
     /// Look up AWS operations and IAM actions
@@ -89,6 +89,8 @@ enum PolicyCommand {
     Check {
         /// Directory with the policies
         dir: PathBuf,
+        #[command(flatten)]
+        config: config::OptionalConfigArgs,
     },
     /// Run the cases of tests.toml beside the policies
     Test {
@@ -101,6 +103,15 @@ enum PolicyCommand {
         dir: PathBuf,
         #[command(flatten)]
         request: Box<policy_commands::ExplainArgs>,
+    },
+    /// Print the schema in Cedar's schema syntax, for the Cedar extensions of editors
+    Schema {
+        /// Directory with the policies: the schema has every action of the services that they name, and the tool arguments that
+        /// they read
+        dir: Option<PathBuf>,
+        /// IAM service prefix whose actions the schema has too (s3); may be repeated
+        #[arg(long = "service", value_name = "PREFIX")]
+        services: Vec<String>,
     },
 }
 
@@ -183,8 +194,11 @@ async fn run_command(command: CliCommand) -> Result<u8, CliError> {
         CliCommand::Login(args) => Ok(login::sign_in_user(&args).await?),
         CliCommand::Logout(args) => Ok(login::sign_out_user(&args).await?),
         CliCommand::Approvals(command) => Ok(approval_commands::run_approval_command(&command).await?),
-        CliCommand::Policy(PolicyCommand::Check { dir }) => {
-            written(policy_commands::check_policies(&dir, &mut out))
+        CliCommand::Policy(PolicyCommand::Check { dir, config }) => {
+            written(policy_commands::check_policies(&dir, &config, &mut out))
+        }
+        CliCommand::Policy(PolicyCommand::Schema { dir, services }) => {
+            written(policy_commands::print_schema(dir.as_deref(), &services, &mut out))
         }
         CliCommand::Policy(PolicyCommand::Test { dir }) => {
             written(policy_commands::test_policies(&dir, &mut out))

@@ -71,7 +71,11 @@ fn open_configuration(config: &Config, findings: &mut Diagnostics) -> Option<Ope
         );
         findings.problems.push(ConfigProblem::new("data_dir", message));
     }
-    let policies = PolicyStore::open(&config.policy.dir, Catalog::embedded());
+    let policies = PolicyStore::open_for_configuration(
+        &config.policy.dir,
+        Catalog::embedded(),
+        config.names_for_policies(),
+    );
     let policies =
         findings.value_or_problem("policy.dir", policies.map_err(|error| format_policy_error(&error)));
     let emulator = config.aws.emulator_url.as_deref();

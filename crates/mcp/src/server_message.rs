@@ -1,11 +1,12 @@
 //! Messages of a server: responses, notifications, and requests of its own.
 //!
-//! Promise: a response is passed on byte for byte, with two exceptions. A list of tools is cut to those that the caller may
-//! call, and `cacheScope` becomes private, because the list of one caller must not reach another through a shared cache.
+//! Promise: a response is passed on byte for byte, with three exceptions. A list of tools is cut to those that the caller may
+//! call, `cacheScope` becomes private, because the list of one caller must not reach another through a shared cache, and an id
+//! that is written as `1.0` becomes `1`, because a client may compare it with its own id as an integer.
 
 use crate::json::RawObject;
 use crate::request_id::RequestId;
-use serde_json::Value;
+use durward_core::parse_strict_json;
 use serde_json::value::RawValue;
 
 /// The response that the gateway waits for.
@@ -89,14 +90,20 @@ pub fn parse_server_message(
             None => ServerMessage::Notification { text: members.encode_replacing(&[]) },
         });
     }
-    let id = members.get("id").and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
+    // By the reader of the client's messages, so that an id is one id in both however its number is written.
+    let id = members.get("id").and_then(|raw| parse_strict_json(raw.get().as_bytes()).ok());
     let id = id.as_ref().and_then(RequestId::from_value);
     let has_expected_id = id.as_ref() == Some(&expected.id);
     match (result, error) {
         (Some(result), None) if has_expected_id => {
             let result = filter_result(result, expected, may_call)?;
+            let mut replaced = vec![("result", result.text.as_str())];
+            let expected_id = expected.id.to_value().to_string();
+            if matches!(expected.id, RequestId::Number(_)) {
+                replaced.push(("id", &expected_id));
+            }
             Ok(ServerMessage::Response(ServerResponse {
-                text: members.encode_replacing(&[("result", &result.text)]),
+                text: members.encode_replacing(&replaced),
                 error_code: None,
                 is_tool_error: result.is_tool_error,
             }))
@@ -166,6 +173,7 @@ fn filter_tools(
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::Value;
 
     fn parse_as(text: &str, lists_tools: bool, lenient: bool) -> Result<ServerMessage, ServerMessageError> {
         let expected = ExpectedResponse { id: RequestId::Number(1), is_tools_list: lists_tools };
@@ -210,7 +218,7 @@ mod tests {
         for wrong in [
             r#"{"jsonrpc":"2.0","id":2,"result":{}}"#,
             r#"{"jsonrpc":"2.0","id":"1","result":{}}"#,
-            r#"{"jsonrpc":"2.0","id":1.0,"result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":1.5,"result":{}}"#,
             r#"{"jsonrpc":"2.0","result":{}}"#,
             r#"{"jsonrpc":"2.0","id":1}"#,
             r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1}}"#,
@@ -227,6 +235,14 @@ mod tests {
         };
         assert_eq!(response.text, r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32600,"message":"x"}}"#);
         assert_eq!(response.error_code, Some(-32600));
+    }
+
+    #[test]
+    fn an_id_is_one_number_however_it_is_written() {
+        for id in ["1", "1.0", "10e-1"] {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"n":1.0}}}}"#);
+            assert_eq!(parse_response(&text, false).text, r#"{"jsonrpc":"2.0","id":1,"result":{"n":1.0}}"#);
+        }
     }
 
     #[test]

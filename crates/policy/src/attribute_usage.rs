@@ -24,6 +24,23 @@ pub(crate) struct InferredArgument {
 }
 
 impl InferredArgument {
+    /// Adds the arguments that another policy reads. Of an argument that both read as different types, the first type stays.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (name, other_member) in &other.members {
+            match self.members.get_mut(name) {
+                None => {
+                    self.members.insert(name.clone(), other_member.clone());
+                }
+                Some(member) => {
+                    member.inferred_type = member.inferred_type.take().or(other_member.inferred_type.clone());
+                    // A policy that does not test it would not validate if it were optional.
+                    member.is_optional &= other_member.is_optional;
+                    member.merge(other_member);
+                }
+            }
+        }
+    }
+
     /// The members as a record type in Cedar's JSON schema format. An argument that is never tested with `has` is required: a
     /// call without it fails the evaluation, which denies.
     pub(crate) fn to_record_schema(&self) -> Value {

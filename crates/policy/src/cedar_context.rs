@@ -1,7 +1,7 @@
 //! Cedar's `context` of one query, with only the attributes that an applicable policy reads.
 //!
-//! Promise: a value that Cedar cannot hold exactly (a float, a null, a list with one of these in it) is left out whole. A policy
-//! that reads it fails to evaluate then, which denies; a rounded value could satisfy a condition.
+//! Promise: no value is rounded or left out. A value that Cedar cannot hold (a fraction, a null, a list with one of these in it) has a
+//! placeholder in the context, and stands among the unrepresentable values, which the evaluator makes unreadable.
 
 use crate::{
     context_attributes::ContextAttribute,
@@ -9,35 +9,52 @@ use crate::{
     policy_query::{PolicyQuery, RequestContext},
     query_error::QueryError,
     required_attributes::CombinedAttributes,
+    unrepresentable::{
+        MAX_PARAMETER_DEPTH, UnrepresentableReason, UnrepresentableValue, UnrepresentableValues,
+    },
 };
 use cedar_policy_core::ast::{Context, Value, ValueKind};
 use durward_core::{FrontEndKind, Operation, RequiredPermission, Resource, collect_request_tags};
 use serde_json::Value as Json;
+use std::{collections::BTreeMap, sync::Arc};
 
-/// Parameters that are nested deeper are left out. The schema offers fewer levels (`MAX_SCHEMA_DEPTH`), except of tool arguments,
-/// which have the depth that a policy reads.
-const MAX_PARAMETER_DEPTH: usize = 8;
+/// The context of a query.
+#[derive(Debug, Clone)]
+pub(crate) struct CedarContext {
+    pub context: Context,
+    /// The values of the request that have only a placeholder in the context. Almost every request has none.
+    pub unrepresentable: Option<Arc<UnrepresentableValues>>,
+}
 
 pub(crate) fn build_cedar_context(
     types: &EntityTypes,
     query: &PolicyQuery<'_>,
     context: &RequestContext<'_>,
     required: &CombinedAttributes<'_>,
-) -> Result<Context, QueryError> {
+) -> Result<CedarContext, QueryError> {
     if required.context.is_empty() {
-        return Ok(Context::empty());
+        return Ok(CedarContext { context: Context::empty(), unrepresentable: None });
     }
     let mut pairs: Vec<(&'static str, Value)> = Vec::new();
+    let mut unrepresentable = None;
     for attribute in required.context.iter() {
-        if let Some(value) = context_attribute(attribute, types, query, context, required)? {
+        if let Some((value, values)) = context_attribute(attribute, types, query, context, required)? {
             pairs.push((attribute.row().name, value));
+            // A query has `params` or `arguments`, never both.
+            unrepresentable = unrepresentable
+                .or(values.map(|values| Arc::new(UnrepresentableValues { attribute, values })));
         }
     }
     match ValueKind::record(pairs) {
-        ValueKind::Record(attributes) => Ok(Context::Value(attributes)),
+        ValueKind::Record(attributes) => {
+            Ok(CedarContext { context: Context::Value(attributes), unrepresentable })
+        }
         _ => Err(QueryError::ContextNotARecord),
     }
 }
+
+/// A value as Cedar holds it, and what of it is unrepresentable.
+type ConvertedValue = (Value, Option<UnrepresentableValue>);
 
 /// The value of one attribute. `None`: this query does not have it.
 fn context_attribute(
@@ -46,6 +63,30 @@ fn context_attribute(
     query: &PolicyQuery<'_>,
     context: &RequestContext<'_>,
     required: &CombinedAttributes<'_>,
+) -> Result<Option<ConvertedValue>, QueryError> {
+    if let PolicyQuery::Permission { operation, permission } = query {
+        let front_end = match attribute {
+            ContextAttribute::Params => Some(FrontEndKind::Aws),
+            ContextAttribute::Arguments => Some(FrontEndKind::Mcp),
+            _ => None,
+        };
+        if front_end == Some(operation.front_end) {
+            if attribute == ContextAttribute::Params {
+                refuse_unmodeled_parameters(operation, permission, required)?;
+            }
+            return Ok(request_members(operation, required));
+        }
+    }
+    let value = simple_attribute(attribute, types, query, context)?;
+    Ok(value.map(|value| (value, None)))
+}
+
+/// The value of an attribute other than `params` and `arguments`.
+fn simple_attribute(
+    attribute: ContextAttribute,
+    types: &EntityTypes,
+    query: &PolicyQuery<'_>,
+    context: &RequestContext<'_>,
 ) -> Result<Option<Value>, QueryError> {
     match (attribute, query) {
         // A client's IPv4 address on an IPv6 socket is `::ffff:10.0.0.1`; a policy means the IPv4 address (RFC 4291,
@@ -60,8 +101,8 @@ fn context_attribute(
             Ok(context.risk.map(|risk| Value::from(i64::from(risk))))
         }
         (_, PolicyQuery::Permission { operation, permission }) => match operation.front_end {
-            FrontEndKind::Aws => aws_attribute(attribute, operation, permission, context, required),
-            FrontEndKind::Mcp => Ok(mcp_attribute(attribute, operation, permission, required)),
+            FrontEndKind::Aws => aws_attribute(attribute, operation, permission, context),
+            FrontEndKind::Mcp => Ok(mcp_attribute(attribute, operation, permission)),
         },
         (_, PolicyQuery::Connect { .. } | PolicyQuery::Reveal { .. }) => Ok(None),
     }
@@ -72,7 +113,6 @@ fn aws_attribute(
     operation: &Operation,
     permission: &RequiredPermission,
     context: &RequestContext<'_>,
-    required: &CombinedAttributes<'_>,
 ) -> Result<Option<Value>, QueryError> {
     Ok(match attribute {
         ContextAttribute::Operation => Some(Value::from(operation.name.as_str())),
@@ -85,11 +125,8 @@ fn aws_attribute(
         ContextAttribute::Indirect => Some(Value::from(operation.traits.indirect)),
         ContextAttribute::ReturnsCredentials => Some(Value::from(operation.traits.returns_credentials)),
         ContextAttribute::RequestTags => Some(request_tag_set(operation)?),
-        ContextAttribute::Params => {
-            refuse_unmodeled_parameters(operation, permission, required)?;
-            request_members(operation, required)
-        }
-        ContextAttribute::Server | ContextAttribute::Tool | ContextAttribute::Arguments => None,
+        ContextAttribute::Server | ContextAttribute::Tool => None,
+        ContextAttribute::Params | ContextAttribute::Arguments => None,
         ContextAttribute::SourceIp | ContextAttribute::Now | ContextAttribute::Risk => None,
     })
 }
@@ -98,10 +135,8 @@ fn mcp_attribute(
     attribute: ContextAttribute,
     operation: &Operation,
     permission: &RequiredPermission,
-    required: &CombinedAttributes<'_>,
 ) -> Option<Value> {
     match attribute {
-        ContextAttribute::Arguments => request_members(operation, required),
         ContextAttribute::Server => Some(Value::from(operation.service.as_str())),
         ContextAttribute::Tool => match &permission.resource {
             Resource::McpTool { name, .. } => Some(Value::from(name.as_str())),
@@ -112,9 +147,9 @@ fn mcp_attribute(
 }
 
 /// The parameters or arguments that an applicable policy reads, as a record.
-fn request_members(operation: &Operation, required: &CombinedAttributes<'_>) -> Option<Value> {
+fn request_members(operation: &Operation, required: &CombinedAttributes<'_>) -> Option<ConvertedValue> {
     let members = operation.parameters.as_object()?.iter();
-    Some(cedar_record(members.filter(|(name, _)| required.reads_member(name)), MAX_PARAMETER_DEPTH))
+    Some(convert_record(members.filter(|(name, _)| required.reads_member(name)), MAX_PARAMETER_DEPTH))
 }
 
 /// The tags that a request would set, each as `key=value`.
@@ -160,24 +195,53 @@ fn format_cedar_datetime(now: time::OffsetDateTime) -> Option<String> {
     })
 }
 
-fn cedar_record<'a>(fields: impl Iterator<Item = (&'a String, &'a Json)>, depth: usize) -> Value {
-    Value::record(fields.filter_map(|(name, json)| Some((name.as_str(), cedar_value(json, depth)?))), None)
+fn convert_record<'a>(fields: impl Iterator<Item = (&'a String, &'a Json)>, depth: usize) -> ConvertedValue {
+    let mut unrepresentable = BTreeMap::new();
+    let values = fields.map(|(name, json)| {
+        let (value, below) = convert_value(json, depth);
+        if let Some(below) = below {
+            unrepresentable.insert(name.clone(), below);
+        }
+        (name.as_str(), value)
+    });
+    let record = Value::record(values, None);
+    (record, (!unrepresentable.is_empty()).then_some(UnrepresentableValue::Members(unrepresentable)))
 }
 
-fn cedar_value(json: &Json, depth: usize) -> Option<Value> {
-    let deeper = depth.checked_sub(1)?;
+fn convert_value(json: &Json, depth: usize) -> ConvertedValue {
+    let Some(deeper) = depth.checked_sub(1) else { return placeholder(UnrepresentableReason::TooDeep) };
     match json {
-        Json::Null => None,
-        Json::Bool(value) => Some(Value::from(*value)),
-        // Cedar's only number type is a 64-bit signed integer.
-        Json::Number(number) => number.as_i64().map(Value::from),
-        Json::String(value) => Some(Value::from(value.as_str())),
+        Json::Null => placeholder(UnrepresentableReason::Null),
+        Json::Bool(value) => (Value::from(*value), None),
+        // A float is never taken for a whole number here: 500.00000000000000000001 is 500.0 as a float. Readers that know how the
+        // number was written make whole numbers integers (`durward_core::parse_strict_json`).
+        Json::Number(number) => match number.as_i64() {
+            Some(number) => (Value::from(number), None),
+            None => placeholder(UnrepresentableReason::NotAnInteger),
+        },
+        Json::String(value) => (Value::from(value.as_str()), None),
         Json::Array(items) => {
-            let items: Option<Vec<Value>> = items.iter().map(|item| cedar_value(item, deeper)).collect();
-            Some(Value::set(items?, None))
+            let mut values = Vec::with_capacity(items.len());
+            for (index, item) in items.iter().enumerate() {
+                let (value, unrepresentable) = convert_value(item, deeper);
+                if let Some(unrepresentable) = unrepresentable {
+                    return (placeholder_value(), Some(unrepresentable.in_list(index)));
+                }
+                values.push(value);
+            }
+            (Value::set(values, None), None)
         }
-        Json::Object(fields) => Some(cedar_record(fields.iter(), deeper)),
+        Json::Object(fields) => convert_record(fields.iter(), deeper),
     }
+}
+
+fn placeholder(reason: UnrepresentableReason) -> ConvertedValue {
+    (placeholder_value(), Some(UnrepresentableValue::whole(reason)))
+}
+
+/// What stands in the context for an unrepresentable value. No condition reads it.
+fn placeholder_value() -> Value {
+    Value::empty_record(None)
 }
 
 #[cfg(test)]
@@ -185,11 +249,13 @@ mod tests {
     use super::*;
     use crate::{required_attributes::RequiredAttributes, test_fixtures};
     use cedar_policy::RestrictedExpression;
+    use cedar_policy_core::ast::{Expr, Var};
     use proptest::prelude::*;
     use serde_json::json;
     use std::net::{IpAddr, Ipv6Addr};
 
-    fn params_in_context(parameters: Json) -> Json {
+    /// `context.params` of a query whose policies read everything, and its first unrepresentable value.
+    fn params_in_context(parameters: Json) -> (Json, Option<String>) {
         let operation = test_fixtures::test_operation(&[("s3:GetObject", "*")], parameters);
         let query =
             PolicyQuery::Permission { operation: &operation, permission: &operation.required_permissions[0] };
@@ -205,36 +271,49 @@ mod tests {
         required.include(0);
         let context =
             build_cedar_context(&EntityTypes::new(), &query, &request_context, &required).expect("a context");
-        let json = context.to_json_value().expect("a context has a JSON form");
+        let json = context.context.to_json_value().expect("a context has a JSON form");
         assert_eq!(json["source_ip"]["__extn"]["arg"], "10.0.0.1");
         assert_eq!(json["region"], "eu-central-1");
-        json["params"].clone()
+        let everything = Expr::var(Var::Context);
+        let first = context.unrepresentable.map(|values| values.replace_reads(&everything).1[0].to_string());
+        (json["params"].clone(), first)
     }
 
     #[test]
     fn holds_scalars_sets_and_records() {
         let parameters =
             json!({ "a": "x", "b": true, "n": -7, "l": ["p", "q"], "r": { "s": { "t": 1 } }, "e": [] });
-        assert_eq!(params_in_context(parameters.clone()), parameters);
+        assert_eq!(params_in_context(parameters.clone()), (parameters, None));
     }
 
     #[test]
-    fn leaves_out_values_that_cedar_cannot_hold_exactly() {
-        assert_eq!(
-            params_in_context(
-                json!({ "f": 1.5, "z": null, "u": u64::MAX, "l": ["a", 1.5], "m": ["a", null], "k": 1 })
-            ),
-            json!({ "k": 1 })
-        );
-    }
-
-    #[test]
-    fn leaves_out_values_that_are_nested_too_deep() {
-        let mut deep = json!(1);
-        for _ in 0..9 {
-            deep = json!({ "x": deep });
+    fn holds_a_placeholder_for_each_value_that_cedar_cannot_hold() {
+        let deep = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!({ "x": inner }));
+        for (value, path, reason) in [
+            (json!(null), "", "null"),
+            (json!(1.5), "", "not a whole number of 64 bits"),
+            (json!(500.0), "", "not a whole number of 64 bits"),
+            (json!(u64::MAX), "", "not a whole number of 64 bits"),
+            (json!(["a", 1.5]), "[1]", "not a whole number of 64 bits"),
+            (json!(["a", { "b": [1, null] }]), "[1].b[1]", "null"),
+            (json!({ "a": 1, "m": { "n": null } }), ".m.n", "null"),
+            (deep(8), ".x.x.x.x.x.x.x.x", "nested too deeply"),
+            (json!([deep(7)]), "[0].x.x.x.x.x.x.x", "nested too deeply"),
+        ] {
+            let (params, first) = params_in_context(json!({ "v": value, "k": 1 }));
+            let expected = format!("`context.params.v{path}` is {reason}, which policy cannot read");
+            assert_eq!(first, Some(expected), "{value}");
+            assert!(params["k"] == 1 && params.get("v").is_some(), "{params}");
         }
-        assert!(!params_in_context(deep).to_string().contains('1'));
+        assert_eq!(params_in_context(deep(8)).1, None);
+    }
+
+    #[test]
+    fn a_path_in_a_refusal_has_no_invisible_characters_and_an_end() {
+        let name = format!("\u{202e}{}", "x".repeat(500));
+        let (_params, first) = params_in_context(json!({ "l": [{ name: null }] }));
+        let text = first.expect("it is null");
+        assert!(text.starts_with("`context.params.l[0].\\u{202e}xxx") && text.len() < 200, "{text}");
     }
 
     /// The same value, built with Cedar's public interface.
@@ -250,10 +329,9 @@ mod tests {
                 Some(RestrictedExpression::new_set(items?))
             }
             Json::Object(fields) => {
-                let fields = fields
-                    .iter()
-                    .filter_map(|(name, json)| Some((name.clone(), cedar_expression(json, deeper)?)));
-                RestrictedExpression::new_record(fields.collect::<Vec<_>>()).ok()
+                let fields =
+                    fields.iter().map(|(name, json)| Some((name.clone(), cedar_expression(json, deeper)?)));
+                RestrictedExpression::new_record(fields.collect::<Option<Vec<_>>>()?).ok()
             }
         }
     }
@@ -282,15 +360,18 @@ mod tests {
 
         #[test]
         fn builds_the_values_that_cedar_builds_from_the_same_parameters(parameters in arbitrary_json()) {
-            let ours = cedar_value(&parameters, MAX_PARAMETER_DEPTH).map(|value| [("x", value)]);
-            let ours = ours.map(|pairs| match ValueKind::record(pairs) {
-                ValueKind::Record(attributes) => Context::Value(attributes),
-                _ => unreachable!("a record is a record"),
-            });
-            let theirs = cedar_expression(&parameters, MAX_PARAMETER_DEPTH).map(|value| {
-                cedar_policy::Context::from_pairs([("x".to_owned(), value)]).expect("a context")
-            });
-            prop_assert_eq!(ours.as_ref(), theirs.as_ref().map(AsRef::as_ref));
+            let (value, unrepresentable) = convert_value(&parameters, MAX_PARAMETER_DEPTH);
+            let theirs = cedar_expression(&parameters, MAX_PARAMETER_DEPTH);
+            prop_assert_eq!(unrepresentable.is_none(), theirs.is_some());
+            if let Some(theirs) = theirs {
+                let ours = match ValueKind::record([("x", value)]) {
+                    ValueKind::Record(attributes) => Context::Value(attributes),
+                    _ => unreachable!("a record is a record"),
+                };
+                let theirs =
+                    cedar_policy::Context::from_pairs([("x".to_owned(), theirs)]).expect("a context");
+                prop_assert_eq!(&ours, theirs.as_ref());
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! reads is not evaluated at all, and its error denies it.
 
 use crate::{
-    cedar_context::build_cedar_context,
+    cedar_context::{CedarContext, build_cedar_context},
     context_attributes::{ContextAttribute, ContextAttributeSet},
     entities::{self, EntityRef, EntitySet},
     implicit_targets::with_resource,
@@ -12,9 +12,12 @@ use crate::{
     policy_set::{CompiledPolicy, PolicySet},
     query_error::QueryError,
     required_attributes::CombinedAttributes,
+    unrepresentable::{UnrepresentableParameter, UnrepresentableValues},
 };
 use cedar_policy_core::{
-    ast::{Context, Entity, EntityUID, EntityUIDEntry, Expr, Literal, Request, SlotEnv, ValueKind},
+    ast::{
+        Entity, EntityUID, EntityUIDEntry, Expr, Literal, PartialValue, Request, SlotEnv, Value, ValueKind,
+    },
     entities::{Entities, NoEntitiesSchema, TCComputation},
     evaluator::Evaluator,
     extensions::Extensions,
@@ -31,8 +34,18 @@ use std::{
 pub enum PolicyOutcome {
     Satisfied,
     NotSatisfied,
-    /// The policy could not be evaluated. The text is for the log and the operator, not for the caller.
-    Failed(String),
+    Failed(PolicyFailure),
+}
+
+/// Why a policy could not be evaluated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyFailure {
+    /// The text is Cedar's, for the log and the operator, not for the caller.
+    #[error("{0}")]
+    Evaluation(String),
+    /// Its outcome depends on a value of the request that Cedar cannot hold.
+    #[error("{0}")]
+    UnrepresentableParameter(UnrepresentableParameter),
 }
 
 /// The outcomes of the policies whose scope matches a query.
@@ -94,7 +107,7 @@ struct CachedContext<'a> {
     required: CombinedAttributes<'a>,
     access_level: Option<AccessLevel>,
     is_unknown_operation: bool,
-    context: Context,
+    context: CedarContext,
 }
 
 impl<'a> EvaluationContext<'a> {
@@ -176,7 +189,7 @@ impl<'a> EvaluationContext<'a> {
             let outcomes = candidates.into_iter().map(|number| (number, PolicyOutcome::Satisfied)).collect();
             return Ok(Evaluation { outcomes, ..Evaluation::default() });
         }
-        let (request, entities) = self.build_request(query, &entity_set, required)?;
+        let (request, entities, unrepresentable) = self.build_request(query, &entity_set, required)?;
         let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
         // Templates are not loaded, so there is no slot to fill.
         let slots = SlotEnv::new();
@@ -195,12 +208,21 @@ impl<'a> EvaluationContext<'a> {
                         PolicyOutcome::Satisfied
                     }
                 }
-                Some(condition) => evaluate_condition(&evaluator, condition, &slots, &compiled.checked.id),
+                Some(condition) => {
+                    let reads = compiled.checked.attribute_usage.required_attributes.context;
+                    match unrepresentable.as_deref().filter(|values| reads.contains(values.attribute)) {
+                        None => evaluate_condition(&evaluator, condition, &slots, &[]),
+                        Some(values) => {
+                            let (condition, parameters) = values.replace_reads(condition);
+                            evaluate_condition(&evaluator, &condition, &slots, &parameters)
+                        }
+                    }
+                }
             };
             if let PolicyOutcome::Failed(error) = &outcome {
                 tracing::warn!(
                     policy = compiled.checked.id,
-                    error,
+                    %error,
                     query = query.title(),
                     "a policy could not be evaluated"
                 );
@@ -261,13 +283,13 @@ impl<'a> EvaluationContext<'a> {
         tags.map(Some).ok_or_else(|| QueryError::UnknownTags { arn: arn.clone() })
     }
 
-    /// Cedar's request, and the entities that the policies read.
+    /// Cedar's request, the entities that the policies read, and the values of the request that Cedar cannot hold.
     fn build_request(
         &mut self,
         query: &PolicyQuery<'_>,
         entity_set: &EntitySet<'_>,
         required: CombinedAttributes<'a>,
-    ) -> Result<(Request, Entities), QueryError> {
+    ) -> Result<(Request, Entities, Option<Arc<UnrepresentableValues>>), QueryError> {
         let set = self.policy_set;
         let cached_principal = if required.reads_principal {
             &self.principal_with_attributes
@@ -297,7 +319,7 @@ impl<'a> EvaluationContext<'a> {
             TCComputation::AssumeAlreadyComputed,
             Extensions::all_available(),
         )?;
-        let context = self.context(query, required)?;
+        let CedarContext { context, unrepresentable } = self.context(query, required)?;
         // Unchecked, because validation against a schema copies every action of it into each request; the policies are validated
         // when they are loaded.
         let request = Request::new_unchecked(
@@ -306,7 +328,7 @@ impl<'a> EvaluationContext<'a> {
             EntityUIDEntry::known(resource, None),
             Some(context),
         );
-        Ok((request, entities))
+        Ok((request, entities, unrepresentable))
     }
 
     /// Cedar's context for a query: the cached one if the query's own would be equal.
@@ -314,7 +336,7 @@ impl<'a> EvaluationContext<'a> {
         &mut self,
         query: &PolicyQuery<'_>,
         required: CombinedAttributes<'a>,
-    ) -> Result<Context, QueryError> {
+    ) -> Result<CedarContext, QueryError> {
         let access_level = match query {
             PolicyQuery::Permission { permission, .. } => Some(permission.access_level),
             PolicyQuery::Connect { .. } | PolicyQuery::Reveal { .. } => None,
@@ -337,23 +359,36 @@ impl<'a> EvaluationContext<'a> {
     }
 }
 
+/// `unrepresentable`: the parameters for which the condition has unknowns, by their names.
 fn evaluate_condition(
     evaluator: &Evaluator<'_>,
     condition: &Expr,
     slots: &SlotEnv,
-    policy_id: &str,
+    unrepresentable: &[UnrepresentableParameter],
 ) -> PolicyOutcome {
-    let failed = |error: &dyn std::fmt::Display| {
-        PolicyOutcome::Failed(format!("error while evaluating policy `{policy_id}`: {error}"))
-    };
-    match evaluator.interpret(condition, slots) {
-        Ok(value) => match value.value_kind() {
-            ValueKind::Lit(Literal::Bool(true)) => PolicyOutcome::Satisfied,
-            ValueKind::Lit(Literal::Bool(false)) => PolicyOutcome::NotSatisfied,
-            // Strict validation excludes this. It is an error and not false: otherwise a forbid could silently not apply.
-            _ => failed(&"its condition is neither true nor false"),
-        },
-        Err(error) => failed(&error),
+    let failed = |text: String| PolicyOutcome::Failed(PolicyFailure::Evaluation(text));
+    match evaluator.partial_interpret(condition, slots) {
+        Ok(PartialValue::Value(Value { value: ValueKind::Lit(Literal::Bool(true)), .. })) => {
+            PolicyOutcome::Satisfied
+        }
+        Ok(PartialValue::Value(Value { value: ValueKind::Lit(Literal::Bool(false)), .. })) => {
+            PolicyOutcome::NotSatisfied
+        }
+        // Strict validation excludes this. It is an error and not false: otherwise a forbid could silently not apply.
+        Ok(PartialValue::Value(_)) => failed("its condition is neither true nor false".to_owned()),
+        Ok(PartialValue::Residual(residual)) => {
+            let parameter = residual.unknowns().find_map(|unknown| {
+                let index: usize = unknown.name.parse().ok()?;
+                unrepresentable.get(index)
+            });
+            match parameter {
+                Some(parameter) => {
+                    PolicyOutcome::Failed(PolicyFailure::UnrepresentableParameter(parameter.clone()))
+                }
+                None => failed(format!("its condition has no value: {residual}")),
+            }
+        }
+        Err(error) => failed(error.to_string()),
     }
 }
 
@@ -364,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_forbid_has_the_strictest_of_its_outcomes_on_all_targets() {
-        let failed = || PolicyOutcome::Failed("e".to_owned());
+        let failed = || PolicyOutcome::Failed(PolicyFailure::Evaluation("e".to_owned()));
         for (on_request, on_target, expected, is_implicit) in [
             (Some(NotSatisfied), NotSatisfied, Some(NotSatisfied), false),
             (Some(NotSatisfied), Satisfied, Some(Satisfied), true),

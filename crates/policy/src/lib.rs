@@ -12,10 +12,10 @@
 //! | | |
 //! |---|---|
 //! | data | `policy_query`, `context_attributes`, `required_attributes`, `parameter_type`, `arn_parts` |
-//! | loading | `policy_directory`, `policy_loader`, `schema`, `attribute_usage` |
+//! | loading | `policy_directory`, `policy_loader`, `schema`, `attribute_usage`, `configured_names` |
 //! | a compiled set | `policy_set`, `scope_index`, `entity_literals`, `residual_condition`, `implicit_targets` |
-//! | deciding | `entities`, `cedar_context`, `evaluator`, `policy_decision`, `explanation` |
-//! | for people | `policy_query_input`, `policy_tests`, `load_error` |
+//! | deciding | `entities`, `cedar_context`, `unrepresentable`, `evaluator`, `policy_decision`, `explanation` |
+//! | for people | `policy_query_input`, `policy_tests`, `load_error`, `schema_text`, `unknown_names` |
 
 mod approval_annotations;
 mod arn_parts;
@@ -23,6 +23,7 @@ mod attribute_usage;
 mod catalog_schema_source;
 mod cedar_context;
 mod cedar_json;
+mod configured_names;
 mod context_attributes;
 mod creation_operations;
 mod entities;
@@ -45,10 +46,14 @@ mod required_attributes;
 mod residual_condition;
 mod schema;
 mod schema_source;
+mod schema_text;
 mod scope_index;
+mod unknown_names;
+mod unrepresentable;
 
 pub use approval_annotations::ApprovalRule;
-pub use evaluator::PolicyOutcome;
+pub use configured_names::{ConfiguredNames, NameKind};
+pub use evaluator::{PolicyFailure, PolicyOutcome};
 pub use explanation::{EvaluatedPolicy, Explanation};
 pub use load_error::{PolicyLoadError, PolicyProblem, SourceExcerpt};
 pub use parameter_type::ParameterType;
@@ -58,6 +63,8 @@ pub use policy_set::PolicySet;
 pub use policy_store::PolicyStore;
 pub use policy_tests::{PolicyTestError, PolicyTestResult, run_policy_tests};
 pub use schema_source::{SchemaSource, UnnamedResource};
+pub use schema_text::{SchemaTextError, render_schema};
+pub use unrepresentable::UnrepresentableParameter;
 
 #[cfg(test)]
 mod test_fixtures;

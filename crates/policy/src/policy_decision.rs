@@ -8,7 +8,7 @@
 
 use crate::{
     context_attributes::{ContextAttribute, ContextAttributeSet},
-    evaluator::{Evaluation, EvaluationContext, PolicyFilter, PolicyOutcome},
+    evaluator::{Evaluation, EvaluationContext, PolicyFailure, PolicyFilter, PolicyOutcome},
     implicit_targets::with_resource,
     policy_query::{AttributeReads, AuthorizationRequest, PolicyQuery, RequestContext},
     policy_set::{CompiledPolicy, PolicySet},
@@ -134,13 +134,17 @@ impl PolicySet {
             return self.decision(Verdict::Deny, &[], reason);
         }
         let (mut permits, mut final_forbids) = (Vec::new(), Vec::new());
-        let (mut approval_forbids, mut failed) = (Vec::new(), Vec::new());
+        let mut approval_forbids = Vec::new();
+        let (mut failed, mut failures) = (Vec::new(), Vec::new());
         let is_unknown_operation = query.is_unknown_operation();
         for (number, outcome) in &evaluation.outcomes {
             let Some(compiled) = self.compiled_policy(*number) else { continue };
             match outcome {
                 PolicyOutcome::NotSatisfied => {}
-                PolicyOutcome::Failed(_) => failed.push(compiled),
+                PolicyOutcome::Failed(failure) => {
+                    failed.push(compiled);
+                    failures.push(failure);
+                }
                 // The author of a wide permit cannot have meant an operation that the catalog does not know yet. A forbid
                 // holds for it.
                 PolicyOutcome::Satisfied if !compiled.is_forbid => {
@@ -171,10 +175,16 @@ impl PolicySet {
         }
         // After the final forbids, whose reason a caller can use; before the permits, because the failed policy may be a forbid.
         if !failed.is_empty() {
+            // A parameter is the caller's own, and it can write another value.
+            let parameter = failures.iter().find_map(|failure| match failure {
+                PolicyFailure::UnrepresentableParameter(parameter) => Some(format!(": {parameter}")),
+                PolicyFailure::Evaluation(_) => None,
+            });
             let reason = format!(
-                "{} is refused because {} could not be evaluated",
+                "{} is refused because {} could not be evaluated{}",
                 query.title(),
-                quote_policy_ids(&failed)
+                quote_policy_ids(&failed),
+                parameter.unwrap_or_default()
             );
             return self.decision(Verdict::Deny, &failed, reason);
         }

@@ -4,12 +4,14 @@
 //! counts as a problem, because a policy that can never apply, or whose text hides characters, is not what its author meant.
 
 mod checks;
+mod expression_depth;
 mod parsing;
 mod validation;
 
 use crate::{
     approval_annotations::ApprovalRule,
     attribute_usage::AttributeUsage,
+    configured_names::NameReference,
     load_error::{PolicyLoadError, PolicyProblem},
     policy_directory::PolicyFile,
     schema_source::SchemaSource,
@@ -28,6 +30,8 @@ pub(crate) struct CheckedPolicy {
     /// `@reason`: a caller who is refused reads it.
     pub reason: Option<String>,
     pub attribute_usage: AttributeUsage,
+    /// The names of the configuration that it has, each once.
+    pub name_references: Vec<NameReference>,
 }
 
 /// A parsed policy with its position in its file.
@@ -60,6 +64,7 @@ impl ParsedPolicy<'_> {
             policy: self.policy,
             approval_rule: properties.approval_rule,
             attribute_usage: properties.attribute_usage,
+            name_references: properties.name_references,
         }
     }
 }
@@ -68,6 +73,28 @@ impl ParsedPolicy<'_> {
 struct PolicyProperties {
     attribute_usage: AttributeUsage,
     approval_rule: Option<ApprovalRule>,
+    name_references: Vec<NameReference>,
+}
+
+pub(crate) use validation::collect_named_actions;
+
+/// Runs the loading of policies on a thread whose stack holds the deepest expression that is loaded.
+pub(crate) fn with_loader_stack<T: Send>(
+    load: impl FnOnce() -> Result<T, PolicyLoadError> + Send,
+) -> Result<T, PolicyLoadError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("policy-loader".to_owned())
+            .stack_size(expression_depth::LOADER_STACK_BYTES)
+            .spawn_scoped(scope, load);
+        match thread.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(error) => {
+                Err(PolicyProblem::of_file("", format!("no thread to load policies on: {error}"), "").into())
+            }
+        }
+    })
 }
 
 /// Checks the policies of all files together.

@@ -4,6 +4,7 @@
 
 use crate::{
     approval_annotations::ApprovalRule,
+    configured_names::NameReference,
     context_attributes::ContextAttribute,
     entity_literals::{EntityLiterals, EntityTypes},
     implicit_targets::ImplicitTargets,
@@ -68,8 +69,10 @@ impl PolicySet {
         files: &[PolicyFile],
         schema_source: &dyn SchemaSource,
     ) -> Result<Self, PolicyLoadError> {
-        let checked = policy_loader::load_policies(files, schema_source)?;
-        Ok(Self::compile(policy_directory::compute_version(files), checked, schema_source))
+        policy_loader::with_loader_stack(|| {
+            let checked = policy_loader::load_policies(files, schema_source)?;
+            Ok(Self::compile(policy_directory::compute_version(files), checked, schema_source))
+        })
     }
 
     pub(crate) fn compile(
@@ -144,6 +147,14 @@ impl PolicySet {
 
     pub(crate) fn compiled_policy(&self, number: u32) -> Option<&CompiledPolicy> {
         self.policies.get(number as usize)
+    }
+
+    pub(crate) fn checked_policies(&self) -> impl Iterator<Item = &CheckedPolicy> {
+        self.policies.iter().map(|policy| &policy.checked)
+    }
+
+    pub(crate) fn name_references(&self) -> impl Iterator<Item = &NameReference> {
+        self.policies.iter().flat_map(|policy| &policy.checked.name_references)
     }
 
     pub(crate) fn policy_number(&self, policy_id: &str) -> Option<u32> {

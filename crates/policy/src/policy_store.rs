@@ -4,6 +4,7 @@
 //! fingerprint twice, so that a half-written file is not loaded.
 
 use crate::{
+    configured_names::ConfiguredNames,
     load_error::PolicyLoadError,
     policy_directory::{self, DirectoryFingerprint},
     policy_set::PolicySet,
@@ -26,6 +27,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub struct PolicyStore {
     dir: PathBuf,
     schema_source: &'static dyn SchemaSource,
+    /// The names that policies can have. `None`: the configuration is not known.
+    configured_names: Option<ConfiguredNames>,
     // Reading it takes no lock, so a reload never stalls decisions.
     current: ArcSwap<PolicySet>,
     /// Replaced sets that an exchange may still hold. They are freed here, so that no exchange pays for the freeing of thousands of
@@ -50,12 +53,31 @@ impl std::fmt::Debug for PolicyStore {
 impl PolicyStore {
     /// Loads the directory. Without a good set nothing could be decided, so a directory that does not load is an error.
     pub fn open(dir: &Path, schema_source: &'static dyn SchemaSource) -> Result<Self, PolicyLoadError> {
+        Self::open_with(dir, schema_source, None)
+    }
+
+    /// As [`PolicyStore::open`], for a gateway whose configuration is known: a set with a name that the configuration does not have
+    /// is never put in force.
+    pub fn open_for_configuration(
+        dir: &Path,
+        schema_source: &'static dyn SchemaSource,
+        names: ConfiguredNames,
+    ) -> Result<Self, PolicyLoadError> {
+        Self::open_with(dir, schema_source, Some(names))
+    }
+
+    fn open_with(
+        dir: &Path,
+        schema_source: &'static dyn SchemaSource,
+        configured_names: Option<ConfiguredNames>,
+    ) -> Result<Self, PolicyLoadError> {
         // Before the load, so that a change during the load is noticed.
         let before = policy_directory::fingerprint_directory(dir);
-        let set = PolicySet::load(dir, schema_source)?;
+        let set = load_policy_set(dir, schema_source, configured_names.as_ref())?;
         Ok(Self {
             dir: dir.to_owned(),
             schema_source,
+            configured_names,
             current: ArcSwap::from_pointee(set),
             replaced_sets: Mutex::default(),
             directory_state: Mutex::new(DirectoryState { last_tried: before.clone(), last_seen: before }),
@@ -69,7 +91,7 @@ impl PolicyStore {
 
     /// Loads the directory now, and returns whether another set came into force. On an error the last good set stays.
     pub fn reload(&self) -> Result<bool, PolicyLoadError> {
-        let set = PolicySet::load(&self.dir, self.schema_source)?;
+        let set = load_policy_set(&self.dir, self.schema_source, self.configured_names.as_ref())?;
         // By content: a file that was only touched must not count as another set, which refuses requests that were decided by the
         // old one (docs/adr/0003).
         let changed = set.version() != self.current.load().version();
@@ -122,6 +144,16 @@ impl PolicyStore {
     }
 }
 
+fn load_policy_set(
+    dir: &Path,
+    schema_source: &dyn SchemaSource,
+    configured_names: Option<&ConfiguredNames>,
+) -> Result<PolicySet, PolicyLoadError> {
+    let set = PolicySet::load(dir, schema_source)?;
+    let problems = configured_names.map(|names| set.find_unknown_names(names)).unwrap_or_default();
+    if problems.is_empty() { Ok(set) } else { Err(PolicyLoadError::new(problems)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +194,26 @@ mod tests {
         assert!(weak.upgrade().is_some(), "the exchange freed it");
         policies.poll_directory();
         assert!(weak.upgrade().is_none(), "it is never freed");
+    }
+
+    #[test]
+    fn a_set_with_a_name_that_the_configuration_does_not_have_is_not_put_in_force() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("a.cedar");
+        fs::write(&file, VALID_POLICY).expect("written");
+        let open =
+            || PolicyStore::open_for_configuration(dir.path(), &TestSchemaSource, ConfiguredNames::default());
+        let policies = open().expect("loads");
+        let first = policies.current().version().to_owned();
+        fs::write(&file, VALID_POLICY.replace("resource", "resource == Connection::\"prod\""))
+            .expect("written");
+        let error = policies.reload().expect_err("there is no such connection").to_string();
+        assert!(
+            error.contains("a.cedar:1:61: policy `a.1`: there is no connection or MCP server \"prod\""),
+            "{error}"
+        );
+        assert_eq!(policies.current().version(), first);
+        assert!(open().is_err());
     }
 
     #[test]

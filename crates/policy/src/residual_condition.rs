@@ -19,39 +19,37 @@ pub(crate) fn residual_condition(policy: &Policy, index_match: IndexMatch) -> Op
 }
 
 fn without_source_locations(expression: &Expr) -> Expr {
+    rebuild_expression(expression, &mut |_part| None)
+}
+
+/// Builds the expression anew, without source locations. `replace` may give another expression for any part, which then is not
+/// visited further.
+pub(crate) fn rebuild_expression(expression: &Expr, replace: &mut impl FnMut(&Expr) -> Option<Expr>) -> Expr {
+    if let Some(replacement) = replace(expression) {
+        return replacement;
+    }
+    let mut rebuild = |part: &Expr| rebuild_expression(part, replace);
     match expression.expr_kind() {
         ExprKind::Lit(literal) => Expr::val(literal.clone()),
         ExprKind::Var(variable) => Expr::var(*variable),
-        ExprKind::If { test_expr, then_expr, else_expr } => Expr::ite(
-            without_source_locations(test_expr),
-            without_source_locations(then_expr),
-            without_source_locations(else_expr),
-        ),
-        ExprKind::And { left, right } => {
-            Expr::and(without_source_locations(left), without_source_locations(right))
+        ExprKind::If { test_expr, then_expr, else_expr } => {
+            Expr::ite(rebuild(test_expr), rebuild(then_expr), rebuild(else_expr))
         }
-        ExprKind::Or { left, right } => {
-            Expr::or(without_source_locations(left), without_source_locations(right))
-        }
-        ExprKind::UnaryApp { op, arg } => Expr::unary_app(*op, without_source_locations(arg)),
-        ExprKind::BinaryApp { op, arg1, arg2 } => {
-            Expr::binary_app(*op, without_source_locations(arg1), without_source_locations(arg2))
-        }
+        ExprKind::And { left, right } => Expr::and(rebuild(left), rebuild(right)),
+        ExprKind::Or { left, right } => Expr::or(rebuild(left), rebuild(right)),
+        ExprKind::UnaryApp { op, arg } => Expr::unary_app(*op, rebuild(arg)),
+        ExprKind::BinaryApp { op, arg1, arg2 } => Expr::binary_app(*op, rebuild(arg1), rebuild(arg2)),
         ExprKind::ExtensionFunctionApp { fn_name, args } => {
-            Expr::call_extension_fn(fn_name.clone(), args.iter().map(without_source_locations).collect())
+            Expr::call_extension_fn(fn_name.clone(), args.iter().map(rebuild).collect())
         }
-        ExprKind::GetAttr { expr, attr } => Expr::get_attr(without_source_locations(expr), attr.clone()),
-        ExprKind::HasAttr { expr, attr } => Expr::has_attr(without_source_locations(expr), attr.clone()),
-        ExprKind::ExtHasAttr { expr, attrs } => {
-            Expr::extended_has_attr(without_source_locations(expr), attrs.clone())
-        }
-        ExprKind::Like { expr, pattern } => Expr::like(without_source_locations(expr), pattern.clone()),
-        ExprKind::Is { expr, entity_type } => {
-            Expr::is_entity_type(without_source_locations(expr), entity_type.clone())
-        }
-        ExprKind::Set(items) => Expr::set(items.iter().map(without_source_locations)),
+        ExprKind::GetAttr { expr, attr } => Expr::get_attr(rebuild(expr), attr.clone()),
+        ExprKind::HasAttr { expr, attr } => Expr::has_attr(rebuild(expr), attr.clone()),
+        ExprKind::ExtHasAttr { expr, attrs } => Expr::extended_has_attr(rebuild(expr), attrs.clone()),
+        ExprKind::Like { expr, pattern } => Expr::like(rebuild(expr), pattern.clone()),
+        ExprKind::Is { expr, entity_type } => Expr::is_entity_type(rebuild(expr), entity_type.clone()),
+        ExprKind::Set(items) => Expr::set(items.iter().map(rebuild)),
         ExprKind::Record(fields) => {
-            let fields = fields.iter().map(|(name, field)| (name.clone(), without_source_locations(field)));
+            let fields = fields.iter().map(|(name, field)| (name.clone(), rebuild(field)));
             Expr::record(fields).unwrap_or_else(|_error| expression.clone())
         }
         ExprKind::Slot(_) | ExprKind::Unknown(_) => expression.clone(),

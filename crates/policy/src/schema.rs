@@ -206,6 +206,41 @@ mod tests {
     }
 
     #[test]
+    fn the_policies_page_lists_exactly_these_entities() {
+        let schema = generate_schema(&SchemaScope::default(), &TestSchemaSource);
+        let mut expected = BTreeSet::new();
+        for (namespace, prefix) in [("", ""), ("Aws", "Aws::"), ("Mcp", "Mcp::")] {
+            for (name, declared) in schema[namespace]["entityTypes"].as_object().expect("entity types") {
+                let list = |names: Vec<String>| names.join(", ");
+                let parents = declared["memberOfTypes"].as_array().into_iter().flatten();
+                let parents = parents.map(|parent| {
+                    let parent = parent.as_str().expect("a name");
+                    // A name without a namespace is one of its own namespace, if it has one.
+                    let is_own = schema[namespace]["entityTypes"].get(parent).is_some();
+                    format!("`{}{parent}`", if is_own { prefix } else { "" })
+                });
+                let attributes = declared["shape"]["attributes"].as_object();
+                let attributes =
+                    attributes.into_iter().flatten().map(|(attribute, _type)| format!("`{attribute}`"));
+                let mut attributes: Vec<String> = attributes.collect();
+                attributes.sort();
+                expected.insert((format!("`{prefix}{name}`"), list(parents.collect()), list(attributes)));
+            }
+        }
+        let page = include_str!("../../../docs/policies.md");
+        let table =
+            page.split("\n## ").find(|section| section.starts_with("Entities\n")).expect("the section");
+        let rows = table.lines().filter(|line| line.starts_with("| `"));
+        let listed: BTreeSet<_> = rows
+            .map(|row| {
+                let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+                (cells[1].to_owned(), cells[3].to_owned(), cells[4].to_owned())
+            })
+            .collect();
+        assert_eq!(listed, expected);
+    }
+
+    #[test]
     fn is_a_schema_cedar_accepts() {
         for membership in [false, true] {
             let scope = SchemaScope {

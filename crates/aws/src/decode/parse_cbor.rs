@@ -3,7 +3,7 @@
 
 use crate::refusals::{malformed_request, too_many_values};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use durward_core::{Refusal, limits};
+use durward_core::{Refusal, limits, whole_number_of_float};
 use minicbor::data::{Tag, Type};
 use minicbor::decode::{Decoder, Error};
 use serde_json::{Map, Number, Value};
@@ -134,9 +134,11 @@ fn decode_half_float(decoder: &mut Decoder<'_>) -> Result<f64, Error> {
     Ok(if bits & 0x8000 == 0 { value } else { -value })
 }
 
-/// JSON has no infinities and no NaN (RFC 8259 section 6): they become text.
+/// A whole number is an integer, as in the JSON protocols, so that policies see one form. JSON has no infinities and no NaN (RFC 8259
+/// section 6): they become text.
 fn float_to_json(value: f64) -> Value {
-    Number::from_f64(value).map_or_else(|| Value::String(value.to_string()), Value::Number)
+    let number = whole_number_of_float(value).or_else(|| Number::from_f64(value));
+    number.map_or_else(|| Value::String(value.to_string()), Value::Number)
 }
 
 #[cfg(test)]
@@ -152,6 +154,14 @@ mod tests {
             b"\xbf\x61a\x9f\x01\x21\xff\x61b\x42\x01\x02\x61t\xc1\xf9\x3e\x00\x61s\x7f\x61x\x61y\xff\xff";
         let read = Value::Object(parse_cbor_object(bytes).unwrap());
         assert_eq!(read, json!({"a": [1, -2], "b": "AQI=", "t": 1.5, "s": "xy"}));
+    }
+
+    #[test]
+    fn a_whole_number_is_an_integer_in_every_encoding() {
+        // {"a": [500, 500.0 as float32, 500.0 as float64, 2.0 as float16, 0.5 as float16]}
+        let bytes = b"\xa1\x61a\x85\x19\x01\xf4\xfa\x43\xfa\x00\x00\xfb\x40\x7f\x40\x00\x00\x00\x00\x00\xf9\x40\x00\xf9\x38\x00";
+        let read = Value::Object(parse_cbor_object(bytes).unwrap());
+        assert_eq!(read, json!({"a": [500, 500, 500, 2, 0.5]}));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::json_pointer::push_pointer_token;
 use super::request::DecodedParameters;
 use crate::refusals::{malformed_request, quote_for_message};
 use durward_catalog::{MemberLocation, ServiceModel, ShapeId, ShapeKind, ShapeMember};
-use durward_core::Refusal;
+use durward_core::{Refusal, parse_whole_number};
 use serde_json::{Map, Number, Value};
 
 /// The name of a member on the wire.
@@ -141,7 +141,9 @@ pub(super) fn parse_scalar(kind: &ShapeKind, text: String) -> Result<Value, Refu
         },
         ShapeKind::Float | ShapeKind::Double => match text.parse::<f64>() {
             // `NaN` and `Infinity` parse, but JSON has no number for them (RFC 8259 section 6): they stay text.
-            Ok(number) => Number::from_f64(number).map_or(Value::String(text), Value::Number),
+            Ok(number) => parse_whole_number(&text)
+                .or_else(|| Number::from_f64(number))
+                .map_or(Value::String(text), Value::Number),
             Err(_) => {
                 return Err(malformed_request(format!("`{}` is not a number", quote_for_message(&text))));
             }

@@ -29,6 +29,8 @@ pub use state::{PostgresConfig, StateConfig};
 
 use clap::Args;
 use durward_core::{Origin, env_vars};
+use durward_masking::DataClass;
+use durward_policy::ConfiguredNames;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::io;
@@ -39,8 +41,29 @@ use std::path::{Path, PathBuf};
 #[derive(Args)]
 pub struct ConfigFileArgs {
     /// Configuration file
-    #[arg(long, env = env_vars::DURWARD_CONFIG, default_value = "durward.toml", value_name = "FILE")]
+    #[arg(long, env = env_vars::DURWARD_CONFIG, default_value = DEFAULT_CONFIG_FILE, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+/// The file that a command reads if nobody names another.
+const DEFAULT_CONFIG_FILE: &str = "durward.toml";
+
+/// The option that names the configuration file, for commands that know more with a configuration and work without one.
+#[derive(Debug, Default, Args)]
+pub struct OptionalConfigArgs {
+    /// Configuration file, for the names of connections, servers, data classes and identity providers [default: durward.toml, if
+    /// there is one]
+    #[arg(long, env = env_vars::DURWARD_CONFIG, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl OptionalConfigArgs {
+    /// Reads the configuration, if there is one.
+    pub fn load(&self) -> Result<Option<Config>, ConfigError> {
+        let default = || Path::new(DEFAULT_CONFIG_FILE);
+        let path = self.config.as_deref().or_else(|| default().exists().then(default));
+        path.map(load_config).transpose()
+    }
 }
 
 /// Why there is no usable configuration. The texts are for the operator.
@@ -133,6 +156,19 @@ pub struct PolicyConfig {
 }
 
 impl Config {
+    /// The names of this configuration that policies can have.
+    pub fn names_for_policies(&self) -> ConfiguredNames {
+        let patterns = self.masking.pattern.iter().map(|pattern| pattern.data_class.clone());
+        let built_in = DataClass::BUILT_IN.iter().map(ToString::to_string);
+        ConfiguredNames {
+            aws_connections: self.aws.connection.iter().map(|connection| connection.name.clone()).collect(),
+            mcp_servers: self.mcp.server.iter().map(|server| server.name.clone()).collect(),
+            data_classes: built_in.chain(patterns).collect(),
+            identity_providers: self.identity.oidc.iter().map(|provider| provider.name.clone()).collect(),
+            issuers: self.identity.oidc.iter().map(|provider| provider.issuer.clone()).collect(),
+        }
+    }
+
     /// Where the AWS front end listens. It listens by default if a connection is configured.
     pub fn aws_address(&self) -> Option<SocketAddr> {
         let has_connection = !self.aws.connection.is_empty();

@@ -16,13 +16,13 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-const SAMPLE_POLICIES: [(&str, &str); 6] = [
+/// Without those for MCP: they name a server, and the demo has none.
+const SAMPLE_POLICIES: [(&str, &str); 5] = [
     ("10-connect.cedar", include_str!("../../../../policies/10-connect.cedar")),
     ("20-reads.cedar", include_str!("../../../../policies/20-reads.cedar")),
     ("30-guards.cedar", include_str!("../../../../policies/30-guards.cedar")),
     ("40-approvals.cedar", include_str!("../../../../policies/40-approvals.cedar")),
     ("50-reveal.cedar", include_str!("../../../../policies/50-reveal.cedar")),
-    ("60-mcp.cedar", include_str!("../../../../policies/60-mcp.cedar")),
 ];
 /// Audience of the callers' tokens.
 pub(super) const CALLER_AUDIENCE: &str = "durward";

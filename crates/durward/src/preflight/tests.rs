@@ -196,3 +196,28 @@ async fn a_gateway_does_not_start_with_a_rejected_configuration() {
     assert_eq!(Some(refused), open_configuration_file(&file).err().map(|error| error.to_string()));
     assert!(!dir.path().join("data").exists(), "the state was created before the check");
 }
+
+#[test]
+fn reports_names_in_policies_that_the_configuration_does_not_have() {
+    let dir = test_config_dir();
+    let policies = "permit (principal, action == Action::\"connect\", resource == Connection::\"prod\");\n\
+        forbid (principal, action == Mcp::Action::\"tools/call\", resource in Mcp::Server::\"files\");\n\
+        permit (principal, action == Action::\"reveal\", resource == DataClass::\"aws-sensitve\");\n\
+        forbid (principal == Caller::\"copr/eve\", action, resource);\n\
+        forbid (principal, action == Aws::Action::\"s3:GetObject\", resource) unless { context.connection == \"prd\" };\n";
+    write_private_file(&dir, "policies/all.cedar", policies);
+    let error = run_preflight(&dir).unwrap_err();
+    for expected in [
+        "all.cedar:2:69: policy `all.2`: there is no MCP server \"files\"",
+        "the configuration has no MCP server",
+        "all.cedar:3:60: policy `all.3`: there is no data class \"aws-sensitve\"",
+        "did you mean \"aws-sensitive\"?",
+        "all.cedar:4:22: policy `all.4`: there is no identity provider \"copr\"",
+        "did you mean \"corp\"?",
+        "all.cedar:5:100: policy `all.5`: there is no AWS connection \"prd\"",
+        "did you mean \"prod\"?",
+    ] {
+        assert!(error.contains(expected), "{expected} in\n{error}");
+    }
+    assert!(!error.contains("all.cedar:1:"), "{error}");
+}

@@ -303,3 +303,42 @@ async fn an_object_read_to_its_end_is_recorded_so() {
         .collect();
     assert_eq!(outcomes, [(15, None), (0, None)]);
 }
+
+/// What policy cannot compare must not disappear from it: the forbid would not hold then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_is_decided_however_its_number_is_written() {
+    let policies = r#"
+        permit (principal, action == Action::"connect", resource == Connection::"demo");
+        permit (principal, action == Aws::Action::"dynamodb:ListTables", resource);
+        @id("few") forbid (principal, action == Aws::Action::"dynamodb:ListTables", resource)
+        when { context.params has Limit && context.params.Limit > 100 };"#;
+    let gateway = TestGateway::builder().aws().policies(policies).start().await;
+    let agent = gateway.sign_in(&gateway.caller_token("build-agent"), "demo").await;
+    let named = "`context.params.Limit` is not a whole number of 64 bits";
+    for (limit, refusal) in [
+        ("500", "is forbidden by policy `few`"),
+        ("500.0", "is forbidden by policy `few`"),
+        ("5e2", "is forbidden by policy `few`"),
+        ("1e18", "is forbidden by policy `few`"),
+        ("9223372036854775808", named),
+        ("1e30", named),
+        ("100.5", named),
+        ("100.00000000000000000001", named),
+        ("null", "`context.params.Limit` is null"),
+    ] {
+        let body = format!(r#"{{"Limit":{limit}}}"#);
+        let request = SdkRequest::json_call("dynamodb", "DynamoDB_20120810.ListTables", body);
+        let response = gateway.call_aws(&agent, &request).await;
+        assert!(
+            response.status() == 400 && response.text().contains(refusal),
+            "{limit}: {}",
+            response.text()
+        );
+    }
+    assert_eq!(gateway.upstream_call_count(), 0);
+    for body in [r#"{"Limit":1.0e2}"#, r#"{"Limit":50,"ExclusiveStartTableName":null}"#] {
+        let request = SdkRequest::json_call("dynamodb", "DynamoDB_20120810.ListTables", body);
+        let response = gateway.call_aws(&agent, &request).await;
+        assert_eq!(response.status(), 200, "{body}: {}", response.text());
+    }
+}

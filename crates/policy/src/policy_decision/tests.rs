@@ -14,6 +14,7 @@ use time::macros::datetime;
 mod cedar_equivalence;
 mod implicit_targets;
 mod loading;
+mod unrepresentable_values;
 
 fn test_policy_file(text: &str) -> PolicyFile {
     PolicyFile { path: PathBuf::from("p.cedar"), stem: "p".to_owned(), text: text.to_owned() }

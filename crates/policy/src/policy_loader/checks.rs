@@ -5,6 +5,7 @@ use crate::{
     approval_annotations::{KNOWN_ANNOTATIONS, parse_approval_rule},
     arn_parts::split_arn,
     attribute_usage::collect_attribute_usage,
+    configured_names::{NameReference, compared_names, entity_name},
     entity_literals::EntityKind,
     load_error::PolicyProblem,
     schema::MCP_METHODS,
@@ -57,8 +58,8 @@ pub(super) fn check_policy(
         );
     }
     check_entities(parsed, schema_source, &mut problems);
-    let attribute_usage = match parsed.policy.to_json() {
-        Ok(json) => collect_attribute_usage(&json),
+    let (attribute_usage, name_references) = match parsed.policy.to_json() {
+        Ok(json) => (collect_attribute_usage(&json), find_name_references(parsed, &json)),
         Err(error) => {
             problems.push(parsed.problem_at("").with_message(format!("cannot be read: {error}")));
             return Err(problems);
@@ -85,7 +86,37 @@ pub(super) fn check_policy(
                 .with_help("an argument has one type in a policy: write two policies"),
         );
     }
-    if problems.is_empty() { Ok(PolicyProperties { attribute_usage, approval_rule }) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(PolicyProperties { attribute_usage, approval_rule, name_references })
+    } else {
+        Err(problems)
+    }
+}
+
+/// The names of the configuration in a policy, each with its first position.
+fn find_name_references(parsed: &ParsedPolicy<'_>, json: &serde_json::Value) -> Vec<NameReference> {
+    let mut found: Vec<NameReference> = Vec::new();
+    for literal in parsed.policy.entity_literals() {
+        let Some((kind, name)) = entity_name(&literal) else { continue };
+        if !found.iter().any(|known| known.kind == kind && known.name == name) {
+            let position = parsed.problem_at(&literal_needle(parsed, &literal));
+            found.push(NameReference { kind, name, position });
+        }
+    }
+    for (kind, name) in compared_names(json) {
+        if !found.iter().any(|known| known.kind == kind && known.name == name) {
+            let position = parsed.problem_at(&format!("\"{name}\""));
+            found.push(NameReference { kind, name, position });
+        }
+    }
+    found
+}
+
+/// The text of an entity in a policy. It may have spaces or escapes that the parsed literal has not.
+fn literal_needle(parsed: &ParsedPolicy<'_>, literal: &EntityUid) -> String {
+    let id = literal.id().unescaped();
+    let whole = format!("{}::\"{id}\"", literal.type_name());
+    if parsed.text.contains(&whole) { whole } else { format!("\"{id}\"") }
 }
 
 /// Returns true if a policy can apply to nothing but `connect` and `reveal`, which no approval can override.
@@ -119,12 +150,11 @@ fn check_entities(
         let (type_name, id) = (literal.type_name().to_string(), literal.id().unescaped().to_owned());
         // A type that the schema does not have is reported by the validator, with the position.
         let Some(kind) = EntityKind::from_type_name(&type_name) else { continue };
+        let needle = literal_needle(parsed, &literal);
         let literal = format!("{type_name}::\"{id}\"");
         if let Some(NameProblem { message, help }) = check_entity_name(kind, &literal, &id, schema_source)
             && reported.insert(literal.clone())
         {
-            // The text may have spaces or escapes that the parsed literal has not.
-            let needle = if parsed.text.contains(&literal) { literal } else { format!("\"{id}\"") };
             problems.push(parsed.problem_at(&needle).with_message(message).with_help(help));
         }
     }
@@ -193,6 +223,17 @@ fn check_entity_name(
         ),
         EntityKind::AwsAccount if !is_account_id(id) => {
             problem(format!("\"{id}\" is not an account"), "write its twelve digits")
+        }
+        // The id of every caller has both, so such a policy would never apply.
+        EntityKind::Caller
+            if id
+                .split_once('/')
+                .is_none_or(|(provider, subject)| provider.is_empty() || subject.is_empty()) =>
+        {
+            problem(
+                format!("\"{id}\" names no identity provider"),
+                "write \"<provider>/<subject>\", with the provider's name in the configuration",
+            )
         }
         EntityKind::McpTool if !id.contains('/') => {
             problem(format!("\"{id}\" names no server"), "write \"<server>/<tool>\"")

@@ -1,6 +1,9 @@
 //! Parses policy files, and finds the position of each policy in its file.
 
-use super::ParsedPolicy;
+use super::{
+    ParsedPolicy,
+    expression_depth::{MAX_EXPRESSION_DEPTH, find_too_deep},
+};
 use crate::{load_error::PolicyProblem, policy_directory::PolicyFile};
 use cedar_policy::{Policy, PolicyId, PolicySet as CedarPolicySet};
 use miette::Diagnostic;
@@ -42,6 +45,15 @@ pub(super) fn parse_policies<'a>(
 }
 
 fn parse_file<'a>(file: &'a PolicyFile, problems: &mut Vec<PolicyProblem>) -> Vec<ParsedPolicy<'a>> {
+    // Before Cedar's parser, whose stack it would exhaust.
+    if let Some(offset) = find_too_deep(&file.text) {
+        problems.push(
+            PolicyProblem::at_offset(&file.path, &file.text, offset, 1)
+                .with_message(format!("the expression is nested deeper than {MAX_EXPRESSION_DEPTH} levels"))
+                .with_help("compare with a set (`[...].contains(x)`, `in [...]`), or write several policies"),
+        );
+        return Vec::new();
+    }
     let set = match CedarPolicySet::from_str(&file.text) {
         Ok(set) => set,
         Err(errors) => {

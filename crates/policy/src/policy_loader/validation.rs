@@ -10,7 +10,7 @@ use crate::{
     schema_source::SchemaSource,
 };
 use cedar_policy::{
-    ActionConstraint, PolicyId, PolicySet as CedarPolicySet, Schema, ValidationError, ValidationMode,
+    ActionConstraint, Policy, PolicyId, PolicySet as CedarPolicySet, Schema, ValidationError, ValidationMode,
     ValidationWarning, Validator,
 };
 use durward_core::AccessLevel;
@@ -40,15 +40,15 @@ pub(super) fn validate_policies(
             if is_on_any_action {
                 scope.mcp_methods = all_mcp_methods();
             }
-            collect_named_actions(&mut scope, parsed, usage);
+            collect_named_actions(&mut scope, &parsed.policy, usage);
             scope.arguments_schema =
                 usage.reads_arguments.then(|| usage.inferred_arguments.to_record_schema());
             own.push((scope, vec![entry]));
         } else if is_on_any_action {
-            collect_named_actions(&mut open.0, parsed, usage);
+            collect_named_actions(&mut open.0, &parsed.policy, usage);
             open.1.push(entry);
         } else {
-            collect_named_actions(&mut scoped.0, parsed, usage);
+            collect_named_actions(&mut scoped.0, &parsed.policy, usage);
             scoped.1.push(entry);
         }
     }
@@ -63,8 +63,9 @@ fn all_mcp_methods() -> BTreeSet<String> {
     MCP_METHODS.iter().map(|method| (*method).to_owned()).collect()
 }
 
-fn collect_named_actions(scope: &mut SchemaScope, parsed: &ParsedPolicy<'_>, usage: &AttributeUsage) {
-    for literal in parsed.policy.entity_literals() {
+/// Adds the actions that a policy names, and the request members that it reads.
+pub(crate) fn collect_named_actions(scope: &mut SchemaScope, policy: &Policy, usage: &AttributeUsage) {
+    for literal in policy.entity_literals() {
         let id = literal.id().unescaped();
         match EntityKind::from_type_name(&literal.type_name().to_string()) {
             Some(EntityKind::AwsAction) if AccessLevel::parse(id).is_some() => {}

@@ -2,6 +2,7 @@
 
 mod client_notification;
 mod coalesced_calls;
+mod policy_values;
 mod revocation;
 mod upstream_responses;
 

@@ -4,6 +4,7 @@
 use super::*;
 use crate::{
     cedar_context::build_cedar_context,
+    explanation::EvaluatedPolicy,
     required_attributes::{CombinedAttributes, RequiredAttributes},
 };
 use cedar_policy::{
@@ -72,7 +73,7 @@ const RESOURCE_CLAUSES: [&str; 21] = [
     "resource in Group::\"demo\"",
     "resource is Grupe",
 ];
-const CONDITION_CLAUSES: [&str; 38] = [
+const CONDITION_CLAUSES: [&str; 44] = [
     "",
     "",
     "when { context.region == \"eu-central-1\" }",
@@ -108,6 +109,12 @@ const CONDITION_CLAUSES: [&str; 38] = [
     "unless { resource.hasTag(\"critical\") || action in Aws::Action::\"Read\" }",
     "when { resource.getTag(\"owner\") == \"ann\" }",
     "when { context has risk && context.risk > 50 && context.request_tags.contains(\"a=b\") }",
+    "when { context has arguments.count && context.arguments.count > 2 }",
+    "when { context has arguments && context.arguments has path && !(context.arguments has missing) }",
+    "when { principal.subject == \"bob\" || context.arguments.path == \"/srv/x\" }",
+    "when { if principal in Group::\"g1\" then context.arguments.count == 3 else context.arguments.path == [\"/srv/x\"] }",
+    "unless { context has arguments.path.deep && context.arguments.path.deep.contains(1) }",
+    "when { context.arguments == {path: \"/srv/x\"} || context.params == context.params }",
     "when { context.region }",
     "when { context in Group::\"g1\" }",
     "when { principal == Group::\"g1\" || resource == Mcp::Tool::\"files/read\" || Caller::\"corp/bob\" == principal }",
@@ -162,6 +169,11 @@ fn test_operations() -> Vec<Operation> {
         test_tool_call("files", "read", json!({ "path": "/srv/x" })),
         test_tool_call("files", "read", json!({})),
         test_tool_call("other", "read", json!({ "path": 1 })),
+        test_tool_call("files", "read", json!({ "path": ["/srv/x", null] })),
+        test_tool_call("files", "read", json!({ "path": { "deep": [0.5] }, "count": 3 })),
+        test_tool_call("other", "read", json!({ "path": "/srv/x", "count": 1e30 })),
+        test_operation(&[("s3:GetObject", "arn:aws:s3:::b/k")], json!({ "Bucket": "b", "Key": u64::MAX })),
+        test_operation(&[("s3:GetObject", "arn:aws:s3:::c/k")], json!({ "Bucket": null, "Key": 1 })),
     ]
 }
 
@@ -300,10 +312,41 @@ fn authorize_with_cedar(
     let everything = [RequiredAttributes::all()];
     let mut required = CombinedAttributes::new(&everything);
     required.include(0);
-    let context =
+    let built =
         build_cedar_context(&set.entity_types, query, &tagged_context(), &required).expect("a context");
+    assert_eq!(built.unrepresentable, None, "Cedar gets what it can hold");
+    let context = built.context;
     let request = Request::new(principal, action, resource, context.into(), None).expect("a request");
     Authorizer::new().is_authorized(&request, policies, &entities)
+}
+
+/// The parameters with another value in place of each one that Cedar cannot hold. `None`: without those that are null.
+fn with_substitute(json: &Value, substitute: Option<&Value>) -> Option<Value> {
+    Some(match json {
+        Value::Null => substitute?.clone(),
+        Value::Number(number) if number.as_i64().is_none() => substitute.unwrap_or(&json!(3)).clone(),
+        Value::Array(items) => items.iter().filter_map(|item| with_substitute(item, substitute)).collect(),
+        Value::Object(members) => members
+            .iter()
+            .filter_map(|(name, member)| Some((name.clone(), with_substitute(member, substitute)?)))
+            .collect(),
+        other => other.clone(),
+    })
+}
+
+/// The operation once for each kind of value in place of what Cedar cannot hold; only itself, if it can hold everything.
+fn representable_operations(operation: &Operation) -> Vec<Operation> {
+    let substitutes = [json!("/srv/x"), json!(3), json!(["/srv/x"])];
+    let all = substitutes.iter().map(Some).chain([None]);
+    let mut operations: Vec<Operation> = Vec::new();
+    for substitute in all {
+        let parameters = with_substitute(&operation.parameters, substitute).expect("an object stays");
+        let representable = Operation { parameters, ..operation.clone() };
+        if !operations.contains(&representable) {
+            operations.push(representable);
+        }
+    }
+    operations
 }
 
 /// The verdict and the determining or failing policies by Cedar's own evaluation of the whole set.
@@ -382,15 +425,11 @@ fn find_differences(text: &str) -> Vec<String> {
         .expect("ids differ");
     let set = PolicySet::compile("v".to_owned(), checked, &TestSchemaSource);
     let operations = test_operations();
-    let mut queries = vec![
+    let queries = [
         PolicyQuery::Connect { connection: "demo" },
         PolicyQuery::Connect { connection: "*" },
         PolicyQuery::Reveal { data_class: "email" },
     ];
-    queries.extend(operations.iter().map(|operation| PolicyQuery::Permission {
-        operation,
-        permission: &operation.required_permissions[0],
-    }));
     let mut found = Vec::new();
     for caller in [
         test_caller("bob", &["g1"]),
@@ -398,16 +437,36 @@ fn find_differences(text: &str) -> Vec<String> {
         test_caller("zoe", &[]),
         test_caller("bob", &["b", "demo", "files", "g2"]),
     ] {
-        for query in &queries {
-            let decision = set.decide(&AuthorizationRequest {
-                caller: &caller,
-                query: *query,
-                context: tagged_context(),
-            });
-            let ours = (decision.verdict, decision.policies.into_iter().collect::<BTreeSet<_>>());
-            let theirs = decide_with_cedar(&set, &full, &caller, query);
-            if ours != theirs {
+        let mut compare = |query: &PolicyQuery<'_>, for_cedar: &PolicyQuery<'_>| {
+            let request = AuthorizationRequest { caller: &caller, query: *query, context: tagged_context() };
+            let decision = set.decide(&request);
+            let ours = (decision.verdict, decision.policies.iter().cloned().collect::<BTreeSet<_>>());
+            let theirs = decide_with_cedar(&set, &full, &caller, for_cedar);
+            // A policy that depends on a value that Cedar cannot hold has failed, which denies. All others are as with any value.
+            let has_failed = || {
+                let is_failure = |policy: &EvaluatedPolicy| {
+                    matches!(
+                        policy.outcome,
+                        PolicyOutcome::Failed(PolicyFailure::UnrepresentableParameter(_))
+                    )
+                };
+                decision.verdict == Verdict::Deny
+                    && set.explain(&request).evaluated_policies().any(is_failure)
+            };
+            if ours != theirs && !has_failed() {
                 found.push(format!("{} on {}: {ours:?}, Cedar {theirs:?}", caller.id(), query.title()));
+            }
+        };
+        for query in &queries {
+            compare(query, query);
+        }
+        for operation in &operations {
+            let query = |operation| PolicyQuery::Permission {
+                operation,
+                permission: &operation.required_permissions[0],
+            };
+            for representable in &representable_operations(operation) {
+                compare(&query(operation), &query(representable));
             }
         }
     }

@@ -144,3 +144,31 @@ fn the_directory_itself_must_be_trustworthy() {
     assert!(load().is_err_and(|error| error.contains("writable by everybody")));
     assert!(PolicySet::load(&dir.path().join("none"), &TestSchemaSource).is_err());
 }
+
+/// Cedar's parser calls itself for each parenthesis: without a limit, the process ends here.
+#[test]
+fn an_expression_that_nests_too_deeply_is_reported_with_its_line() {
+    for (open, middle, close) in [
+        ("(", "true", ")"),
+        ("!(", "true", ")"),
+        ("if true then true else ", "true", ""),
+        ("true || ", "true", ""),
+        ("", "context", ".a"),
+    ] {
+        let condition = open.repeat(10_000) + middle + &close.repeat(10_000);
+        let error = expect_load_error(&format!(
+            "permit (principal, action, resource);\nforbid (principal, action, resource)\nwhen {{ {condition} }};"
+        ));
+        assert!(error.starts_with("p.cedar:3:"), "{}", &error[..200]);
+        assert!(error.contains("the expression is nested deeper than 300 levels"), "{}", &error[..200]);
+    }
+}
+
+/// The thread of this test has the stack of a worker of the gateway, which needs not hold what loading needs.
+#[test]
+fn the_deepest_expression_loads() {
+    for (open, close, count) in [("(", ")", 290), ("!(", ")", 144), ("true && ", "", 290)] {
+        let condition = open.repeat(count) + "true" + &close.repeat(count);
+        compile_test_set(&format!("permit (principal, action, resource) when {{ {condition} }};"));
+    }
+}
