@@ -168,6 +168,17 @@ fn reports_unusable_addresses_certificates_and_directories() {
     }
 }
 
+/// The third example, for EKS, names files that only a pod has.
+#[test]
+fn the_examples_would_start() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    for name in ["laptop.toml", "mcp-only.toml"] {
+        let opened = open_configuration_file(&examples.join(name));
+        let (_config, opened) = opened.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(opened.warnings, Vec::<String>::new(), "{name}");
+    }
+}
+
 #[test]
 fn warns_of_each_secret_that_other_users_can_read() {
     let dir = test_config_dir();

@@ -235,6 +235,10 @@ fn detect_body_format(
 /// (AWS Query and EC2 Query protocols of Smithy, "Response serialization").
 fn has_expected_root(target: &OperationTarget, body: &[u8]) -> bool {
     let operation = target.operation();
+    // Without an output the model marks nothing, and some services send `null`.
+    if operation.is_some_and(|operation| operation.output_shape.is_none()) {
+        return true;
+    }
     match target.protocol {
         AwsProtocol::Json10 | AwsProtocol::Json11 | AwsProtocol::RestJson => {
             let payload = operation.and_then(|operation| operation.output_shape).and_then(|output| {
@@ -320,6 +324,7 @@ mod tests {
             ("dynamodb", "GetItem", "application/x-amz-json-1.0", " {}", Some(BodyFormat::Json)),
             ("dynamodb", "GetItem", "application/x-amz-json-1.0", "[{}]", None),
             ("dynamodb", "GetItem", "text/xml", "<a/>", None),
+            ("kms", "DisableKey", "application/x-amz-json-1.1", "null", Some(BodyFormat::Json)),
             ("dynamodb", "DeleteTable", "", "", Some(BodyFormat::Json)),
             ("s3", "ListBuckets", "application/xml", "<ListAllMyBucketsResult/>", Some(BodyFormat::Xml)),
             ("s3", "GetBucketPolicy", "application/json", "{}", Some(BodyFormat::Json)),
