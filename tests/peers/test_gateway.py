@@ -217,10 +217,8 @@ class TestGateway:
         port = free_port()
         self.issuer_url = f"http://127.0.0.1:{port}"
         self.start("issuer", [sys.executable, HERE / "issuer.py", "serve", self.directory / "issuer", port], port)
-        for caller, groups in self.callers.items():
-            token = issuer.mint(self.directory / "issuer", caller, groups)
-            # the newline is what an editor or `echo` leaves: SDKs send it along
-            (self.directory / f"{caller}.jwt").write_text(token + "\n")
+        for caller in self.callers:
+            self.renew_token(caller)
 
     def tls_configuration(self):
         """A certificate of the gateway's own for its address, its name and the buckets below it; clients trust it as it is."""
@@ -284,6 +282,12 @@ scope = "operation"
         self.gateway_process.stop(how)
         self.processes.remove(self.gateway_process)
         self.start_gateway()
+
+    def renew_token(self, caller):
+        """Writes a token that is issued now into the caller's file."""
+        token = issuer.mint(self.directory / "issuer", caller, self.callers[caller])
+        # the newline is what an editor or `echo` leaves: SDKs send it along
+        (self.directory / f"{caller}.jwt").write_text(token + "\n")
 
     def token_file(self, caller):
         return self.directory / f"{caller}.jwt"
