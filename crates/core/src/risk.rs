@@ -4,7 +4,9 @@
 //! No text that the caller wrote lowers it: an agent cannot talk its risk down. What a policy document grants raises it (see
 //! `broad_grants`). docs/approvals.md has the same table for people; a test holds the two together.
 
-use crate::{AccessLevel, Operation, RequiredPermission, Resource, ResourceTags, find_broad_grants};
+use crate::{
+    AccessLevel, BroadGrantKind, Operation, RequiredPermission, Resource, ResourceTags, find_broad_grants,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -24,6 +26,17 @@ impl RiskAssessment {
             50..=74 => "high",
             _ => "severe",
         }
+    }
+
+    /// The reasons that are broad grants, without their weights. Each surface shows them before anything else.
+    pub fn broad_grants(&self) -> impl Iterator<Item = &str> {
+        self.reasons.iter().filter_map(|reason| {
+            let (_weight, text) = reason.split_once(' ')?;
+            let is_broad_grant = BroadGrantKind::ALL.iter().any(|kind| {
+                text.strip_prefix(kind.factor().1).is_some_and(|position| position.starts_with(": "))
+            });
+            is_broad_grant.then_some(text)
+        })
     }
 }
 
@@ -307,6 +320,11 @@ mod tests {
                 "+50 allows every action on every resource: PolicyDocument, statement 40 of 40",
                 "+50 changes permissions",
             ]
+        );
+        let broad_grants: Vec<&str> = risk.broad_grants().collect();
+        assert_eq!(
+            broad_grants,
+            ["allows every action on every resource: PolicyDocument, statement 40 of 40"]
         );
     }
 

@@ -1,7 +1,9 @@
 //! `durward approvals watch`: pending approval requests, then each one that changes, until stopped.
 
 use super::request_path;
-use super::request_summary::{format_missing_votes, format_operation, format_request_caller, format_state};
+use super::request_summary::{
+    format_broad_grants, format_missing_votes, format_operation, format_request_caller, format_state,
+};
 use crate::admin_api::{AdminApiArgs, AdminApiClient};
 use crate::command_error::CommandError;
 use crate::json_values::{format_scalar, list_items};
@@ -106,8 +108,10 @@ fn format_request_line(request: &Value) -> String {
     } else {
         String::new()
     };
+    let broad_grants: String =
+        format_broad_grants(request).iter().map(|grant| format!("  BROAD GRANT {grant}")).collect();
     format!(
-        "{}  {:<9}  risk {:>3}  {}  {}{missing}",
+        "{}  {:<9}  risk {:>3}  {}  {}{missing}{broad_grants}",
         format_scalar(&request["id"]),
         format_state(request).to_string(),
         format_scalar(&request["risk"]["score"]),
