@@ -25,7 +25,7 @@ const MAX_BATCH_LINES: usize = 10;
 /// The heading of the uninspected parts, for every kind of message.
 pub(crate) const UNINSPECTED_WARNING: &str = "its content is unknown";
 /// The heading of the broad grants, for every kind of message.
-pub(crate) const BROAD_GRANT_HEADING: &str = "Grants too much";
+pub(crate) const BROAD_GRANT_HEADING: &str = "Broad grant";
 /// Under every message about a request: previews and scanners follow links, and people should know that this is safe.
 pub(crate) const LINK_NOTE: &str = "Opening the link decides nothing.";
 

@@ -388,18 +388,15 @@ fn broad_grants_are_among_the_first_lines() {
     let mail = email::render_request(&summary);
     let (before, _after) = mail.text.split_once("\nWhat ").unwrap();
     assert!(
-        before.contains("GRANTS TOO MUCH:\n              - allows every action on every resource: a"),
+        before.contains("BROAD GRANT:\n              - allows every action on every resource: a"),
         "{before}"
     );
     assert!(before.contains("statement 40 of 40") && !before.contains("https://evil"), "{before}");
     let message = slack::render_request(&summary);
     let line = message["text"].as_str().unwrap().lines().nth(2).unwrap();
-    assert!(
-        line.starts_with(":warning: *Grants too much*: `allows every action on every resource: a"),
-        "{line}"
-    );
+    assert!(line.starts_with(":warning: *Broad grant*: `allows every action on every resource: a"), "{line}");
     assert!(line.ends_with("statement 40 of 40`") && !line.contains("<!channel>"), "{line}");
     assert!(!mail.text.contains('\u{202e}') && !line.contains('\u{202e}'), "{line}");
     let plain = summarize(&plain_request(), NotificationEvent::Opened);
-    assert!(!email::render_request(&plain).text.contains("GRANTS TOO MUCH"));
+    assert!(!email::render_request(&plain).text.contains("BROAD GRANT"));
 }
