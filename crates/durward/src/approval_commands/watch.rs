@@ -108,14 +108,15 @@ fn format_request_line(request: &Value) -> String {
     } else {
         String::new()
     };
-    let broad_grants: String =
-        format_broad_grants(request).iter().map(|grant| format!("  BROAD GRANT {grant}")).collect();
-    format!(
-        "{}  {:<9}  risk {:>3}  {}  {}{missing}{broad_grants}",
+    let line = format!(
+        "{}  {:<9}  risk {:>3}  {}  {}{missing}",
         format_scalar(&request["id"]),
         format_state(request).to_string(),
         format_scalar(&request["risk"]["score"]),
         format_request_caller(request),
         format_operation(request),
-    )
+    );
+    let mut parts = vec![line];
+    parts.extend(format_broad_grants(request).iter().map(|grant| format!("BROAD GRANT {grant}")));
+    parts.join("  ")
 }
