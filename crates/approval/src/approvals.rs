@@ -67,9 +67,25 @@ impl Approvals {
         by: &Approver,
         choice: VoteChoice,
     ) -> Result<ApprovalRequest, VoteError> {
-        let request = self.ledger.cast_vote(id, by, choice).await?;
+        self.cast_vote_with_comment(id, by, choice, None).await
+    }
+
+    /// Casts the vote of a person who may say something with an approval. A denial and break-glass have their reasons instead.
+    pub async fn cast_vote_with_comment(
+        &self,
+        id: ApprovalRequestId,
+        by: &Approver,
+        choice: VoteChoice,
+        comment: Option<String>,
+    ) -> Result<ApprovalRequest, VoteError> {
+        let request = self.ledger.cast_vote(id, by, choice, comment).await?;
         self.ledger.announce_changes().await;
         Ok(request)
+    }
+
+    /// Returns true if this gateway holds a request of a caller that waits for the decision. Another replica may hold one, too.
+    pub fn is_awaited(&self, id: ApprovalRequestId) -> bool {
+        self.ledger.subscriptions.has_subscribers(id)
     }
 
     /// Ends a single-use grant that is no longer needed: policy now allows the operation, and it passed without the grant.

@@ -14,10 +14,12 @@ pub(crate) fn apply_vote(
     request: &mut ApprovalRequest,
     by: &Approver,
     choice: VoteChoice,
+    comment: Option<String>,
     limits: &ApprovalLimits,
     now: i64,
 ) -> Result<(), VoteError> {
-    check_vote_texts(by, &choice)?;
+    let comment = comment.filter(|comment| !comment.trim().is_empty());
+    check_vote_texts(by, &choice, comment.as_deref())?;
     // A denial after the approval is possible until the grant is used: an approver who made a mistake must be able to stop the
     // operation.
     let ends_grant = request.state == ApprovalState::Approved && matches!(choice, VoteChoice::Deny { .. });
@@ -26,7 +28,7 @@ pub(crate) fn apply_vote(
     }
     match choice {
         VoteChoice::Deny { reason } => apply_denial(request, by, reason, now),
-        VoteChoice::ApproveOnce => apply_approval(request, by, None, limits, now),
+        VoteChoice::ApproveOnce => apply_approval(request, by, None, comment, limits, now),
         VoteChoice::ApproveTimeBound { until } => {
             let until = to_unix_millis(until);
             if until <= now {
@@ -40,7 +42,7 @@ pub(crate) fn apply_vote(
                     "a time-bound grant lasts at most {longest}"
                 )));
             }
-            apply_approval(request, by, Some(until), limits, now)
+            apply_approval(request, by, Some(until), comment, limits, now)
         }
         VoteChoice::BreakGlass { reason } => apply_break_glass(request, by, reason, limits, now),
     }
@@ -57,9 +59,10 @@ fn duration_in_words(duration: Duration) -> String {
     }
 }
 
-fn check_vote_texts(by: &Approver, choice: &VoteChoice) -> Result<(), VoteError> {
+fn check_vote_texts(by: &Approver, choice: &VoteChoice, comment: Option<&str>) -> Result<(), VoteError> {
     let too_long = |TooLong { field, limit }| VoteError::TooLong { field, limit };
     check_approver_size(by).map_err(too_long)?;
+    check_reason_size(comment.unwrap_or_default()).map_err(too_long)?;
     if let VoteChoice::Deny { reason } | VoteChoice::BreakGlass { reason } = choice {
         check_reason_size(reason).map_err(too_long)?;
         if reason.trim().is_empty() {
@@ -183,6 +186,7 @@ fn apply_approval(
     request: &mut ApprovalRequest,
     by: &Approver,
     time_bound_until: Option<i64>,
+    comment: Option<String>,
     limits: &ApprovalLimits,
     now: i64,
 ) -> Result<(), VoteError> {
@@ -190,14 +194,20 @@ fn apply_approval(
     request.votes.push(Vote {
         is_approval: true,
         time_bound_until: time_bound_until.map(from_unix_millis),
-        ..new_vote(by, groups, None, now)
+        ..new_vote(by, groups, comment.clone(), now)
     });
     let kind = if time_bound_until.is_some() {
         ApprovalEventKind::ApproveTimeBound
     } else {
         ApprovalEventKind::ApproveOnce
     };
-    request.push_event(kind, Some(&by.id), time_bound_until.map(format_until), now);
+    let until = time_bound_until.map(format_until);
+    // The end comes first: what reads it back stops at the first semicolon.
+    let note = match (until, comment) {
+        (Some(until), Some(comment)) => Some(format!("{until}; {comment}")),
+        (until, comment) => until.or(comment),
+    };
+    request.push_event(kind, Some(&by.id), note, now);
     if request.missing_approvals().is_empty() {
         // Time-bound only if every approver chose it, and no longer than the most cautious of them chose.
         let ends: Option<Vec<i64>> =

@@ -1,6 +1,9 @@
 //! Approval requests in lists: one line each, on the approvals page and below a request.
 
-use crate::{display_text::DisplayText, time_view::TimeView};
+use crate::{
+    display_text::{DisplayText, capitalize_first},
+    time_view::TimeView,
+};
 use durward_approval::{ApprovalRequest, ApprovalRequestId, ApprovalState, Approver};
 use time::OffsetDateTime;
 
@@ -12,12 +15,16 @@ pub struct RiskView {
     pub score: u8,
     pub level: &'static str,
     pub reasons: Vec<DisplayText>,
+    /// Who gets too much, and where the request says so.
+    pub broad_grants: Vec<DisplayText>,
 }
 
 impl RiskView {
     pub fn from_approval_request(request: &ApprovalRequest) -> Self {
         let reasons = request.risk.reasons.iter().map(DisplayText::new).collect();
-        Self { score: request.risk.score, level: request.risk.level(), reasons }
+        let broad_grants =
+            request.risk.broad_grants().map(|grant| DisplayText::new(capitalize_first(grant))).collect();
+        Self { score: request.risk.score, level: request.risk.level(), reasons, broad_grants }
     }
 }
 

@@ -10,7 +10,7 @@ use durward_approval::{
     ApprovalEvent, ApprovalEventKind, ApprovalRequest, ApprovalRequirement, Approver, TimeoutAction, Vote,
 };
 use durward_core::{
-    Caller, CallerKind, FrontEndKind, OperationTraits, RequiredPermission, Resource,
+    Caller, CallerKind, DocumentText, FrontEndKind, OperationTraits, RequiredPermission, Resource,
     timestamps::{format_recorded_time, format_rfc3339, format_utc},
 };
 use serde_json::Value;
@@ -19,13 +19,19 @@ use time::OffsetDateTime;
 
 /// Longest part of one parameter that a page shows; the page links to the whole.
 const MAX_PARAMETER_CHARS: usize = 8_000;
+/// Longest part of one document: a policy of the largest size that IAM takes, indented, is shown whole.
+const MAX_DOCUMENT_CHARS: usize = 32_000;
+/// Most documents that a page shows of one parameter that is not a string.
+const MAX_INNER_DOCUMENTS: usize = 10;
 
-/// One parameter of the operation.
+/// One parameter of the operation, or a document within one.
 pub struct ParameterView {
     pub name: DisplayText,
     pub value: DisplayText,
     pub hidden_chars: usize,
     pub is_masked: bool,
+    /// What the value is, if it is a document or has several lines.
+    pub document: Option<&'static str>,
 }
 
 pub struct RequiredPermissionView {
@@ -132,14 +138,18 @@ pub struct HistoryEventView {
 impl HistoryEventView {
     fn new(event: &ApprovalEvent, request: &ApprovalRequest) -> Self {
         let note = event.note.as_deref().unwrap_or_default();
-        let until = note.strip_prefix("until ").and_then(format_recorded_time);
+        // Only these have an end in their note. In others, a person could have written one.
+        let has_end = matches!(event.kind, ApprovalEventKind::ApproveTimeBound | ApprovalEventKind::Granted);
+        let end = note.strip_prefix("until ").filter(|_end| has_end);
+        let (end, comment) = end.map_or(("", note), |end| end.split_once("; ").unwrap_or((end, "")));
+        let until = format_recorded_time(end);
         Self {
             at: format_utc(event.at),
             rfc3339: format_rfc3339(event.at),
             event: event_label(event.kind, request.time_bound),
             by: DisplayText::new(event.by.as_deref().unwrap_or_default()),
             voter: DisplayText::new(describe_voter(event, request)),
-            note: DisplayText::new(if until.is_some() { "" } else { note }),
+            note: DisplayText::new(if until.is_some() { comment } else { note }),
             until,
         }
     }
@@ -210,9 +220,21 @@ impl VotingOptions {
     }
 }
 
+/// What the stored request does not say.
+pub struct RequestProgress {
+    pub is_awaited: bool,
+    pub outcome: Option<DisplayText>,
+}
+
 /// One approval request in full.
 pub struct ApprovalRequestView {
     pub summary: ApprovalRequestListItem,
+    /// The operation cannot be undone.
+    pub is_irreversible: bool,
+    /// This gateway holds a request of the caller that waits for the decision.
+    pub is_awaited: bool,
+    /// How the operation ended, as far as the journal of this gateway has it.
+    pub outcome: Option<DisplayText>,
     pub front_end: &'static str,
     pub required_permissions: Vec<RequiredPermissionView>,
     /// Empty if no tags were read.
@@ -253,6 +275,7 @@ impl ApprovalRequestView {
         similar: &[ApprovalRequest],
         viewer: &Approver,
         voting: VotingOptions,
+        progress: RequestProgress,
         now: OffsetDateTime,
     ) -> Self {
         let details = &request.details;
@@ -262,6 +285,9 @@ impl ApprovalRequestView {
             |request: &ApprovalRequest| ApprovalRequestListItem::from_approval_request(request, viewer, now);
         Self {
             summary: list_item(request),
+            is_irreversible: operation.traits.irreversible,
+            is_awaited: progress.is_awaited,
+            outcome: progress.outcome,
             front_end: match operation.front_end {
                 FrontEndKind::Aws => "AWS",
                 FrontEndKind::Mcp => "MCP",
@@ -337,24 +363,70 @@ fn describe_traits(traits: OperationTraits) -> Vec<&'static str> {
     .collect()
 }
 
-/// The parameters by name, as they were recorded: masked values stay masked.
+/// The parameters by name, as they were recorded: masked values stay masked. The documents within a parameter follow it.
 fn parameter_views(parameters: &Value, sensitive_pointers: &[String]) -> Vec<ParameterView> {
-    let parameter_view = |name: &str, value: &Value| {
-        let text = match value {
-            Value::String(text) => DisplayText::new(text),
-            other => DisplayText::from_json(other),
-        };
-        let (value, hidden_chars) = text.truncate_chars(MAX_PARAMETER_CHARS);
-        // The name as a JSON Pointer token (RFC 6901 section 3).
-        let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
-        let is_masked = sensitive_pointers.iter().any(|path| {
-            path.strip_prefix(&pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        });
-        ParameterView { name: DisplayText::new(name), value, hidden_chars, is_masked }
-    };
     match parameters {
-        Value::Object(members) => members.iter().map(|(name, value)| parameter_view(name, value)).collect(),
+        Value::Object(members) => members
+            .iter()
+            .flat_map(|(name, value)| views_of_parameter(name, value, sensitive_pointers))
+            .collect(),
         Value::Null => Vec::new(),
-        other => vec![parameter_view("", other)],
+        other => views_of_parameter("", other, sensitive_pointers),
+    }
+}
+
+fn views_of_parameter(name: &str, value: &Value, sensitive_pointers: &[String]) -> Vec<ParameterView> {
+    // The name as a JSON Pointer token (RFC 6901 section 3).
+    let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+    let is_masked = sensitive_pointers
+        .iter()
+        .any(|path| path.strip_prefix(&pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+    let document = value.as_str().and_then(DocumentText::from_text);
+    let (text, max_chars) = match (&document, value) {
+        (Some(document), _) => (DisplayText::from_multiline(document.text()), MAX_DOCUMENT_CHARS),
+        (None, Value::String(text)) => (DisplayText::new(text), MAX_PARAMETER_CHARS),
+        (None, other) => (DisplayText::from_json(other), MAX_PARAMETER_CHARS),
+    };
+    let (value_text, hidden_chars) = text.truncate_chars(max_chars);
+    let mut views = vec![ParameterView {
+        name: DisplayText::new(name),
+        value: value_text,
+        hidden_chars,
+        is_masked,
+        document: document.as_ref().map(DocumentText::label),
+    }];
+    if !value.is_string() {
+        let mut documents = Vec::new();
+        collect_documents(value, name, &mut documents);
+        views.extend(documents.into_iter().map(|(name, document)| {
+            let text = DisplayText::from_multiline(document.text());
+            let (value, hidden_chars) = text.truncate_chars(MAX_DOCUMENT_CHARS);
+            ParameterView { name, value, hidden_chars, is_masked, document: Some(document.label()) }
+        }));
+    }
+    views
+}
+
+/// The documents and the texts of several lines within a value, with their paths. The value itself is shown beside them.
+fn collect_documents(value: &Value, path: &str, documents: &mut Vec<(DisplayText, DocumentText)>) {
+    if documents.len() >= MAX_INNER_DOCUMENTS {
+        return;
+    }
+    match value {
+        Value::String(text) => {
+            documents
+                .extend(DocumentText::from_text(text).map(|document| (DisplayText::new(path), document)));
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                collect_documents(item, &format!("{path}/{index}"), documents);
+            }
+        }
+        Value::Object(members) => {
+            for (name, member) in members {
+                collect_documents(member, &format!("{path}/{name}"), documents);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

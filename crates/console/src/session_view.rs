@@ -117,7 +117,7 @@ fn find_approval_request(exchange: &ExchangeHistory) -> Option<ApprovalRequestId
 }
 
 /// How the exchange ended, in words.
-fn outcome_text(exchange: &ExchangeHistory) -> String {
+pub fn outcome_text(exchange: &ExchangeHistory) -> String {
     if let Some(refusal) = &exchange.refusal {
         return refusal.message.clone();
     }

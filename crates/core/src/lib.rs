@@ -6,9 +6,11 @@
 //! depend on the crate that connects.
 
 mod arn;
+mod broad_grants;
 pub mod caller;
 mod credential_scope;
 pub mod decision;
+mod document_text;
 mod duration;
 pub mod env_vars;
 mod hex;
@@ -29,9 +31,11 @@ pub mod timestamps;
 mod whole_number;
 
 pub use arn::{Arn, arn_matches, arn_may_match, is_account_id};
+pub use broad_grants::{BroadGrant, BroadGrantKind, find_broad_grants};
 pub use caller::{Caller, CallerKind};
 pub use credential_scope::CredentialScope;
 pub use decision::{Decision, ResourceTags, TimeoutAction, Verdict};
+pub use document_text::DocumentText;
 pub use duration::parse_duration;
 pub use hex::encode_hex;
 pub use http_client::{HttpClient, HttpClientError, HttpFuture, HttpLimits};

@@ -1,10 +1,12 @@
 //! The risk of an operation as a number with its reasons.
 //!
-//! It is computed from the decoded operation, the tags of its resources, and whether the caller did it before. It is deterministic,
-//! and no text that the caller wrote has any weight: an agent cannot talk its risk down. docs/approvals.md has the same table for
-//! people; a test holds the two together.
+//! It is computed from the decoded operation, the tags of its resources, and whether the caller did it before. It is deterministic.
+//! No text that the caller wrote lowers it: an agent cannot talk its risk down. What a policy document grants raises it (see
+//! `broad_grants`). docs/approvals.md has the same table for people; a test holds the two together.
 
-use crate::{AccessLevel, Operation, RequiredPermission, Resource, ResourceTags};
+use crate::{
+    AccessLevel, BroadGrantKind, Operation, RequiredPermission, Resource, ResourceTags, find_broad_grants,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -24,6 +26,17 @@ impl RiskAssessment {
             50..=74 => "high",
             _ => "severe",
         }
+    }
+
+    /// The reasons that are broad grants, without their weights. Each surface shows them before anything else.
+    pub fn broad_grants(&self) -> impl Iterator<Item = &str> {
+        self.reasons.iter().filter_map(|reason| {
+            let (_weight, text) = reason.split_once(' ')?;
+            let is_broad_grant = BroadGrantKind::ALL.iter().any(|kind| {
+                text.strip_prefix(kind.factor().1).is_some_and(|position| position.starts_with(": "))
+            });
+            is_broad_grant.then_some(text)
+        })
     }
 }
 
@@ -93,6 +106,11 @@ pub fn assess_risk(operation: &Operation, context: RiskContext<'_>) -> RiskAsses
             risk.reasons.push(format!("+{weight} {reason}"));
         }
     };
+    // First: they are what nobody may overlook, and every surface shows the first reasons.
+    for grant in find_broad_grants(operation) {
+        let (weight, _words) = grant.kind.factor();
+        add(true, (weight, &grant.to_text()));
+    }
     let level = operation.access_level();
     add(level == AccessLevel::Read, READ_FACTOR);
     add(level == AccessLevel::Tagging, TAGGING_FACTOR);
@@ -274,9 +292,40 @@ mod tests {
     #[test]
     fn the_approvals_page_lists_every_risk_factor() {
         let page = include_str!("../../../docs/approvals.md");
-        for (weight, reason) in ALL_RISK_FACTORS {
+        let broad_grants = crate::BroadGrantKind::ALL.map(crate::BroadGrantKind::factor);
+        for (weight, reason) in ALL_RISK_FACTORS.into_iter().chain(broad_grants) {
             assert!(page.contains(&format!("| {weight} | {reason} |")), "{weight} {reason}");
         }
+    }
+
+    #[test]
+    fn a_broad_grant_is_the_first_reason_and_names_its_statement() {
+        let mut statements = vec![
+            serde_json::json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/*"});
+            39
+        ];
+        statements.push(serde_json::json!({"Effect": "Allow", "Action": "*", "Resource": "*"}));
+        let document = serde_json::json!({"Version": "2012-10-17", "Statement": statements}).to_string();
+        let mut operation = sample_operation(
+            AccessLevel::PermissionsManagement,
+            arn_resource("arn:aws:iam::1:role/r"),
+            OperationTraits::default(),
+        );
+        operation.parameters = serde_json::json!({"RoleName": "r", "PolicyDocument": document});
+        let risk = assess_risk(&operation, sample_context(false));
+        assert_eq!((risk.score, risk.level()), (100, "severe"));
+        assert_eq!(
+            risk.reasons,
+            [
+                "+50 allows every action on every resource: PolicyDocument, statement 40 of 40",
+                "+50 changes permissions",
+            ]
+        );
+        let broad_grants: Vec<&str> = risk.broad_grants().collect();
+        assert_eq!(
+            broad_grants,
+            ["allows every action on every resource: PolicyDocument, statement 40 of 40"]
+        );
     }
 
     #[test]
@@ -296,6 +345,7 @@ mod tests {
         is_first_seen: bool,
         has_risky_tag: bool,
         has_unnamed_resource: bool,
+        grants_everything: bool,
     }
 
     impl Facts {
@@ -312,6 +362,10 @@ mod tests {
                 let resource = arn_resource(&format!("arn:{number}"));
                 let permission = RequiredPermission { resource, ..operation.required_permissions[0].clone() };
                 operation.required_permissions.push(permission);
+            }
+            if self.grants_everything {
+                operation.parameters =
+                    serde_json::json!({"Policy": {"Effect": "Allow", "Action": "*", "Resource": "*"}});
             }
             if self.is_uninspected {
                 operation.uninspected_parts.push("body".to_owned());
@@ -334,20 +388,20 @@ mod tests {
         fn any_facts()(
             level in 0..AccessLevel::ALL.len(),
             traits in any::<[bool; 4]>(),
-            flags in any::<[bool; 7]>(),
+            flags in any::<[bool; 8]>(),
         ) -> Facts {
             let [is_broad, is_unknown, has_many_resources, is_uninspected, is_first_seen, has_risky_tag,
-                has_unnamed_resource] = flags;
+                has_unnamed_resource, grants_everything] = flags;
             Facts {
                 level, traits, is_broad, is_unknown, has_many_resources, is_uninspected, is_first_seen, has_risky_tag,
-                has_unnamed_resource,
+                has_unnamed_resource, grants_everything,
             }
         }
     }
 
     proptest! {
         #[test]
-        fn a_worse_operation_never_has_a_lower_risk(facts in any_facts(), change in 0..12_usize) {
+        fn a_worse_operation_never_has_a_lower_risk(facts in any_facts(), change in 0..13_usize) {
             let mut worse = facts.clone();
             match change {
                 0..4 => worse.traits[change] = true,
@@ -359,7 +413,8 @@ mod tests {
                 8 => worse.is_uninspected = true,
                 9 => worse.is_first_seen = true,
                 10 => worse.has_risky_tag = true,
-                _ => worse.has_unnamed_resource = true,
+                11 => worse.has_unnamed_resource = true,
+                _ => worse.grants_everything = true,
             }
             prop_assert!(facts.assess().score <= worse.assess().score, "{facts:?} {worse:?}");
         }

@@ -17,7 +17,7 @@ use crate::json_values::{format_scalar, list_items};
 use crate::terminal_text::{ListEntry, escape_for_terminal, format_time, write_list};
 use clap::Subcommand;
 use durward_core::timestamps::format_rfc3339_seconds;
-use request_summary::{format_operation, format_request_caller, format_state};
+use request_summary::{format_broad_grants, format_operation, format_request_caller, format_state};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::time::Duration;
@@ -56,8 +56,8 @@ pub enum ApprovalCommand {
         /// Override the quorum as a member of the break-glass group
         #[arg(long, requires = "reason")]
         break_glass: bool,
-        /// Reason for the override (journaled)
-        #[arg(long, requires = "break_glass")]
+        /// Comment on the approval, or reason for the override (journaled; the caller does not read it)
+        #[arg(long)]
         reason: Option<String>,
         #[command(flatten)]
         api: AdminApiArgs,
@@ -91,14 +91,17 @@ pub async fn run_approval_command(command: &ApprovalCommand) -> Result<u8, Comma
             print_result(api.json, &request, |out| write_request_details(&request, out))
         }
         ApprovalCommand::Approve { id, grant_duration, break_glass, reason, api } => {
-            let vote = match (grant_duration, break_glass) {
+            let mut vote = match (grant_duration, break_glass) {
                 (Some(duration), _) => {
                     let until = format_rfc3339_seconds(OffsetDateTime::now_utc() + *duration);
                     json!({"vote": "approve_time_bound", "until": until})
                 }
-                (None, true) => json!({"vote": "break_glass", "reason": reason}),
+                (None, true) => json!({"vote": "break_glass"}),
                 (None, false) => json!({"vote": "approve_once"}),
             };
+            if let Some(reason) = reason {
+                vote["reason"] = json!(reason);
+            }
             cast_vote(api, id, &vote).await
         }
         ApprovalCommand::Deny { id, reason, api } => {
@@ -129,6 +132,7 @@ fn write_request_list(requests: &[Value], out: &mut dyn Write) -> std::io::Resul
             let missing = format_missing_votes(request);
             let state = format_state(request);
             let mut details = vec![format_operation(request), format_request_caller(request)];
+            details.extend(format_broad_grants(request).iter().map(|grant| format!("BROAD GRANT {grant}")));
             if !missing.is_empty() {
                 details.push(format!("missing {missing}"));
             }

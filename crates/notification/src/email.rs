@@ -1,6 +1,8 @@
 //! Messages as mail: plain text only. HTML would show nothing better, and would allow styles and hidden text.
 
-use crate::request_summary::{BatchSummary, LINK_NOTE, RequestSummary, UNINSPECTED_WARNING};
+use crate::request_summary::{
+    BROAD_GRANT_HEADING, BatchSummary, LINK_NOTE, RequestSummary, UNINSPECTED_WARNING,
+};
 
 /// The subject and text of a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +45,12 @@ pub(crate) fn render_request(summary: &RequestSummary) -> EmailContent {
     let mut text = MailText(format!("{headline}\n\n"));
     text.line(&format!("{}: {}", summary.link_label(), summary.url));
     text.line(&format!("{LINK_NOTE}\n"));
+    if !summary.broad_grants.is_empty() {
+        text.line(&format!("{}:", BROAD_GRANT_HEADING.to_uppercase()));
+        for grant in &summary.broad_grants {
+            text.line(&format!("              - {}", defuse_links(grant)));
+        }
+    }
     if !summary.uninspected_parts.is_empty() {
         text.line(&format!("NOT INSPECTED: {UNINSPECTED_WARNING}"));
         for part in &summary.uninspected_parts {

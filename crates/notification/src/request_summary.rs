@@ -24,6 +24,8 @@ const MAX_BATCH_LINES: usize = 10;
 
 /// The heading of the uninspected parts, for every kind of message.
 pub(crate) const UNINSPECTED_WARNING: &str = "its content is unknown";
+/// The heading of the broad grants, for every kind of message.
+pub(crate) const BROAD_GRANT_HEADING: &str = "Broad grant";
 /// Under every message about a request: previews and scanners follow links, and people should know that this is safe.
 pub(crate) const LINK_NOTE: &str = "Opening the link decides nothing.";
 
@@ -51,6 +53,8 @@ pub(crate) struct RequestSummary {
     pub risk_score: u8,
     pub risk_level: &'static str,
     pub risk_reasons: Vec<String>,
+    /// Who gets too much, and where the request says so. They are among the reasons, too.
+    pub broad_grants: Vec<String>,
     pub requirements: Vec<RequirementSummary>,
     /// The reason that the policies give.
     pub policy_reason: String,
@@ -185,6 +189,7 @@ impl RequestSummary {
             on_behalf_of: short(&details.caller.act, MAX_LISTED_ITEMS),
             risk_score: request.risk.score,
             risk_level: request.risk.level(),
+            broad_grants: request.risk.broad_grants().take(MAX_LISTED_ITEMS).map(truncate_long).collect(),
             risk_reasons: long(&request.risk.reasons, MAX_LISTED_SHORT_ITEMS),
             requirements: details.requirements.iter().take(MAX_LISTED_ITEMS).map(requirement).collect(),
             policy_reason: truncate_long(&details.reason),

@@ -6,7 +6,9 @@
 //! every text is cut after it is escaped, and long lists are wrapped.
 
 use crate::NotificationEvent;
-use crate::request_summary::{BatchSummary, LINK_NOTE, RequestSummary, UNINSPECTED_WARNING};
+use crate::request_summary::{
+    BROAD_GRANT_HEADING, BatchSummary, LINK_NOTE, RequestSummary, UNINSPECTED_WARNING,
+};
 use serde_json::{Value, json};
 
 /// Characters of one section. Slack refuses a message with a section of more than 3,000 as `invalid_blocks` (Slack API, "Section
@@ -109,6 +111,10 @@ pub(crate) fn render_request(summary: &RequestSummary) -> Value {
         headline = format!(":rotating_light: {headline}");
     }
     let mut lines = vec![headline, format_link(&summary.url, summary.link_label())];
+    if !summary.broad_grants.is_empty() {
+        let heading = format!(":warning: *{BROAD_GRANT_HEADING}*: ");
+        lines.extend(list_lines(&heading, &code_spans(&summary.broad_grants), ", "));
+    }
     if !summary.uninspected_parts.is_empty() {
         let heading = format!(":warning: *Not inspected*, {UNINSPECTED_WARNING}: ");
         lines.extend(list_lines(&heading, &code_spans(&summary.uninspected_parts), ", "));

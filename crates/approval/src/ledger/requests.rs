@@ -159,6 +159,7 @@ impl ApprovalLedger {
         id: ApprovalRequestId,
         by: &Approver,
         choice: VoteChoice,
+        comment: Option<String>,
     ) -> Result<ApprovalRequest, VoteError> {
         let (mut transaction, now) = self.begin_write().await?;
         let Some(row) = transaction.find_approval_request(&id.to_string()).await? else {
@@ -172,7 +173,7 @@ impl ApprovalLedger {
         let breaks_glass = matches!(choice, VoteChoice::BreakGlass { .. });
         // A session from before a person left a group still claims the membership: the newest groups count.
         let by = &store_approver(&mut transaction, by).await?;
-        voting::apply_vote(&mut request, by, choice, &self.limits, now)?;
+        voting::apply_vote(&mut request, by, choice, comment, &self.limits, now)?;
         update_request(&mut transaction, &request, row.change_number, from).await?;
         if request.state == ApprovalState::Denied {
             self.withdraw_other_grants(&mut transaction, &row, &request, now).await?;

@@ -338,3 +338,32 @@ async fn approver_text_is_kept_verbatim_and_bounded() {
     assert_eq!(request.last_denial().unwrap().reason.as_deref(), Some(hostile));
     assert_eq!(ledger.get(&request).await, request);
 }
+
+#[tokio::test]
+async fn a_comment_on_an_approval_is_kept_in_the_vote_and_in_the_history() {
+    let ledger = TestLedger::new().await;
+    let new = request_requiring(vec![approval_requirement("p", ONCALL_GROUP, 3)]);
+    let request = ledger.request_approval(&new).await;
+    let until = ledger.test_clock.now() + time::Duration::hours(1);
+    for (name, choice, comment) in [
+        ("ann", VoteChoice::ApproveOnce, Some("looks right")),
+        ("bea", VoteChoice::ApproveTimeBound { until }, Some("for tonight")),
+    ] {
+        let by = approver(name, &[ONCALL_GROUP]);
+        let comment = comment.map(str::to_owned);
+        ledger.approvals.cast_vote_with_comment(request.id, &by, choice, comment).await.unwrap();
+    }
+    let cat = approver("cat", &[ONCALL_GROUP]);
+    let too_long = Some("x".repeat(4_097));
+    let refused =
+        ledger.approvals.cast_vote_with_comment(request.id, &cat, VoteChoice::ApproveOnce, too_long).await;
+    assert!(matches!(refused, Err(VoteError::TooLong { .. })), "{refused:?}");
+    let blank = Some(" ".to_owned());
+    let now = ledger.approvals.cast_vote_with_comment(request.id, &cat, VoteChoice::ApproveOnce, blank).await;
+    let now = now.unwrap();
+    let reasons: Vec<_> = now.votes.iter().map(|vote| vote.reason.as_deref()).collect();
+    assert_eq!(reasons, [Some("looks right"), Some("for tonight"), None]);
+    let notes: Vec<_> = now.history.iter().map(|event| event.note.as_deref().unwrap_or_default()).collect();
+    assert_eq!((notes[1], notes[3]), ("looks right", ""));
+    assert!(notes[2].starts_with("until 20") && notes[2].ends_with("; for tonight"), "{notes:?}");
+}

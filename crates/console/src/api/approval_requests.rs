@@ -34,6 +34,8 @@ struct ApprovalRequestDocument<'a> {
     #[serde(flatten)]
     approval_request: &'a ApprovalRequest,
     missing_votes: Vec<MissingVotes>,
+    /// This gateway holds a request of the caller that waits for the decision.
+    caller_is_waiting: bool,
     voter: VoterPermission,
 }
 
@@ -52,7 +54,7 @@ struct VoterPermission {
 }
 
 impl<'a> ApprovalRequestDocument<'a> {
-    fn new(request: &'a ApprovalRequest, person: &Approver) -> Self {
+    fn new(state: &ConsoleState, request: &'a ApprovalRequest, person: &Approver) -> Self {
         let refusal = match request.state {
             ApprovalState::Pending => approval_refusal_text(request, person),
             state => Some(format!("It is {}.", state_label(state))),
@@ -60,6 +62,8 @@ impl<'a> ApprovalRequestDocument<'a> {
         let missing = request.missing_approvals().into_iter();
         Self {
             title: request.details.operation.qualified_name(),
+            caller_is_waiting: request.state == ApprovalState::Pending
+                && state.approvals.is_awaited(request.id),
             missing_votes: missing.map(|(group, count)| MissingVotes { group, count }).collect(),
             voter: VoterPermission { may_approve: refusal.is_none(), refusal },
             approval_request: request,
@@ -107,7 +111,8 @@ pub async fn list_approval_requests(
     let limit = query.limit.unwrap_or(DEFAULT_LIST_LIMIT).min(MAX_LIST_LIMIT);
     match state.approvals.list(ApprovalRequestFilter { states, caller: query.caller, limit }).await {
         Ok(requests) => {
-            let documents = requests.iter().map(|request| ApprovalRequestDocument::new(request, &person));
+            let documents =
+                requests.iter().map(|request| ApprovalRequestDocument::new(&state, request, &person));
             let body = json!({"approval_requests": documents.collect::<Vec<_>>()});
             json_response(StatusCode::OK, &body)
         }
@@ -135,7 +140,7 @@ pub async fn list_time_bound_grants(
             let documents = active
                 .grants
                 .iter()
-                .map(|grant| ApprovalRequestDocument::new(&grant.approval_request, &person));
+                .map(|grant| ApprovalRequestDocument::new(&state, &grant.approval_request, &person));
             let body = json!({
                 "time_bound_grants": documents.collect::<Vec<_>>(),
                 "may_be_incomplete": active.may_be_incomplete,
@@ -166,7 +171,9 @@ pub async fn get_approval_request(
     Path(id): Path<String>,
 ) -> Response<Body> {
     match find_approval_request(&state, &id).await {
-        Ok(request) => json_response(StatusCode::OK, &ApprovalRequestDocument::new(&request, &person)),
+        Ok(request) => {
+            json_response(StatusCode::OK, &ApprovalRequestDocument::new(&state, &request, &person))
+        }
         Err(response) => *response,
     }
 }
@@ -191,8 +198,8 @@ pub async fn cast_vote(
         Ok(request) => request,
         Err(response) => return *response,
     };
-    let choice = match parse_vote_body(&body) {
-        Ok(choice) => choice,
+    let (choice, comment) = match parse_vote_body(&body) {
+        Ok(vote) => vote,
         Err(error) => return error_response(StatusCode::BAD_REQUEST, "bad_vote", &error.to_string()),
     };
     // The approval crate checks membership by the provider's latest statement, now and when the grant is consumed. A browser's
@@ -202,8 +209,10 @@ pub async fn cast_vote(
         Err(UpsertUserError::Store(error)) => return internal_error_response(&error),
         Err(error) => return error_response(StatusCode::BAD_REQUEST, "too_long", &error.to_string()),
     }
-    match state.approvals.cast_vote(request.id, &person, choice).await {
-        Ok(request) => json_response(StatusCode::OK, &ApprovalRequestDocument::new(&request, &person)),
+    match state.approvals.cast_vote_with_comment(request.id, &person, choice, comment).await {
+        Ok(request) => {
+            json_response(StatusCode::OK, &ApprovalRequestDocument::new(&state, &request, &person))
+        }
         Err(VoteError::Store(error)) => internal_error_response(&error),
         Err(error) => error_response(vote_error_status(&error), vote_error_code(&error), &error.to_string()),
     }
@@ -224,18 +233,18 @@ enum VoteBodyError {
     UnknownVote,
 }
 
-fn parse_vote_body(body: &[u8]) -> Result<VoteChoice, VoteBodyError> {
+/// The vote, and the comment with it if it is an approval.
+fn parse_vote_body(body: &[u8]) -> Result<(VoteChoice, Option<String>), VoteBodyError> {
     let body: VoteBody = serde_json::from_slice(body)?;
     let reason = body.reason.unwrap_or_default().trim().to_owned();
     match (body.vote.as_str(), body.until) {
-        ("approve_once", None) => Ok(VoteChoice::ApproveOnce),
-        ("deny", None) => Ok(VoteChoice::Deny { reason }),
-        ("break_glass", None) => Ok(VoteChoice::BreakGlass { reason }),
+        ("approve_once", None) => Ok((VoteChoice::ApproveOnce, Some(reason))),
+        ("deny", None) => Ok((VoteChoice::Deny { reason }, None)),
+        ("break_glass", None) => Ok((VoteChoice::BreakGlass { reason }, None)),
         ("approve_time_bound", Some(until)) => {
             let until = OffsetDateTime::parse(&until, &Rfc3339);
-            Ok(VoteChoice::ApproveTimeBound {
-                until: until.map_err(|_malformed| VoteBodyError::MalformedUntil)?,
-            })
+            let until = until.map_err(|_malformed| VoteBodyError::MalformedUntil)?;
+            Ok((VoteChoice::ApproveTimeBound { until }, Some(reason)))
         }
         ("approve_time_bound", None) => Err(VoteBodyError::MissingUntil),
         ("approve_once" | "deny" | "break_glass", Some(_)) => Err(VoteBodyError::UnexpectedUntil),

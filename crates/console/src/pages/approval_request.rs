@@ -2,13 +2,14 @@
 
 use super::BrowserUser;
 use crate::{
-    approval_request_view::{ApprovalRequestView, VotingOptions},
+    approval_request_view::{ApprovalRequestView, RequestProgress, VotingOptions},
     display_text::DisplayText,
     eligibility::approval_refusal_text,
     html::{PageFrame, error_page, internal_error_page, redirect_see_other, render_page},
     logins::SignedInUser,
     request_guard,
     service::{self, vote_error_status},
+    session_view::outcome_text,
     state::ConsoleState,
     template_filters as filters,
     time_view::format_duration,
@@ -32,6 +33,8 @@ const MAX_SIMILAR_REQUESTS: usize = 5;
 const GRANT_DURATIONS_MINUTES: [u64; 5] = [15, 60, 240, 480, 1_440];
 /// The time for which the page confirms a vote that was just cast. The link to it may be opened much later, or by others.
 const NOTICE_DURATION: time::Duration = time::Duration::MINUTE;
+/// The time in which the page finds the outcome of the operation. A large journal takes longer.
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Template)]
 #[template(path = "approval_request.html")]
@@ -48,6 +51,11 @@ impl ApprovalRequestPage {
     /// The rejected vote, if it was this one.
     fn rejected_vote_for(&self, vote: &str) -> Option<&RejectedVote> {
         self.rejected_vote.as_ref().filter(|rejected| rejected.vote == vote)
+    }
+
+    /// The rejected vote, if it was an approval.
+    fn rejected_approval(&self) -> Option<&RejectedVote> {
+        self.rejected_vote_for("approve_once").or_else(|| self.rejected_vote_for("approve_time_bound"))
     }
 }
 
@@ -116,6 +124,26 @@ pub async fn show_approval_request(
     }
 }
 
+/// Whether the caller still waits, and how the operation ended.
+async fn read_progress(state: &ConsoleState, request: &ApprovalRequest) -> RequestProgress {
+    let is_awaited = request.state == ApprovalState::Pending && state.approvals.is_awaited(request.id);
+    let outcome =
+        if request.state == ApprovalState::Consumed { find_outcome(state, request).await } else { None };
+    RequestProgress { is_awaited, outcome }
+}
+
+/// The outcome of the exchange that used the approval. `None`: it is not over, another replica has it, or the journal is slow; the
+/// page links to the session.
+async fn find_outcome(state: &ConsoleState, request: &ApprovalRequest) -> Option<DisplayText> {
+    let read = service::read_session(state, request.details.session);
+    let detail = tokio::time::timeout(OUTCOME_TIMEOUT, read).await.ok()?.ok()?;
+    let id = request.id.to_string();
+    let mut exchanges = detail.exchanges.iter().rev();
+    let executed = exchanges
+        .find(|exchange| exchange.approval_request.as_ref() == Some(&id) && exchange.outcome.is_some())?;
+    Some(DisplayText::new(outcome_text(executed)))
+}
+
 /// The choices of the viewer now. Everything here is checked again when the vote is cast.
 fn voting_options(state: &ConsoleState, viewer: &Approver, request: &ApprovalRequest) -> VotingOptions {
     let refusal = approval_refusal_text(request, viewer);
@@ -151,7 +179,8 @@ async fn render_approval_request(
         Err(error) => return internal_error_page(state, Some(user), &error),
     };
     let voting = voting_options(state, &user.person, request);
-    let view = ApprovalRequestView::new(request, &similar, &user.person, voting, (state.clock)());
+    let progress = read_progress(state, request).await;
+    let view = ApprovalRequestView::new(request, &similar, &user.person, voting, progress, (state.clock)());
     let page = ApprovalRequestPage {
         frame: PageFrame::new(state, Some(user), "approvals"),
         approval_request: view,
@@ -224,7 +253,8 @@ pub async fn cast_vote(
                 .await;
         }
     };
-    match state.approvals.cast_vote(request.id, &user.person, choice).await {
+    let comment = Some(single_line(&form.reason));
+    match state.approvals.cast_vote_with_comment(request.id, &user.person, choice, comment).await {
         Ok(_request) => {
             // With an empty fragment: without one, browsers keep that of the form (Fetch standard, "HTTP-redirect fetch").
             redirect_see_other(&format!("/approvals/{}?done={}#", request.id, form.vote))
@@ -246,6 +276,11 @@ enum VoteFormError {
     NoDuration,
     #[error("choose one of the votes on this page")]
     UnknownVote,
+}
+
+/// The text of a field of several lines as one line: the history has one line for each event.
+fn single_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn parse_vote_form(form: &VoteForm, now: OffsetDateTime) -> Result<VoteChoice, VoteFormError> {

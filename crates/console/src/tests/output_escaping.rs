@@ -35,7 +35,7 @@ fn assert_inert(page: &str, what: &str) {
 #[tokio::test]
 async fn every_field_of_an_approval_request_comes_out_inert_in_every_page() {
     type SetField = fn(&mut NewApprovalRequest);
-    let fields: [(&str, SetField); 20] = [
+    let fields: [(&str, SetField); 24] = [
         ("subject", |new| new.caller.subject = HOSTILE_TEXT.to_owned()),
         ("provider", |new| new.caller.provider = HOSTILE_TEXT.to_owned()),
         ("issuer", |new| new.caller.issuer = HOSTILE_TEXT.to_owned()),
@@ -57,6 +57,27 @@ async fn every_field_of_an_approval_request_comes_out_inert_in_every_page() {
         ("parameter", |new| new.operation.parameters = json!({"Bucket": HOSTILE_TEXT})),
         ("deep parameter", |new| {
             new.operation.parameters = json!({"a": [{"b": {HOSTILE_TEXT: HOSTILE_TEXT}}]});
+        }),
+        ("document", |new| {
+            new.operation.parameters = json!({"Policy": json!({HOSTILE_TEXT: [HOSTILE_TEXT]}).to_string()});
+        }),
+        ("inner document", |new| {
+            let document = json!({HOSTILE_TEXT: HOSTILE_TEXT}).to_string();
+            new.operation.parameters = json!({"a": {HOSTILE_TEXT: document}});
+        }),
+        ("lines", |new| new.operation.parameters = json!({"UserData": format!("a\n{HOSTILE_TEXT}\nb\n")})),
+        ("broad grant", |new| {
+            new.operation.name = "PutRolePolicy".to_owned();
+            let statement = json!({"Sid": HOSTILE_TEXT, "Effect": "Allow", "Action": "*", "Resource": "*"});
+            new.operation.parameters = json!({HOSTILE_TEXT: {"Statement": statement}});
+            let context = durward_core::RiskContext {
+                is_first_seen: false,
+                resource_tags: None,
+                has_unnamed_resource: false,
+                risky_tags: &[],
+            };
+            new.risk = durward_core::assess_risk(&new.operation, context);
+            assert!(new.risk.reasons[0].contains("allows every action"), "{:?}", new.risk);
         }),
         ("account", |new| new.operation.account = Some(HOSTILE_TEXT.to_owned())),
         ("region", |new| new.operation.region = Some(HOSTILE_TEXT.to_owned())),

@@ -242,3 +242,105 @@ async fn one_person_cannot_use_up_the_streams_of_others() {
     streams.pop();
     assert!(listen(program("alice")).await.is_some(), "a closed stream makes room for another");
 }
+
+/// The request of an agent to write a policy of forty statements, the last of which allows everything.
+fn request_with_forty_statements(encode: impl Fn(String) -> String) -> durward_approval::NewApprovalRequest {
+    let mut statements: Vec<serde_json::Value> = (1..40)
+        .map(|number| {
+            json!({
+                "Sid": format!("Read{number}"),
+                "Effect": "Allow",
+                "Action": ["s3:GetObject", "s3:ListBucket"],
+                "Resource": format!("arn:aws:s3:::team-{number}/*"),
+            })
+        })
+        .collect();
+    statements.push(json!({"Sid": "Last", "Effect": "Allow", "Action": "*", "Resource": "*"}));
+    let mut new = new_approval_request();
+    let document = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
+    new.operation.service = "iam".to_owned();
+    new.operation.name = "PutRolePolicy".to_owned();
+    new.operation.parameters =
+        json!({"PolicyDocument": encode(document), "PolicyName": "p", "RoleName": "build"});
+    let context = durward_core::RiskContext {
+        is_first_seen: false,
+        resource_tags: None,
+        has_unnamed_resource: false,
+        risky_tags: &[],
+    };
+    new.risk = durward_core::assess_risk(&new.operation, context);
+    new
+}
+
+#[tokio::test]
+async fn a_broad_grant_in_the_last_of_forty_statements_is_at_the_top() {
+    let console = TestConsole::start().await;
+    let percent_encode = |document: String| {
+        percent_encoding::utf8_percent_encode(&document, percent_encoding::NON_ALPHANUMERIC).to_string()
+    };
+    let plain = request_with_forty_statements(|document| document);
+    let mut encoded = request_with_forty_statements(percent_encode);
+    encoded.digest = [7; 32];
+    let mut alice = console.sign_in_person("alice", "oncall").await;
+    for (new, label) in [(plain, "JSON, indented"), (encoded, "JSON, decoded and indented")] {
+        let approval_request = console.open_approval_request_with(new).await;
+        let page = alice.get(&format!("/approvals/{}", approval_request.id)).await.body;
+        let (head, rest) = page.split_once("<div class=\"columns\">").unwrap();
+        let finding = "Allows every action on every resource: PolicyDocument, statement 40 of 40 (Last)";
+        assert!(head.contains(finding), "{head}");
+        for wanted in ["arn:aws:s3:::payroll", "cannot be undone", "severe", "No caller is waiting"] {
+            assert!(head.contains(wanted), "{wanted}: {head}");
+        }
+        assert!(rest.contains(label), "{rest}");
+        let document = rest.split("class=\"document\"").nth(1).unwrap().split("</pre>").next().unwrap();
+        let last = "      &#34;Resource&#34;: &#34;*&#34;";
+        assert!(document.lines().any(|line| line == last), "{document}");
+        assert!(document.lines().count() > 280, "{document}");
+    }
+    let list = alice.get("/").await.body;
+    assert_eq!(list.matches("Allows every action on every resource").count(), 2, "{list}");
+}
+
+#[tokio::test]
+async fn a_request_without_broad_grants_has_no_finding() {
+    let console = TestConsole::start().await;
+    let approval_request = console.open_approval_request().await;
+    let mut alice = console.sign_in_person("alice", "oncall").await;
+    let page = alice.get(&format!("/approvals/{}", approval_request.id)).await.body;
+    assert!(!page.contains("<strong>Broad grant</strong>"), "{page}");
+}
+
+#[tokio::test]
+async fn text_of_several_lines_and_inner_documents_are_blocks() {
+    let console = TestConsole::start().await;
+    let mut new = new_approval_request();
+    new.operation.parameters = json!({
+        "UserData": "#!/bin/sh\necho <b>\n",
+        "Attributes": {"Policy": "{\"a\":[1]}"},
+        "Big": json!((0..40_000).collect::<Vec<u32>>()).to_string(),
+    });
+    let approval_request = console.open_approval_request_with(new).await;
+    let mut alice = console.sign_in_person("alice", "oncall").await;
+    let page = alice.get(&format!("/approvals/{}", approval_request.id)).await.body;
+    for wanted in [
+        ">#!/bin/sh\necho &#60;b&#62;\n</pre>",
+        "<code>Attributes/Policy</code> <span class=\"faint\">JSON, indented</span>",
+        ">{\n  &#34;a&#34;: [\n    1\n  ]\n}</pre>",
+        "more characters are not shown here",
+    ] {
+        assert!(page.contains(wanted), "{wanted}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_says_whether_the_caller_is_waiting() {
+    let console = TestConsole::start().await;
+    let approval_request = console.open_approval_request().await;
+    let mut alice = console.sign_in_person("alice", "oncall").await;
+    let path = format!("/approvals/{}", approval_request.id);
+    let held = console.approvals.end_waiter(approval_request.id).await.unwrap();
+    assert!(alice.get(&path).await.body.contains("The caller is waiting:"));
+    drop(held);
+    let page = alice.get(&path).await.body;
+    assert!(page.contains("No caller is waiting") && !page.contains("The caller is waiting:"), "{page}");
+}

@@ -3,7 +3,7 @@
 use super::test_console::{CONSOLE_CLIENT_ID, TestConsole, new_approval_request};
 use durward_core::{Caller, Decision, RefusalReason, ResourceTags, SessionId, Verdict};
 use durward_identity::RevocationTarget;
-use durward_journal::{Journal, JournalOptions, JournalRecord};
+use durward_journal::{ConsumedGrant, Journal, JournalOptions, JournalRecord};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -344,4 +344,72 @@ async fn a_failing_store_is_an_error_and_not_a_missing_login() {
         assert_eq!(alice.get(path).await.status, StatusCode::INTERNAL_SERVER_ERROR, "{path}");
     }
     assert!(alice.cookies.contains_key("durward"));
+}
+
+#[tokio::test]
+async fn the_page_of_a_used_approval_says_how_the_operation_ended() {
+    let console = TestConsole::start().await;
+    let mut new = new_approval_request();
+    new.requirements[0].quorum = 1;
+    let approval_request = console.open_approval_request_with(new).await;
+    let details = &approval_request.details;
+    let mut alice = console.sign_in_person("alice", "oncall").await;
+    alice.cast_vote(&approval_request, "vote=approve_once").await;
+    let grant = console.approvals.consume_grant(
+        &details.caller,
+        &details.connection,
+        &details.operation,
+        &details.digest,
+        &details.requirements,
+    );
+    assert!(grant.await.unwrap().is_some());
+    let path = format!("/approvals/{}", approval_request.id);
+    let page = alice.get(&path).await.body;
+    assert!(
+        page.contains("the session</a> shows the outcome") && !page.contains("the response was"),
+        "{page}"
+    );
+    let journal = Journal::open(&console.dir.path().join("journal"), JournalOptions::default()).unwrap();
+    let intent = JournalRecord::Intent {
+        exchange: details.exchange,
+        session: Some(details.session),
+        caller: Some(details.caller.clone()),
+        front_end: details.operation.front_end,
+        connection: details.connection.clone(),
+        operation: details.operation.clone(),
+        digest: approval_request.digest_hex(),
+        decision: Decision {
+            verdict: Verdict::RequireApproval,
+            policies: Vec::new(),
+            reason: String::new(),
+            policy_set: String::new(),
+            tags: ResourceTags::new(),
+            risk: None,
+        },
+        source_address: details.source_address,
+        user_agent: None,
+        grant: Some(ConsumedGrant {
+            approval_request: approval_request.id.to_string(),
+            approvers: vec!["corp/alice".to_owned()],
+            time_bound: false,
+            break_glass: false,
+        }),
+        caused_by: None,
+    };
+    journal.append_durable(intent).await.unwrap();
+    let outcome = JournalRecord::Outcome {
+        exchange: details.exchange,
+        status: 409,
+        error_code: Some("BucketNotEmpty<b>".to_owned()),
+        request_bytes: 0,
+        response_bytes: 0,
+        response_sha256: None,
+        masked: Vec::new(),
+        upstream_request_id: None,
+        duration_us: 1,
+        failure: None,
+    };
+    journal.append_durable(outcome).await.unwrap();
+    let page = alice.get(&path).await.body;
+    assert!(page.contains("the response was <strong>409 BucketNotEmpty&#60;b&#62;</strong>"), "{page}");
 }

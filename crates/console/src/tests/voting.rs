@@ -212,3 +212,59 @@ async fn an_approval_request_that_does_not_exist_is_not_found() {
     let response = alice.send(Method::POST, "/approvals/00000000000000000000000000000000/votes", &form).await;
     assert_eq!(response.status, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn an_approval_may_have_a_comment_that_is_kept() {
+    let console = TestConsole::start().await;
+    let approval_request = console.open_approval_request().await;
+    let mut alice = console.sign_in_person("alice", "oncall").await;
+    let form = "vote=approve_once&reason=+checked%0D%0Awith+%3Cb%3Ethe+team++until+2030-01-01T00%3A00%3A00Z";
+    assert_eq!(alice.cast_vote(&approval_request, form).await.status, StatusCode::SEE_OTHER);
+    let mut bob = console.sign_in_person("bob", "oncall").await;
+    let form = "vote=approve_time_bound&minutes=60&reason=until+2030-01-01T00%3A00%3A00Z";
+    assert_eq!(bob.cast_vote(&approval_request, form).await.status, StatusCode::SEE_OTHER);
+    let now = console.approvals.get(approval_request.id).await.unwrap().unwrap();
+    let reasons: Vec<_> = now.votes.iter().map(|vote| vote.reason.clone().unwrap()).collect();
+    assert_eq!(
+        reasons,
+        ["checked with <b>the team until 2030-01-01T00:00:00Z", "until 2030-01-01T00:00:00Z"]
+    );
+    let page = bob.get(&format!("/approvals/{}", approval_request.id)).await.body;
+    assert!(page.contains("checked with &#60;b&#62;the team until 2030-01-01T00:00:00Z"), "{page}");
+    // The comment is shown, and is not taken for the end of the grant.
+    assert!(page.contains(": until 2030-01-01T00:00:00Z</li>"), "{page}");
+    assert!(!page.contains("valid until 2030"), "{page}");
+}
+
+#[tokio::test]
+async fn a_comment_that_looks_like_the_end_of_a_grant_stays_a_comment() {
+    let console = TestConsole::start().await;
+    let approval_request = console.open_approval_request().await;
+    let mut alice = console.sign_in_person("alice", "oncall").await;
+    let form = "vote=approve_once&reason=until+2030-01-01T00%3A00%3A00Z";
+    assert_eq!(alice.cast_vote(&approval_request, form).await.status, StatusCode::SEE_OTHER);
+    let page = alice.get(&format!("/approvals/{}", approval_request.id)).await.body;
+    assert!(
+        !page.contains("valid until 2030") && page.contains(": until 2030-01-01T00:00:00Z</li>"),
+        "{page}"
+    );
+    let long = "x".repeat(4_097);
+    let mut bob = console.sign_in_person("bob", "oncall").await;
+    let response = bob.cast_vote(&approval_request, &format!("vote=approve_once&reason={long}")).await;
+    assert_eq!(response.status, StatusCode::BAD_REQUEST, "{}", response.body);
+    assert!(response.body.contains(&format!(">{long}</textarea>")), "{}", response.body);
+}
+
+#[tokio::test]
+async fn the_api_takes_a_comment_with_an_approval() {
+    let console = TestConsole::start().await;
+    let approval_request = console.open_approval_request().await;
+    let token = console.issue_token("alice", &["oncall"]);
+    let path = format!("/api/v1/approval-requests/{}/votes", approval_request.id);
+    let body = r#"{"vote": "approve_once", "reason": "looks right"}"#;
+    let (status, document) = console.call_api(Method::POST, &path, &token, body).await;
+    assert_eq!(status, StatusCode::OK, "{document}");
+    assert_eq!(document["votes"][0]["reason"], "looks right");
+    assert_eq!(document["history"][1]["note"], "looks right");
+    assert_eq!(document["caller_is_waiting"], false);
+}

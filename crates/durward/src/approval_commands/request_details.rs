@@ -1,10 +1,18 @@
 //! `durward approvals show`: an approval request in full.
 
-use super::request_summary::{describe_resource, format_missing_votes, format_request_caller};
+use super::request_summary::{
+    describe_resource, format_broad_grants, format_missing_votes, format_operation, format_request_caller,
+};
 use crate::json_values::{format_scalar, list_items};
-use crate::terminal_text::{escape_for_terminal, format_time};
+use crate::terminal_text::{TERMINAL_COLUMNS, escape_for_terminal, format_time};
+use durward_core::DocumentText;
 use serde_json::Value;
 use std::io::{self, Write};
+
+/// Most characters of one document that are printed.
+const MAX_DOCUMENT_CHARS: usize = 64_000;
+/// Characters of a document on one line: what a terminal shows after the bar.
+const DOCUMENT_COLUMNS: usize = TERMINAL_COLUMNS - 6;
 
 /// Writes labelled lines. A line without a value is left out.
 struct LabelledLines<'a>(&'a mut dyn Write);
@@ -24,8 +32,26 @@ pub fn write_request_details(request: &Value, out: &mut dyn Write) -> io::Result
         let reason = escape_for_terminal(vote["reason"].as_str().unwrap_or_default());
         lines.write("BREAK-GLASS", &format!("by {}: {reason}", format_scalar(&vote["by"]["id"])))?;
     }
-    write_operation(request, &mut lines)?;
+    let operation = &request["details"]["operation"];
+    lines.write("operation", &format_operation(request))?;
     lines.write("risk", &format!("{} of 100", format_scalar(&request["risk"]["score"])))?;
+    for grant in format_broad_grants(request) {
+        lines.write("BROAD GRANT", &grant)?;
+    }
+    if operation["traits"]["irreversible"] == true {
+        lines.write("IRREVERSIBLE", "this cannot be undone")?;
+    }
+    for part in list_items(&operation["uninspected_parts"]) {
+        lines.write("NOT INSPECTED", &format_scalar(part))?;
+    }
+    if request["state"] == "pending" {
+        let is_waiting = request["caller_is_waiting"] == true;
+        lines.write(
+            "waiting",
+            if is_waiting { "yes: it runs at once if it is approved" } else { "no caller, at this gateway" },
+        )?;
+    }
+    write_operation(request, &mut lines)?;
     for reason in list_items(&request["risk"]["reasons"]) {
         lines.write("  because", &format_scalar(reason))?;
     }
@@ -47,7 +73,6 @@ pub fn write_request_details(request: &Value, out: &mut dyn Write) -> io::Result
 fn write_operation(request: &Value, lines: &mut LabelledLines<'_>) -> io::Result<()> {
     let details = &request["details"];
     let operation = &details["operation"];
-    lines.write("operation", &format_scalar(&request["title"]))?;
     for permission in list_items(&operation["required_permissions"]) {
         let (action, resource) =
             (format_scalar(&permission["action"]), describe_resource(&permission["resource"]));
@@ -67,12 +92,54 @@ fn write_operation(request: &Value, lines: &mut LabelledLines<'_>) -> io::Result
     lines.write("account", &format_scalar(&operation["account"]))?;
     lines.write("region", &format_scalar(&operation["region"]))?;
     for (name, value) in operation["parameters"].as_object().into_iter().flatten() {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let parameter = format!("{} = {}", escape_for_terminal(name), escape_for_terminal(&value));
-        lines.write("  parameter", &parameter)?;
+        write_parameter(name, value, lines)?;
     }
-    for part in list_items(&operation["uninspected_parts"]) {
-        lines.write("NOT INSPECTED", &format_scalar(part))?;
+    Ok(())
+}
+
+/// Writes a parameter on one line, or as a block below its name if it is a document or has several lines.
+fn write_parameter(name: &str, value: &Value, lines: &mut LabelledLines<'_>) -> io::Result<()> {
+    if let Some(document) = value.as_str().and_then(DocumentText::from_text) {
+        return write_document(name, &document, lines);
+    }
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let parameter = format!("{} = {}", escape_for_terminal(name), escape_for_terminal(&text));
+    lines.write("  parameter", &parameter)?;
+    write_inner_documents(name, value, lines)
+}
+
+/// Writes the documents within a parameter that is not a string.
+fn write_inner_documents(path: &str, value: &Value, lines: &mut LabelledLines<'_>) -> io::Result<()> {
+    let write_inner = |path: &str, value: &Value, lines: &mut LabelledLines<'_>| match value
+        .as_str()
+        .and_then(DocumentText::from_text)
+    {
+        Some(document) => write_document(path, &document, lines),
+        None => write_inner_documents(path, value, lines),
+    };
+    for (index, item) in list_items(value).iter().enumerate() {
+        write_inner(&format!("{path}/{index}"), item, lines)?;
+    }
+    for (name, member) in value.as_object().into_iter().flatten() {
+        write_inner(&format!("{path}/{name}"), member, lines)?;
+    }
+    Ok(())
+}
+
+/// Every line of the block begins with a bar, also where a long line is broken: no line of a caller looks like one of ours.
+fn write_document(name: &str, document: &DocumentText, lines: &mut LabelledLines<'_>) -> io::Result<()> {
+    lines.write("  parameter", &format!("{} ({})", escape_for_terminal(name), document.label()))?;
+    let mut shown_chars = 0;
+    for line in document.text().split('\n') {
+        let line: Vec<char> = escape_for_terminal(&line.replace('\t', "    ")).chars().collect();
+        let is_empty = line.is_empty();
+        for part in line.chunks(DOCUMENT_COLUMNS).chain(is_empty.then_some(&[][..])) {
+            if shown_chars > MAX_DOCUMENT_CHARS {
+                return lines.write("NOT SHOWN", "the rest of this document; --json prints all of it");
+            }
+            shown_chars += part.len() + 1;
+            writeln!(lines.0, "    | {}", part.iter().collect::<String>())?;
+        }
     }
     Ok(())
 }

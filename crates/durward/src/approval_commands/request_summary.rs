@@ -2,7 +2,7 @@
 
 use crate::json_values::{format_scalar, list_items};
 use crate::terminal_text::{escape_for_terminal, format_caller, format_first_three};
-use durward_core::{Caller, Resource};
+use durward_core::{Caller, Resource, RiskAssessment};
 use serde_json::Value;
 use std::fmt;
 
@@ -48,6 +48,12 @@ pub fn format_missing_votes(request: &Value) -> String {
         format!("{} of {}", format_scalar(&missing["count"]), format_scalar(&missing["group"]))
     });
     missing.collect::<Vec<_>>().join(", ")
+}
+
+/// Who gets too much by the request, and where it says so.
+pub fn format_broad_grants(request: &Value) -> Vec<String> {
+    let risk = serde_json::from_value::<RiskAssessment>(request["risk"].clone()).unwrap_or_default();
+    risk.broad_grants().map(escape_for_terminal).collect()
 }
 
 /// A resource in the notation of policies.

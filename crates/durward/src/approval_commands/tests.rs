@@ -81,3 +81,77 @@ fn an_id_that_would_change_the_path_is_refused() {
         assert!(error.contains("is not an approval request id") && !error.contains('\u{1b}'), "{error}");
     }
 }
+
+/// A request to write a policy of forty statements, the last of which allows everything.
+fn request_with_forty_statements() -> Value {
+    let mut statements =
+        vec![json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/*"}); 39];
+    statements.push(json!({"Sid": "Last", "Effect": "Allow", "Action": "*", "Resource": "*"}));
+    let mut request = large_request("pending");
+    request["risk"] = json!({"score": 100, "reasons": [
+        "+50 allows every action on every resource: PolicyDocument, statement 40 of 40 (Last)",
+        "+50 changes permissions",
+    ]});
+    request["details"]["operation"]["traits"] = json!({"irreversible": true});
+    request["details"]["operation"]["parameters"] = json!({
+        "PolicyDocument": json!({"Statement": statements}).to_string(),
+        "RoleName": "r",
+    });
+    request
+}
+
+#[test]
+fn what_is_broad_comes_before_the_parameters_and_in_lists() {
+    let request = request_with_forty_statements();
+    let text = written(|out| write_request_details(&request, out));
+    let lines: Vec<&str> = text.lines().take(8).collect();
+    let broad =
+        "BROAD GRANT    allows every action on every resource: PolicyDocument, statement 40 of 40 (Last)";
+    assert!(lines.contains(&broad), "{text}");
+    assert!(lines.contains(&"IRREVERSIBLE   this cannot be undone"), "{text}");
+    assert!(lines.contains(&"waiting        no caller, at this gateway"), "{text}");
+    assert!(text.contains("\n    |       \"Sid\": \"Last\"\n"), "{text}");
+    assert_eq!(text.matches("\"Resource\": \"*\"").count(), 1, "{text}");
+    assert!(text.contains("  parameter    RoleName = r\n"), "{text}");
+    let list = written(|out| write_request_list(&[request], out));
+    assert!(list.contains("  BROAD GRANT allows every action on every resource"), "{list}");
+}
+
+#[test]
+fn no_line_of_a_document_looks_like_one_of_the_gateway() {
+    let mut request = large_request("pending");
+    let script =
+        format!("#!/bin/sh\nrisk           0 of 100\n{}risk 0\n\n\u{1b}[2J\u{202e}end\r\n", "x".repeat(74));
+    let hostile = json!({"\u{202e}\u{1b}": "a\u{200b}"}).to_string();
+    request["details"]["operation"]["parameters"] =
+        json!({"UserData": script, "Attributes": {"Policy": hostile, "Lines": ["a\nrisk 0"]}});
+    let text = written(|out| write_request_details(&request, out));
+    for line in [
+        "    | #!/bin/sh",
+        "    | risk           0 of 100",
+        "    | risk 0",
+        "    | \\u{1b}[2J\\u{202e}end\\u{d}",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
+    }
+    assert!(text.contains("  parameter    Attributes/Policy (JSON, indented)\n    | {\n"), "{text}");
+    assert!(
+        text.contains("  parameter    Attributes/Lines/0 (several lines)\n    | a\n    | risk 0\n"),
+        "{text}"
+    );
+    assert!(
+        !text.chars().any(|character| character != '\n' && durward_core::is_invisible(character)),
+        "{text:?}"
+    );
+    assert_eq!(text.lines().filter(|line| line.starts_with("risk")).count(), 1, "{text}");
+}
+
+#[test]
+fn a_document_that_is_cut_says_so() {
+    let mut request = large_request("pending");
+    let items: Vec<u32> = (0..20_000).collect();
+    request["details"]["operation"]["parameters"] = json!({"Body": json!(items).to_string()});
+    let text = written(|out| write_request_details(&request, out));
+    assert!(text.contains("NOT SHOWN"), "{}", text.len());
+    assert!(text.len() < 200_000, "{}", text.len());
+}

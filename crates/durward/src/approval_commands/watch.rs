@@ -1,7 +1,9 @@
 //! `durward approvals watch`: pending approval requests, then each one that changes, until stopped.
 
 use super::request_path;
-use super::request_summary::{format_missing_votes, format_operation, format_request_caller, format_state};
+use super::request_summary::{
+    format_broad_grants, format_missing_votes, format_operation, format_request_caller, format_state,
+};
 use crate::admin_api::{AdminApiArgs, AdminApiClient};
 use crate::command_error::CommandError;
 use crate::json_values::{format_scalar, list_items};
@@ -106,12 +108,15 @@ fn format_request_line(request: &Value) -> String {
     } else {
         String::new()
     };
-    format!(
+    let line = format!(
         "{}  {:<9}  risk {:>3}  {}  {}{missing}",
         format_scalar(&request["id"]),
         format_state(request).to_string(),
         format_scalar(&request["risk"]["score"]),
         format_request_caller(request),
         format_operation(request),
-    )
+    );
+    let mut parts = vec![line];
+    parts.extend(format_broad_grants(request).iter().map(|grant| format!("BROAD GRANT {grant}")));
+    parts.join("  ")
 }

@@ -377,3 +377,26 @@ fn an_empty_text_is_a_code_span_too() {
     let text = message["text"].as_str().unwrap();
     assert!(text.contains("on behalf of `(empty)`, `(empty)`") && !text.contains("``"), "{text}");
 }
+
+#[test]
+fn broad_grants_are_among_the_first_lines() {
+    let mut request = plain_request();
+    let position = "a<!channel>`\u{202e}https://evil.example/";
+    let reason = format!("+50 allows every action on every resource: {position}, statement 40 of 40");
+    request.risk.reasons.insert(0, reason);
+    let summary = summarize(&request, NotificationEvent::Opened);
+    let mail = email::render_request(&summary);
+    let (before, _after) = mail.text.split_once("\nWhat ").unwrap();
+    assert!(
+        before.contains("BROAD GRANT:\n              - allows every action on every resource: a"),
+        "{before}"
+    );
+    assert!(before.contains("statement 40 of 40") && !before.contains("https://evil"), "{before}");
+    let message = slack::render_request(&summary);
+    let line = message["text"].as_str().unwrap().lines().nth(2).unwrap();
+    assert!(line.starts_with(":warning: *Broad grant*: `allows every action on every resource: a"), "{line}");
+    assert!(line.ends_with("statement 40 of 40`") && !line.contains("<!channel>"), "{line}");
+    assert!(!mail.text.contains('\u{202e}') && !line.contains('\u{202e}'), "{line}");
+    let plain = summarize(&plain_request(), NotificationEvent::Opened);
+    assert!(!email::render_request(&plain).text.contains("BROAD GRANT"));
+}
