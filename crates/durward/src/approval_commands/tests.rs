@@ -110,7 +110,7 @@ fn what_is_broad_comes_before_the_parameters_and_in_lists() {
     assert!(lines.contains(&broad), "{text}");
     assert!(lines.contains(&"IRREVERSIBLE   this cannot be undone"), "{text}");
     assert!(lines.contains(&"waiting        no caller, at this gateway"), "{text}");
-    assert!(text.contains("\n    |       \"Sid\": \"Last\"\n"), "{text}");
+    assert!(text.contains("\n    |       \"Sid\": \"Last\""), "{text}");
     assert_eq!(text.matches("\"Resource\": \"*\"").count(), 1, "{text}");
     assert!(text.contains("  parameter    RoleName = r\n"), "{text}");
     let list = written(|out| write_request_list(&[request], out));
