@@ -24,8 +24,10 @@ mod endpoint;
 mod iam_actions;
 pub mod index_format;
 mod model_lookup;
+mod returned_names;
 pub mod service_model;
 
 pub use catalog::Catalog;
 pub use endpoint::ServiceEndpoint;
+pub use returned_names::ReturnedNames;
 pub use service_model::*;

@@ -24,7 +24,7 @@ pub(crate) fn mask_response(input: &[u8]) -> bool {
     let plan = service
         .as_ref()
         .zip(operation)
-        .map(|(service, operation)| MaskingPlan::new(service, operation.output_shape, protocol));
+        .map(|(service, operation)| MaskingPlan::new(service, operation.input_shape, operation.output_shape, protocol));
     let mask = |body: &[u8]| masker.mask_body(body, format, plan.as_ref(), &|_| false);
     match mask(response.body) {
         Ok(MaskedBody::Unchanged) => true,

@@ -17,13 +17,16 @@
 mod body_patch;
 mod cbor_scanner;
 mod data_class;
+mod derived_values;
 mod detectors;
 mod headers;
 mod json_scanner;
 mod json_value;
+mod mask_style;
 mod marked_values;
 mod masking_plan;
 mod masking_run;
+mod mcp_model;
 mod name_hints;
 mod nested_encodings;
 mod xml_scanner;
@@ -34,7 +37,7 @@ pub use data_class::{DataClass, InvalidDataClassName};
 pub use detectors::{CustomPattern, Masker, MaskerOptions, PatternError};
 pub use masking_plan::MaskingPlan;
 
-use masking_run::MaskingRun;
+use masking_run::{MaskingRun, ValueContext};
 
 /// The format of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +122,7 @@ impl Masker {
         reveal: RevealPredicate<'_>,
     ) -> (Cow<'t, str>, Vec<DataClassCount>) {
         let mut run = MaskingRun::new(self, reveal);
-        match run.mask_secrets(text.as_bytes(), masking_run::ValueContext::default()) {
+        match run.mask_secrets(text.as_bytes(), ValueContext::default()) {
             Some(masked) => (Cow::Owned(String::from_utf8_lossy(&masked).into_owned()), run.into_counts()),
             None => (Cow::Borrowed(text), Vec::new()),
         }
@@ -136,7 +139,7 @@ fn mask_plain_text(
         run.count_masked(&DataClass::AWS_SENSITIVE);
         return Ok(Some(DataClass::AWS_SENSITIVE.placeholder().into_bytes()));
     }
-    Ok(run.mask_secrets(body, masking_run::ValueContext::default()))
+    Ok(run.mask_secrets(body, ValueContext::default()))
 }
 
 fn check_utf8<'b>(format: &'static str, body: &'b [u8]) -> Result<&'b str, MaskError> {

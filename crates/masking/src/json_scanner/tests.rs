@@ -67,7 +67,7 @@ fn keeps_masked_map_keys_apart() {
 fn masks_secrets_inside_revealed_members() {
     let body = format!(r#"{{"Secret":"db {SAMPLE_KEY_ID}","Number":7}}"#);
     let service = crate::tests::sample_service();
-    let plan = MaskingPlan::new(&service, Some(0), AwsProtocol::Json11);
+    let plan = MaskingPlan::new(&service, None, Some(0), AwsProtocol::Json11);
     let outcome = shared_masker()
         .mask_body(body.as_bytes(), BodyFormat::Json, Some(&plan), &|class| class == "aws-sensitive");
     let Ok(MaskedBody::Changed { body, .. }) = outcome else { panic!("{outcome:?}") };
@@ -154,7 +154,7 @@ fn masks_secrets_in_names() {
 #[test]
 fn masks_payloads_that_are_the_body() {
     let service = crate::tests::sample_service();
-    let plan = MaskingPlan::new(&service, Some(crate::tests::PAYLOAD_SHAPE), AwsProtocol::RestJson);
+    let plan = MaskingPlan::new(&service, None, Some(crate::tests::PAYLOAD_SHAPE), AwsProtocol::RestJson);
     let outcome = shared_masker()
         .mask_body(br#"{"a":[1,"x"]}"#, BodyFormat::Json, Some(&plan), &reveal_nothing)
         .unwrap();
