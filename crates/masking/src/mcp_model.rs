@@ -180,3 +180,6 @@ fn structure(members: &[(&str, ShapeId)]) -> ShapeKind {
 fn list(member: ShapeId) -> ShapeKind {
     ShapeKind::List { member, item_name: None, is_flattened: false }
 }
+
+#[cfg(test)]
+mod tests;

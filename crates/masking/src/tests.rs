@@ -101,6 +101,8 @@ pub(crate) fn sample_service() -> ServiceModel {
             plain_member("Grantee", 12),
             plain_member("ByName", 13),
             plain_member("Self", OUTPUT_SHAPE),
+            plain_member("NextToken", 1),
+            plain_member("Blob", 5),
         ])),
         plain(ShapeKind::String),
         secret(ShapeKind::String),
