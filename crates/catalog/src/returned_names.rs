@@ -20,8 +20,8 @@ const IDENTIFYING_WORDS: [&str; 15] = [
 ];
 
 /// The words before the last one that make a name one of a credential (`AccessToken`, `AuthToken`).
-const CREDENTIAL_WORDS: [&str; 15] = [
-    "access", "api", "assertion", "auth", "authorization", "bearer", "credential", "device", "identity", "id",
+const CREDENTIAL_WORDS: [&str; 16] = [
+    "access", "api", "assertion", "auth", "authorization", "bearer", "credential", "device", "identity", "id", "jwt",
     "oauth", "password", "refresh", "secret", "security",
 ];
 

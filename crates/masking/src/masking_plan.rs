@@ -186,7 +186,8 @@ impl<'a> MaskingPlan<'a> {
         if self.service.is_string_or_list(member.shape) {
             let name = NameHint::from_name(member.name.as_bytes());
             return name == NameHint::None
-                && (begins_with_word(&member.name, "next") || self.returned_names.contains(member));
+                && (["next", "lastEvaluated"].iter().any(|word| begins_with_word(&member.name, word))
+                    || self.returned_names.contains(member));
         }
         // The rest of a batch or of a scan: DynamoDB's `UnprocessedItems` is the next `RequestItems`, and `LastEvaluatedKey` the
         // next `ExclusiveStartKey`. They have the shapes of those.
