@@ -15,14 +15,41 @@ use crate::service_model::{MemberLocation, ServiceModel, ShapeId, ShapeKind, Sha
 /// The last words of names of identifiers.
 // Neither `name` nor `number`: a person's name and a telephone number are data. Names of resources are parts of ARNs.
 const IDENTIFYING_WORDS: [&str; 15] = [
-    "arn", "cursor", "etag", "handle", "hash", "id", "identifier", "iterator", "marker", "position", "token",
-    "uri", "url", "urn", "version",
+    "arn",
+    "cursor",
+    "etag",
+    "handle",
+    "hash",
+    "id",
+    "identifier",
+    "iterator",
+    "marker",
+    "position",
+    "token",
+    "uri",
+    "url",
+    "urn",
+    "version",
 ];
 
 /// The words before the last one that make a name one of a credential (`AccessToken`, `AuthToken`).
 const CREDENTIAL_WORDS: [&str; 16] = [
-    "access", "api", "assertion", "auth", "authorization", "bearer", "credential", "device", "identity", "id", "jwt",
-    "oauth", "password", "refresh", "secret", "security",
+    "access",
+    "api",
+    "assertion",
+    "auth",
+    "authorization",
+    "bearer",
+    "credential",
+    "device",
+    "identity",
+    "id",
+    "jwt",
+    "oauth",
+    "password",
+    "refresh",
+    "secret",
+    "security",
 ];
 
 /// The names of one service, in lower case.
@@ -104,7 +131,8 @@ fn identifies(member: &ShapeMember) -> bool {
     if member.is_sensitive || is_credential_name(&member.name) {
         return false;
     }
-    matches!(member.location, MemberLocation::Uri | MemberLocation::Query) || ends_in_identifying_word(&member.name)
+    matches!(member.location, MemberLocation::Uri | MemberLocation::Query)
+        || ends_in_identifying_word(&member.name)
 }
 
 fn ends_in_identifying_word(name: &str) -> bool {
@@ -140,7 +168,8 @@ fn words(name: &str) -> Vec<String> {
             continue;
         }
         // `URLPath`: the last capital begins the next word.
-        let ends_capitals = letter.is_ascii_uppercase() && letters.peek().is_some_and(char::is_ascii_lowercase);
+        let ends_capitals =
+            letter.is_ascii_uppercase() && letters.peek().is_some_and(char::is_ascii_lowercase);
         if starts || (letter.is_ascii_uppercase() && (previous_is_lower || ends_capitals)) {
             words.push(String::new());
         }

@@ -83,8 +83,7 @@ fn wait_for_revocation(masking: &EventStreamMasking) -> RevocationFuture {
 impl MaskedEventStream {
     fn mask_event(&mut self, text: Bytes) -> Result<Bytes, Refusal> {
         let EventStreamMasking { masker, exchange, identity, masking_plan, .. } = &self.masking;
-        let masked =
-            masker.mask_event(exchange, identity, masking_plan.as_ref(), &text, &mut self.counts)?;
+        let masked = masker.mask_event(exchange, identity, masking_plan.as_ref(), &text, &mut self.counts)?;
         Ok(sse::encode_event(masked.as_deref().unwrap_or(&text)))
     }
 

@@ -47,9 +47,10 @@ pub(crate) fn may_be_digest(len: usize) -> bool {
 /// Returns true if a number with this name may be the size of a text.
 pub(crate) fn may_be_size(name: &[u8]) -> bool {
     ["size", "length", "bytes"].iter().any(|word| {
-        name.len().checked_sub(word.len()).and_then(|at| name.get(at..)).is_some_and(|end| {
-            end.eq_ignore_ascii_case(word.as_bytes())
-        })
+        name.len()
+            .checked_sub(word.len())
+            .and_then(|at| name.get(at..))
+            .is_some_and(|end| end.eq_ignore_ascii_case(word.as_bytes()))
     })
 }
 

@@ -28,9 +28,10 @@ pub(crate) fn mask_json(
     scan: &mut MaskingRun<'_>,
 ) -> Result<Option<Vec<u8>>, MaskError> {
     // First, because a parser that replaces or skips invalid bytes reads other text than this scanner.
-    check_utf8(FORMAT_NAME, body)?;
+    let text = check_utf8(FORMAT_NAME, body)?;
     let suspicious = scan.may_contain_secret(body);
     let mut json = JsonScanner {
+        text,
         body,
         position: 0,
         plan,
@@ -50,6 +51,8 @@ pub(crate) fn mask_json(
 }
 
 struct JsonScanner<'j, 'm> {
+    text: &'j str,
+    /// The bytes of `text`.
     body: &'j [u8],
     position: usize,
     plan: Option<&'j MaskingPlan<'j>>,
@@ -144,7 +147,7 @@ impl<'j> JsonScanner<'j, '_> {
                 }
             } else if child.context.kind != ValueKind::Returned {
                 // What the caller sends back stays as it is, also a digest.
-                self.note_leaf(&key, start, text);
+                self.note_leaf(&key, start, text.as_ref());
             }
             if self.read_separator(b'}')? {
                 break;
@@ -158,11 +161,12 @@ impl<'j> JsonScanner<'j, '_> {
         Ok(())
     }
 
-    fn note_leaf(&mut self, name: &StringToken, start: usize, text: Option<StringToken>) {
+    #[inline]
+    fn note_leaf(&mut self, name: &StringToken, start: usize, text: Option<&StringToken>) {
         let (value, is_number) = match text {
-            Some(text) if may_be_digest(text.range.len()) => (text.range, false),
-            None if may_be_size(self.raw_bytes(name))
-                && self.body.get(start).is_some_and(u8::is_ascii_digit) =>
+            Some(text) if may_be_digest(text.range.len()) => (text.range.clone(), false),
+            None if self.body.get(start).is_some_and(u8::is_ascii_digit)
+                && may_be_size(self.raw_bytes(name)) =>
             {
                 (start..self.position, true)
             }
@@ -189,9 +193,7 @@ impl<'j> JsonScanner<'j, '_> {
         let sources = self.sources.get(first_source..).unwrap_or_default();
         let digests = DigestReplacements::new(sources);
         for leaf in leaves {
-            let text = |range: &Range<usize>| {
-                std::str::from_utf8(self.body.get(range.clone()).unwrap_or_default()).unwrap_or_default()
-            };
+            let text = |range: &Range<usize>| self.text.get(range.clone()).unwrap_or_default();
             let replacement = if leaf.is_number {
                 replaced_size(text(&leaf.value), sources).map(|size| size.to_string())
             } else if text(&leaf.name) == ATTRIBUTES_DIGEST {
@@ -381,8 +383,12 @@ impl<'j> JsonScanner<'j, '_> {
 
     /// The string as a parser decodes it; lone surrogates become U+FFFD.
     fn decode_string(&self, text: &StringToken) -> Cow<'j, str> {
-        let raw = self.raw_bytes(text);
-        if text.has_escapes { Cow::Owned(unescape_string(raw)) } else { String::from_utf8_lossy(raw) }
+        if text.has_escapes {
+            Cow::Owned(unescape_string(self.raw_bytes(text)))
+        } else {
+            // Between quotes, which are characters of their own.
+            Cow::Borrowed(self.text.get(text.range.clone()).unwrap_or_default())
+        }
     }
 
     fn peek(&self) -> Option<u8> {

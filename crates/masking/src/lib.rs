@@ -1,7 +1,10 @@
 //! Masks sensitive data in responses, recordings and text: fields that AWS's models mark sensitive, and secrets that the
 //! detectors recognise.
 //!
-//! - Bytes outside a masked value are unchanged, and a masked body is valid JSON, XML or CBOR with values of the same types.
+//! - Bytes outside a masked value are unchanged, and a masked body is valid JSON, XML or CBOR with values of the same types. What
+//!   is derived from a masked value beside it (digests, sizes) is computed again.
+//! - A mask is written in the encoding of its secret. Binary values are searched decoded; identifiers that the caller sends back
+//!   are not searched.
 //! - A body that cannot be read strictly (malformed, too deep, not UTF-8, with a document type) is an error. The response must
 //!   then be withheld: what was not inspected may hold anything.
 //! - Errors carry positions and never content.
@@ -22,8 +25,8 @@ mod detectors;
 mod headers;
 mod json_scanner;
 mod json_value;
-mod mask_style;
 mod marked_values;
+mod mask_style;
 mod masking_plan;
 mod masking_run;
 mod mcp_model;

@@ -241,8 +241,7 @@ impl<'a> MaskingPlan<'a> {
             for &id in order.iter().rev() {
                 let Some(shape) = self.find_shape(id) else { continue };
                 let is_marked = self.has_own_mark(shape)
-                    || child_shapes(shape)
-                        .any(|child| walked.get(child as usize).copied().unwrap_or(false));
+                    || child_shapes(shape).any(|child| walked.get(child as usize).copied().unwrap_or(false));
                 if let Some(slot) = walked.get_mut(id as usize)
                     && is_marked
                     && !*slot
@@ -280,11 +279,7 @@ fn begins_with_word(name: &str, word: &str) -> bool {
 impl ExpectedValue {
     /// The value of a child that the model does not describe: it inherits the mark and the hint.
     pub(crate) fn unknown_child(self) -> Self {
-        Self {
-            shape: None,
-            is_sensitive: self.is_sensitive,
-            context: self.context.below(),
-        }
+        Self { shape: None, is_sensitive: self.is_sensitive, context: self.context.below() }
     }
 
     pub(crate) fn with_name_hint(mut self, hint: NameHint) -> Self {

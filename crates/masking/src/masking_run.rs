@@ -121,13 +121,19 @@ impl<'m> MaskingRun<'m> {
 
     /// A binary value with its secrets replaced: text as text, any other format at equal length.
     pub(crate) fn mask_bytes(&mut self, bytes: &[u8], context: ValueContext) -> Option<Vec<u8>> {
-        let is_text = std::str::from_utf8(bytes).is_ok();
-        let style = if is_text { context.style } else { MaskStyle::KeepLength };
-        self.mask_secrets(bytes, ValueContext { style, ..context })
+        if std::str::from_utf8(bytes).is_ok() {
+            return self.mask_layers(bytes, context, MAX_ENCODING_LAYERS - 1);
+        }
+        // Any bytes have what looks like escapes, and each reading of them costs a copy.
+        self.mask_layers(bytes, ValueContext { style: MaskStyle::KeepLength, ..context }, 1)
     }
 
     /// The text with its secrets replaced; `None` when it has none.
     pub(crate) fn mask_secrets(&mut self, text: &[u8], context: ValueContext) -> Option<Vec<u8>> {
+        self.mask_layers(text, context, MAX_ENCODING_LAYERS)
+    }
+
+    fn mask_layers(&mut self, text: &[u8], context: ValueContext, layers: u8) -> Option<Vec<u8>> {
         if context.kind == ValueKind::Returned {
             return self.mask_named_secret(text, context);
         }
@@ -135,7 +141,7 @@ impl<'m> MaskingRun<'m> {
         // What overlaps is found by the second search. One that still finds something gets nothing but the placeholder.
         for _ in 0..MAX_SEARCHES {
             let current = masked.as_deref().unwrap_or(text);
-            let edits = self.find_edits(current, context, MAX_ENCODING_LAYERS);
+            let edits = self.find_edits(current, context, layers);
             if edits.is_empty() {
                 return masked;
             }
@@ -145,7 +151,7 @@ impl<'m> MaskingRun<'m> {
             }
             masked = Some(next);
         }
-        let left = self.find_edits(masked.as_deref()?, context, MAX_ENCODING_LAYERS);
+        let left = self.find_edits(masked.as_deref()?, context, layers);
         match left.first().and_then(|edit| edit.classes.first()) {
             Some(class) => Some(self.counted_placeholder(class).into_bytes()),
             None => masked,
@@ -163,8 +169,7 @@ impl<'m> MaskingRun<'m> {
         if !context.name_hint.matches_value(text) || !self.must_mask(DataClass::AWS_SECRET) {
             return None;
         }
-        let replacement =
-            context.style.mask_secret(&DataClass::AWS_SECRET, text, SecretForm::Prefixed(0));
+        let replacement = context.style.mask_secret(&DataClass::AWS_SECRET, text, SecretForm::Prefixed(0));
         (replacement != text).then(|| Edit {
             range: 0..text.len(),
             replacement,
@@ -205,13 +210,7 @@ impl<'m> MaskingRun<'m> {
         merge_edits(edits)
     }
 
-    fn find_base64_edits(
-        &mut self,
-        text: &[u8],
-        context: ValueContext,
-        layers: u8,
-        edits: &mut Vec<Edit>,
-    ) {
+    fn find_base64_edits(&mut self, text: &[u8], context: ValueContext, layers: u8, edits: &mut Vec<Edit>) {
         for run in nested_encodings::decode_base64_runs(text) {
             let inner = self.find_edits(&run.decoded, context, layers - 1);
             if inner.is_empty() {
@@ -286,8 +285,11 @@ fn merge_edits(mut edits: Vec<Edit>) -> Vec<Edit> {
                 if edit.range.end > last.range.end {
                     last.range.end = edit.range.end;
                     last.classes.extend(edit.classes);
-                    last.replacement =
-                        last.classes.first().map(|class| class.placeholder().into_bytes()).unwrap_or_default();
+                    last.replacement = last
+                        .classes
+                        .first()
+                        .map(|class| class.placeholder().into_bytes())
+                        .unwrap_or_default();
                 }
             }
             _ => merged.push(edit),

@@ -20,8 +20,7 @@ pub(crate) const MIN_BASE64_RUN_BYTES: usize = 24;
 const LENIENT_BASE64: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
     .with_decode_allow_trailing_bits(true);
-pub(crate) const STANDARD_BASE64: GeneralPurpose =
-    GeneralPurpose::new(&alphabet::STANDARD, LENIENT_BASE64);
+pub(crate) const STANDARD_BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT_BASE64);
 pub(crate) const URL_SAFE_BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT_BASE64);
 
 /// The text with backslash escapes resolved; `None` without any.

@@ -12,7 +12,8 @@ use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
 
 use crate::body_patch::BodyPatch;
 use crate::derived_values::{
-    ATTRIBUTES_DIGEST, DigestReplacements, MaskedSource, MessageAttribute, digest_of_attributes, may_be_digest,
+    ATTRIBUTES_DIGEST, DigestReplacements, MaskedSource, MessageAttribute, digest_of_attributes,
+    may_be_digest,
 };
 use crate::marked_values::{MarkedValue, apply_mark};
 use crate::masking_plan::{ExpectedValue, MaskingPlan};

@@ -27,7 +27,8 @@ fn secrets_of_real_formats_are_masked_wherever_they_are() {
         for place in PLACES {
             let (text, secret) = corpus::secret(kind, &mut Random(number as u64));
             let (body, response_kind) = corpus::response_with(place, &text);
-            let found = corpus::readable_texts(&body).iter().any(|text| corpus::contains(text, secret.as_bytes()));
+            let found =
+                corpus::readable_texts(&body).iter().any(|text| corpus::contains(text, secret.as_bytes()));
             assert!(found, "the reader of this test does not see a {kind} in {place}");
             let masked = accuracy.mask(&body, response_kind);
             let masked = masked.unwrap_or_else(|| panic!("{kind} in {place}: {text}"));

@@ -71,7 +71,8 @@ impl Random {
             0 => STANDARD.encode([b"\x89PNG\r\n\x1a\n".to_vec(), self.bytes(len)].concat()),
             1 => STANDARD.encode([b"PK\x03\x04".to_vec(), self.bytes(len)].concat()),
             2 => {
-                let document = json!({"id": self.uuid(), "sha256": self.hex(64), "data": self.base64(len / 2)});
+                let document =
+                    json!({"id": self.uuid(), "sha256": self.hex(64), "data": self.base64(len / 2)});
                 STANDARD.encode(document.to_string())
             }
             _ => self.base64(len),
@@ -134,7 +135,8 @@ impl Accuracy {
             None => MaskingPlan::for_mcp(),
         };
         let format = if kind == ResponseKind::S3Listing { BodyFormat::Xml } else { BodyFormat::Json };
-        match self.masker.mask_body(body, format, Some(&plan), &|_| false).expect("the corpus is well-formed") {
+        match self.masker.mask_body(body, format, Some(&plan), &|_| false).expect("the corpus is well-formed")
+        {
             MaskedBody::Changed { body, .. } => Some(body),
             MaskedBody::Unchanged => None,
         }
@@ -156,10 +158,16 @@ pub fn harmless_response(kind: ResponseKind, size: usize, random: &mut Random) -
             7,
         ),
         ResponseKind::Kinesis => {
-            let record = |random: &mut Random| json!({"Data": random.blob(size / 2), "PartitionKey": random.uuid(),
-                "SequenceNumber": random.text("0123456789", 56), "ApproximateArrivalTimestamp": 1.7e9});
+            let record = |random: &mut Random| {
+                json!({"Data": random.blob(size / 2), "PartitionKey": random.uuid(),
+                "SequenceNumber": random.text("0123456789", 56), "ApproximateArrivalTimestamp": 1.7e9})
+            };
             let records = [record(random), record(random)];
-            (json!({"Records": records, "NextShardIterator": random.base64(260), "MillisBehindLatest": 0}).to_string(), 7)
+            (
+                json!({"Records": records, "NextShardIterator": random.base64(260), "MillisBehindLatest": 0})
+                    .to_string(),
+                7,
+            )
         }
         ResponseKind::Sqs => {
             let inner = json!({"eventId": random.uuid(), "payload": random.base64(size / 2), "digest": random.hex(40)});
@@ -175,8 +183,14 @@ pub fn harmless_response(kind: ResponseKind, size: usize, random: &mut Random) -
                     0 => format!("{}/{}.jpg", random.uuid(), random.hex(32)),
                     1 => format!("objects/{}", random.base64url(90)),
                     // Where a secret begins is where the name of an object begins.
-                    2 => format!("backups/{}{}", random.pick(&["IQoJ", "FwoG", "FQoG"]), random.base64url(110)),
-                    _ => format!("AKIA{}/2026/11/{}.tar.gz", random.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16), random.uuid()),
+                    2 => {
+                        format!("backups/{}{}", random.pick(&["IQoJ", "FwoG", "FQoG"]), random.base64url(110))
+                    }
+                    _ => format!(
+                        "AKIA{}/2026/11/{}.tar.gz",
+                        random.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16),
+                        random.uuid()
+                    ),
                 };
                 keys.push_str(&format!(
                     "<Contents><Key>{name}</Key><ETag>&quot;{}&quot;</ETag><Size>1</Size></Contents>",
@@ -192,10 +206,15 @@ pub fn harmless_response(kind: ResponseKind, size: usize, random: &mut Random) -
             )
         }
         ResponseKind::Mcp => {
-            let lines: Vec<String> = (0..size / 200).map(|_| random.text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", 76)).collect();
+            let lines: Vec<String> = (0..size / 200)
+                .map(|_| random.text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", 76))
+                .collect();
             let text = format!(
                 "commit {}\nsha256:{}\ndata:image/png;base64,{}\n-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----",
-                random.hex(40), random.hex(64), random.base64(size / 8), lines.join("\n")
+                random.hex(40),
+                random.hex(64),
+                random.base64(size / 8),
+                lines.join("\n")
             );
             (
                 json!({"jsonrpc": "2.0", "id": 1, "result": {"nextCursor": random.base64url(120), "content": [
@@ -248,7 +267,8 @@ pub fn secret(kind: &str, random: &mut Random) -> (String, String) {
         }
         "secret access key" => {
             let key = random.text(BASE64, 40);
-            let name = random.pick(&["aws_secret_access_key = ", "AWS_SECRET_ACCESS_KEY=", "SecretAccessKey: "]);
+            let name =
+                random.pick(&["aws_secret_access_key = ", "AWS_SECRET_ACCESS_KEY=", "SecretAccessKey: "]);
             (format!("{name}{key}"), key)
         }
         "session token" => {
@@ -313,12 +333,19 @@ pub const PLACES: [&str; 13] = [
 
 /// A response with `text` in one of [`PLACES`]; and what a client reads there in the masked body.
 pub fn response_with(place: &str, text: &str) -> (Vec<u8>, ResponseKind) {
-    let percent: String = text
-        .bytes()
-        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect();
+    let percent: String =
+        text.bytes()
+            .map(|byte| {
+                if byte.is_ascii_alphanumeric() {
+                    char::from(byte).to_string()
+                } else {
+                    format!("%{byte:02X}")
+                }
+            })
+            .collect();
     let file = STANDARD.encode(format!("# configuration of the service\n{text}\nport = 17\n"));
-    let lines: Vec<&str> = file.as_bytes().chunks(76).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+    let lines: Vec<&str> =
+        file.as_bytes().chunks(76).filter_map(|line| std::str::from_utf8(line).ok()).collect();
     let document = json!({"user": "a", "value": text}).to_string();
     let item = |value: Value| (json!({"Item": {"v": value}}), ResponseKind::DynamoDb);
     let mcp = |result: Value| (json!({"jsonrpc": "2.0", "id": 1, "result": result}), ResponseKind::Mcp);
@@ -331,9 +358,10 @@ pub fn response_with(place: &str, text: &str) -> (Vec<u8>, ResponseKind) {
         "base64 in a string" => item(json!({ "S": file })),
         "wrapped base64 in a string" => item(json!({"S": lines.join("\r\n")})),
         "a binary attribute of DynamoDB" => item(json!({"B": file})),
-        "a record of Kinesis" => {
-            (json!({"Records": [{"Data": STANDARD.encode(document), "SequenceNumber": "1"}]}), ResponseKind::Kinesis)
-        }
+        "a record of Kinesis" => (
+            json!({"Records": [{"Data": STANDARD.encode(document), "SequenceNumber": "1"}]}),
+            ResponseKind::Kinesis,
+        ),
         "a body of SQS" => (json!({"Messages": [{"Body": document, "MessageId": "1"}]}), ResponseKind::Sqs),
         "the text of an MCP result" => mcp(json!({"content": [{"type": "text", "text": text}]})),
         "a blob of MCP" => mcp(json!({"contents": [{"uri": "file:///a", "blob": file}]})),
@@ -359,7 +387,8 @@ fn collect_texts(value: &Value, texts: &mut Vec<Vec<u8>>) {
             texts.push(percent_decode(text));
             let joined: String = text.chars().filter(|letter| !letter.is_ascii_whitespace()).collect();
             texts.extend(STANDARD.decode(&joined));
-            for inner in [Some(text.clone().into_bytes()), STANDARD.decode(joined).ok()].into_iter().flatten() {
+            for inner in [Some(text.clone().into_bytes()), STANDARD.decode(joined).ok()].into_iter().flatten()
+            {
                 if let Ok(inner @ (Value::Object(_) | Value::Array(_))) = serde_json::from_slice(&inner) {
                     collect_texts(&inner, texts);
                 }

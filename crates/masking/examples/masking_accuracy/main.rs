@@ -6,9 +6,9 @@ mod corpus;
 
 use corpus::{Accuracy, PLACES, Random, ResponseKind, SECRET_KINDS};
 
-const SMALL_RESPONSES: usize = 40_000;
-const LARGE_RESPONSES: usize = 400;
-const SECRETS_FOR_EACH: usize = 100;
+const SMALL_RESPONSES: usize = 20_000;
+const LARGE_RESPONSES: usize = 200;
+const SECRETS_FOR_EACH: usize = 50;
 
 fn main() {
     let accuracy = Accuracy::new();
@@ -73,7 +73,11 @@ fn print_recall(accuracy: &Accuracy) -> usize {
         all += count;
         all_missed += missed;
     }
-    println!("  recall: {} of {all} = {:.2} %", all - all_missed, 100.0 * (all - all_missed) as f64 / all as f64);
+    println!(
+        "  recall: {} of {all} = {:.2} %",
+        all - all_missed,
+        100.0 * (all - all_missed) as f64 / all as f64
+    );
     all_missed
 }
 

@@ -219,7 +219,10 @@ fn computes_what_is_derived_again() {
     };
     let sha256 = |text: &str| hex(&aws_lc_rs::digest::SHA256, text);
     let body = |text: &str, digest: &str, size: usize| {
-        format!(r#"{{"ContentSha256":"{digest}","Body":"{text}","bodySize":{size},"other":"{}"}}"#, sha256("other"))
+        format!(
+            r#"{{"ContentSha256":"{digest}","Body":"{text}","bodySize":{size},"other":"{}"}}"#,
+            sha256("other")
+        )
     };
     assert_eq!(
         mask_json_text(&body(&text, &sha256(&text), text.len())),

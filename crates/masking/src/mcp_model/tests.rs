@@ -61,9 +61,7 @@ fn keeps_what_the_client_sends_back_or_opens() {
 fn keeps_the_form_of_what_a_schema_may_describe() {
     let badge = CustomPattern::new(DataClass::parse("badge").unwrap(), r"B-\d{6}").unwrap();
     let masker = Masker::new(MaskerOptions { patterns: vec![badge] });
-    let message = |id: &str, jwt: &str, key: &str, badge: &str| {
-        json!({"result": {"structuredContent": {"id": id, "n": 7, "deep": [{"t": jwt, "AWS_SECRET_ACCESS_KEY": key}], "b": badge}}})
-    };
+    let message = |id: &str, jwt: &str, key: &str, badge: &str| json!({"result": {"structuredContent": {"id": id, "n": 7, "deep": [{"t": jwt, "AWS_SECRET_ACCESS_KEY": key}], "b": badge}}});
     let masked = message(
         "AKIAMASKEDMASKEDMASK",
         "eyJMASKEDMASKEDMASKE.DMASKEDMAS.KEDMASKEDMASKEDMASK",
