@@ -441,7 +441,7 @@ fn read_attribute(xml: &[u8]) -> MessageAttribute {
     loop {
         match reader.read_event() {
             Ok(Event::Start(start)) => {
-                element = start.local_name().as_ref().to_owned();
+                start.local_name().as_ref().clone_into(&mut element);
                 content.clear();
             }
             Ok(Event::Text(text)) => content.push_str(&text.into_inner()),

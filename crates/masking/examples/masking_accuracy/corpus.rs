@@ -192,10 +192,16 @@ pub fn harmless_response(kind: ResponseKind, size: usize, random: &mut Random) -
                         random.uuid()
                     ),
                 };
-                keys.push_str(&format!(
-                    "<Contents><Key>{name}</Key><ETag>&quot;{}&quot;</ETag><Size>1</Size></Contents>",
-                    random.hex(32)
-                ));
+                let etag = random.hex(32);
+                for part in [
+                    "<Contents><Key>",
+                    &name,
+                    "</Key><ETag>&quot;",
+                    &etag,
+                    "&quot;</ETag><Size>1</Size></Contents>",
+                ] {
+                    keys.push_str(part);
+                }
             }
             let token = random.base64(90);
             (
@@ -403,16 +409,9 @@ fn percent_decode(text: &str) -> Vec<u8> {
     let mut rest = text.as_bytes();
     while let Some((byte, tail)) = rest.split_first() {
         let digits = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| *byte == b'%') {
-            Some(decoded) => {
-                out.push(decoded);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => {
-                out.push(*byte);
-                rest = tail;
-            }
-        }
+        let decoded = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(|_| *byte == b'%');
+        out.push(decoded.unwrap_or(*byte));
+        rest = if decoded.is_some() { tail.get(2..).unwrap_or_default() } else { tail };
     }
     out
 }
