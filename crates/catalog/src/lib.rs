@@ -24,9 +24,11 @@ mod endpoint;
 mod iam_actions;
 pub mod index_format;
 mod model_lookup;
+mod returned_names;
 pub mod service_model;
 
 pub use catalog::Catalog;
 pub use endpoint::ServiceEndpoint;
 pub use iam_actions::edit_distance;
+pub use returned_names::ReturnedNames;
 pub use service_model::*;

@@ -2,8 +2,10 @@
 //!
 //! Everything here is data of the compiled index. Nothing here parses a request.
 
+use crate::returned_names::ReturnedNames;
 use durward_core::AccessLevel;
 use serde::{Deserialize, Serialize};
+use std::sync::OnceLock;
 
 /// A wire protocol, as Smithy and botocore name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +42,9 @@ pub struct ServiceModel {
     pub xml_namespace: Option<String>,
     pub operations: Vec<OperationModel>,
     pub shapes: Vec<ModelShape>,
+    /// Computed from the rest when it is first needed.
+    #[serde(skip)]
+    pub returned_names: OnceLock<ReturnedNames>,
 }
 
 /// One operation of a service.

@@ -21,10 +21,9 @@ pub(crate) fn mask_response(input: &[u8]) -> bool {
     };
     let service = words.next().and_then(|id| Catalog::embedded().service(id));
     let operation = service.as_ref().zip(words.next()).and_then(|(service, name)| service.operation(name));
-    let plan = service
-        .as_ref()
-        .zip(operation)
-        .map(|(service, operation)| MaskingPlan::new(service, operation.output_shape, protocol));
+    let plan = service.as_ref().zip(operation).map(|(service, operation)| {
+        MaskingPlan::new(service, operation.input_shape, operation.output_shape, protocol)
+    });
     let mask = |body: &[u8]| masker.mask_body(body, format, plan.as_ref(), &|_| false);
     match mask(response.body) {
         Ok(MaskedBody::Unchanged) => true,

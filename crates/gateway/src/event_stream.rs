@@ -5,7 +5,7 @@ use crate::body::{BoxBody, BoxError};
 use crate::exchange::{Exchange, Identity};
 use crate::outcome::{OutcomeRecording, PendingOutcome, withheld_response};
 use crate::response_masker::{MaskedCounts, ResponseMasker};
-use crate::upstream_response::{UpstreamEvent, UpstreamEvents};
+use crate::upstream_response::{OwnedMaskingPlan, UpstreamEvent, UpstreamEvents};
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use durward_core::{Refusal, encode_hex};
@@ -24,6 +24,8 @@ pub(crate) struct EventStreamMasking {
     pub revocations: Revocations,
     pub exchange: Exchange,
     pub identity: Arc<Identity>,
+    /// For each event.
+    pub masking_plan: Option<OwnedMaskingPlan>,
 }
 
 /// Resolves when the caller's session is revoked.
@@ -80,8 +82,8 @@ fn wait_for_revocation(masking: &EventStreamMasking) -> RevocationFuture {
 
 impl MaskedEventStream {
     fn mask_event(&mut self, text: Bytes) -> Result<Bytes, Refusal> {
-        let EventStreamMasking { masker, exchange, identity, .. } = &self.masking;
-        let masked = masker.mask_event(exchange, identity, &text, &mut self.counts)?;
+        let EventStreamMasking { masker, exchange, identity, masking_plan, .. } = &self.masking;
+        let masked = masker.mask_event(exchange, identity, masking_plan.as_ref(), &text, &mut self.counts)?;
         Ok(sse::encode_event(masked.as_deref().unwrap_or(&text)))
     }
 

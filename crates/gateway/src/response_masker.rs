@@ -93,16 +93,18 @@ impl ResponseMasker {
         Ok(())
     }
 
-    /// A JSON text without a model as this caller may see it; `None` when nothing had to be masked.
+    /// A JSON text as this caller may see it; `None` when nothing had to be masked.
     pub(crate) fn mask_event(
         &self,
         exchange: &Exchange,
         identity: &Identity,
+        plan: Option<&OwnedMaskingPlan>,
         text: &[u8],
         counts: &mut MaskedCounts,
     ) -> Result<Option<Vec<u8>>, Refusal> {
         let may_reveal = |class: &str| self.may_reveal(exchange, identity, class);
-        self.mask_body(text, BodyFormat::Json, None, &may_reveal, counts)
+        let plan = plan.map(OwnedMaskingPlan::as_masking_plan);
+        self.mask_body(text, BodyFormat::Json, plan.as_ref(), &may_reveal, counts)
     }
 
     /// Masks a body. One that cannot be inspected is withheld.

@@ -11,16 +11,27 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// The model of a response, which marks its sensitive fields.
-pub struct OwnedMaskingPlan {
-    pub service: Arc<ServiceModel>,
-    pub output_shape: Option<ShapeId>,
-    pub protocol: AwsProtocol,
+/// What is known of the fields of a response: which are sensitive, binary, or must come back as they are.
+pub enum OwnedMaskingPlan {
+    /// The output of an AWS operation.
+    Aws {
+        service: Arc<ServiceModel>,
+        input_shape: Option<ShapeId>,
+        output_shape: Option<ShapeId>,
+        protocol: AwsProtocol,
+    },
+    /// Messages of an MCP server.
+    Mcp,
 }
 
 impl OwnedMaskingPlan {
     pub fn as_masking_plan(&self) -> MaskingPlan<'_> {
-        MaskingPlan::new(&self.service, self.output_shape, self.protocol)
+        match self {
+            Self::Aws { service, input_shape, output_shape, protocol } => {
+                MaskingPlan::new(service, *input_shape, *output_shape, *protocol)
+            }
+            Self::Mcp => MaskingPlan::for_mcp(),
+        }
     }
 }
 
@@ -68,7 +79,7 @@ pub(crate) struct RevealedClasses(pub BTreeSet<String>);
 pub struct UpstreamResponse {
     pub head: Parts,
     pub body: UpstreamBody,
-    /// For the head of any response, and for a body that was read whole.
+    /// For the head of any response, for a body that was read whole, and for events.
     pub masking_plan: Option<OwnedMaskingPlan>,
     pub error_code: Option<String>,
     pub request_bytes: u64,

@@ -249,12 +249,17 @@ impl<'c> CborScanner<'c, '_> {
                     Replacement::Number => vec![CBOR_ZERO],
                     Replacement::Boolean => vec![CBOR_FALSE],
                 };
-                self.patch.replace(range, &encoded);
+                self.patch.replace(range, encoded);
                 return;
             }
         }
-        if let Some(masked) = self.masking_run.mask_secrets(content, expect.context) {
-            self.patch.replace(range, &encode_string(major, &masked));
+        let masked = if major == MAJOR_BYTES {
+            self.masking_run.mask_bytes(content, expect.context)
+        } else {
+            self.masking_run.mask_secrets(content, expect.context)
+        };
+        if let Some(masked) = masked {
+            self.patch.replace(range, encode_string(major, &masked));
         }
     }
 
@@ -269,13 +274,13 @@ impl<'c> CborScanner<'c, '_> {
         };
         if let Some(masked) = masked {
             let distinct = self.masking_run.distinct_key(masked);
-            self.patch.replace(range, &encode_string(MAJOR_TEXT, distinct.as_bytes()));
+            self.patch.replace(range, encode_string(MAJOR_TEXT, distinct.as_bytes()));
         }
     }
 
     fn mask_scalar(&mut self, range: Range<usize>, expect: ExpectedValue, with: &[u8]) {
         if let MarkedValue::Replace(_) = apply_mark(self.masking_run, self.plan, expect, false) {
-            self.patch.replace(range, with);
+            self.patch.replace(range, with.to_vec());
         }
     }
 

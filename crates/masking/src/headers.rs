@@ -31,7 +31,7 @@ impl Masker {
                 }
                 MarkedValue::Keep => {}
                 MarkedValue::Detect => {
-                    if let Some(masked) = run.mask_secrets(value.as_bytes(), expected.context) {
+                    if let Some(masked) = run.mask_text(value.as_bytes(), expected.context) {
                         // Parts of a valid value, and placeholders whose class names are checked: a valid value.
                         *value =
                             HeaderValue::from_bytes(&masked).unwrap_or(HeaderValue::from_static("[masked]"));

@@ -9,9 +9,13 @@ use durward_core::limits::MAX_NESTING_DEPTH;
 
 use crate::body_patch::BodyPatch;
 use crate::data_class::DataClass;
+use crate::derived_values::{
+    ATTRIBUTES_DIGEST, DigestReplacements, MESSAGE_ATTRIBUTES, MaskedSource, MessageAttribute,
+    digest_of_attributes, may_be_digest, may_be_size, replaced_size,
+};
 use crate::marked_values::{MarkedValue, Replacement, apply_mark};
 use crate::masking_plan::{ExpectedValue, MaskingPlan};
-use crate::masking_run::MaskingRun;
+use crate::masking_run::{MaskingRun, ValueKind};
 use crate::name_hints::{NameHint, holds_sibling_name};
 use crate::{MaskError, check_utf8};
 
@@ -24,15 +28,18 @@ pub(crate) fn mask_json(
     scan: &mut MaskingRun<'_>,
 ) -> Result<Option<Vec<u8>>, MaskError> {
     // First, because a parser that replaces or skips invalid bytes reads other text than this scanner.
-    check_utf8(FORMAT_NAME, body)?;
+    let text = check_utf8(FORMAT_NAME, body)?;
     let suspicious = scan.may_contain_secret(body);
     let mut json = JsonScanner {
+        text,
         body,
         position: 0,
         plan,
         masking_run: scan,
         may_contain_secret: suspicious,
         patch: BodyPatch::new(body),
+        leaves: Vec::new(),
+        sources: Vec::new(),
     };
     json.skip_whitespace();
     json.scan_value(plan.map(MaskingPlan::root_value).unwrap_or_default(), 0)?;
@@ -44,6 +51,8 @@ pub(crate) fn mask_json(
 }
 
 struct JsonScanner<'j, 'm> {
+    text: &'j str,
+    /// The bytes of `text`.
     body: &'j [u8],
     position: usize,
     plan: Option<&'j MaskingPlan<'j>>,
@@ -51,6 +60,18 @@ struct JsonScanner<'j, 'm> {
     /// A detector may match some string as it is written. Otherwise only strings with an encoding in them are searched.
     may_contain_secret: bool,
     patch: BodyPatch<'j>,
+    /// Members of the open objects that may be derived from a member beside them.
+    leaves: Vec<DerivedLeaf>,
+    /// Members of the open objects that were masked.
+    sources: Vec<MaskedSource>,
+}
+
+/// A text or number that was not masked.
+struct DerivedLeaf {
+    name: Range<usize>,
+    /// Of a string without its quotes.
+    value: Range<usize>,
+    is_number: bool,
 }
 
 /// A string without its quotes.
@@ -99,6 +120,8 @@ impl<'j> JsonScanner<'j, '_> {
             return Ok(());
         }
         let mut sibling = NameHint::None;
+        let (first_leaf, first_source) = (self.leaves.len(), self.sources.len());
+        let mut masked_attributes = None;
         loop {
             if self.peek() != Some(b'"') {
                 return Err(self.malformed_error("a member name is missing"));
@@ -111,13 +134,75 @@ impl<'j> JsonScanner<'j, '_> {
             self.skip_whitespace();
             self.expect_byte(b':', "a colon is missing")?;
             self.skip_whitespace();
-            if let Some(value) = self.scan_value(child.with_name_hint(own.or(sibling)), depth)?
+            let (start, masked_before) = (self.position, self.patch.replacement_count());
+            let text = self.scan_value(child.with_name_hint(own.or(sibling)), depth)?;
+            if let Some(value) = &text
                 && holds_sibling_name(name.as_bytes())
             {
-                sibling = NameHint::from_name(self.decode_string(&value).as_bytes()).or(sibling);
+                sibling = NameHint::from_name(self.decode_string(value).as_bytes()).or(sibling);
+            }
+            if self.patch.replacement_count() > masked_before {
+                if name == MESSAGE_ATTRIBUTES {
+                    masked_attributes = Some(start..self.position);
+                }
+            } else if child.context.kind != ValueKind::Returned {
+                // What the caller sends back stays as it is, also a digest.
+                self.note_leaf(&key, start, text.as_ref());
             }
             if self.read_separator(b'}')? {
-                return Ok(());
+                break;
+            }
+        }
+        if self.sources.len() > first_source || masked_attributes.is_some() {
+            self.refresh_derived_values(first_leaf, first_source, masked_attributes);
+        }
+        self.leaves.truncate(first_leaf);
+        self.sources.truncate(first_source);
+        Ok(())
+    }
+
+    #[inline]
+    fn note_leaf(&mut self, name: &StringToken, start: usize, text: Option<&StringToken>) {
+        let (value, is_number) = match text {
+            Some(text) if may_be_digest(text.range.len()) => (text.range.clone(), false),
+            None if self.body.get(start).is_some_and(u8::is_ascii_digit)
+                && may_be_size(self.raw_bytes(name)) =>
+            {
+                (start..self.position, true)
+            }
+            _ => return,
+        };
+        self.leaves.push(DerivedLeaf { name: name.range.clone(), value, is_number });
+    }
+
+    /// At the end of an object in which something was masked.
+    fn refresh_derived_values(
+        &mut self,
+        first_leaf: usize,
+        first_source: usize,
+        masked_attributes: Option<Range<usize>>,
+    ) {
+        let leaves = self.leaves.split_off(first_leaf);
+        if leaves.is_empty() {
+            return;
+        }
+        let attributes_digest = masked_attributes.and_then(|range| {
+            let attributes = serde_json::from_slice(&self.patch.render(range)).ok()?;
+            Some(digest_of_attributes(read_attributes(&attributes)?))
+        });
+        let sources = self.sources.get(first_source..).unwrap_or_default();
+        let digests = DigestReplacements::new(sources);
+        for leaf in leaves {
+            let text = |range: &Range<usize>| self.text.get(range.clone()).unwrap_or_default();
+            let replacement = if leaf.is_number {
+                replaced_size(text(&leaf.value), sources).map(|size| size.to_string())
+            } else if text(&leaf.name) == ATTRIBUTES_DIGEST {
+                attributes_digest.clone()
+            } else {
+                digests.get(text(&leaf.value)).map(str::to_owned)
+            };
+            if let Some(replacement) = replacement {
+                self.patch.replace(leaf.value, replacement.into_bytes());
             }
         }
     }
@@ -239,12 +324,14 @@ impl<'j> JsonScanner<'j, '_> {
             MarkedValue::Detect => {}
             MarkedValue::Keep => return,
             MarkedValue::Replace(replacement) => {
+                let masked = replacement.to_text();
+                self.note_source(text, expect, masked.as_bytes());
                 let range = match replacement {
                     Replacement::Text | Replacement::Blob => text.range.clone(),
                     // A number or boolean that is written as a string: the quotes go too.
                     Replacement::Number | Replacement::Boolean => text.range.start - 1..text.range.end + 1,
                 };
-                self.patch.replace(range, replacement.to_text().as_bytes());
+                self.patch.replace(range, masked.into_bytes());
                 return;
             }
         }
@@ -255,10 +342,17 @@ impl<'j> JsonScanner<'j, '_> {
         {
             return;
         }
-        let masked = self.masking_run.mask_secrets(self.decode_string(text).as_bytes(), expect.context);
+        let masked = self.masking_run.mask_text(self.decode_string(text).as_bytes(), expect.context);
         if let Some(masked) = masked {
-            self.patch.replace(text.range.clone(), &escape_string(&masked));
+            self.note_source(text, expect, &masked);
+            self.patch.replace(text.range.clone(), escape_string(&masked));
         }
+    }
+
+    fn note_source(&mut self, text: &StringToken, expect: ExpectedValue, masked: &[u8]) {
+        let original = self.decode_string(text);
+        let source = MaskedSource::new(original.as_bytes(), masked, expect.context.kind);
+        self.sources.push(source);
     }
 
     fn mask_key(&mut self, key: &StringToken, object: ExpectedValue) {
@@ -266,20 +360,20 @@ impl<'j> JsonScanner<'j, '_> {
         let masked = if expect.is_sensitive && self.masking_run.must_mask(DataClass::AWS_SENSITIVE) {
             Some(self.masking_run.counted_placeholder(&DataClass::AWS_SENSITIVE))
         } else if self.may_contain_secret || MaskingRun::may_contain_encoding(self.raw_bytes(key)) {
-            let masked = self.masking_run.mask_secrets(self.decode_string(key).as_bytes(), expect.context);
+            let masked = self.masking_run.mask_text(self.decode_string(key).as_bytes(), expect.context);
             masked.map(|masked| String::from_utf8_lossy(&masked).into_owned())
         } else {
             None
         };
         if let Some(masked) = masked {
             let distinct = self.masking_run.distinct_key(masked);
-            self.patch.replace(key.range.clone(), &escape_string(distinct.as_bytes()));
+            self.patch.replace(key.range.clone(), escape_string(distinct.as_bytes()));
         }
     }
 
     fn mask_scalar(&mut self, range: Range<usize>, expect: ExpectedValue, with: &[u8]) {
         if let MarkedValue::Replace(_) = apply_mark(self.masking_run, self.plan, expect, false) {
-            self.patch.replace(range, with);
+            self.patch.replace(range, with.to_vec());
         }
     }
 
@@ -289,8 +383,12 @@ impl<'j> JsonScanner<'j, '_> {
 
     /// The string as a parser decodes it; lone surrogates become U+FFFD.
     fn decode_string(&self, text: &StringToken) -> Cow<'j, str> {
-        let raw = self.raw_bytes(text);
-        if text.has_escapes { Cow::Owned(unescape_string(raw)) } else { String::from_utf8_lossy(raw) }
+        if text.has_escapes {
+            Cow::Owned(unescape_string(self.raw_bytes(text)))
+        } else {
+            // Between quotes, which are characters of their own.
+            Cow::Borrowed(self.text.get(text.range.clone()).unwrap_or_default())
+        }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -322,6 +420,20 @@ impl<'j> JsonScanner<'j, '_> {
     fn malformed_error(&self, reason: &'static str) -> MaskError {
         MaskError::Malformed { format: FORMAT_NAME, offset: self.position, reason }
     }
+}
+
+/// The attributes of an SQS message.
+fn read_attributes(attributes: &serde_json::Value) -> Option<Vec<MessageAttribute>> {
+    let read = |(name, value): (&String, &serde_json::Value)| {
+        let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+        MessageAttribute {
+            name: name.clone(),
+            data_type: text("DataType"),
+            string_value: text("StringValue"),
+            binary_value: text("BinaryValue"),
+        }
+    };
+    Some(attributes.as_object()?.iter().map(read).collect())
 }
 
 /// Marks (in the top bit of its byte) the first quote, backslash or control character of eight bytes. Bytes above the

@@ -52,7 +52,7 @@ fn mask_detected_secrets(value: &mut Value, hint: NameHint, run: &mut MaskingRun
     match value {
         Value::String(text) => {
             if let Some(masked) =
-                run.mask_secrets(text.as_bytes(), ValueContext { is_access_key_id: false, name_hint: hint })
+                run.mask_secrets(text.as_bytes(), ValueContext { name_hint: hint, ..ValueContext::default() })
             {
                 *text = String::from_utf8_lossy(&masked).into_owned();
             }

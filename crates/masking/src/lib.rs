@@ -1,7 +1,10 @@
 //! Masks sensitive data in responses, recordings and text: fields that AWS's models mark sensitive, and secrets that the
 //! detectors recognise.
 //!
-//! - Bytes outside a masked value are unchanged, and a masked body is valid JSON, XML or CBOR with values of the same types.
+//! - Bytes outside a masked value are unchanged, and a masked body is valid JSON, XML or CBOR with values of the same types. What
+//!   is derived from a masked value beside it (digests, sizes) is computed again.
+//! - A mask is written in the encoding of its secret. Binary values are searched decoded; identifiers that the caller sends back
+//!   are not searched.
 //! - A body that cannot be read strictly (malformed, too deep, not UTF-8, with a document type) is an error. The response must
 //!   then be withheld: what was not inspected may hold anything.
 //! - Errors carry positions and never content.
@@ -17,13 +20,16 @@
 mod body_patch;
 mod cbor_scanner;
 mod data_class;
+mod derived_values;
 mod detectors;
 mod headers;
 mod json_scanner;
 mod json_value;
 mod marked_values;
+mod mask_style;
 mod masking_plan;
 mod masking_run;
+mod mcp_model;
 mod name_hints;
 mod nested_encodings;
 mod xml_scanner;
@@ -34,7 +40,7 @@ pub use data_class::{DataClass, InvalidDataClassName};
 pub use detectors::{CustomPattern, Masker, MaskerOptions, PatternError};
 pub use masking_plan::MaskingPlan;
 
-use masking_run::MaskingRun;
+use masking_run::{MaskingRun, ValueContext};
 
 /// The format of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +125,7 @@ impl Masker {
         reveal: RevealPredicate<'_>,
     ) -> (Cow<'t, str>, Vec<DataClassCount>) {
         let mut run = MaskingRun::new(self, reveal);
-        match run.mask_secrets(text.as_bytes(), masking_run::ValueContext::default()) {
+        match run.mask_secrets(text.as_bytes(), ValueContext::default()) {
             Some(masked) => (Cow::Owned(String::from_utf8_lossy(&masked).into_owned()), run.into_counts()),
             None => (Cow::Borrowed(text), Vec::new()),
         }
@@ -136,7 +142,7 @@ fn mask_plain_text(
         run.count_masked(&DataClass::AWS_SENSITIVE);
         return Ok(Some(DataClass::AWS_SENSITIVE.placeholder().into_bytes()));
     }
-    Ok(run.mask_secrets(body, masking_run::ValueContext::default()))
+    Ok(run.mask_secrets(body, ValueContext::default()))
 }
 
 fn check_utf8<'b>(format: &'static str, body: &'b [u8]) -> Result<&'b str, MaskError> {

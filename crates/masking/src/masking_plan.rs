@@ -1,21 +1,29 @@
-//! Finds the sensitive fields of one response: the operation's output shape is walked alongside the parse.
+//! Finds what a model knows of the fields of one response: which are sensitive, which are binary, and which the caller must be
+//! able to send back as they came. The operation's output shape is walked alongside the parse.
 //!
-//! Parts of the shape tree without a mark or an access key id are not walked, so that they cost nothing.
+//! Parts of the shape tree without such a field are not walked, so that they cost nothing.
 
+use durward_catalog::ReturnedNames;
 use durward_catalog::service_model::{
     AwsProtocol, MemberLocation, ModelShape, ServiceModel, ShapeId, ShapeKind, ShapeMember,
 };
 
-use crate::masking_run::ValueContext;
+use crate::mask_style::MaskStyle;
+use crate::masking_run::{ValueContext, ValueKind};
+use crate::mcp_model;
 use crate::name_hints::NameHint;
 
-/// The output shape of one operation in one protocol.
+/// The output shape of one operation in one protocol, or the messages of MCP.
 pub struct MaskingPlan<'a> {
     service: &'a ServiceModel,
+    input_shape: Option<ShapeId>,
     output_shape: Option<ShapeId>,
     pub(crate) protocol: AwsProtocol,
-    /// By shape id: true if the shape or one below it has a mark.
-    contains_sensitive: Vec<bool>,
+    returned_names: &'a ReturnedNames,
+    /// Documents are held to a schema that only the client knows.
+    documents_have_schemas: bool,
+    /// By shape id: true if the shape or one below it has something to know.
+    is_walked: Vec<bool>,
 }
 
 /// The facts about the value at the current position that come from the model and from names.
@@ -37,12 +45,41 @@ pub(crate) enum LeafKind {
 }
 
 impl<'a> MaskingPlan<'a> {
-    /// `output` is the operation's output shape; `protocol` the one of this response.
-    pub fn new(service: &'a ServiceModel, output: Option<ShapeId>, protocol: AwsProtocol) -> Self {
-        let mut plan = Self { service, output_shape: output, protocol, contains_sensitive: Vec::new() };
+    /// `input` and `output` are the operation's shapes; `protocol` the one of this response.
+    pub fn new(
+        service: &'a ServiceModel,
+        input: Option<ShapeId>,
+        output: Option<ShapeId>,
+        protocol: AwsProtocol,
+    ) -> Self {
+        let mut plan = Self {
+            service,
+            input_shape: input,
+            output_shape: output,
+            protocol,
+            returned_names: service.returned_names(),
+            documents_have_schemas: false,
+            is_walked: Vec::new(),
+        };
         if let Some(output) = output {
-            plan.contains_sensitive = plan.find_sensitive_shapes(output);
+            plan.is_walked = plan.find_walked_shapes(output);
         }
+        plan
+    }
+
+    /// The messages of an MCP server, as JSON.
+    pub fn for_mcp() -> MaskingPlan<'static> {
+        let model = mcp_model::message_model();
+        let mut plan = MaskingPlan {
+            service: &model.service,
+            input_shape: None,
+            output_shape: Some(mcp_model::MESSAGE_SHAPE),
+            protocol: AwsProtocol::RestJson,
+            returned_names: &model.returned_names,
+            documents_have_schemas: true,
+            is_walked: Vec::new(),
+        };
+        plan.is_walked = plan.find_walked_shapes(mcp_model::MESSAGE_SHAPE);
         plan
     }
 
@@ -58,7 +95,10 @@ impl<'a> MaskingPlan<'a> {
             self.find_shape(output)
             && let Some(member) = members.iter().find(|member| member.name == *payload)
         {
-            return self.member_value(member, ExpectedValue::default());
+            let mut root = self.member_value(member, ExpectedValue::default());
+            // A binary payload is the body itself, not base64 in it.
+            root.context.kind = ValueKind::Text;
+            return root;
         }
         self.value_for_shape(output, ExpectedValue::default(), false)
     }
@@ -93,6 +133,8 @@ impl<'a> MaskingPlan<'a> {
     pub(crate) fn list_item(&self, parent: ExpectedValue) -> ExpectedValue {
         match self.shape_kind(parent) {
             Some(ShapeKind::List { member, .. }) => self.value_for_shape(*member, parent, false),
+            // `content` of MCP is one block or a list of them.
+            Some(ShapeKind::Structure { .. }) if self.documents_have_schemas => parent,
             _ => parent.unknown_child(),
         }
     }
@@ -103,9 +145,11 @@ impl<'a> MaskingPlan<'a> {
 
     /// The keys of a map. A mark on the map covers its values only: without its keys a map is useless to the caller.
     pub(crate) fn map_key(&self, parent: ExpectedValue) -> ExpectedValue {
+        let context = ValueContext { name_hint: NameHint::None, ..parent.context.below() };
+        let unmarked = ExpectedValue { context, ..ExpectedValue::default() };
         match self.shape_kind(parent) {
-            Some(ShapeKind::Map { key, .. }) => self.value_for_shape(*key, ExpectedValue::default(), false),
-            _ => ExpectedValue::default(),
+            Some(ShapeKind::Map { key, .. }) => self.value_for_shape(*key, unmarked, false),
+            _ => unmarked,
         }
     }
 
@@ -128,14 +172,46 @@ impl<'a> MaskingPlan<'a> {
     pub(crate) fn member_value(&self, member: &ShapeMember, parent: ExpectedValue) -> ExpectedValue {
         let mut at = self.value_for_shape(member.shape, parent, member.is_sensitive);
         at.context.is_access_key_id = !at.is_sensitive && is_access_key_id(member);
+        if self.is_returned(member) {
+            at.context.kind = ValueKind::Returned;
+        }
         at
+    }
+
+    /// Returns true if the caller must be able to send the values of this member back.
+    fn is_returned(&self, member: &ShapeMember) -> bool {
+        if member.is_sensitive || is_access_key_id(member) {
+            return false;
+        }
+        if self.service.is_string_or_list(member.shape) {
+            let name = NameHint::from_name(member.name.as_bytes());
+            return name == NameHint::None
+                && (["next", "lastEvaluated"].iter().any(|word| begins_with_word(&member.name, word))
+                    || self.returned_names.contains(member));
+        }
+        // The rest of a batch or of a scan: DynamoDB's `UnprocessedItems` is the next `RequestItems`, and `LastEvaluatedKey` the
+        // next `ExclusiveStartKey`. They have the shapes of those.
+        PAGE_WORDS.iter().any(|word| begins_with_word(&member.name, word))
+            && self.input_shape.is_some_and(|input| {
+                self.service.structure_members(input).iter().any(|sent| sent.shape == member.shape)
+            })
     }
 
     fn value_for_shape(&self, shape: ShapeId, parent: ExpectedValue, sensitive: bool) -> ExpectedValue {
         let mut at = parent.unknown_child();
-        at.is_sensitive |= sensitive || self.find_shape(shape).is_some_and(|shape| shape.is_sensitive);
-        let has_mark = self.contains_sensitive.get(shape as usize).copied().unwrap_or(false);
-        at.shape = (has_mark || at.is_sensitive).then_some(shape);
+        let model = self.find_shape(shape);
+        at.is_sensitive |= sensitive || model.is_some_and(|shape| shape.is_sensitive);
+        let is_walked = self.is_walked.get(shape as usize).copied().unwrap_or(false);
+        at.shape = (is_walked || at.is_sensitive).then_some(shape);
+        match model.map(|shape| &shape.kind) {
+            Some(ShapeKind::Blob { .. }) if at.context.kind != ValueKind::Returned => {
+                at.context.kind = ValueKind::Binary;
+            }
+            Some(ShapeKind::Document) if self.documents_have_schemas => {
+                at.context.style = MaskStyle::KeepForm;
+            }
+            _ => {}
+        }
         at
     }
 
@@ -143,9 +219,9 @@ impl<'a> MaskingPlan<'a> {
         self.service.shapes.get(id as usize)
     }
 
-    fn find_sensitive_shapes(&self, output: ShapeId) -> Vec<bool> {
-        let mut contains_mark = vec![false; self.service.shapes.len()];
-        let mut seen = contains_mark.clone();
+    fn find_walked_shapes(&self, output: ShapeId) -> Vec<bool> {
+        let mut walked = vec![false; self.service.shapes.len()];
+        let mut seen = walked.clone();
         let mut order = Vec::new();
         let mut pending = vec![output];
         while let Some(id) = pending.pop() {
@@ -164,10 +240,9 @@ impl<'a> MaskingPlan<'a> {
             settled = true;
             for &id in order.iter().rev() {
                 let Some(shape) = self.find_shape(id) else { continue };
-                let is_marked = has_own_mark(shape)
-                    || child_shapes(shape)
-                        .any(|child| contains_mark.get(child as usize).copied().unwrap_or(false));
-                if let Some(slot) = contains_mark.get_mut(id as usize)
+                let is_marked = self.has_own_mark(shape)
+                    || child_shapes(shape).any(|child| walked.get(child as usize).copied().unwrap_or(false));
+                if let Some(slot) = walked.get_mut(id as usize)
                     && is_marked
                     && !*slot
                 {
@@ -176,18 +251,35 @@ impl<'a> MaskingPlan<'a> {
                 }
             }
         }
-        contains_mark
+        walked
     }
+
+    fn has_own_mark(&self, shape: &ModelShape) -> bool {
+        shape.is_sensitive
+            || match &shape.kind {
+                ShapeKind::Structure { members, .. } => members.iter().any(|member| {
+                    member.is_sensitive || is_access_key_id(member) || self.is_returned(member)
+                }),
+                ShapeKind::Blob { .. } => true,
+                ShapeKind::Document => self.documents_have_schemas,
+                _ => false,
+            }
+    }
+}
+
+/// The first words of names of what is left of a request.
+const PAGE_WORDS: [&str; 3] = ["next", "last", "unprocessed"];
+
+/// Returns true if a name begins with a word and goes on with a capital: `NextToken`, `nextToken`, `next_token`.
+fn begins_with_word(name: &str, word: &str) -> bool {
+    let (Some(start), Some(rest)) = (name.get(..word.len()), name.get(word.len()..)) else { return false };
+    start.eq_ignore_ascii_case(word) && !rest.starts_with(|letter: char| letter.is_ascii_lowercase())
 }
 
 impl ExpectedValue {
     /// The value of a child that the model does not describe: it inherits the mark and the hint.
     pub(crate) fn unknown_child(self) -> Self {
-        Self {
-            shape: None,
-            is_sensitive: self.is_sensitive,
-            context: ValueContext { is_access_key_id: false, name_hint: self.context.name_hint },
-        }
+        Self { shape: None, is_sensitive: self.is_sensitive, context: self.context.below() }
     }
 
     pub(crate) fn with_name_hint(mut self, hint: NameHint) -> Self {
@@ -204,12 +296,6 @@ fn child_shapes(shape: &ModelShape) -> impl Iterator<Item = ShapeId> + '_ {
         _ => (&[], None, None),
     };
     members.iter().map(|member| member.shape).chain(one).chain(two)
-}
-
-fn has_own_mark(shape: &ModelShape) -> bool {
-    shape.is_sensitive
-        || matches!(&shape.kind, ShapeKind::Structure { members, .. }
-            if members.iter().any(|member| member.is_sensitive || is_access_key_id(member)))
 }
 
 fn is_access_key_id(member: &ShapeMember) -> bool {

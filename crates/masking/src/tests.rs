@@ -101,6 +101,8 @@ pub(crate) fn sample_service() -> ServiceModel {
             plain_member("Grantee", 12),
             plain_member("ByName", 13),
             plain_member("Self", OUTPUT_SHAPE),
+            plain_member("NextToken", 1),
+            plain_member("Blob", 5),
         ])),
         plain(ShapeKind::String),
         secret(ShapeKind::String),
@@ -151,13 +153,14 @@ pub(crate) fn sample_service() -> ServiceModel {
         xml_namespace: None,
         operations: Vec::new(),
         shapes,
+        returned_names: std::sync::OnceLock::new(),
     }
 }
 
 /// The masked body, or the body itself.
 pub(crate) fn mask_sample(body: &[u8], content: BodyFormat, protocol: AwsProtocol) -> Vec<u8> {
     let service = sample_service();
-    let plan = MaskingPlan::new(&service, Some(OUTPUT_SHAPE), protocol);
+    let plan = MaskingPlan::new(&service, None, Some(OUTPUT_SHAPE), protocol);
     match shared_masker().mask_body(body, content, Some(&plan), &reveal_nothing).unwrap() {
         MaskedBody::Unchanged => body.to_vec(),
         MaskedBody::Changed { body, .. } => body,
@@ -207,7 +210,7 @@ fn checks_reveal_once_for_each_class_that_occurs() {
 #[test]
 fn masks_a_marked_payload_whole_and_keeps_empty_bodies() {
     let service = sample_service();
-    let plan = MaskingPlan::new(&service, Some(PAYLOAD_SHAPE), AwsProtocol::RestJson);
+    let plan = MaskingPlan::new(&service, None, Some(PAYLOAD_SHAPE), AwsProtocol::RestJson);
     let outcome =
         shared_masker().mask_body(b"anything", BodyFormat::Text, Some(&plan), &reveal_nothing).unwrap();
     assert!(matches!(outcome, MaskedBody::Changed { body, .. } if body == b"[masked: aws-sensitive]"));
@@ -222,7 +225,7 @@ fn masks_a_marked_payload_whole_and_keeps_empty_bodies() {
 #[test]
 fn refuses_what_it_cannot_inspect() {
     let service = sample_service();
-    let plan = MaskingPlan::new(&service, Some(99), AwsProtocol::Json11);
+    let plan = MaskingPlan::new(&service, None, Some(99), AwsProtocol::Json11);
     let refused = shared_masker().mask_body(b"{}", BodyFormat::Json, Some(&plan), &reveal_nothing);
     assert_eq!(refused, Err(MaskError::UnknownShape { shape: 99 }));
     let refused = shared_masker().mask_body(b"ab\xff", BodyFormat::Text, None, &reveal_nothing);
@@ -261,7 +264,7 @@ fn masks_values_at_pointers_and_secrets_anywhere() {
 #[test]
 fn masks_marked_members_in_headers_and_secrets_in_any() {
     let service = sample_service();
-    let plan = MaskingPlan::new(&service, Some(OUTPUT_SHAPE), AwsProtocol::RestJson);
+    let plan = MaskingPlan::new(&service, None, Some(OUTPUT_SHAPE), AwsProtocol::RestJson);
     let mut headers = HeaderMap::new();
     headers.insert("x-amz-secret", HeaderValue::from_static("s3cr3t"));
     headers.insert("x-amz-count", HeaderValue::from_static("17"));
@@ -436,7 +439,7 @@ proptest! {
     fn arbitrary_bytes_are_masked_or_refused(body in prop::collection::vec(any::<u8>(), 0..200)) {
         let service = sample_service();
         for protocol in [AwsProtocol::Query, AwsProtocol::RestXml, AwsProtocol::Json10, AwsProtocol::RpcV2Cbor] {
-            let plan = MaskingPlan::new(&service, Some(OUTPUT_SHAPE), protocol);
+            let plan = MaskingPlan::new(&service, None, Some(OUTPUT_SHAPE), protocol);
             for content in [BodyFormat::Json, BodyFormat::Xml, BodyFormat::Cbor, BodyFormat::Text] {
                 assert_masked_body_is_readable(&body, content, &plan);
             }
@@ -465,7 +468,7 @@ proptest! {
         let xml = br#"<?xml version="1.0"?><R xmlns="x"><Secret>a&amp;b<![CDATA[c]]><!-- d --></Secret><Env><entry><key>k</key><value>v</value></entry></Env></R>"#;
         let cbor = b"\xbf\x66Secret\x7f\x61a\x61b\xff\x65Items\x81\xa1\x62pw\x63abc\x64When\xc1\x1a\x00\x00\x00\x01\xff";
         let service = sample_service();
-        let plan = MaskingPlan::new(&service, Some(OUTPUT_SHAPE), AwsProtocol::RestXml);
+        let plan = MaskingPlan::new(&service, None, Some(OUTPUT_SHAPE), AwsProtocol::RestXml);
         assert_masked_body_is_readable(&apply_mutations(xml, &changes), BodyFormat::Xml, &plan);
         assert_masked_body_is_readable(&apply_mutations(cbor, &changes), BodyFormat::Cbor, &plan);
     }

@@ -11,9 +11,13 @@ use quick_xml::escape::{escape, unescape};
 use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
 
 use crate::body_patch::BodyPatch;
+use crate::derived_values::{
+    ATTRIBUTES_DIGEST, DigestReplacements, MaskedSource, MessageAttribute, digest_of_attributes,
+    may_be_digest,
+};
 use crate::marked_values::{MarkedValue, apply_mark};
 use crate::masking_plan::{ExpectedValue, MaskingPlan};
-use crate::masking_run::MaskingRun;
+use crate::masking_run::{MaskingRun, ValueKind};
 use crate::name_hints::{NameHint, holds_sibling_name};
 use crate::{MaskError, check_utf8};
 
@@ -39,6 +43,9 @@ pub(crate) fn mask_xml(
         text_run: TextRun::default(),
         event_range: base..base,
         has_root: false,
+        leaves: Vec::new(),
+        sources: Vec::new(),
+        attributes: Vec::new(),
     };
     let mut reader = Reader::from_str(text);
     // Without them quick-xml accepts `--` inside a comment, where another parser may end it (XML 1.0 section 2.5).
@@ -70,6 +77,18 @@ struct XmlScanner<'x, 'm> {
     /// The bytes of the current event.
     event_range: Range<usize>,
     has_root: bool,
+    /// Texts in the open elements, in order of depth, that may be derived from texts beside them.
+    leaves: Vec<DerivedLeaf<'x>>,
+    /// Texts in the open elements that were masked, with their depths.
+    sources: Vec<(usize, MaskedSource)>,
+    attributes: Vec<AttributeElement>,
+}
+
+/// A `MessageAttribute` of SQS.
+struct AttributeElement {
+    depth: usize,
+    range: Range<usize>,
+    is_masked: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -80,6 +99,26 @@ struct ElementFrame {
     holds_sibling_name: bool,
     /// The hint of a child whose text names its siblings.
     sibling_hint: NameHint,
+    role_in_message: MessageRole,
+    /// Where its tag begins, and how much was replaced before it.
+    start: usize,
+    replaced_before: usize,
+}
+
+/// The elements of an SQS message that need each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum MessageRole {
+    None,
+    Attribute,
+    AttributesDigest,
+}
+
+/// A text that was not masked and may be the digest of one beside it.
+struct DerivedLeaf<'x> {
+    depth: usize,
+    range: Range<usize>,
+    text: Cow<'x, str>,
+    is_attributes_digest: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -128,7 +167,9 @@ impl<'x> XmlScanner<'x, '_> {
             }
             Event::End(_) => {
                 let hint = self.flush_text_run()?;
-                if let Some(ElementFrame { holds_sibling_name: true, .. }) = self.open_elements.pop()
+                let element = self.open_elements.pop();
+                self.refresh_derived_values(element);
+                if let Some(ElementFrame { holds_sibling_name: true, .. }) = element
                     && let Some(parent) = self.open_elements.last_mut()
                 {
                     parent.sibling_hint = hint.or(parent.sibling_hint);
@@ -160,6 +201,9 @@ impl<'x> XmlScanner<'x, '_> {
             expected_value: expect,
             holds_sibling_name: false,
             sibling_hint: NameHint::None,
+            role_in_message: MessageRole::None,
+            start: self.event_range.start,
+            replaced_before: self.patch.replacement_count(),
         };
         match self.plan {
             None => value(ExpectedValue::default()),
@@ -181,6 +225,56 @@ impl<'x> XmlScanner<'x, '_> {
             expected_value: expect.with_name_hint(hint),
             holds_sibling_name: holds_sibling_name(name.as_bytes()),
             sibling_hint: NameHint::None,
+            role_in_message: match name {
+                "MessageAttribute" => MessageRole::Attribute,
+                ATTRIBUTES_DIGEST => MessageRole::AttributesDigest,
+                _ => MessageRole::None,
+            },
+            start: self.event_range.start,
+            replaced_before: self.patch.replacement_count(),
+        }
+    }
+
+    /// At the end of an element: what is derived from what was masked in it is computed again.
+    fn refresh_derived_values(&mut self, element: Option<ElementFrame>) {
+        let child_depth = self.open_elements.len() + 2;
+        let first_leaf = self.leaves.partition_point(|leaf| leaf.depth < child_depth);
+        let first_source = self.sources.partition_point(|(depth, _)| *depth < child_depth);
+        let first_attribute = self.attributes.partition_point(|attribute| attribute.depth < child_depth);
+        let leaves = self.leaves.split_off(first_leaf);
+        let sources: Vec<MaskedSource> =
+            self.sources.split_off(first_source).into_iter().map(|(_, source)| source).collect();
+        let attributes = self.attributes.split_off(first_attribute);
+        if let Some(element) = element
+            && element.role_in_message == MessageRole::Attribute
+        {
+            self.attributes.push(AttributeElement {
+                depth: child_depth - 1,
+                range: element.start..self.event_range.end,
+                is_masked: self.patch.replacement_count() > element.replaced_before,
+            });
+        }
+        if leaves.is_empty() {
+            return;
+        }
+        let masks_attributes = attributes.iter().any(|attribute| attribute.is_masked);
+        if sources.is_empty() && !masks_attributes {
+            return;
+        }
+        let attributes_digest = masks_attributes.then(|| {
+            let rendered = attributes.iter().map(|attribute| self.patch.render(attribute.range.clone()));
+            digest_of_attributes(rendered.map(|xml| read_attribute(&xml)).collect())
+        });
+        let digests = DigestReplacements::new(&sources);
+        for leaf in leaves {
+            let replacement = if leaf.is_attributes_digest {
+                attributes_digest.clone()
+            } else {
+                digests.get(&leaf.text).map(str::to_owned)
+            };
+            if let Some(replacement) = replacement {
+                self.patch.replace(leaf.range, replacement.into_bytes());
+            }
         }
     }
 
@@ -218,7 +312,7 @@ impl<'x> XmlScanner<'x, '_> {
         }
         if changed {
             tag.push_str(if empty { "/>" } else { ">" });
-            self.patch.replace(self.event_range.clone(), tag.as_bytes());
+            self.patch.replace(self.event_range.clone(), tag.into_bytes());
         }
         Ok(())
     }
@@ -256,11 +350,12 @@ impl<'x> XmlScanner<'x, '_> {
                 return Err(self.malformed_error("text outside the root element"));
             }
             if run.has_tainted_comment {
-                self.patch.replace(range, b"");
+                self.patch.replace(range, Vec::new());
             }
             return Ok(NameHint::None);
         };
         let context = element.expected_value.context;
+        let depth = self.open_elements.len();
         let quiet = !self.may_contain_secret
             && !run.is_composed
             && !element.expected_value.is_sensitive
@@ -270,8 +365,22 @@ impl<'x> XmlScanner<'x, '_> {
         let masked =
             if quiet || blank { None } else { self.mask_characters(&run.text, element.expected_value) };
         match masked {
-            Some(masked) => self.patch.replace(range, escape_text(&masked).as_bytes()),
-            None if run.has_tainted_comment => self.patch.replace(range, escape_text(&run.text).as_bytes()),
+            Some(masked) => {
+                let kind = context.kind;
+                self.sources.push((depth, MaskedSource::new(run.text.as_bytes(), masked.as_bytes(), kind)));
+                self.patch.replace(range, escape_text(&masked).into_bytes());
+            }
+            None if run.has_tainted_comment => {
+                self.patch.replace(range, escape_text(&run.text).into_bytes());
+            }
+            None if may_be_digest(run.text.len()) && context.kind != ValueKind::Returned => {
+                self.leaves.push(DerivedLeaf {
+                    depth,
+                    range,
+                    text: run.text.clone(),
+                    is_attributes_digest: element.role_in_message == MessageRole::AttributesDigest,
+                });
+            }
             None => {}
         }
         Ok(if element.holds_sibling_name {
@@ -287,7 +396,7 @@ impl<'x> XmlScanner<'x, '_> {
             MarkedValue::Keep => return None,
             MarkedValue::Replace(replacement) => return Some(replacement.to_text()),
         }
-        let masked = self.masking_run.mask_secrets(text.as_bytes(), expect.context)?;
+        let masked = self.masking_run.mask_text(text.as_bytes(), expect.context)?;
         Some(String::from_utf8_lossy(&masked).into_owned())
     }
 
@@ -319,6 +428,42 @@ impl<'x> XmlScanner<'x, '_> {
 
     fn malformed_error(&self, reason: &'static str) -> MaskError {
         MaskError::Malformed { format: FORMAT_NAME, offset: self.event_range.end, reason }
+    }
+}
+
+/// One attribute of an SQS message from its element, which was read before.
+fn read_attribute(xml: &[u8]) -> MessageAttribute {
+    let mut attribute = MessageAttribute::default();
+    let Ok(text) = std::str::from_utf8(xml) else { return attribute };
+    let mut reader = Reader::from_str(text);
+    let mut element = String::new();
+    let mut content = String::new();
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(start)) => {
+                start.local_name().as_ref().clone_into(&mut element);
+                content.clear();
+            }
+            Ok(Event::Text(text)) => content.push_str(&text.into_inner()),
+            Ok(Event::CData(text)) => content.push_str(&text.into_inner()),
+            Ok(Event::GeneralRef(reference)) => {
+                let escaped = format!("&{};", &*reference);
+                content.push_str(&unescape(&escaped).unwrap_or_default());
+            }
+            Ok(Event::End(_)) => {
+                let slot = match element.as_str() {
+                    "Name" => &mut attribute.name,
+                    "DataType" => &mut attribute.data_type,
+                    "StringValue" => &mut attribute.string_value,
+                    "BinaryValue" => &mut attribute.binary_value,
+                    _ => continue,
+                };
+                *slot = std::mem::take(&mut content);
+                element.clear();
+            }
+            Ok(Event::Eof) | Err(_) => return attribute,
+            Ok(_) => {}
+        }
     }
 }
 

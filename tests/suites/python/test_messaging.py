@@ -1,5 +1,6 @@
 """SQS and SNS: the queue address that leads back through the gateway, batches, fan-out, typed errors."""
 
+import hashlib
 import json
 import urllib.parse
 
@@ -35,6 +36,39 @@ def test_message_there_and_back(client, queue):
     sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
     attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
     assert attributes["ApproximateNumberOfMessages"] == "0"
+
+
+@pytest.mark.gateway
+def test_digests_fit_a_masked_message(client, queue):
+    """The JavaScript, Java and .NET SDKs refuse the whole response if `MD5OfBody` is not the digest of the body that came."""
+    sqs = client("sqs")
+    attributes = {"key": {"DataType": "String", "StringValue": "AKIAIOSFODNN7EXAMPLE"},
+                  "bytes": {"DataType": "Binary", "BinaryValue": b"\xff\x00IQoJ" + bytes(range(200))}}
+    sqs.send_message(QueueUrl=queue, MessageBody="rotated to AKIAIOSFODNN7EXAMPLE", MessageAttributes=attributes)
+    [message] = sqs.receive_message(QueueUrl=queue, MessageAttributeNames=["All"], WaitTimeSeconds=2)["Messages"]
+    assert message["Body"] == "rotated to [masked: aws-key]"
+    assert message["MD5OfBody"] == hashlib.md5(message["Body"].encode()).hexdigest()
+    received = message["MessageAttributes"]
+    assert received["key"]["StringValue"] == "[masked: aws-key]"
+    assert received["bytes"]["BinaryValue"] == attributes["bytes"]["BinaryValue"]
+    assert message["MD5OfMessageAttributes"] == digest_of_attributes(received)
+    sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+
+
+def digest_of_attributes(attributes):
+    """SQS Developer Guide, "Calculating the MD5 message digest for message attributes"."""
+    digest = hashlib.md5()
+
+    def add(part):
+        digest.update(len(part).to_bytes(4, "big") + part)
+
+    for name, value in sorted(attributes.items()):
+        add(name.encode())
+        add(value["DataType"].encode())
+        binary = value["DataType"].startswith("Binary")
+        digest.update(b"\x02" if binary else b"\x01")
+        add(value["BinaryValue"] if binary else value["StringValue"].encode())
+    return digest.hexdigest()
 
 
 @pytest.mark.moto  # ministack asks for an action sqs:SendMessageBatch, which AWS does not have

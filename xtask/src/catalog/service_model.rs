@@ -31,6 +31,7 @@ pub fn build_service(id: &str, model: &Value, overlay: &Overlay) -> Result<Servi
             .or_else(|| metadata["xmlNamespace"]["uri"].as_str().map(str::to_owned)),
         operations,
         shapes,
+        returned_names: std::sync::OnceLock::new(),
     })
 }
 

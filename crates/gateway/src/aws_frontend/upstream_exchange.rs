@@ -127,7 +127,8 @@ async fn read_response(
         .into_iter()
         .find_map(|name| header_text(&head.headers, name).map(str::to_owned));
     let error_code = header_text(&head.headers, "x-amzn-errortype").map(str::to_owned);
-    let output = target.operation().and_then(|operation| operation.output_shape);
+    let operation = target.operation();
+    let output = operation.and_then(|operation| operation.output_shape);
     // An error of a streaming operation is a small document, and is masked like any other.
     let streams = head.status.is_success() && output.is_some_and(|shape| is_streaming_output(target, shape));
     let body = if streams {
@@ -151,8 +152,9 @@ async fn read_response(
         }
         UpstreamBody::Buffered { bytes, content }
     };
-    let plan = head.status.is_success().then(|| OwnedMaskingPlan {
+    let plan = head.status.is_success().then(|| OwnedMaskingPlan::Aws {
         service: target.service.clone(),
+        input_shape: operation.and_then(|operation| operation.input_shape),
         output_shape: output,
         protocol: target.protocol,
     });

@@ -7,7 +7,9 @@ use super::{McpFrontEnd, mcp_session, operation_mapping};
 use crate::body::{BoxBody, full_body, read_limited_body};
 use crate::exchange::{Exchange, Identity, policy_context};
 use crate::pipeline::Forwardable;
-use crate::upstream_response::{UpstreamBody, UpstreamEvent, UpstreamEvents, UpstreamResponse};
+use crate::upstream_response::{
+    OwnedMaskingPlan, UpstreamBody, UpstreamEvent, UpstreamEvents, UpstreamResponse,
+};
 use bytes::Bytes;
 use durward_core::{ExchangeId, Refusal, RefusalReason, limits};
 use durward_masking::BodyFormat;
@@ -189,7 +191,7 @@ fn build_response(status: StatusCode, body: UpstreamBody, error_code: Option<Str
     UpstreamResponse {
         head,
         body,
-        masking_plan: None,
+        masking_plan: Some(OwnedMaskingPlan::Mcp),
         error_code,
         request_bytes: 0,
         upstream_request_id: None,

@@ -53,6 +53,7 @@ pub(super) async fn record_outcome<C>(
                 revocations: revocations.clone(),
                 exchange: exchange.clone(),
                 identity,
+                masking_plan: response.masking_plan,
             };
             Ok(Response::from_parts(response.head, mask_event_stream(events, masking, pending_outcome)))
         }

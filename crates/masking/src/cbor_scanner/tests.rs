@@ -89,8 +89,8 @@ fn finds_secrets_in_texts_chunks_byte_strings_and_keys() {
         encode_map(&[[word, vec![1]].concat()])
     );
     let bytes = encode_string(MAJOR_BYTES, &[&[0xff, 0][..], SAMPLE_KEY_ID.as_bytes(), b" "].concat());
-    let masked = encode_string(MAJOR_BYTES, b"\xff\0[masked: aws-key] ");
-    // a word boundary stands before the id, as zero is no letter
+    // Bytes that are no text keep their length: a format around them may count on its offsets.
+    let masked = encode_string(MAJOR_BYTES, b"\xff\0[masked: aws-key]*** ");
     assert_eq!(
         mask_with_plan(&encode_map(&[encode_pair("x", &bytes)])),
         encode_map(&[encode_pair("x", &masked)])

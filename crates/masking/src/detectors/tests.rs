@@ -67,11 +67,37 @@ fn leaves_what_only_looks_alike() {
         "secret_access_key=<value>",
         "the secret key is kept elsewhere, bearer authentication-with-words",
         "-----BEGIN CERTIFICATE-----",
+        // 0, 1, 8 and 9 are not base32, and the head of a JWT is JSON
+        "AKIA0189AAAAAAAAAAAA",
+        "eyJAAAAAAAAA.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
         "eyJhbGciOiJIUzI1NiJ9",
         "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-AbCdEf",
     ] {
         assert_eq!(find_classes(text), [], "{text}");
     }
+}
+
+/// Each beginning in the middle of a run of its own characters, as in base64 of anything.
+#[test]
+fn needs_a_boundary_before_each_beginning() {
+    let session = format!("IQoJb3JpZ2luX2Vj{}", "Ab3/".repeat(40));
+    for secret in [&session, &format!("ghp_{}", "a1B2".repeat(9)), &format!("AIza{}", "Sy0-_".repeat(7))] {
+        for before in ["A", "9", "_", "-"] {
+            assert_eq!(find_classes(&format!("x {before}{secret} y")), [], "{before}{secret}");
+        }
+        for before in ["=", ":", "\"", " ", "?"] {
+            assert_eq!(find_classes(&format!("x {before}{secret} y")).len(), 1, "{before}{secret}");
+        }
+    }
+    for before in ["/", "+"] {
+        assert_eq!(find_classes(&format!("x {before}{session} y")), []);
+    }
+}
+
+#[test]
+fn finds_a_token_behind_one_that_is_none() {
+    let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
+    assert_eq!(find_classes(&format!("eyJAAAAAAAAA.{jwt}")), [("token".to_owned(), jwt)]);
 }
 
 #[test]

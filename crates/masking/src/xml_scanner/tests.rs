@@ -176,3 +176,40 @@ fn refuses_document_types_and_broken_documents() {
     );
     assert!(matches!(xml_error(&nested(MAX_NESTING_DEPTH + 1)), MaskError::TooDeep { .. }));
 }
+
+/// A message of SQS in the query protocol, which SDKs from before the end of 2023 speak.
+#[test]
+fn computes_the_digests_of_masked_messages_again() {
+    let attribute = |name: &str, value: &str| MessageAttribute {
+        name: name.to_owned(),
+        data_type: "String".to_owned(),
+        string_value: value.to_owned(),
+        ..MessageAttribute::default()
+    };
+    let message = |id: &str, other: &str, digest: &str| {
+        let attributes = digest_of_attributes(vec![attribute("k", id), attribute("j & k", other)]);
+        format!(
+            "<R><Message><MD5OfBody>{digest}</MD5OfBody><Body>a &amp; {id}</Body>\n<MD5OfMessageAttributes>{attributes}</MD5OfMessageAttributes>\
+             <MessageAttribute><Name>k</Name><Value><StringValue>{id}</StringValue><DataType>String</DataType></Value></MessageAttribute>\
+             <MessageAttribute><Name>j &amp; k</Name><Value><StringValue>{other}</StringValue><DataType>String</DataType></Value></MessageAttribute>\
+             </Message><Message><MD5OfBody>900150983cd24fb0d6963f7d28e17f72</MD5OfBody><Body>abc</Body></Message></R>"
+        )
+    };
+    // Python: hashlib.md5(b"a & AKIAIOSFODNN7EXAMPLE"), hashlib.md5(b"a & [masked: aws-key]")
+    let (original, masked) = ("20618805de7b446f7555ea4c1ba3637f", "a0e29de645e89bfbda5544e8990ca5b6");
+    assert_eq!(
+        mask_without_plan(&message(SAMPLE_KEY_ID, "o", original)),
+        message("[masked: aws-key]", "o", masked)
+    );
+}
+
+#[test]
+fn searches_binary_members_decoded_only() {
+    let looks_alike = format!("AAAAIQoJ{}", "QUJD".repeat(40));
+    let body = format!("<R><Blob>{looks_alike}</Blob></R>");
+    assert_eq!(mask_xml_text(&body, AwsProtocol::RestXml), body);
+    // `id AKIAIOSFODNN7EXAMPLE`, on two lines
+    let body = "<R><Blob>aWQgQUtJQUlPU0ZP\nRE5ON0VYQU1QTEU=</Blob></R>";
+    let masked = "<R><Blob>aWQgW21hc2tlZDogYXdzLWtleV0=</Blob></R>";
+    assert_eq!(mask_xml_text(body, AwsProtocol::RestXml), masked);
+}

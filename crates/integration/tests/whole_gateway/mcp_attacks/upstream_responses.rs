@@ -109,6 +109,47 @@ async fn secrets_are_masked_in_results_errors_and_progress() {
     assert!(journal.contains(r#""masked":[{"data_class":"aws-key","count":3}]"#), "{journal}");
 }
 
+/// Base64 in which four letters look like the beginning of a session token, a cursor that is a JWT, an address to sign in at: a
+/// response without a secret that is to be masked.
+#[tokio::test(flavor = "multi_thread")]
+async fn binary_content_and_what_the_client_sends_back_stay_as_they_are() {
+    const JWT: &str = "eyJhbGciOiJIUzI1NiJ9.eyJuIjoxfQ.c2lnbmF0dXJlLWhlcmU";
+    let gateway = start_gateway().await;
+    let image = format!("AAAAIQoJ{}", "QUJD".repeat(40));
+    let result = format!(
+        r#"{{"jsonrpc":"2.0","id":ID,"result":{{"content":[{{"type":"image","data":"{image}","mimeType":"image/png"}},{{"type":"resource","resource":{{"uri":"x://{JWT}","blob":"{image}"}}}}],"nextCursor":"{JWT}","requestState":"{JWT}","inputRequests":{{"q":{{"method":"elicitation/create","params":{{"mode":"url","url":"https://login.example/?s={JWT}"}}}}}}}}}}"#
+    );
+    let read = tool_call("read", json!({ "path": "/srv/a" }));
+    gateway.mcp_server.respond_json(200, &result);
+    let response = gateway.post_mcp(&read).await;
+    let expected = |response: &Value| result.replace("ID", &response["id"].to_string());
+    assert_eq!(response.text(), expected(&response.json()));
+    respond_sse_events(&gateway.mcp_server, &[&result]);
+    let event = parse_event_messages(&gateway.post_mcp(&read).await.text()).remove(0);
+    assert_eq!(event, serde_json::from_str::<Value>(&expected(&event)).unwrap());
+}
+
+/// A client holds `structuredContent` to the tool's `outputSchema`, so a mask has the type and the form of its secret. Masked base64
+/// is base64.
+#[tokio::test(flavor = "multi_thread")]
+async fn masked_values_fit_where_they_are() {
+    let gateway = start_gateway().await;
+    // The base64 of `id AKIAIOSFODNN7EXAMPLE`, and of the same masked.
+    let (blob, masked_blob) = ("aWQgQUtJQUlPU0ZPRE5ON0VYQU1QTEU=", "aWQgW21hc2tlZDogYXdzLWtleV0=");
+    let result = |id: &str, blob: &str| {
+        json!({"jsonrpc": "2.0", "id": "ID", "result": {"structuredContent": {"id": id, "count": 7},
+            "content": [{"type": "resource", "resource": {"uri": "file:///a", "blob": blob}}]}})
+        .to_string()
+        .replace(r#""ID""#, "ID")
+    };
+    let read = tool_call("read", json!({ "path": "/srv/a" }));
+    gateway.mcp_server.respond_json(200, &result(AWS_KEY, blob));
+    let response = gateway.post_mcp(&read).await;
+    let expected =
+        result("AKIAMASKEDMASKEDMASK", masked_blob).replace("ID", &response.json()["id"].to_string());
+    assert_eq!(response.json(), serde_json::from_str::<Value>(&expected).unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configured_data_class_is_masked_until_a_policy_reveals_it() {
     let pattern = "[[masking.pattern]]\ndata_class = \"employee-id\"\nregex = \"EMP-[0-9]{6}\"\n";
