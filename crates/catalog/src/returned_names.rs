@@ -230,10 +230,9 @@ mod tests {
             ("kinesis", "NextToken"),
             ("stepfunctions", "taskToken"),
             ("dynamodb", "TableName"),
-            ("secretsmanager", "ARN"),
-            ("glue", "PolicyHash"),
+            ("secretsmanager", "SecretId"),
+            ("ssm", "PolicyHash"),
         ] {
-            let name = if name == "ARN" { "SecretId" } else { name };
             assert!(is_returned(service, name), "{service} {name}");
         }
         for (service, name) in [

@@ -5,7 +5,7 @@ use durward_catalog::{AwsProtocol, Catalog};
 use durward_masking::{BodyFormat, MaskedBody, Masker, MaskingPlan};
 use std::sync::OnceLock;
 
-/// Input: `FORMAT SERVICE OPERATION`, no headers, body. FORMAT is json, xml, query-xml, cbor or text.
+/// Input: `FORMAT SERVICE OPERATION`, no headers, body. FORMAT is json, xml, query-xml, cbor, text or mcp.
 pub(crate) fn mask_response(input: &[u8]) -> bool {
     static MASKER: OnceLock<Masker> = OnceLock::new();
     let masker = MASKER.get_or_init(Masker::default);
@@ -16,6 +16,7 @@ pub(crate) fn mask_response(input: &[u8]) -> bool {
         Some("xml") => (BodyFormat::Xml, AwsProtocol::RestXml),
         Some("query-xml") => (BodyFormat::Xml, AwsProtocol::Query),
         Some("cbor") => (BodyFormat::Cbor, AwsProtocol::RpcV2Cbor),
+        Some("mcp") => (BodyFormat::Json, AwsProtocol::RestJson),
         Some("text") => (BodyFormat::Text, AwsProtocol::RestJson),
         _ => return false,
     };
@@ -24,6 +25,7 @@ pub(crate) fn mask_response(input: &[u8]) -> bool {
     let plan = service.as_ref().zip(operation).map(|(service, operation)| {
         MaskingPlan::new(service, operation.input_shape, operation.output_shape, protocol)
     });
+    let plan = if response.first_line == "mcp" { Some(MaskingPlan::for_mcp()) } else { plan };
     let mask = |body: &[u8]| masker.mask_body(body, format, plan.as_ref(), &|_| false);
     match mask(response.body) {
         Ok(MaskedBody::Unchanged) => true,

@@ -136,9 +136,9 @@ const BUILT_IN_DETECTORS: &[(DataClass, &str, RefineMatch, SecretForm)] = &[
     ),
     (
         DataClass::TOKEN,
-        // The base64 of `{"` and a letter, with which the header of a JWT begins. An encrypted one has five parts (RFC 7516
-        // section 3.1).
-        r"\b{start-half}eyJ[A-Za-z0-9_-]{8}[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{6}[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+){0,2}",
+        // The base64 of `{"` and a letter, with which the header of a JWT begins. It needs no boundary before it: the header is
+        // read. An encrypted one has five parts (RFC 7516 section 3.1).
+        r"eyJ[A-Za-z0-9_-]{8}[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{6}[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+){0,2}",
         refine_jwt,
         SecretForm::Prefixed(3),
     ),

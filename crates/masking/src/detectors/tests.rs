@@ -97,7 +97,9 @@ fn needs_a_boundary_before_each_beginning() {
 #[test]
 fn finds_a_token_behind_one_that_is_none() {
     let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
-    assert_eq!(find_classes(&format!("eyJAAAAAAAAA.{jwt}")), [("token".to_owned(), jwt)]);
+    for before in ["eyJAAAAAAAAA.", "token_", "v1-", "x"] {
+        assert_eq!(find_classes(&format!("{before}{jwt}")), [("token".to_owned(), jwt)], "{before}");
+    }
 }
 
 #[test]
