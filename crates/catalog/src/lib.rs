@@ -24,6 +24,7 @@ mod endpoint;
 mod iam_actions;
 pub mod index_format;
 mod model_lookup;
+mod returned_members;
 mod returned_names;
 pub mod service_model;
 

@@ -61,13 +61,13 @@ struct JsonScanner<'j, 'm> {
     may_contain_secret: bool,
     patch: BodyPatch<'j>,
     /// Members of the open objects that may be derived from a member beside them.
-    leaves: Vec<DerivedLeaf>,
+    leaves: Vec<LeafMember>,
     /// Members of the open objects that were masked.
     sources: Vec<MaskedSource>,
 }
 
 /// A text or number that was not masked.
-struct DerivedLeaf {
+struct LeafMember {
     name: Range<usize>,
     /// Of a string without its quotes.
     value: Range<usize>,
@@ -172,7 +172,7 @@ impl<'j> JsonScanner<'j, '_> {
             }
             _ => return,
         };
-        self.leaves.push(DerivedLeaf { name: name.range.clone(), value, is_number });
+        self.leaves.push(LeafMember { name: name.range.clone(), value, is_number });
     }
 
     /// At the end of an object in which something was masked.

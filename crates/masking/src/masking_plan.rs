@@ -187,7 +187,8 @@ impl<'a> MaskingPlan<'a> {
             let name = NameHint::from_name(member.name.as_bytes());
             return name == NameHint::None
                 && (["next", "lastEvaluated"].iter().any(|word| begins_with_word(&member.name, word))
-                    || self.returned_names.contains(member));
+                    || self.returned_names.contains(&member.name)
+                    || member.wire_name.as_ref().is_some_and(|name| self.returned_names.contains(name)));
         }
         // The rest of a batch or of a scan: DynamoDB's `UnprocessedItems` is the next `RequestItems`, and `LastEvaluatedKey` the
         // next `ExclusiveStartKey`. They have the shapes of those.

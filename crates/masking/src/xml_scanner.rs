@@ -78,7 +78,7 @@ struct XmlScanner<'x, 'm> {
     event_range: Range<usize>,
     has_root: bool,
     /// Texts in the open elements, in order of depth, that may be derived from texts beside them.
-    leaves: Vec<DerivedLeaf<'x>>,
+    leaves: Vec<LeafText<'x>>,
     /// Texts in the open elements that were masked, with their depths.
     sources: Vec<(usize, MaskedSource)>,
     attributes: Vec<AttributeElement>,
@@ -114,7 +114,7 @@ enum MessageRole {
 }
 
 /// A text that was not masked and may be the digest of one beside it.
-struct DerivedLeaf<'x> {
+struct LeafText<'x> {
     depth: usize,
     range: Range<usize>,
     text: Cow<'x, str>,
@@ -374,7 +374,7 @@ impl<'x> XmlScanner<'x, '_> {
                 self.patch.replace(range, escape_text(&run.text).into_bytes());
             }
             None if may_be_digest(run.text.len()) && context.kind != ValueKind::Returned => {
-                self.leaves.push(DerivedLeaf {
+                self.leaves.push(LeafText {
                     depth,
                     range,
                     text: run.text.clone(),

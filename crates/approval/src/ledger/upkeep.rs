@@ -71,8 +71,9 @@ impl ApprovalLedger {
 
     /// Writes the counts that are in memory.
     pub(crate) async fn write_counts(&self) -> Result<(), StoreError> {
-        // Taken before the write, so that counts that come meanwhile are neither lost nor written twice.
-        let counts = std::mem::take(&mut *lock_ignoring_poison(&self.pending_counts));
+        // Copied, and subtracted after the write: counts that come meanwhile are neither lost nor written twice, and whoever reads
+        // during the write misses none.
+        let counts = lock_ignoring_poison(&self.pending_counts).clone();
         if counts.is_empty() {
             return Ok(());
         }
@@ -83,13 +84,13 @@ impl ApprovalLedger {
             }
             transaction.commit().await
         };
-        let result = write.await;
-        if result.is_err() {
-            for (id, PendingCounts { attempts, uses }) in counts {
-                self.add_counts(id, attempts, uses);
-            }
+        write.await?;
+        for (id, PendingCounts { attempts, uses }) in counts {
+            self.add_counts(id, -attempts, -uses);
         }
-        result
+        lock_ignoring_poison(&self.pending_counts)
+            .retain(|_id, counts| (counts.attempts, counts.uses) != (0, 0));
+        Ok(())
     }
 
     /// Stores the time while a request or grant is open, for the next start; follows the clock again when none is.

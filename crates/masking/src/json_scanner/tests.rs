@@ -211,6 +211,33 @@ fn keeps_what_the_caller_sends_back() {
 }
 
 #[test]
+fn keeps_what_is_left_of_a_scan_or_batch() {
+    let dynamodb = durward_catalog::Catalog::embedded().service("dynamodb").unwrap();
+    let mask = |operation: &str, body: &str| {
+        let operation = dynamodb.operation(operation).unwrap();
+        let plan =
+            MaskingPlan::new(&dynamodb, operation.input_shape, operation.output_shape, AwsProtocol::Json10);
+        match shared_masker()
+            .mask_body(body.as_bytes(), BodyFormat::Json, Some(&plan), &reveal_nothing)
+            .unwrap()
+        {
+            MaskedBody::Unchanged => body.to_owned(),
+            MaskedBody::Changed { body, .. } => String::from_utf8(body).unwrap(),
+        }
+    };
+    let scan = |item: &str| {
+        format!(
+            r#"{{"Items":[{{"id":{{"S":"{item}"}}}}],"LastEvaluatedKey":{{"id":{{"S":"{SAMPLE_KEY_ID}"}}}}}}"#
+        )
+    };
+    assert_eq!(mask("Scan", &scan(SAMPLE_KEY_ID)), scan("[masked: aws-key]"));
+    let batch = format!(
+        r#"{{"UnprocessedItems":{{"t":[{{"PutRequest":{{"Item":{{"id":{{"S":"{SAMPLE_KEY_ID}"}}}}}}}}]}}}}"#
+    );
+    assert_eq!(mask("BatchWriteItem", &batch), batch);
+}
+
+#[test]
 fn computes_what_is_derived_again() {
     let text = format!("rotated to {SAMPLE_KEY_ID}");
     let masked = "rotated to [masked: aws-key]";

@@ -1,0 +1,111 @@
+//! Finds in the model of a service which names its requests take back: [`ReturnedNames`] says by which rules.
+
+use crate::returned_names::{ReturnedNames, ends_in_identifying_word, is_credential_name};
+use crate::service_model::{MemberLocation, ServiceModel, ShapeId, ShapeKind, ShapeMember};
+
+impl ServiceModel {
+    /// The names whose values callers send back to this service.
+    pub fn returned_names(&self) -> &ReturnedNames {
+        self.returned_names.get_or_init(|| find_returned_names(self))
+    }
+
+    /// Returns true if the shape is a string or a list of them.
+    pub fn is_string_or_list(&self, shape: ShapeId) -> bool {
+        match self.shape(shape).map(|shape| &shape.kind) {
+            Some(ShapeKind::String) => true,
+            Some(ShapeKind::List { member, .. }) => {
+                matches!(self.shape(*member).map(|shape| &shape.kind), Some(ShapeKind::String))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Reads the inputs of all operations.
+fn find_returned_names(service: &ServiceModel) -> ReturnedNames {
+    let mut names: Vec<&str> = Vec::new();
+    let mut seen = vec![false; service.shapes.len()];
+    let mut pending: Vec<ShapeId> =
+        service.operations.iter().filter_map(|operation| operation.input_shape).collect();
+    while let Some(id) = pending.pop() {
+        match seen.get_mut(id as usize) {
+            Some(seen) if !*seen => *seen = true,
+            _ => continue,
+        }
+        match service.shape(id).map(|shape| &shape.kind) {
+            Some(ShapeKind::Structure { members, .. }) => {
+                for member in members {
+                    pending.push(member.shape);
+                    if service.is_string_or_list(member.shape) && identifies(member) {
+                        names.push(&member.name);
+                        names.extend(member.wire_name.as_deref());
+                    }
+                }
+            }
+            Some(ShapeKind::List { member, .. }) => pending.push(*member),
+            Some(ShapeKind::Map { value, .. }) => pending.push(*value),
+            _ => {}
+        }
+    }
+    let templates = service
+        .operations
+        .iter()
+        .flat_map(|operation| &operation.required_actions)
+        .flat_map(|action| &action.resources);
+    for template in templates {
+        let paths = template.placeholder_members.iter().map(|(_, path)| path).chain(&template.arn_member);
+        // The keys of a map (`RequestItems{}`) are no member.
+        let last = paths.filter_map(|path| path.rsplit('.').next()).filter(|name| !name.ends_with('}'));
+        names.extend(last.map(|name| name.trim_end_matches("[]")));
+    }
+    ReturnedNames::from_names(names)
+}
+
+fn identifies(member: &ShapeMember) -> bool {
+    if member.is_sensitive || is_credential_name(&member.name) {
+        return false;
+    }
+    matches!(member.location, MemberLocation::Uri | MemberLocation::Query)
+        || ends_in_identifying_word(&member.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Catalog;
+
+    #[test]
+    fn knows_what_callers_send_back_and_what_they_keep_secret() {
+        let is_returned = |service: &str, name: &str| {
+            Catalog::embedded().service(service).unwrap().returned_names().contains(name)
+        };
+        for (service, name) in [
+            ("s3", "Key"),
+            ("s3", "UploadId"),
+            ("s3", "VersionId"),
+            ("sqs", "ReceiptHandle"),
+            ("sqs", "QueueUrl"),
+            ("sqs", "QueueUrls"),
+            ("kinesis", "ShardIterator"),
+            ("kinesis", "NextToken"),
+            ("stepfunctions", "taskToken"),
+            ("dynamodb", "TableName"),
+            ("secretsmanager", "SecretId"),
+            ("ssm", "PolicyHash"),
+        ] {
+            assert!(is_returned(service, name), "{service} {name}");
+        }
+        for (service, name) in [
+            ("sqs", "Body"),
+            ("secretsmanager", "SecretString"),
+            ("ssm", "Value"),
+            ("cognito-idp", "AccessToken"),
+            ("sts", "SessionToken"),
+            ("iam", "SecretAccessKey"),
+            ("lambda", "Environment"),
+            ("logs", "message"),
+            ("dynamodb", "S"),
+        ] {
+            assert!(!is_returned(service, name), "{service} {name}");
+        }
+    }
+}
