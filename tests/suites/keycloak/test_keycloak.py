@@ -174,7 +174,7 @@ def test_a_person_signs_in_on_keycloaks_page_and_approves(gateway):
     link = until(link_to_request, lambda: ann.page)
     ann.open(link.group(1))
     assert "kc-payroll" in ann.page
-    form = re.search(r'<form[^>]*action="(/approvals/[^"]+/votes)".*?name="csrf" value="([^"]+)"', ann.page, re.S)
+    form = re.search(r'<form[^>]*action="(/approvals/[^"#]+/votes)["#].*?name="csrf" value="([^"]+)"', ann.page, re.S)
     ann.open(form.group(1), {"csrf": form.group(2), "vote": "approve_once"}, Origin=gateway.console_url)
     assert "Your approval is recorded" in ann.page, ann.page[:3000]
     assert held.done() is None

@@ -117,16 +117,15 @@ async fn a_key_that_is_not_for_signatures_or_too_short_is_not_used() {
         jwk[name] = value;
         idp.update_state(|web| web.keys = vec![jwk]);
         let error = idp.build_verifier().verify(&idp.sign_token(&valid_claims()), NOW).await.expect_err(name);
-        assert!(
-            matches!(error, TokenError::Invalid(why) if why.contains("not one of its provider's keys")),
-            "{name}"
-        );
+        // Without a usable key, the set is none.
+        assert!(matches!(error, TokenError::KeysUnavailable { .. }), "{name}");
     }
     idp.update_state(|web| web.keys = vec![json!({"kty": "RSA", "kid": "rsa", "n": short, "e": "AQAB"})]);
     let token = token_with_header(&idp, json!({"alg": "RS256", "kid": "rsa"}));
-    assert!(
-        matches!(idp.build_verifier().verify(&token, NOW).await, Err(TokenError::Invalid(why)) if why.contains("(kid)"))
-    );
+    assert!(matches!(
+        idp.build_verifier().verify(&token, NOW).await,
+        Err(TokenError::KeysUnavailable { .. })
+    ));
 }
 
 #[tokio::test]
