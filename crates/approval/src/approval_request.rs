@@ -92,7 +92,7 @@ impl ApprovalRequest {
         self.votes.iter().rev().find(|vote| !vote.is_approval)
     }
 
-    /// Whether a denial ended the grant before it was used or, if it is time-bound, before its end.
+    /// Returns true if a denial ended the grant before it was used or, if it is time-bound, before its end.
     pub fn is_withdrawn(&self) -> bool {
         let is_withdrawal = |event: &ApprovalEvent| event.kind == ApprovalEventKind::Withdrawn;
         self.state == ApprovalState::Denied && self.history.iter().any(is_withdrawal)

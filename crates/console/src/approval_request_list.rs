@@ -15,7 +15,7 @@ pub struct RiskView {
     pub score: u8,
     pub level: &'static str,
     pub reasons: Vec<DisplayText>,
-    /// Who gets too much, and where the request says so.
+    /// The broad grants of the request, with their positions in it.
     pub broad_grants: Vec<DisplayText>,
 }
 

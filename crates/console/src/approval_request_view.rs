@@ -30,7 +30,7 @@ pub struct ParameterView {
     pub value: DisplayText,
     pub hidden_chars: usize,
     pub is_masked: bool,
-    /// What the value is, if it is a document or has several lines.
+    /// The kind of text, for a document and for several lines.
     pub document: Option<&'static str>,
 }
 
@@ -70,7 +70,7 @@ impl ResourceTagsView {
 pub struct RequirementView {
     pub policy: DisplayText,
     pub group: DisplayText,
-    /// How many people approved, of how many.
+    /// The number of approvals, and the number that is required.
     pub votes: String,
     pub timeout: String,
     pub on_timeout: &'static str,
@@ -94,7 +94,7 @@ impl RequirementView {
     }
 }
 
-/// How many people approved, of how many; for a grant that was withdrawn, at the time when it was created.
+/// The number of approvals, and the number that is required; for a grant that was withdrawn, at the time when it was created.
 fn describe_votes(requirement: &ApprovalRequirement, request: &ApprovalRequest) -> String {
     let quorum = usize::try_from(requirement.quorum.max(1)).unwrap_or(usize::MAX);
     let approvals = request.votes.iter().filter(|vote| vote.counts_for(&requirement.group)).count();
@@ -214,7 +214,7 @@ pub struct VotingOptions {
 }
 
 impl VotingOptions {
-    /// Whether the viewer may cast any vote on a pending request.
+    /// Returns true if the viewer may cast any vote on a pending request.
     pub fn may_vote(&self) -> bool {
         self.may_approve || self.may_deny || self.may_break_glass
     }

@@ -53,7 +53,7 @@ pub(crate) struct RequestSummary {
     pub risk_score: u8,
     pub risk_level: &'static str,
     pub risk_reasons: Vec<String>,
-    /// Who gets too much, and where the request says so. They are among the reasons, too.
+    /// The broad grants of the request, with their positions in it. They are among the reasons, too.
     pub broad_grants: Vec<String>,
     pub requirements: Vec<RequirementSummary>,
     /// The reason that the policies give.

@@ -43,8 +43,8 @@ impl PolicyProblem {
 
     /// A problem at bytes `offset..offset + length` of `text`.
     pub(crate) fn at_offset(file: impl Into<PathBuf>, text: &str, offset: usize, length: usize) -> Self {
-        let offset = floor_char_boundary(text, offset.min(text.len()));
-        let end = floor_char_boundary(text, (offset + length).min(text.len()));
+        let offset = text.floor_char_boundary(offset);
+        let end = text.floor_char_boundary(offset + length);
         let line_start = text[..offset].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = text[offset..].find('\n').map_or(text.len(), |newline| offset + newline);
         let line = text[..offset].matches('\n').count() + 1;
@@ -81,14 +81,6 @@ impl PolicyProblem {
         }
         self
     }
-}
-
-/// The nearest character boundary at or before `offset`.
-fn floor_char_boundary(text: &str, mut offset: usize) -> usize {
-    while !text.is_char_boundary(offset) {
-        offset -= 1;
-    }
-    offset
 }
 
 impl fmt::Display for PolicyProblem {

@@ -50,7 +50,7 @@ pub fn format_missing_votes(request: &Value) -> String {
     missing.collect::<Vec<_>>().join(", ")
 }
 
-/// Who gets too much by the request, and where it says so.
+/// The broad grants of the request, with their positions in it.
 pub fn format_broad_grants(request: &Value) -> Vec<String> {
     let risk = serde_json::from_value::<RiskAssessment>(request["risk"].clone()).unwrap_or_default();
     risk.broad_grants().map(escape_for_terminal).collect()

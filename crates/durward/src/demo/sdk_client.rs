@@ -5,7 +5,7 @@ use crate::command_error::CommandError;
 use bytes::Bytes;
 use durward_aws::sigv4::inbound::format_timestamp;
 use durward_aws::sigv4::outbound::{SigningParams, sign_request};
-use durward_aws::sigv4::{SigningKey, sha256_hex};
+use durward_aws::sigv4::{SigningKey, UNSIGNED_PAYLOAD, sha256_hex};
 use durward_core::{ExchangeId, Origin, Secret};
 use durward_gateway::aws_frontend::CONTAINER_CREDENTIALS_PATH;
 use durward_gateway::upstream_client::UpstreamClient;
@@ -16,8 +16,6 @@ use std::fmt::Display;
 use time::OffsetDateTime;
 
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
-/// What SDKs send as the hash of a body that the signature does not cover.
-const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 /// One request to an AWS API, before it is signed.
 #[derive(Debug, Clone)]
