@@ -193,7 +193,13 @@ impl Catalog {
         let entry = self.contents.services.get(at)?;
         self.loaded_services
             .get(at)?
-            .get_or_init(|| index_format::decode_frame(self.frame_bytes(), entry.frame).ok().map(Arc::new))
+            .get_or_init(|| {
+                let mut service: ServiceModel =
+                    index_format::decode_frame(self.frame_bytes(), entry.frame).ok()?;
+                service.mark_returned_members();
+                service.mark_shapes();
+                Some(Arc::new(service))
+            })
             .clone()
     }
 

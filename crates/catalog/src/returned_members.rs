@@ -1,16 +1,31 @@
 //! Finds in the model of a service which names its requests take back: [`ReturnedNames`] says by which rules.
 
 use crate::returned_names::{ReturnedNames, ends_in_identifying_word, is_credential_name};
-use crate::service_model::{MemberLocation, ServiceModel, ShapeId, ShapeKind, ShapeMember};
+use crate::service_model::{MemberLocation, ReturnedMember, ServiceModel, ShapeId, ShapeKind, ShapeMember};
+
+/// The first words of names of what is left of a request.
+const PAGE_WORDS: [&str; 3] = ["next", "last", "unprocessed"];
+/// The first words of names of cursors.
+const CURSOR_WORDS: [&str; 2] = ["next", "lastEvaluated"];
 
 impl ServiceModel {
-    /// The names whose values callers send back to this service.
-    pub fn returned_names(&self) -> &ReturnedNames {
-        self.returned_names.get_or_init(|| find_returned_names(self))
+    /// Marks the members whose values callers send back to this service.
+    // Once for each service: a response asks for each of its members.
+    pub fn mark_returned_members(&mut self) {
+        let names = find_returned_names(self);
+        let is_text: Vec<bool> = (0..).take(self.shapes.len()).map(|id| self.is_string_or_list(id)).collect();
+        for shape in &mut self.shapes {
+            if let ShapeKind::Structure { members, .. } = &mut shape.kind {
+                for member in members {
+                    let is_text = is_text.get(member.shape as usize).copied().unwrap_or(false);
+                    member.returned = classify_member(member, is_text, &names);
+                }
+            }
+        }
     }
 
     /// Returns true if the shape is a string or a list of them.
-    pub fn is_string_or_list(&self, shape: ShapeId) -> bool {
+    fn is_string_or_list(&self, shape: ShapeId) -> bool {
         match self.shape(shape).map(|shape| &shape.kind) {
             Some(ShapeKind::String) => true,
             Some(ShapeKind::List { member, .. }) => {
@@ -61,6 +76,26 @@ fn find_returned_names(service: &ServiceModel) -> ReturnedNames {
     ReturnedNames::from_names(names)
 }
 
+fn classify_member(member: &ShapeMember, is_text: bool, names: &ReturnedNames) -> ReturnedMember {
+    let begins_with = |words: &[&str]| words.iter().any(|word| begins_with_word(&member.name, word));
+    if !is_text {
+        return if begins_with(&PAGE_WORDS) {
+            ReturnedMember::WithSameShapeInRequest
+        } else {
+            ReturnedMember::No
+        };
+    }
+    let is_named =
+        names.contains(&member.name) || member.wire_name.as_ref().is_some_and(|name| names.contains(name));
+    if is_named || begins_with(&CURSOR_WORDS) { ReturnedMember::Yes } else { ReturnedMember::No }
+}
+
+/// Returns true if a name begins with a word and goes on with a capital: `NextToken`, `nextToken`, `next_token`.
+fn begins_with_word(name: &str, word: &str) -> bool {
+    let (Some(start), Some(rest)) = (name.get(..word.len()), name.get(word.len()..)) else { return false };
+    start.eq_ignore_ascii_case(word) && !rest.starts_with(|letter: char| letter.is_ascii_lowercase())
+}
+
 fn identifies(member: &ShapeMember) -> bool {
     if member.is_sensitive || is_credential_name(&member.name) {
         return false;
@@ -71,12 +106,13 @@ fn identifies(member: &ShapeMember) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::find_returned_names;
     use crate::Catalog;
 
     #[test]
     fn knows_what_callers_send_back_and_what_they_keep_secret() {
         let is_returned = |service: &str, name: &str| {
-            Catalog::embedded().service(service).unwrap().returned_names().contains(name)
+            find_returned_names(&Catalog::embedded().service(service).unwrap()).contains(name)
         };
         for (service, name) in [
             ("s3", "Key"),

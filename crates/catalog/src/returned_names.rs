@@ -52,16 +52,16 @@ const CREDENTIAL_WORDS: [&str; 16] = [
 
 /// The names of one service, in lower case.
 #[derive(Debug, Clone, Default)]
-pub struct ReturnedNames(HashSet<Box<str>>);
+pub(crate) struct ReturnedNames(HashSet<Box<str>>);
 
 impl ReturnedNames {
     /// A set of these names.
-    pub fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         Self(names.into_iter().map(normalize).collect())
     }
 
     /// Returns true if the values of members with this name are sent back. A list has the name of its items with an `s`.
-    pub fn contains(&self, name: &str) -> bool {
+    pub(crate) fn contains(&self, name: &str) -> bool {
         let name = normalize(name);
         self.0.contains(&name) || name.strip_suffix('s').is_some_and(|one| self.0.contains(one))
     }

@@ -2,10 +2,8 @@
 //!
 //! Everything here is data of the compiled index. Nothing here parses a request.
 
-use crate::returned_names::ReturnedNames;
 use durward_core::AccessLevel;
 use serde::{Deserialize, Serialize};
-use std::sync::OnceLock;
 
 /// A wire protocol, as Smithy and botocore name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,9 +40,6 @@ pub struct ServiceModel {
     pub xml_namespace: Option<String>,
     pub operations: Vec<OperationModel>,
     pub shapes: Vec<ModelShape>,
-    /// Computed from the rest when it is first needed.
-    #[serde(skip)]
-    pub returned_names: OnceLock<ReturnedNames>,
 }
 
 /// One operation of a service.
@@ -99,6 +94,10 @@ pub struct ModelShape {
     pub kind: ShapeKind,
     /// Marked `sensitive` in the model, or in the reviewed data/overlay.toml.
     pub is_sensitive: bool,
+    /// The shape, or one below it, is sensitive, binary or a document, or has a member that callers send back. Derived when the
+    /// model of the service is unpacked.
+    #[serde(skip)]
+    pub has_marked_values: bool,
 }
 
 /// The kinds of shapes, as in Smithy.
@@ -161,6 +160,21 @@ pub struct ShapeMember {
     pub is_flattened: bool,
     /// An XML attribute, not an element.
     pub is_xml_attribute: bool,
+    /// Derived from the requests of the service when its model is unpacked.
+    #[serde(skip)]
+    pub returned: ReturnedMember,
+}
+
+/// Whether callers send the values of a member back as they came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReturnedMember {
+    #[default]
+    No,
+    /// An id, a cursor, a handle.
+    Yes,
+    /// The rest of a batch or of a scan, if a request of the operation has a member of its shape: DynamoDB's `UnprocessedItems` is
+    /// the next `RequestItems`, and `LastEvaluatedKey` the next `ExclusiveStartKey`.
+    WithSameShapeInRequest,
 }
 
 /// The part of an HTTP message that a member is in.

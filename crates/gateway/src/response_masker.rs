@@ -49,10 +49,10 @@ impl ResponseMasker {
 
     /// The operation as it may be shown and recorded; `None` where nothing had to be masked.
     pub(crate) fn mask_parameters(&self, operation: &Operation) -> Option<Operation> {
-        let mut masked = operation.clone();
+        let mut parameters = operation.parameters.clone();
         // Nothing is revealed: approvers and auditors read this.
-        self.masker.mask_value(&mut masked.parameters, &operation.sensitive_pointers, &|_class| false);
-        (masked != *operation).then_some(masked)
+        let counts = self.masker.mask_value(&mut parameters, &operation.sensitive_pointers, &|_class| false);
+        (!counts.is_empty()).then(|| Operation { parameters, ..operation.clone() })
     }
 
     /// Masks a response's head, and a body that was read whole, for this caller.

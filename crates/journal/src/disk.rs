@@ -43,11 +43,11 @@ impl SegmentDisk for LocalDisk {
     fn create_segment(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
         // `create_new`: a segment is never overwritten, even if the numbering were wrong. Others must not read what callers did.
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Box::new(LocalSegmentFile(file)))
+        Ok(Box::new(LocalSegmentFile::new(file)?))
     }
 
     fn open_segment(&mut self, path: &Path) -> io::Result<Box<dyn SegmentFile>> {
-        Ok(Box::new(LocalSegmentFile(OpenOptions::new().append(true).open(path)?)))
+        Ok(Box::new(LocalSegmentFile::new(OpenOptions::new().append(true).open(path)?)?))
     }
 
     fn remove_segment(&mut self, path: &Path) -> io::Result<()> {
@@ -67,21 +67,32 @@ impl SegmentDisk for LocalDisk {
     }
 }
 
-struct LocalSegmentFile(File);
+struct LocalSegmentFile {
+    file: File,
+    /// Device and inode of the open file, which another file at its path does not have.
+    identity: (u64, u64),
+}
+
+impl LocalSegmentFile {
+    fn new(file: File) -> io::Result<Self> {
+        let open = file.metadata()?;
+        Ok(Self { file, identity: (open.dev(), open.ino()) })
+    }
+}
 
 impl SegmentFile for LocalSegmentFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        self.file.write(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
         // fdatasync(2) also writes the new length, because reading the data needs it. It leaves out times, which would cost a
         // second write.
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {
@@ -92,7 +103,6 @@ impl SegmentFile for LocalSegmentFile {
             }
             Err(error) => return Err(error),
         };
-        let open = self.0.metadata()?;
-        Ok((named.dev(), named.ino()) == (open.dev(), open.ino()))
+        Ok((named.dev(), named.ino()) == self.identity)
     }
 }

@@ -45,14 +45,14 @@ impl Masker {
 
 /// Header names compare without case. A member with the location `headers` has a prefix of names as its wire name.
 fn expected_header(plan: &MaskingPlan<'_>, name: &HeaderName) -> ExpectedValue {
-    for (member, expected) in plan.header_members() {
+    for member in plan.header_members() {
         let wire = member.wire_name.as_deref().unwrap_or(&member.name);
         if member.location == MemberLocation::Header {
             if wire.eq_ignore_ascii_case(name.as_str()) {
-                return expected;
+                return plan.member_value(member, ExpectedValue::default());
             }
         } else if name.as_str().get(..wire.len()).is_some_and(|start| start.eq_ignore_ascii_case(wire)) {
-            return plan.map_value(expected);
+            return plan.map_value(plan.member_value(member, ExpectedValue::default()));
         }
     }
     // A header that no model describes: its name may still announce a secret (`x-amz-security-token`).

@@ -3,9 +3,8 @@
 //!
 //! Parts of the shape tree without such a field are not walked, so that they cost nothing.
 
-use durward_catalog::ReturnedNames;
 use durward_catalog::service_model::{
-    AwsProtocol, MemberLocation, ModelShape, ServiceModel, ShapeId, ShapeKind, ShapeMember,
+    AwsProtocol, MemberLocation, ModelShape, ReturnedMember, ServiceModel, ShapeId, ShapeKind, ShapeMember,
 };
 
 use crate::mask_style::MaskStyle;
@@ -19,11 +18,8 @@ pub struct MaskingPlan<'a> {
     input_shape: Option<ShapeId>,
     output_shape: Option<ShapeId>,
     pub(crate) protocol: AwsProtocol,
-    returned_names: &'a ReturnedNames,
     /// Documents are held to a schema that only the client knows.
     documents_have_schemas: bool,
-    /// By shape id: true if the shape or one below it has something to know.
-    is_walked: Vec<bool>,
 }
 
 /// The facts about the value at the current position that come from the model and from names.
@@ -52,35 +48,18 @@ impl<'a> MaskingPlan<'a> {
         output: Option<ShapeId>,
         protocol: AwsProtocol,
     ) -> Self {
-        let mut plan = Self {
-            service,
-            input_shape: input,
-            output_shape: output,
-            protocol,
-            returned_names: service.returned_names(),
-            documents_have_schemas: false,
-            is_walked: Vec::new(),
-        };
-        if let Some(output) = output {
-            plan.is_walked = plan.find_walked_shapes(output);
-        }
-        plan
+        Self { service, input_shape: input, output_shape: output, protocol, documents_have_schemas: false }
     }
 
     /// The messages of an MCP server, as JSON.
     pub fn for_mcp() -> MaskingPlan<'static> {
-        let model = mcp_model::message_model();
-        let mut plan = MaskingPlan {
-            service: &model.service,
+        MaskingPlan {
+            service: mcp_model::message_model(),
             input_shape: None,
             output_shape: Some(mcp_model::MESSAGE_SHAPE),
             protocol: AwsProtocol::RestJson,
-            returned_names: &model.returned_names,
             documents_have_schemas: true,
-            is_walked: Vec::new(),
-        };
-        plan.is_walked = plan.find_walked_shapes(mcp_model::MESSAGE_SHAPE);
-        plan
+        }
     }
 
     /// The output shape, if the service does not have it: such a plan would mask nothing, in silence.
@@ -104,17 +83,14 @@ impl<'a> MaskingPlan<'a> {
     }
 
     /// The members of the output that travel in headers.
-    pub(crate) fn header_members(&self) -> impl Iterator<Item = (&'a ShapeMember, ExpectedValue)> + '_ {
+    pub(crate) fn header_members(&self) -> impl Iterator<Item = &'a ShapeMember> + '_ {
         let members = match self.output_shape.and_then(|output| self.find_shape(output)) {
             Some(ModelShape { kind: ShapeKind::Structure { members, .. }, .. }) => members.as_slice(),
             _ => &[],
         };
-        members
-            .iter()
-            .filter(|member| {
-                matches!(member.location, MemberLocation::Header | MemberLocation::PrefixHeaders)
-            })
-            .map(|member| (member, self.member_value(member, ExpectedValue::default())))
+        members.iter().filter(|member| {
+            matches!(member.location, MemberLocation::Header | MemberLocation::PrefixHeaders)
+        })
     }
 
     /// The value under `key` of a JSON or CBOR object.
@@ -171,7 +147,7 @@ impl<'a> MaskingPlan<'a> {
 
     pub(crate) fn member_value(&self, member: &ShapeMember, parent: ExpectedValue) -> ExpectedValue {
         let mut at = self.value_for_shape(member.shape, parent, member.is_sensitive);
-        at.context.is_access_key_id = !at.is_sensitive && is_access_key_id(member);
+        at.context.is_access_key_id = !at.is_sensitive && member.is_access_key_id();
         if self.is_returned(member) {
             at.context.kind = ValueKind::Returned;
         }
@@ -180,30 +156,22 @@ impl<'a> MaskingPlan<'a> {
 
     /// Returns true if the caller must be able to send the values of this member back.
     fn is_returned(&self, member: &ShapeMember) -> bool {
-        if member.is_sensitive || is_access_key_id(member) {
-            return false;
-        }
-        if self.service.is_string_or_list(member.shape) {
-            let name = NameHint::from_name(member.name.as_bytes());
-            return name == NameHint::None
-                && (["next", "lastEvaluated"].iter().any(|word| begins_with_word(&member.name, word))
-                    || self.returned_names.contains(&member.name)
-                    || member.wire_name.as_ref().is_some_and(|name| self.returned_names.contains(name)));
-        }
-        // The rest of a batch or of a scan: DynamoDB's `UnprocessedItems` is the next `RequestItems`, and `LastEvaluatedKey` the
-        // next `ExclusiveStartKey`. They have the shapes of those.
-        PAGE_WORDS.iter().any(|word| begins_with_word(&member.name, word))
-            && self.input_shape.is_some_and(|input| {
+        let is_returned = match member.returned {
+            ReturnedMember::No => false,
+            ReturnedMember::Yes => NameHint::from_name(member.name.as_bytes()) == NameHint::None,
+            ReturnedMember::WithSameShapeInRequest => self.input_shape.is_some_and(|input| {
                 self.service.structure_members(input).iter().any(|sent| sent.shape == member.shape)
-            })
+            }),
+        };
+        is_returned && !member.is_sensitive && !member.is_access_key_id()
     }
 
     fn value_for_shape(&self, shape: ShapeId, parent: ExpectedValue, sensitive: bool) -> ExpectedValue {
         let mut at = parent.unknown_child();
         let model = self.find_shape(shape);
         at.is_sensitive |= sensitive || model.is_some_and(|shape| shape.is_sensitive);
-        let is_walked = self.is_walked.get(shape as usize).copied().unwrap_or(false);
-        at.shape = (is_walked || at.is_sensitive).then_some(shape);
+        let is_walked = at.is_sensitive || model.is_some_and(|shape| shape.has_marked_values);
+        at.shape = is_walked.then_some(shape);
         match model.map(|shape| &shape.kind) {
             Some(ShapeKind::Blob { .. }) if at.context.kind != ValueKind::Returned => {
                 at.context.kind = ValueKind::Binary;
@@ -219,62 +187,6 @@ impl<'a> MaskingPlan<'a> {
     fn find_shape(&self, id: ShapeId) -> Option<&'a ModelShape> {
         self.service.shapes.get(id as usize)
     }
-
-    fn find_walked_shapes(&self, output: ShapeId) -> Vec<bool> {
-        let mut walked = vec![false; self.service.shapes.len()];
-        let mut seen = walked.clone();
-        let mut order = Vec::new();
-        let mut pending = vec![output];
-        while let Some(id) = pending.pop() {
-            match seen.get_mut(id as usize) {
-                Some(seen) if !*seen => *seen = true,
-                _ => continue,
-            }
-            order.push(id);
-            if let Some(shape) = self.find_shape(id) {
-                pending.extend(child_shapes(shape));
-            }
-        }
-        // Children come after their parents except in cycles, so the backward pass settles in two or three rounds.
-        let mut settled = false;
-        while !settled {
-            settled = true;
-            for &id in order.iter().rev() {
-                let Some(shape) = self.find_shape(id) else { continue };
-                let is_marked = self.has_own_mark(shape)
-                    || child_shapes(shape).any(|child| walked.get(child as usize).copied().unwrap_or(false));
-                if let Some(slot) = walked.get_mut(id as usize)
-                    && is_marked
-                    && !*slot
-                {
-                    *slot = true;
-                    settled = false;
-                }
-            }
-        }
-        walked
-    }
-
-    fn has_own_mark(&self, shape: &ModelShape) -> bool {
-        shape.is_sensitive
-            || match &shape.kind {
-                ShapeKind::Structure { members, .. } => members.iter().any(|member| {
-                    member.is_sensitive || is_access_key_id(member) || self.is_returned(member)
-                }),
-                ShapeKind::Blob { .. } => true,
-                ShapeKind::Document => self.documents_have_schemas,
-                _ => false,
-            }
-    }
-}
-
-/// The first words of names of what is left of a request.
-const PAGE_WORDS: [&str; 3] = ["next", "last", "unprocessed"];
-
-/// Returns true if a name begins with a word and goes on with a capital: `NextToken`, `nextToken`, `next_token`.
-fn begins_with_word(name: &str, word: &str) -> bool {
-    let (Some(start), Some(rest)) = (name.get(..word.len()), name.get(word.len()..)) else { return false };
-    start.eq_ignore_ascii_case(word) && !rest.starts_with(|letter: char| letter.is_ascii_lowercase())
 }
 
 impl ExpectedValue {
@@ -287,20 +199,6 @@ impl ExpectedValue {
         self.context.name_hint = hint.or(self.context.name_hint);
         self
     }
-}
-
-fn child_shapes(shape: &ModelShape) -> impl Iterator<Item = ShapeId> + '_ {
-    let (members, one, two): (&[ShapeMember], Option<ShapeId>, Option<ShapeId>) = match &shape.kind {
-        ShapeKind::Structure { members, .. } => (members, None, None),
-        ShapeKind::List { member, .. } => (&[], Some(*member), None),
-        ShapeKind::Map { key, value, .. } => (&[], Some(*key), Some(*value)),
-        _ => (&[], None, None),
-    };
-    members.iter().map(|member| member.shape).chain(one).chain(two)
-}
-
-fn is_access_key_id(member: &ShapeMember) -> bool {
-    member.name.eq_ignore_ascii_case("AccessKeyId")
 }
 
 /// By wire name first. The model name is the wire name of members without one, and the last resort for the others.

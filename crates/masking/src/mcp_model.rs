@@ -3,11 +3,10 @@
 //!
 //! The model has the members of all results and notifications together: a member of one means the same in another.
 
-use std::sync::{LazyLock, OnceLock};
+use std::sync::LazyLock;
 
-use durward_catalog::ReturnedNames;
 use durward_catalog::service_model::{
-    AwsProtocol, MemberLocation, ModelShape, ServiceModel, ShapeId, ShapeKind, ShapeMember,
+    AwsProtocol, MemberLocation, ModelShape, ReturnedMember, ServiceModel, ShapeId, ShapeKind, ShapeMember,
 };
 
 /// Members that come back in later requests (`cursor`, `requestState`, `taskId`, `uri`), or that a person opens (the URLs of
@@ -26,11 +25,6 @@ const RETURNED_MEMBERS: [&str; 12] = [
     "websiteUrl",
     "src",
 ];
-
-pub(crate) struct McpModel {
-    pub(crate) service: ServiceModel,
-    pub(crate) returned_names: ReturnedNames,
-}
 
 pub(crate) const MESSAGE_SHAPE: ShapeId = 0;
 const RESULT: ShapeId = 1;
@@ -57,11 +51,8 @@ const INPUT_REQUESTS: ShapeId = 21;
 const ELICITATIONS: ShapeId = 22;
 const SHAPE_COUNT: usize = 23;
 
-pub(crate) fn message_model() -> &'static McpModel {
-    static MODEL: LazyLock<McpModel> = LazyLock::new(|| McpModel {
-        service: build_service(),
-        returned_names: ReturnedNames::from_names(RETURNED_MEMBERS),
-    });
+pub(crate) fn message_model() -> &'static ServiceModel {
+    static MODEL: LazyLock<ServiceModel> = LazyLock::new(build_service);
     &MODEL
 }
 
@@ -144,7 +135,7 @@ fn build_service() -> ServiceModel {
         (ELICITATIONS, list(PARAMS)),
     ];
     debug_assert!(shapes.iter().enumerate().all(|(at, (id, _))| at == *id as usize));
-    ServiceModel {
+    let mut service = ServiceModel {
         id: "mcp".to_owned(),
         iam_prefix: "mcp".to_owned(),
         signing_name: "mcp".to_owned(),
@@ -154,9 +145,13 @@ fn build_service() -> ServiceModel {
         is_query_compatible: false,
         xml_namespace: None,
         operations: Vec::new(),
-        shapes: shapes.into_iter().map(|(_, kind)| ModelShape { kind, is_sensitive: false }).collect(),
-        returned_names: OnceLock::new(),
-    }
+        shapes: shapes
+            .into_iter()
+            .map(|(_, kind)| ModelShape { kind, is_sensitive: false, has_marked_values: false })
+            .collect(),
+    };
+    service.mark_shapes();
+    service
 }
 
 fn structure(members: &[(&str, ShapeId)]) -> ShapeKind {
@@ -172,6 +167,7 @@ fn structure(members: &[(&str, ShapeId)]) -> ShapeKind {
             is_sensitive: false,
             is_flattened: false,
             is_xml_attribute: false,
+            returned: if RETURNED_MEMBERS.contains(name) { ReturnedMember::Yes } else { ReturnedMember::No },
         })
         .collect();
     ShapeKind::Structure { members, payload: None, is_union: false }

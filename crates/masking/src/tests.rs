@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use durward_catalog::service_model::{
-    AwsProtocol, MemberLocation, ModelShape, ServiceModel, ShapeId, ShapeKind, ShapeMember,
+    AwsProtocol, MemberLocation, ModelShape, ReturnedMember, ServiceModel, ShapeId, ShapeKind, ShapeMember,
 };
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
@@ -39,6 +39,7 @@ pub(crate) fn plain_member(name: &str, shape: ShapeId) -> ShapeMember {
         is_sensitive: false,
         is_flattened: false,
         is_xml_attribute: false,
+        returned: ReturnedMember::No,
     }
 }
 
@@ -55,8 +56,8 @@ pub(crate) const PAYLOAD_SHAPE: ShapeId = 15;
 
 /// Members of every kind, with and without marks.
 pub(crate) fn sample_service() -> ServiceModel {
-    let plain = |kind| ModelShape { kind, is_sensitive: false };
-    let secret = |kind| ModelShape { kind, is_sensitive: true };
+    let plain = |kind| ModelShape { kind, is_sensitive: false, has_marked_values: false };
+    let secret = |kind| ModelShape { kind, is_sensitive: true, has_marked_values: false };
     let list = |member, item_name: Option<&str>, flattened| ShapeKind::List {
         member,
         item_name: item_name.map(str::to_owned),
@@ -142,7 +143,7 @@ pub(crate) fn sample_service() -> ServiceModel {
             is_union: false,
         }),
     ];
-    ServiceModel {
+    let mut service = ServiceModel {
         id: "sample".into(),
         iam_prefix: "sample".into(),
         signing_name: "sample".into(),
@@ -153,8 +154,10 @@ pub(crate) fn sample_service() -> ServiceModel {
         xml_namespace: None,
         operations: Vec::new(),
         shapes,
-        returned_names: std::sync::OnceLock::new(),
-    }
+    };
+    service.mark_returned_members();
+    service.mark_shapes();
+    service
 }
 
 /// The masked body, or the body itself.

@@ -3,7 +3,8 @@
 use super::catalog_error::CatalogError;
 use super::overlay::Overlay;
 use durward_catalog::{
-    AwsProtocol, MemberLocation, ModelShape, OperationModel, ServiceModel, ShapeId, ShapeKind, ShapeMember,
+    AwsProtocol, MemberLocation, ModelShape, OperationModel, ReturnedMember, ServiceModel, ShapeId,
+    ShapeKind, ShapeMember,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -31,7 +32,6 @@ pub fn build_service(id: &str, model: &Value, overlay: &Overlay) -> Result<Servi
             .or_else(|| metadata["xmlNamespace"]["uri"].as_str().map(str::to_owned)),
         operations,
         shapes,
-        returned_names: std::sync::OnceLock::new(),
     })
 }
 
@@ -131,7 +131,7 @@ impl ShapeInterner<'_> {
         self.shape_ids.insert(key.clone(), id as ShapeId);
         let kind = self.read_shape_kind(&key)?;
         let source = &self.model["shapes"][name];
-        let shape = ModelShape { kind, is_sensitive: source["sensitive"] == true };
+        let shape = ModelShape { kind, is_sensitive: source["sensitive"] == true, has_marked_values: false };
         if let Some(slot) = self.shapes.get_mut(id) {
             *slot = Some(shape);
         }
@@ -200,6 +200,7 @@ impl ShapeInterner<'_> {
                     || self.overlay.is_sensitive(self.service_id, structure, name),
                 is_flattened: reference["flattened"] == true,
                 is_xml_attribute: reference["xmlAttribute"] == true,
+                returned: ReturnedMember::No,
             });
         }
         Ok(members)
