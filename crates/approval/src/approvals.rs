@@ -2,15 +2,14 @@
 
 use crate::binding::distinct_actions;
 use crate::end_waiter::EndWaiter;
-use crate::grant::GrantQuery;
 use crate::ledger::{ApprovalLedger, store_approver, user_row};
 use crate::size_limits::{TooLong, check_approver_size, enforce_size_limits};
 use crate::{
     ApprovalLimits, ApprovalRequest, ApprovalRequestError, ApprovalRequestFilter, ApprovalRequestId,
-    ApprovalRequirement, ApprovalState, Approver, Clock, Grant, NewApprovalRequest, UpsertUserError,
-    VoteChoice, VoteError, expiry_sweep,
+    ApprovalState, Approver, Clock, Grant, GrantQuery, NewApprovalRequest, UpsertUserError, VoteChoice,
+    VoteError, expiry_sweep,
 };
-use durward_core::{Caller, Operation};
+use durward_core::ExchangeId;
 use durward_store::{Store, StoreError};
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -95,41 +94,29 @@ impl Approvals {
         Ok(())
     }
 
-    /// Consumes a single-use grant, or uses a time-bound grant, for this operation. `None`: there is none that covers every
-    /// forbid in `required` (the requirements of the decision made now) with enough approvers who are still in their groups.
-    pub async fn consume_grant(
-        &self,
-        caller: &Caller,
-        connection: &str,
-        operation: &Operation,
-        digest: &[u8; 32],
-        required: &[ApprovalRequirement],
-    ) -> Result<Option<Grant>, StoreError> {
-        let query = GrantQuery::new(caller, connection, operation, digest, required);
-        // Without the write lock first: most calls find no grant, or a time-bound one, and write nothing.
-        let grant = match self.ledger.find_grant(&query).await? {
-            Some(grant) if !grant.time_bound => self.ledger.consume_once(&query).await?,
-            found => found,
-        };
-        match &grant {
-            Some(grant) if grant.time_bound => self.ledger.add_counts(grant.approval_request, 0, 1),
-            Some(_consumed) => self.ledger.announce_changes().await,
-            None => {}
-        }
-        Ok(grant)
+    /// The grant that covers every forbid in the query's requirements (those of the decision made now) with enough approvers who
+    /// are still in their groups. Nothing is consumed.
+    pub async fn find_grant(&self, query: &GrantQuery<'_>) -> Result<Option<Grant>, StoreError> {
+        self.ledger.find_grant(query).await
     }
 
-    /// The grant that [`Approvals::consume_grant`] would use now. Nothing is consumed.
-    pub async fn find_grant(
+    /// Consumes a single-use grant that was found for this operation, or counts a use of a time-bound one. `false`: it does not
+    /// cover the operation any more, because it was consumed, withdrawn or ended meanwhile, or somebody has left a group.
+    pub async fn consume_grant(
         &self,
-        caller: &Caller,
-        connection: &str,
-        operation: &Operation,
-        digest: &[u8; 32],
-        required: &[ApprovalRequirement],
-    ) -> Result<Option<Grant>, StoreError> {
-        let query = GrantQuery::new(caller, connection, operation, digest, required);
-        self.ledger.find_grant(&query).await
+        grant: &Grant,
+        query: &GrantQuery<'_>,
+        exchange: ExchangeId,
+    ) -> Result<bool, StoreError> {
+        if grant.time_bound {
+            self.ledger.add_counts(grant.approval_request, 0, 1);
+            return Ok(true);
+        }
+        let is_consumed = self.ledger.consume_once(grant.approval_request, query, exchange).await?;
+        if is_consumed {
+            self.ledger.announce_changes().await;
+        }
+        Ok(is_consumed)
     }
 
     pub async fn get(&self, id: ApprovalRequestId) -> Result<Option<ApprovalRequest>, StoreError> {

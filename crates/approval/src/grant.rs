@@ -23,7 +23,7 @@ pub struct Grant {
 }
 
 /// An operation that needs a grant.
-pub(crate) struct GrantQuery<'a> {
+pub struct GrantQuery<'a> {
     pub(crate) caller_binding: String,
     pub(crate) connection: &'a str,
     pub(crate) operation: &'a Operation,
@@ -33,7 +33,8 @@ pub(crate) struct GrantQuery<'a> {
 }
 
 impl<'a> GrantQuery<'a> {
-    pub(crate) fn new(
+    /// `requirements` are those of the policies that forbid the operation now.
+    pub fn new(
         caller: &Caller,
         connection: &'a str,
         operation: &'a Operation,

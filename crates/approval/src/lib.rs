@@ -49,7 +49,7 @@ pub use durward_core::{RiskAssessment, TimeoutAction};
 pub use durward_store::{PostgresServer, Store, StoreError};
 pub use end_waiter::EndWaiter;
 pub use first_seen::FirstSeen;
-pub use grant::Grant;
+pub use grant::{Grant, GrantQuery};
 pub use new_approval_request::{
     ApprovalRequestError, ApprovalRequirement, NewApprovalRequest, PendingLimitScope,
 };

@@ -27,5 +27,5 @@ pub use reader::{
     JournalEntry, JournalReader, RecordPosition, UnfinishedTail, VerifiedJournal, journal_exists,
     read_journal, verify_journal,
 };
-pub use record::{Cause, ConsumedGrant, JournalRecord, MaskedCount, OmittedParameters};
+pub use record::{Cause, JournalRecord, MaskedCount, OmittedParameters, UsedGrant};
 pub use segment_format::MAX_RECORD_BYTES;

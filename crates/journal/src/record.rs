@@ -68,7 +68,7 @@ pub enum JournalRecord {
         user_agent: Option<String>,
         /// The grant that overrode the policies that required an approval.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        grant: Option<ConsumedGrant>,
+        grant: Option<UsedGrant>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         caused_by: Option<Cause>,
     },
@@ -213,9 +213,10 @@ pub struct OmittedParameters {
     pub permission_count: u64,
 }
 
-/// The grant that an exchange consumed or, if it is time-bound, used.
+/// The grant with which an exchange passed. One that is not time-bound is consumed after the intent and before anything is sent:
+/// the approval request's `consumed` event names the exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConsumedGrant {
+pub struct UsedGrant {
     pub approval_request: String,
     /// The people whose votes created it.
     pub approvers: Vec<String>,

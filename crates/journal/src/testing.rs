@@ -1,7 +1,7 @@
 //! Shared by the tests of this crate: records of each kind, and a disk that runs full, fails or holds still on command.
 
 use crate::{
-    Cause, ConsumedGrant, Journal, JournalOptions, JournalRecord, MaskedCount,
+    Cause, Journal, JournalOptions, JournalRecord, MaskedCount, UsedGrant,
     disk::{LocalDisk, SegmentDisk, SegmentFile},
 };
 use durward_core::{
@@ -74,7 +74,7 @@ pub(crate) fn sample_intent() -> JournalRecord {
         decision: sample_decision(Verdict::Allow),
         source_address: LOOPBACK,
         user_agent: Some("aws-cli/2".to_owned()),
-        grant: Some(ConsumedGrant {
+        grant: Some(UsedGrant {
             approval_request: "a1".to_owned(),
             approvers: vec!["corp/ann".to_owned()],
             time_bound: true,

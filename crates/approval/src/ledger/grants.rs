@@ -5,7 +5,8 @@ use super::{ApprovalLedger, update_request};
 use crate::grant::{GrantQuery, evaluate_grant};
 use crate::lifecycle::expire_now;
 use crate::{ApprovalEventKind, ApprovalRequest, ApprovalRequestId, ApprovalState, Grant};
-use durward_store::{StoreError, StoreTransaction};
+use durward_core::ExchangeId;
+use durward_store::{ApprovalRequestRow, StoreError, StoreTransaction};
 
 /// A grant with its request and the version of its row.
 pub(super) struct FoundGrant {
@@ -31,34 +32,59 @@ impl ApprovalLedger {
         let rows =
             transaction.usable_grants(&query.caller_binding, query.connection, query.digest, now).await?;
         for row in rows {
-            // A corrupt row grants nothing, and it must not hide a valid grant behind it.
-            let Some(request) = self.corruption_log.decode_row(&row) else { continue };
-            let membership = load_membership(transaction, &request).await?;
-            let break_glass_group = self.limits.break_glass_group.as_deref();
-            if let Some(grant) = evaluate_grant(&request, query, &membership, break_glass_group, now) {
-                return Ok(Some(FoundGrant { grant, request, change_number: row.change_number }));
+            if let Some(found) = self.evaluate_row(transaction, &row, query, now).await? {
+                return Ok(Some(found));
             }
         }
         Ok(None)
     }
 
-    /// Consumes the single-use grant for this operation. Everything is read again, because only now the write lock is held. A
-    /// time-bound grant that covers it too is returned unchanged.
-    pub(crate) async fn consume_once(&self, query: &GrantQuery<'_>) -> Result<Option<Grant>, StoreError> {
+    /// Consumes the single-use grant of a request for this operation. Everything is read again, because only now the write lock is
+    /// held. The event names the exchange: of two intents in the journal with one grant, it tells which was executed.
+    pub(crate) async fn consume_once(
+        &self,
+        id: ApprovalRequestId,
+        query: &GrantQuery<'_>,
+        exchange: ExchangeId,
+    ) -> Result<bool, StoreError> {
         let (mut transaction, now) = self.begin_write().await?;
-        let Some(mut found) = self.find_grant_in(&mut transaction, query, now).await? else {
-            return Ok(None);
-        };
-        if !found.grant.time_bound {
-            let caller = found.request.details.caller.id();
-            found.request.state = ApprovalState::Consumed;
-            found.request.uses = 1;
-            found.request.push_event(ApprovalEventKind::Consumed, Some(&caller), None, now);
-            let FoundGrant { request, change_number, .. } = &found;
-            update_request(&mut transaction, request, *change_number, ApprovalState::Approved).await?;
-            transaction.commit().await?;
-        }
-        Ok(Some(found.grant))
+        let found = self.find_grant_of_request(&mut transaction, id, query, now).await?;
+        let Some(mut found) = found.filter(|found| !found.grant.time_bound) else { return Ok(false) };
+        let caller = found.request.details.caller.id();
+        found.request.state = ApprovalState::Consumed;
+        found.request.uses = 1;
+        let note = format!("exchange {exchange}");
+        found.request.push_event(ApprovalEventKind::Consumed, Some(&caller), Some(note), now);
+        let FoundGrant { request, change_number, .. } = &found;
+        update_request(&mut transaction, request, *change_number, ApprovalState::Approved).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    async fn find_grant_of_request(
+        &self,
+        transaction: &mut StoreTransaction,
+        id: ApprovalRequestId,
+        query: &GrantQuery<'_>,
+        now: i64,
+    ) -> Result<Option<FoundGrant>, StoreError> {
+        let Some(row) = transaction.find_approval_request(&id.to_string()).await? else { return Ok(None) };
+        self.evaluate_row(transaction, &row, query, now).await
+    }
+
+    async fn evaluate_row(
+        &self,
+        transaction: &mut StoreTransaction,
+        row: &ApprovalRequestRow,
+        query: &GrantQuery<'_>,
+        now: i64,
+    ) -> Result<Option<FoundGrant>, StoreError> {
+        // A corrupt row grants nothing, and it must not hide a valid grant behind it.
+        let Some(request) = self.corruption_log.decode_row(row) else { return Ok(None) };
+        let membership = load_membership(transaction, &request).await?;
+        let break_glass_group = self.limits.break_glass_group.as_deref();
+        let grant = evaluate_grant(&request, query, &membership, break_glass_group, now);
+        Ok(grant.map(|grant| FoundGrant { grant, request, change_number: row.change_number }))
     }
 
     /// Ends a single-use grant whose operation passed without it.

@@ -134,6 +134,27 @@ async fn an_approval_expires() {
 }
 
 #[tokio::test]
+async fn a_grant_that_ended_after_it_was_found_is_not_consumed() {
+    for end in ["consumed", "denied", "expired", "outvoted"] {
+        let ledger = TestLedger::new().await;
+        let new = delete_bucket_request(1);
+        let request = ledger.request_approval(&new).await;
+        ledger.approve(&request, &approver("ann", &[ONCALL_GROUP])).await;
+        let grant = try_find_grant(&ledger.approvals, &new).await.unwrap().unwrap();
+        match end {
+            "consumed" => assert!(ledger.consume_grant(&new).await.is_some()),
+            "denied" => {
+                assert!(ledger.deny(&request, &approver("bea", &[ONCALL_GROUP])).await.is_withdrawn())
+            }
+            "expired" => ledger.test_clock.advance(600),
+            _ => ledger.approvals.upsert_user(&approver("ann", &[])).await.unwrap(),
+        }
+        let consumed = ledger.approvals.consume_grant(&grant, &grant_query(&new), new.exchange).await;
+        assert!(!consumed.unwrap(), "{end}");
+    }
+}
+
+#[tokio::test]
 async fn requirements_are_evaluated_when_the_grant_is_consumed() {
     let ledger = TestLedger::new().await;
     let mut new = delete_bucket_request(1);

@@ -132,16 +132,21 @@ pub async fn try_consume(
     approvals: &Approvals,
     new: &NewApprovalRequest,
 ) -> Result<Option<Grant>, StoreError> {
-    approvals
-        .consume_grant(&new.caller, &new.connection, &new.operation, &new.digest, &new.requirements)
-        .await
+    let Some(grant) = try_find_grant(approvals, new).await? else { return Ok(None) };
+    let is_consumed = approvals.consume_grant(&grant, &grant_query(new), new.exchange).await?;
+    Ok(is_consumed.then_some(grant))
+}
+
+/// The question for a grant for the operation of this request.
+pub fn grant_query(new: &NewApprovalRequest) -> GrantQuery<'_> {
+    GrantQuery::new(&new.caller, &new.connection, &new.operation, &new.digest, &new.requirements)
 }
 
 pub async fn try_find_grant(
     approvals: &Approvals,
     new: &NewApprovalRequest,
 ) -> Result<Option<Grant>, StoreError> {
-    approvals.find_grant(&new.caller, &new.connection, &new.operation, &new.digest, &new.requirements).await
+    approvals.find_grant(&grant_query(new)).await
 }
 
 /// Waits like a held request: until the request is not pending, or as it is at `until`.

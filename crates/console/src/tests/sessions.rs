@@ -3,7 +3,7 @@
 use super::test_console::{CONSOLE_CLIENT_ID, TestConsole, new_approval_request};
 use durward_core::{Caller, Decision, RefusalReason, ResourceTags, SessionId, Verdict};
 use durward_identity::RevocationTarget;
-use durward_journal::{ConsumedGrant, Journal, JournalOptions, JournalRecord};
+use durward_journal::{Journal, JournalOptions, JournalRecord, UsedGrant};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -355,14 +355,7 @@ async fn the_page_of_a_used_approval_says_how_the_operation_ended() {
     let details = &approval_request.details;
     let mut alice = console.sign_in_person("alice", "oncall").await;
     alice.cast_vote(&approval_request, "vote=approve_once").await;
-    let grant = console.approvals.consume_grant(
-        &details.caller,
-        &details.connection,
-        &details.operation,
-        &details.digest,
-        &details.requirements,
-    );
-    assert!(grant.await.unwrap().is_some());
+    assert!(console.consume_grant(details).await);
     let path = format!("/approvals/{}", approval_request.id);
     let page = alice.get(&path).await.body;
     assert!(
@@ -388,7 +381,7 @@ async fn the_page_of_a_used_approval_says_how_the_operation_ended() {
         },
         source_address: details.source_address,
         user_agent: None,
-        grant: Some(ConsumedGrant {
+        grant: Some(UsedGrant {
             approval_request: approval_request.id.to_string(),
             approvers: vec!["corp/alice".to_owned()],
             time_bound: false,

@@ -7,7 +7,8 @@ use crate::{
 };
 use bytes::Bytes;
 use durward_approval::{
-    ApprovalLimits, ApprovalRequest, ApprovalRequirement, Approvals, NewApprovalRequest, Store, TimeoutAction,
+    ApprovalLimits, ApprovalRequest, ApprovalRequirement, Approvals, GrantQuery, NewApprovalRequest, Store,
+    TimeoutAction,
 };
 use durward_catalog::Catalog;
 use durward_core::{
@@ -113,6 +114,19 @@ const CONNECT_POLICY: &str =
     "@id(\"connect\")\npermit (principal, action == Action::\"connect\", resource);\n";
 
 impl TestConsole {
+    /// Consumes the grant for an operation, as the gateway does. `false`: there is none.
+    pub async fn consume_grant(&self, details: &NewApprovalRequest) -> bool {
+        let query = GrantQuery::new(
+            &details.caller,
+            &details.connection,
+            &details.operation,
+            &details.digest,
+            &details.requirements,
+        );
+        let Some(grant) = self.approvals.find_grant(&query).await.unwrap() else { return false };
+        self.approvals.consume_grant(&grant, &query, details.exchange).await.unwrap()
+    }
+
     pub async fn start() -> Self {
         Self::start_with(|_settings| {}).await
     }

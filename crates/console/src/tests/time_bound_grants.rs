@@ -13,15 +13,7 @@ fn single_vote_request() -> NewApprovalRequest {
 }
 
 async fn consumes_grant(console: &TestConsole, approval_request: &ApprovalRequest) -> bool {
-    let details = &approval_request.details;
-    let grant = console.approvals.consume_grant(
-        &details.caller,
-        &details.connection,
-        &details.operation,
-        &details.digest,
-        &details.requirements,
-    );
-    grant.await.unwrap().is_some()
+    console.consume_grant(&approval_request.details).await
 }
 
 async fn approve_for_fifteen_minutes(

@@ -10,7 +10,7 @@
 use super::StepResult;
 use super::approval_step::{ApprovalStep, approvals_unavailable};
 use super::authorize::{ApprovalRequired, Authorization, Authorizer};
-use super::consume::{ApprovalOutcome, Consumption};
+use super::claim_grant::{ApprovalOutcome, GrantClaim};
 use super::stopped::Stopped;
 use crate::connect_policy::decide_connect;
 use crate::exchange::{Exchange, Identity};
@@ -36,13 +36,13 @@ impl ApprovalStep {
         exchange: &Exchange,
         required: Box<ApprovalRequired<F::Request>>,
     ) -> StepResult<ApprovalOutcome<F::Request>, F> {
-        // Mostly there is no grant yet. That is checked first, without the memory that consuming one takes.
+        // Mostly there is no grant yet. That is checked first, without the memory that claiming one takes.
         let mut required = if Box::pin(self.is_undecided(exchange, &required)).await? {
             required
         } else {
-            match Box::pin(self.authorize_and_consume(authorizer, exchange, required, None)).await? {
-                Consumption::Outcome(outcome) => return Ok(outcome),
-                Consumption::NoGrant(required) => required,
+            match Box::pin(self.authorize_and_claim(authorizer, exchange, required, None)).await? {
+                GrantClaim::Outcome(outcome) => return Ok(outcome),
+                GrantClaim::NoGrant(required) => required,
             }
         };
         required.request_mut().compact();
@@ -64,7 +64,7 @@ impl ApprovalStep {
         };
         match request.state {
             ApprovalState::Approved | ApprovalState::Consumed => {
-                Box::pin(self.consume_after_vote(authorizer, exchange, required, request.id)).await
+                Box::pin(self.claim_after_vote(authorizer, exchange, required, request.id)).await
             }
             state => Err(required.stop(self.undecided_refusal(state, &request, required.decision()))),
         }
@@ -108,21 +108,18 @@ impl ApprovalStep {
         }
         let requirements =
             self.requirements(required.decision()).map_err(|refusal| required.stop(refusal))?;
-        let (identity, operation) = (required.decoded().identity(), required.decoded().operation());
-        let grant = self.approvals.find_grant(
-            &identity.caller,
-            &identity.connection,
-            operation,
-            required.digest(),
-            &requirements,
-        );
-        let grant = grant.await.map_err(|error| required.stop(approvals_unavailable(error)))?;
+        let query = required.grant_query(&requirements);
+        let grant = self
+            .approvals
+            .find_grant(&query)
+            .await
+            .map_err(|error| required.stop(approvals_unavailable(error)))?;
         Ok(grant.is_none())
     }
 
-    /// People have approved: the policies of this moment decide what the grant must override; then it is consumed, unless another
+    /// People have approved: the policies of this moment decide what the grant must override; then it is claimed, unless another
     /// attempt has.
-    async fn consume_after_vote<R: FrontEndRequest>(
+    async fn claim_after_vote<R: FrontEndRequest>(
         &self,
         authorizer: &Authorizer,
         exchange: &Exchange,
@@ -132,9 +129,9 @@ impl ApprovalStep {
         let now = exchange.at_current_time();
         self.check_still_admitted(&now, required.decoded().identity())
             .map_err(|refusal| required.stop(refusal))?;
-        match self.authorize_and_consume(authorizer, &now, required, Some(id)).await? {
-            Consumption::Outcome(outcome) => Ok(outcome),
-            Consumption::NoGrant(required) => {
+        match self.authorize_and_claim(authorizer, &now, required, Some(id)).await? {
+            GrantClaim::Outcome(outcome) => Ok(outcome),
+            GrantClaim::NoGrant(required) => {
                 let refusal = Refusal::new(
                     RefusalReason::ApprovalRequired,
                     format!(
@@ -148,22 +145,22 @@ impl ApprovalStep {
         }
     }
 
-    async fn authorize_and_consume<R: FrontEndRequest>(
+    async fn authorize_and_claim<R: FrontEndRequest>(
         &self,
         authorizer: &Authorizer,
         exchange: &Exchange,
         required: Box<ApprovalRequired<R>>,
         waited_for: Option<ApprovalRequestId>,
-    ) -> Result<Consumption<R>, Box<Stopped<R::RefusalContext>>> {
+    ) -> Result<GrantClaim<R>, Box<Stopped<R::RefusalContext>>> {
         match authorizer.authorize_again(exchange, *required).await? {
             Authorization::ApprovalRequired(required) => {
-                self.consume_grant(exchange, *required, waited_for).await
+                self.claim_grant(exchange, *required, waited_for).await
             }
             Authorization::Authorized(authorized) => {
                 let (key, retry_key) = (authorized.cache_key(), exchange.retry_key.known_key());
                 if let Some(entry) = self.executions.find_entry_locked(&key, retry_key, waited_for).await {
                     let attempt = Box::new(authorized.into_attempt());
-                    return Ok(Consumption::Outcome(ApprovalOutcome::ExecutedElsewhere(attempt, entry)));
+                    return Ok(GrantClaim::Outcome(ApprovalOutcome::ExecutedElsewhere(attempt, entry)));
                 }
                 // Policy allows it without the grant, which would otherwise stay good for the same operation sent again.
                 if let Some(id) = waited_for {
@@ -173,7 +170,7 @@ impl ApprovalStep {
                         authorized.decoded().stop(refusal, Some(authorized.decision()))
                     })?;
                 }
-                Ok(Consumption::Outcome(ApprovalOutcome::Authorized(authorized)))
+                Ok(GrantClaim::Outcome(ApprovalOutcome::Authorized(authorized)))
             }
         }
     }

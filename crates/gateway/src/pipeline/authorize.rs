@@ -3,6 +3,7 @@
 //! Policies may read the tags of resources and the risk of the request. These are looked up first; if that fails, the request is
 //! refused. The proof binds the decision to the operation and to the bytes that will be sent.
 
+use super::claim_grant::ClaimedGrant;
 use super::decode::Decoded;
 use super::execution::{ExecutedElsewhere, Execution};
 use super::stopped::Stopped;
@@ -23,7 +24,7 @@ pub struct Authorized<R> {
     digest: [u8; 32],
     fingerprint: [u8; 32],
     /// The grant that overrides what forbids it.
-    grant: Option<Grant>,
+    claimed_grant: Option<ClaimedGrant>,
     /// Present where the grant is for one execution: other attempts wait for it.
     execution: Option<Execution>,
 }
@@ -90,7 +91,7 @@ impl Authorizer {
                 decision,
                 digest,
                 fingerprint,
-                grant: None,
+                claimed_grant: None,
                 execution: None,
             })),
             Verdict::RequireApproval => Authorization::ApprovalRequired(Box::new(ApprovalRequired {
@@ -186,7 +187,7 @@ impl<R> Authorized<R> {
     }
 
     pub(super) fn grant(&self) -> Option<&Grant> {
-        self.grant.as_ref()
+        self.claimed_grant.as_ref().map(|claimed| &claimed.grant)
     }
 
     /// The same, with the execution that other attempts wait for.
@@ -204,9 +205,10 @@ impl<R> Authorized<R> {
         ExecutedElsewhere { decoded: self.decoded, decision: self.decision, digest: self.digest }
     }
 
-    /// The decided request, with the digests that must hold when it is sent.
-    pub(super) fn into_bound(self) -> BoundRequest<R> {
-        BoundRequest { decoded: self.decoded, digest: self.digest, fingerprint: self.fingerprint }
+    /// The decided request, with the digests that must hold when it is sent, and the grant that must be consumed before.
+    pub(super) fn into_bound(self) -> (BoundRequest<R>, Option<ClaimedGrant>) {
+        let Self { decoded, digest, fingerprint, claimed_grant, .. } = self;
+        (BoundRequest { decoded, digest, fingerprint }, claimed_grant)
     }
 }
 
@@ -220,6 +222,10 @@ pub(super) struct BoundRequest<R> {
 impl<R: FrontEndRequest> BoundRequest<R> {
     pub fn decoded(&self) -> &Decoded<R> {
         &self.decoded
+    }
+
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     /// Gives the request out for sending; refuses if anything differs from what was decided (docs/design.md, promise 3).
@@ -257,17 +263,17 @@ impl<R> ApprovalRequired<R> {
         ExecutedElsewhere { decoded: self.decoded, decision: self.decision, digest: self.digest }
     }
 
-    /// The proof of an operation whose forbids a consumed grant overrides. The ledger gives a grant for the digest, caller and
-    /// connection of this request only.
-    pub(super) fn into_authorized(self, grant: Grant) -> Authorized<R> {
+    /// The proof of an operation whose forbids a grant overrides. The ledger gives a grant for the digest, caller and connection of
+    /// this request only.
+    pub(super) fn into_authorized(self, claimed: ClaimedGrant) -> Authorized<R> {
         let Self { decoded, mut decision, digest, fingerprint } = self;
         decision.verdict = Verdict::Allow;
         decision.reason = format!(
             "approved by {} [approval request {}]",
-            grant.approvers.join(", "),
-            grant.approval_request
+            claimed.grant.approvers.join(", "),
+            claimed.grant.approval_request
         );
-        Authorized { decoded, decision, digest, fingerprint, grant: Some(grant), execution: None }
+        Authorized { decoded, decision, digest, fingerprint, claimed_grant: Some(claimed), execution: None }
     }
 }
 

@@ -77,6 +77,9 @@ impl ApprovalStep {
                 "exchange {executed_by} may have executed it: no response came back, and it is not executed again; check \
                  before requesting approval again"
             ))),
+            ExecutionEnd::NotConsumed => Err(refused(format!(
+                "exchange {executed_by} could not use its grant, so it was not executed; send the same request again"
+            ))),
             ExecutionEnd::NotSent => Err(refused(format!(
                 "exchange {executed_by} consumed its grant but could not send it, so it was not executed; request approval \
                  again"

@@ -31,6 +31,15 @@ pub(super) struct Execution {
 }
 
 impl Execution {
+    /// Ends it before its grant was consumed: other attempts, and the caller's next one, may still use the grant.
+    pub fn abandon<C>(self, stopped: &mut Stopped<C>) {
+        self.running.finish(ExecutionEnd::NotConsumed);
+        stopped.refusal.message = format!(
+            "{}; its grant was not consumed [approval request {}]: while it is good, the same request can be sent again",
+            stopped.refusal.message, self.approval_request
+        );
+    }
+
     /// Tells other attempts how the execution ended, and returns its result.
     pub async fn share<C>(
         self,

@@ -1,7 +1,7 @@
 //! Responses to approved operations, kept for other attempts of the same request in a bounded table. SDKs send a call again after
 //! a timeout, and a grant must not be executed twice.
 //!
-//! An entry exists before its operation is sent, so no attempt can miss that the grant was consumed. The masked and recorded
+//! An entry exists before its operation is sent, so no attempt can miss that another one has its grant. The masked and recorded
 //! response is stored for the same caller, session and operation, as long as the policy set is the same. A stream or a large
 //! response is not stored; its entry then says only that the operation was executed. Nothing here permits an execution: a request
 //! that finds an entry is not executed.
@@ -55,6 +55,8 @@ pub(super) enum ExecutionEnd {
     Unknown,
     /// Nothing was sent.
     NotSent,
+    /// Nothing was sent, and the grant was not consumed.
+    NotConsumed,
 }
 
 /// A response as the caller may see it.
@@ -230,7 +232,15 @@ impl IdempotencyCache {
         self.find_entry(key, retry_key, approval_request, Instant::now())
     }
 
-    /// Records that `executed_by` consumed the grant of `approval_request`, before it sends anything.
+    /// Returns true if an attempt of any call has claimed the grant of this approval request, and may still consume it.
+    pub(super) fn is_claimed(&self, approval_request: ApprovalRequestId) -> bool {
+        let table = lock_table(&self.table);
+        table.entries.iter().any(|(entry, _bytes)| {
+            entry.approval_request == approval_request && entry.execution_end.borrow().is_none()
+        })
+    }
+
+    /// Records that `executed_by` has the grant of `approval_request`, before it sends anything.
     pub(super) fn begin_execution(
         &self,
         key: CacheKey,
@@ -285,8 +295,8 @@ impl RunningExecution {
         let mut table = lock_table(&self.table);
         let position = table.entries.iter().position(|(entry, _bytes)| Arc::ptr_eq(entry, &self.entry));
         match (&end, position) {
-            // Nothing was executed. Later attempts must request approval again.
-            (ExecutionEnd::NotSent, Some(position)) => {
+            // Nothing was executed. Later attempts must use the grant that is left, or request approval again.
+            (ExecutionEnd::NotSent | ExecutionEnd::NotConsumed, Some(position)) => {
                 if let Some((_entry, bytes)) = table.entries.remove(position) {
                     table.bytes -= bytes;
                 }

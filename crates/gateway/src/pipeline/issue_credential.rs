@@ -1,6 +1,7 @@
 //! issue credential: cut to the decoded operation, recorded, and the only way to any AWS call.
 
 use super::StepResult;
+use super::consume_grant::Permitted;
 use super::forwardable::Forwardable;
 use super::record_intent::Recorded;
 use super::stopped::Stopped;
@@ -20,8 +21,9 @@ pub struct Credentialed<R> {
 pub(super) async fn issue_credential<F: FrontEnd>(
     aws_client: &AwsClient,
     exchange: &Exchange,
-    recorded: Recorded<F::Request>,
+    permitted: Permitted<F::Request>,
 ) -> StepResult<Credentialed<F::Request>, F> {
+    let recorded = permitted.into_recorded();
     if !F::NEEDS_AWS_CREDENTIAL {
         return Ok(Credentialed { recorded, credential: None });
     }

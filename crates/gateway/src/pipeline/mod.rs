@@ -1,12 +1,12 @@
 //! The pipeline (docs/design.md, section "The pipeline"). `Pipeline::handle_request`, `decide` and `execute` read like the list:
 //!
 //! ```text
-//! accept -> authenticate -> decode -> authorize -> (approve) -> record intent -> issue credential
-//!        -> forward -> mask -> record outcome -> respond
+//! accept -> authenticate -> decode -> authorize -> (approve) -> record intent -> (consume grant)
+//!        -> issue credential -> forward -> mask -> record outcome -> respond
 //! ```
 //!
 //! Each step is in a file of its own name, takes the proof that the step before it made, and makes its own:
-//! `Received -> Authenticated -> Decoded -> Authorized -> Recorded -> Credentialed -> Forwarded`. The fields of a proof are
+//! `Received -> Authenticated -> Decoded -> Authorized -> Recorded -> Permitted -> Credentialed -> Forwarded`. The fields of a proof are
 //! private to its step, so an operation that was not decided, or whose intent is not durable, cannot be forwarded: the
 //! [`Credentialed`] that it would need does not exist. No step goes back; a step may stop the request with a `Stopped`.
 
@@ -14,8 +14,9 @@ mod approval_step;
 mod approve;
 mod authenticate;
 mod authorize;
+mod claim_grant;
 mod coalesce;
-mod consume;
+mod consume_grant;
 mod decode;
 mod execution;
 mod forward;
@@ -32,6 +33,7 @@ mod stopped;
 pub use approval_step::{ApprovalStep, ApprovalStepOptions};
 pub use authenticate::Authenticated;
 pub use authorize::{Authorized, Authorizer};
+pub use consume_grant::Permitted;
 pub use decode::Decoded;
 pub use forward::Forwarded;
 pub use forwardable::Forwardable;
@@ -46,7 +48,7 @@ use crate::front_end::{FrontEnd, RefusalContextOf};
 use crate::refusal_recorder::{RefusalRecorder, shorten_text};
 use crate::response_masker::ResponseMasker;
 use authorize::{ApprovalRequired, Authorization};
-use consume::ApprovalOutcome;
+use claim_grant::ApprovalOutcome;
 use durward_core::{ExchangeId, Refusal, RefusalReason, limits};
 use durward_identity::Revocations;
 use durward_journal::Journal;
@@ -157,7 +159,7 @@ impl<F: FrontEnd> Pipeline<F> {
     }
 
     /// (approve): goes on once people have decided. Where the protocol lets clients try again, the rest runs in a task of its
-    /// own: from the moment that a grant is consumed the execution depends on no connection, so that a client whose
+    /// own: from the moment that a grant is claimed the execution depends on no connection, so that a client whose
     /// connection broke finds the response when it tries again. While the request is held, the task ends with its client.
     async fn respond_after_approval(
         self: &Arc<Self>,
@@ -204,34 +206,53 @@ impl<F: FrontEnd> Pipeline<F> {
         }
     }
 
-    /// record intent -> issue credential -> forward -> mask -> record outcome. Attempts that share a consumed grant get the same
-    /// response.
+    /// record intent -> (consume grant) -> issue credential -> forward -> mask -> record outcome. Attempts that share a grant get
+    /// the same response.
     async fn execute(
         &self,
         exchange: &Exchange,
         mut authorized: Authorized<F::Request>,
     ) -> StepResult<Response<BoxBody>, F> {
+        // Cached tags that this operation may change are forgotten now and when it is over.
+        let _invalidation = self.services.authorizer.tag_invalidation(authorized.operation());
         let execution = authorized.take_execution();
-        let result = self.execute_once(exchange, authorized).await;
+        let permitted = match self.record_and_consume(exchange, authorized).await {
+            Ok(permitted) => permitted,
+            Err(mut stopped) => {
+                if let Some(execution) = execution {
+                    execution.abandon(&mut stopped);
+                }
+                return Err(stopped);
+            }
+        };
+        let result = self.execute_once(exchange, permitted).await;
         match execution {
             Some(execution) => execution.share(result).await,
             None => result,
         }
     }
 
-    async fn execute_once(
+    async fn record_and_consume(
         &self,
         exchange: &Exchange,
         authorized: Authorized<F::Request>,
+    ) -> StepResult<Permitted<F::Request>, F> {
+        let PipelineServices { journal, authorizer, approval_step, .. } = &self.services;
+        let recorded = record_intent::record_intent::<F>(journal, exchange, authorized).await?;
+        let permitted = consume_grant::consume_grant::<F>(approval_step, exchange, recorded).await?;
+        // Only now: an operation that is not executed must not make a later one look familiar.
+        authorizer.record_operation(permitted.decoded().identity(), permitted.decoded().operation());
+        Ok(permitted)
+    }
+
+    async fn execute_once(
+        &self,
+        exchange: &Exchange,
+        permitted: Permitted<F::Request>,
     ) -> StepResult<Response<BoxBody>, F> {
         let Self { front_end, services } = self;
-        // Cached tags that this operation may change are forgotten now and when it is over.
-        let _invalidation = services.authorizer.tag_invalidation(authorized.operation());
-        let recorded =
-            record_intent::record_intent::<F>(&services.journal, &services.authorizer, exchange, authorized)
-                .await?;
         let credentialed =
-            issue_credential::issue_credential::<F>(&services.aws_client, exchange, recorded).await?;
+            issue_credential::issue_credential::<F>(&services.aws_client, exchange, permitted).await?;
         let forwarded = forward::forward(front_end, exchange, credentialed).await?;
         let masked = mask::mask(&services.response_masker, exchange, forwarded)?;
         record_outcome::record_outcome(&services.response_masker, &services.revocations, exchange, masked)

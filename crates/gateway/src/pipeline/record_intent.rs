@@ -1,24 +1,25 @@
 //! record intent: durable in the journal before anything goes upstream. No record, no request.
 
 use super::StepResult;
-use super::authorize::{Authorized, Authorizer, BoundRequest};
+use super::authorize::{Authorized, BoundRequest};
+use super::claim_grant::ClaimedGrant;
 use super::stopped::Stopped;
 use crate::exchange::Exchange;
 use crate::front_end::{FrontEnd, FrontEndRequest};
 use crate::outcome::PendingOutcome;
 use durward_core::{Operation, encode_hex};
-use durward_journal::{ConsumedGrant, Journal, JournalRecord};
+use durward_journal::{Journal, JournalRecord, UsedGrant};
 use std::sync::Arc;
 
 /// An authorized operation whose intent is durable in the journal.
 pub struct Recorded<R> {
     bound: BoundRequest<R>,
+    claimed_grant: Option<ClaimedGrant>,
     pending_outcome: PendingOutcome,
 }
 
 pub(super) async fn record_intent<F: FrontEnd>(
     journal: &Arc<Journal>,
-    authorizer: &Authorizer,
     exchange: &Exchange,
     authorized: Authorized<F::Request>,
 ) -> StepResult<Recorded<F::Request>, F> {
@@ -35,7 +36,7 @@ pub(super) async fn record_intent<F: FrontEnd>(
         decision: authorized.decision().clone(),
         source_address: exchange.source.ip(),
         user_agent: exchange.user_agent.clone(),
-        grant: authorized.grant().map(|grant| ConsumedGrant {
+        grant: authorized.grant().map(|grant| UsedGrant {
             approval_request: grant.approval_request.to_string(),
             approvers: grant.approvers.clone(),
             time_bound: grant.time_bound,
@@ -47,12 +48,15 @@ pub(super) async fn record_intent<F: FrontEnd>(
         return Err(decoded.stop(error.refusal(), Some(authorized.decision())));
     }
     let pending_outcome = PendingOutcome::new(journal.clone(), exchange);
-    // Only now: an operation that cannot be recorded is not executed, so it must not make a later one look familiar.
-    authorizer.record_operation(identity, decoded.operation());
-    Ok(Recorded { bound: authorized.into_bound(), pending_outcome })
+    let (bound, claimed_grant) = authorized.into_bound();
+    Ok(Recorded { bound, claimed_grant, pending_outcome })
 }
 
 impl<R: FrontEndRequest> Recorded<R> {
+    pub(super) fn claimed_grant(&self) -> Option<&ClaimedGrant> {
+        self.claimed_grant.as_ref()
+    }
+
     pub(super) fn bound(&self) -> &BoundRequest<R> {
         &self.bound
     }

@@ -50,6 +50,9 @@ pub(super) async fn refuse<F: FrontEnd>(
         Err(error) => {
             tracing::error!(exchange = %exchange.id, %error, "the journal cannot record a refusal");
             // A refusal widens nothing. But the caller is told that the gateway fails, not only that policy denies.
+            if refusal.reason == RefusalReason::Internal {
+                return response;
+            }
             let failed = Refusal::new(RefusalReason::Internal, "the journal cannot record this request");
             front_end.write_refusal(exchange.id, &failed, context)
         }

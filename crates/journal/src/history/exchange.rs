@@ -1,7 +1,7 @@
 //! One exchange: its decision and its end.
 
 use crate::{
-    Cause, ConsumedGrant, JournalEntry, JournalRecord, MaskedCount,
+    Cause, JournalEntry, JournalRecord, MaskedCount, UsedGrant,
     record::rfc3339_micros::{serialize as serialize_time, serialize_option as serialize_optional_time},
 };
 use durward_core::{
@@ -149,7 +149,7 @@ pub struct ExchangeHistory {
     pub approval_request: Option<String>,
     /// The grant that it consumed or, if time-bound, used.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub grant: Option<ConsumedGrant>,
+    pub grant: Option<UsedGrant>,
     /// The last credential that was issued for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issued_credential: Option<IssuedCredential>,

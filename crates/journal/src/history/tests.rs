@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    Cause, ConsumedGrant, CorruptionKind, RecordPosition,
+    Cause, CorruptionKind, RecordPosition, UsedGrant,
     record::encode_record,
     testing::{
         sample_caller, sample_coalesced, sample_credential, sample_decision, sample_intent, sample_operation,
@@ -57,7 +57,7 @@ fn intent(id: ExchangeId, in_session: Option<SessionId>, approved_by: Option<&st
     let mut record = sample_intent();
     if let JournalRecord::Intent { exchange, session, grant, .. } = &mut record {
         (*exchange, *session) = (id, in_session);
-        *grant = approved_by.map(|person| ConsumedGrant {
+        *grant = approved_by.map(|person| UsedGrant {
             approval_request: "a1".to_owned(),
             approvers: vec![person.to_owned()],
             time_bound: false,

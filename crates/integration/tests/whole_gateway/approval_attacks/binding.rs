@@ -226,6 +226,21 @@ async fn a_consumed_grant_cannot_be_reused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_fails_burns_no_grant() {
+    let gateway = start_gateway().await;
+    let agent = gateway.sign_in_agent("agent").await;
+    let approved = gateway.create_approved_request(&agent, &put_object("report")).await;
+    for segment in std::fs::read_dir(gateway.journal_dir()).unwrap() {
+        std::fs::remove_file(segment.unwrap().path()).unwrap();
+    }
+    let refused = gateway.call_aws(&agent, &put_object("report")).await;
+    assert_eq!(refused.status(), 500, "{}", refused.text());
+    assert!(refused.text().contains("its grant was not consumed"), "{}", refused.text());
+    let kept = gateway.approval_request(approved.id).await;
+    assert_eq!((kept.state, kept.uses, gateway.upstream_call_count()), (ApprovalState::Approved, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_approved_tool_call_is_for_its_arguments() {
     let gateway = mcp_attacks::start_gateway().await;
     let policies = mcp_attacks::MCP_POLICIES

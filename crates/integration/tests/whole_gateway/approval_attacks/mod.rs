@@ -20,6 +20,8 @@
 //!   python `test_tag_names.py`
 //! - replay of a consumed grant with the very same bytes: `binding::a_consumed_grant_cannot_be_reused`,
 //!   ledger `grant_binding::a_grant_is_consumed_once`
+//! - a journal that fails, so that an approval is used up and nothing is executed:
+//!   `binding::a_journal_that_fails_burns_no_grant`, ledger `grant_binding::a_grant_that_ended_after_it_was_found_is_not_consumed`
 //! - many requests racing for one approval: `races::of_many_that_wait_for_one_approval_one_is_executed`,
 //!   ledger `grant_binding::of_many_racing_consumers_one_gets_the_grant`,
 //!   ledger `processes::racing_processes_consume_each_grant_once`
