@@ -7,56 +7,11 @@
 use crate::{
     cedar_json::{attribute_path, child_expressions, operator_and_operands, tested_attributes},
     context_attributes::{ContextAttribute, ContextAttributeSet, ContextType},
+    inferred_argument::InferredArgument,
     parameter_type::ParameterType,
     required_attributes::{RequestMembers, RequiredAttributes},
 };
-use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
-
-/// An argument of a tool, or a member of one. MCP's tool schemas are not known when policies are loaded, so the types are
-/// inferred from the policy.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct InferredArgument {
-    inferred_type: Option<ParameterType>,
-    /// The policy tests it with `has` somewhere. It is optional then, and strict validation wants the test before each use.
-    is_optional: bool,
-    members: BTreeMap<String, InferredArgument>,
-}
-
-impl InferredArgument {
-    /// Adds the arguments that another policy reads. Of an argument that both read as different types, the first type stays.
-    pub(crate) fn merge(&mut self, other: &Self) {
-        for (name, other_member) in &other.members {
-            match self.members.get_mut(name) {
-                None => {
-                    self.members.insert(name.clone(), other_member.clone());
-                }
-                Some(member) => {
-                    member.inferred_type = member.inferred_type.take().or(other_member.inferred_type.clone());
-                    // A policy that does not test it would not validate if it were optional.
-                    member.is_optional &= other_member.is_optional;
-                    member.merge(other_member);
-                }
-            }
-        }
-    }
-
-    /// The members as a record type in Cedar's JSON schema format. An argument that is never tested with `has` is required: a
-    /// call without it fails the evaluation, which denies.
-    pub(crate) fn to_record_schema(&self) -> Value {
-        let mut attributes = Map::new();
-        for (name, member) in &self.members {
-            let mut schema = if member.members.is_empty() {
-                member.inferred_type.as_ref().unwrap_or(&ParameterType::String).to_schema()
-            } else {
-                member.to_record_schema()
-            };
-            schema["required"] = Value::Bool(!member.is_optional);
-            attributes.insert(name.clone(), schema);
-        }
-        json!({ "type": "Record", "attributes": attributes })
-    }
-}
+use serde_json::{Value, json};
 
 /// The attributes that the conditions of one policy read.
 #[derive(Debug, Clone)]
@@ -236,7 +191,12 @@ impl AttributeUsage {
                 match rest.first() {
                     // `context has params` reads no member; `context.params == {...}` reads all of them.
                     None if is_has_test => {}
-                    None => self.required_attributes.request_members = RequestMembers::All,
+                    None => {
+                        self.required_attributes.request_members = RequestMembers::All;
+                        if attribute == ContextAttribute::Arguments {
+                            self.record_argument_use(rest, used_as, is_has_test);
+                        }
+                    }
                     Some(member) => {
                         if let RequestMembers::Named(names) = &mut self.required_attributes.request_members {
                             names.insert((*member).into());
@@ -258,20 +218,13 @@ impl AttributeUsage {
     }
 
     fn record_argument_use(&mut self, steps: &[&str], used_as: Option<&ParameterType>, is_has_test: bool) {
-        let mut argument = &mut self.inferred_arguments;
-        for step in steps {
-            argument = argument.members.entry((*step).to_owned()).or_default();
-        }
-        argument.is_optional |= is_has_test;
-        let Some(used_as) = used_as else { return };
-        match &argument.inferred_type {
-            Some(known) if known != used_as => self.type_conflicts.push(format!(
+        if let Err(known) = self.inferred_arguments.record_use(steps, used_as, is_has_test) {
+            self.type_conflicts.push(format!(
                 "argument `{}` is used as {} and as {}",
                 steps.join("."),
                 known.describe(),
-                used_as.describe()
-            )),
-            _ => argument.inferred_type = Some(used_as.clone()),
+                used_as.map(ParameterType::describe).unwrap_or_default()
+            ));
         }
     }
 }
@@ -290,6 +243,10 @@ fn infer_type(expression: &Value) -> Option<ParameterType> {
                 .map(ParameterType::set_of),
             _ => None,
         },
+        "Record" => {
+            let member = |(name, value): (&String, &Value)| Some((name.clone(), infer_type(value)?));
+            operands.as_object()?.iter().map(member).collect::<Option<_>>().map(ParameterType::Record)
+        }
         "Set" => operands.as_array()?.iter().find_map(infer_type).map(ParameterType::set_of),
         "+" | "-" | "*" | "neg" => Some(ParameterType::Long),
         "&&" | "||" | "!" | "==" | "!=" | "<" | "<=" | ">" | ">=" | "like" | "has" | "contains"

@@ -4,6 +4,7 @@
 //! reads is not evaluated at all, and its error denies it.
 
 use crate::{
+    attribute_usage::AttributeUsage,
     cedar_context::{CedarContext, build_cedar_context},
     context_attributes::{ContextAttribute, ContextAttributeSet},
     entities::{self, EntityRef, EntitySet},
@@ -22,8 +23,9 @@ use cedar_policy_core::{
     evaluator::Evaluator,
     extensions::Extensions,
 };
-use durward_core::{AccessLevel, Caller, Operation, RequiredPermission, Resource};
+use durward_core::{AccessLevel, Caller, FrontEndKind, Operation, RequiredPermission, Resource};
 use std::{
+    borrow::Cow,
     cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -209,8 +211,8 @@ impl<'a> EvaluationContext<'a> {
                     }
                 }
                 Some(condition) => {
-                    let reads = compiled.checked.attribute_usage.required_attributes.context;
-                    match unrepresentable.as_deref().filter(|values| reads.contains(values.attribute)) {
+                    let usage = &compiled.checked.attribute_usage;
+                    match find_unreadable(query, usage, unrepresentable.as_deref()) {
                         None => evaluate_condition(&evaluator, condition, &slots, &[]),
                         Some(values) => {
                             let (condition, parameters) = values.replace_reads(condition);
@@ -356,6 +358,33 @@ impl<'a> EvaluationContext<'a> {
         self.cached_context =
             Some(CachedContext { required, access_level, is_unknown_operation, context: context.clone() });
         Ok(context)
+    }
+}
+
+/// The values of a request that a policy cannot read: those that Cedar cannot hold, and tool arguments of another type than the one
+/// as which the policy reads them.
+fn find_unreadable<'v>(
+    query: &PolicyQuery<'_>,
+    usage: &AttributeUsage,
+    unrepresentable: Option<&'v UnrepresentableValues>,
+) -> Option<Cow<'v, UnrepresentableValues>> {
+    let reads = usage.required_attributes.context;
+    let unrepresentable = unrepresentable.filter(|values| reads.contains(values.attribute));
+    let arguments = match query {
+        PolicyQuery::Permission { operation, .. } if usage.reads_arguments => {
+            operation.parameters.as_object().filter(|_| operation.front_end == FrontEndKind::Mcp)
+        }
+        _ => None,
+    };
+    match arguments.and_then(|arguments| usage.inferred_arguments.find_other_types(arguments)) {
+        None => unrepresentable.map(Cow::Borrowed),
+        Some(other_types) => {
+            let values = match unrepresentable {
+                Some(unrepresentable) => unrepresentable.values.clone().merge(other_types),
+                None => other_types,
+            };
+            Some(Cow::Owned(UnrepresentableValues { attribute: ContextAttribute::Arguments, values }))
+        }
     }
 }
 

@@ -31,6 +31,7 @@ mod entity_literals;
 mod evaluator;
 mod explanation;
 mod implicit_targets;
+mod inferred_argument;
 mod load_error;
 mod parameter_type;
 mod policy_decision;

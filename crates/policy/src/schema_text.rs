@@ -1,7 +1,7 @@
 //! The schema in Cedar's schema syntax, for editors.
 
 use crate::{
-    attribute_usage::InferredArgument,
+    inferred_argument::InferredArgument,
     policy_loader,
     policy_set::PolicySet,
     schema::{MCP_METHODS, SchemaScope, generate_schema},

@@ -5,6 +5,9 @@
 //! placeholder that only `has` sees, and each place of a condition that reads it becomes an unknown of Cedar. The evaluation goes on as
 //! far as it does not depend on the value; a condition whose result depends on it has failed, and denies.
 //!
+//! A tool argument of another type than the one as which a policy reads it is such a value, too, for this policy: to Cedar,
+//! `"true" == true` is false without an error, and servers convert (pydantic's lax mode takes "true", "yes" and 1 for true).
+//!
 //! Promise: the outcome of a policy is the one that it has for every value in place of the unrepresentable one, or it has failed.
 
 use crate::{context_attributes::ContextAttribute, residual_condition::rebuild_expression};
@@ -19,14 +22,19 @@ pub(crate) const MAX_PARAMETER_DEPTH: usize = 8;
 /// The characters of a parameter's path that a refusal shows. Names inside a list are text of the caller, of any length.
 const MAX_SHOWN_PATH: usize = 120;
 
-/// Why Cedar cannot hold a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why Cedar cannot hold a value, or a policy cannot read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum UnrepresentableReason {
     /// Some readers take a member that is null for one that is absent, so even `has` has no answer.
     Null,
     /// Cedar's only number type is a 64-bit signed integer.
     NotAnInteger,
     TooDeep,
+    /// Both as a message names them.
+    OtherType {
+        found: &'static str,
+        read_as: String,
+    },
 }
 
 /// A value that Cedar cannot hold.
@@ -41,10 +49,17 @@ impl fmt::Display for UnrepresentableParameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown: String = self.path.chars().take(MAX_SHOWN_PATH).collect();
         let more = if shown.len() < self.path.len() { "..." } else { "" };
-        let what = match self.reason {
+        let what = match &self.reason {
             UnrepresentableReason::Null => "null",
             UnrepresentableReason::NotAnInteger => "not a whole number of 64 bits",
             UnrepresentableReason::TooDeep => "nested too deeply",
+            UnrepresentableReason::OtherType { found, read_as } => {
+                return write!(
+                    f,
+                    "`{}{more}` is {found}, and policy reads it as {read_as}",
+                    escape_invisible(&shown)
+                );
+            }
         };
         write!(f, "`{}{more}` is {what}, which policy cannot read", escape_invisible(&shown))
     }
@@ -74,13 +89,30 @@ impl UnrepresentableValue {
         Self::Whole { inside: format!("[{index}]{inside}"), reason }
     }
 
+    /// What is unrepresentable in either.
+    pub(crate) fn merge(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Members(mut members), Self::Members(others)) => {
+                for (name, other) in others {
+                    let merged = match members.remove(&name) {
+                        Some(member) => member.merge(other),
+                        None => other,
+                    };
+                    members.insert(name, merged);
+                }
+                Self::Members(members)
+            }
+            (whole @ Self::Whole { .. }, _) | (_, whole @ Self::Whole { .. }) => whole,
+        }
+    }
+
     /// The path, from here, and the reason of the first one.
     fn first(&self) -> (String, UnrepresentableReason) {
         let mut path = String::new();
         let mut value = self;
         loop {
             match value {
-                Self::Whole { inside, reason } => return (path + inside, *reason),
+                Self::Whole { inside, reason } => return (path + inside, reason.clone()),
                 Self::Members(members) => match members.first_key_value() {
                     Some((name, member)) => {
                         path = path + "." + name;

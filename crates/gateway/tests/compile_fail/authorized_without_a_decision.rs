@@ -3,7 +3,7 @@
 use durward_gateway::pipeline::{Authorized, Decoded};
 
 fn skip_authorize<R>(decoded: Decoded<R>, decision: durward_core::Decision) -> Authorized<R> {
-    Authorized { decoded, decision, digest: [0; 32], fingerprint: [0; 32], grant: None, execution: None }
+    Authorized { decoded, decision, digest: [0; 32], fingerprint: [0; 32], claimed_grant: None, execution: None }
 }
 
 fn main() {}

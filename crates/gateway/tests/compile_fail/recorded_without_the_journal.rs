@@ -3,7 +3,8 @@
 use durward_gateway::pipeline::{Authorized, Recorded};
 
 fn skip_record_intent<R>(authorized: Authorized<R>) -> Recorded<R> {
-    Recorded { bound: authorized.into_bound(), pending_outcome: unreachable() }
+    let (bound, claimed_grant) = authorized.into_bound();
+    Recorded { bound, claimed_grant, pending_outcome: unreachable() }
 }
 
 fn main() {}
