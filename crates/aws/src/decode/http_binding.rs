@@ -363,6 +363,9 @@ fn convert_payload(
             }
             xml_conversion::convert_xml_element(service, member.shape, root)?
         }
-        _ => shape_conversion::convert_by_shape(service, member.shape, parse_json::parse_json_value(body)?)?,
+        _ => {
+            let value = parse_json::parse_json_value(body)?;
+            shape_conversion::convert_by_shape(service, member.shape, &member.name, value)?
+        }
     })
 }

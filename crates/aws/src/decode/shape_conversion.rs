@@ -72,9 +72,10 @@ pub(super) fn convert_structure(
 pub(super) fn convert_by_shape(
     service: &ServiceModel,
     shape: ShapeId,
+    name: &str,
     mut value: Value,
 ) -> Result<Value, Refusal> {
-    conform_value(service, shape, &mut value)?;
+    conform_value(service, shape, name, &mut value)?;
     Ok(value)
 }
 
@@ -89,8 +90,7 @@ fn rename_members(
         let found =
             members.iter().find(|member| wire_name(member) == key && member.location == MemberLocation::Body);
         if let Some(member) = found {
-            conform_value(service, member.shape, value)
-                .map_err(|refusal| refusal.with_detail(format!("in {}", quote_for_message(&member.name))))?;
+            conform_value(service, member.shape, &member.name, value)?;
             if member.wire_name.is_some() {
                 renamed.push((key.clone(), &member.name));
             }
@@ -106,7 +106,13 @@ fn rename_members(
     Ok(())
 }
 
-fn conform_value(service: &ServiceModel, shape: ShapeId, value: &mut Value) -> Result<(), Refusal> {
+/// `name`: of the innermost member, for the message.
+fn conform_value(
+    service: &ServiceModel,
+    shape: ShapeId,
+    name: &str,
+    value: &mut Value,
+) -> Result<(), Refusal> {
     let Some(shape) = service.shape(shape) else { return Ok(()) };
     match (&shape.kind, value) {
         (_, Value::Null) | (ShapeKind::Document | ShapeKind::EventStream, _) => Ok(()),
@@ -114,17 +120,34 @@ fn conform_value(service: &ServiceModel, shape: ShapeId, value: &mut Value) -> R
             rename_members(service, members, object)
         }
         (ShapeKind::List { member, .. }, Value::Array(items)) => {
-            items.iter_mut().try_for_each(|item| conform_value(service, *member, item))
+            items.iter_mut().try_for_each(|item| conform_value(service, *member, name, item))
         }
         (ShapeKind::Map { value: item_shape, .. }, Value::Object(object)) => {
-            object.values_mut().try_for_each(|item| conform_value(service, *item_shape, item))
+            object.values_mut().try_for_each(|item| conform_value(service, *item_shape, name, item))
+        }
+        (ShapeKind::String | ShapeKind::Blob { .. }, Value::String(_))
+        | (ShapeKind::Boolean, Value::Bool(_))
+        | (
+            ShapeKind::Integer
+            | ShapeKind::Long
+            | ShapeKind::Float
+            | ShapeKind::Double
+            | ShapeKind::Timestamp { .. },
+            Value::Number(_),
+        )
+        // A time by name (Smithy, "timestampFormat trait").
+        | (ShapeKind::Timestamp { .. }, Value::String(_)) => Ok(()),
+        // JSON has no number for them (Smithy, "AWS JSON 1.0 protocol", Shape serialization).
+        (ShapeKind::Float | ShapeKind::Double, Value::String(text))
+            if matches!(text.as_str(), "NaN" | "Infinity" | "-Infinity") =>
+        {
+            Ok(())
         }
         // A service that coerces types (one item for a list, text for a number) would see a value where policy sees none.
-        (ShapeKind::Structure { .. } | ShapeKind::Map { .. } | ShapeKind::List { .. }, _)
-        | (_, Value::Array(_) | Value::Object(_)) => {
-            Err(malformed_request("a parameter does not have the type that the service expects"))
-        }
-        _ => Ok(()),
+        _ => Err(malformed_request(format!(
+            "the parameter `{}` does not have the type that the service expects",
+            quote_for_message(name)
+        ))),
     }
 }
 

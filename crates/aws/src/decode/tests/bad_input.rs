@@ -48,6 +48,31 @@ fn a_body_that_contradicts_its_media_type_is_refused() {
 }
 
 #[test]
+fn a_value_of_another_type_than_the_model_says_is_refused() {
+    for body in [
+        r#"{"TableName":"t","Limit":"500"}"#,
+        r#"{"TableName":"t","Limit":true}"#,
+        r#"{"TableName":"t","ConsistentRead":"true"}"#,
+        r#"{"TableName":"t","ConsistentRead":1}"#,
+        r#"{"TableName":7}"#,
+        r#"{"TableName":["t"]}"#,
+        r#"{"TableName":"t","AttributesToGet":["a",7]}"#,
+        r#"{"TableName":"t","ExpressionAttributeNames":{"n":7}}"#,
+        r#"{"TableName":"t","ExclusiveStartKey":{"k":{"B":7}}}"#,
+    ] {
+        json_request("dynamodb", "DynamoDB_20120810.Scan", body).expect_refused();
+    }
+    let put_metrics = |value: &str| {
+        let data = format!(r#"{{"Namespace":"n","MetricData":[{{"MetricName":"m","Timestamp":{value}}}]}}"#);
+        json_request("monitoring", "GraniteServiceVersion20100801.PutMetricData", &data)
+    };
+    for time in ["1700000000", "1700000000.5", "\"2026-11-28T00:00:00Z\"", "null"] {
+        put_metrics(time).expect_decoded();
+    }
+    put_metrics("true").expect_refused();
+}
+
+#[test]
 fn unknown_parameters_are_kept_and_marked_uninspected() {
     let operation =
         lambda_request(r#"{"Timeout":3,"Sandbox":{"a":1},"Environment":{"Variables":{"k":"v"},"Extra":1}}"#)
