@@ -51,6 +51,9 @@ pub const MAX_RESPONSE_CACHE_BYTES: usize = 64 << 20;
 pub const STORED_RESPONSE_TTL: Duration = Duration::from_mins(10);
 /// The largest difference between the date of a signature and our clock (AWS: 15 minutes, Signature Version 4 documentation).
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_mins(15);
+/// The time around its date in which a signature may be used again. SigV4 signs to the second, so equal calls of one second have
+/// equal signatures; the other second is for the way and for clocks that differ (docs/adr/0012).
+pub const SIGNATURE_REPEAT_WINDOW: Duration = Duration::from_secs(2);
 /// Largest `X-Amz-Expires` (AWS: seven days, "Authenticating requests: using query parameters").
 pub const MAX_PRESIGN_EXPIRES: Duration = Duration::from_hours(7 * 24);
 /// Longest `WebIdentityToken`, in characters (STS API Reference, AssumeRoleWithWebIdentity).

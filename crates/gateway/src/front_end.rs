@@ -41,6 +41,16 @@ pub trait FrontEnd: Send + Sync + 'static {
         refusal_context: RefusalContextOf<Self>,
     ) -> impl Future<Output = Result<(Identity, Self::Request), ProtocolRefusal<RefusalContextOf<Self>>>> + Send;
 
+    /// Refuses a verified request that is not admitted: the refusal counts for its session.
+    fn check_admission(
+        &self,
+        _exchange: &Exchange,
+        _identity: &Identity,
+        _request: &Self::Request,
+    ) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// Reads the operation that the request contains. A request that opens a session gets an identity with that session.
     fn read_operation(
         &self,

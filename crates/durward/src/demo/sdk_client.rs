@@ -123,9 +123,17 @@ impl SdkClient {
 
     /// The request with its signature, of now.
     pub fn sign(&self, sdk_request: &SdkRequest) -> Result<Request<Bytes>, DemoError> {
+        self.sign_at(sdk_request, OffsetDateTime::now_utc())
+    }
+
+    /// [`Self::sign`] by a clock that says this time.
+    pub fn sign_at(
+        &self,
+        sdk_request: &SdkRequest,
+        signing_time: OffsetDateTime,
+    ) -> Result<Request<Bytes>, DemoError> {
         let SdkRequest { method, service, region, path, query, headers: own_headers, body, is_body_unsigned } =
             sdk_request;
-        let signing_time = OffsetDateTime::now_utc();
         let timestamp = format_timestamp(signing_time);
         let date = timestamp.get(..8).unwrap_or_default();
         let key = SigningKey::derive(self.secret_access_key.expose(), date, region, service);

@@ -34,6 +34,7 @@ use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use time::OffsetDateTime;
 
 /// Longest `amz-sdk-invocation-id` that is taken for a retry key: SDKs send UUIDs.
 const MAX_RETRY_KEY_BYTES: usize = 128;
@@ -72,7 +73,7 @@ impl AwsFrontEnd {
             policies,
             request_memory,
             aws_client,
-            replay_guard: ReplayGuard::new(),
+            replay_guard: ReplayGuard::new(OffsetDateTime::now_utc()),
             inbound_signing_keys: SigningKeyCache::default(),
         }
     }
@@ -146,16 +147,22 @@ impl FrontEnd for AwsFrontEnd {
         Ok(self.verify_signed_request(exchange, request, refusal_context).await?)
     }
 
-    async fn read_operation(
+    fn check_admission(
         &self,
         exchange: &Exchange,
+        identity: &Identity,
+        request: &AwsRequest,
+    ) -> Result<(), Refusal> {
+        self.refuse_replay(exchange, request)?;
+        self.authorize_connection(exchange, identity)
+    }
+
+    async fn read_operation(
+        &self,
+        _exchange: &Exchange,
         identity: Identity,
         mut request: AwsRequest,
     ) -> Result<ReadOperation<AwsRequest>, ProtocolRefusal<AwsRefusalContext>> {
-        // Before the body is read: a caller that may not use the connection costs no memory.
-        if let Err(refusal) = self.authorize_connection(exchange, &identity) {
-            return Err(ProtocolRefusal::new(refusal, request.refusal_context));
-        }
         match self.decode_aws_operation(&identity, &mut request).await {
             Ok(operation) => Ok(ReadOperation { identity, operation, request }),
             Err(refusal) => Err(ProtocolRefusal::new(refusal, request.refusal_context)),

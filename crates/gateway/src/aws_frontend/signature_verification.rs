@@ -4,7 +4,7 @@ use super::aws_request::{AwsRequest, AwsRequestBody};
 use super::{AwsFrontEnd, AwsRefusalContext};
 use crate::body::read_request_body;
 use crate::exchange::{Exchange, Identity};
-use crate::replay_guard::ReplayCheck;
+use crate::replay_guard::SignatureUse;
 use durward_aws::sigv4::inbound::{self, PayloadMode, SignatureLocation, SignedRequestHead};
 use durward_aws::sigv4::sha256_hex;
 use durward_core::{Refusal, RefusalReason};
@@ -51,10 +51,6 @@ impl AwsFrontEnd {
             (sha256_hex(&bytes), AwsRequestBody::Buffered(bytes))
         };
         claimed.verify_signature(&head, &payload_hash, &signing_key)?;
-        // After the signature: a forged request must neither fill the table nor use up somebody's signature.
-        if claimed.location == SignatureLocation::Header {
-            self.refuse_replay(exchange, &headers, &claimed)?;
-        }
         let bucket = self.virtual_host_bucket(&headers);
         let request = AwsRequest {
             method: parts.method,
@@ -88,29 +84,35 @@ impl AwsFrontEnd {
         Ok((identity, request))
     }
 
-    fn refuse_replay(
-        &self,
-        exchange: &Exchange,
-        headers: &http::HeaderMap,
-        claimed: &inbound::ClaimedSignature,
-    ) -> Result<(), Refusal> {
-        let bytes = |name: &str| headers.get(name).map(http::HeaderValue::as_bytes).unwrap_or_default();
-        let seen = self.replay_guard.check_and_insert(
+    /// Only for a request whose signature was verified: a forged one must neither fill the table nor use up somebody's signature.
+    pub(super) fn refuse_replay(&self, exchange: &Exchange, request: &AwsRequest) -> Result<(), Refusal> {
+        let claimed = &request.claimed_signature;
+        if claimed.location != SignatureLocation::Header {
+            return Ok(());
+        }
+        let bytes =
+            |name: &str| request.headers.get(name).map(http::HeaderValue::as_bytes).unwrap_or_default();
+        let used = self.replay_guard.record_use(
             claimed.signature.as_bytes(),
             bytes("amz-sdk-invocation-id"),
             bytes("amz-sdk-request"),
             claimed.signing_time.unix_timestamp(),
             exchange.time.unix_timestamp(),
         );
-        match seen {
-            ReplayCheck::FirstUse => Ok(()),
-            ReplayCheck::Replayed => Err(Refusal::new(
+        match used {
+            SignatureUse::Accepted => Ok(()),
+            SignatureUse::Replayed => Err(Refusal::new(
                 RefusalReason::Replay,
                 "this signature was used before; sign the request again",
             )),
-            ReplayCheck::TooOld => Err(Refusal::new(
-                RefusalReason::ClockSkew,
-                "the request is too old for this busy gateway; sign it again",
+            // Busy, because SDKs sign again and retry then.
+            SignatureUse::Forgotten => Err(Refusal::new(
+                RefusalReason::Busy,
+                "the gateway no longer knows the signatures of the time when this was signed; sign it again",
+            )),
+            SignatureUse::SignedBeforeStart => Err(Refusal::new(
+                RefusalReason::Busy,
+                "this was signed before the gateway started, which knows no signatures of then; sign it again",
             )),
         }
     }

@@ -37,7 +37,10 @@ pub(super) async fn authenticate<F: FrontEnd>(
             if is_revoked { request.revoked_session_context().await } else { request.refusal_context() };
         return Err(Stopped::identified(refusal, Some(context), identity));
     }
-    Ok(Authenticated { identity, request })
+    match front_end.check_admission(exchange, &identity, &request) {
+        Ok(()) => Ok(Authenticated { identity, request }),
+        Err(refusal) => Err(Stopped::identified(refusal, Some(request.refusal_context()), identity)),
+    }
 }
 
 impl<R> Authenticated<R> {

@@ -2,6 +2,7 @@
 
 use crate::SAMPLE_POLICIES;
 use bytes::Bytes;
+use durward_core::RefusalReason;
 use durward_fake_aws::aws::SESSION_TOKEN_PREFIX;
 use durward_identity::RevocationTarget;
 use durward_integration::{SdkClient, SdkRequest, TestGateway};
@@ -42,10 +43,43 @@ fn send_raw(gateway: &TestGateway, bytes: &[u8]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_is_good_once() {
     let (gateway, agent) = start_gateway().await;
-    let request = signed_get(&agent);
+    // Dated apart from now: a signature may be used again around its date.
+    let date = OffsetDateTime::now_utc() + Duration::from_mins(1);
+    let request = agent.sign_at(&SdkRequest::get_object("demo-data", "a.csv"), date).unwrap();
     assert_eq!(gateway.send_signed(request.clone()).await.status(), 200);
-    assert_eq!(gateway.send_signed(request).await.status(), 403);
+    let replayed = gateway.send_signed(request).await;
+    assert_eq!(replayed.status(), 403);
+    assert!(replayed.text().contains("this signature was used before"), "{}", replayed.text());
     assert_eq!(gateway.upstream_call_count(), 1);
+    let is_replay_of_session = |record: &JournalRecord| {
+        matches!(record, JournalRecord::Refused { session: Some(_), reason: RefusalReason::Replay, .. })
+    };
+    assert!(gateway.journal_records().await.iter().any(is_replay_of_session), "the session has the refusal");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_calls_within_a_second_are_no_replay() {
+    let (gateway, agent) = start_gateway().await;
+    let request = signed_get(&agent);
+    for _ in 0..3 {
+        assert_eq!(gateway.send_signed(request.clone()).await.status(), 200);
+    }
+    assert_eq!(gateway.upstream_call_count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_signed_before_the_start_is_signed_again() {
+    let (gateway, agent) = start_gateway().await;
+    let date = OffsetDateTime::now_utc() - Duration::from_mins(1);
+    let request = agent.sign_at(&SdkRequest::get_object("demo-data", "a.csv"), date).unwrap();
+    let refused = gateway.send_signed(request).await;
+    // SDKs sign again after this one.
+    assert!(
+        refused.status() == 503 && refused.text().contains("<Code>SlowDown</Code>"),
+        "{}",
+        refused.text()
+    );
+    assert_eq!(gateway.upstream_call_count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

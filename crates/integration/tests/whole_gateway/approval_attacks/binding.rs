@@ -201,7 +201,8 @@ async fn a_consumed_grant_cannot_be_reused() {
     let gateway = start_gateway().await;
     let agent = gateway.sign_in_agent("agent").await;
     let approval_request = gateway.create_approved_request(&agent, &put_object("report")).await;
-    let request = agent.sign(&put_object("report")).unwrap();
+    let date = OffsetDateTime::now_utc() + Duration::from_mins(1);
+    let request = agent.sign_at(&put_object("report"), date).unwrap();
     assert_eq!(gateway.send_signed(request.clone()).await.status(), 200);
     let replayed = gateway.send_signed(request).await;
     assert!(
