@@ -42,8 +42,8 @@ mod time_view;
 mod users;
 
 pub use settings::{
-    ApiTokenProvider, AwsIdentity, AwsIdentityState, CliClient, ConnectionSummary, ConsoleSettings,
-    SignInProvider,
+    ApiTokenProvider, AwsIdentity, AwsIdentityState, CliClient, ConnectionKind, ConnectionSummary,
+    ConsoleSettings, SignInProvider,
 };
 
 use crate::{

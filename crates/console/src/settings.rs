@@ -55,12 +55,27 @@ pub struct CliClient {
     pub scopes: Vec<String>,
 }
 
+/// The kind of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionKind {
+    AwsRole,
+    McpServer,
+}
+
+impl ConnectionKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AwsRole => "AWS role",
+            Self::McpServer => "MCP server",
+        }
+    }
+}
+
 /// A configured upstream, as the connections page lists it.
 #[derive(Debug, Clone)]
 pub struct ConnectionSummary {
     pub name: String,
-    /// `AWS role` or `MCP server`.
-    pub kind: &'static str,
+    pub kind: ConnectionKind,
     /// The role's ARN or the server's URL.
     pub target: String,
     /// The scope of credentials, or the transport.

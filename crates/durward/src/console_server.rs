@@ -6,7 +6,7 @@ use crate::start_error::StartError;
 use durward_approval::{ApprovalLimits, Approvals, Store, system_clock};
 use durward_catalog::Catalog;
 use durward_console::{
-    ApiTokenProvider, AwsIdentity, AwsIdentityState, CliClient, ConnectionSummary, Console,
+    ApiTokenProvider, AwsIdentity, AwsIdentityState, CliClient, ConnectionKind, ConnectionSummary, Console,
     ConsoleDependencies, ConsoleSettings, SignInProvider,
 };
 use durward_core::CallerKind;
@@ -225,7 +225,7 @@ pub fn open_sign_in_providers(config: &Config, findings: &mut Diagnostics) -> Ve
 fn list_connections(config: &Config) -> Vec<ConnectionSummary> {
     let aws = config.aws.connection.iter().map(|connection| ConnectionSummary {
         name: connection.name.clone(),
-        kind: "AWS role",
+        kind: ConnectionKind::AwsRole,
         target: connection.role_arn.clone(),
         description: match connection.scope {
             ConnectionScopeConfig::Operation => "credentials scoped to each operation".to_owned(),
@@ -234,7 +234,7 @@ fn list_connections(config: &Config) -> Vec<ConnectionSummary> {
     });
     let mcp = config.mcp.server.iter().map(|server| ConnectionSummary {
         name: server.name.clone(),
-        kind: "MCP server",
+        kind: ConnectionKind::McpServer,
         target: server.url.clone(),
         description: "Streamable HTTP".to_owned(),
     });

@@ -19,7 +19,6 @@ mod command_error;
 mod command_line;
 mod command_reference;
 pub mod config;
-mod connection_choice;
 mod console_endpoint;
 mod console_server;
 pub mod demo;

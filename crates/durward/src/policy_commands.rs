@@ -4,12 +4,14 @@
 
 use crate::argument_values::parse_key_value;
 use crate::config::{Config, OptionalConfigArgs};
-use crate::connection_choice::{ConnectionChoice, write_near_misses};
 use clap::{Args, ValueEnum};
 use durward_catalog::Catalog;
 use durward_core::{CallerKind, Verdict, parse_strict_json};
 use durward_masking::DataClass;
-use durward_policy::{CallerInput, NameKind, PolicyQueryInput, PolicySet, render_schema, run_policy_tests};
+use durward_policy::{
+    CallerInput, ConnectionCandidate, ConnectionChoice, NameKind, PolicyQueryInput, PolicySet, render_schema,
+    run_policy_tests,
+};
 use std::{
     io::{self, Write},
     net::IpAddr,
@@ -225,13 +227,12 @@ pub fn explain_decision(dir: &Path, args: &ExplainArgs, out: &mut impl Write) ->
             return Ok(1);
         }
     };
-    let choice = ConnectionChoice::new(
-        &set,
-        config.as_ref(),
-        &args.action,
-        &args.resource,
-        args.connection.as_deref(),
-    );
+    let configured = config.as_ref().map(|config| {
+        let connections = config.aws.connection.iter();
+        connections.map(|one| ConnectionCandidate::with_role(&one.name, &one.role_arn)).collect()
+    });
+    let choice =
+        ConnectionChoice::new(&set, configured, &args.action, &args.resource, args.connection.as_deref());
     let query = PolicyQueryInput {
         caller: CallerInput {
             provider: args.provider.clone(),
@@ -258,9 +259,10 @@ pub fn explain_decision(dir: &Path, args: &ExplainArgs, out: &mut impl Write) ->
     };
     match query.explain(&set, Catalog::embedded()) {
         Ok(explanation) => {
-            write!(out, "{choice}{explanation}")?;
             let verdict = explanation.decision.verdict;
-            write_near_misses(&choice, &query, args.account.as_deref(), verdict, &set, out)?;
+            let near_misses =
+                choice.near_misses(&query, args.account.as_deref(), verdict, &set, Catalog::embedded());
+            write!(out, "{choice}{explanation}{near_misses}")?;
             Ok(u8::from(explanation.decision.verdict != Verdict::Allow))
         }
         Err(error) => {
@@ -396,7 +398,7 @@ mod tests {
         let (code, text) = explain_with(&config, dir.path(), &request);
         assert_eq!(code, 1, "{text}");
         for expected in [
-            "connection: audit (the first of the configuration; choose with --connection); others: prod, test\ndeny: ",
+            "connection: audit (the first of the configuration; name another to see its decision); others: prod, test\ndeny: ",
             "\n  would require approval with connection `prod`\n  would permit with connection `test`\n",
         ] {
             assert!(text.contains(expected), "{expected} in\n{text}");

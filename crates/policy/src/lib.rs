@@ -24,6 +24,7 @@ mod catalog_schema_source;
 mod cedar_context;
 mod cedar_json;
 mod configured_names;
+mod connection_choice;
 mod context_attributes;
 mod creation_operations;
 mod entities;
@@ -54,6 +55,7 @@ mod unrepresentable;
 
 pub use approval_annotations::ApprovalRule;
 pub use configured_names::{ConfiguredNames, NameKind};
+pub use connection_choice::{ConnectionCandidate, ConnectionChoice};
 pub use evaluator::{PolicyFailure, PolicyOutcome};
 pub use explanation::{EvaluatedPolicy, Explanation};
 pub use load_error::{PolicyLoadError, PolicyProblem, SourceExcerpt};

@@ -34,7 +34,7 @@ impl ConnectionView {
     fn from_summary(summary: &ConnectionSummary) -> Self {
         Self {
             name: DisplayText::new(&summary.name),
-            kind: summary.kind,
+            kind: summary.kind.as_str(),
             target: DisplayText::new(&summary.target),
             description: DisplayText::new(&summary.description),
         }

@@ -5,6 +5,7 @@ use crate::{
     display_text::{DisplayText, as_sentence},
     html::{PageFrame, internal_error_page, render_page},
     policy_files::{PolicyFileView, PolicyFilesStatus, compare_policy_files, read_policy_files},
+    settings::{ConnectionKind, ConnectionSummary},
     state::ConsoleState,
     template_filters as filters,
 };
@@ -13,7 +14,8 @@ use axum::{
     body::Body,
     extract::{Query, State},
 };
-use durward_policy::{CallerInput, PolicyQueryInput, PolicySet};
+use durward_core::parse_strict_json;
+use durward_policy::{CallerInput, ConnectionCandidate, ConnectionChoice, PolicyQueryInput, PolicySet};
 use http::{Response, StatusCode};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -33,6 +35,8 @@ pub struct ExplainQuery {
     connection: String,
     #[serde(default)]
     tags: String,
+    #[serde(default)]
+    parameters: String,
 }
 
 /// The form as it was filled in.
@@ -43,10 +47,13 @@ struct ExplainForm {
     groups: DisplayText,
     connection: DisplayText,
     tags: DisplayText,
+    parameters: DisplayText,
+    /// The names of the configured AWS connections, to choose from.
+    connections: Vec<DisplayText>,
 }
 
 impl ExplainForm {
-    fn from_query(query: &ExplainQuery) -> Self {
+    fn from_query(query: &ExplainQuery, state: &ConsoleState) -> Self {
         Self {
             action: DisplayText::new(&query.action),
             resource: DisplayText::new(&query.resource),
@@ -54,6 +61,8 @@ impl ExplainForm {
             groups: DisplayText::new(&query.groups),
             connection: DisplayText::new(&query.connection),
             tags: DisplayText::new(&query.tags),
+            parameters: DisplayText::new(&query.parameters),
+            connections: aws_connections(state).map(|one| DisplayText::new(&one.name)).collect(),
         }
     }
 }
@@ -112,7 +121,7 @@ fn build_page(state: &ConsoleState, frame: PageFrame, query: &ExplainQuery) -> P
         dir: DisplayText::new(dir.display().to_string()),
         files_warning,
         files: read_policy_files(dir),
-        form: ExplainForm::from_query(query),
+        form: ExplainForm::from_query(query, state),
         explanation,
         error,
     }
@@ -132,24 +141,45 @@ fn explain_query(
         let (key, value) = text.split_once('=').unwrap_or((text, ""));
         Some((non_empty(key)?, value.trim().to_owned()))
     };
+    // As the gateway reads them, so that a number is the number that it is there.
+    let parameters = match non_empty(&query.parameters) {
+        None => serde_json::json!({}),
+        Some(text) => match parse_strict_json(text.as_bytes()) {
+            Ok(parameters) => parameters,
+            Err(error) => return Some(Err(format!("the parameters are not JSON: {error}"))),
+        },
+    };
+    let action = query.action.trim();
+    let resource = non_empty(&query.resource).unwrap_or_else(|| "*".to_owned());
+    let configured = aws_connections(state).map(|one| ConnectionCandidate::with_role(&one.name, &one.target));
+    let given = non_empty(&query.connection);
+    let choice = ConnectionChoice::new(set, Some(configured.collect()), action, &resource, given.as_deref());
     let input = PolicyQueryInput {
         caller: CallerInput {
             subject: non_empty(&query.subject).unwrap_or_else(|| "tester".to_owned()),
             groups: query.groups.split(',').filter_map(non_empty).collect(),
             ..CallerInput::default()
         },
-        action: query.action.trim().to_owned(),
-        resource: non_empty(&query.resource).unwrap_or_else(|| "*".to_owned()),
-        params: serde_json::json!({}),
+        action: action.to_owned(),
+        resource,
+        params: parameters,
         operation: None,
-        connection: non_empty(&query.connection),
-        account: None,
+        connection: choice.chosen_name(),
+        account: choice.chosen_account(),
         region: None,
         source_ip: None,
         now: None,
         tags: query.tags.split(',').filter_map(tag).collect(),
         risk: None,
     };
-    let explained = input.explain(set, state.schema_source);
-    Some(explained.map(|explanation| explanation.to_string()).map_err(|error| error.to_string()))
+    let explained = input.explain(set, state.schema_source).map(|explanation| {
+        let verdict = explanation.decision.verdict;
+        let near_misses = choice.near_misses(&input, None, verdict, set, state.schema_source);
+        format!("{choice}{explanation}{near_misses}")
+    });
+    Some(explained.map_err(|error| error.to_string()))
+}
+
+fn aws_connections(state: &ConsoleState) -> impl Iterator<Item = &ConnectionSummary> {
+    state.settings.connections.iter().filter(|one| one.kind == ConnectionKind::AwsRole)
 }

@@ -108,6 +108,11 @@ async fn the_other_pages_show_their_contents() {
         ("/health", "All checks pass."),
         ("/policies", "1 policy in force"),
         ("/policies?action=connect&resource=prod", "allow: connect on prod"),
+        (
+            "/policies?action=s3:GetObject&resource=arn:aws:s3:::a/b",
+            "connection: prod (the only one of the configuration)",
+        ),
+        ("/policies?action=dynamodb:Scan&parameters={", "The parameters are not JSON"),
         ("/policies?action=nonsense", "Unknown action nonsense: use connect, reveal,"),
     ] {
         let response = alice.get(path).await;

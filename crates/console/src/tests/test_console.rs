@@ -2,7 +2,7 @@
 
 use super::openapi::assert_described;
 use crate::{
-    ApiTokenProvider, AwsIdentity, AwsIdentityState, CliClient, ConnectionSummary, Console,
+    ApiTokenProvider, AwsIdentity, AwsIdentityState, CliClient, ConnectionKind, ConnectionSummary, Console,
     ConsoleDependencies, ConsoleSettings, SignInProvider,
 };
 use bytes::Bytes;
@@ -168,7 +168,7 @@ impl TestConsole {
             max_grant_duration: ApprovalLimits::default().max_time_bound,
             connections: vec![ConnectionSummary {
                 name: "prod".to_owned(),
-                kind: "AWS role",
+                kind: ConnectionKind::AwsRole,
                 target: "arn:aws:iam::123456789012:role/agents".to_owned(),
                 description: String::new(),
             }],

@@ -1,30 +1,37 @@
-//! The connection of a request that `durward policy explain` explains.
+//! The connection of a request that a person wants explained, in `policy explain` and in the console.
 //!
 //! A forbid in the scope of a connection holds for nothing else, so a request without one would be explained as something that no
 //! gateway decides.
 
-use crate::config::Config;
-use durward_catalog::Catalog;
+use crate::{
+    configured_names::NameKind, policy_query_input::PolicyQueryInput, policy_set::PolicySet,
+    schema_source::SchemaSource,
+};
 use durward_core::{Arn, Verdict};
-use durward_policy::{NameKind, PolicyQueryInput, PolicySet};
-use std::collections::BTreeSet;
-use std::fmt;
-use std::io::{self, Write};
+use std::{collections::BTreeSet, fmt};
 
 /// A connection that the request could go through.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Candidate {
-    name: String,
+pub struct ConnectionCandidate {
+    pub name: String,
     /// The account of its role; `None` without a configuration.
-    account: Option<String>,
+    pub account: Option<String>,
+}
+
+impl ConnectionCandidate {
+    /// A configured connection.
+    pub fn with_role(name: &str, role_arn: &str) -> Self {
+        let account = Arn::parse(role_arn).map(|arn| arn.account.to_owned());
+        Self { name: name.to_owned(), account }
+    }
 }
 
 /// The connection of a request, and why it is that one.
 #[derive(Debug)]
 pub struct ConnectionChoice {
     /// Every connection that is known. Empty for a request that goes through none.
-    candidates: Vec<Candidate>,
-    chosen: Option<Candidate>,
+    candidates: Vec<ConnectionCandidate>,
+    chosen: Option<ConnectionCandidate>,
     reason: ChoiceReason,
     /// Where the connections are known from.
     source: &'static str,
@@ -45,18 +52,19 @@ enum ChoiceReason {
 }
 
 impl ConnectionChoice {
+    /// `configured`: the connections of the configuration; without one, those that the policies name are known.
     pub fn new(
         set: &PolicySet,
-        config: Option<&Config>,
+        configured: Option<Vec<ConnectionCandidate>>,
         action: &str,
         resource: &str,
         given: Option<&str>,
     ) -> Self {
-        let (candidates, source) = match config {
-            Some(config) => (configured_candidates(config), "the configuration"),
+        let (candidates, source) = match configured {
+            Some(configured) => (configured, "the configuration"),
             None => (named_candidates(set), "the policies"),
         };
-        let choice = |chosen: Option<Candidate>, reason| Self {
+        let choice = |chosen: Option<ConnectionCandidate>, reason| Self {
             candidates: candidates.clone(),
             chosen,
             reason,
@@ -73,11 +81,11 @@ impl ConnectionChoice {
             } else {
                 ChoiceReason::GivenUnknown
             };
-            let given = || Candidate { name: given.to_owned(), account: None };
+            let given = || ConnectionCandidate { name: given.to_owned(), account: None };
             return choice(Some(known.cloned().unwrap_or_else(given)), reason);
         }
         let account = Arn::parse(resource).map(|arn| arn.account).filter(|account| !account.is_empty());
-        let of_account: Vec<&Candidate> = candidates
+        let of_account: Vec<&ConnectionCandidate> = candidates
             .iter()
             .filter(|candidate| account.is_some() && candidate.account.as_deref() == account)
             .collect();
@@ -97,24 +105,18 @@ impl ConnectionChoice {
         self.chosen.as_ref().and_then(|chosen| chosen.account.clone())
     }
 
-    fn others(&self) -> impl Iterator<Item = &Candidate> {
+    fn others(&self) -> impl Iterator<Item = &ConnectionCandidate> {
         self.candidates.iter().filter(|candidate| Some(*candidate) != self.chosen.as_ref())
     }
 }
 
-fn configured_candidates(config: &Config) -> Vec<Candidate> {
-    let account = |role_arn: &str| Arn::parse(role_arn).map(|arn| arn.account.to_owned());
-    let connections = config.aws.connection.iter();
-    connections.map(|one| Candidate { name: one.name.clone(), account: account(&one.role_arn) }).collect()
-}
-
 /// The names in policies do not say which connections are MCP servers, except where the servers are named as such.
-fn named_candidates(set: &PolicySet) -> Vec<Candidate> {
+fn named_candidates(set: &PolicySet) -> Vec<ConnectionCandidate> {
     let servers = set.named(NameKind::McpServer);
     let mut names: BTreeSet<&str> = set.named(NameKind::Connection);
     names.retain(|name| !servers.contains(name));
     names.extend(set.named(NameKind::AwsConnection));
-    names.into_iter().map(|name| Candidate { name: name.to_owned(), account: None }).collect()
+    names.into_iter().map(|name| ConnectionCandidate { name: name.to_owned(), account: None }).collect()
 }
 
 impl fmt::Display for ConnectionChoice {
@@ -122,17 +124,15 @@ impl fmt::Display for ConnectionChoice {
         let why = match self.reason {
             ChoiceReason::NotNeeded => return Ok(()),
             ChoiceReason::NoneKnown => {
-                return writeln!(
-                    f,
-                    "connection: none is named in {}; name one with --connection",
-                    self.source
-                );
+                return writeln!(f, "connection: none is named in {}; name one", self.source);
             }
             ChoiceReason::Given => String::new(),
             ChoiceReason::GivenUnknown => format!(" (there is none of this name in {})", self.source),
             ChoiceReason::Only => format!(" (the only one of {})", self.source),
             ChoiceReason::Account => " (the only one with a role in the resource's account)".to_owned(),
-            ChoiceReason::First => format!(" (the first of {}; choose with --connection)", self.source),
+            ChoiceReason::First => {
+                format!(" (the first of {}; name another to see its decision)", self.source)
+            }
         };
         let others: Vec<&str> = self.others().map(|other| other.name.as_str()).collect();
         let also = if others.is_empty() { String::new() } else { format!("; others: {}", others.join(", ")) };
@@ -148,31 +148,32 @@ fn strictness(verdict: Verdict) -> u8 {
     }
 }
 
-/// Names the other connections with which the same request would be decided less strictly.
-pub fn write_near_misses(
-    choice: &ConnectionChoice,
-    query: &PolicyQueryInput,
-    given_account: Option<&str>,
-    verdict: Verdict,
-    set: &PolicySet,
-    out: &mut impl Write,
-) -> io::Result<()> {
-    for other in choice.others() {
-        let with_other = PolicyQueryInput {
-            connection: Some(other.name.clone()),
-            account: given_account.map(str::to_owned).or_else(|| other.account.clone()),
-            ..query.clone()
-        };
-        // The request has a meaning, since it was explained with another connection.
-        let Ok(explanation) = with_other.explain(set, Catalog::embedded()) else { continue };
-        if strictness(explanation.decision.verdict) < strictness(verdict) {
-            let would = match explanation.decision.verdict {
+impl ConnectionChoice {
+    /// The other connections with which the same request would be decided less strictly, each as a line.
+    pub fn near_misses(
+        &self,
+        query: &PolicyQueryInput,
+        given_account: Option<&str>,
+        verdict: Verdict,
+        set: &PolicySet,
+        schema_source: &dyn SchemaSource,
+    ) -> String {
+        let near_miss = |other: &ConnectionCandidate| {
+            let with_other = PolicyQueryInput {
+                connection: Some(other.name.clone()),
+                account: given_account.map(str::to_owned).or_else(|| other.account.clone()),
+                ..query.clone()
+            };
+            // The request has a meaning, since it was explained with another connection.
+            let found = with_other.explain(set, schema_source).ok()?.decision.verdict;
+            let would = match found {
+                _ if strictness(found) >= strictness(verdict) => return None,
                 Verdict::Allow => "permit",
                 Verdict::RequireApproval => "require approval",
-                Verdict::Deny => continue,
+                Verdict::Deny => return None,
             };
-            writeln!(out, "  would {would} with connection `{}`", other.name)?;
-        }
+            Some(format!("  would {would} with connection `{}`\n", other.name))
+        };
+        self.others().filter_map(near_miss).collect()
     }
-    Ok(())
 }
