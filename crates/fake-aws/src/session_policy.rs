@@ -1,14 +1,17 @@
 //! Session policies as IAM evaluates them, in the part that Durward writes: Allow statements with Action, Resource and
-//! `DateLessThan aws:CurrentTime`. A policy with anything else (a Deny, NotAction, another condition) allows nothing: an
+//! `DateLessThan aws:CurrentTime` and `StringEqualsIfExists aws:ResourceAccount`. A policy with anything else (a Deny, NotAction, another condition) allows nothing: an
 //! evaluation that skipped it could allow more than IAM would.
 
+use crate::aws::ACCOUNT_ID;
+use durward_core::{Arn, is_account_id};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The members of a statement that are evaluated; `Sid` has no meaning.
 const KNOWN_MEMBERS: [&str; 5] = ["Sid", "Effect", "Action", "Resource", "Condition"];
 
-/// Returns true if `policy` allows `action` on `resource` at `now`.
+/// Returns true if `policy` allows `action` on `resource` at `now`. Every bucket is of [`ACCOUNT_ID`], but for those whose names end with
+/// the twelve digits of another account.
 pub fn policy_allows(policy: &Value, action: &str, resource: &str, now: OffsetDateTime) -> bool {
     let Some(Value::Array(statements)) = policy.get("Statement") else { return false };
     statements.iter().all(is_plain_allow)
@@ -17,7 +20,7 @@ pub fn policy_allows(policy: &Value, action: &str, resource: &str, now: OffsetDa
             string_items(statement.get("Action"))
                 .any(|pattern| matches_pattern(&pattern.to_ascii_lowercase(), &action.to_ascii_lowercase()))
                 && string_items(statement.get("Resource")).any(|pattern| matches_pattern(pattern, resource))
-                && condition_holds(statement.get("Condition"), now)
+                && condition_holds(statement.get("Condition"), resource, now)
         })
 }
 
@@ -37,18 +40,32 @@ fn string_items(value: Option<&Value>) -> impl Iterator<Item = &str> {
     items.into_iter()
 }
 
-fn condition_holds(condition: Option<&Value>, now: OffsetDateTime) -> bool {
+fn condition_holds(condition: Option<&Value>, resource: &str, now: OffsetDateTime) -> bool {
     let Some(condition) = condition else { return true };
     let Value::Object(operators) = condition else { return false };
     operators.iter().all(|(operator, keys)| {
-        operator == "DateLessThan"
-            && keys.as_object().is_some_and(|keys| {
-                keys.iter().all(|(key, limit)| {
-                    let limit = limit.as_str().and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
-                    key == "aws:CurrentTime" && limit.is_some_and(|limit| now < limit)
-                })
+        keys.as_object().is_some_and(|keys| {
+            keys.iter().all(|(key, expected)| match (operator.as_str(), key.as_str()) {
+                ("DateLessThan", "aws:CurrentTime") => {
+                    let limit = expected.as_str().and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+                    limit.is_some_and(|limit| now < limit)
+                }
+                ("StringEqualsIfExists", "aws:ResourceAccount") => {
+                    string_items(Some(expected)).any(|account| account == resource_account(resource))
+                }
+                _ => false,
             })
+        })
     })
+}
+
+fn resource_account(resource: &str) -> &str {
+    let Some(arn) = Arn::parse(resource) else { return ACCOUNT_ID };
+    if arn.service != "s3" || !arn.account.is_empty() {
+        return arn.account;
+    }
+    let bucket = arn.resource.split('/').next().unwrap_or_default();
+    bucket.rsplit('-').next().filter(|end| is_account_id(end)).unwrap_or(ACCOUNT_ID)
 }
 
 enum PatternPart {
@@ -133,6 +150,21 @@ mod tests {
         let unknown = json!({"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}});
         assert!(!policy_allows(&unknown, "s3:GetObject", "*", now));
     }
+    #[test]
+    fn knows_the_owner_of_a_bucket() {
+        let now = datetime!(2026-11-21 12:00 UTC);
+        let allows = |account: &str, bucket: &str| {
+            let condition = json!({"StringEqualsIfExists": {"aws:ResourceAccount": [account]}});
+            let statement =
+                json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*", "Condition": condition});
+            policy_allows(&json!({"Statement": [statement]}), "s3:GetObject", bucket, now)
+        };
+        assert!(allows(ACCOUNT_ID, "arn:aws:s3:::demo-data/k"));
+        assert!(!allows(ACCOUNT_ID, "arn:aws:s3:::data-999999999999/k"));
+        assert!(allows("999999999999", "arn:aws:s3:::data-999999999999/k"));
+        assert!(!allows("999999999999", "arn:aws:s3:::demo-data/k-999999999999"));
+    }
+
     #[test]
     fn a_statement_that_is_not_a_plain_allow_allows_nothing() {
         let now = datetime!(2026-11-21 12:00 UTC);
