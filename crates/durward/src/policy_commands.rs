@@ -408,7 +408,7 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected} in\n{text}");
         }
-        let in_account = ["s3:DeleteObject", "arn:aws:s3:eu-west-1:333333333333:accesspoint/a/object/k"];
+        let in_account = ["dynamodb:DeleteItem", "arn:aws:dynamodb:eu-west-1:333333333333:table/t"];
         let (code, text) = explain_with(&config, dir.path(), &in_account);
         assert!(
             code == 0
