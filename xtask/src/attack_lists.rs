@@ -48,6 +48,7 @@ fn every_test_that_an_attack_list_names_exists() {
     let mut functions = HashSet::new();
     collect_functions(&root.join("crates"), &mut functions);
     collect_functions(&root.join("tests/suites/python"), &mut functions);
+    collect_functions(&root.join("xtask/src"), &mut functions);
     for list in ATTACK_LISTS {
         let text = std::fs::read_to_string(root.join(list)).unwrap();
         let names = named_tests(&text);
@@ -57,7 +58,7 @@ fn every_test_that_an_attack_list_names_exists() {
                 Some(prefix) => functions.iter().any(|function| function.starts_with(prefix)),
                 None => functions.contains(name),
             };
-            assert!(exists, "{list} names `{name}`, which is no function of crates/ or tests/");
+            assert!(exists, "{list} names `{name}`, which is no function of crates/, tests/ or xtask/");
         }
     }
 }

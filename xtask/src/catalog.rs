@@ -6,6 +6,7 @@
 mod arn_members;
 mod catalog_difference;
 mod catalog_error;
+mod credential_members;
 mod endpoint_ruleset;
 mod endpoints;
 mod iam_actions;
@@ -13,6 +14,7 @@ mod inferred_access_level;
 mod name_words;
 mod operation_traits;
 mod overlay;
+mod reviewed_levels;
 mod service_model;
 mod source_packages;
 

@@ -21,7 +21,7 @@ use durward_aws::sigv4::sha256_hex;
 use durward_core::limits::{MAX_CACHED_CREDENTIALS, SESSION_POLICY_LIFETIME};
 use durward_core::timestamps::{Clock, system_clock};
 use durward_core::{
-    Caller, CredentialScope, ExchangeId, HttpClient, Operation, Secret, SessionId, lock_ignoring_poison,
+    Arn, Caller, CredentialScope, ExchangeId, HttpClient, Operation, Secret, SessionId, lock_ignoring_poison,
 };
 use http::Uri;
 use std::collections::HashMap;
@@ -69,16 +69,23 @@ pub struct ConnectionConfig {
 }
 
 impl ConnectionConfig {
-    /// A connection with the defaults: 900 seconds, scoped to each operation, no external id, no conditions.
+    /// A connection with the defaults: 900 seconds, scoped to each operation, no external id, the buckets of its role's account, no other
+    /// conditions.
     pub fn new(name: impl Into<String>, role_arn: impl Into<String>, region: impl Into<String>) -> Self {
+        let role_arn = role_arn.into();
+        let own_account = Arn::parse(&role_arn).map(|arn| arn.account.to_owned());
+        let policy_conditions = SessionPolicyConditions {
+            bucket_accounts: own_account.into_iter().collect(),
+            ..SessionPolicyConditions::default()
+        };
         Self {
             name: name.into(),
-            role_arn: role_arn.into(),
+            role_arn,
             external_id: None,
             session_duration: Duration::from_mins(15),
             scope: ConnectionScope::Operation,
             region: region.into(),
-            policy_conditions: SessionPolicyConditions::default(),
+            policy_conditions,
         }
     }
 }

@@ -6,19 +6,23 @@
 //! The JSON is written by hand: STS counts characters, and every character that a serializer adds is missing for a resource.
 
 use durward_core::timestamps::format_rfc3339_seconds;
-use durward_core::{CredentialScope, Operation, Resource, limits};
+use durward_core::{Arn, CredentialScope, Operation, Resource, limits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use time::OffsetDateTime;
 
-/// Conditions that the operator adds to each statement. All of them must hold. AWS refuses calls that one of its services makes
-/// on the caller's behalf, because these come from neither address nor endpoint.
+/// Conditions beside the time. All of them must hold. With the first two, which are in each statement, AWS refuses calls that one of its
+/// services makes on the caller's behalf, because these come from neither address nor endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionPolicyConditions {
     /// Addresses or CIDR ranges from which the gateway reaches AWS: `aws:SourceIp`.
     pub source_ip: Vec<String>,
     /// VPC endpoints through which the gateway reaches AWS: `aws:SourceVpce`.
     pub source_vpce: Vec<String>,
+    /// The accounts whose buckets may be used: `aws:ResourceAccount`, in the statements about buckets and objects. Empty: any.
+    // The ARN of a bucket has no account, and bucket names are global: policy takes a bucket for one of the connection's account, and a
+    // stranger may own it. AWS knows the owner when it evaluates this key (IAM User Guide, "aws:ResourceAccount").
+    pub bucket_accounts: Vec<String>,
 }
 
 /// A session policy in the form that STS accepts.
@@ -51,13 +55,13 @@ pub(crate) fn build_session_policy(
     conditions: &SessionPolicyConditions,
 ) -> Result<SessionPolicy, SessionPolicyError> {
     let statements = group_by_resources(operation)?;
-    let condition = condition_json(not_after, conditions);
-    let json = policy_json(&statements, &condition);
+    let conditions = ConditionTexts::new(not_after, conditions);
+    let json = policy_json(&statements, &conditions);
     // Characters, not bytes: STS counts `Policy` in characters (STS API Reference, AssumeRole).
     if json.chars().count() <= limits::MAX_SESSION_POLICY_CHARS {
         return Ok(SessionPolicy { json, scope: CredentialScope::Operation });
     }
-    build_actions_only_policy(&statements, &condition)
+    build_actions_only_policy(&statements, &conditions)
 }
 
 /// The policy for the actions of `operation` on any resource, if STS cannot pack the complete one.
@@ -66,14 +70,22 @@ pub(crate) fn build_action_policy(
     not_after: OffsetDateTime,
     conditions: &SessionPolicyConditions,
 ) -> Result<SessionPolicy, SessionPolicyError> {
-    build_actions_only_policy(&group_by_resources(operation)?, &condition_json(not_after, conditions))
+    build_actions_only_policy(&group_by_resources(operation)?, &ConditionTexts::new(not_after, conditions))
+}
+
+/// What the resources of a statement are: AWS must hold buckets to their owners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum ResourceKind {
+    /// S3 buckets and objects, whose ARNs have no account.
+    Bucket,
+    Other,
 }
 
 /// Sets of resource patterns, each with the actions that need exactly this set: no action gets the resource of another one.
-type PolicyStatements<'a> = BTreeMap<BTreeSet<String>, BTreeSet<&'a str>>;
+type PolicyStatements<'a> = BTreeMap<(ResourceKind, BTreeSet<String>), BTreeSet<&'a str>>;
 
 fn group_by_resources(operation: &Operation) -> Result<PolicyStatements<'_>, SessionPolicyError> {
-    let mut by_action: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut by_action: BTreeMap<(ResourceKind, &str), BTreeSet<String>> = BTreeMap::new();
     for permission in &operation.required_permissions {
         if !is_plain_action(&permission.action) {
             return Err(SessionPolicyError::InvalidAction(permission.action.clone()));
@@ -83,7 +95,11 @@ fn group_by_resources(operation: &Operation) -> Result<PolicyStatements<'_>, Ses
             Resource::Arn(arn) => resource_pattern(arn)?,
             Resource::McpTool { .. } | Resource::McpServer(_) => return Err(SessionPolicyError::NotAws),
         };
-        let patterns = by_action.entry(&permission.action).or_default();
+        let kind = match &permission.resource {
+            Resource::Arn(arn) => resource_kind(arn),
+            _ => ResourceKind::Other,
+        };
+        let patterns = by_action.entry((kind, permission.action.as_str())).or_default();
         patterns.extend(alternate_arn_pattern(&pattern));
         patterns.insert(pattern);
     }
@@ -91,25 +107,42 @@ fn group_by_resources(operation: &Operation) -> Result<PolicyStatements<'_>, Ses
         return Err(SessionPolicyError::NoRequiredPermission);
     }
     let mut statements = PolicyStatements::new();
-    for (action, mut patterns) in by_action {
+    for ((kind, action), mut patterns) in by_action {
         // `*` covers all others, and every character counts.
         if patterns.contains("*") {
             patterns = BTreeSet::from(["*".to_owned()]);
         }
-        statements.entry(patterns).or_default().insert(action);
+        statements.entry((kind, patterns)).or_default().insert(action);
     }
     Ok(statements)
 }
 
+fn resource_kind(arn: &str) -> ResourceKind {
+    match Arn::parse(arn) {
+        Some(Arn { service: "s3", account: "", .. }) => ResourceKind::Bucket,
+        _ => ResourceKind::Other,
+    }
+}
+
 fn build_actions_only_policy(
     statements: &PolicyStatements<'_>,
-    condition: &str,
+    conditions: &ConditionTexts,
 ) -> Result<SessionPolicy, SessionPolicyError> {
-    let actions = statements.values().flatten().copied().collect();
+    // An action on a bucket stays held to the bucket's owner, also where it is needed on another resource: `*` covers buckets.
+    let on_buckets: BTreeSet<&str> = statements
+        .iter()
+        .filter(|((kind, _), _)| *kind == ResourceKind::Bucket)
+        .flat_map(|(_, actions)| actions.iter().copied())
+        .collect();
+    let all = statements.values().flatten().copied();
     // IAM takes the intersection with the policies of the role, so `*` never permits more than the role (IAM User Guide, "Session
     // policies").
-    let any = PolicyStatements::from([(BTreeSet::from(["*".to_owned()]), actions)]);
-    let json = policy_json(&any, condition);
+    let mut any = PolicyStatements::new();
+    for action in all {
+        let kind = if on_buckets.contains(action) { ResourceKind::Bucket } else { ResourceKind::Other };
+        any.entry((kind, BTreeSet::from(["*".to_owned()]))).or_default().insert(action);
+    }
+    let json = policy_json(&any, conditions);
     if json.chars().count() > limits::MAX_SESSION_POLICY_CHARS {
         return Err(SessionPolicyError::TooLong);
     }
@@ -197,15 +230,43 @@ fn split_wildcard_suffix<'a>(service: &str, resource: &'a str) -> (&'a str, &'a 
     }
 }
 
-fn condition_json(not_after: OffsetDateTime, conditions: &SessionPolicyConditions) -> String {
+/// The condition blocks of the statements.
+struct ConditionTexts {
+    on_buckets: String,
+    on_others: String,
+}
+
+impl ConditionTexts {
+    fn new(not_after: OffsetDateTime, conditions: &SessionPolicyConditions) -> Self {
+        let all = [
+            ("IpAddress", "aws:SourceIp", &conditions.source_ip),
+            ("StringEquals", "aws:SourceVpce", &conditions.source_vpce),
+        ];
+        // `IfExists`: the key is in the context of every request on a bucket that exists, and CreateBucket is on one that does not.
+        let owner = ("StringEqualsIfExists", "aws:ResourceAccount", &conditions.bucket_accounts);
+        Self {
+            on_buckets: condition_json(not_after, all.into_iter().chain([owner])),
+            on_others: condition_json(not_after, all.into_iter()),
+        }
+    }
+
+    fn of_kind(&self, kind: ResourceKind) -> &str {
+        match kind {
+            ResourceKind::Bucket => &self.on_buckets,
+            ResourceKind::Other => &self.on_others,
+        }
+    }
+}
+
+fn condition_json<'a>(
+    not_after: OffsetDateTime,
+    operators: impl Iterator<Item = (&'a str, &'a str, &'a Vec<String>)>,
+) -> String {
     let mut json =
         format!(r#"{{"DateLessThan":{{"aws:CurrentTime":"{}"}}"#, format_rfc3339_seconds(not_after));
     // In one condition block all operators must match, and of one key any value (IAM User Guide, "Conditions with multiple
     // context keys or values").
-    for (operator, key, values) in [
-        ("IpAddress", "aws:SourceIp", &conditions.source_ip),
-        ("StringEquals", "aws:SourceVpce", &conditions.source_vpce),
-    ] {
+    for (operator, key, values) in operators {
         if !values.is_empty() {
             let _infallible = write!(json, r#","{operator}":{{"{key}":"#);
             write_json_list(values.iter().map(String::as_str), &mut json);
@@ -216,17 +277,17 @@ fn condition_json(not_after: OffsetDateTime, conditions: &SessionPolicyCondition
     json
 }
 
-fn policy_json(statements: &PolicyStatements<'_>, condition: &str) -> String {
+fn policy_json(statements: &PolicyStatements<'_>, conditions: &ConditionTexts) -> String {
     // Policy variables exist only in this version of the policy language.
     let mut json = String::from(r#"{"Version":"2012-10-17","Statement":["#);
-    for (index, (patterns, actions)) in statements.iter().enumerate() {
+    for (index, ((kind, patterns), actions)) in statements.iter().enumerate() {
         json.push_str(if index == 0 { "" } else { "," });
         json.push_str(r#"{"Effect":"Allow","Action":"#);
         write_json_list(actions.iter().copied(), &mut json);
         json.push_str(r#","Resource":"#);
         write_json_list(patterns.iter().map(String::as_str), &mut json);
         json.push_str(r#","Condition":"#);
-        json.push_str(condition);
+        json.push_str(conditions.of_kind(*kind));
         json.push('}');
     }
     json.push_str("]}");

@@ -227,14 +227,26 @@ fn metadata_http_client() -> Result<Arc<OutboundHttpClient>, StartError> {
 
 fn aws_connections(config: &Config) -> Vec<ConnectionConfig> {
     let connection = |connection: &AwsConnectionConfig| ConnectionConfig {
-        external_id: connection.external_id.clone(),
         scope: match connection.scope {
             ConnectionScopeConfig::Operation => ConnectionScope::Operation,
             ConnectionScopeConfig::Session => ConnectionScope::Session,
         },
-        ..ConnectionConfig::new(&connection.name, &connection.role_arn, &connection.region)
+        ..role_connection(connection, &connection.name, &connection.role_arn)
     };
     config.aws.connection.iter().map(connection).collect()
+}
+
+/// A role of a configured connection, with what holds for all of its roles.
+fn role_connection(connection: &AwsConnectionConfig, name: &str, role_arn: &str) -> ConnectionConfig {
+    let mut role = ConnectionConfig::new(name, role_arn, &connection.region);
+    role.external_id.clone_from(&connection.external_id);
+    let bucket_accounts = &mut role.policy_conditions.bucket_accounts;
+    if connection.bucket_accounts.iter().any(|account| account == "*") {
+        bucket_accounts.clear();
+    } else {
+        bucket_accounts.extend(connection.bucket_accounts.iter().cloned());
+    }
+    role
 }
 
 fn tag_reader_options(config: &Config) -> TagReaderOptions {
@@ -244,11 +256,7 @@ fn tag_reader_options(config: &Config) -> TagReaderOptions {
         let role_arn = connection.tag_reader_role_arn.as_ref()?;
         // No configured name has a space, so caches and logs never confuse this connection with another one.
         let name = format!("{} tags", connection.name);
-        let reader = ConnectionConfig {
-            external_id: connection.external_id.clone(),
-            ..ConnectionConfig::new(name, role_arn, &connection.region)
-        };
-        Some((connection.name.clone(), reader))
+        Some((connection.name.clone(), role_connection(connection, &name, role_arn)))
     };
     TagReaderOptions {
         labels: config.aws.label.iter().map(label).collect(),
@@ -272,4 +280,29 @@ fn sts_endpoint(emulator: Option<Origin>) -> StsEndpoint {
         };
         format!("{url}/").parse().map_err(|_error| StsEndpointError::InvalidUrl(url))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_of_the_roles_account_unless_the_configuration_says_more() {
+        let role_arn = "arn:aws:iam::123456789012:role/agents";
+        let accounts_with = |configured: &[&str]| {
+            let connection = AwsConnectionConfig {
+                name: "prod".to_owned(),
+                role_arn: role_arn.to_owned(),
+                external_id: None,
+                scope: ConnectionScopeConfig::Operation,
+                tag_reader_role_arn: None,
+                bucket_accounts: configured.iter().map(|account| (*account).to_owned()).collect(),
+                region: "us-east-1".to_owned(),
+            };
+            role_connection(&connection, "prod", role_arn).policy_conditions.bucket_accounts
+        };
+        assert_eq!(accounts_with(&[]), ["123456789012"]);
+        assert_eq!(accounts_with(&["999999999999"]), ["123456789012", "999999999999"]);
+        assert_eq!(accounts_with(&["999999999999", "*"]), [""; 0], "any account");
+    }
 }

@@ -283,10 +283,15 @@ mod tests {
         args: ExplainArgs,
     }
 
-    /// The sample policies, copied: the umask of the checkout may let others write the originals, which the loader refuses.
     fn sample_policies() -> tempfile::TempDir {
+        copy_policies("policies")
+    }
+
+    /// A policy directory of the repository, copied: the umask of the checkout may let others write the originals, which the loader
+    /// refuses.
+    fn copy_policies(samples: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(samples);
         for entry in std::fs::read_dir(samples).expect("the samples are there") {
             let path = entry.expect("readable").path();
             let text = std::fs::read(&path).expect("readable");
@@ -304,20 +309,22 @@ mod tests {
 
     #[test]
     fn the_sample_policies_load_and_pass_their_cases() {
-        let dir = sample_policies();
-        let mut out = Vec::new();
-        assert_eq!(
-            check_policies(dir.path(), &OptionalConfigArgs::default(), &mut out).expect("written"),
-            0,
-            "{}",
-            String::from_utf8_lossy(&out)
-        );
-        assert_eq!(
-            test_policies(dir.path(), &mut out).expect("written"),
-            0,
-            "{}",
-            String::from_utf8_lossy(&out)
-        );
+        for samples in ["policies", "examples/laptop-policies"] {
+            let dir = copy_policies(samples);
+            let mut out = Vec::new();
+            assert_eq!(
+                check_policies(dir.path(), &OptionalConfigArgs::default(), &mut out).expect("written"),
+                0,
+                "{samples}: {}",
+                String::from_utf8_lossy(&out)
+            );
+            assert_eq!(
+                test_policies(dir.path(), &mut out).expect("written"),
+                0,
+                "{samples}: {}",
+                String::from_utf8_lossy(&out)
+            );
+        }
     }
 
     #[test]
@@ -403,7 +410,7 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected} in\n{text}");
         }
-        let in_account = ["s3:DeleteObject", "arn:aws:s3:eu-west-1:333333333333:accesspoint/a/object/k"];
+        let in_account = ["dynamodb:DeleteItem", "arn:aws:dynamodb:eu-west-1:333333333333:table/t"];
         let (code, text) = explain_with(&config, dir.path(), &in_account);
         assert!(
             code == 0

@@ -160,7 +160,7 @@ fn authorize_and_execute(
     let session = state.sessions.get(&signer.access_key_id);
     let session_policy = session.and_then(|session| session.session_policy.as_ref());
     let is_allowed = match session_policy {
-        Some(policy) => policy_allows(policy, &requested.action, &requested.resource, now),
+        Some(policy) => policy_allows(policy, &requested.action, &requested.resource, ACCOUNT_ID, now),
         None => session.is_some() || signer.access_key_id == GATEWAY_ACCESS_KEY_ID,
     };
     let received = ReceivedRequest {

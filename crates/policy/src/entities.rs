@@ -5,6 +5,7 @@
 //! condition names, is left out: for Cedar, an entity that does not exist is equal to itself and in nothing else.
 
 use crate::{
+    access_points::access_point_of,
     arn_parts::{ArnParts, split_arn},
     entity_literals::{EntityKind, EntityLiterals, EntityNumber, EntityTypes},
     policy_query::{PolicyQuery, RequestContext},
@@ -213,6 +214,10 @@ fn aws_resource_entity<'a>(
         account.map(|account| (EntityKind::AwsAccount, account)),
         connection.map(|connection| (EntityKind::Connection, connection)),
         parts.bucket.map(|(bucket_arn, _)| (EntityKind::AwsResource, bucket_arn)),
+        // An object behind an access point is in it. That of an alias is in the alias already, which looks like a bucket.
+        access_point_of(arn)
+            .filter(|access_point| *access_point != arn && parts.bucket.is_none())
+            .map(|access_point| (EntityKind::AwsResource, access_point)),
     ];
     (EntityRef::new(literals, EntityKind::AwsResource, arn, ancestors.into_iter().flatten()), parts)
 }

@@ -17,6 +17,7 @@
 //! | deciding | `entities`, `cedar_context`, `unrepresentable`, `evaluator`, `policy_decision`, `explanation` |
 //! | for people | `policy_query_input`, `policy_tests`, `load_error`, `schema_text`, `unknown_names` |
 
+mod access_points;
 mod approval_annotations;
 mod arn_parts;
 mod attribute_usage;

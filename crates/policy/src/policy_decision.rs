@@ -137,6 +137,8 @@ impl PolicySet {
         let mut approval_forbids = Vec::new();
         let (mut failed, mut failures) = (Vec::new(), Vec::new());
         let is_unknown_operation = query.is_unknown_operation();
+        let access_point = query.access_point();
+        let mut permits_without_access_point = false;
         for (number, outcome) in &evaluation.outcomes {
             let Some(compiled) = self.compiled_policy(*number) else { continue };
             match outcome {
@@ -148,7 +150,12 @@ impl PolicySet {
                 // The author of a wide permit cannot have meant an operation that the catalog does not know yet. A forbid
                 // holds for it.
                 PolicyOutcome::Satisfied if !compiled.is_forbid => {
-                    if !is_unknown_operation || compiled.names_unknown_operations {
+                    // Nor can it have meant a bucket that hides behind an access point or an alias (docs/adr/0020).
+                    let names_access_point = access_point.is_none_or(|access_point| {
+                        compiled.named_access_points.iter().any(|named| named == access_point)
+                    });
+                    permits_without_access_point |= !names_access_point;
+                    if names_access_point && (!is_unknown_operation || compiled.names_unknown_operations) {
                         permits.push(compiled);
                     }
                 }
@@ -190,7 +197,16 @@ impl PolicySet {
         }
         // Before the approvals: people override forbids, and never add a permission that no policy gives.
         if permits.is_empty() {
-            return self.decision(Verdict::Deny, &[], format!("no policy permits {}", query.title()));
+            let hint = access_point
+                .filter(|_| permits_without_access_point)
+                .map(|access_point| {
+                    format!(
+                        ": it goes through {access_point}, and the bucket behind that is not known, so a permit must name it"
+                    )
+                })
+                .unwrap_or_default();
+            let reason = format!("no policy permits {}{hint}", query.title());
+            return self.decision(Verdict::Deny, &[], reason);
         }
         if approval_forbids.is_empty() {
             return self.decision(Verdict::Allow, &permits, String::new());

@@ -2,7 +2,8 @@
 //!
 //! Plain data: nothing here evaluates a policy.
 
-use durward_core::{Caller, Operation, RequiredPermission, ResourceTags};
+use crate::access_points::access_point_in_use;
+use durward_core::{Caller, Operation, RequiredPermission, Resource, ResourceTags};
 use std::net::IpAddr;
 use time::OffsetDateTime;
 
@@ -47,6 +48,17 @@ impl PolicyQuery<'_> {
     /// Returns true if this is about an operation that the catalog does not know.
     pub(crate) fn is_unknown_operation(&self) -> bool {
         matches!(self, Self::Permission { permission, .. } if permission.is_unknown_operation())
+    }
+
+    /// The access point or alias through which a permission reaches a bucket that the gateway does not know.
+    pub(crate) fn access_point(&self) -> Option<&str> {
+        match self {
+            Self::Permission {
+                permission: RequiredPermission { action, resource: Resource::Arn(arn), .. },
+                ..
+            } => access_point_in_use(action, arn),
+            _ => None,
+        }
     }
 
     /// The query for people: `s3:DeleteBucket on arn:aws:s3:::b`.

@@ -3,10 +3,11 @@
 //! Plain data and its lookups: `policy_decision` and `explanation` add the methods that decide.
 
 use crate::{
+    access_points::access_point_of,
     approval_annotations::ApprovalRule,
     configured_names::NameReference,
     context_attributes::ContextAttribute,
-    entity_literals::{EntityLiterals, EntityTypes},
+    entity_literals::{EntityKind, EntityLiterals, EntityTypes},
     implicit_targets::ImplicitTargets,
     load_error::PolicyLoadError,
     policy_directory::{self, PolicyFile},
@@ -31,6 +32,8 @@ pub(crate) struct CompiledPolicy {
     pub attributes_index: u32,
     /// Its scope names `<service>:*unknown*`.
     pub names_unknown_operations: bool,
+    /// The access points and aliases that it names by their ARNs.
+    pub named_access_points: Vec<String>,
 }
 
 /// A policy set that passed every check.
@@ -115,6 +118,7 @@ impl PolicySet {
                 condition,
                 attributes_index,
                 names_unknown_operations: names_unknown_operations(&checked.policy),
+                named_access_points: named_access_points(&checked.policy, &set.entity_types),
                 checked,
             });
         }
@@ -169,4 +173,13 @@ fn names_unknown_operations(policy: &Policy) -> bool {
         ActionConstraint::Eq(action) => is_unknown(&action),
         ActionConstraint::In(actions) => actions.iter().any(is_unknown),
     }
+}
+
+/// The access points of the resources that a policy names, in its scope or in its condition.
+fn named_access_points(policy: &Policy, types: &EntityTypes) -> Vec<String> {
+    let literals = policy.entity_literals();
+    let resources = literals
+        .iter()
+        .filter(|uid| types.kind_of(uid.as_ref().entity_type()) == Some(EntityKind::AwsResource));
+    resources.filter_map(|uid| access_point_of(uid.id().unescaped()).map(str::to_owned)).collect()
 }

@@ -27,6 +27,12 @@ pub enum CatalogError {
     UnusedOverlayEntries(Vec<String>),
     #[error("overlay.toml: the packages have {0} now; remove it from [newer]")]
     SupersededOverlayEntry(String),
+    #[error(
+        "the authorization data call these actions Read or List, and their names do not; review each, and add it to one list of \
+         [levels] in overlay.toml: {}",
+        .0.join(", ")
+    )]
+    UnreviewedReads(Vec<String>),
     /// A package has a form that this generator does not know. It must be extended: a guess would be wrong in silence.
     #[error("{subject}: {problem}")]
     UnknownForm { subject: String, problem: String },

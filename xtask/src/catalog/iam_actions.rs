@@ -73,6 +73,16 @@ impl AuthorizationReference {
                 }
             }
         }
+        let actions = || prefixes.values().flat_map(|entry| entry.actions.values());
+        let unused = overlay
+            .levels
+            .unused_entries(actions().map(|action| (action.full_name.as_str(), action.access_level)));
+        if !unused.is_empty() {
+            return Err(CatalogError::UnusedOverlayEntries(unused));
+        }
+        for action in prefixes.values_mut().flat_map(|entry| entry.actions.values_mut()) {
+            action.access_level = overlay.levels.correct_level(&action.full_name, action.access_level);
+        }
         let (links, pass_role) = read_definition(&sources.load_iam_definition()?);
         Ok(Self { prefixes, documentation_links: links, pass_role_actions: pass_role })
     }

@@ -1,5 +1,6 @@
 //! The traits of operations, which make them risky beyond their access level, by the rules of the overlay.
 
+use super::credential_members::returns_credential_member;
 use super::overlay::Overlay;
 use durward_catalog::{RequiredAction, ServiceModel, ShapeKind};
 use durward_core::{AccessLevel, OperationTraits};
@@ -8,8 +9,13 @@ use durward_core::{AccessLevel, OperationTraits};
 /// its name begins with.
 pub fn set_operation_traits(service: &mut ServiceModel, overlay: &Overlay) {
     let rules = &overlay.traits;
+    let has_credential_member: Vec<bool> = service
+        .operations
+        .iter()
+        .map(|operation| returns_credential_member(service, operation, overlay))
+        .collect();
     let shapes = &service.shapes;
-    for operation in &mut service.operations {
+    for (operation, has_credential_member) in service.operations.iter_mut().zip(has_credential_member) {
         let levels = operation.required_actions.iter().map(|one| one.access_level);
         let changes = levels.max().is_none_or(|level| level > AccessLevel::Read);
         let name = operation.name.as_str();
@@ -30,7 +36,8 @@ pub fn set_operation_traits(service: &mut ServiceModel, overlay: &Overlay) {
             irreversible: changes && rules.irreversible.applies_to(&service.id, name),
             escalates: changes && (permissions || rules.escalates.applies_to(&service.id, name)),
             indirect: rules.indirect.applies_to(&service.id, name),
-            returns_credentials: rules.returns_credentials.applies_to(&service.id, name),
+            returns_credentials: rules.returns_credentials.applies_to(&service.id, name)
+                || (has_credential_member && !rules.returns_credentials.excludes(&service.id, name)),
         };
     }
 }

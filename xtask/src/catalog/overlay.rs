@@ -4,10 +4,12 @@
 //! Every action and operation that it names must exist, or generation fails: an entry cannot go stale unnoticed.
 
 use super::catalog_error::CatalogError;
+use super::credential_members::find_credential_members;
 use super::iam_actions::AuthorizationReference;
+use super::reviewed_levels::LevelRules;
 use durward_catalog::{ServiceModel, ShapeKind};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,8 +20,12 @@ pub struct Overlay {
     protocols: BTreeMap<String, Vec<String>>,
     /// Service id to `Structure.Member` that the models do not mark sensitive; service `*` counts for all.
     sensitive: BTreeMap<String, Vec<String>>,
+    /// Service id to `Operation.member` of responses that are no credentials, though their names say so. One `*` in the operation
+    /// stands for any text, and service `*` counts for all.
+    not_credentials: BTreeMap<String, Vec<String>>,
     /// IAM prefix to operations that are newer than the authorization data: actions of the same name.
     pub newer: BTreeMap<String, Vec<String>>,
+    pub levels: LevelRules,
     pub traits: TraitRules,
     pub endpoints: BTreeMap<String, String>,
     service: BTreeMap<String, ServiceOverlay>,
@@ -48,19 +54,34 @@ impl TraitRule {
         let any = |list: &[String]| list.iter().any(|pattern| pattern_matches(pattern, service, operation));
         any(&self.yes) && !any(&self.no)
     }
+
+    /// Returns true if a review has exempted an operation, whatever any rule says.
+    pub fn excludes(&self, service: &str, operation: &str) -> bool {
+        self.no.iter().any(|pattern| pattern_matches(pattern, service, operation))
+    }
 }
 
-fn pattern_matches(pattern: &str, service: &str, operation: &str) -> bool {
+pub(super) fn pattern_matches(pattern: &str, service: &str, operation: &str) -> bool {
     let Some((wanted, name)) = pattern.split_once(':') else { return false };
-    let named = match name.split_once('*') {
-        None => name == operation,
+    (wanted == "*" || wanted == service) && operation_matches(name, operation)
+}
+
+fn operation_matches(pattern: &str, operation: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == operation,
         Some((start, end)) => {
             operation.len() >= start.len() + end.len()
                 && operation.starts_with(start)
                 && operation.ends_with(end)
         }
-    };
-    (wanted == "*" || wanted == service) && named
+    }
+}
+
+/// Returns true if an entry of `[not_credentials]` is about this member of the operation's response.
+fn clears_member(entry: &str, operation: &str, member: &str) -> bool {
+    entry
+        .split_once('.')
+        .is_some_and(|(pattern, name)| name == member && operation_matches(pattern, operation))
 }
 
 #[derive(Default, Deserialize)]
@@ -132,6 +153,35 @@ impl Overlay {
         listed(id) || listed("*")
     }
 
+    /// Returns true if a review found that an output member of an operation is no credential.
+    pub fn is_cleared_member(&self, id: &str, operation: &str, member: &str) -> bool {
+        [id, "*"].iter().any(|service| {
+            let entries = self.not_credentials.get(*service).into_iter().flatten();
+            entries.into_iter().any(|entry| clears_member(entry, operation, member))
+        })
+    }
+
+    /// The entries of `[not_credentials]` that clear nothing which the rule finds.
+    pub fn unused_cleared_members<'a>(
+        &self,
+        services: impl Iterator<Item = &'a ServiceModel>,
+    ) -> Vec<String> {
+        let entries = self.not_credentials.iter();
+        let mut unused: BTreeSet<(&str, &str)> = entries
+            .flat_map(|(id, entries)| entries.iter().map(move |entry| (id.as_str(), entry.as_str())))
+            .collect();
+        for service in services {
+            for operation in &service.operations {
+                for member in find_credential_members(service, operation) {
+                    unused.retain(|(id, entry)| {
+                        (*id != "*" && *id != service.id) || !clears_member(entry, &operation.name, member)
+                    });
+                }
+            }
+        }
+        unused.into_iter().map(|(id, entry)| format!("not_credentials {id} {entry}")).collect()
+    }
+
     pub fn service_overlay(&self, id: &str) -> Option<&ServiceOverlay> {
         self.service.get(id)
     }
@@ -188,6 +238,12 @@ impl Overlay {
             if !used {
                 unknown.push(format!("trait pattern {pattern}"));
             }
+        }
+        unknown.extend(self.unused_cleared_members(services.iter()));
+        let unreviewed = self.levels.unreviewed_actions(services.iter());
+        if !unreviewed.is_empty() {
+            let names = unreviewed.into_iter().map(str::to_owned).collect();
+            return Err(CatalogError::UnreviewedReads(names));
         }
         let named = self.prefixes.keys().chain(self.protocols.keys()).chain(self.endpoints.keys());
         unknown.extend(named.filter(|id| !by_id.contains_key(id.as_str())).map(|id| format!("service {id}")));

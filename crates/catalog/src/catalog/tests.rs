@@ -458,6 +458,81 @@ fn marks_operations_with_risky_traits() {
 }
 
 #[test]
+fn working_links_keys_and_tokens_are_credentials() {
+    let returns_credentials = |id: &str, name: &str| {
+        let service = Catalog::embedded().service(id).unwrap();
+        service.operation(name).unwrap().traits.returns_credentials
+    };
+    for (id, name) in [
+        ("appsync", "ListApiKeys"),
+        ("kinesisanalyticsv2", "CreateApplicationPresignedUrl"),
+        ("emr-serverless", "GetDashboardForJobRun"),
+        ("emr-serverless", "GetSessionEndpoint"),
+        ("emr", "GetPersistentAppUIPresignedURL"),
+        ("athena", "GetResourceDashboard"),
+        ("athena", "GetSessionEndpoint"),
+        ("lambda", "GetFunction"),
+        ("lambda", "GetLayerVersionByArn"),
+        ("ecr", "GetDownloadUrlForLayer"),
+        ("ecr", "GetAuthorizationToken"),
+        ("quicksight", "GenerateEmbedUrlForAnonymousUser"),
+        ("quicksight", "GetDashboardEmbedUrl"),
+        ("acm", "ExportCertificate"),
+        ("datazone", "GetEnvironmentCredentials"),
+        ("datazone", "GetConnection"),
+        ("codepipeline", "GetThirdPartyJobDetails"),
+        ("redshift", "GetIdentityCenterAuthToken"),
+        ("redshift", "GetClusterCredentials"),
+        ("sagemaker", "CreatePresignedDomainUrl"),
+        ("appstream", "CreateStreamingURL"),
+        ("connectparticipant", "CreateParticipantConnection"),
+        ("devicefarm", "ListArtifacts"),
+    ] {
+        assert!(returns_credentials(id, name), "{id}:{name}");
+    }
+    // What everybody reads, with tokens of pages, ids and masked settings in it, is none.
+    for (id, name) in [
+        ("rds", "DescribeDBInstances"),
+        ("ec2", "DescribeInstances"),
+        ("elbv2", "DescribeListeners"),
+        ("eks", "DescribeCluster"),
+        ("lambda", "GetFunctionConfiguration"),
+        ("lambda", "GetFunctionUrlConfig"),
+        ("sqs", "GetQueueUrl"),
+        ("s3", "GetObject"),
+        ("s3", "ListObjectsV2"),
+        ("glue", "GetJobs"),
+        ("codebuild", "BatchGetProjects"),
+        ("ecr", "DescribeImages"),
+        ("kms", "ListKeys"),
+        ("cloudformation", "DescribeStacks"),
+    ] {
+        assert!(!returns_credentials(id, name), "{id}:{name}");
+    }
+}
+
+#[test]
+fn invocations_and_message_reads_are_no_reads() {
+    let level = |action: &str| Catalog::embedded().access_level_of(action);
+    for action in [
+        "bedrock:InvokeModel",
+        "bedrock:InvokeAgent",
+        "sagemaker:InvokeEndpoint",
+        "lambda:InvokeFunction",
+        "qbusiness:ChatSync",
+        "sqs:ReceiveMessage",
+        "kinesis:GetRecords",
+        "logs:Unmask",
+    ] {
+        assert_eq!(level(action), Some(AccessLevel::Write), "{action}");
+    }
+    for action in ["kinesis:DescribeStream", "sqs:GetQueueAttributes", "logs:GetLogEvents", "logs:StartQuery"]
+    {
+        assert!(level(action).is_some_and(|level| level <= AccessLevel::Read), "{action}");
+    }
+}
+
+#[test]
 fn finds_actions_and_the_nearest_one_to_a_misspelling() {
     let catalog = Catalog::embedded();
     assert_eq!(catalog.access_level_of("s3:GetObject"), Some(AccessLevel::Read));

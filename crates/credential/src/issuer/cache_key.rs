@@ -26,7 +26,7 @@ impl CredentialCacheKey {
             session_duration,
             scope,
             region,
-            policy_conditions: SessionPolicyConditions { source_ip, source_vpce },
+            policy_conditions: SessionPolicyConditions { source_ip, source_vpce, bucket_accounts },
         } = connection;
         let Caller { provider, issuer, subject, kind, groups, act } = caller;
         let mut inputs = LengthPrefixedText(String::with_capacity(1_024));
@@ -41,6 +41,7 @@ impl CredentialCacheKey {
         inputs.push_text(region);
         inputs.push_list(source_ip.iter().map(String::as_str));
         inputs.push_list(source_vpce.iter().map(String::as_str));
+        inputs.push_list(bucket_accounts.iter().map(String::as_str));
         inputs.push_text(provider);
         inputs.push_text(issuer);
         inputs.push_text(subject);

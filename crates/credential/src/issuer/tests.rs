@@ -85,6 +85,8 @@ async fn sends_sts_policy_identity_and_tags() {
     }
     assert!(!form.contains_key("ExternalId"));
     assert!(form["Policy"].contains("\"aws:CurrentTime\":\"2026-11-21T06:01:00Z\""), "{}", form["Policy"]);
+    // The account of the role, so that a bucket of the same name in another account is out of reach.
+    assert!(form["Policy"].contains("\"aws:ResourceAccount\":[\"123456789012\"]"), "{}", form["Policy"]);
     assert_eq!(issued.scope, CredentialScope::Operation);
     assert_eq!(issued.policy_sha256, Some(sha256_hex(form["Policy"].as_bytes())));
     assert_eq!(issued.access_key_id, "ASIA0");
@@ -379,7 +381,7 @@ fn debug_output_holds_no_secret() {
 /// One way to make an request different from another, by a text.
 type RequestChange = fn(&mut TestCredentialRequest, &str);
 
-const REQUEST_CHANGES: [(&str, RequestChange); 18] = [
+const REQUEST_CHANGES: [(&str, RequestChange); 19] = [
     ("connection name", |request, text| request.connection.name.push_str(text)),
     ("role", |request, text| request.connection.role_arn.push_str(text)),
     ("external id", |request, text| request.connection.external_id = Some(text.to_owned())),
@@ -388,6 +390,9 @@ const REQUEST_CHANGES: [(&str, RequestChange); 18] = [
     ("region", |request, text| request.connection.region.push_str(text)),
     ("source ip", |request, text| request.connection.policy_conditions.source_ip.push(text.to_owned())),
     ("source vpce", |request, text| request.connection.policy_conditions.source_vpce.push(text.to_owned())),
+    ("bucket accounts", |request, text| {
+        request.connection.policy_conditions.bucket_accounts.push(text.to_owned());
+    }),
     ("provider", |request, text| request.caller.provider.push_str(text)),
     ("issuer", |request, text| request.caller.issuer.push_str(text)),
     ("subject", |request, text| request.caller.subject.push_str(text)),

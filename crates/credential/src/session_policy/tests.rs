@@ -74,6 +74,7 @@ fn restricts_actions_resources_and_time() {
         &SessionPolicyConditions {
             source_ip: vec!["192.0.2.0/24".to_owned()],
             source_vpce: vec!["vpce-1".to_owned()],
+            bucket_accounts: vec!["123456789012".to_owned()],
         },
     )
     .unwrap();
@@ -88,6 +89,7 @@ fn restricts_actions_resources_and_time() {
                 "DateLessThan": {"aws:CurrentTime": "2026-11-21T06:01:00Z"},
                 "IpAddress": {"aws:SourceIp": ["192.0.2.0/24"]},
                 "StringEquals": {"aws:SourceVpce": ["vpce-1"]},
+                "StringEqualsIfExists": {"aws:ResourceAccount": ["123456789012"]},
             },
         }]})
     );
@@ -264,4 +266,63 @@ proptest! {
             prop_assert!(iam_matches(&pattern, &arn));
         }
     }
+}
+
+/// What [`ConnectionConfig::new`](crate::ConnectionConfig::new) gives.
+fn own_buckets_only() -> SessionPolicyConditions {
+    SessionPolicyConditions {
+        bucket_accounts: vec!["123456789012".to_owned()],
+        ..SessionPolicyConditions::default()
+    }
+}
+
+#[test]
+fn a_bucket_must_be_of_an_account_that_the_connection_may_use() {
+    let arn = |arn: &str| Resource::Arn(arn.to_owned());
+    let access_point = "arn:aws:s3:eu-west-1:123456789012:accesspoint/p/object/k";
+    let operation = operation_requiring(&[
+        ("s3:PutObject", arn("arn:aws:s3:::anybodys-bucket/k")),
+        ("s3:ListBucket", arn("arn:aws:s3:::anybodys-bucket")),
+        ("s3:GetObject", arn(access_point)),
+        ("s3:GetObject", arn("arn:aws:s3:::source/k")),
+        ("kms:Decrypt", arn("arn:aws:kms:eu-west-1:999999999999:key/1")),
+        ("s3:ListAllMyBuckets", Resource::Any),
+    ]);
+    let owner_of = |policy: &SessionPolicy, action: &str, resource: &str| {
+        let policy = parse_policy(policy);
+        let statements = policy["Statement"].as_array().unwrap().clone();
+        let has = |statement: &Value, member: &str, text: &str| {
+            statement[member].as_array().unwrap().iter().any(|item| item == text)
+        };
+        let statement = statements
+            .iter()
+            .find(|one| has(one, "Action", action) && has(one, "Resource", resource))
+            .unwrap_or_else(|| unreachable!("{action} on {resource} in {policy}"));
+        statement["Condition"]["StringEqualsIfExists"].clone()
+    };
+    let own = json!({"aws:ResourceAccount": ["123456789012"]});
+    let policy = build_session_policy(&operation, NOT_AFTER, &own_buckets_only()).unwrap();
+    for (action, resource, expected) in [
+        ("s3:PutObject", "arn:aws:s3:::anybodys-bucket/k", &own),
+        ("s3:ListBucket", "arn:aws:s3:::anybodys-bucket", &own),
+        ("s3:GetObject", "arn:aws:s3:::source/k", &own),
+        ("s3:GetObject", access_point, &Value::Null),
+        ("kms:Decrypt", "arn:aws:kms:eu-west-1:999999999999:key/1", &Value::Null),
+        ("s3:ListAllMyBuckets", "*", &Value::Null),
+    ] {
+        assert_eq!(owner_of(&policy, action, resource), *expected, "{action} on {resource}");
+    }
+    // Cut to the actions, where `*` covers every bucket in the world, the owner still counts.
+    let policy = build_action_policy(&operation, NOT_AFTER, &own_buckets_only()).unwrap();
+    for (action, expected) in [("s3:PutObject", &own), ("s3:GetObject", &own), ("kms:Decrypt", &Value::Null)]
+    {
+        assert_eq!(owner_of(&policy, action, "*"), *expected, "{action}");
+    }
+}
+
+#[test]
+fn a_policy_for_any_account_has_no_owner_in_it() {
+    let operation = operation_on("s3:GetObject", "arn:aws:s3:::b/k");
+    let policy = build_session_policy(&operation, NOT_AFTER, &SessionPolicyConditions::default()).unwrap();
+    assert!(!policy.json.contains("ResourceAccount"), "{}", policy.json);
 }

@@ -52,6 +52,9 @@ pub struct AwsConnectionConfig {
     pub scope: ConnectionScopeConfig,
     /// The role that reads tags for this connection, instead of `role_arn`.
     pub tag_reader_role_arn: Option<String>,
+    /// The other accounts whose S3 buckets may be used, beside the account of the role; `"*"` for any account.
+    #[serde(default)]
+    pub bucket_accounts: Vec<String>,
     /// The region whose STS endpoint is used.
     #[serde(default = "default_region")]
     pub region: String,
@@ -133,6 +136,16 @@ impl AwsConnectionConfig {
                 "tag_reader_role_arn",
                 format!("`{reader}` is in another account than role_arn, so it cannot read its tags"),
             );
+        }
+        for account in &self.bucket_accounts {
+            if account != "*" && !is_account_id(account) {
+                report(
+                    "bucket_accounts",
+                    format!(
+                        "`{account}` is not an account: write its twelve digits, or \"*\" for any account"
+                    ),
+                );
+            }
         }
         if !is_plain_name(&self.name) {
             report("name", format!("connection `{}`: use only letters, digits, `-`, `_` and `.`", self.name));

@@ -376,3 +376,57 @@ async fn a_parameter_is_decided_however_its_number_is_written() {
         assert_eq!(response.status(), 200, "{body}: {}", response.text());
     }
 }
+
+/// The ARN of a bucket has no account, so policy cannot see whose it is. AWS can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_of_another_account_is_out_of_reach() {
+    let policies = r#"
+        permit (principal, action == Action::"connect", resource);
+        permit (principal, action in [Aws::Action::"Read", Aws::Action::"Write"], resource in Aws::Account::"123456789012");"#;
+    let gateway = TestGateway::builder().aws().policies(policies).start().await;
+    let agent = gateway.sign_in(&gateway.caller_token("build-agent"), "demo").await;
+    // The fake AWS knows its owner by the twelve digits.
+    for (bucket, status) in [("data-999999999999", 403), ("demo-data", 200)] {
+        gateway.fake_aws.put_object(bucket, "a.csv", "region,revenue\n");
+        let read = gateway.call_aws(&agent, &SdkRequest::get_object(bucket, "a.csv")).await;
+        assert_eq!(read.status(), status, "{bucket}: {}", read.text());
+        let written = gateway.call_aws(&agent, &SdkRequest::put_object(bucket, "b.csv", "secret")).await;
+        assert_eq!(written.status(), status, "{bucket}: {}", written.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_access_point_or_alias_evades_a_forbid_on_a_bucket() {
+    let policies = r#"
+        permit (principal, action, resource);
+        forbid (principal, action, resource is Aws::Resource) when { resource.arn like "arn:aws:s3:::prod/*" };
+        forbid (principal, action, resource in Aws::Resource::"arn:aws:s3:::prod");"#;
+    let gateway = TestGateway::builder().aws().policies(policies).start().await;
+    let agent = gateway.sign_in(&gateway.caller_token("build-agent"), "demo").await;
+    let copy = |source| SdkRequest {
+        headers: vec![("x-amz-copy-source", source)],
+        ..SdkRequest::put_object("results", "copy.csv", "")
+    };
+    let through = "so a permit must name it";
+    for (request, reason) in [
+        (SdkRequest::get_object("prod", "customers.csv"), "is forbidden by"),
+        (copy("prod/customers.csv"), "is forbidden by"),
+        (SdkRequest::get_object("reports-abcdefgh-s3alias", "customers.csv"), through),
+        (SdkRequest::get_object("lambda-abcdefgh--ol-s3", "customers.csv"), through),
+        (SdkRequest::put_object("reports-abcdefgh-s3alias", "customers.csv", "x"), through),
+        (SdkRequest::delete_object("reports-abcdefgh-s3alias", "customers.csv"), through),
+        (copy("reports-abcdefgh-s3alias/customers.csv"), through),
+        (copy("arn:aws:s3:us-east-1:123456789012:accesspoint/reports/object/customers.csv"), through),
+        (
+            copy("arn%3Aaws%3As3%3Aus-east-1%3A123456789012%3Aaccesspoint/reports/object/customers.csv"),
+            through,
+        ),
+        (copy("arn:aws:s3:::prod/object/customers.csv"), "not that of an object behind an access point"),
+    ] {
+        let response = gateway.call_aws(&agent, &request).await;
+        let sent = (&request.path, &request.headers);
+        assert!((400..500).contains(&response.status()), "{sent:?}: {}", response.text());
+        assert!(response.text().contains(reason), "{sent:?}: {}", response.text());
+    }
+    assert_eq!(gateway.upstream_call_count(), 0);
+}

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::{net::IpAddr, path::PathBuf};
 use time::macros::datetime;
 
+mod access_points;
 mod cedar_equivalence;
 mod implicit_targets;
 mod loading;

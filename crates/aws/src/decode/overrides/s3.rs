@@ -7,7 +7,7 @@ use super::super::permission_templates::{
 };
 use crate::form::{PlusSign, decode_escapes};
 use crate::refusals::{malformed_request, quote_for_message};
-use durward_core::{AccessLevel, Refusal, RequiredPermission};
+use durward_core::{AccessLevel, Arn, Refusal, RequiredPermission, is_account_id};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -259,6 +259,22 @@ fn object_arn(context: &PermissionContext<'_>, bucket: &str, key: &str) -> Strin
     format!("arn:{}:s3:::{bucket}/{key}", context.partition)
 }
 
+/// Returns true for the two forms of ARN that a copy source may have: `accesspoint/<name>/object/<key>`, and
+/// `outpost/<id>/object/<key>` on Outposts (S3 API Reference, CopyObject, `x-amz-copy-source`). Anything else would be decided as an
+/// object that AWS does not read.
+fn is_access_point_object(arn: &str) -> bool {
+    let Some(Arn { service, account, resource, .. }) = Arn::parse(arn) else { return false };
+    let mut segments = resource.splitn(4, '/');
+    let kind = segments.next();
+    let is_known_kind =
+        matches!((service, kind), ("s3", Some("accesspoint")) | ("s3-outposts", Some("outpost")));
+    is_known_kind
+        && is_account_id(account)
+        && segments.next().is_some_and(|name| !name.is_empty())
+        && segments.next() == Some("object")
+        && segments.next().is_some_and(|key| !key.is_empty())
+}
+
 /// The ARN of the object in `x-amz-copy-source`, and whether it names a version. The header is `[/]bucket/key[?versionId=id]`,
 /// URL-encoded, or an access point ARN with `/object/` (S3 API Reference, CopyObject).
 fn parse_copy_source(context: &PermissionContext<'_>, raw: &str) -> Result<(String, bool), Refusal> {
@@ -274,9 +290,12 @@ fn parse_copy_source(context: &PermissionContext<'_>, raw: &str) -> Result<(Stri
     };
     let path = decode_escapes(path, PlusSign::Literal).map(Cow::into_owned)?;
     if path.starts_with("arn:") || path.starts_with("/arn:") {
-        let arn = path.trim_start_matches('/');
-        if !arn.contains("/object/") {
-            return Err(malformed_request("the copy source is an arn that names no object"));
+        let arn = path.strip_prefix('/').unwrap_or(&path);
+        if !is_access_point_object(arn) {
+            return Err(malformed_request(
+                "the copy source is an ARN, but not that of an object behind an access point; an object of a bucket is \
+                 <bucket>/<key>",
+            ));
         }
         return Ok((arn.to_owned(), version));
     }

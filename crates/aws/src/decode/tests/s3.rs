@@ -113,6 +113,42 @@ fn s3_headers_and_versions_change_the_required_permissions() {
 }
 
 #[test]
+fn a_copy_source_behind_an_access_point_is_decided_as_the_access_points_object() {
+    let access_point = "arn:aws:s3:us-east-1:123456789012:accesspoint/reports";
+    let copy =
+        |target: &str, source: &str| put_request("s3", target).with_header("x-amz-copy-source", source);
+    for target in ["/example-bucket/k", "/example-bucket/k?partNumber=1&uploadId=u"] {
+        for source in [
+            format!("{access_point}/object/a/customers.csv"),
+            format!("/{access_point}/object/a/customers.csv"),
+            format!("{}/object/a%2Fcustomers.csv", access_point.replace(':', "%3A")),
+        ] {
+            let read = copy(target, &source).expect_decoded();
+            let expected = format!("s3:GetObject {access_point}/object/a/customers.csv");
+            assert!(permission_texts(&read).contains(&expected), "{source}: {:?}", permission_texts(&read));
+        }
+    }
+    let outpost = "arn:aws:s3-outposts:us-east-1:123456789012:outpost/op-1/object/k";
+    let read = copy("/example-bucket/k", outpost).expect_decoded();
+    assert!(permission_texts(&read).contains(&format!("s3:GetObject {outpost}")));
+    let alias = copy("/example-bucket/k", "reports-abc-s3alias/k").expect_decoded();
+    assert!(permission_texts(&alias).contains(&"s3:GetObject arn:aws:s3:::reports-abc-s3alias/k".to_owned()));
+    for source in [
+        "arn:aws:s3:::prod-bucket/object/k",
+        "arn:aws:s3:::prod-bucket/k",
+        "arn:aws:s3:us-east-1:123456789012:accesspoint/reports",
+        "arn:aws:s3:us-east-1:123456789012:accesspoint/reports/object/",
+        "arn:aws:s3:us-east-1:123456789012:accesspoint//object/k",
+        "arn:aws:s3:us-east-1::accesspoint/reports/object/k",
+        "arn:aws:s3:us-east-1:123456789012:bucket/reports/object/k",
+        "arn:aws:dynamodb:us-east-1:123456789012:table/t/object/k",
+        "//arn:aws:s3:us-east-1:123456789012:accesspoint/reports/object/k",
+    ] {
+        copy("/example-bucket/k", source).expect_refused();
+    }
+}
+
+#[test]
 fn delete_objects_requires_permission_for_every_key() {
     let call = |body: &str| post_request("s3", "/example-bucket?delete").with_body(body);
     let read = call(
