@@ -144,7 +144,7 @@ async fn a_grant_that_ended_after_it_was_found_is_not_consumed() {
         match end {
             "consumed" => assert!(ledger.consume_grant(&new).await.is_some()),
             "denied" => {
-                assert!(ledger.deny(&request, &approver("bea", &[ONCALL_GROUP])).await.is_withdrawn())
+                assert!(ledger.deny(&request, &approver("bea", &[ONCALL_GROUP])).await.is_withdrawn());
             }
             "expired" => ledger.test_clock.advance(600),
             _ => ledger.approvals.upsert_user(&approver("ann", &[])).await.unwrap(),
