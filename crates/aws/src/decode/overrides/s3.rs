@@ -1,7 +1,7 @@
 //! S3: versions have actions of their own, headers require more actions, copies also read their source, and access points are
 //! given as ARNs (Service Authorization Reference, "Actions, resources, and condition keys for Amazon S3").
 
-use super::super::bucket_name::is_bucket_name;
+use super::super::bucket_name::{is_access_point_arn, is_bucket_name, is_outpost_arn};
 use super::super::permission_templates::{
     PermissionContext, permission_on_any, permission_on_arn, permissions_by_templates,
 };
@@ -275,8 +275,11 @@ fn parse_copy_source(context: &PermissionContext<'_>, raw: &str) -> Result<(Stri
     let path = decode_escapes(path, PlusSign::Literal).map(Cow::into_owned)?;
     if path.starts_with("arn:") || path.starts_with("/arn:") {
         let arn = path.trim_start_matches('/');
-        if !arn.contains("/object/") {
-            return Err(malformed_request("the copy source is an arn that names no object"));
+        let owner = arn.split_once("/object/").map_or("", |(owner, _key)| owner);
+        if !is_access_point_arn(owner) && !is_outpost_arn(owner) {
+            return Err(malformed_request(
+                "the copy source is not the ARN of an object at an access point or an Outpost",
+            ));
         }
         return Ok((arn.to_owned(), version));
     }
