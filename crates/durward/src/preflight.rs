@@ -80,7 +80,7 @@ fn open_configuration(config: &Config, findings: &mut Diagnostics) -> Option<Ope
         findings.value_or_problem("policy.dir", policies.map_err(|error| format_policy_error(&error)));
     let emulator = config.aws.emulator_url.as_deref();
     let emulator = emulator.and_then(|url| findings.value_or_problem("aws.emulator_url", origin_of_url(url)));
-    // The operator wrote these origins, so they may be private addresses. The client refuses all other private addresses:
+    // The operator wrote these origins, so they may have private addresses; names of MCP servers need a key that says so. The client refuses all other private addresses:
     // a name that a caller can influence must not lead into the gateway's network (server-side request forgery).
     let mut trusted: Vec<Origin> = emulator.iter().cloned().collect();
     for (index, provider) in config.identity.oidc.iter().enumerate() {
@@ -89,9 +89,13 @@ fn open_configuration(config: &Config, findings: &mut Diagnostics) -> Option<Ope
     }
     let mut servers = Vec::new();
     for (index, server) in config.mcp.server.iter().enumerate() {
-        servers.extend(findings.value_or_problem(&format!("mcp.server.{index}.url"), mcp_server(server)));
+        let key_path = format!("mcp.server.{index}.url");
+        let Some(opened) = findings.value_or_problem(&key_path, mcp_server(server)) else { continue };
+        if server.may_be_private(&opened.origin.host) {
+            trusted.push(opened.origin.clone());
+        }
+        servers.push(opened);
     }
-    trusted.extend(servers.iter().map(|server| server.origin.clone()));
     let upstream_client = open_upstream_client(config, trusted, emulator.as_ref(), findings);
     let tls_acceptor = config.listen.tls.as_ref().and_then(|tls| {
         findings.warn_if_exposed("listen.tls.key_file", &tls.key_file);
