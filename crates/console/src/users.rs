@@ -62,7 +62,8 @@ pub enum UserTokenError {
     )]
     FrontEndAudience,
     #[error(
-        "the token was issued to another client than the console's or the command line's: send an ID token"
+        "the token was issued to another client than the console's or the command line's, or for another application too \
+         (aud): send an ID token for one of them alone"
     )]
     OtherClient,
 }
@@ -92,8 +93,19 @@ fn check_user_token(
     let is_own_id_token = || {
         let mut clients = provider.client_ids.iter();
         clients.any(|client| token.is_for_audience(client) && token.is_issued_to_client(client))
+            && has_only_trusted_audiences(provider, token)
     };
     if has_user_audience || is_own_id_token() { Ok(()) } else { Err(UserTokenError::OtherClient) }
+}
+
+/// Returns true if an ID token is for the gateway's own clients and for audiences of its users alone, and for no front end. OpenID
+/// Connect Core section 3.1.3.7: a client rejects an ID token with an audience that it does not trust, because whoever receives
+/// that token could use it here.
+pub fn has_only_trusted_audiences(provider: &ApiTokenProvider, token: &VerifiedToken) -> bool {
+    let is_for_front_end =
+        provider.front_end_audiences.iter().any(|audience| token.is_for_audience(audience));
+    let trusted: Vec<&String> = provider.client_ids.iter().chain(&provider.audiences).collect();
+    !is_for_front_end && token.is_only_for_audiences(&trusted)
 }
 
 /// Authenticates the person of an `Authorization: Bearer` header.

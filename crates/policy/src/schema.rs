@@ -8,7 +8,7 @@ use crate::{
     parameter_type::{ParameterType, merge_records, record_schema},
     schema_source::SchemaSource,
 };
-use durward_core::{AccessLevel, MCP_METHODS};
+use durward_core::AccessLevel;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -165,6 +165,7 @@ mod tests {
     use super::*;
     use crate::{entity_literals::EntityKind, test_fixtures::TestSchemaSource};
     use cedar_policy::Schema;
+    use durward_core::MCP_METHODS;
 
     #[test]
     fn declares_exactly_the_entity_types_of_a_query() {

@@ -1,6 +1,6 @@
 //! Sign-in: who is admitted, and which responses of the provider are refused.
 
-use super::test_console::{CONSOLE_ORIGIN, TestConsole};
+use super::test_console::{CLI_CLIENT_ID, CONSOLE_ORIGIN, TestConsole, USER_AUDIENCE};
 use http::{Method, StatusCode, header};
 use std::time::Duration;
 
@@ -85,6 +85,54 @@ async fn an_id_token_of_another_sign_in_is_refused_by_its_nonce() {
     let response = browser.get(&back).await;
     assert_eq!(response.status, StatusCode::UNAUTHORIZED);
     assert!(response.body.contains("(nonce)"), "{}", response.body);
+}
+
+#[tokio::test]
+async fn a_sign_in_leads_to_one_login() {
+    let console = TestConsole::start().await;
+    let mut browser = console.new_browser();
+    let started = browser.get("/signin/start?provider=corp&to=/").await;
+    let stolen_cookies = browser.cookies.clone();
+    let url = format!("{}&sub=alice&groups=oncall", started.location());
+    // The provider gives a new code each time that the person comes with this request.
+    let callback = async || {
+        let request = http::Request::get(&url).body(bytes::Bytes::new()).unwrap();
+        let back = TestConsole::send_to_issuer(request).await;
+        let back = back.headers()[header::LOCATION].to_str().unwrap();
+        back.strip_prefix(CONSOLE_ORIGIN).unwrap().to_owned()
+    };
+    let (first, second) = (callback().await, callback().await);
+    assert_eq!(browser.get(&first).await.status, StatusCode::SEE_OTHER);
+    let mut thief = console.new_browser();
+    thief.cookies = stolen_cookies;
+    let repeated = thief.get(&second).await;
+    assert_eq!(repeated.status, StatusCode::UNAUTHORIZED);
+    assert!(repeated.body.contains("already finished: start again"), "{}", repeated.body);
+    assert!(thief.cookies.is_empty(), "{:?}", thief.cookies);
+    assert_eq!(browser.get("/").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_id_token_that_is_also_for_another_application_is_refused() {
+    let console = TestConsole::start().await;
+    let sign_in = async |audience: &str| {
+        let mut browser = console.new_browser();
+        let started = browser.get("/signin/start?provider=corp&to=/").await;
+        let url = format!("{}&sub=alice&groups=oncall&aud={audience}", started.location());
+        let request = http::Request::get(url).body(bytes::Bytes::new()).unwrap();
+        let back = TestConsole::send_to_issuer(request).await;
+        let back = back.headers()[header::LOCATION].to_str().unwrap();
+        browser.get(back.strip_prefix(CONSOLE_ORIGIN).unwrap()).await
+    };
+    for foreign in ["another", "durward"] {
+        let refused = sign_in(foreign).await;
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{foreign}");
+        assert!(refused.body.contains("also for another application (aud)"), "{}", refused.body);
+    }
+    // The command line's client and an audience of people are the gateway's own.
+    for own in [CLI_CLIENT_ID, USER_AUDIENCE] {
+        assert_eq!(sign_in(own).await.status, StatusCode::SEE_OTHER, "{own}");
+    }
 }
 
 #[tokio::test]
