@@ -42,7 +42,7 @@ pub enum SignInError {
     /// The name, the subject or the groups are too long to be stored.
     #[error("what the identity provider says about you is not accepted: {0}")]
     TooLong(UpsertUserError),
-    #[error("you are signed in to the identity provider, but not in a group that may use this console")]
+    #[error("{}", users::NOT_ADMITTED)]
     NotAdmitted,
     #[error("this sign-in was already finished: start again")]
     AlreadyFinished,

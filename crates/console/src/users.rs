@@ -2,7 +2,12 @@
 //!
 //! A workload is never a user, and neither is an agent that acts for a person: agents must not vote on their own requests.
 
-use crate::{cookies::ConsoleCookie, logins::SignedInUser, settings::ApiTokenProvider, state::ConsoleState};
+use crate::{
+    cookies::ConsoleCookie,
+    logins::SignedInUser,
+    settings::{ApiTokenProvider, ConsoleSettings},
+    state::ConsoleState,
+};
 use durward_approval::Approver;
 use durward_core::{CallerKind, RefusalReason};
 use durward_identity::{TokenError, VerifiedToken};
@@ -10,6 +15,10 @@ use durward_store::StoreError;
 use http::{HeaderMap, header};
 use std::sync::Arc;
 use time::OffsetDateTime;
+
+/// What a person learns whom nothing admits.
+pub const NOT_ADMITTED: &str = "you are in no group that may use the console ([console] allowed_groups; without it, the approvers \
+    in policies may): ask its operator";
 
 /// Longest display name of a user, which the provider chooses.
 const MAX_NAME_CHARS: usize = 100;
@@ -20,9 +29,18 @@ pub async fn find_signed_in_user(
     headers: &HeaderMap,
 ) -> Result<Option<Arc<SignedInUser>>, StoreError> {
     match ConsoleCookie::Session.read_value(headers, state.origin.uses_tls) {
-        Some(id) => state.logins.find_user(id, (state.clock)()).await,
+        Some(id) => find_user_of_login(state, id).await,
         None => Ok(None),
     }
+}
+
+/// The user of a login. A login lives for an hour and over restarts: whom policies or the configuration no longer admit has none.
+pub async fn find_user_of_login(
+    state: &ConsoleState,
+    login_id: &str,
+) -> Result<Option<Arc<SignedInUser>>, StoreError> {
+    let user = state.logins.find_user(login_id, (state.clock)()).await?;
+    Ok(user.filter(|user| is_admitted(state, &user.person.groups)))
 }
 
 /// Why a bearer token gives no access to the admin API. The texts are for the person who sent it.
@@ -39,7 +57,7 @@ pub enum AuthenticationError {
     NotAUserToken(#[from] UserTokenError),
     #[error(transparent)]
     NotAPerson(#[from] NotAPersonError),
-    #[error("you are in no group that may use the console ([console] allowed_groups)")]
+    #[error("{NOT_ADMITTED}")]
     NotAdmitted,
     /// The token cannot be verified, because its provider's keys cannot be fetched.
     #[error("{0}")]
@@ -154,10 +172,15 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthenticationError> {
         .ok_or(AuthenticationError::MalformedHeader)
 }
 
-/// Returns true if members of these groups may use the console.
+/// Returns true if members of these groups may use the console: as configured, or else those to whom the configuration or a policy gives
+/// something to do here. Everybody else whom the provider vouches for, which may be a whole company, sees nothing.
 pub fn is_admitted(state: &ConsoleState, groups: &[String]) -> bool {
-    let allowed = &state.settings.allowed_groups;
-    allowed.is_empty() || allowed.iter().any(|group| groups.contains(group))
+    let ConsoleSettings { allowed_groups, revoke_groups, break_glass_group, .. } = &state.settings;
+    if !allowed_groups.is_empty() {
+        return allowed_groups.iter().any(|group| groups.contains(group));
+    }
+    revoke_groups.iter().chain(break_glass_group).any(|group| groups.contains(group))
+        || state.policies.current().has_approvers_among(groups)
 }
 
 /// Returns true if this person may revoke sessions.

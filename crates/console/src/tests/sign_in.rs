@@ -161,13 +161,55 @@ async fn a_login_ends_after_an_hour_and_at_sign_out() {
 }
 
 #[tokio::test]
+async fn who_is_in_no_configured_group_sees_nothing() {
+    let console = TestConsole::start_with(|settings| {
+        settings.allowed_groups.clear();
+        settings.revoke_groups = vec!["security".to_owned()];
+    })
+    .await;
+    let is_admitted = async |groups: &str| {
+        let mut browser = console.new_browser();
+        let response = browser.sign_in("dana", groups, "/").await;
+        let token = console.issue_token("dana", &groups.split_terminator(',').collect::<Vec<_>>());
+        let (status, body) = console.call_api(Method::GET, "/api/v1/approval-requests", &token, "").await;
+        if response.status == StatusCode::SEE_OTHER {
+            assert_eq!(status, StatusCode::OK, "{groups}: {body}");
+            return true;
+        }
+        assert_eq!((response.status, status), (StatusCode::FORBIDDEN, StatusCode::FORBIDDEN), "{groups}");
+        assert_eq!(body["error"], serde_json::json!("not_admitted"));
+        for text in [&response.body, &body.to_string()] {
+            assert!(text.contains("ou are in no group that may use the console"), "{text}");
+        }
+        assert!(!browser.cookies.contains_key("durward"));
+        false
+    };
+    // Who may revoke or break glass has something to do here.
+    for (groups, expected) in
+        [("staff", false), ("", false), ("oncall", false), ("staff,security", true), ("fire", true)]
+    {
+        assert_eq!(is_admitted(groups).await, expected, "{groups}");
+    }
+    // So have the approvers of a policy, while there is such a policy.
+    let mut alice = console.new_browser();
+    console.write_policies("@id(\"ask\") @approval(\"oncall\") forbid (principal, action == Aws::Action::\"s3:DeleteBucket\", resource);");
+    assert!(is_admitted("oncall").await && !is_admitted("staff").await);
+    assert_eq!(alice.sign_in("alice", "oncall", "/").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(alice.get("/").await.status, StatusCode::OK);
+    console.write_policies("");
+    let closed = alice.get("/").await;
+    assert_eq!((closed.status, closed.location()), (StatusCode::SEE_OTHER, "/signin"));
+    assert!(!is_admitted("oncall").await);
+}
+
+#[tokio::test]
 async fn only_members_of_the_allowed_groups_are_admitted() {
     let console =
         TestConsole::start_with(|settings| settings.allowed_groups = vec!["staff".to_owned()]).await;
     let mut browser = console.new_browser();
     let response = browser.sign_in("mallory", "guests", "/").await;
     assert_eq!(response.status, StatusCode::FORBIDDEN);
-    assert!(response.body.contains("not in a group that may use this console"));
+    assert!(response.body.contains("in no group that may use the console"), "{}", response.body);
     assert!(!browser.cookies.contains_key("durward"));
     console.sign_in_person("alice", "staff").await;
     let (status, body) = console
