@@ -223,6 +223,7 @@ pub async fn finish_sign_in(
     let token = client.exchange_code(&discovery, &redirect_uri(state), code, &attempt.code_verifier).await?;
     let person = verify_id_token(state, client, &token, &attempt.nonce, now).await?;
     if !users::is_admitted(state, &person.groups) {
+        users::record_lost_membership(state, &person).await;
         return Err(SignInError::NotAdmitted);
     }
     state.finished_sign_ins.finish(&attempt.state, started_at + SIGN_IN_TIMEOUT, now)?;

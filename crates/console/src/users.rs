@@ -145,6 +145,7 @@ pub async fn authenticate_bearer(
     check_user_token(provider, &verified)?;
     let person = person_from_token(&verified)?;
     if !is_admitted(state, &person.groups) {
+        record_lost_membership(state, &person).await;
         return Err(AuthenticationError::NotAdmitted);
     }
     // By the time of issue: a token from before the revocation is refused, and one of a sign-in after it is accepted.
@@ -181,6 +182,14 @@ pub fn is_admitted(state: &ConsoleState, groups: &[String]) -> bool {
     }
     revoke_groups.iter().chain(break_glass_group).any(|group| groups.contains(group))
         || state.policies.current().has_approvers_among(groups)
+}
+
+/// Records the groups of a person who is not admitted, if the console knows the person: votes of somebody who left a group no longer
+/// count, and this may be the only time that the provider says so.
+pub async fn record_lost_membership(state: &ConsoleState, person: &Approver) {
+    if let Err(error) = state.approvals.update_known_user(person).await {
+        tracing::error!(person = person.id, %error, "the groups of a person who is not admitted could not be recorded");
+    }
 }
 
 /// Returns true if this person may revoke sessions.
