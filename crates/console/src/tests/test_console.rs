@@ -96,8 +96,8 @@ pub struct TestConsole {
     pub dir: tempfile::TempDir,
     pub revocations: Revocations,
     pub store: Store,
+    pub policies: Arc<PolicyStore>,
     pub aws_identity: FakeAwsIdentity,
-    policies: Arc<PolicyStore>,
     settings: ConsoleSettings,
     /// How far the console's clock is ahead of the system's.
     clock_offset_seconds: Arc<AtomicI64>,
