@@ -2,7 +2,8 @@
 //! `durward serve` begins with this, and `durward config check` does only this. Nothing is created or changed.
 
 use crate::config::{
-    self, Config, ConfigError, ConfigProblem, ConfigSource, Diagnostics, McpServerConfig, PostgresConfig,
+    self, Config, ConfigError, ConfigProblem, ConfigSource, ConsoleConfig, Diagnostics, McpServerConfig,
+    PostgresConfig,
 };
 use crate::tls::{load_certificates, load_tls_acceptor};
 use crate::url_origin::origin_of_url;
@@ -78,6 +79,11 @@ fn open_configuration(config: &Config, findings: &mut Diagnostics) -> Option<Ope
     );
     let policies =
         findings.value_or_problem("policy.dir", policies.map_err(|error| format_policy_error(&error)));
+    if policies.as_ref().is_some_and(|policies| !admits_anybody(config, policies)) {
+        let key_path = if config.console.is_some() { "console" } else { "listen.console" };
+        let message = "nobody may use the console: name groups in [console] allowed_groups, or approvers in policies (@approval)";
+        findings.warnings.push(ConfigProblem::new(key_path, message));
+    }
     let emulator = config.aws.emulator_url.as_deref();
     let emulator = emulator.and_then(|url| findings.value_or_problem("aws.emulator_url", origin_of_url(url)));
     // The operator wrote these origins, so they may have private addresses; names of MCP servers need a key that says so. The client refuses all other private addresses:
@@ -118,6 +124,16 @@ fn open_configuration(config: &Config, findings: &mut Diagnostics) -> Option<Ope
         sign_in_providers,
         warnings: Vec::new(),
     })
+}
+
+/// Returns true if the console admits some group, or does not listen.
+fn admits_anybody(config: &Config, policies: &PolicyStore) -> bool {
+    let has_groups =
+        |console: &ConsoleConfig| !console.allowed_groups.is_empty() || !console.revoke_groups.is_empty();
+    config.console_address().is_none()
+        || config.console.as_ref().is_some_and(has_groups)
+        || config.approval.break_glass_group.is_some()
+        || policies.current().has_approval_policies()
 }
 
 fn open_upstream_client(
