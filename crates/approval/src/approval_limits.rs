@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct ApprovalLimits {
     /// Pending approval requests of one caller.
     pub max_pending_per_caller: usize,
+    /// Pending approval requests of all callers of one identity provider.
+    pub max_pending_per_provider: usize,
     /// Pending approval requests of all callers together.
     pub max_pending_total: usize,
     /// The time for which a grant waits for its use.
@@ -22,6 +24,7 @@ impl Default for ApprovalLimits {
     fn default() -> Self {
         Self {
             max_pending_per_caller: limits::MAX_PENDING_REQUESTS_PER_CALLER,
+            max_pending_per_provider: limits::MAX_PENDING_REQUESTS_PER_PROVIDER,
             max_pending_total: limits::MAX_PENDING_REQUESTS,
             grant_ttl: limits::GRANT_TTL,
             break_glass_group: None,

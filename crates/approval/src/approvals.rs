@@ -161,10 +161,24 @@ impl Approvals {
     pub async fn upsert_user(&self, approver: &Approver) -> Result<(), UpsertUserError> {
         check_approver_size(approver)
             .map_err(|TooLong { field, limit }| UpsertUserError::TooLong { field, limit })?;
+        self.store_newer_user(approver, true).await
+    }
+
+    /// Stores what a provider now says about a person who voted or signed in before, and nothing about anybody else: a membership
+    /// that ended must end the person's votes, also if the person may no longer use the console.
+    pub async fn update_known_user(&self, approver: &Approver) -> Result<(), UpsertUserError> {
+        check_approver_size(approver)
+            .map_err(|TooLong { field, limit }| UpsertUserError::TooLong { field, limit })?;
+        self.store_newer_user(approver, false).await
+    }
+
+    async fn store_newer_user(&self, approver: &Approver, adds_user: bool) -> Result<(), UpsertUserError> {
         // The console calls this for every page: nothing is written unless something changed.
         let stored = self.ledger.store.begin_read().await?.find_user(&approver.id).await?;
         let row = user_row(approver)?;
-        if stored.is_some_and(|stored| stored == row || stored.groups_as_of > row.groups_as_of) {
+        let is_newer =
+            stored.map_or(adds_user, |stored| stored != row && stored.groups_as_of <= row.groups_as_of);
+        if !is_newer {
             return Ok(());
         }
         let (mut transaction, _now) = self.ledger.begin_write().await?;

@@ -58,6 +58,7 @@ impl NewApprovalRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PendingLimitScope {
     Caller,
+    Provider,
     Gateway,
 }
 
@@ -65,6 +66,7 @@ impl fmt::Display for PendingLimitScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Caller => "this caller",
+            Self::Provider => "this caller's identity provider",
             Self::Gateway => "the gateway",
         })
     }

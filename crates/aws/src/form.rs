@@ -1,7 +1,8 @@
 //! Percent-encoded text: query strings and `application/x-www-form-urlencoded` bodies, read strictly.
 //!
-//! Promise: a bad escape, bytes that are not UTF-8 and a parameter without a name are refused. A lenient reader would
-//! replace them, and the service behind the gateway could read another name or value than policy did.
+//! Promise: a bad escape, bytes that are not UTF-8, a parameter without a name and a name that a second reader could take for
+//! another are refused. A lenient reader would replace them, and the service behind the gateway could read another name or value
+//! than policy did.
 
 use crate::refusals::{malformed_request, quote_for_message, too_many_values};
 use durward_core::{Refusal, limits};
@@ -51,7 +52,23 @@ impl FormParameters {
 pub(crate) fn parse_form_body(body: &[u8]) -> Result<Vec<ParameterPair<'_>>, Refusal> {
     let text = std::str::from_utf8(body)
         .map_err(|_invalid| malformed_request("the form body is not valid utf-8"))?;
-    parse_pairs(text, PlusSign::Space)
+    let pairs = parse_pairs(text, PlusSign::Space)?;
+    pairs.iter().try_for_each(|(name, _value)| require_form_name(name))?;
+    Ok(pairs)
+}
+
+/// Refuses the decoded name of a form parameter that another reader could take for another name: one that trims blanks or
+/// controls, folds Unicode, decodes twice (`%2541ction`), or ends a pair at `;` as HTML 4 allowed (CVE-2021-23336). Names of the
+/// query and EC2 protocols are printable ASCII without these characters.
+pub(crate) fn require_form_name(name: &str) -> Result<(), Refusal> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'+' | b'&' | b'=' | b';');
+    if name.bytes().all(is_plain) {
+        return Ok(());
+    }
+    Err(malformed_request(format!(
+        "the name of the parameter `{}` has blanks, control or non-ASCII characters, `;`, or a second encoding; send the plain name",
+        quote_for_message(name)
+    )))
 }
 
 /// The pairs of a query string or form, in order. A name without `=` has an empty value.
@@ -137,6 +154,18 @@ mod tests {
             b"=a",
             b"a=1&&b=2",
             b"a=1&",
+            b"Action =a",
+            b"Action+=a",
+            b"%09Action=a",
+            b"Action%00=a",
+            b"%41ction%0D=a",
+            b"%2541ction=a",
+            b"%252541ction=a",
+            b"Role%2BArn=a",
+            b"Role%26Action=a",
+            b"a;Action=a",
+            b"\xef\xbc\xa1ction=a",
+            b"Action%E2%80%8B=a",
         ] {
             let refusal = FormParameters::parse(bad).unwrap_err();
             assert_eq!(refusal.reason, RefusalReason::Malformed, "{bad:?}");

@@ -21,6 +21,7 @@ mod cookies;
 mod display_text;
 mod eligibility;
 mod event_stream;
+mod finished_sign_ins;
 mod health;
 mod html;
 mod logins;
@@ -47,8 +48,8 @@ pub use settings::{
 };
 
 use crate::{
-    assets::StaticAssets, cookie_sealing::CookieSealer, logins::LoginStore, oidc_client::OidcClient,
-    state::ConsoleState,
+    assets::StaticAssets, cookie_sealing::CookieSealer, finished_sign_ins::FinishedSignIns,
+    logins::LoginStore, oidc_client::OidcClient, state::ConsoleState,
 };
 use axum::{Router, body::Body};
 use bytes::Bytes;
@@ -126,6 +127,7 @@ impl Console {
             id_token_verifier: TokenVerifier::new(sign_in, http_client.clone())?,
             api_token_verifier: TokenVerifier::new(api_tokens, http_client.clone())?,
             cookie_sealer: CookieSealer::with_random_key().ok_or(ConsoleError::NoRandomness)?,
+            finished_sign_ins: FinishedSignIns::default(),
             logins: LoginStore::new(store),
             channels,
             event_subscribers: Arc::default(),

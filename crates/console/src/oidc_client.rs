@@ -18,6 +18,9 @@ use time::{Duration, OffsetDateTime};
 
 /// The time for which a discovery document is used before it is fetched again.
 const DISCOVERY_TTL: Duration = Duration::minutes(10);
+/// The time for which a failed fetch is not repeated. Anybody can start a sign-in, and each would send a request to a provider that
+/// fails, and wait for it.
+const FAILED_DISCOVERY_TTL: Duration = Duration::seconds(10);
 /// A token response holds a few JWTs. A user waits for it, so the timeout is short.
 const TOKEN_REQUEST_LIMITS: HttpLimits =
     HttpLimits { timeout: std::time::Duration::from_secs(10), max_response_bytes: 1 << 20 };
@@ -27,6 +30,8 @@ const TOKEN_REQUEST_LIMITS: HttpLimits =
 pub enum OidcClientError {
     #[error(transparent)]
     Discovery(#[from] ProviderDocumentError),
+    #[error("its discovery document could not be fetched")]
+    DiscoveryFailed,
     #[error("its token endpoint is not a URL")]
     InvalidTokenEndpoint,
     #[error("the client secret cannot be sent in a header")]
@@ -43,12 +48,32 @@ pub enum OidcClientError {
 pub struct OidcClient {
     pub settings: SignInProvider,
     http_client: Arc<dyn HttpClient>,
-    cached_discovery: Mutex<Option<(OffsetDateTime, Arc<DiscoveryDocument>)>>,
+    discovery: Arc<DiscoveryCache>,
+}
+
+/// The last fetch of a discovery document.
+#[derive(Default)]
+struct DiscoveryCache {
+    /// When it began, and what it gave.
+    last_fetch: Mutex<Option<(OffsetDateTime, DiscoveryResult)>>,
+    /// Locked by the one task that fetches.
+    fetching: tokio::sync::Mutex<()>,
+}
+
+type DiscoveryResult = Result<Arc<DiscoveryDocument>, ProviderDocumentError>;
+
+impl DiscoveryCache {
+    fn get(&self, now: OffsetDateTime) -> Option<DiscoveryResult> {
+        let (fetched_at, result) = lock_ignoring_poison(&self.last_fetch).clone()?;
+        let ttl = if result.is_ok() { DISCOVERY_TTL } else { FAILED_DISCOVERY_TTL };
+        // The absolute age: a clock that was set back must not keep a result for longer.
+        ((now - fetched_at).abs() < ttl).then_some(result)
+    }
 }
 
 impl OidcClient {
     pub fn new(settings: SignInProvider, http_client: Arc<dyn HttpClient>) -> Self {
-        Self { settings, http_client, cached_discovery: Mutex::new(None) }
+        Self { settings, http_client, discovery: Arc::default() }
     }
 
     pub fn name(&self) -> &str {
@@ -59,20 +84,30 @@ impl OidcClient {
         &self,
         now: OffsetDateTime,
     ) -> Result<Arc<DiscoveryDocument>, OidcClientError> {
-        let cached = lock_ignoring_poison(&self.cached_discovery).clone();
-        if let Some((fetched_at, discovery)) = cached
-            // The absolute age: a clock that was set back must not keep a document for longer.
-            && (now - fetched_at).abs() < DISCOVERY_TTL
-        {
-            return Ok(discovery);
+        if let Some(known) = self.discovery.get(now) {
+            return Ok(known?);
         }
-        let issuer = &self.settings.provider.issuer;
-        let fetched = DiscoveryDocument::fetch_document(issuer, self.http_client.as_ref()).await;
-        let discovery = Arc::new(fetched.inspect_err(|error| {
-            tracing::warn!(provider = self.name(), %error, "sign-in: the discovery document is not usable");
-        })?);
-        *lock_ignoring_poison(&self.cached_discovery) = Some((now, discovery.clone()));
-        Ok(discovery)
+        let (cache, http_client) = (self.discovery.clone(), self.http_client.clone());
+        let (provider, issuer) = (self.name().to_owned(), self.settings.provider.issuer.clone());
+        // A task of its own: a browser that leaves must not end the fetch, so that the next one would start another.
+        let fetch = tokio::spawn(async move {
+            let _one_at_a_time = cache.fetching.lock().await;
+            // Another task may have fetched it while this one waited.
+            if let Some(known) = cache.get(now) {
+                return known;
+            }
+            let result = DiscoveryDocument::fetch_document(&issuer, http_client.as_ref()).await.map(Arc::new);
+            if let Err(error) = &result {
+                tracing::warn!(provider, %error, "sign-in: the discovery document is not usable");
+            }
+            *lock_ignoring_poison(&cache.last_fetch) = Some((now, result.clone()));
+            result
+        });
+        fetch.await.map_err(|error| {
+            tracing::error!(provider = self.name(), %error, "sign-in: the fetch of the discovery document panicked or was cancelled");
+            OidcClientError::DiscoveryFailed
+        })?
+        .map_err(Into::into)
     }
 
     /// Exchanges an authorization code for the ID token.
@@ -149,5 +184,72 @@ impl OidcClient {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         *request.body_mut() = Bytes::from(body);
         Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use durward_core::{HttpClientError, HttpFuture};
+    use durward_identity::ProviderConfig;
+    use http::Response;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A provider that fails until it is repaired, and counts requests.
+    #[derive(Default)]
+    struct FailingProvider {
+        requests: AtomicUsize,
+        is_repaired: Mutex<bool>,
+    }
+
+    impl HttpClient for FailingProvider {
+        fn send(&self, _request: Request<Bytes>, _limits: HttpLimits) -> HttpFuture<'_> {
+            self.requests.fetch_add(1, Ordering::SeqCst);
+            let is_repaired = *lock_ignoring_poison(&self.is_repaired);
+            Box::pin(async move {
+                // Gives the other sign-ins a turn, so that they arrive during this request.
+                tokio::task::yield_now().await;
+                let body = r#"{"issuer":"https://idp.example","authorization_endpoint":"https://idp.example/a",
+                    "token_endpoint":"https://idp.example/t"}"#;
+                if !is_repaired {
+                    return Err(HttpClientError::Failed("connection refused".to_owned()));
+                }
+                Ok(Response::new(Bytes::from_static(body.as_bytes())))
+            })
+        }
+    }
+
+    fn test_client() -> (Arc<FailingProvider>, Arc<OidcClient>) {
+        let provider = Arc::new(FailingProvider::default());
+        let settings = SignInProvider {
+            provider: ProviderConfig::new("corp", "https://idp.example", vec!["console".to_owned()]),
+            client_id: "console".to_owned(),
+            client_secret: None,
+            scopes: Vec::new(),
+        };
+        (provider.clone(), Arc::new(OidcClient::new(settings, provider)))
+    }
+
+    #[tokio::test]
+    async fn sign_ins_at_a_provider_that_fails_cost_one_request_in_ten_seconds() {
+        let (provider, client) = test_client();
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let requests = || provider.requests.load(Ordering::SeqCst);
+        let mut sign_ins = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let client = client.clone();
+            sign_ins.spawn(async move { client.load_discovery(now).await.is_err() });
+        }
+        assert_eq!(sign_ins.join_all().await, [true; 50]);
+        for seconds in 0..10 {
+            let refused = client.load_discovery(now + Duration::seconds(seconds)).await;
+            assert!(matches!(refused, Err(OidcClientError::Discovery(_))));
+        }
+        assert_eq!(requests(), 1);
+        *lock_ignoring_poison(&provider.is_repaired) = true;
+        assert!(client.load_discovery(now + Duration::seconds(9)).await.is_err());
+        assert!(client.load_discovery(now + Duration::seconds(10)).await.is_ok());
+        assert!(client.load_discovery(now + Duration::seconds(600)).await.is_ok());
+        assert_eq!(requests(), 2);
     }
 }

@@ -6,6 +6,7 @@
 //! response counts only in the browser that started the sign-in.
 
 use crate::{
+    finished_sign_ins::RepeatedSignIn,
     logins::LoginError,
     oidc_client::{OidcClient, OidcClientError},
     state::ConsoleState,
@@ -41,8 +42,10 @@ pub enum SignInError {
     /// The name, the subject or the groups are too long to be stored.
     #[error("what the identity provider says about you is not accepted: {0}")]
     TooLong(UpsertUserError),
-    #[error("you are signed in to the identity provider, but not in a group that may use this console")]
+    #[error("{}", users::NOT_ADMITTED)]
     NotAdmitted,
+    #[error("this sign-in was already finished: start again")]
+    AlreadyFinished,
     #[error("your sign-ins were revoked while you signed in: start again")]
     Revoked,
     #[error("too many users are signed in: try again later")]
@@ -63,6 +66,11 @@ pub enum IdTokenError {
     NonceMismatch,
     #[error("it was issued to another client (azp)")]
     OtherClient,
+    /// OpenID Connect Core section 3.1.3.7: a client rejects it.
+    #[error(
+        "it is also for another application (aud), which could sign in with it: get one for the console alone, or list that application in console_audience"
+    )]
+    OtherAudience,
     #[error(transparent)]
     NotAPerson(#[from] NotAPersonError),
 }
@@ -88,6 +96,15 @@ impl From<UpsertUserError> for SignInError {
         match error {
             UpsertUserError::Store(error) => error.into(),
             too_long @ UpsertUserError::TooLong { .. } => Self::TooLong(too_long),
+        }
+    }
+}
+
+impl From<RepeatedSignIn> for SignInError {
+    fn from(error: RepeatedSignIn) -> Self {
+        match error {
+            RepeatedSignIn::AlreadyFinished => Self::AlreadyFinished,
+            RepeatedSignIn::TooMany => Self::TooManyLogins,
         }
     }
 }
@@ -206,8 +223,10 @@ pub async fn finish_sign_in(
     let token = client.exchange_code(&discovery, &redirect_uri(state), code, &attempt.code_verifier).await?;
     let person = verify_id_token(state, client, &token, &attempt.nonce, now).await?;
     if !users::is_admitted(state, &person.groups) {
+        users::record_lost_membership(state, &person).await;
         return Err(SignInError::NotAdmitted);
     }
+    state.finished_sign_ins.finish(&attempt.state, started_at + SIGN_IN_TIMEOUT, now)?;
     state.approvals.upsert_user(&person).await?;
     // A new id for each sign-in: one that existed before it could have been planted by an attacker (session fixation).
     let login_id = state.logins.create_login(&person, now).await?;
@@ -240,6 +259,17 @@ async fn verify_id_token(
     }
     if !verified.is_issued_to_client(&client.settings.client_id) {
         return Err(IdTokenError::OtherClient);
+    }
+    // Another application that receives the token could sign in here with it, as could an agent with one for a front end.
+    let providers = &state.settings.api_token_providers;
+    let trusted = providers.iter().find(|one| one.provider.name == client.name());
+    let own = [client.settings.client_id.clone()];
+    let is_trusted = match trusted {
+        Some(provider) => users::has_only_trusted_audiences(provider, &verified),
+        None => verified.is_only_for_audiences(&own),
+    };
+    if !is_trusted {
+        return Err(IdTokenError::OtherAudience);
     }
     Ok(users::person_from_token(&verified)?)
 }

@@ -90,7 +90,7 @@ pub struct ConsoleSettings {
     pub sign_in_providers: Vec<SignInProvider>,
     /// The tokens that the admin API accepts.
     pub api_token_providers: Vec<ApiTokenProvider>,
-    /// The groups that may use the console. Empty: every user whom a provider vouches for.
+    /// The groups that may use the console. Empty: those that may revoke sessions or break glass, and the approvers in policies.
     pub allowed_groups: Vec<String>,
     /// The groups that may revoke sessions. Empty: every user of the console, because a revocation only takes access away.
     pub revoke_groups: Vec<String>,

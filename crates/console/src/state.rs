@@ -4,6 +4,7 @@ use crate::{
     assets::StaticAssets,
     cookie_sealing::CookieSealer,
     event_stream::EventSubscribers,
+    finished_sign_ins::FinishedSignIns,
     logins::LoginStore,
     oidc_client::OidcClient,
     settings::{AwsIdentity, ConsoleSettings},
@@ -33,6 +34,7 @@ pub struct ConsoleState {
     /// Verifies the tokens of the admin API.
     pub api_token_verifier: TokenVerifier,
     pub cookie_sealer: CookieSealer,
+    pub finished_sign_ins: FinishedSignIns,
     pub logins: LoginStore,
     pub channels: ChannelStatusReader,
     pub event_subscribers: Arc<EventSubscribers>,

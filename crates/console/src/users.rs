@@ -2,7 +2,12 @@
 //!
 //! A workload is never a user, and neither is an agent that acts for a person: agents must not vote on their own requests.
 
-use crate::{cookies::ConsoleCookie, logins::SignedInUser, settings::ApiTokenProvider, state::ConsoleState};
+use crate::{
+    cookies::ConsoleCookie,
+    logins::SignedInUser,
+    settings::{ApiTokenProvider, ConsoleSettings},
+    state::ConsoleState,
+};
 use durward_approval::Approver;
 use durward_core::{CallerKind, RefusalReason};
 use durward_identity::{TokenError, VerifiedToken};
@@ -10,6 +15,10 @@ use durward_store::StoreError;
 use http::{HeaderMap, header};
 use std::sync::Arc;
 use time::OffsetDateTime;
+
+/// What a person learns whom nothing admits.
+pub const NOT_ADMITTED: &str = "you are in no group that may use the console ([console] allowed_groups; without it, the approvers \
+    in policies may): ask its operator";
 
 /// Longest display name of a user, which the provider chooses.
 const MAX_NAME_CHARS: usize = 100;
@@ -20,9 +29,18 @@ pub async fn find_signed_in_user(
     headers: &HeaderMap,
 ) -> Result<Option<Arc<SignedInUser>>, StoreError> {
     match ConsoleCookie::Session.read_value(headers, state.origin.uses_tls) {
-        Some(id) => state.logins.find_user(id, (state.clock)()).await,
+        Some(id) => find_user_of_login(state, id).await,
         None => Ok(None),
     }
+}
+
+/// The user of a login. A login lives for an hour and over restarts: whom policies or the configuration no longer admit has none.
+pub async fn find_user_of_login(
+    state: &ConsoleState,
+    login_id: &str,
+) -> Result<Option<Arc<SignedInUser>>, StoreError> {
+    let user = state.logins.find_user(login_id, (state.clock)()).await?;
+    Ok(user.filter(|user| is_admitted(state, &user.person.groups)))
 }
 
 /// Why a bearer token gives no access to the admin API. The texts are for the person who sent it.
@@ -39,7 +57,7 @@ pub enum AuthenticationError {
     NotAUserToken(#[from] UserTokenError),
     #[error(transparent)]
     NotAPerson(#[from] NotAPersonError),
-    #[error("you are in no group that may use the console ([console] allowed_groups)")]
+    #[error("{NOT_ADMITTED}")]
     NotAdmitted,
     /// The token cannot be verified, because its provider's keys cannot be fetched.
     #[error("{0}")]
@@ -62,7 +80,8 @@ pub enum UserTokenError {
     )]
     FrontEndAudience,
     #[error(
-        "the token was issued to another client than the console's or the command line's: send an ID token"
+        "the token was issued to another client than the console's or the command line's, or for another application too \
+         (aud): send an ID token for one of them alone"
     )]
     OtherClient,
 }
@@ -92,8 +111,19 @@ fn check_user_token(
     let is_own_id_token = || {
         let mut clients = provider.client_ids.iter();
         clients.any(|client| token.is_for_audience(client) && token.is_issued_to_client(client))
+            && has_only_trusted_audiences(provider, token)
     };
     if has_user_audience || is_own_id_token() { Ok(()) } else { Err(UserTokenError::OtherClient) }
+}
+
+/// Returns true if an ID token is for the gateway's own clients and for audiences of its users alone, and for no front end. OpenID
+/// Connect Core section 3.1.3.7: a client rejects an ID token with an audience that it does not trust, because whoever receives
+/// that token could use it here.
+pub fn has_only_trusted_audiences(provider: &ApiTokenProvider, token: &VerifiedToken) -> bool {
+    let is_for_front_end =
+        provider.front_end_audiences.iter().any(|audience| token.is_for_audience(audience));
+    let trusted: Vec<&String> = provider.client_ids.iter().chain(&provider.audiences).collect();
+    !is_for_front_end && token.is_only_for_audiences(&trusted)
 }
 
 /// Authenticates the person of an `Authorization: Bearer` header.
@@ -115,6 +145,7 @@ pub async fn authenticate_bearer(
     check_user_token(provider, &verified)?;
     let person = person_from_token(&verified)?;
     if !is_admitted(state, &person.groups) {
+        record_lost_membership(state, &person).await;
         return Err(AuthenticationError::NotAdmitted);
     }
     // By the time of issue: a token from before the revocation is refused, and one of a sign-in after it is accepted.
@@ -142,10 +173,23 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, AuthenticationError> {
         .ok_or(AuthenticationError::MalformedHeader)
 }
 
-/// Returns true if members of these groups may use the console.
+/// Returns true if members of these groups may use the console: as configured, or else those to whom the configuration or a policy gives
+/// something to do here. Everybody else whom the provider vouches for, which may be a whole company, sees nothing.
 pub fn is_admitted(state: &ConsoleState, groups: &[String]) -> bool {
-    let allowed = &state.settings.allowed_groups;
-    allowed.is_empty() || allowed.iter().any(|group| groups.contains(group))
+    let ConsoleSettings { allowed_groups, revoke_groups, break_glass_group, .. } = &state.settings;
+    if !allowed_groups.is_empty() {
+        return allowed_groups.iter().any(|group| groups.contains(group));
+    }
+    revoke_groups.iter().chain(break_glass_group).any(|group| groups.contains(group))
+        || state.policies.current().has_approvers_among(groups)
+}
+
+/// Records the groups of a person who is not admitted, if the console knows the person: votes of somebody who left a group no longer
+/// count, and this may be the only time that the provider says so.
+pub async fn record_lost_membership(state: &ConsoleState, person: &Approver) {
+    if let Err(error) = state.approvals.update_known_user(person).await {
+        tracing::error!(person = person.id, %error, "the groups of a person who is not admitted could not be recorded");
+    }
 }
 
 /// Returns true if this person may revoke sessions.

@@ -20,6 +20,7 @@ mod invisible_characters;
 mod json_pointers;
 pub mod limits;
 mod lock;
+mod mcp_methods;
 pub mod operation;
 mod origin;
 pub mod refusal;
@@ -43,6 +44,7 @@ pub use ids::{ExchangeId, SessionId};
 pub use invisible_characters::{escape_invisible, is_invisible};
 pub use json_pointers::remove_json_pointers;
 pub use lock::lock_ignoring_poison;
+pub use mcp_methods::MCP_METHODS;
 pub use operation::{
     AccessLevel, FrontEndKind, Operation, OperationTraits, RequiredPermission, Resource,
     UNKNOWN_OPERATION_ACTION, is_unknown_operation_action,

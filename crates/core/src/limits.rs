@@ -125,6 +125,9 @@ pub const MAX_RECORDED_USER_AGENT_BYTES: usize = 512;
 
 /// Pending approval requests of one caller. People read each; an agent in a loop must not bury the rest.
 pub const MAX_PENDING_REQUESTS_PER_CALLER: usize = 20;
+/// Pending approval requests of all callers of one identity provider. At some, anybody can have as many subjects as they like (each
+/// repository and branch of a public CI service): such a provider must leave room for the callers of others.
+pub const MAX_PENDING_REQUESTS_PER_PROVIDER: usize = MAX_PENDING_REQUESTS / 2;
 /// Pending approval requests of all callers of one gateway together.
 pub const MAX_PENDING_REQUESTS: usize = 1_000;
 /// The time for which a grant waits for its use. Callers that were sent away retry within this time.

@@ -2,7 +2,8 @@
 //! `durward serve` begins with this, and `durward config check` does only this. Nothing is created or changed.
 
 use crate::config::{
-    self, Config, ConfigError, ConfigProblem, ConfigSource, Diagnostics, McpServerConfig, PostgresConfig,
+    self, Config, ConfigError, ConfigProblem, ConfigSource, ConsoleConfig, Diagnostics, McpServerConfig,
+    PostgresConfig,
 };
 use crate::tls::{load_certificates, load_tls_acceptor};
 use crate::url_origin::origin_of_url;
@@ -78,9 +79,14 @@ fn open_configuration(config: &Config, findings: &mut Diagnostics) -> Option<Ope
     );
     let policies =
         findings.value_or_problem("policy.dir", policies.map_err(|error| format_policy_error(&error)));
+    if policies.as_ref().is_some_and(|policies| !admits_anybody(config, policies)) {
+        let key_path = if config.console.is_some() { "console" } else { "listen.console" };
+        let message = "nobody may use the console: name groups in [console] allowed_groups, or approvers in policies (@approval)";
+        findings.warnings.push(ConfigProblem::new(key_path, message));
+    }
     let emulator = config.aws.emulator_url.as_deref();
     let emulator = emulator.and_then(|url| findings.value_or_problem("aws.emulator_url", origin_of_url(url)));
-    // The operator wrote these origins, so they may be private addresses. The client refuses all other private addresses:
+    // The operator wrote these origins, so they may have private addresses; names of MCP servers need a key that says so. The client refuses all other private addresses:
     // a name that a caller can influence must not lead into the gateway's network (server-side request forgery).
     let mut trusted: Vec<Origin> = emulator.iter().cloned().collect();
     for (index, provider) in config.identity.oidc.iter().enumerate() {
@@ -89,9 +95,13 @@ fn open_configuration(config: &Config, findings: &mut Diagnostics) -> Option<Ope
     }
     let mut servers = Vec::new();
     for (index, server) in config.mcp.server.iter().enumerate() {
-        servers.extend(findings.value_or_problem(&format!("mcp.server.{index}.url"), mcp_server(server)));
+        let key_path = format!("mcp.server.{index}.url");
+        let Some(opened) = findings.value_or_problem(&key_path, mcp_server(server)) else { continue };
+        if server.may_be_private(&opened.origin.host) {
+            trusted.push(opened.origin.clone());
+        }
+        servers.push(opened);
     }
-    trusted.extend(servers.iter().map(|server| server.origin.clone()));
     let upstream_client = open_upstream_client(config, trusted, emulator.as_ref(), findings);
     let tls_acceptor = config.listen.tls.as_ref().and_then(|tls| {
         findings.warn_if_exposed("listen.tls.key_file", &tls.key_file);
@@ -114,6 +124,16 @@ fn open_configuration(config: &Config, findings: &mut Diagnostics) -> Option<Ope
         sign_in_providers,
         warnings: Vec::new(),
     })
+}
+
+/// Returns true if the console admits some group, or does not listen.
+fn admits_anybody(config: &Config, policies: &PolicyStore) -> bool {
+    let has_groups =
+        |console: &ConsoleConfig| !console.allowed_groups.is_empty() || !console.revoke_groups.is_empty();
+    config.console_address().is_none()
+        || config.console.as_ref().is_some_and(has_groups)
+        || config.approval.break_glass_group.is_some()
+        || policies.current().has_approval_policies()
 }
 
 fn open_upstream_client(

@@ -65,7 +65,7 @@ pub const DEMO_USERS: [DemoUser; 3] = [
         groups: &["platform-oncall"],
         description: "on call for the platform",
     },
-    DemoUser { subject: "carol", name: "Carol", groups: &[], description: "in no group" },
+    DemoUser { subject: "carol", name: "Carol", groups: &["developers"], description: "a developer" },
 ];
 
 /// A running issuer. It stops when dropped.

@@ -38,7 +38,8 @@ pub enum UpstreamError {
     #[error("the name `{0}` does not resolve")]
     Resolve(String),
     #[error(
-        "`{0}` resolves only to addresses that are not allowed (loopback, link-local, private or metadata)"
+        "`{0}` resolves only to addresses that are not allowed (loopback, link-local, private or metadata); \
+         an MCP server in a private network needs `allow_private_address = true`"
     )]
     ForbiddenAddress(String),
     #[error("cannot connect to `{0}`: {1}")]
@@ -68,7 +69,8 @@ enum OpenConnection {
 }
 
 impl UpstreamClient {
-    /// `trusted_origins` were configured by the operator: they may resolve to loopback or private addresses.
+    /// `trusted_origins` were configured by the operator: they may resolve to loopback or private addresses, and none that is a
+    /// name to a metadata service.
     pub fn new(trusted_origins: Vec<Origin>) -> Result<Self, UpstreamSetupError> {
         Ok(Self {
             connector: Connector::new(trusted_origins)?,

@@ -147,6 +147,10 @@ impl TestGatewayBuilder {
         if self.has_mcp {
             text += "mcp_allowed_origins = [\"https://app.example.com\"]\n";
         }
+        if self.has_console {
+            // Also people who may not approve, and approvers of policies that a test replaces.
+            text += "[console]\nallowed_groups = [\"oncall\", \"agents\", \"Oncall\"]\n";
+        }
         write!(
             text,
             r#"

@@ -4,13 +4,16 @@
 use crate::error::{JsonRpcError, error_codes};
 use crate::json::{fold_case, has_case_duplicates};
 use crate::request_id::{MAX_NAME_BYTES, RequestId};
-use durward_core::parse_strict_json;
+use durward_core::{MCP_METHODS, is_invisible, parse_strict_json};
 use serde_json::{Map, Value};
 
 /// Members of `params` that decide what a request does, all ASCII. Many servers match names without case (Go's
 /// encoding/json), so these may occur only in this spelling.
 const RESERVED_PARAM_NAMES: [&str; 8] =
     ["_meta", "arguments", "inputResponses", "name", "ref", "requestState", "taskId", "uri"];
+
+/// Parameters that say what a method acts on.
+const NAMING_PARAMS: [&str; 3] = ["name", "taskId", "uri"];
 
 /// A message that expects a response.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,9 +87,16 @@ impl ClientMessage {
         }
         let method = match members.remove("method") {
             Some(Value::String(method)) if is_method_name(&method) => method,
-            Some(_) => return Err(invalid("`method` is not a name")),
+            Some(_) => {
+                return Err(invalid("`method` is not the name of a method: printable ASCII without blanks"));
+            }
             None => return Err(invalid("`method` is missing")),
         };
+        if let Some(known) = resembled_method(&method) {
+            return Err(invalid(&format!(
+                "`method` differs from `{known}` only in case or punctuation; send `{known}`"
+            )));
+        }
         let params = match members.remove("params") {
             Some(Value::Object(params)) => params,
             None => Map::new(),
@@ -104,6 +114,12 @@ impl ClientMessage {
         });
         if has_lookalike || has_case_duplicates(params.keys()) {
             let why = "a member of `params` differs from another or from one of MCP's only in case";
+            return Err(JsonRpcError::new(error_codes::INVALID_PARAMS, why).with_id(id.as_ref()));
+        }
+        if let Some(member) = find_odd_name(&method, &params) {
+            let why = format!(
+                "`params.{member}` begins or ends with a blank, or has control or invisible characters; send the name that the server lists"
+            );
             return Err(JsonRpcError::new(error_codes::INVALID_PARAMS, why).with_id(id.as_ref()));
         }
         // Policy decides requests. A `tools/call` without an id would pass as a notification, and servers might still execute it.
@@ -141,13 +157,42 @@ impl ClientRequest {
         Ok((name, arguments))
     }
 
-    /// A parameter that is a name: a non-empty string of limited length without control characters.
+    /// A parameter that is a name: a non-empty string of limited length that is as it looks.
     pub(crate) fn name_param(&self, member: &str) -> Option<&str> {
-        self.params.get(member)?.as_str().filter(|name| {
-            // A line feed or an escape sequence in a name could forge lines in a log or on a terminal.
-            !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.chars().any(char::is_control)
-        })
+        self.params
+            .get(member)?
+            .as_str()
+            .filter(|name| !name.is_empty() && name.len() <= MAX_NAME_BYTES && is_unambiguous_name(name))
     }
+}
+
+/// Returns true if a name is what a person reads and what a reader that trims keeps: no invisible or control characters, no blanks
+/// around it. MCP recommends ASCII letters, digits, `_`, `-`, `.` and `/` for tools, and servers and SDKs accept others (SEP-986:
+/// SHOULD), so visible characters pass.
+pub(crate) fn is_unambiguous_name(name: &str) -> bool {
+    name.trim().len() == name.len() && !name.chars().any(is_invisible)
+}
+
+/// The parameter of a method of MCP that names what it acts on, and could be read as another name. Methods of extensions may use
+/// these parameters for text.
+fn find_odd_name(method: &str, params: &Map<String, Value>) -> Option<&'static str> {
+    let is_odd = |member: &str| {
+        params.get(member).and_then(Value::as_str).is_some_and(|name| !is_unambiguous_name(name))
+    };
+    NAMING_PARAMS.into_iter().find(|member| MCP_METHODS.contains(&method) && is_odd(member))
+}
+
+/// The method of MCP that a server could take this one for, if it ignores case, separators or empty segments (`Tools/Call`,
+/// `tools//call`). Policies that name the method would not see it.
+fn resembled_method(method: &str) -> Option<&'static str> {
+    let fold = |text: &str| {
+        text.bytes()
+            .filter(u8::is_ascii_alphanumeric)
+            .map(|byte| byte.to_ascii_lowercase())
+            .collect::<Vec<_>>()
+    };
+    let folded = fold(method);
+    MCP_METHODS.into_iter().find(|known| *known != method && fold(known) == folded)
 }
 
 fn is_method_name(text: &str) -> bool {
@@ -204,6 +249,11 @@ mod tests {
             (json!({ "jsonrpc": "2.0", "id": 1, "method": 7 }), error_codes::INVALID_REQUEST),
             (json!({ "jsonrpc": "2.0", "id": 1, "method": "" }), error_codes::INVALID_REQUEST),
             (json!({ "jsonrpc": "2.0", "id": 1, "method": "a b" }), error_codes::INVALID_REQUEST),
+            (json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call " }), error_codes::INVALID_REQUEST),
+            (
+                json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/c\u{200b}all" }),
+                error_codes::INVALID_REQUEST,
+            ),
             (
                 json!({ "jsonrpc": "2.0", "id": 1, "method": "ping", "Method": "tools/call" }),
                 error_codes::INVALID_REQUEST,
@@ -234,6 +284,77 @@ mod tests {
             assert_eq!(parse_message(&value).unwrap_err().code, code, "{value}");
         }
         assert_eq!(ClientMessage::parse(b"{").unwrap_err().code, error_codes::PARSE_ERROR);
+    }
+
+    #[test]
+    fn a_method_that_resembles_a_known_one_is_refused_and_named() {
+        for (method, known) in [
+            ("Tools/Call", "tools/call"),
+            ("tools//call", "tools/call"),
+            ("/tools/call/", "tools/call"),
+            ("tools.call", "tools/call"),
+            ("tools\\call", "tools/call"),
+            ("TOOLS/LIST", "tools/list"),
+            ("logging/setlevel", "logging/setLevel"),
+            ("resources/templates//list", "resources/templates/list"),
+            ("server-discover", "server/discover"),
+        ] {
+            let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": { "name": "x" } });
+            let error = parse_message(&call).unwrap_err();
+            assert_eq!((error.code, error.id), (error_codes::INVALID_REQUEST, Some(RequestId::Number(1))));
+            assert!(error.message.contains(&format!("send `{known}`")), "{}", error.message);
+        }
+        let note = json!({ "jsonrpc": "2.0", "method": "notifications/Cancelled" });
+        assert_eq!(parse_message(&note).unwrap_err().code, error_codes::INVALID_REQUEST);
+        // Methods of extensions pass to the decision, and so do those of MCP.
+        for method in
+            MCP_METHODS.into_iter().chain(["ui/initialize", "com.example/tools/call", "tools/call2"])
+        {
+            let mut message = json!({ "jsonrpc": "2.0", "id": 1, "method": method });
+            if method.starts_with("notifications/") {
+                message.as_object_mut().unwrap().remove("id");
+            }
+            assert!(parse_message(&message).is_ok(), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_could_be_read_as_another_is_refused() {
+        for name in [
+            "delete ",
+            " delete",
+            "delete\u{a0}",
+            "delete\t",
+            "del\u{200b}ete",
+            "\u{feff}delete",
+            "\u{202e}eteled",
+            "del\u{ad}ete",
+            "delete\u{0}",
+            "delete\u{e0041}",
+        ] {
+            for (method, member) in [
+                ("tools/call", "name"),
+                ("prompts/get", "name"),
+                ("resources/read", "uri"),
+                ("resources/subscribe", "uri"),
+                ("tasks/get", "taskId"),
+            ] {
+                let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": { member: name } });
+                let error = parse_message(&call).unwrap_err();
+                assert_eq!((error.code, error.id), (error_codes::INVALID_PARAMS, Some(RequestId::Number(1))));
+                assert!(error.message.contains(&format!("`params.{member}`")), "{}", error.message);
+            }
+        }
+        // Names outside of the recommended alphabet that servers have.
+        for name in ["read_file", "a.b/c-d", "list users", "größe", "検索", "admin:tools", "x"] {
+            let call =
+                json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": name } });
+            let Ok(ClientMessage::Request(request)) = parse_message(&call) else { panic!("{name}") };
+            assert_eq!(request.tool_call().unwrap().0, name);
+        }
+        let extension =
+            json!({ "jsonrpc": "2.0", "id": 1, "method": "ui/rename", "params": { "name": "new name " } });
+        assert!(parse_message(&extension).is_ok());
     }
 
     #[test]
@@ -275,7 +396,6 @@ mod tests {
             json!({}),
             json!({ "name": "" }),
             json!({ "name": 7 }),
-            json!({ "name": "a\nb" }),
             json!({ "name": "a".repeat(2_000) }),
             json!({ "name": "a", "arguments": [] }),
             json!({ "name": "a", "arguments": "{}" }),

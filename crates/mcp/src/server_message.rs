@@ -4,6 +4,7 @@
 //! call, `cacheScope` becomes private, because the list of one caller must not reach another through a shared cache, and an id
 //! that is written as `1.0` becomes `1`, because a client may compare it with its own id as an integer.
 
+use crate::client_message::is_unambiguous_name;
 use crate::json::RawObject;
 use crate::request_id::RequestId;
 use durward_core::parse_strict_json;
@@ -162,7 +163,7 @@ fn filter_tools(
         .filter(|tool| {
             RawObject::parse(tool.get())
                 .and_then(|tool| tool.get_string("name"))
-                .is_some_and(|name| may_call(&name))
+                .is_some_and(|name| is_unambiguous_name(&name) && may_call(&name))
         })
         .map(RawValue::get)
         .collect();
@@ -185,6 +186,15 @@ mod tests {
             panic!("{text}")
         };
         response
+    }
+
+    #[test]
+    fn a_tool_that_no_client_may_call_by_its_name_is_not_listed() {
+        let text = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"read"},{"name":"read "},{"name":"re\u200bad"}]}}"#;
+        let expected = ExpectedResponse { id: RequestId::Number(1), is_tools_list: true };
+        let listed = parse_server_message(text.as_bytes(), &expected, false, &mut |_| true);
+        let Ok(ServerMessage::Response(listed)) = listed else { panic!("a response") };
+        assert!(listed.text.contains(r#""tools":[{"name":"read"}]"#), "{}", listed.text);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! names it by a pattern, by another name, among its parameters, or not at all where its action may affect resources of this type.
 //! Otherwise an agent evades `resource == <ARN>` by writing an alias. A permit covers only the resource that the request names.
 //!
+//! The same holds for an MCP tool whose name differs from a forbidden one only in case or blanks: servers may ignore both.
+//!
 //! docs/adr/0002-forbids-on-exact-arns.md has the reasons.
 
 use crate::{
@@ -25,6 +27,8 @@ pub(crate) struct ImplicitTargets {
     forbidden_resources: BTreeMap<String, ForbiddenResource>,
     /// One for each resource type among the forbidden resources.
     exempt_actions: Vec<ExemptActions>,
+    /// The forbidden tools (`<server>/<tool>`), by their ids without case and blanks.
+    forbidden_tools: BTreeMap<String, BTreeMap<String, Vec<u32>>>,
 }
 
 #[derive(Debug)]
@@ -57,7 +61,13 @@ impl ImplicitTargets {
         });
         for (number, uid) in literals {
             let arn = uid.id().unescaped();
-            let is_resource = types.kind_of(uid.as_ref().entity_type()) == Some(EntityKind::AwsResource);
+            let kind = types.kind_of(uid.as_ref().entity_type());
+            if kind == Some(EntityKind::McpTool) {
+                let same_without_case = targets.forbidden_tools.entry(fold_tool_id(arn)).or_default();
+                same_without_case.entry(arn.to_owned()).or_default().push(number);
+                continue;
+            }
+            let is_resource = kind == Some(EntityKind::AwsResource);
             let Some(parts) = split_arn(arn).filter(|_| is_resource) else { continue };
             let resource_type = (parts.service.to_owned(), parts.resource_type.to_owned());
             let exempt_actions_index = *indexes_by_type.entry(resource_type).or_insert_with(|| {
@@ -111,7 +121,8 @@ impl ImplicitTargets {
         let named = match &permission.resource {
             Resource::Arn(arn) => Some(arn.as_str()),
             Resource::Any => None,
-            Resource::McpTool { .. } | Resource::McpServer(_) => return Vec::new(),
+            Resource::McpTool { server, name } => return self.find_similar_tools(server, name),
+            Resource::McpServer(_) => return Vec::new(),
         };
         let may_be_affected = |arn: &str, forbidden: &ForbiddenResource| {
             let exempt = self.exempt_actions.get(forbidden.exempt_actions_index);
@@ -126,6 +137,16 @@ impl ImplicitTargets {
             .collect()
     }
 
+    /// The forbidden tools whose names differ from this one only in case or blanks.
+    fn find_similar_tools(&self, server: &str, name: &str) -> Vec<&str> {
+        if self.forbidden_tools.is_empty() {
+            return Vec::new();
+        }
+        let id = format!("{server}/{name}");
+        let similar = self.forbidden_tools.get(&fold_tool_id(&id)).into_iter().flatten();
+        similar.map(|(forbidden, _)| forbidden.as_str()).filter(|forbidden| *forbidden != id).collect()
+    }
+
     /// Returns true if a policy is one of the forbids that name this resource, or the bucket that the resource is in.
     pub(crate) fn is_named_by(&self, target: &str, policy_number: u32) -> bool {
         let names = |arn: &str| {
@@ -133,7 +154,13 @@ impl ImplicitTargets {
                 .get(arn)
                 .is_some_and(|forbidden| forbidden.forbid_numbers.contains(&policy_number))
         };
+        let names_tool = || {
+            let tools = self.forbidden_tools.get(&fold_tool_id(target));
+            let numbers = tools.and_then(|tools| tools.get(target));
+            numbers.is_some_and(|numbers| numbers.contains(&policy_number))
+        };
         names(target)
+            || names_tool()
             || split_arn(target).and_then(|parts| parts.bucket).is_some_and(|(bucket, _)| names(bucket))
     }
 }
@@ -185,9 +212,21 @@ impl ExemptActions {
     }
 }
 
-/// The same action on another resource.
-pub(crate) fn with_resource(permission: &RequiredPermission, arn: &str) -> RequiredPermission {
-    RequiredPermission { resource: Resource::Arn(arn.to_owned()), ..permission.clone() }
+/// The same action on another resource: an ARN, or a tool for a permission on a tool.
+pub(crate) fn with_resource(permission: &RequiredPermission, target: &str) -> RequiredPermission {
+    let resource = match (&permission.resource, target.split_once('/')) {
+        (Resource::McpTool { .. }, Some((server, name))) => {
+            Resource::McpTool { server: server.to_owned(), name: name.to_owned() }
+        }
+        _ => Resource::Arn(target.to_owned()),
+    };
+    RequiredPermission { resource, ..permission.clone() }
+}
+
+/// The id of a tool as a server reads it that ignores case and blanks.
+fn fold_tool_id(id: &str) -> String {
+    // Upper case first: that also folds letters such as `ſ` and the Kelvin sign.
+    id.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_uppercase().to_lowercase()
 }
 
 /// Returns true if the operation creates the alias `named`, which is the name of no key yet.

@@ -7,12 +7,11 @@ use crate::{
     explanation::Explanation,
     policy_query::{AuthorizationRequest, PolicyQuery, RequestContext},
     policy_set::PolicySet,
-    schema::MCP_METHODS,
     schema_source::SchemaSource,
 };
 use durward_core::{
-    AccessLevel, Caller, CallerKind, FrontEndKind, Operation, OperationTraits, RequiredPermission, Resource,
-    ResourceTags, RiskContext, assess_risk, is_unknown_operation_action,
+    AccessLevel, Caller, CallerKind, FrontEndKind, MCP_METHODS, Operation, OperationTraits,
+    RequiredPermission, Resource, ResourceTags, RiskContext, assess_risk, is_unknown_operation_action,
 };
 use serde::Deserialize;
 use serde_json::Value;

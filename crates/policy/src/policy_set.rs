@@ -144,6 +144,12 @@ impl PolicySet {
         self.compiled_policy(self.policy_number(policy_id)?)?.checked.approval_rule.as_ref()
     }
 
+    /// Returns true if a policy names one of these groups in `@approval`.
+    pub fn has_approvers_among(&self, groups: &[String]) -> bool {
+        let mut rules = self.policies.iter().filter_map(|policy| policy.checked.approval_rule.as_ref());
+        rules.any(|rule| groups.contains(&rule.group))
+    }
+
     /// Returns true if any policy can require an approval.
     pub fn has_approval_policies(&self) -> bool {
         self.policies.iter().any(|policy| policy.checked.approval_rule.is_some())

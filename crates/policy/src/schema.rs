@@ -12,33 +12,6 @@ use durward_core::AccessLevel;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The methods that an MCP client can send, of all revisions from 2024-11-05 to 2026-07-28.
-pub(crate) const MCP_METHODS: [&str; 23] = [
-    "completion/complete",
-    "initialize",
-    "logging/setLevel",
-    "ping",
-    "prompts/get",
-    "prompts/list",
-    "resources/list",
-    "resources/read",
-    "resources/subscribe",
-    "resources/templates/list",
-    "resources/unsubscribe",
-    "server/discover",
-    "subscriptions/listen",
-    "tasks/cancel",
-    "tasks/get",
-    "tasks/list",
-    "tasks/result",
-    "tasks/update",
-    "tools/call",
-    "tools/list",
-    "notifications/cancelled",
-    "notifications/initialized",
-    "notifications/roots/list_changed",
-];
-
 /// The actions that a schema declares.
 #[derive(Debug, Default)]
 pub(crate) struct SchemaScope {
@@ -192,6 +165,7 @@ mod tests {
     use super::*;
     use crate::{entity_literals::EntityKind, test_fixtures::TestSchemaSource};
     use cedar_policy::Schema;
+    use durward_core::MCP_METHODS;
 
     #[test]
     fn declares_exactly_the_entity_types_of_a_query() {

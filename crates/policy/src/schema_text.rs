@@ -4,10 +4,11 @@ use crate::{
     inferred_argument::InferredArgument,
     policy_loader,
     policy_set::PolicySet,
-    schema::{MCP_METHODS, SchemaScope, generate_schema},
+    schema::{SchemaScope, generate_schema},
     schema_source::SchemaSource,
 };
 use cedar_policy::SchemaFragment;
+use durward_core::MCP_METHODS;
 use std::collections::BTreeSet;
 
 /// Why there is no schema.

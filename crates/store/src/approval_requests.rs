@@ -40,6 +40,16 @@ pub struct ApprovalRequestRow {
     pub change_number: i64,
 }
 
+/// Whose requests are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestOwner<'a> {
+    /// `<provider>/<subject>`
+    Caller(&'a str),
+    /// All callers of one identity provider.
+    Provider(&'a str),
+    Anyone,
+}
+
 /// The placeholders for states in the list of requests: as many as `durward_approval::ApprovalState` has states.
 const MAX_LISTED_STATES: usize = 7;
 
@@ -154,14 +164,21 @@ impl StoreTransaction {
         requests_from_rows(&rows)
     }
 
-    /// Counts the pending requests of one caller or of all.
-    pub async fn count_pending_requests(&mut self, caller: Option<&str>) -> Result<i64, StoreError> {
-        let count = match caller {
-            Some(caller) => {
+    /// Counts the pending requests.
+    pub async fn count_pending_requests(&mut self, owner: RequestOwner<'_>) -> Result<i64, StoreError> {
+        let count = match owner {
+            RequestOwner::Caller(caller) => {
                 sql_statement("SELECT count(*) FROM approval_request WHERE state = 'pending' AND caller = $1")
                     .bind(caller)
             }
-            None => sql_statement("SELECT count(*) FROM approval_request WHERE state = 'pending'"),
+            RequestOwner::Provider(provider) => sql_statement(
+                "SELECT count(*) FROM approval_request
+                 WHERE state = 'pending' AND substr(caller, 1, length($1)) = $1",
+            )
+            .bind(&format!("{provider}/")),
+            RequestOwner::Anyone => {
+                sql_statement("SELECT count(*) FROM approval_request WHERE state = 'pending'")
+            }
         };
         count.fetch_scalar(self).await
     }

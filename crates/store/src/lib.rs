@@ -20,7 +20,7 @@ pub mod testing;
 mod transaction;
 mod users;
 
-pub use approval_requests::ApprovalRequestRow;
+pub use approval_requests::{ApprovalRequestRow, RequestOwner};
 pub use deliveries::{ChannelRow, DeliveryOutcome, DeliveryRow};
 pub use error::StoreError;
 pub use journal_cursor::UnjournaledEventRow;

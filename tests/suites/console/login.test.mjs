@@ -16,7 +16,7 @@ import { BINARY, signInAtProvider, freePort, launch, listen, startGateway, stopP
 
 const LIMIT = { timeout: 60_000 };
 const SHOTS = process.env.DURWARD_SCREENSHOTS;
-const GROUPS = { alice: ["oncall"], bob: [] };
+const GROUPS = { alice: ["oncall"], bob: ["staff"] };
 
 let dir, idpServer, browser, issuer, consoles;
 const gateways = [];
@@ -77,9 +77,10 @@ before(async () => {
   const corp = `[[identity.oidc]]\nname = "corp"\nissuer = "${issuer}"\naudience = ["durward"]\n`;
   const cli = `${corp}cli_client_id = "durward-cli"\ncli_scopes = ["profile", "groups", "offline_access"]\n`;
   const partner = `[[identity.oidc]]\nname = "partner"\nissuer = "http://127.0.0.1:9"\naudience = ["x"]\ncli_client_id = "y"\n`;
+  const everyone = `[console]\nallowed_groups = ["oncall", "staff"]\n`;
   consoles = {
-    one: await open("one", cli),
-    several: await open("several", cli + partner),
+    one: await open("one", cli + everyone),
+    several: await open("several", cli + partner + everyone),
     oncall: await open("oncall", `${cli}[console]\nallowed_groups = ["oncall"]\n`),
     none: await open("none", `${corp}console_audience = ["people"]\n`),
   };

@@ -110,6 +110,8 @@ aws = "127.0.0.1:${awsPort}"
 console = "127.0.0.1:${consolePort}"
 [policy]
 dir = "policies"
+[console]
+allowed_groups = ${JSON.stringify([...new Set(Object.values(groups).flat())])}
 [approval]
 ${approval}
 [[identity.oidc]]

@@ -25,7 +25,7 @@ class RevokingTestGateway(ApprovalTestGateway):
         (self.policies / "approvals.cedar").write_text(
             (self.policies / "approvals.cedar").read_text().replace('@timeout("1m")', '@timeout("5m")')
         )
-        return text + '\n[console]\nrevoke_groups = ["oncall"]\n'
+        return text + '\n[console]\nallowed_groups = ["oncall", "agents"]\nrevoke_groups = ["oncall"]\n'
 
     def sign_in(self, caller="agent", **config):
         """A new session of the caller, each time."""

@@ -15,7 +15,7 @@ use crate::{
 use durward_core::Caller;
 use durward_core::limits::DENIAL_TTL;
 use durward_core::timestamps::to_unix_millis;
-use durward_store::{ApprovalRequestRow, StoreError, StoreTransaction};
+use durward_store::{ApprovalRequestRow, RequestOwner, StoreError, StoreTransaction};
 
 /// Returns true if the votes on `request` can decide everything that is required now. `grant::evaluate_grant` checks the same for
 /// the votes that were cast.
@@ -92,15 +92,18 @@ impl ApprovalLedger {
         transaction: &mut StoreTransaction,
         caller: &Caller,
     ) -> Result<(), ApprovalRequestError> {
-        let is_full = |count: i64, limit: usize| usize::try_from(count).unwrap_or(usize::MAX) >= limit;
-        let ApprovalLimits { max_pending_per_caller, max_pending_total, .. } = self.limits;
-        if is_full(transaction.count_pending_requests(Some(&caller.id())).await?, max_pending_per_caller) {
-            let scope = PendingLimitScope::Caller;
-            return Err(ApprovalRequestError::TooManyPending { limit: max_pending_per_caller, scope });
-        }
-        if is_full(transaction.count_pending_requests(None).await?, max_pending_total) {
-            let scope = PendingLimitScope::Gateway;
-            return Err(ApprovalRequestError::TooManyPending { limit: max_pending_total, scope });
+        let ApprovalLimits { max_pending_per_caller, max_pending_per_provider, max_pending_total, .. } =
+            self.limits;
+        let caller_id = caller.id();
+        for (owner, limit, scope) in [
+            (RequestOwner::Caller(&caller_id), max_pending_per_caller, PendingLimitScope::Caller),
+            (RequestOwner::Provider(&caller.provider), max_pending_per_provider, PendingLimitScope::Provider),
+            (RequestOwner::Anyone, max_pending_total, PendingLimitScope::Gateway),
+        ] {
+            let count = transaction.count_pending_requests(owner).await?;
+            if usize::try_from(count).unwrap_or(usize::MAX) >= limit {
+                return Err(ApprovalRequestError::TooManyPending { limit, scope });
+            }
         }
         Ok(())
     }

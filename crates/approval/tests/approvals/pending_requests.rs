@@ -2,6 +2,7 @@
 
 use crate::test_ledger::*;
 use durward_approval::*;
+use durward_core::Caller;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -56,7 +57,7 @@ async fn the_same_request_at_two_gateways_is_one_approval_request() {
 }
 
 #[tokio::test]
-async fn a_caller_and_all_callers_have_a_cap() {
+async fn a_caller_its_provider_and_all_callers_have_a_cap() {
     let ledger = TestLedger::new().await;
     for number in 1..=3 {
         ledger.request_approval(&delete_bucket_request(number)).await;
@@ -78,9 +79,24 @@ async fn a_caller_and_all_callers_have_a_cap() {
         caller: test_caller(name),
         ..delete_bucket_request(number)
     };
-    ledger.request_approval(&of("other", 4)).await;
-    let last = ledger.request_approval(&of("third", 5)).await;
-    let refused = ledger.approvals.request_approval(of("fourth", 6)).await;
+    let at = |provider: &str, name: &str, number| NewApprovalRequest {
+        caller: Caller { provider: provider.to_owned(), ..test_caller(name) },
+        ..delete_bucket_request(number)
+    };
+    let fourth = ledger.request_approval(&of("other", 4)).await;
+    let refused = ledger.approvals.request_approval(of("third", 5)).await;
+    assert!(
+        matches!(
+            refused,
+            Err(ApprovalRequestError::TooManyPending { limit: 4, scope: PendingLimitScope::Provider })
+        ),
+        "{refused:?}"
+    );
+    // A provider whose name begins like another's has its own part.
+    let last = ledger.request_approval(&at("corp2", "third", 5)).await;
+    ledger.deny(&fourth, &approver("ann", &[ONCALL_GROUP])).await;
+    ledger.request_approval(&of("other", 7)).await;
+    let refused = ledger.approvals.request_approval(at("corp2", "fourth", 6)).await;
     assert!(
         matches!(
             refused,
@@ -95,10 +111,10 @@ async fn a_caller_and_all_callers_have_a_cap() {
             .await
             .unwrap()
             .len(),
-        5
+        6
     );
     ledger.deny(&last, &approver("ann", &[ONCALL_GROUP])).await;
-    ledger.request_approval(&of("fourth", 6)).await;
+    ledger.request_approval(&at("corp2", "fourth", 6)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -48,6 +48,7 @@ impl TestClock {
 pub fn test_limits() -> ApprovalLimits {
     ApprovalLimits {
         max_pending_per_caller: 3,
+        max_pending_per_provider: 4,
         max_pending_total: 5,
         break_glass_group: Some("firefighters".to_owned()),
         ..ApprovalLimits::default()

@@ -8,7 +8,7 @@ use super::request::{DecodedParameters, RequestHead};
 use super::request_text::parse_query_pairs;
 use super::route_choice::RouteChoice;
 use super::shape_conversion;
-use crate::form::{ParameterPair, parse_form_body};
+use crate::form::{ParameterPair, parse_form_body, require_form_name};
 use crate::refusals::{malformed_request, quote_for_message, unknown_operation};
 use durward_catalog::{AwsProtocol, ServiceModel};
 use durward_core::Refusal;
@@ -23,6 +23,7 @@ pub(super) fn decode_form_request(
 ) -> Result<(Arc<ServiceModel>, usize, DecodedParameters), Refusal> {
     let in_query = parse_query_pairs(head.query)?;
     let mut pairs: Vec<ParameterPair<'_>> = if body.is_empty() {
+        in_query.iter().try_for_each(|(name, _value)| require_form_name(name))?;
         in_query.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
     } else {
         parse_body_parameters(&in_query, body)?

@@ -5,7 +5,7 @@
 //! not seen.
 
 use super::ambiguous_routes::resolve_ambiguity;
-use super::bucket_name::is_bucket_name;
+use super::bucket_name::{is_access_point_arn, is_bucket_name};
 use super::request::{RequestHead, RequestScope};
 use super::request_text::parse_query_pairs;
 use super::route_choice::{AmbiguousRoute, RouteChoice};
@@ -380,7 +380,14 @@ fn decode_labels(
 /// A bucket name, never percent-encoded, or the ARN that the listener derived from the host of an access point.
 fn parse_bucket_label(raw: &str) -> Result<String, Refusal> {
     if raw.starts_with("arn:") {
-        return decode_escapes(raw, PlusSign::Literal).map(Cow::into_owned);
+        let arn = decode_escapes(raw, PlusSign::Literal)?;
+        if !is_access_point_arn(&arn) {
+            return Err(malformed_request(format!(
+                "`{}` is not the ARN of an access point",
+                quote_for_message(&arn)
+            )));
+        }
+        return Ok(arn.into_owned());
     }
     if !is_bucket_name(raw) {
         return Err(malformed_request(format!("`{}` is not the name of a bucket", quote_for_message(raw))));

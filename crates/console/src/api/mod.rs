@@ -10,7 +10,7 @@ mod sessions;
 pub use self::responses::{method_not_allowed_response, not_found_response};
 
 use self::responses::{BearerUser, error_response, internal_error_response, json_response};
-use crate::{event_stream, health, logins::LOGIN_LIFETIME, state::ConsoleState};
+use crate::{event_stream, health, logins::LOGIN_LIFETIME, state::ConsoleState, users};
 use axum::{
     Router,
     body::Body,
@@ -54,7 +54,7 @@ pub fn routes() -> Router<Arc<ConsoleState>> {
         .method_not_allowed_fallback(|| async { method_not_allowed_response() })
 }
 
-/// The stream ends after an hour, as a login does. It names ids only; each request for the details needs a valid token.
+/// The stream ends after an hour, as a login does, and when the person is no longer admitted. It names ids only; each request for the details needs a valid token.
 async fn stream_changes(
     State(state): State<Arc<ConsoleState>>,
     BearerUser(person): BearerUser,
@@ -65,7 +65,9 @@ async fn stream_changes(
     };
     let ends_at = (state.clock)() + LOGIN_LIFETIME;
     let changes = state.approvals.subscribe_changes();
-    event_stream::stream_events(changes, subscription, move || std::future::ready((state.clock)() < ends_at))
+    event_stream::stream_events(changes, subscription, move || {
+        std::future::ready((state.clock)() < ends_at && users::is_admitted(&state, &person.groups))
+    })
 }
 
 async fn get_health(

@@ -57,7 +57,7 @@ pub async fn stream_changes(
     event_stream::stream_events(changes, subscription, move || {
         let (state, login_id) = (state.clone(), login_id.clone());
         // Looked up for each event: the login may have ended, by expiry or by a revocation, since the stream was opened.
-        async move { matches!(state.logins.find_user(&login_id, (state.clock)()).await, Ok(Some(_user))) }
+        async move { matches!(users::find_user_of_login(&state, &login_id).await, Ok(Some(_user))) }
     })
 }
 

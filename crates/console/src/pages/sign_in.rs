@@ -128,6 +128,7 @@ fn sign_in_failed_page(state: &ConsoleState, error: &SignInError) -> Response<Bo
         SignInError::NotStarted
         | SignInError::AuthorizationResponse(_)
         | SignInError::InvalidIdToken(_)
+        | SignInError::AlreadyFinished
         | SignInError::Revoked => StatusCode::UNAUTHORIZED,
     };
     error_page(state, None, status, "You are not signed in", &as_sentence(&error.to_string()))

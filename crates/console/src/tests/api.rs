@@ -93,6 +93,16 @@ async fn needs_a_token_of_a_person() {
             "token_refused",
         ),
         (claims(json!({"aud": [USER_AUDIENCE, "another"]})), StatusCode::OK, ""),
+        (
+            claims(json!({"aud": [CLI_CLIENT_ID, "another"], "azp": CLI_CLIENT_ID})),
+            StatusCode::UNAUTHORIZED,
+            "token_refused",
+        ),
+        (
+            claims(json!({"aud": [CLI_CLIENT_ID, CONSOLE_CLIENT_ID], "azp": CLI_CLIENT_ID})),
+            StatusCode::OK,
+            "",
+        ),
         (workloads, StatusCode::UNAUTHORIZED, "token_refused"),
         (String::new(), StatusCode::UNAUTHORIZED, "no_token"),
         ("nonsense".to_owned(), StatusCode::UNAUTHORIZED, "token_refused"),

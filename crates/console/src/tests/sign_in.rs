@@ -1,6 +1,6 @@
 //! Sign-in: who is admitted, and which responses of the provider are refused.
 
-use super::test_console::{CONSOLE_ORIGIN, TestConsole};
+use super::test_console::{CLI_CLIENT_ID, CONSOLE_ORIGIN, TestConsole, USER_AUDIENCE};
 use http::{Method, StatusCode, header};
 use std::time::Duration;
 
@@ -88,6 +88,54 @@ async fn an_id_token_of_another_sign_in_is_refused_by_its_nonce() {
 }
 
 #[tokio::test]
+async fn a_sign_in_leads_to_one_login() {
+    let console = TestConsole::start().await;
+    let mut browser = console.new_browser();
+    let started = browser.get("/signin/start?provider=corp&to=/").await;
+    let stolen_cookies = browser.cookies.clone();
+    let url = format!("{}&sub=alice&groups=oncall", started.location());
+    // The provider gives a new code each time that the person comes with this request.
+    let callback = async || {
+        let request = http::Request::get(&url).body(bytes::Bytes::new()).unwrap();
+        let back = TestConsole::send_to_issuer(request).await;
+        let back = back.headers()[header::LOCATION].to_str().unwrap();
+        back.strip_prefix(CONSOLE_ORIGIN).unwrap().to_owned()
+    };
+    let (first, second) = (callback().await, callback().await);
+    assert_eq!(browser.get(&first).await.status, StatusCode::SEE_OTHER);
+    let mut thief = console.new_browser();
+    thief.cookies = stolen_cookies;
+    let repeated = thief.get(&second).await;
+    assert_eq!(repeated.status, StatusCode::UNAUTHORIZED);
+    assert!(repeated.body.contains("already finished: start again"), "{}", repeated.body);
+    assert!(thief.cookies.is_empty(), "{:?}", thief.cookies);
+    assert_eq!(browser.get("/").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_id_token_that_is_also_for_another_application_is_refused() {
+    let console = TestConsole::start().await;
+    let sign_in = async |audience: &str| {
+        let mut browser = console.new_browser();
+        let started = browser.get("/signin/start?provider=corp&to=/").await;
+        let url = format!("{}&sub=alice&groups=oncall&aud={audience}", started.location());
+        let request = http::Request::get(url).body(bytes::Bytes::new()).unwrap();
+        let back = TestConsole::send_to_issuer(request).await;
+        let back = back.headers()[header::LOCATION].to_str().unwrap();
+        browser.get(back.strip_prefix(CONSOLE_ORIGIN).unwrap()).await
+    };
+    for foreign in ["another", "durward"] {
+        let refused = sign_in(foreign).await;
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{foreign}");
+        assert!(refused.body.contains("also for another application (aud)"), "{}", refused.body);
+    }
+    // The command line's client and an audience of people are the gateway's own.
+    for own in [CLI_CLIENT_ID, USER_AUDIENCE] {
+        assert_eq!(sign_in(own).await.status, StatusCode::SEE_OTHER, "{own}");
+    }
+}
+
+#[tokio::test]
 async fn a_login_ends_after_an_hour_and_at_sign_out() {
     let console = TestConsole::start().await;
     let mut alice = console.sign_in_person("alice", "oncall").await;
@@ -113,13 +161,55 @@ async fn a_login_ends_after_an_hour_and_at_sign_out() {
 }
 
 #[tokio::test]
+async fn who_is_in_no_configured_group_sees_nothing() {
+    let console = TestConsole::start_with(|settings| {
+        settings.allowed_groups.clear();
+        settings.revoke_groups = vec!["security".to_owned()];
+    })
+    .await;
+    let is_admitted = async |groups: &str| {
+        let mut browser = console.new_browser();
+        let response = browser.sign_in("dana", groups, "/").await;
+        let token = console.issue_token("dana", &groups.split_terminator(',').collect::<Vec<_>>());
+        let (status, body) = console.call_api(Method::GET, "/api/v1/approval-requests", &token, "").await;
+        if response.status == StatusCode::SEE_OTHER {
+            assert_eq!(status, StatusCode::OK, "{groups}: {body}");
+            return true;
+        }
+        assert_eq!((response.status, status), (StatusCode::FORBIDDEN, StatusCode::FORBIDDEN), "{groups}");
+        assert_eq!(body["error"], serde_json::json!("not_admitted"));
+        for text in [&response.body, &body.to_string()] {
+            assert!(text.contains("ou are in no group that may use the console"), "{text}");
+        }
+        assert!(!browser.cookies.contains_key("durward"));
+        false
+    };
+    // Who may revoke or break glass has something to do here.
+    for (groups, expected) in
+        [("staff", false), ("", false), ("oncall", false), ("staff,security", true), ("fire", true)]
+    {
+        assert_eq!(is_admitted(groups).await, expected, "{groups}");
+    }
+    // So have the approvers of a policy, while there is such a policy.
+    let mut alice = console.new_browser();
+    console.write_policies("@id(\"ask\") @approval(\"oncall\") forbid (principal, action == Aws::Action::\"s3:DeleteBucket\", resource);");
+    assert!(is_admitted("oncall").await && !is_admitted("staff").await);
+    assert_eq!(alice.sign_in("alice", "oncall", "/").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(alice.get("/").await.status, StatusCode::OK);
+    console.write_policies("");
+    let closed = alice.get("/").await;
+    assert_eq!((closed.status, closed.location()), (StatusCode::SEE_OTHER, "/signin"));
+    assert!(!is_admitted("oncall").await);
+}
+
+#[tokio::test]
 async fn only_members_of_the_allowed_groups_are_admitted() {
     let console =
         TestConsole::start_with(|settings| settings.allowed_groups = vec!["staff".to_owned()]).await;
     let mut browser = console.new_browser();
     let response = browser.sign_in("mallory", "guests", "/").await;
     assert_eq!(response.status, StatusCode::FORBIDDEN);
-    assert!(response.body.contains("not in a group that may use this console"));
+    assert!(response.body.contains("in no group that may use the console"), "{}", response.body);
     assert!(!browser.cookies.contains_key("durward"));
     console.sign_in_person("alice", "staff").await;
     let (status, body) = console

@@ -97,6 +97,7 @@ pub struct TestConsole {
     pub dir: tempfile::TempDir,
     pub revocations: Revocations,
     pub store: Store,
+    pub policies: Arc<PolicyStore>,
     pub aws_identity: FakeAwsIdentity,
     settings: ConsoleSettings,
     /// How far the console's clock is ahead of the system's.
@@ -162,7 +163,7 @@ impl TestConsole {
                     scopes: vec!["groups".to_owned()],
                 }),
             }],
-            allowed_groups: Vec::new(),
+            allowed_groups: ["oncall", "finance", "security", "staff", "fire"].map(str::to_owned).into(),
             revoke_groups: Vec::new(),
             break_glass_group: Some("fire".to_owned()),
             max_grant_duration: ApprovalLimits::default().max_time_bound,
@@ -199,19 +200,38 @@ impl TestConsole {
         };
         let approvals = Arc::new(Approvals::open(store.clone(), limits, clock.clone()).await.unwrap());
         let revocations = Revocations::open(store.clone()).await.unwrap();
+        let policies = Arc::new(PolicyStore::open(&settings.policy_dir, Catalog::embedded()).unwrap());
         let dependencies = ConsoleDependencies {
             approvals: approvals.clone(),
             revocations: revocations.clone(),
             store: store.clone(),
             channels: test_channels(&store),
-            policies: Arc::new(PolicyStore::open(&settings.policy_dir, Catalog::embedded()).unwrap()),
+            policies: policies.clone(),
             schema_source: Catalog::embedded(),
             http_client: Arc::new(DirectHttpClient),
             aws_identity: Some(Arc::new(aws_identity.clone())),
             clock,
         };
         let app = Console::new(dependencies, settings.clone()).unwrap();
-        Self { app, approvals, issuer, dir, revocations, store, aws_identity, settings, clock_offset_seconds }
+        Self {
+            app,
+            approvals,
+            issuer,
+            dir,
+            revocations,
+            store,
+            policies,
+            aws_identity,
+            settings,
+            clock_offset_seconds,
+        }
+    }
+
+    /// Puts these policies in force, beside the one of `connect`.
+    pub fn write_policies(&self, text: &str) {
+        let file = self.settings.policy_dir.join("a.cedar");
+        std::fs::write(file, format!("{CONNECT_POLICY}{text}")).unwrap();
+        assert!(self.policies.reload().unwrap(), "the policies did not change");
     }
 
     /// The same gateway after a restart: same directory, issuer, settings and clock.

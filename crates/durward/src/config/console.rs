@@ -10,7 +10,8 @@ use serde::Deserialize;
 pub struct ConsoleConfig {
     /// The address by which users reach it: scheme, host and port. By default the address on which it listens.
     pub public_url: Option<String>,
-    /// The groups that it admits. By default every user of an identity provider.
+    /// The groups that it admits. By default those in `revoke_groups`, the break-glass group, and those that `@approval` names in
+    /// policies.
     #[serde(default)]
     pub allowed_groups: Vec<String>,
     /// The groups that may revoke sessions. By default every admitted user, because a revocation only takes access away.

@@ -2,9 +2,11 @@
 
 use super::{Config, ConfigProblem, is_written_as_origin};
 use crate::url_origin::origin_of_url;
+use durward_core::is_loopback_host;
 use durward_gateway::mcp_frontend::is_server_name;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::net::IpAddr;
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +21,17 @@ pub struct McpServerConfig {
     pub name: String,
     /// Its Streamable HTTP endpoint.
     pub url: String,
+    /// The host name in `url` may resolve to a private or loopback address. An address or `localhost` in `url` needs no permission.
+    #[serde(default)]
+    pub allow_private_address: bool,
+}
+
+impl McpServerConfig {
+    /// Returns true if this host, which is the one in the URL, may have an address of the gateway's machine or network: the operator
+    /// wrote it so. Whoever controls the DNS of another name could lead calls of agents into the network (DNS rebinding).
+    pub fn may_be_private(&self, host: &str) -> bool {
+        self.allow_private_address || is_loopback_host(host) || host.parse::<IpAddr>().is_ok()
+    }
 }
 
 pub fn check_mcp(config: &Config, problems: &mut Vec<ConfigProblem>) {

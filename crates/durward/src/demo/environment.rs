@@ -175,7 +175,8 @@ cli_client_id = "durward-cli"                # users of `durward login`
 console_audience = ["{ADMIN_API_AUDIENCE}"]        # users with a token in a file
 
 [console]
-revoke_groups = ["platform-oncall"]          # who may revoke sessions; every user may view
+allowed_groups = ["platform-oncall", "developers"]   # who may use the console; others see nothing
+revoke_groups = ["platform-oncall"]          # who of them may revoke sessions
 
 [approval]
 hold = "10m"                                 # how long a request waits for approval

@@ -34,6 +34,9 @@ url = "https://robot.example.com/x"
 secret_file = "webhook.secret"
 "#;
 
+const VALID_POLICIES: &str = "permit (principal, action == Action::\"connect\", resource);
+@approval(\"oncall\") forbid (principal, action == Aws::Action::\"s3:DeleteBucket\", resource);";
+
 /// A directory with every file that the configuration names.
 fn test_config_dir() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -41,7 +44,7 @@ fn test_config_dir() -> TempDir {
     fs::create_dir(&policies).unwrap();
     let files = [
         ("durward.toml", VALID_CONFIG),
-        ("policies/all.cedar", "permit (principal, action == Action::\"connect\", resource);"),
+        ("policies/all.cedar", VALID_POLICIES),
         ("console.secret", "s3cret"),
         ("slack.url", "https://hooks.example.com/s3cret"),
         ("mail.password", "s3cret"),
@@ -231,4 +234,47 @@ fn reports_names_in_policies_that_the_configuration_does_not_have() {
         assert!(error.contains(expected), "{expected} in\n{error}");
     }
     assert!(!error.contains("all.cedar:1:"), "{error}");
+}
+
+#[tokio::test]
+async fn a_name_of_an_mcp_server_leads_into_the_network_only_where_the_configuration_says_so() {
+    let dir = test_config_dir();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+    // The resolver reads `127.1` as 127.0.0.1, so it stands for a name that somebody points at this machine.
+    for (host, key, is_forbidden) in [
+        ("127.1", "", true),
+        ("127.1", "allow_private_address = false", true),
+        ("127.1", "allow_private_address = true", false),
+        ("127.0.0.1", "", false),
+        ("localhost", "", false),
+    ] {
+        let server = format!("[[mcp.server]]\nname = \"files\"\nurl = \"http://{host}:{port}/mcp\"\n{key}\n");
+        write_private_file(&dir, "durward.toml", &format!("{VALID_CONFIG}{server}"));
+        let (_config, opened) = open_configuration_file(&dir.path().join("durward.toml")).unwrap();
+        let origin = opened.mcp_servers[0].origin.clone();
+        let request = http::Request::get("/mcp").header("host", origin.authority());
+        let request = request.body(bytes::Bytes::new()).unwrap();
+        let error = opened.upstream_client.send_buffered(&origin, request, 100).await.unwrap_err();
+        let forbidden = matches!(error, durward_gateway::upstream_client::UpstreamError::ForbiddenAddress(_));
+        assert_eq!(forbidden, is_forbidden, "{host} {key}: {error}");
+    }
+}
+
+#[test]
+fn warns_of_a_console_that_admits_nobody() {
+    let dir = test_config_dir();
+    let warnings = |more: &str, policies: &str| {
+        let config = VALID_CONFIG.replace("[console]\n", &format!("[console]\n{more}\n"));
+        write_private_file(&dir, "durward.toml", &config);
+        write_private_file(&dir, "policies/all.cedar", policies);
+        run_preflight(&dir).unwrap()
+    };
+    let no_approvals = VALID_POLICIES.lines().next().unwrap();
+    let [warning] = warnings("", no_approvals).try_into().unwrap();
+    assert!(warning.contains("nobody may use the console"), "{warning}");
+    assert!(warnings("", VALID_POLICIES).is_empty());
+    assert!(warnings("revoke_groups = [\"security\"]", no_approvals).is_empty());
+    assert!(warnings("allowed_groups = [\"platform\"]", no_approvals).is_empty());
 }

@@ -46,6 +46,8 @@ struct CodeGrant {
     client_id: String,
     redirect_uri: String,
     nonce: Option<String>,
+    /// Another audience of the ID token beside the client, from `aud`: a provider that is configured so.
+    other_audience: Option<String>,
     code_challenge: String,
     expires_at: Instant,
 }
@@ -129,6 +131,7 @@ pub(super) fn handle_authorization_request(
         client_id: field("client_id"),
         redirect_uri: redirect.clone(),
         nonce: fields.get("nonce").cloned(),
+        other_audience: fields.get("aud").cloned(),
         code_challenge: field("code_challenge"),
         expires_at: Instant::now() + CODE_LIFETIME,
     };
@@ -167,12 +170,15 @@ pub(super) fn exchange_code(state: &IssuerState, form: &str) -> Result<IssuerRes
     {
         return Err(refused);
     }
-    let mut claims = state.token_claims(
-        &grant.user.subject,
-        &json!(grant.user.groups),
-        &json!(grant.client_id),
-        ID_TOKEN_LIFETIME,
-    );
+    let audience = match &grant.other_audience {
+        Some(other) => json!([grant.client_id, other]),
+        None => json!(grant.client_id),
+    };
+    let mut claims =
+        state.token_claims(&grant.user.subject, &json!(grant.user.groups), &audience, ID_TOKEN_LIFETIME);
+    if grant.other_audience.is_some() {
+        claims["azp"] = json!(grant.client_id);
+    }
     claims["name"] = json!(grant.user.name);
     if let Some(nonce) = grant.nonce {
         claims["nonce"] = json!(nonce);

@@ -1,15 +1,16 @@
 //! Opens a connection to an origin: checks its addresses, verifies its certificate and negotiates the protocol.
 //!
 //! Addresses are checked after resolution, and the checked address is the one that is connected to: DNS cannot change between the
-//! check and the use (DNS rebinding). A name that resolves to a metadata service, loopback or link-local address is refused.
+//! check and the use (DNS rebinding). A name that resolves to a loopback or private address is refused unless its origin is trusted,
+//! and one that resolves to a metadata service always.
 
-use super::public_address::is_public_address;
+use super::public_address::{is_metadata_address, is_public_address};
 use super::{UpstreamError, UpstreamSetupError};
 use durward_core::Origin;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -90,8 +91,10 @@ impl Connector {
             .map_err(|_error| UpstreamError::Resolve(authority()))?
             .collect();
         let is_trusted = self.trusted_origins.contains(origin);
-        let allowed: Vec<SocketAddr> =
-            addresses.into_iter().filter(|address| is_trusted || is_public_address(address.ip())).collect();
+        let allowed: Vec<SocketAddr> = addresses
+            .into_iter()
+            .filter(|address| is_allowed_address(&origin.host, address.ip(), is_trusted))
+            .collect();
         if allowed.is_empty() {
             return Err(UpstreamError::ForbiddenAddress(authority()));
         }
@@ -110,7 +113,41 @@ impl Connector {
     }
 }
 
+/// Returns true if a host may have this address. A trusted origin may be in a private network; no name, whoever owns it today, leads
+/// to a metadata service, which gives credentials to whoever asks. Only an address that is written out does.
+fn is_allowed_address(host: &str, address: IpAddr, is_trusted: bool) -> bool {
+    is_public_address(address)
+        || (is_trusted && (!is_metadata_address(address) || host.parse::<IpAddr>().is_ok()))
+}
+
 fn tls_connector(mut config: ClientConfig) -> TlsConnector {
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Arc::new(config).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_written_address_leads_to_a_metadata_service() {
+        for (host, address, is_trusted, expected) in [
+            ("mcp.example.com", "52.94.236.248", false, true),
+            ("mcp.internal", "10.0.0.1", false, false),
+            ("mcp.internal", "10.0.0.1", true, true),
+            ("mcp.internal", "127.0.0.1", true, true),
+            ("mcp.internal", "fd12::1", true, true),
+            ("mcp.internal", "169.254.169.254", true, false),
+            ("mcp.internal", "::ffff:169.254.169.254", true, false),
+            ("mcp.internal", "fd00:ec2::254", true, false),
+            ("mcp.internal", "fe80::1", true, false),
+            ("mcp.internal", "100.100.100.200", true, false),
+            ("169.254.170.2", "169.254.170.2", true, true),
+            ("fd00:ec2::254", "fd00:ec2::254", true, true),
+            ("169.254.169.254", "169.254.169.254", false, false),
+        ] {
+            let allowed = is_allowed_address(host, address.parse().unwrap(), is_trusted);
+            assert_eq!(allowed, expected, "{host} {address} {is_trusted}");
+        }
+    }
 }

@@ -39,6 +39,15 @@ pub fn is_public_address(address: IpAddr) -> bool {
     }
 }
 
+/// Returns true if an address is link-local, where clouds have their metadata services (169.254.169.254), or that of a metadata service
+/// elsewhere: EC2's by IPv6 (EC2 User Guide, "Use IMDS"), and Alibaba Cloud's.
+pub(super) fn is_metadata_address(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.octets() == [100, 100, 100, 200],
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.segments().starts_with(&[0xfd00, 0xec2]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -46,6 +46,13 @@ impl VerifiedToken {
         string_or_list(self.contents.claims.get("aud")).is_some_and(|audiences| audiences.contains(&audience))
     }
 
+    /// Returns true if each of its audiences (`aud`) is one of `trusted`: nobody else holds it as a token for themselves.
+    pub fn is_only_for_audiences(&self, trusted: &[impl AsRef<str>]) -> bool {
+        string_or_list(self.contents.claims.get("aud")).is_some_and(|audiences| {
+            audiences.iter().all(|audience| trusted.iter().any(|one| one.as_ref() == *audience))
+        })
+    }
+
     /// Returns true if the client `client` obtained this token for a person: an ID token, not an access token.
     ///
     /// An audience alone does not show that: providers also issue access tokens for the same audience to workloads. Those

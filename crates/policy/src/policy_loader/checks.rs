@@ -8,11 +8,10 @@ use crate::{
     configured_names::{NameReference, compared_names, entity_name},
     entity_literals::EntityKind,
     load_error::PolicyProblem,
-    schema::MCP_METHODS,
     schema_source::SchemaSource,
 };
 use cedar_policy::{ActionConstraint, Effect, EntityTypeName, EntityUid, Policy, ResourceConstraint};
-use durward_core::{AccessLevel, UNKNOWN_OPERATION_ACTION, is_account_id};
+use durward_core::{AccessLevel, MCP_METHODS, UNKNOWN_OPERATION_ACTION, is_account_id};
 use std::collections::BTreeSet;
 
 pub(super) fn check_policy(

@@ -6,14 +6,14 @@ use crate::{
     entity_literals::EntityKind,
     load_error::PolicyProblem,
     required_attributes::RequestMembers,
-    schema::{MCP_METHODS, SchemaScope, generate_schema},
+    schema::{SchemaScope, generate_schema},
     schema_source::SchemaSource,
 };
 use cedar_policy::{
     ActionConstraint, Policy, PolicyId, PolicySet as CedarPolicySet, Schema, ValidationError, ValidationMode,
     ValidationWarning, Validator,
 };
-use durward_core::AccessLevel;
+use durward_core::{AccessLevel, MCP_METHODS};
 use miette::Diagnostic;
 use std::collections::{BTreeSet, HashMap};
 

@@ -3,7 +3,7 @@
 
 use super::super::permission_templates::{PermissionContext, permission_on_arn, push_template_permissions};
 use crate::refusals::{malformed_request, quote_for_message};
-use durward_core::{AccessLevel, Refusal, RequiredPermission};
+use durward_core::{AccessLevel, Refusal, RequiredPermission, is_account_id};
 
 pub(super) fn required_permissions(
     context: &PermissionContext<'_>,
@@ -45,7 +45,7 @@ fn function_arn(
         ["arn", partition, "lambda", region, account, "function", function, rest @ ..] if rest.len() < 2 => {
             (format!("arn:{partition}:lambda:{region}:{account}:function:{function}"), rest.first().copied())
         }
-        [account, "function", function, rest @ ..] if rest.len() < 2 => (
+        [account, "function", function, rest @ ..] if rest.len() < 2 && is_account_id(account) => (
             format!(
                 "arn:{}:lambda:{}:{account}:function:{function}",
                 context.partition, context.scope.region

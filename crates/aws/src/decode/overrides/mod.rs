@@ -24,11 +24,13 @@ mod sts;
 mod wafv2;
 
 use super::permission_templates::{PermissionContext, permission_on_any, permissions_by_templates};
+use crate::refusals::{malformed_request, quote_for_message};
 use durward_catalog::ServiceModel;
 use durward_core::{
-    AccessLevel, OperationTraits, Refusal, RefusalReason, RequiredPermission, UNKNOWN_OPERATION_ACTION,
-    limits,
+    AccessLevel, Arn, OperationTraits, Refusal, RefusalReason, RequiredPermission, Resource,
+    UNKNOWN_OPERATION_ACTION, limits,
 };
+use serde_json::Value;
 use std::collections::HashSet;
 
 /// The required permissions of an operation; `None` leaves it to the templates.
@@ -87,6 +89,7 @@ pub(super) fn required_permissions(
     canonical_arns::canonicalize_arns(context, &mut permissions);
     copy_sources::push_copy_source_permissions(context, &mut permissions);
     let mut permissions = remove_duplicates(permissions);
+    refuse_open_arns(context, &permissions)?;
     if permissions.len() > limits::MAX_REQUIRED_PERMISSIONS {
         return Err(Refusal::new(
             RefusalReason::TooLarge,
@@ -98,6 +101,40 @@ pub(super) fn required_permissions(
         permissions.push(unknown_permission(context.service));
     }
     Ok(permissions)
+}
+
+/// Refuses a request that names an ARN with a wildcard before its resource: a policy that permits by patterns could match it, and
+/// AWS could find another resource. The catalog's templates may have wildcards there (documents of any account), so only what the
+/// request itself says counts.
+fn refuse_open_arns(
+    context: &PermissionContext<'_>,
+    permissions: &[RequiredPermission],
+) -> Result<(), Refusal> {
+    // Statements of PartiQL have ARNs in their text. No template of DynamoDB has a wildcard there.
+    let is_in_text = context.service.id == "dynamodb";
+    for permission in permissions {
+        let Resource::Arn(text) = &permission.resource else { continue };
+        let Some(arn) = Arn::parse(text) else { continue };
+        let head = text.strip_suffix(arn.resource).unwrap_or(text);
+        let is_named = |value: &str| value.starts_with(head) || (is_in_text && value.contains(head));
+        if head.contains(['*', '?']) && context.parameters.values().any(|value| has_text(value, &is_named)) {
+            return Err(malformed_request(format!(
+                "the ARN `{}` has a wildcard before its resource; write its partition, service, region and account out",
+                quote_for_message(text)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Returns true if a text in the value, or the name of a member, fits.
+fn has_text(value: &Value, fits: &impl Fn(&str) -> bool) -> bool {
+    match value {
+        Value::String(text) => fits(text),
+        Value::Array(items) => items.iter().any(|item| has_text(item, fits)),
+        Value::Object(members) => members.iter().any(|(name, value)| fits(name) || has_text(value, fits)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// Each permission once, in the order of the first. With a set: a body holds hundreds of thousands of names, and comparing

@@ -1,13 +1,13 @@
 //! S3: versions have actions of their own, headers require more actions, copies also read their source, and access points are
 //! given as ARNs (Service Authorization Reference, "Actions, resources, and condition keys for Amazon S3").
 
-use super::super::bucket_name::is_bucket_name;
+use super::super::bucket_name::{is_access_point_arn, is_bucket_name, is_outpost_arn};
 use super::super::permission_templates::{
     PermissionContext, permission_on_any, permission_on_arn, permissions_by_templates,
 };
 use crate::form::{PlusSign, decode_escapes};
 use crate::refusals::{malformed_request, quote_for_message};
-use durward_core::{AccessLevel, Arn, Refusal, RequiredPermission, is_account_id};
+use durward_core::{AccessLevel, Refusal, RequiredPermission};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -259,20 +259,11 @@ fn object_arn(context: &PermissionContext<'_>, bucket: &str, key: &str) -> Strin
     format!("arn:{}:s3:::{bucket}/{key}", context.partition)
 }
 
-/// Returns true for the two forms of ARN that a copy source may have: `accesspoint/<name>/object/<key>`, and
-/// `outpost/<id>/object/<key>` on Outposts (S3 API Reference, CopyObject, `x-amz-copy-source`). Anything else would be decided as an
-/// object that AWS does not read.
+/// Returns true for the ARN of an object behind an access point, or on an Outpost (S3 API Reference, CopyObject,
+/// `x-amz-copy-source`). Anything else would be decided as an object that AWS does not read.
 fn is_access_point_object(arn: &str) -> bool {
-    let Some(Arn { service, account, resource, .. }) = Arn::parse(arn) else { return false };
-    let mut segments = resource.splitn(4, '/');
-    let kind = segments.next();
-    let is_known_kind =
-        matches!((service, kind), ("s3", Some("accesspoint")) | ("s3-outposts", Some("outpost")));
-    is_known_kind
-        && is_account_id(account)
-        && segments.next().is_some_and(|name| !name.is_empty())
-        && segments.next() == Some("object")
-        && segments.next().is_some_and(|key| !key.is_empty())
+    let (owner, key) = arn.split_once("/object/").unwrap_or_default();
+    !key.is_empty() && (is_access_point_arn(owner) || is_outpost_arn(owner))
 }
 
 /// The ARN of the object in `x-amz-copy-source`, and whether it names a version. The header is `[/]bucket/key[?versionId=id]`,

@@ -117,6 +117,37 @@ fn a_name_that_resembles_a_known_one_is_refused() {
 }
 
 #[test]
+fn a_form_name_that_the_service_could_read_otherwise_is_refused_and_named() {
+    for (name, quoted) in [
+        ("User%4eame%20", "UserName?"),
+        ("+UserName", "?UserName"),
+        ("User%00Name", "User?Name"),
+        ("UserName%0a", "UserName?"),
+        ("%2555serName", "%55serName"),
+        ("User%252eName", "User%2eName"),
+        ("User%C5%9Aame", "User?ame"),
+        ("Tags.member.1%E2%80%8B.Key", "Tags.member.1?.Key"),
+        ("x;UserName", "x;UserName"),
+        ("x%26UserName", "x&UserName"),
+    ] {
+        let body = format!("Action=DeleteUser&Version=2010-05-08&{name}=admin");
+        let in_query = (!name.contains('+')).then(|| get_request("iam", &format!("/?{body}")));
+        for call in in_query.into_iter().chain([form_request("iam", &body)]) {
+            let refusal = call.decode().unwrap_err();
+            assert_eq!(refusal.reason, RefusalReason::Malformed, "{name}");
+            assert!(refusal.message.contains(&format!("`{quoted}`")), "{name}: {}", refusal.message);
+        }
+        let spot = body
+            .replace("Action=DeleteUser&Version=2010-05-08", "Action=TerminateInstances&Version=2016-11-15");
+        assert_eq!(form_request("ec2", &spot).expect_refused(), RefusalReason::Malformed, "{name}");
+    }
+    // Encoding a letter once changes nothing.
+    let operation =
+        form_request("iam", "%41ction=DeleteUser&Version=2010-05-08&User%4eame=admin").expect_decoded();
+    assert_eq!(operation.parameters["UserName"], "admin");
+}
+
+#[test]
 fn duplicate_keys_are_refused_in_every_protocol() {
     lambda_request(r#"{"Timeout":3,"Timeout":900}"#).expect_refused();
     lambda_request(r#"{"Environment":{"Variables":{"a":"1","\u0061":"2"}}}"#).expect_refused();

@@ -142,3 +142,46 @@ fn a_request_that_may_reach_unnamed_resources_requires_any_resource() {
     let query = json_request("logs", "Logs_20140328.StartQuery", query).decode().unwrap().operation;
     assert_eq!(permission_texts(&query).len(), 1);
 }
+
+#[test]
+fn an_arn_with_a_wildcard_before_its_resource_is_refused() {
+    let table = |arn: &str| {
+        json_request("dynamodb", "DynamoDB_20120810.DeleteTable", &format!(r#"{{"TableName":"{arn}"}}"#))
+    };
+    for arn in [
+        "arn:aws:dynamodb:*:111122223333:table/orders",
+        "arn:aws:dynamodb:eu-west-?:111122223333:table/orders",
+        "arn:aws:dynamodb:eu-west-1:*:table/orders",
+        "arn:aws:dynamodb:eu-west-1:11112222333?:table/orders",
+        "arn:*:dynamodb:eu-west-1:111122223333:table/orders",
+        "arn:aws:*:eu-west-1:111122223333:table/orders",
+    ] {
+        let refusal = table(arn).decode().unwrap_err();
+        assert_eq!(refusal.reason, RefusalReason::Malformed, "{arn}");
+        assert!(refusal.message.contains(arn), "{}", refusal.message);
+    }
+    table("arn:aws:dynamodb:eu-west-1:111122223333:table/orders").expect_decoded();
+    for call in [
+        json_request("kms", "TrentService.DisableKey", r#"{"KeyId":"arn:aws:kms:eu-west-1:*:key/k"}"#),
+        form_request("iam", "Action=GetPolicy&Version=2010-05-08&PolicyArn=arn:aws:iam::*:policy/p"),
+        form_request(
+            "sns",
+            "Action=Publish&Version=2010-03-31&TopicArn=arn:aws:sns:*:111122223333:t&Message=m",
+        ),
+        get_request("lambda", "/2015-03-31/functions/arn%3Aaws%3Alambda%3A*%3A111122223333%3Afunction%3Af"),
+        get_request("lambda", "/2015-03-31/functions/*%3Afunction%3Af"),
+        json_request(
+            "dynamodb",
+            "DynamoDB_20120810.ExecuteStatement",
+            r#"{"Statement":"SELECT * FROM \"arn:aws:dynamodb:eu-west-1:*:table/orders\""}"#,
+        ),
+    ] {
+        assert_eq!(call.expect_refused(), RefusalReason::Malformed);
+    }
+    // Conditions of a policy may have wildcards there: they name no resource of the request.
+    let permission = r#"{"StatementId":"s","Action":"lambda:InvokeFunction","Principal":"events.amazonaws.com","SourceArn":"arn:aws:events:*:111122223333:rule/r"}"#;
+    post_request("lambda", "/2015-03-31/functions/f/policy")
+        .with_header("content-type", "application/json")
+        .with_body(permission)
+        .expect_decoded();
+}

@@ -176,3 +176,46 @@ fn delete_objects_requires_permission_for_every_key() {
         call(bad).expect_refused();
     }
 }
+
+#[test]
+fn a_bucket_that_begins_as_an_arn_is_the_arn_of_an_access_point_or_refused() {
+    let point = "arn:aws:s3:eu-west-1:111122223333:accesspoint/data";
+    for arn in [
+        point,
+        "arn:aws:s3:eu-west-1:111122223333:accesspoint:data",
+        "arn:aws:s3::111122223333:accesspoint/mfzwi23gnjvgw.mrap",
+        "arn:aws:s3-object-lambda:eu-west-1:111122223333:accesspoint/data",
+        "arn:aws:s3-outposts:eu-west-1:111122223333:outpost/op-1/accesspoint/data",
+    ] {
+        let read = get_request("s3", &format!("/{}/k", arn.replace('/', "%2F"))).expect_decoded();
+        assert_eq!(permission_texts(&read), [format!("s3:GetObject {arn}/object/k")]);
+        let hosted = get_request("s3", "/k").with_bucket_host(arn).expect_decoded();
+        assert_eq!(permission_texts(&hosted), [format!("s3:GetObject {arn}/object/k")]);
+        let copy = put_request("s3", "/example-bucket/k")
+            .with_header("x-amz-copy-source", format!("{arn}/object/k").as_str())
+            .expect_decoded();
+        assert!(permission_texts(&copy).contains(&format!("s3:GetObject {arn}/object/k")), "{copy:?}");
+    }
+    for bad in [
+        "arn:",
+        "arn:aws:s3",
+        "arn:aws:s3:::prod-data",
+        "arn:aws:s3:eu-west-1:111122223333:prod-data",
+        "arn:aws:s3:eu-west-1:111122223333:accesspoint/",
+        "arn:aws:s3:eu-west-1:111122223333:accesspoint/a/b",
+        "arn:aws:s3:eu-west-1:111122223333:accesspoint/..",
+        "arn:aws:s3:*:111122223333:accesspoint/data",
+        "arn:aws:s3:eu-west-1:*:accesspoint/data",
+        "arn:aws:s3:eu-west-1:11112222333:accesspoint/data",
+        "arn:aws:s3-outposts::111122223333:outpost/op-1/accesspoint/data",
+        "arn:aws:dynamodb:eu-west-1:111122223333:accesspoint/data",
+        "arn:aws:s3:eu-west-1:111122223333:accesspoint/da%74a%20",
+    ] {
+        let label = format!("/{}/k", bad.replace('/', "%2F"));
+        assert_eq!(get_request("s3", &label).expect_refused(), RefusalReason::Malformed, "{bad}");
+        let source = format!("{bad}/object/k");
+        put_request("s3", "/example-bucket/k").with_header("x-amz-copy-source", &source).expect_refused();
+    }
+    let on_outpost = "arn:aws:s3-outposts:eu-west-1:111122223333:outpost/op-1/object/k";
+    put_request("s3", "/example-bucket/k").with_header("x-amz-copy-source", on_outpost).expect_decoded();
+}

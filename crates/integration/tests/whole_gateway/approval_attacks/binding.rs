@@ -261,15 +261,7 @@ async fn an_approved_tool_call_is_for_its_arguments() {
         ("another tool's name", tool_call("Pay", json!({"to": "acme", "amount": 1}))),
     ] {
         let response = gateway.post_mcp(&other).await;
-        // `Pay` is another tool, which needs no approval.
-        if what == "another tool's name" {
-            assert_eq!(
-                gateway.mcp_server.received_requests().last().unwrap().json()["params"]["name"],
-                "Pay"
-            );
-        } else {
-            assert!(response.text().contains("the approval is pending"), "{what}: {}", response.text());
-        }
+        assert!(response.text().contains("the approval is pending"), "{what}: {}", response.text());
     }
     let before = gateway.mcp_server.received_requests().len();
     assert_eq!(gateway.approval_request(approval_request.id).await.state, ApprovalState::Approved);

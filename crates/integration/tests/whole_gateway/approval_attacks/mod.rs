@@ -63,7 +63,7 @@
 //!   `approver_display::uninspected_parts_are_shown_to_the_approver`,
 //!   console `pages::an_approval_request_shows_decoded_parts_and_marks_uninspected_ones`
 //! - a flood of approval requests, repeats: `races::excess_approval_requests_are_refused_and_repeats_coalesce`,
-//!   ledger `pending_requests::a_caller_and_all_callers_have_a_cap`,
+//!   ledger `pending_requests::a_caller_its_provider_and_all_callers_have_a_cap`,
 //!   ledger `pending_requests::racing_requests_cannot_exceed_the_limit`,
 //!   ledger `pending_requests::repeats_join_the_request_and_count`
 //! - a caller that disconnects while its request is held, with a body that was not read:

@@ -274,7 +274,7 @@ async fn calls_without_a_permit_reach_no_server() {
     named(&gateway.post_mcp(&tool_call("read", json!({ "path": "/etc/passwd" }))).await, "`srv-only`");
     named(&gateway.post_mcp(&tool_call("read", json!({}))).await, "could not be evaluated");
     named(&gateway.post_mcp(&tool_call("pay", json!({}))).await, "it was not approved in time");
-    for method in ["resources/read", "tools/callx", "TOOLS/CALL", "x/y", "logging/setLevel", "tasks/get"] {
+    for method in ["resources/read", "tools/callx", "x/y", "logging/setLevel", "tasks/get"] {
         let message =
             json!({ "jsonrpc": "2.0", "id": 7, "method": method, "params": { "name": "read", "uri": "x" } });
         named(&gateway.post_mcp(&message).await, "no policy permits");
@@ -378,4 +378,26 @@ async fn a_session_and_its_calls_are_shown_from_the_journal() {
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_only_resemble_reach_no_server() {
+    let policies = format!(r#"{MCP_POLICIES} @id("any-method") permit (principal, action, resource);"#);
+    let gateway = mcp_gateway(Duration::from_millis(200)).policies(&policies).start().await;
+    for method in ["Tools/Call", "tools//call", "tools/call ", "tools/c\u{200b}all", "tools/call/"] {
+        let mut call = tool_call("delete", json!({}));
+        call["method"] = json!(method);
+        let response = gateway.post_mcp(&call).await;
+        assert_eq!(response.status_and_code(), (400, -32600), "{method}");
+    }
+    for tool in ["delete ", "\u{200b}delete", "delete\u{0}", "\u{202e}eteled"] {
+        let response = gateway.post_mcp(&tool_call(tool, json!({}))).await;
+        assert_eq!(response.status_and_code(), (400, -32602), "{tool}");
+    }
+    for tool in ["Delete", "DELETE", "del ete"] {
+        let response = gateway.post_mcp(&tool_call(tool, json!({}))).await;
+        assert_eq!(response.status_and_code(), (200, 403), "{tool}");
+        assert!(response.text().contains("no-delete"), "{}", response.text());
+    }
+    assert!(gateway.mcp_server.received_requests().is_empty());
 }

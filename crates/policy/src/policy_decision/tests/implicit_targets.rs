@@ -165,3 +165,37 @@ fn implicit_targets_are_explained_and_their_tags_read() {
     );
     assert!(explained.contains("holds for arn:aws:s3:::b/k, which the request may affect"), "{explained}");
 }
+
+#[test]
+fn a_forbid_on_a_tool_holds_for_names_that_differ_in_case_or_blanks() {
+    let set = compile_test_set(
+        "@id(\"all\") permit (principal, action, resource);
+         @id(\"delete\") forbid (principal, action == Mcp::Action::\"tools/call\", resource == Mcp::Tool::\"files/delete_file\");
+         @id(\"pay\") @approval(\"oncall\") forbid (principal, action == Mcp::Action::\"tools/call\", resource == Mcp::Tool::\"files/pay\")
+             when { context.tool == \"pay\" };
+         @id(\"base\") forbid (principal, action == Mcp::Action::\"tools/call\", resource == Mcp::Tool::\"files/Pay\")
+             when { context.arguments.amount > 100 };",
+    );
+    let verdict = |tool: &str, arguments: Value| {
+        let decision = decide_for_groups(&set, &[], &test_tool_call("files", tool, arguments));
+        (decision.verdict, decision.policies.join(" "))
+    };
+    for tool in ["delete_file", "Delete_File", "DELETE_FILE", "delete _file", "delete\u{a0}_file"] {
+        assert_eq!(verdict(tool, json!({})), (Verdict::Deny, "delete".to_owned()), "{tool}");
+    }
+    for tool in ["pay", "PAY", "Pay"] {
+        assert_eq!(
+            verdict(tool, json!({ "amount": 1 })),
+            (Verdict::RequireApproval, "pay".to_owned()),
+            "{tool}"
+        );
+        assert_eq!(verdict(tool, json!({ "amount": 101 })), (Verdict::Deny, "base".to_owned()), "{tool}");
+    }
+    assert_eq!(verdict("delete_files", json!({})), (Verdict::Allow, "all".to_owned()));
+    // A list shows no tool that every call would be refused for.
+    let listed = |tool: &str| {
+        let call = test_tool_call("files", tool, json!({}));
+        set.may_be_allowed(&test_caller("bob", &[]), &call, test_context())
+    };
+    assert!(!listed("Delete_File") && listed("PAY"));
+}
