@@ -192,7 +192,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_arrived_before_a_body_stalls_earns_no_more_than_the_time_for_a_body() {
-        let sent = slow_body(&[0; 1 << 20], Duration::from_secs(1)).into_data_stream().take(1);
+        const SENT: &[u8] = &[0; 1 << 20];
+        let sent = slow_body(SENT, Duration::from_secs(1)).into_data_stream().take(1);
         let stalls = sent.map_ok(Frame::data).chain(futures_util::stream::pending());
         let stalls = StreamBody::new(stalls);
         let begun = Instant::now();

@@ -149,7 +149,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_loses_the_rest_of_its_response() {
         let (client, mut socket) = connected_pair().await;
-        let response = [b'x'; 64 << 10];
+        let response = vec![b'x'; 64 << 10];
         // The client reads now and then, which takes longer than it may pause, and then no more.
         for _ in 0..3 {
             let filled = timeout(limits::RESPONSE_STALL_TIMEOUT / 2, async {
