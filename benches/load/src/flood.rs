@@ -74,7 +74,7 @@ struct Bounds {
     memory_reason: String,
     /// The longest time for which it may keep a connection of the attackers.
     longest: Option<Duration>,
-    /// Journal beyond that of before.
+    /// Journal beyond that of the honest callers.
     journal_kib_per_second: f64,
 }
 
