@@ -9,7 +9,7 @@ use crate::programs::{find_program, run_to_success};
 use crate::repository::Repository;
 use crate::xtask_error::XtaskError;
 use clap::{Args, ValueEnum};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 #[derive(Args)]
@@ -35,13 +35,13 @@ enum BenchPart {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum GatewayProfile {
+pub enum GatewayProfile {
     Dist,
     Release,
 }
 
 impl GatewayProfile {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Dist => "dist",
             Self::Release => "release",
@@ -53,25 +53,8 @@ impl GatewayProfile {
 pub fn run_benchmarks(options: &BenchOptions) -> Result<(), XtaskError> {
     let repository = Repository::locate()?;
     let is_chosen = |part: BenchPart| options.only.is_none_or(|only| only == part);
-    let target = &repository.target_directory;
-    let build = |profile: &str, arguments: &[&str]| {
-        let mut cargo = Command::new("cargo");
-        cargo
-            .current_dir(&repository.root)
-            .args(["build", "--profile", profile, "--locked", "--target-dir"])
-            .arg(target);
-        run_to_success(cargo.args(arguments), "build")
-    };
-    // `dist` takes minutes to link: the gateway is built as it ships, the load generator is not.
-    build(options.profile.name(), &["--package", "durward", "--bin", "durward"])?;
-    build("release", &["--manifest-path", "benches/load/Cargo.toml"])?;
-    let scratch = target.join("bench");
-    let measure = |part: &str| {
-        let mut load = measured_command(&target.join("release/durward-bench-load"), part);
-        load.arg("--durward").arg(target.join(options.profile.name()).join("durward"));
-        load.arg("--scratch").arg(&scratch);
-        load
-    };
+    build_gateway_and_load(&repository, options.profile)?;
+    let measure = |part: &str| measured_command(&repository, options.profile, part);
     if is_chosen(BenchPart::Peers) {
         let mut load = measure("run");
         load.args(["--rounds", &options.rounds.to_string()]);
@@ -97,17 +80,38 @@ pub fn run_benchmarks(options: &BenchOptions) -> Result<(), XtaskError> {
     Ok(())
 }
 
-/// Pins the load and the origin to one core and the measured program to another, so that they do not take each other's time.
-fn measured_command(load: &Path, part: &str) -> Command {
+/// `dist` takes minutes to link: the gateway is built with the profile that is asked for, the load generator is not.
+pub fn build_gateway_and_load(repository: &Repository, profile: GatewayProfile) -> Result<(), XtaskError> {
+    let build = |profile: &str, arguments: &[&str]| {
+        let mut cargo = Command::new("cargo");
+        cargo
+            .current_dir(&repository.root)
+            .args(["build", "--profile", profile, "--locked", "--target-dir"])
+            .arg(&repository.target_directory);
+        run_to_success(cargo.args(arguments), "build")
+    };
+    build(profile.name(), &["--package", "durward", "--bin", "durward"])?;
+    build("release", &["--manifest-path", "benches/load/Cargo.toml"])
+}
+
+/// The load generator with what all its parts need. The load and the origin are pinned to one core and the measured program to
+/// another, so that they do not take each other's time.
+pub fn measured_command(repository: &Repository, profile: GatewayProfile, part: &str) -> Command {
+    let target = &repository.target_directory;
+    let load = target.join("release/durward-bench-load");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if cores < 2 || find_program("taskset").is_none() {
+    let mut command = if cores < 2 || find_program("taskset").is_none() {
         println!("nothing is pinned to a core: that needs two cores and taskset");
         let mut command = Command::new(load);
         command.arg(part);
-        return command;
-    }
-    let mut command = Command::new("taskset");
-    command.args(["-c", "0"]).arg(load).args([part, "--proxy-core", "1"]);
+        command
+    } else {
+        let mut command = Command::new("taskset");
+        command.args(["-c", "0"]).arg(load).args([part, "--proxy-core", "1"]);
+        command
+    };
+    command.arg("--durward").arg(target.join(profile.name()).join("durward"));
+    command.arg("--scratch").arg(target.join("bench"));
     command
 }
 

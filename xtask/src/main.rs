@@ -12,6 +12,7 @@ mod bench;
 mod catalog;
 mod check;
 mod docs;
+mod flood;
 mod fuzz;
 mod generate;
 mod generated_file;
@@ -46,6 +47,8 @@ enum Task {
     Fuzz(fuzz::FuzzOptions),
     /// Measure the gateway beside its peers, and with ten thousand requests that wait for approval
     Bench(bench::BenchOptions),
+    /// Attack the gateway with floods and starvation while honest callers work
+    Flood(flood::FloodOptions),
     /// Write the generated files of the repository, or check that they are up to date
     Generate(generate::GenerateOptions),
     /// Build the API documentation, private items included; warnings are errors
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run_tests(&options),
         Task::Fuzz(options) => fuzz::run_fuzz_targets(&options),
         Task::Bench(options) => bench::run_benchmarks(&options),
+        Task::Flood(options) => flood::run_attacks(&options),
         Task::Generate(options) => generate::run_generators(&options),
         Task::Docs => docs::build_docs(),
         Task::Structure { directory } => structure::measure_and_print(directory),
@@ -99,6 +103,8 @@ mod tests {
             "fuzz sigv4",
             "bench --only held --held 500 --profile release",
             "bench --rounds 2",
+            "flood",
+            "flood --only sign-ins --profile dist",
             "generate",
             "generate --check catalog",
             "docs",
@@ -116,6 +122,7 @@ mod tests {
             "bench --rounds many",
             "bench --only nothing",
             "bench --profile dev",
+            "flood --profile dev",
             "generate novel",
         ] {
             assert!(!parses(words), "{words}");

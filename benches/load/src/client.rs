@@ -136,7 +136,7 @@ fn seen(buffer: &[u8], filled: usize) -> &[u8] {
     buffer.get(..filled).unwrap_or_default()
 }
 
-fn content_length(head: &[u8]) -> Option<usize> {
+pub fn content_length(head: &[u8]) -> Option<usize> {
     head.split(|&byte| byte == b'\n').find_map(|line| {
         let (name, value) = line.split_at_checked(15)?;
         if !name.eq_ignore_ascii_case(b"content-length:") {

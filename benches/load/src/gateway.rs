@@ -1,7 +1,7 @@
 //! The gateway as a deployment would have it, with its origin and its issuer: policies with forbids, a role assumed for each
 //! operation, a durable journal.
 
-use crate::process::{Process, free_address, pinned, tail, write};
+use crate::process::{Process, free_address, pinned, tail, with_open_files, write};
 use crate::requests::Credential;
 use durward_core::Secret;
 use durward_fake_aws::oidc_issuer::FakeOidcIssuer;
@@ -29,6 +29,10 @@ pub struct Setting<'a> {
     pub policies: &'a str,
     /// Whether people can vote on approval requests.
     pub console: bool,
+    /// Whether it listens on every address of this machine, and not on loopback alone.
+    pub is_exposed: bool,
+    /// The limit of its open files, if it is not that of this program.
+    pub open_files: Option<usize>,
 }
 
 pub struct Gateway {
@@ -56,6 +60,9 @@ impl Gateway {
         let (address, console) = (free_address()?, free_address()?);
         let config = configure(setting, address, console, origin, issuer.url())?;
         let mut command = pinned(setting.core, setting.durward);
+        if let Some(limit) = setting.open_files {
+            command = with_open_files(limit, &command);
+        }
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
             command.env_remove(name);
         }
@@ -116,10 +123,15 @@ fn configure(
     } else {
         String::new()
     };
+    let listen = if setting.is_exposed {
+        format!("aws = \"0.0.0.0:{}\"\nproxy_terminates_tls = true\n", address.port())
+    } else {
+        format!("aws = \"{address}\"\n")
+    };
     write(
         &config,
         &format!(
-            "data_dir = \"data\"\n[listen]\naws = \"{address}\"\n{console}[policy]\ndir = \"policies\"\n\
+            "data_dir = \"data\"\n[listen]\n{listen}{console}[policy]\ndir = \"policies\"\n\
              [[identity.oidc]]\nname = \"bench\"\nissuer = \"{issuer}\"\naudience = [\"{AUDIENCE}\"]\nconsole_audience = [\"{CONSOLE_AUDIENCE}\"]\n\
              [aws]\nemulator_url = \"http://{origin}\"\n\
              [[aws.connection]]\nname = \"bench\"\nrole_arn = \"arn:aws:iam::123456789012:role/bench\"\nscope = \"operation\"\n"

@@ -61,12 +61,13 @@ pub async fn measure(options: &Options) -> Result<(), String> {
         core: options.core,
         policies: include_str!("../held.cedar"),
         console: true,
+        is_exposed: false,
+        open_files: None,
     };
     let gateway = Gateway::start(&setting, origin).await?;
     let (agent, approver) = (gateway.sign_in("bench").await?, gateway.approver_token("on-call", &["oncall"]));
     let bench = Bench { gateway, agent, approver };
-    let text =
-        bench.rows(options).await.map_err(|error| format!("{error}\n{}", bench.gateway.log_tail()))?;
+    let text = bench.rows(options).await.map_err(|error| format!("{error}\n{}", bench.gateway.log_tail()))?;
     print!("{text}");
     Ok(())
 }
@@ -101,7 +102,8 @@ impl Bench {
                 .unwrap_or_else(|| "held requests were completed too early".into()));
         }
         let began = Instant::now();
-        let (denying, denied) = tokio::join!(self.row_while(&holder, &mut traffic), self.deny_all(operations));
+        let (denying, denied) =
+            tokio::join!(self.row_while(&holder, &mut traffic), self.deny_all(operations));
         let denied = denied?.duration_since(began);
         let denying = denying?;
         let completed = holder.finish()?.duration_since(began);
@@ -172,12 +174,12 @@ impl Bench {
         Ok(order.into_iter().map(|(_, request)| request).collect())
     }
 
-    async fn slice(&self, traffic: &mut Corpus<'_>) -> Result<Slice, String> {
+    async fn slice(&self, traffic: &mut Corpus) -> Result<Slice, String> {
         let requests = traffic.sign(Load::GetItem, BATCH)?;
         client::send_all(self.gateway.address, CONNECTIONS, &requests, Load::GetItem.response_bytes()).await
     }
 
-    async fn row(&self, title: &str, traffic: &mut Corpus<'_>) -> Result<Row, String> {
+    async fn row(&self, title: &str, traffic: &mut Corpus) -> Result<Row, String> {
         let mut slice = Slice::default();
         while slice.elapsed < ROW {
             slice = slice.and(self.slice(traffic).await?);
@@ -186,7 +188,7 @@ impl Bench {
     }
 
     /// Traffic until all held requests have a response.
-    async fn row_while(&self, holder: &Holder, traffic: &mut Corpus<'_>) -> Result<Row, String> {
+    async fn row_while(&self, holder: &Holder, traffic: &mut Corpus) -> Result<Row, String> {
         let began = Instant::now();
         let mut slice = Slice::default();
         let mut resident_mib = 0_f64;
@@ -203,7 +205,8 @@ impl Bench {
     async fn until_all_wait(&self, holder: &Holder, count: usize) -> Result<(), String> {
         let began = Instant::now();
         loop {
-            let attempts: u64 = self.pending().await?.iter().filter_map(|request| request["attempts"].as_u64()).sum();
+            let attempts: u64 =
+                self.pending().await?.iter().filter_map(|request| request["attempts"].as_u64()).sum();
             if usize::try_from(attempts).is_ok_and(|attempts| attempts >= count) {
                 return Ok(());
             }
@@ -216,7 +219,9 @@ impl Bench {
     }
 
     async fn pending(&self) -> Result<Vec<Value>, String> {
-        let listed = call(self.gateway.console, &self.approver, "GET", "/api/v1/approval-requests?limit=1000", "").await?;
+        let listed =
+            call(self.gateway.console, &self.approver, "GET", "/api/v1/approval-requests?limit=1000", "")
+                .await?;
         listed["approval_requests"]
             .as_array()
             .cloned()

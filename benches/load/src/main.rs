@@ -1,10 +1,11 @@
-//! The measuring half of `cargo xtask bench`, which builds it and passes it the programs to measure.
+//! The measuring half of `cargo xtask bench` and `cargo xtask flood`, which build it and pass it the programs to measure.
 //!
 //! The same pre-signed requests go direct to an origin and through each proxy in turn, round after round; the table holds
-//! medians over the rounds. `held` measures the gateway alone, with many requests that wait for approval. The origin is a second
-//! process of this program: `origin PORT` serves.
+//! medians over the rounds. `held` measures the gateway alone, with many requests that wait for approval. `flood`
+//! attacks it while honest callers work. The origin is a second process of this program: `origin PORT` serves.
 
 mod client;
+mod flood;
 mod gateway;
 mod held;
 mod holder;
@@ -22,7 +23,8 @@ use table::{Sample, Scenario, Table};
 
 const USAGE: &str = "usage: durward-bench-load origin PORT
        durward-bench-load run --durward FILE --scratch DIR [--envoy FILE] [--nginx FILE] [--rounds N] [--proxy-core N] [--only TEXT]
-       durward-bench-load held --durward FILE --scratch DIR [--count N] [--proxy-core N]";
+       durward-bench-load held --durward FILE --scratch DIR [--count N] [--proxy-core N]
+       durward-bench-load flood --durward FILE --scratch DIR [--proxy-core N] [--only TEXT]";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -54,8 +56,28 @@ fn run(words: &[&str]) -> Result<(), String> {
             let options = held_options(options)?;
             runtime.block_on(held::measure(&options))
         }
+        ["flood", options @ ..] => {
+            let options = flood_options(options)?;
+            runtime.block_on(flood::measure(&options))
+        }
         _ => Err(USAGE.to_owned()),
     }
+}
+
+fn flood_options(words: &[&str]) -> Result<flood::Options, String> {
+    let (mut durward, mut scratch, mut core, mut only) = (None, None, None, String::new());
+    for pair in words.chunks(2) {
+        let [name, value] = pair else { return Err(USAGE.to_owned()) };
+        match *name {
+            "--durward" => durward = Some(PathBuf::from(value)),
+            "--scratch" => scratch = Some(PathBuf::from(value)),
+            "--proxy-core" => core = Some(number(value)?),
+            "--only" => (*value).clone_into(&mut only),
+            _ => return Err(format!("unknown option `{name}`; {USAGE}")),
+        }
+    }
+    let (durward, scratch) = (durward.ok_or(USAGE)?, scratch.ok_or(USAGE)?);
+    Ok(flood::Options { durward, scratch, core, only })
 }
 
 fn held_options(words: &[&str]) -> Result<held::Options, String> {
@@ -138,7 +160,9 @@ async fn rounds(environment: &TestEnvironment, options: &Options, table: &mut Ta
             let requests = corpus.sign(scenario.load, count)?;
             for turn in 0..environment.peers.len() {
                 // Another path goes first each round, so that none always meets the same neighbour's noise.
-                let Some(peer) = environment.peers.get((turn + round) % environment.peers.len()) else { continue };
+                let Some(peer) = environment.peers.get((turn + round) % environment.peers.len()) else {
+                    continue;
+                };
                 let sample = one(peer, &scenario, &requests)
                     .await
                     .map_err(|error| format!("{}, {}: {error}", peer.name, scenario.title()))?;

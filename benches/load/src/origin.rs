@@ -1,4 +1,6 @@
-//! The origin: responds to AssumeRole, GetItem and the two S3 objects at once, and checks nothing.
+//! The origin: responds to AssumeRole, GetItem, PutObject and the two S3 objects at once, and checks nothing.
+//!
+//! It remembers the orders of GetItem whose name begins with [`COUNTED_ORDER`], and lists them at [`EXECUTED_PATH`].
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
@@ -7,8 +9,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use memchr::memmem;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::net::TcpListener;
 
@@ -19,7 +22,20 @@ pub const SMALL: usize = 1 << 10;
 /// Bytes of the large object.
 pub const LARGE: usize = 10 << 20;
 
+/// The names of the orders that are remembered begin with this.
+pub const COUNTED_ORDER: &str = "flood-";
+/// Where the remembered orders are listed, one on each line.
+pub const EXECUTED_PATH: &str = "/.bench/executed";
+
+/// The counted order that a GetItem request, or the record of one, is about.
+pub fn counted_order(text: &[u8]) -> Option<&str> {
+    let text = text.get(memmem::find(text, COUNTED_ORDER.as_bytes())?..)?;
+    let end = text.iter().position(|&byte| byte == b'"')?;
+    std::str::from_utf8(text.get(..end)?).ok()
+}
+
 struct Responses {
+    executed: Mutex<Vec<String>>,
     item: Bytes,
     small: Bytes,
     large: Bytes,
@@ -30,6 +46,7 @@ pub async fn serve(port: u16) -> Result<(), String> {
         .await
         .map_err(|error| format!("the origin cannot listen on {port}: {error}"))?;
     let responses = Arc::new(Responses {
+        executed: Mutex::default(),
         item: item(),
         small: Bytes::from(vec![b's'; SMALL]),
         large: Bytes::from(vec![b'l'; LARGE]),
@@ -53,7 +70,14 @@ pub async fn serve(port: u16) -> Result<(), String> {
 impl Responses {
     async fn respond(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
         let (head, body) = request.into_parts();
-        body.collect().await?;
+        let body = body.collect().await?.to_bytes();
+        if head.uri.path() == EXECUTED_PATH {
+            let executed = self.executed.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
+            return Ok(respond(Bytes::from(executed), "text/plain"));
+        }
+        if head.method == Method::PUT {
+            return Ok(respond(Bytes::new(), "application/xml"));
+        }
         if head.method == Method::GET {
             let object = if head.uri.path().ends_with("/large") { &self.large } else { &self.small };
             let mut response = respond(object.clone(), "binary/octet-stream");
@@ -63,6 +87,9 @@ impl Responses {
             return Ok(response);
         }
         if head.headers.contains_key("x-amz-target") {
+            if let Some(order) = counted_order(&body) {
+                self.executed.lock().unwrap_or_else(PoisonError::into_inner).push(order.to_owned());
+            }
             return Ok(respond(self.item.clone(), "application/x-amz-json-1.0"));
         }
         Ok(respond(assume_role(), "text/xml"))
@@ -113,6 +140,12 @@ fn assume_role() -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finds_the_order_of_a_request() {
+        assert_eq!(counted_order(br#"{"S":"flood-3-17"},"x":1"#), Some("flood-3-17"));
+        assert_eq!(counted_order(br#"{"S":"2026-000017"}"#), None);
+    }
 
     #[test]
     fn the_item_is_json_of_exactly_its_size() {

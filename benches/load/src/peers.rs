@@ -76,6 +76,8 @@ impl TestEnvironment {
             core: programs.proxy_core,
             policies: include_str!("../policies.cedar"),
             console: false,
+            is_exposed: false,
+            open_files: None,
         };
         let gateway = Gateway::start(&setting, origin).await?;
         let (address, process) = (gateway.address, Some(gateway.process.clone()));

@@ -2,6 +2,7 @@
 //!
 //! What a process used is read from `/proc`, so the numbers exist on Linux only.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -16,7 +17,8 @@ const START: Duration = Duration::from_secs(30);
 
 /// A child with its log, ready when it listens; killed when dropped.
 pub struct Process {
-    child: Child,
+    id: u32,
+    child: RefCell<Child>,
     pub log: PathBuf,
 }
 
@@ -37,10 +39,10 @@ impl Process {
             .stderr(errors)
             .spawn()
             .map_err(|error| format!("cannot start {name}: {error}"))?;
-        let mut process = Self { child, log };
+        let process = Self { id: child.id(), child: RefCell::new(child), log };
         let began = Instant::now();
         while TcpStream::connect(address).await.is_err() {
-            let ended = process.child.try_wait().ok().flatten();
+            let ended = process.child.borrow_mut().try_wait().ok().flatten();
             if ended.is_some() || began.elapsed() > START {
                 let how =
                     ended.map_or_else(|| "within 30 seconds".to_owned(), |status| format!("({status})"));
@@ -60,8 +62,31 @@ impl Process {
         resident_mib(&self.read("status")?)
     }
 
+    /// The open file descriptors.
+    pub fn descriptors(&self) -> Result<usize, String> {
+        let path = format!("/proc/{}/fd", self.id);
+        let entries = fs::read_dir(&path).map_err(|error| format!("cannot read {path}: {error}"))?;
+        Ok(entries.count())
+    }
+
+    /// Asks the process to stop, and waits until it has.
+    pub async fn terminate(&self) -> Result<(), String> {
+        let id = self.id;
+        let asked = Command::new("kill").args(["-TERM", &id.to_string()]).status();
+        asked.map_err(|error| format!("cannot run kill: {error}"))?;
+        let began = Instant::now();
+        while began.elapsed() < START {
+            let ended = self.child.borrow_mut().try_wait();
+            if ended.map_err(|error| format!("cannot wait for process {id}: {error}"))?.is_some() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err(format!("process {id} did not stop within 30 seconds"))
+    }
+
     fn read(&self, file: &str) -> Result<String, String> {
-        let path = format!("/proc/{}/{file}", self.child.id());
+        let path = format!("/proc/{}/{file}", self.id);
         fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))
     }
 }
@@ -69,8 +94,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // Ended already, if these fail.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        let child = self.child.get_mut();
+        drop(child.kill());
+        drop(child.wait());
     }
 }
 
@@ -111,6 +137,14 @@ pub fn pinned(core: Option<usize>, program: &Path) -> Command {
         }
         None => Command::new(program),
     }
+}
+
+/// The same command with this limit of open files.
+pub fn with_open_files(limit: usize, command: &Command) -> Command {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"]);
+    limited.arg(command.get_program()).args(command.get_args());
+    limited
 }
 
 pub fn write(path: &Path, text: &str) -> Result<(), String> {

@@ -12,6 +12,9 @@ use time::macros::format_description;
 
 pub const REGION: &str = "us-east-1";
 
+/// The order that [`GET_ITEM`] reads.
+const ORDER: &str = "2026-11-21-000017";
+
 /// About 300 bytes with its JSON around it, like a GetItem of an application.
 const GET_ITEM: &str = r##"{"TableName":"orders","Key":{"customer":{"S":"c-4711-0815-2342"},"order":{"S":"2026-11-21-000017"}},"ConsistentRead":true,"ProjectionExpression":"#o,total,paid,line00,line01,line02,line03,line04,line05,line06,line07","ExpressionAttributeNames":{"#o":"order"},"ReturnConsumedCapacity":"NONE"}"##;
 
@@ -63,6 +66,7 @@ impl Load {
 }
 
 /// What the gateway issued.
+#[derive(Clone)]
 pub struct Credential {
     pub access_key_id: String,
     pub secret_access_key: String,
@@ -70,15 +74,15 @@ pub struct Credential {
 }
 
 /// Signs requests, never the same one twice.
-pub struct Corpus<'a> {
-    credential: &'a Credential,
+pub struct Corpus {
+    credential: Credential,
     host: String,
     signed: u64,
 }
 
-impl<'a> Corpus<'a> {
-    pub fn new(credential: &'a Credential, host: String) -> Self {
-        Self { credential, host, signed: 0 }
+impl Corpus {
+    pub fn new(credential: &Credential, host: String) -> Self {
+        Self { credential: credential.clone(), host, signed: 0 }
     }
 
     /// `count` requests, as the bytes to send.
@@ -99,13 +103,49 @@ impl<'a> Corpus<'a> {
         self.sign_calls("dynamodb", &call, attempts)
     }
 
+    /// One GetItem of this order.
+    pub fn sign_get(&mut self, order: &str) -> Result<Vec<u8>, String> {
+        let body = GET_ITEM.replace(ORDER, order);
+        self.sign_item_call("DynamoDB_20120810.GetItem", body)
+    }
+
+    /// One PutItem whose item has this many bytes and some.
+    pub fn sign_put_item(&mut self, bytes: usize) -> Result<Vec<u8>, String> {
+        let padding = "p".repeat(bytes);
+        let body = format!(
+            r#"{{"TableName":"orders","Item":{{"order":{{"S":"{ORDER}"}},"padding":{{"S":"{padding}"}}}}}}"#
+        );
+        self.sign_item_call("DynamoDB_20120810.PutItem", body)
+    }
+
+    fn sign_item_call(&mut self, target: &'static str, body: String) -> Result<Vec<u8>, String> {
+        let call = Call { method: Method::POST, path: "/", target: Some(target), body };
+        self.sign_one("dynamodb", &call)
+    }
+
+    /// One PutObject of this many bytes.
+    pub fn sign_put_object(&mut self, bytes: usize) -> Result<Vec<u8>, String> {
+        let path = "/bench-bucket/objects/upload";
+        self.sign_one("s3", &Call { method: Method::PUT, path, target: None, body: "u".repeat(bytes) })
+    }
+
+    /// One GetObject of the large object.
+    pub fn sign_get_large(&mut self) -> Result<Vec<u8>, String> {
+        self.sign_one("s3", &Load::LargeObject.call())
+    }
+
+    fn sign_one(&mut self, service: &str, call: &Call) -> Result<Vec<u8>, String> {
+        self.sign_calls(service, call, 1)?.pop().ok_or_else(|| "nothing was signed".to_owned())
+    }
+
     fn sign_calls(&mut self, service: &str, call: &Call, count: usize) -> Result<Vec<Vec<u8>>, String> {
         let at = OffsetDateTime::now_utc();
         let day = at.format(format_description!("[year][month][day]")).map_err(|error| error.to_string())?;
-        let key = SigningKey::derive(&self.credential.secret_access_key, &day, REGION, service);
+        let credential = self.credential.clone();
+        let key = SigningKey::derive(&credential.secret_access_key, &day, REGION, service);
         let signer = SigningParams {
-            access_key_id: &self.credential.access_key_id,
-            session_token: Some(&self.credential.session_token),
+            access_key_id: &credential.access_key_id,
+            session_token: Some(&credential.session_token),
             signing_key: &key,
             region: REGION,
             service,
@@ -144,7 +184,7 @@ impl<'a> Corpus<'a> {
                 bytes.extend_from_slice(part);
             }
         }
-        if *method == Method::POST {
+        if *method != Method::GET {
             bytes.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
         }
         bytes.extend_from_slice(b"\r\n");
@@ -169,8 +209,9 @@ mod tests {
         all.extend(corpus.sign(Load::GetItem, 50).unwrap());
         all.sort();
         all.extend(corpus.sign_delete(7, 2).unwrap());
+        all.extend([corpus.sign_get("o").unwrap(), corpus.sign_get("o").unwrap()]);
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), 102);
+        assert_eq!(all.len(), 104);
     }
 }

@@ -15,11 +15,16 @@ pub const MAX_HEADER_FIELDS: usize = 128;
 /// The time in which a client must send its request head. Clients that send a byte now and then would otherwise hold connections
 /// for ever (Slowloris).
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// The time in which a request body must arrive, before [`MIN_REQUEST_BODY_RATE`] earns it more.
+/// The time for which a request body is waited for, before [`MIN_REQUEST_BODY_RATE`] gives some of it back. S3 ends idle uploads, too
+/// (S3 API Reference, error `RequestTimeout`). All of an anonymous body must arrive in it.
 pub const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes of a request body that earn it another second (Apache mod_reqtimeout has the same default, `body=20,MinRate=500`). A body
+/// Bytes of a request body that give it a second back (Apache mod_reqtimeout has the same default, `body=20,MinRate=500`). A body
 /// that trickles would otherwise hold its memory and its connection for ever (R.U.D.Y.).
 pub const MIN_REQUEST_BODY_RATE: usize = 500;
+/// The time for which a client may read nothing of its response (Envoy's default for idle streams, `stream_idle_timeout`, is the same).
+/// Programs that work on a part of an object before they read the next may pause for minutes; a client that never reads would hold
+/// its connection, and the one upstream, for ever.
+pub const RESPONSE_STALL_TIMEOUT: Duration = Duration::from_mins(5);
 /// Memory of the request bodies that are being read, decoded and sent, in KiB.
 pub const MAX_REQUEST_MEMORY_KIB: usize = 1 << 20;
 /// The part of it that one caller may use: five bodies of [`MAX_BODY_BYTES`].

@@ -3,6 +3,8 @@
 //! hyper reads a body only as far as the handler consumes it, so it never sees the end of the stream behind an unread body. The
 //! operating system does: this module waits for its notification and reads nothing.
 
+use durward_core::limits;
+use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -10,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Sleep, sleep};
 
 /// True if [`ClientPresence::disconnected`] can return on this operating system.
 pub(crate) const DETECTS_DISCONNECT: bool = cfg!(any(target_os = "linux", target_os = "android"));
@@ -17,6 +20,8 @@ pub(crate) const DETECTS_DISCONNECT: bool = cfg!(any(target_os = "linux", target
 pub(crate) struct ClientSocket {
     read_half: OwnedReadHalf,
     write_half: Arc<OwnedWriteHalf>,
+    /// The end of the time for which the client may go on reading nothing; only while a write waits for it.
+    write_deadline: Option<Pin<Box<Sleep>>>,
 }
 
 /// Tells when the client of a [`ClientSocket`] disconnects. It does not keep the socket open.
@@ -26,7 +31,7 @@ pub(crate) struct ClientPresence(Weak<OwnedWriteHalf>);
 impl ClientSocket {
     pub fn new(stream: TcpStream) -> Self {
         let (read, write) = stream.into_split();
-        Self { read_half: read, write_half: Arc::new(write) }
+        Self { read_half: read, write_half: Arc::new(write), write_deadline: None }
     }
 
     pub fn client_presence(&self) -> ClientPresence {
@@ -73,17 +78,27 @@ impl AsyncRead for ClientSocket {
 }
 
 impl ClientSocket {
-    /// Writes as soon as the socket is writable.
+    /// Writes as soon as the socket is writable. A client that reads nothing for too long has lost the rest.
     fn poll_write_with(
-        &self,
+        &mut self,
         context: &mut Context<'_>,
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.tcp_stream().poll_write_ready(context))?;
+            let Poll::Ready(writable) = self.tcp_stream().poll_write_ready(context) else {
+                let deadline = self
+                    .write_deadline
+                    .get_or_insert_with(|| Box::pin(sleep(limits::RESPONSE_STALL_TIMEOUT)));
+                ready!(deadline.as_mut().poll(context));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            };
+            writable?;
             match write(self.tcp_stream()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
+                written => {
+                    self.write_deadline = None;
+                    return Poll::Ready(written);
+                }
             }
         }
     }
@@ -91,7 +106,7 @@ impl ClientSocket {
 
 impl AsyncWrite for ClientSocket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_with(context, |stream| stream.try_write(bytes))
+        self.get_mut().poll_write_with(context, |stream| stream.try_write(bytes))
     }
 
     fn poll_write_vectored(
@@ -99,7 +114,7 @@ impl AsyncWrite for ClientSocket {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(context, |stream| stream.try_write_vectored(slices))
+        self.get_mut().poll_write_with(context, |stream| stream.try_write_vectored(slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -129,6 +144,34 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         (client, ClientSocket::new(listener.accept().await.unwrap().0))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_loses_the_rest_of_its_response() {
+        let (client, mut socket) = connected_pair().await;
+        let response = vec![b'x'; 64 << 10];
+        // The client reads now and then, which takes longer than it may pause, and then no more.
+        for _ in 0..3 {
+            let filled = timeout(limits::RESPONSE_STALL_TIMEOUT / 2, async {
+                loop {
+                    socket.write_all(&response).await.unwrap();
+                }
+            });
+            filled.await.unwrap_err();
+            // All that the kernel holds: it tells the writer of free space only when there is much.
+            let mut read = vec![0; 64 << 20];
+            while client.try_read(&mut read).is_ok() {
+                tokio::task::yield_now().await;
+            }
+        }
+        let failed = timeout(2 * limits::RESPONSE_STALL_TIMEOUT, async {
+            loop {
+                if let Err(error) = socket.write_all(&response).await {
+                    break error;
+                }
+            }
+        });
+        assert_eq!(failed.await.unwrap().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]

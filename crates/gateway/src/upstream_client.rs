@@ -22,7 +22,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use http1_pool::{ConnectionLease, Http1Pool, LeasedBody};
 use http2_connections::{ConnectFailure, Http2Connections, OutgoingRequest, SendResult, StreamPermit};
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
 use std::time::{Duration, Instant};
@@ -30,6 +30,9 @@ use tokio::time::timeout;
 
 /// AWS endpoints close idle connections after about 20 s. Ours are closed earlier, so that a request rarely meets a closing one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// The most that is read at once of an HTTP/1.1 response, and the largest head of one. hyper's own 408 KiB make a client that does not
+/// read its response cost more than a megabyte.
+const MAX_READ_BUFFER_BYTES: usize = 128 << 10;
 /// The number of connections that are tried for a request of which nothing was sent.
 const MAX_SEND_ATTEMPTS: usize = 3;
 
@@ -232,7 +235,9 @@ async fn http1_handshake<S>(stream: S, origin: &Origin) -> Result<OpenConnection
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = handshake(TokioIo::new(stream))
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_READ_BUFFER_BYTES)
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| UpstreamError::Connect(origin.authority(), error.to_string()))?;
     tokio::spawn(async move {

@@ -4,13 +4,13 @@
 //! did not sign: on any mismatch the upstream request ends unfinished.
 
 use super::aws_request::{AwsRequest, AwsRequestBody, body_mismatch};
-use crate::body::{BoxBody, BoxError, full_body};
+use crate::body::{BoxBody, BoxError, PacedBody, full_body};
 use aws_lc_rs::digest::{Context as Hash, SHA256};
 use bytes::Bytes;
 use durward_aws::chunked::{ChunkEvent, ChunkedDecoder};
 use durward_aws::sigv4::inbound::PayloadMode;
 use durward_aws::sigv4::{UNSIGNED_PAYLOAD, sha256_hex};
-use durward_core::{Refusal, RefusalReason, encode_hex};
+use durward_core::{Refusal, encode_hex};
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
@@ -32,7 +32,7 @@ enum UploadCheck {
 }
 
 struct VerifiedUpload {
-    body: Incoming,
+    body: PacedBody<Incoming>,
     check: UploadCheck,
     ready_chunks: VecDeque<Bytes>,
     is_ended: bool,
@@ -94,6 +94,7 @@ pub(super) fn build_upload_body(
     };
     match request.body {
         AwsRequestBody::Unread(body) => {
+            let body = PacedBody::new(body);
             let upload = VerifiedUpload { body, check, ready_chunks: VecDeque::new(), is_ended: false };
             Ok((upload.boxed_unsync(), payload_hash))
         }
@@ -204,13 +205,7 @@ impl http_body::Body for VerifiedUpload {
                         Err(body_mismatch("HTTP trailers are not part of a signed request"))
                     }
                 },
-                Some(Err(error)) => {
-                    let refusal = Refusal::new(
-                        RefusalReason::Malformed,
-                        "the request body is truncated or badly framed",
-                    );
-                    Err(refusal.with_detail(error))
-                }
+                Some(Err(refusal)) => Err(refusal),
                 None => {
                     this.is_ended = true;
                     this.check_end()
