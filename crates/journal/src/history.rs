@@ -35,7 +35,7 @@ pub struct SessionList {
     pub sessions: Vec<SessionHistory>,
     /// The exchanges that belong to no session: their caller was never authenticated.
     pub without_session: DispositionCounts,
-    /// The number of sessions that were left out because of the bound: those whose last record is the oldest.
+    /// The number of sessions that were left out because of the bound.
     pub omitted_sessions: u64,
     pub journal_scan: JournalScan,
 }
@@ -81,7 +81,8 @@ fn serialize_corruption<S: Serializer>(
     }
 }
 
-/// Lists the sessions, at most `max_sessions` of them: those whose last record is the newest.
+/// Lists the sessions, at most `max_sessions` of them: those whose last record is the newest. If they are too many, the caller with
+/// the most sessions loses its oldest: nobody hides the sessions of others behind thousands of its own.
 ///
 /// A session that was left out and is used again later is listed without `opened`, and its counts begin there. This happens
 /// only if `max_sessions` other sessions were used in between.
@@ -90,8 +91,8 @@ pub fn list_sessions(
     max_sessions: usize,
 ) -> SessionList {
     let mut sessions: HashMap<SessionId, SessionBuilder> = HashMap::new();
-    // Ordered by last record. Ids do not give this order: a session that is one MCP token has a derived id without a time.
-    let mut by_last_record: BTreeMap<u64, SessionId> = BTreeMap::new();
+    // By caller, ordered by last record. Ids do not give this order: a session that is one MCP token has a derived id without a time.
+    let mut by_caller: HashMap<String, BTreeMap<u64, SessionId>> = HashMap::new();
     let mut without_session = DispositionCounts::default();
     let mut omitted_sessions = 0;
     let journal_scan = scan_records(entries, |entry, record| {
@@ -108,11 +109,13 @@ pub fn list_sessions(
             return;
         };
         let builder = sessions.entry(session).or_insert_with(|| SessionBuilder::new(session, entry));
-        by_last_record.remove(&builder.last_record);
+        if let Some(of_caller) = by_caller.get_mut(&builder.caller_id()) {
+            of_caller.remove(&builder.last_record);
+        }
         builder.add_record(entry, &record);
-        by_last_record.insert(builder.last_record, session);
+        by_caller.entry(builder.caller_id()).or_default().insert(builder.last_record, session);
         if sessions.len() > max_sessions
-            && let Some((_, oldest)) = by_last_record.pop_first()
+            && let Some(oldest) = take_oldest_of_largest(&mut by_caller)
         {
             sessions.remove(&oldest);
             omitted_sessions += 1;
@@ -122,6 +125,16 @@ pub fn list_sessions(
     sessions.sort_by_key(|session| session.first_record);
     let sessions = sessions.into_iter().map(SessionBuilder::into_history).collect();
     SessionList { sessions, without_session, omitted_sessions, journal_scan }
+}
+
+/// Takes out the oldest session of the caller that has the most; of two such callers, the older one.
+fn take_oldest_of_largest(by_caller: &mut HashMap<String, BTreeMap<u64, SessionId>>) -> Option<SessionId> {
+    by_caller.retain(|_caller, sessions| !sessions.is_empty());
+    let oldest_record = |sessions: &BTreeMap<u64, SessionId>| sessions.keys().next().copied();
+    let largest = by_caller
+        .values_mut()
+        .max_by_key(|sessions| (sessions.len(), std::cmp::Reverse(oldest_record(sessions))))?;
+    largest.pop_first().map(|(_last_record, session)| session)
 }
 
 /// Reads one session and its newest exchanges, at most `max_exchanges` of them.

@@ -93,6 +93,11 @@ impl SessionBuilder {
         Self { history, awaiting_approval: HashSet::new(), first_record, last_record: first_record }
     }
 
+    /// Empty for a session whose caller no record has named.
+    pub fn caller_id(&self) -> String {
+        self.history.caller.as_ref().map(Caller::id).unwrap_or_default()
+    }
+
     pub fn into_history(self) -> SessionHistory {
         self.history
     }

@@ -272,6 +272,19 @@ fn the_sessions_that_were_used_last_are_listed_within_the_bound() {
 }
 
 #[test]
+fn a_caller_with_many_sessions_hides_none_of_another() {
+    let other = Caller { subject: "agent-8".to_owned(), ..sample_caller() };
+    let (quiet, named_by_its_intent) = (SessionId::new(), SessionId::new());
+    let mut records =
+        vec![session_opened(quiet, other), intent(ExchangeId::new(), Some(named_by_its_intent), None)];
+    let crowd: Vec<SessionId> = (0..20).map(|_| SessionId::new()).collect();
+    records.extend(crowd.iter().map(|session| session_opened(*session, sample_caller())));
+    let list = list_sessions(entries(records), 4);
+    let ids: Vec<_> = list.sessions.iter().map(|session| session.id).collect();
+    assert_eq!((ids, list.omitted_sessions), (vec![quiet, crowd[17], crowd[18], crowd[19]], 18));
+}
+
+#[test]
 fn the_newest_exchanges_are_kept_within_the_bound_and_all_are_counted() {
     let session = SessionId::new();
     let ids: [ExchangeId; 4] = std::array::from_fn(|_index| ExchangeId::new());
