@@ -32,6 +32,7 @@ mod policy_files;
 mod request_guard;
 mod router;
 mod service;
+mod session_list;
 mod session_view;
 mod settings;
 mod state;

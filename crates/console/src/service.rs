@@ -1,7 +1,11 @@
 //! The actions that both surfaces offer: find approval requests, read sessions from the journal, revoke. Nothing here knows HTML
 //! or JSON.
 
-use crate::{state::ConsoleState, users};
+use crate::{
+    session_list::{SessionListQuery, SessionState},
+    state::ConsoleState,
+    users,
+};
 use durward_approval::{ApprovalRequest, ApprovalRequestId, Approver, VoteError};
 use durward_core::SessionId;
 use durward_identity::{Revocation, RevocationTarget, RevokeError};
@@ -70,13 +74,21 @@ async fn scan_journal<T: Send + 'static>(
 }
 
 /// The newest sessions, newest first, each with its revocation.
-pub async fn list_sessions(state: &ConsoleState) -> Result<SessionList, JournalScanError> {
-    let mut list =
-        scan_journal(state, |dir| history::list_sessions(read_journal(dir), MAX_LISTED_SESSIONS)).await?;
+pub async fn list_sessions(
+    state: &ConsoleState,
+    query: SessionListQuery,
+) -> Result<SessionList, JournalScanError> {
+    let (filter, wanted) = query.into_filter();
+    let scanned = scan_journal(state, move |dir| {
+        history::list_sessions(read_journal(dir), &filter, MAX_LISTED_SESSIONS)
+    });
+    let mut list = scanned.await?;
     list.sessions.reverse();
     for session in &mut list.sessions {
         add_current_revocation(state, session);
     }
+    let now = OffsetDateTime::now_utc();
+    list.sessions.retain(|session| wanted.is_none_or(|wanted| wanted == SessionState::at(session, now)));
     Ok(list)
 }
 

@@ -19,7 +19,7 @@ pub use exchange::{
     CoalescedResponse, Disposition, DispositionCounts, ExchangeHistory, ExchangeOutcome, ExchangeRefusal,
     IssuedCredential,
 };
-pub use session::{RevocationScope, SessionHistory, SessionRevocation};
+pub use session::{RevocationScope, SessionFilter, SessionHistory, SessionRevocation};
 
 use crate::{JournalCorruption, JournalEntry, JournalRecord};
 use durward_core::{ExchangeId, SessionId};
@@ -81,13 +81,14 @@ fn serialize_corruption<S: Serializer>(
     }
 }
 
-/// Lists the sessions, at most `max_sessions` of them: those whose last record is the newest. If they are too many, the caller with
+/// Lists the sessions that the filter wants, at most `max_sessions` of them: those whose last record is the newest. If they are too many, the caller with
 /// the most sessions loses its oldest: nobody hides the sessions of others behind thousands of its own.
 ///
 /// A session that was left out and is used again later is listed without `opened`, and its counts begin there. This happens
 /// only if `max_sessions` other sessions were used in between.
 pub fn list_sessions(
     entries: impl IntoIterator<Item = Result<JournalEntry, JournalCorruption>>,
+    filter: &SessionFilter,
     max_sessions: usize,
 ) -> SessionList {
     let mut sessions: HashMap<SessionId, SessionBuilder> = HashMap::new();
@@ -108,6 +109,9 @@ pub fn list_sessions(
             }
             return;
         };
+        if !filter.matches_record(&record) {
+            return;
+        }
         let builder = sessions.entry(session).or_insert_with(|| SessionBuilder::new(session, entry));
         if let Some(of_caller) = by_caller.get_mut(&builder.caller_id()) {
             of_caller.remove(&builder.last_record);

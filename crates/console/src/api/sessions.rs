@@ -3,11 +3,12 @@
 use super::responses::{BearerUser, error_response, internal_error_response, json_response};
 use crate::{
     service::{self, RevocationError},
+    session_list::SessionListQuery,
     state::ConsoleState,
 };
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
 };
 use bytes::Bytes;
 use durward_core::{Caller, SessionId};
@@ -21,8 +22,13 @@ use std::sync::Arc;
 pub async fn list_sessions(
     State(state): State<Arc<ConsoleState>>,
     BearerUser(_person): BearerUser,
+    query: Result<Query<SessionListQuery>, QueryRejection>,
 ) -> Response<Body> {
-    match service::list_sessions(&state).await {
+    let Ok(Query(query)) = query else {
+        let message = "the parameters are caller, connection and state (active, expired or revoked)";
+        return error_response(StatusCode::BAD_REQUEST, "bad_query", message);
+    };
+    match service::list_sessions(&state, query).await {
         Ok(list) => json_response(StatusCode::OK, &list),
         Err(error) => internal_error_response(&error),
     }

@@ -10,6 +10,7 @@ use crate::{
     logins::SignedInUser,
     request_guard,
     service::{self, RevocationError},
+    session_list::{SessionListQuery, SessionState},
     session_view::{ExchangeView, JournalScanView, SessionView},
     state::ConsoleState,
     template_filters as filters, users,
@@ -18,7 +19,10 @@ use askama::Template;
 use axum::{
     Form,
     body::Body,
-    extract::{Path, Query, State, rejection::FormRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{FormRejection, QueryRejection},
+    },
 };
 use durward_core::SessionId;
 use durward_identity::{RevocationTarget, RevokeError};
@@ -32,6 +36,39 @@ struct SessionsPage {
     frame: PageFrame,
     sessions: Vec<SessionView>,
     journal_scan: JournalScanView,
+    form: SessionListForm,
+}
+
+/// The form above the list, as it was filled in.
+struct SessionListForm {
+    caller: DisplayText,
+    connection: DisplayText,
+    states: Vec<StateOption>,
+    /// The names of the configured connections, to choose from.
+    connections: Vec<DisplayText>,
+    is_filtered: bool,
+}
+
+struct StateOption {
+    word: &'static str,
+    is_chosen: bool,
+}
+
+impl SessionListForm {
+    fn new(state: &ConsoleState, query: &SessionListQuery) -> Self {
+        let text = |text: &Option<String>| DisplayText::new(text.as_deref().unwrap_or_default());
+        let option =
+            |one: SessionState| StateOption { word: one.as_str(), is_chosen: query.state == Some(one) };
+        let names = state.settings.connections.iter();
+        let is_given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        Self {
+            caller: text(&query.caller),
+            connection: text(&query.connection),
+            states: SessionState::ALL.into_iter().map(option).collect(),
+            connections: names.map(|one| DisplayText::new(&one.name)).collect(),
+            is_filtered: is_given(&query.caller) || is_given(&query.connection) || query.state.is_some(),
+        }
+    }
 }
 
 #[derive(Template)]
@@ -56,10 +93,15 @@ struct RejectedRevocation {
 pub async fn list_sessions(
     State(state): State<Arc<ConsoleState>>,
     BrowserUser(user): BrowserUser,
+    query: Result<Query<SessionListQuery>, QueryRejection>,
 ) -> Response<Body> {
-    match service::list_sessions(&state).await {
+    // A state that there is not lists every session: the form shows what was chosen.
+    let query = query.map(|Query(query)| query).unwrap_or_default();
+    let form = SessionListForm::new(&state, &query);
+    match service::list_sessions(&state, query).await {
         Ok(list) => {
             let page = SessionsPage {
+                form,
                 frame: PageFrame::new(&state, Some(&user), "sessions"),
                 sessions: list.sessions.iter().map(SessionView::from_history).collect(),
                 journal_scan: JournalScanView::new(&list.journal_scan, list.omitted_sessions),

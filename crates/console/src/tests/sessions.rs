@@ -38,6 +38,42 @@ fn is_revoked(console: &TestConsole, session: SessionId) -> bool {
 }
 
 #[tokio::test]
+async fn sessions_are_listed_by_caller_connection_and_state() {
+    let console = TestConsole::start().await;
+    let other = Caller { subject: "agent-8".to_owned(), ..agent_caller() };
+    let sessions = record_opened_sessions(&console, &[&agent_caller(), &other]).await;
+    let [of_agent, of_other] = [sessions[0], sessions[1]].map(|session| session.to_string());
+    let mut alice = console.sign_in_person("alice", "staff").await;
+    let csrf = alice.csrf_token().await;
+    let revocation = format!("csrf={csrf}&target=session&reason=x");
+    alice.send(Method::POST, &format!("/sessions/{of_other}/revoke"), &revocation).await;
+    let token = console.issue_token("alice", &["staff"]);
+    for (query, shows_agent, shows_other) in [
+        ("", true, true),
+        ("?caller=&connection=&state=", true, true),
+        (&format!("?caller={}", other.id()), false, true),
+        (&format!("?caller={}&connection=prod", agent_caller().id()), true, false),
+        ("?connection=staging", false, false),
+        ("?state=active", true, false),
+        ("?state=revoked", false, true),
+        ("?state=expired", false, false),
+    ] {
+        let page = alice.get(&format!("/sessions{query}")).await.body;
+        let path = format!("/api/v1/sessions{query}");
+        let (_status, listed) = console.call_api(Method::GET, &path, &token, "").await;
+        for text in [page, listed.to_string()] {
+            assert_eq!(
+                (text.contains(&of_agent), text.contains(&of_other)),
+                (shows_agent, shows_other),
+                "{query}: {text}"
+            );
+        }
+    }
+    let (status, _refused) = console.call_api(Method::GET, "/api/v1/sessions?state=open", &token, "").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn a_session_is_revoked_with_the_button_of_its_page() {
     let console = TestConsole::start().await;
     let sessions = record_opened_sessions(&console, &[&agent_caller(), &agent_caller()]).await;

@@ -5,7 +5,9 @@ use super::{EXIT_REFUSED, scan_exit_code, write_scan_warnings};
 use crate::terminal_text::{ListEntry, escape_for_terminal, format_caller, write_json, write_list};
 use durward_core::timestamps::format_utc;
 use durward_core::{ExchangeId, SessionId};
-use durward_journal::history::{self, DispositionCounts, SessionDetail, SessionHistory, SessionList};
+use durward_journal::history::{
+    self, DispositionCounts, SessionDetail, SessionFilter, SessionHistory, SessionList,
+};
 use durward_journal::read_journal;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -19,7 +21,7 @@ const NO_BOUND: usize = usize::MAX;
 
 /// Lists the sessions of the journal in `dir`, oldest first.
 pub fn list_sessions(dir: &Path, as_json: bool, out: &mut dyn Write) -> io::Result<u8> {
-    let list = history::list_sessions(read_journal(dir), NO_BOUND);
+    let list = history::list_sessions(read_journal(dir), &SessionFilter::default(), NO_BOUND);
     if as_json {
         write_json(&list, out)?;
     } else {

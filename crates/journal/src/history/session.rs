@@ -65,6 +65,50 @@ impl SessionHistory {
     }
 }
 
+/// The sessions to list.
+#[derive(Debug, Clone, Default)]
+pub struct SessionFilter {
+    /// `<provider>/<subject>`. `None`: every caller.
+    pub caller: Option<String>,
+    /// `None`: every connection.
+    pub connection: Option<String>,
+}
+
+impl SessionFilter {
+    /// Returns true if a record of a session belongs to a session to list, as far as the record says.
+    pub(super) fn matches_record(&self, record: &JournalRecord) -> bool {
+        let Some(RecordParties { caller, connection, .. }) = record_parties(record) else { return true };
+        let is_of_caller = |wanted: &String| caller.is_none_or(|caller| caller.id() == *wanted);
+        let is_on_connection = |wanted: &String| connection.is_none_or(|connection| connection == wanted);
+        self.caller.as_ref().is_none_or(is_of_caller) && self.connection.as_ref().is_none_or(is_on_connection)
+    }
+}
+
+/// What a record of a session says of it.
+struct RecordParties<'a> {
+    caller: Option<&'a Caller>,
+    connection: Option<&'a String>,
+    front_end: Option<FrontEndKind>,
+}
+
+fn record_parties(record: &JournalRecord) -> Option<RecordParties<'_>> {
+    let (caller, connection, front_end) = match record {
+        JournalRecord::SessionOpened { caller, connection, .. } => (Some(caller), Some(connection), None),
+        JournalRecord::Intent { caller, connection, front_end, .. } => {
+            (caller.as_ref(), Some(connection), Some(*front_end))
+        }
+        JournalRecord::Refused { caller, connection, front_end, .. } => {
+            (caller.as_ref(), connection.as_ref(), Some(*front_end))
+        }
+        JournalRecord::ApprovalRequested { caller, connection, front_end, .. }
+        | JournalRecord::Coalesced { caller, connection, front_end, .. } => {
+            (Some(caller), Some(connection), Some(*front_end))
+        }
+        _ => return None,
+    };
+    Some(RecordParties { caller, connection, front_end })
+}
+
 /// Puts a session together from its records.
 pub(super) struct SessionBuilder {
     history: SessionHistory,
@@ -107,25 +151,12 @@ impl SessionBuilder {
         self.last_record = entry.position.record_number;
         let time = entry.recorded_at();
         let history = &mut self.history;
-        let (caller, connection, front_end) = match record {
-            JournalRecord::SessionOpened { caller, connection, expires, .. } => {
-                // A session that is one token is recorded again after the gateway was started again.
-                history.opened = history.opened.or(time);
-                history.expires = Some(*expires);
-                (Some(caller), Some(connection), None)
-            }
-            JournalRecord::Intent { caller, connection, front_end, .. } => {
-                (caller.as_ref(), Some(connection), Some(*front_end))
-            }
-            JournalRecord::Refused { caller, connection, front_end, .. } => {
-                (caller.as_ref(), connection.as_ref(), Some(*front_end))
-            }
-            JournalRecord::ApprovalRequested { caller, connection, front_end, .. }
-            | JournalRecord::Coalesced { caller, connection, front_end, .. } => {
-                (Some(caller), Some(connection), Some(*front_end))
-            }
-            _ => return,
-        };
+        if let JournalRecord::SessionOpened { expires, .. } = record {
+            // A session that is one token is recorded again after the gateway was started again.
+            history.opened = history.opened.or(time);
+            history.expires = Some(*expires);
+        }
+        let Some(RecordParties { caller, connection, front_end }) = record_parties(record) else { return };
         // A session that another replica opened is known by its exchanges only.
         if history.caller.is_none() {
             history.caller = caller.cloned();

@@ -165,7 +165,7 @@ fn each_way_to_decide_an_exchange_has_its_disposition() {
     }
     assert_eq!((counts.total(), counts.permitted(), counts.not_permitted()), (8, 4, 3));
     // The list and the detail agree.
-    let list = list_sessions(entries(records), 100);
+    let list = list_sessions(entries(records), &SessionFilter::default(), 100);
     assert_eq!(list.sessions, [detail.session.unwrap()]);
 }
 
@@ -229,7 +229,7 @@ fn the_refusal_of_a_held_request_keeps_its_operation() {
 fn an_exchange_without_a_session_is_counted_and_found() {
     let (allowed, refused) = (ExchangeId::new(), ExchangeId::new());
     let records = vec![intent(allowed, None, None), refusal(refused, None, RefusalReason::InvalidToken)];
-    let list = list_sessions(entries(records.clone()), 10);
+    let list = list_sessions(entries(records.clone()), &SessionFilter::default(), 10);
     assert!(list.sessions.is_empty());
     assert_eq!((list.without_session.allowed, list.without_session.refused), (1, 1));
     assert_eq!(find_exchange(entries(records.clone()), refused).exchange.unwrap().session, None);
@@ -265,9 +265,9 @@ fn the_sessions_that_were_used_last_are_listed_within_the_bound() {
         session_opened(third, sample_caller()),
     ];
     let ids = |list: &SessionList| list.sessions.iter().map(|session| session.id).collect::<Vec<_>>();
-    let list = list_sessions(entries(records.clone()), 2);
+    let list = list_sessions(entries(records.clone()), &SessionFilter::default(), 2);
     assert_eq!((ids(&list), list.omitted_sessions), (vec![first, third], 1));
-    let list = list_sessions(entries(records), 3);
+    let list = list_sessions(entries(records), &SessionFilter::default(), 3);
     assert_eq!((ids(&list), list.omitted_sessions), (vec![first, second, third], 0));
 }
 
@@ -279,7 +279,13 @@ fn a_caller_with_many_sessions_hides_none_of_another() {
         vec![session_opened(quiet, other), intent(ExchangeId::new(), Some(named_by_its_intent), None)];
     let crowd: Vec<SessionId> = (0..20).map(|_| SessionId::new()).collect();
     records.extend(crowd.iter().map(|session| session_opened(*session, sample_caller())));
-    let list = list_sessions(entries(records), 4);
+    let of_other =
+        SessionFilter { caller: Some("corp/agent-8".to_owned()), connection: Some("prod".to_owned()) };
+    let filtered = list_sessions(entries(records.clone()), &of_other, 4);
+    assert_eq!((filtered.sessions.len(), filtered.sessions[0].id), (1, quiet));
+    let elsewhere = SessionFilter { connection: Some("staging".to_owned()), ..SessionFilter::default() };
+    assert!(list_sessions(entries(records.clone()), &elsewhere, 4).sessions.is_empty());
+    let list = list_sessions(entries(records), &SessionFilter::default(), 4);
     let ids: Vec<_> = list.sessions.iter().map(|session| session.id).collect();
     assert_eq!((ids, list.omitted_sessions), (vec![quiet, crowd[17], crowd[18], crowd[19]], 18));
 }
@@ -319,7 +325,7 @@ fn a_revocation_holds_for_its_session_or_for_what_its_caller_had_begun() {
         revoked(Some(alone), None, now, "again"),
         revoked(Some(SessionId::new()), None, now, "unknown"),
     ];
-    let list = list_sessions(entries(records.clone()), 10);
+    let list = list_sessions(entries(records.clone()), &SessionFilter::default(), 10);
     let found: Vec<_> = list
         .sessions
         .iter()
@@ -352,7 +358,7 @@ fn nothing_after_a_corruption_is_read_and_newer_records_are_counted() {
     read[1].as_mut().unwrap().json_text =
         br#"{"time":"2026-11-21T06:30:00.000000Z","type":"dreamt"}"#.to_vec();
     read.insert(2, Err(corruption()));
-    let list = list_sessions(read, 10);
+    let list = list_sessions(read, &SessionFilter::default(), 10);
     assert_eq!(list.sessions.iter().map(|session| session.id).collect::<Vec<_>>(), [before]);
     assert_eq!(list.journal_scan.newer_records, 1);
     let json = serde_json::to_value(&list).unwrap();
