@@ -147,7 +147,7 @@ pub(crate) const CONTEXT_ATTRIBUTES: [ContextAttributeRow; 17] = {
             "returns_credentials",
             Boolean,
             Aws,
-            "its response contains credentials",
+            "its response contains credentials, presigned links or sign-in URLs",
         ),
         row(
             Attribute::Params,
