@@ -97,6 +97,13 @@ class ApprovalTestGateway(TestGateway):
         """How often something about `about` went on to AWS."""
         return sum(record["type"] == "intent" and about in json.dumps(record["operation"]) and record.get("grant") is not None for record in self.records())
 
+    def outcomes_of_approved(self, about):
+        """The outcomes of the approved intents about `about`, or None while one is not written yet."""
+        read = list(self.records())
+        outcomes = {record["exchange"]: record for record in read if record["type"] == "outcome"}
+        approved = [r["exchange"] for r in read if r["type"] == "intent" and about in json.dumps(r["operation"]) and r.get("grant")]
+        return [outcomes[exchange] for exchange in approved] if all(exchange in outcomes for exchange in approved) else None
+
     def records(self):
         """The records that are in the journal's files now; what is being written may be cut off."""
         for part in sorted(self.journal.iterdir()):
