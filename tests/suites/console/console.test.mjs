@@ -238,7 +238,7 @@ test("a session is revoked, its held call ends, and a restart signs no person ou
   await stopProcess(gateway, "SIGKILL");
   gateway = await startGateway(dir, url);
   await alice.goto(`${url}/sessions`);
-  await alice.waitForSelector("text=revoked");
+  await alice.waitForSelector("tbody >> text=revoked");
   await checkAccessibility(alice, "sessions, one revoked");
   await takeScreenshots(alice, "sessions-revoked");
   const again = await client.send(new DeleteObjectCommand({ Bucket: "payroll", Key: "revoked" })).catch((failed) => failed);
