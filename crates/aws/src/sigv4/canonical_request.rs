@@ -165,16 +165,11 @@ fn push_canonical_query(query: &str, out: &mut String) {
 
 /// Appends a value without leading and trailing blanks, and with one space for each run of blanks inside.
 fn push_trimmed_value(value: &str, out: &mut String) {
-    let mut blank = false;
-    for character in value.trim_matches([' ', '\t']).chars() {
-        if character == ' ' || character == '\t' {
-            blank = true;
-            continue;
-        }
-        if blank {
+    // Word by word, not letter by letter: a session token is a thousand letters without a blank.
+    for (index, word) in value.split([' ', '\t']).filter(|word| !word.is_empty()).enumerate() {
+        if index > 0 {
             out.push(' ');
-            blank = false;
         }
-        out.push(character);
+        out.push_str(word);
     }
 }
