@@ -17,7 +17,7 @@ impl ServiceModel {
                 let newly_marked = self
                     .shapes
                     .get(at)
-                    .is_some_and(|shape| !shape.has_marked_values && child_shapes(shape).any(is_marked));
+                    .is_some_and(|shape| !shape.has_marked_values && shape.child_shapes().any(is_marked));
                 if let Some(shape) = self.shapes.get_mut(at)
                     && newly_marked
                 {
@@ -45,14 +45,4 @@ fn has_own_mark(shape: &ModelShape) -> bool {
             ShapeKind::Blob { .. } | ShapeKind::Document => true,
             _ => false,
         }
-}
-
-fn child_shapes(shape: &ModelShape) -> impl Iterator<Item = ShapeId> + '_ {
-    let (members, one, two): (&[ShapeMember], Option<ShapeId>, Option<ShapeId>) = match &shape.kind {
-        ShapeKind::Structure { members, .. } => (members, None, None),
-        ShapeKind::List { member, .. } => (&[], Some(*member), None),
-        ShapeKind::Map { key, value, .. } => (&[], Some(*key), Some(*value)),
-        _ => (&[], None, None),
-    };
-    members.iter().map(|member| member.shape).chain(one).chain(two)
 }

@@ -39,27 +39,14 @@ impl ServiceModel {
 /// Reads the inputs of all operations.
 fn find_returned_names(service: &ServiceModel) -> ReturnedNames {
     let mut names: Vec<&str> = Vec::new();
-    let mut seen = vec![false; service.shapes.len()];
-    let mut pending: Vec<ShapeId> =
-        service.operations.iter().filter_map(|operation| operation.input_shape).collect();
-    while let Some(id) = pending.pop() {
-        match seen.get_mut(id as usize) {
-            Some(seen) if !*seen => *seen = true,
-            _ => continue,
-        }
-        match service.shape(id).map(|shape| &shape.kind) {
-            Some(ShapeKind::Structure { members, .. }) => {
-                for member in members {
-                    pending.push(member.shape);
-                    if service.is_string_or_list(member.shape) && identifies(member) {
-                        names.push(&member.name);
-                        names.extend(member.wire_name.as_deref());
-                    }
-                }
+    let inputs = service.operations.iter().filter_map(|operation| operation.input_shape);
+    for shape in service.reachable_shapes(inputs) {
+        let ShapeKind::Structure { members, .. } = &shape.kind else { continue };
+        for member in members {
+            if service.is_string_or_list(member.shape) && identifies(member) {
+                names.push(&member.name);
+                names.extend(member.wire_name.as_deref());
             }
-            Some(ShapeKind::List { member, .. }) => pending.push(*member),
-            Some(ShapeKind::Map { value, .. }) => pending.push(*value),
-            _ => {}
         }
     }
     let templates = service

@@ -165,7 +165,7 @@ pub struct ShapeMember {
     pub returned: ReturnedMember,
 }
 
-/// Whether callers send the values of a member back as they came.
+/// Says if callers send the values of a member back as they came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReturnedMember {
     #[default]

@@ -22,7 +22,7 @@ impl SessionListQuery {
     }
 }
 
-/// Whether a session may still be used.
+/// A session may be used while it is active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionState {
     Active,

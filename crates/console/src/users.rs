@@ -16,7 +16,7 @@ use http::{HeaderMap, header};
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// What a person learns whom nothing admits.
+/// The message to a person whom nothing admits.
 pub const NOT_ADMITTED: &str = "you are in no group that may use the console ([console] allowed_groups; without it, the approvers \
     in policies may): ask its operator";
 

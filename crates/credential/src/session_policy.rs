@@ -73,7 +73,7 @@ pub(crate) fn build_action_policy(
     build_actions_only_policy(&group_by_resources(operation)?, &ConditionTexts::new(not_after, conditions))
 }
 
-/// What the resources of a statement are: AWS must hold buckets to their owners.
+/// The kind of the resources of a statement: AWS must hold buckets to their owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum ResourceKind {
     /// S3 buckets and objects, whose ARNs have no account.

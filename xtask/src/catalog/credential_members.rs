@@ -78,25 +78,12 @@ pub fn find_credential_members<'a>(
 ) -> BTreeSet<&'a str> {
     let operation_words = split_words(&operation.name);
     let mut found = BTreeSet::new();
-    let mut seen = vec![false; service.shapes.len()];
-    let mut pending: Vec<ShapeId> = operation.output_shape.into_iter().collect();
-    while let Some(id) = pending.pop() {
-        match seen.get_mut(id as usize) {
-            Some(seen) if !*seen => *seen = true,
-            _ => continue,
-        }
-        match service.shape(id).map(|shape| &shape.kind) {
-            Some(ShapeKind::Structure { members, .. }) => {
-                for member in members {
-                    pending.push(member.shape);
-                    if holds_text(service, member.shape) && names_credential(&member.name, &operation_words) {
-                        found.insert(member.name.as_str());
-                    }
-                }
+    for shape in service.reachable_shapes(operation.output_shape) {
+        let ShapeKind::Structure { members, .. } = &shape.kind else { continue };
+        for member in members {
+            if holds_text(service, member.shape) && names_credential(&member.name, &operation_words) {
+                found.insert(member.name.as_str());
             }
-            Some(ShapeKind::List { member, .. }) => pending.push(*member),
-            Some(ShapeKind::Map { value, .. }) => pending.push(*value),
-            _ => {}
         }
     }
     found

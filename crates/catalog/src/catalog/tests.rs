@@ -490,7 +490,7 @@ fn working_links_keys_and_tokens_are_credentials() {
     ] {
         assert!(returns_credentials(id, name), "{id}:{name}");
     }
-    // What everybody reads, with tokens of pages, ids and masked settings in it, is none.
+    // Everyday reads have tokens of pages, ids and masked settings in them, and none of these is a credential.
     for (id, name) in [
         ("rds", "DescribeDBInstances"),
         ("ec2", "DescribeInstances"),

@@ -184,7 +184,7 @@ async fn who_is_in_no_configured_group_sees_nothing() {
         assert!(!browser.cookies.contains_key("durward"));
         false
     };
-    // Who may revoke or break glass has something to do here.
+    // A person who may revoke or break glass has something to do here.
     for (groups, expected) in
         [("staff", false), ("", false), ("oncall", false), ("staff,security", true), ("fire", true)]
     {
